@@ -1,0 +1,1 @@
+"""The offline converter: trained models in, signed bundles with proven numbers out."""

@@ -1,0 +1,1 @@
+"""Sources: one file a framework, each imported only when it is used."""

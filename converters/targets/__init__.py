@@ -1,0 +1,1 @@
+"""Targets: what a bundle carries for a kind of device."""

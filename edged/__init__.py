@@ -1,0 +1,24 @@
+"""edged: an edge inference runtime.
+
+Importing this package costs almost nothing: the client is loaded when it is first asked for, and
+no inference runtime, broker client or image library is imported until a configuration needs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edged.client import Client
+
+__version__ = "0.1.0"
+__all__ = ["Client", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public classes lazily (PEP 562), so that ``import edged`` stays light."""
+    if name == "Client":
+        from edged.client import Client  # noqa: PLC0415 - lazy by design
+
+        return Client
+    raise AttributeError(f"module 'edged' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Configuration: YAML files become one frozen Config; every error carries file and line."""

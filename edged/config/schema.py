@@ -1,0 +1,232 @@
+"""The configuration an operator writes, as frozen structs. Loading is ``load.py``.
+
+Each field's description says its unit and the reason of its default; ``edged check --explain``
+prints them. Nothing here reads a file or knows a line number.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edged.specs import MODEL_NAME, Duration, FieldSpec, OutputSpec, Size
+
+ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
+BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Path = Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Base of every mapping in the configuration: frozen, and closed against misspellings."""
+
+
+class Secret(Section, frozen=True, kw_only=True):
+    """A secret by reference; the value itself never stands in the configuration."""
+
+    secret: Annotated[
+        SecretName | None,
+        Meta(description="name of a file in $CREDENTIALS_DIRECTORY (systemd LoadCredential)"),
+    ] = None
+    file: Annotated[Path | None, Meta(description="path of a file that holds the value")] = None
+
+
+class SocketConfig(Section, frozen=True, kw_only=True):
+    """The Unix socket of the native protocol."""
+
+    path: Annotated[Path, Meta(description="where the socket is made")] = "/run/edged/edged.sock"
+    mode: Annotated[
+        str, Meta(pattern=r"^0[0-7]{3}$", description="octal permissions; group may connect")
+    ] = "0660"
+    group: Annotated[str | None, Meta(description="group that owns the socket")] = None
+
+
+class ListenConfig(Section, frozen=True, kw_only=True):
+    """Where local applications connect."""
+
+    socket: SocketConfig = SocketConfig()
+    max_connections: Annotated[
+        int, Meta(ge=1, le=100_000, description="more are refused; each costs a descriptor")
+    ] = 256
+
+
+class TrustConfig(Section, frozen=True, kw_only=True):
+    """Whose bundles are accepted."""
+
+    require_signatures: Annotated[
+        bool, Meta(description="refuse bundles without enough trusted signatures")
+    ] = True
+    keys: Annotated[
+        tuple[Path, ...], Meta(description="files with Ed25519 public keys made by edged-convert")
+    ] = ()
+    threshold: Annotated[int, Meta(ge=1, le=16, description="distinct keys that must sign")] = 1
+
+
+class LimitsConfig(Section, frozen=True, kw_only=True):
+    """Bounds that protect the device; each refuses, none drops silently."""
+
+    max_request: Annotated[
+        Size, Meta(description="bytes of one request; a 4K RGB frame has 24 MiB")
+    ] = Size(64 << 20)
+    max_in_flight: Annotated[
+        int, Meta(ge=1, le=65536, description="unanswered requests of one connection")
+    ] = 1024
+    inline_threshold: Annotated[
+        Duration,
+        Meta(description="faster models run on the event loop; a thread costs 40 us more"),
+    ] = Duration(200_000)
+
+
+class RuntimeConfig(Section, frozen=True, kw_only=True):
+    """Settings shared by all models of the process."""
+
+    threads: Annotated[
+        int, Meta(ge=0, le=256, description="threads of one run; 0 = one for each core")
+    ] = 0
+
+
+class ReloadConfig(Section, frozen=True, kw_only=True):
+    """How changed files are noticed."""
+
+    watch: Annotated[bool, Meta(description="apply changed files without being asked")] = True
+    settle: Annotated[
+        Duration, Meta(description="quiet time after the last write before files are read")
+    ] = Duration(100_000_000)
+    poll: Annotated[
+        Duration, Meta(description="digest check for file systems without inotify; the guarantee")
+    ] = Duration(5_000_000_000)
+
+
+class LogConfig(Section, frozen=True, kw_only=True):
+    """What is written to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class TlsConfig(Section, frozen=True, kw_only=True):
+    """TLS to the broker."""
+
+    ca: Annotated[Path | None, Meta(description="CA file; default: the system's")] = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class MqttConfig(Section, frozen=True, kw_only=True):
+    """The broker connection."""
+
+    host: Annotated[str, Meta(min_length=1, max_length=255)] = "localhost"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    protocol: Annotated[
+        Literal["auto", "5", "3.1.1"], Meta(description="auto = 5, then 3.1.1 if refused")
+    ] = "auto"
+    client_id: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None,
+        Meta(description="default: edged-<node>"),
+    ] = None
+    username: str | None = None
+    password: Secret | None = None
+    tls: TlsConfig | None = None
+    keepalive: Duration = Duration(30_000_000_000)
+    session_expiry: Annotated[
+        Duration, Meta(description="how long the broker keeps messages for us while we are away")
+    ] = Duration(24 * 3600 * 1_000_000_000)
+    max_inflight: Annotated[
+        int, Meta(ge=1, le=65535, description="QoS 1 requests taken at a time; bounds memory")
+    ] = 64
+    base: Annotated[
+        Annotated[str, Meta(pattern=r"^[^#+\x00]{1,128}$")] | None,
+        Meta(description="prefix of our topics; default: edged/<node>"),
+    ] = None
+
+
+class BindingConfig(Section, frozen=True, kw_only=True):
+    """One way from a topic through a model to a topic."""
+
+    name: BindingName
+    from_: Annotated[str, Meta(description="topic filter with named levels, {site}")] = (
+        msgspec.field(name="from")
+    )
+    to: Annotated[
+        str | None, Meta(description="topic for results, may use {level}; none: reply-to only")
+    ] = None
+    model: Annotated[str, Meta(description="NAME, NAME@RELEASE or NAME@ALIAS")]
+    qos: Annotated[int, Meta(ge=0, le=1, description="of the subscription and of results")] = 1
+    retain: bool = False
+    codec: Annotated[
+        Literal["json", "image", "raw"], Meta(description="how a payload becomes tensors")
+    ] = "json"
+    input: Annotated[str | None, Meta(description="which to fill; default: the only one")] = None
+    fields: Annotated[
+        tuple[str | FieldSpec, ...], Meta(description="JSON paths of the columns, in order")
+    ] = ()
+    output: OutputSpec = OutputSpec()
+    timeout: Annotated[
+        Duration, Meta(description="deadline of a message that carries no expiry of its own")
+    ] = Duration(10_000_000_000)
+
+
+class BatchingConfig(Section, frozen=True, kw_only=True):
+    """How requests of one release share a run."""
+
+    max_batch: Annotated[int, Meta(ge=1, le=65536, description="most rows in one run")] = 32
+    max_queue_delay: Annotated[
+        Duration, Meta(description="how long a run may wait for company; 0 = never waits")
+    ] = Duration(0)
+
+
+class QueueConfig(Section, frozen=True, kw_only=True):
+    """What may wait for one release."""
+
+    max_rows: Annotated[int, Meta(ge=1, le=10**6)] = 1024
+    max_size: Annotated[Size, Meta(description="bytes of the waiting tensors")] = Size(256 << 20)
+
+
+class ModelConfig(Section, frozen=True, kw_only=True):
+    """One model: its bundles, which release answers, and how it runs."""
+
+    bundle: Annotated[
+        Path | tuple[Path, ...],
+        Meta(description="bundle file or files (globs allowed), relative to the config file"),
+    ]
+    serve: Annotated[
+        int | Literal["newest"],
+        Meta(description="release that answers when none is named; newest = highest ready"),
+    ] = "newest"
+    aliases: Annotated[
+        dict[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")], int],
+        Meta(description="names for releases, e.g. {champion: 2}"),
+    ] = msgspec.field(default_factory=dict)
+    required: Annotated[bool, Meta(description="ready waits for this model")] = True
+    runtime: Annotated[
+        tuple[Literal["onnxruntime"], ...], Meta(description="order of preference")
+    ] = ("onnxruntime",)
+    batching: BatchingConfig = BatchingConfig()
+    queue: QueueConfig = QueueConfig()
+
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """``bundle`` as a tuple."""
+        return (self.bundle,) if isinstance(self.bundle, str) else self.bundle
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """Everything an operator says. Frozen; a change is a new one."""
+
+    node: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] | None,
+        Meta(description="default: the host's name"),
+    ] = None
+    state_dir: Annotated[Path, Meta(description="store and last good configuration")] = (
+        "/var/lib/edged"
+    )
+    listen: ListenConfig = ListenConfig()
+    trust: TrustConfig = TrustConfig()
+    limits: LimitsConfig = LimitsConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    reload: ReloadConfig = ReloadConfig()
+    log: LogConfig = LogConfig()
+    mqtt: MqttConfig | None = None
+    models: dict[ModelName, ModelConfig] = msgspec.field(default_factory=dict)
+    bindings: tuple[BindingConfig, ...] = ()

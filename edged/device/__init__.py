@@ -1,0 +1,1 @@
+"""Device: read-only figures of the machine. Unknown is None, never 0."""

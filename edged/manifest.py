@@ -1,0 +1,211 @@
+"""The manifest of a bundle: what it is, what it takes and gives, and what its members must hash to.
+
+Words only: reading files, hashes and signatures is ``store/``; writing them is ``converters/``.
+The canonical form (sorted keys, ASCII, no spaces, no NaN) is what is signed.
+Source: the bundle format in docs/bundles.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edged.errors import ManifestError
+from edged.specs import MODEL_NAME, FeaturesInput, InputProcessing, OutputProcessing
+from edged.tensors import DTYPES, TensorSpec
+
+FORMAT = "edged-bundle-v1"
+MANIFEST_CAP_BYTES = 1 << 20
+"""A manifest is a page of text; labels of a large vocabulary still fit in 1 MiB."""
+MEMBER_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+"""Lower case only, so that no two names differ in case alone; no slash, so no path can leave."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Release = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+MemberName = Annotated[str, Meta(pattern=MEMBER_NAME)]
+AxisEntry = (
+    Annotated[int, Meta(ge=1, le=2**31)] | Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,31}$")]
+)
+
+
+class TensorEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """One input or output as the manifest writes it."""
+
+    name: Name
+    dtype: str
+    shape: Annotated[tuple[AxisEntry, ...], Meta(max_length=8)]
+
+    def spec(self) -> TensorSpec:
+        """The same as a signature."""
+        return TensorSpec(self.name, self.dtype, self.shape)
+
+
+class Member(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the bundle. ``type`` comes from a closed list: nothing else is ever stored."""
+
+    name: MemberName
+    type: Literal["onnx", "onnx-data", "tensorrt", "openvino", "safetensors", "json", "text"]
+    size: Annotated[int, Meta(ge=1, le=64 << 30)]
+    sha256: Sha256
+
+
+class ArtefactEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """One model file and the runtime it is for."""
+
+    runtime: Literal["onnx", "tensorrt", "openvino"]
+    file: MemberName
+    precision: Literal["float32", "float16", "int8", "mixed"] = "float32"
+    opset: int | None = None
+    ir: int | None = None
+
+
+class Tolerance(Struct, frozen=True, forbid_unknown_fields=True):
+    """Largest accepted |got - expected|: ``atol + rtol * |expected|``."""
+
+    rtol: Annotated[float, Meta(ge=0, le=1)] = 1e-4
+    atol: Annotated[float, Meta(ge=0)] = 1e-5
+
+
+class Golden(Struct, frozen=True, forbid_unknown_fields=True):
+    """Samples with their expected outputs, proven on the framework itself.
+
+    The file is in the safetensors format with tensors ``in.NAME`` and ``out.NAME``.
+    """
+
+    file: MemberName
+    rows: Annotated[int, Meta(ge=1, le=4096)]
+    tolerances: dict[str, Tolerance]
+
+
+class Requires(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device must have."""
+
+    edged: Annotated[str, Meta(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}(\.[0-9]{1,4})?$")] = "0.1"
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole manifest. See docs/bundles.md for each field."""
+
+    format: Literal["edged-bundle-v1"]
+    name: Annotated[str, Meta(pattern=MODEL_NAME)]
+    release: Release
+    version: Annotated[str, Meta(min_length=1, max_length=64)]
+    inputs: Annotated[tuple[TensorEntry, ...], Meta(min_length=1, max_length=64)]
+    outputs: Annotated[tuple[TensorEntry, ...], Meta(min_length=1, max_length=64)]
+    artefacts: Annotated[tuple[ArtefactEntry, ...], Meta(min_length=1, max_length=32)]
+    members: Annotated[tuple[Member, ...], Meta(min_length=1, max_length=256)]
+    golden: Golden | None = None
+    input_processing: dict[str, InputProcessing] = msgspec.field(default_factory=dict)
+    output_processing: dict[str, OutputProcessing] = msgspec.field(default_factory=dict)
+    parity: dict[str, Any] = msgspec.field(default_factory=dict)
+    provenance: dict[str, Any] = msgspec.field(default_factory=dict)
+    requires: Requires = Requires()
+
+    def input_specs(self) -> tuple[TensorSpec, ...]:
+        """The input signature."""
+        return tuple(entry.spec() for entry in self.inputs)
+
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """The output signature."""
+        return tuple(entry.spec() for entry in self.outputs)
+
+    @property
+    def is_row_wise(self) -> bool:
+        """Whether rows of several requests may share a run: batch is the first axis everywhere."""
+        specs = (*self.input_specs(), *self.output_specs())
+        return all(spec.is_batched for spec in specs)
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read and check a manifest.
+
+    Args:
+        data: the bytes of ``manifest.json``, at most MANIFEST_CAP_BYTES.
+
+    Raises:
+        ManifestError: malformed, over a cap, or contradicting itself; names the field.
+    """
+    if len(data) > MANIFEST_CAP_BYTES:
+        raise ManifestError(
+            f"manifest.json has {len(data)} bytes; the limit is {MANIFEST_CAP_BYTES}"
+        )
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise ManifestError(f"manifest.json: {exc}") from exc
+    if canonical_json(manifest) != data:
+        raise ManifestError(
+            "manifest.json is not in canonical form (ASCII, sorted keys, no spaces); "
+            "write it with edged-convert"
+        )
+    _check(manifest)
+    return manifest
+
+
+def canonical_json(manifest: Manifest) -> bytes:
+    """The one byte form of a manifest: what is hashed and signed."""
+    return json.dumps(
+        msgspec.to_builtins(manifest), sort_keys=True, separators=(",", ":"), allow_nan=False
+    ).encode("ascii")
+
+
+def _check(manifest: Manifest) -> None:
+    """Refuse what is well formed but contradicts itself."""
+    for kind, entries in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
+        _unique(kind, [entry.name for entry in entries])
+        for index, entry in enumerate(entries):
+            if entry.dtype not in DTYPES:
+                raise ManifestError(
+                    f'{kind}[{index}].dtype: "{entry.dtype}" is not a known dtype; '
+                    f"expected one of {', '.join(DTYPES)}"
+                )
+    _unique("members", [member.name for member in manifest.members])
+    members = {member.name for member in manifest.members}
+    files = [(f"artefacts[{i}].file", a.file) for i, a in enumerate(manifest.artefacts)]
+    if manifest.golden is not None:
+        files.append(("golden.file", manifest.golden.file))
+    for path, file in files:
+        if file not in members:
+            raise ManifestError(f'{path}: "{file}" is not among members')
+    _check_processing(manifest)
+
+
+def _check_processing(manifest: Manifest) -> None:
+    inputs = {entry.name: entry for entry in manifest.inputs}
+    for name, work in manifest.input_processing.items():
+        if name not in inputs:
+            raise ManifestError(f'input_processing: "{name}" is not an input')
+        if isinstance(work, FeaturesInput) and inputs[name].shape[1:] != (len(work.names),):
+            raise ManifestError(
+                f"input_processing.{name}: {len(work.names)} columns do not fit "
+                f"{inputs[name].spec()}"
+            )
+    outputs = {entry.name: entry for entry in manifest.outputs}
+    for name, output in manifest.output_processing.items():
+        if name not in outputs:
+            raise ManifestError(f'output_processing: "{name}" is not an output')
+        shape = outputs[name].shape
+        if output.labels and (not shape or shape[-1] != len(output.labels)):
+            raise ManifestError(
+                f"output_processing.{name}: {len(output.labels)} labels do not fit the last axis "
+                f"of {outputs[name].spec()}"
+            )
+    for name in manifest.golden.tolerances if manifest.golden else ():
+        if name not in outputs:
+            raise ManifestError(f'golden.tolerances: "{name}" is not an output')
+
+
+def _unique(path: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ManifestError(f'{path}: "{name}" occurs twice')
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """``"0.1.0"`` as numbers, for comparing with ``requires``; other characters are ignored."""
+    return tuple(int(part) for part in re.findall(r"[0-9]{1,9}", version)[:3])

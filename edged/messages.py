@@ -1,0 +1,63 @@
+"""What travels between a transport and the dataplane: requests in, responses out.
+
+Tensors are NumPy arrays that view the received bytes; nothing here copies or checks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from edged.errors import EdgedError
+from edged.tensors import Array
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """One request, as every transport hands it to the dataplane.
+
+    Args:
+        model: the model's name.
+        inputs: tensors by input name.
+        release: a pinned release number, an alias, or None for the model's route.
+        outputs: the outputs wanted, or empty for all.
+        deadline_ns: monotonic clock, nanoseconds; None for no deadline.
+        origin: who asks, for logs and metrics; e.g. ``uds`` or ``mqtt:vibration``.
+    """
+
+    model: str
+    inputs: Mapping[str, Array]
+    release: int | str | None = None
+    outputs: tuple[str, ...] = ()
+    deadline_ns: int | None = None
+    origin: str = "local"
+
+
+@dataclass(slots=True)
+class InferResponse:
+    """One answer, or one part of a streamed answer.
+
+    Args:
+        model: the model that answered.
+        release: the release that answered; 0 when none was reached.
+        generation: the configuration generation the request was accepted under.
+        outputs: tensors by output name; views that stay valid as long as they are referenced.
+        error: what went wrong; then ``outputs`` is empty.
+        queue_ns: time spent waiting for an instance.
+        run_ns: time the batch spent in the runtime.
+        batch_rows: rows of the batch this request was part of.
+    """
+
+    model: str
+    release: int
+    generation: int
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+    error: EdgedError | None = None
+    queue_ns: int = 0
+    run_ns: int = 0
+    batch_rows: int = 0
+
+
+OnResponse = Callable[[InferResponse, bool], None]
+"""Called on the event loop as ``on_response(part, final)``: any number of times with ``final``
+False, and exactly once with ``final`` True. It must not raise and must not block."""

@@ -1,0 +1,1 @@
+"""Processing: payloads to tensors and tensors to payloads. NumPy in, NumPy out."""

@@ -1,0 +1,1 @@
+"""Protocols: bytes to messages and back. No socket, clock, thread or file in here."""

@@ -1,0 +1,91 @@
+"""The contract between serving and any inference backend: two small protocols and their words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edged.tensors import Array, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A model file whose bytes were verified.
+
+    Args:
+        model: the model's name, for messages.
+        data: the very bytes that were hashed; they are what the backend gets.
+        inputs: the signature the manifest promises.
+        outputs: likewise.
+    """
+
+    model: str
+    data: bytes
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeInfo:
+    """What ``edged device`` shows of a backend.
+
+    Args:
+        name: the runtime's name in configurations.
+        version: the backend's version; empty when it is not there.
+        devices: what it can run on, e.g. ``("cpu",)``.
+        problem: why it cannot be used and what to install; empty when it can.
+    """
+
+    name: str
+    version: str
+    devices: tuple[str, ...]
+    problem: str = ""
+
+
+class Session(Protocol):
+    """A loaded model, able to run. Thread-safe for ``run``; closed exactly once."""
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]:
+        """The signature read from the artefact itself."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]:
+        """The signature read from the artefact itself."""
+        ...
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one batch.
+
+        Raises:
+            RunError: the backend failed; the session stays usable unless it says otherwise.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the session holds."""
+        ...
+
+
+class Runtime(Protocol):
+    """A backend: loads artefacts into sessions."""
+
+    name: str
+
+    def info(self) -> RuntimeInfo:
+        """Say whether the backend can be used here. Never raises."""
+        ...
+
+    def estimate_bytes(self, artefact: Artefact) -> int:
+        """An upper bound of the memory that loading will take."""
+        ...
+
+    def load(self, artefact: Artefact) -> Session:
+        """Load an artefact.
+
+        Raises:
+            LoadError: the backend refused it; the message says why and what to do.
+        """
+        ...

@@ -1,0 +1,114 @@
+"""What a bundle or an operator may say about data: sizes, times, and the work around a model.
+
+Words only: ``processing/`` does the work; ``manifest.py`` and ``config/`` embed the words.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""A model's name is a dictionary key and an MQTT topic level; it is never joined to a path."""
+
+_UNITS_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
+_UNITS_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6}
+_QUANTITY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{1,3})", re.ASCII)
+
+
+def _quantity(text: object, units: dict[str, int], example: str) -> int:
+    if text == 0 and not isinstance(text, bool):
+        return 0
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+    if match is None or match[2] not in units:
+        known = ", ".join(units)
+        raise ValueError(f'expected a number with a unit like "{example}" (units: {known})')
+    return round(float(match[1]) * units[match[2]])
+
+
+class Duration(int):
+    """A length of time in nanoseconds, written ``200ms``, ``1.5s``, ``2min`` or ``0``."""
+
+    @classmethod
+    def parse(cls, text: object) -> Duration:
+        """Read the written form; raises ValueError that says what was expected."""
+        return cls(_quantity(text, _UNITS_NS, "200ms"))
+
+    @property
+    def seconds(self) -> float:
+        """The same length in seconds."""
+        return self / 1e9
+
+
+class Size(int):
+    """A number of bytes, written ``64MiB`` or ``500kB``."""
+
+    @classmethod
+    def parse(cls, text: object) -> Size:
+        """Read the written form; raises ValueError that says what was expected."""
+        return cls(_quantity(text, _UNITS_BYTES, "64MiB"))
+
+
+class ImageInput(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="image"):
+    """An input that is a picture: how decoded pixels become the tensor.
+
+    Pixels are decoded to ``mode``, brought to ``width`` x ``height`` (``resize: exact`` refuses any
+    other size), become float, and are mapped to ``(pixel * scale - mean) / std`` a channel.
+    """
+
+    width: Annotated[int, Meta(ge=1, le=16384)]
+    height: Annotated[int, Meta(ge=1, le=16384)]
+    mode: Literal["L", "RGB", "BGR"] = "RGB"
+    layout: Literal["NCHW", "NHWC", "NHW", "flat"] = "NCHW"
+    resize: Literal["exact", "stretch", "letterbox"] = "exact"
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class FeaturesInput(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="features"
+):
+    """An input that is a table row: the columns' names in order.
+
+    The shape is [batch, len(names)]; a JSON object with these fields becomes one row.
+    """
+
+    names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=65536)]
+
+
+InputProcessing = ImageInput | FeaturesInput
+
+
+class OutputProcessing(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an output means, so that a binding can show it to people.
+
+    ``activation`` is what is still to be applied to get probabilities; ``labels`` name the last
+    axis.
+    """
+
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    labels: tuple[str, ...] = ()
+
+
+class FieldSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """One column taken from a JSON payload: a dotted path, and a value when it is absent."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=256)]
+    default: float | None = None
+
+
+class OutputSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a binding turns outputs into a payload."""
+
+    tensor: Annotated[str | None, Meta(description="the output to use; default: the first")] = None
+    activation: Literal["bundle", "none", "softmax", "sigmoid"] = "bundle"
+    top_k: Annotated[
+        int, Meta(ge=0, le=1000, description="best k entries of the last axis; 0 = all, unsorted")
+    ] = 0
+    labels: Annotated[bool, Meta(description="use the bundle's labels where it has them")] = True
+    threshold: Annotated[
+        float | None, Meta(description="leave out entries whose score is below")
+    ] = None

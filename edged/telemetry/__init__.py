@@ -1,0 +1,1 @@
+"""Telemetry: counters, health and logs. Plain integers on the hot path."""

@@ -1,0 +1,1 @@
+"""Transports: sockets to protocol and back. Each calls the dataplane only."""
