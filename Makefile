@@ -1,0 +1,58 @@
+# make venv | demo | test | test-all | lint | clean        (PYTHON=python3.12 picks an interpreter)
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= auto
+BIN := $(VENV)/bin
+# Pass pytest arguments with ARGS="-k reload".
+ARGS ?=
+CORE := not slow and not frameworks and not gpu
+REST := slow or frameworks or gpu
+
+.PHONY: help venv demo test test-all lint format clean broker
+
+help:
+	@echo "make venv      make $(VENV) and install edged into it"
+	@echo "make demo      train, convert, sign, serve over MQTT and a socket, reload under load"
+	@echo "make test      the core tests (at most 10 minutes)"
+	@echo "make test-all  the rest: frameworks, slow tests, faults"
+	@echo "make lint      ruff, mypy, import-linter"
+	@echo "make clean     remove what these made"
+
+venv:
+	@.ci/venv $(VENV) $(PYTHON)
+
+broker:
+	@.ci/broker
+
+demo: broker
+	@.ci/venv $(VENV) $(PYTHON) demo torch-cpu ocr-model
+	@$(BIN)/python docs/demo/run.py $(ARGS)
+
+test: broker
+	@.ci/venv $(VENV) $(PYTHON) test
+	@$(BIN)/python -m pytest -n $(JOBS) -m "$(CORE)" $(ARGS)
+
+test-all: broker
+	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks
+	@$(BIN)/python -m pytest -n $(JOBS) -m "$(REST)" $(ARGS)
+
+lint:
+	@.ci/venv $(VENV) $(PYTHON) test lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format:
+	@.ci/venv $(VENV) $(PYTHON) lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .venv-* .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

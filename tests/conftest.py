@@ -1,0 +1,27 @@
+"""What every test may use: the repository's root, and one named reason for each thing not here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before anything imports onnxruntime: the wheel otherwise opens a database in the user's cache.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip by name what this machine cannot run."""
+    has_driver = Path("/proc/driver/nvidia/version").exists()
+    for item in items:
+        if item.get_closest_marker("gpu") and not has_driver:
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))

@@ -1,0 +1,45 @@
+"""Importing edged pulls in nothing that the configuration does not need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "onnxruntime", "paho", "PIL", "grpc", "google.protobuf", "torch", "tensorflow", "sklearn",
+    "skl2onnx", "onnx", "scipy", "pandas", "rich", "openvino", "tensorrt", "converters",
+}  # fmt: skip
+"""What only a model, a broker, a picture or the converter needs."""
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level and dotted module names in a fresh process after the statement."""
+    code = f"{statement}\nimport sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+def test_edged_alone_needs_the_standard_library_only():
+    names = {name.split(".")[0] for name in loaded_by("import edged")}
+    assert not names & {"numpy", "msgspec", "yaml", "cryptography", "uvloop", "inotify_simple"}
+    assert not names & HEAVY
+
+
+@pytest.mark.parametrize(
+    "module", ["edged.errors", "edged.manifest", "edged.config.schema", "edged.cli", "edged.daemon"]
+)
+def test_no_heavy_package(module: str):
+    assert not loaded_by(f"import {module}") & HEAVY
+
+
+def test_client_needs_no_daemon_packages():
+    names = loaded_by("import edged; edged.Client")
+    assert not names & (HEAVY | {"yaml", "cryptography", "uvloop", "inotify_simple"})
+
+
+def test_control_a_needed_package_is_seen():
+    assert "msgspec" in loaded_by("import edged.manifest")
