@@ -1,0 +1,240 @@
+"""Native protocol, lower half: bytes to frames and back. No socket, clock, thread or file.
+
+A frame is a fixed header, a msgpack head and a body of raw tensors::
+
+    offset  size  field
+         0     4  magic "EDGD"
+         4     1  protocol version (1)
+         5     1  kind (Kind)
+         6     2  flags, must be zero
+         8     8  request id, chosen by the client, echoed in every answer
+        16     4  bytes of the head
+        20     4  reserved, must be zero
+        24     8  bytes of the body
+        32     -  head, then zeros up to a multiple of 8, then the body
+
+All numbers are little-endian. Bad lengths are refused before anything is allocated.
+Full description: docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from edged.errors import LocalProtocolError, RemoteProtocolError
+
+MAGIC = b"EDGD"
+VERSION = 1
+HEADER = struct.Struct("<4sBBHQIIQ")
+HEADER_BYTES = HEADER.size
+ALIGNMENT = 8
+"""Every tensor starts at a multiple of 8, so that no element is ever read across its own size."""
+
+_SCRATCH_BYTES = 64 << 10
+"""One read of this size takes some hundred small frames; larger ones get a buffer of their own."""
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Kind(enum.IntEnum):
+    """What a frame says."""
+
+    HELLO = 1
+    WELCOME = 2
+    INFER = 3
+    RESULT = 4
+    ERROR = 5
+    CALL = 6
+    REPLY = 7
+
+
+KINDS = frozenset(int(kind) for kind in Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most one frame may hold; each is checked before memory is taken for it.
+
+    Args:
+        head_bytes: a head names a few dozen tensors; 64 KiB is hundreds.
+        body_bytes: the largest request; a 4K RGB frame has 24 MiB.
+        tensors: the most a model may have (the manifest has the same cap).
+        rank: NumPy's own limit is 64; no model here has more than 8 axes.
+    """
+
+    head_bytes: int = 64 << 10
+    body_bytes: int = 64 << 20
+    tensors: int = 64
+    rank: int = 8
+
+
+class Frame(NamedTuple):
+    """One received frame. ``head`` and ``body`` view memory that belongs to this frame alone."""
+
+    kind: int
+    request_id: int
+    head: memoryview
+    body: memoryview
+
+
+def padding(size: int) -> int:
+    """Zero bytes after ``size`` bytes up to the next aligned offset."""
+    return -size % ALIGNMENT
+
+
+def encode_frame(kind: Kind, request_id: int, head: bytes, body: list[Buffer]) -> list[Buffer]:
+    """Make one frame as a list of buffers, to be written in order and not changed until sent.
+
+    Args:
+        kind: what it says.
+        request_id: 0 to 2**64 - 1.
+        head: msgpack bytes.
+        body: buffers whose lengths already include alignment padding between tensors.
+    """
+    if not 0 <= request_id < 1 << 64:
+        raise LocalProtocolError(f"request id {request_id} does not fit 64 bits")
+    body_bytes = sum(len(part) for part in body)
+    header = HEADER.pack(MAGIC, VERSION, kind, 0, request_id, len(head), 0, body_bytes)
+    return [header + head + bytes(padding(HEADER_BYTES + len(head))), *body]
+
+
+class FrameReader:
+    """Cuts a byte stream into frames.
+
+    A transport either reads into ``next_buffer()`` and reports ``received(n)``, which spares a
+    copy for large frames, or hands over what it has with ``feed(data)``. After a
+    RemoteProtocolError the reader stays broken and says so again.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        self._start = 0
+        self._end = 0
+        self._large: memoryview | None = None
+        self._large_filled = 0
+        self._header: tuple[int, int, int, int] | None = None
+        self._error: RemoteProtocolError | None = None
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether the stream may end here."""
+        return self._large is None and self._start == self._end
+
+    def next_buffer(self) -> memoryview:
+        """Where the next bytes go; never empty."""
+        if self._large is not None:
+            return self._large[self._large_filled :]
+        if self._end == _SCRATCH_BYTES:
+            self._compact()
+        return self._scratch[self._end :]
+
+    def received(self, count: int) -> list[Frame]:
+        """Take note of ``count`` bytes written into ``next_buffer()``; return complete frames."""
+        if self._error is not None:
+            raise RemoteProtocolError(self._error.message)
+        if self._large is not None:
+            self._large_filled += count
+            if self._large_filled < len(self._large):
+                return []
+            frame = self._finish_large(self._large)
+            return [frame]
+        self._end += count
+        try:
+            return self._cut()
+        except RemoteProtocolError as exc:
+            self._error = exc
+            raise
+
+    def feed(self, data: Buffer) -> list[Frame]:
+        """Copy ``data`` in; return complete frames."""
+        frames: list[Frame] = []
+        view = memoryview(data)
+        while view:
+            buffer = self.next_buffer()
+            count = min(len(buffer), len(view))
+            buffer[:count] = view[:count]
+            frames += self.received(count)
+            view = view[count:]
+        return frames
+
+    def _cut(self) -> list[Frame]:
+        """Take every whole frame out of the scratch buffer, or start a large one."""
+        frames: list[Frame] = []
+        while self._end - self._start >= HEADER_BYTES:
+            kind, request_id, head_bytes, body_bytes = self._read_header()
+            head_end = HEADER_BYTES + head_bytes
+            total = head_end + padding(head_end) + body_bytes
+            available = self._end - self._start
+            if total <= available:
+                # Copied out of the scratch buffer: tensors outlive the next read.
+                data = memoryview(bytes(self._scratch[self._start : self._start + total]))
+                self._start += total
+                frames.append(_frame(data, kind, request_id, head_bytes))
+                continue
+            if total > _SCRATCH_BYTES:
+                self._start_large(total, (kind, request_id, head_bytes, body_bytes))
+                break
+            if self._start + total > _SCRATCH_BYTES:
+                self._compact()
+            break
+        if self._start == self._end:
+            self._start = self._end = 0
+        return frames
+
+    def _read_header(self) -> tuple[int, int, int, int]:
+        magic, version, kind, flags, request_id, head_bytes, reserved, body_bytes = (
+            HEADER.unpack_from(self._scratch, self._start)
+        )
+        if magic != MAGIC:
+            raise RemoteProtocolError("not an edged frame: it does not start with EDGD")
+        if version != VERSION:
+            raise RemoteProtocolError(f"protocol version {version}; this side speaks {VERSION}")
+        if flags or reserved:
+            raise RemoteProtocolError("reserved bits of the header are set; they must be zero")
+        if head_bytes > self.limits.head_bytes:
+            raise RemoteProtocolError(
+                f"a head of {head_bytes} bytes; the limit is {self.limits.head_bytes}"
+            )
+        if body_bytes > self.limits.body_bytes:
+            raise RemoteProtocolError(
+                f"a body of {body_bytes} bytes; the limit is {self.limits.body_bytes} "
+                "(limits.max_request)"
+            )
+        return kind, request_id, head_bytes, body_bytes
+
+    def _start_large(self, total: int, header: tuple[int, int, int, int]) -> None:
+        # np.empty does not clear the memory, which matters for a camera frame.
+        self._large = np.empty(total, dtype=np.uint8).data
+        self._header = header
+        have = self._end - self._start
+        self._large[:have] = self._scratch[self._start : self._end]
+        self._large_filled = have
+        self._start = self._end = 0
+
+    def _finish_large(self, data: memoryview) -> Frame:
+        assert self._header is not None
+        kind, request_id, head_bytes, _ = self._header
+        self._large = None
+        self._header = None
+        return _frame(data, kind, request_id, head_bytes)
+
+    def _compact(self) -> None:
+        count = self._end - self._start
+        self._scratch[:count] = bytes(self._scratch[self._start : self._end])
+        self._start, self._end = 0, count
+
+
+def _frame(data: memoryview, kind: int, request_id: int, head_bytes: int) -> Frame:
+    head_end = HEADER_BYTES + head_bytes
+    return Frame(
+        kind,
+        request_id,
+        data[HEADER_BYTES:head_end].toreadonly(),
+        data[head_end + padding(head_end) :].toreadonly(),
+    )

@@ -1,0 +1,298 @@
+"""Native protocol, upper half: frames to messages and back. No socket, clock, thread or file.
+
+Decides what a frame means and whether its tensors add up. Never runs anything, and never lets a
+peer choose a class: heads are fixed msgpack structures, errors come from a closed table.
+Full description: docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from edged.errors import (
+    BusyError,
+    EdgedError,
+    InvalidRequestError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    TensorMismatchError,
+    error_from_wire,
+)
+from edged.messages import InferRequest, InferResponse
+from edged.protocol.frames import Buffer, Frame, Kind, Limits, encode_frame, padding
+from edged.tensors import DTYPES, Array, size_bytes
+
+NAME_CAP = 256
+T = TypeVar("T")
+
+
+class TensorHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One tensor of a body; they follow one another, each padded to 8 bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class InferHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Head of INFER. ``timeout_us`` is the time the answer is still useful; 0 means no limit."""
+
+    model: str
+    release: int | str | None
+    tensors: list[TensorHead]
+    outputs: tuple[str, ...] = ()
+    timeout_us: int = 0
+
+
+class ResultHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Head of RESULT."""
+
+    release: int
+    generation: int
+    tensors: list[TensorHead]
+    queue_ns: int = 0
+    run_ns: int = 0
+    batch_rows: int = 0
+
+
+class ErrorHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Head of ERROR. Request id 0 means the connection itself; it is closed after that."""
+
+    code: str
+    name: str
+    message: str
+    retry_after_ns: int = 0
+    release: int = 0
+    generation: int = 0
+
+
+class CallHead(msgspec.Struct, array_like=True, frozen=True):
+    """Head of CALL: a verb such as ``status`` with plain arguments."""
+
+    verb: str
+    arguments: dict[str, Any] = {}
+
+
+class HelloHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Head of HELLO: who calls, for logs."""
+
+    client: str
+
+
+class WelcomeHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Head of WELCOME: what the server is and takes."""
+
+    server: str
+    max_request_bytes: int
+    max_in_flight: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_infer_decoder = msgspec.msgpack.Decoder(InferHead)
+_result_decoder = msgspec.msgpack.Decoder(ResultHead)
+_error_decoder = msgspec.msgpack.Decoder(ErrorHead)
+_call_decoder = msgspec.msgpack.Decoder(CallHead)
+_hello_decoder = msgspec.msgpack.Decoder(HelloHead)
+_welcome_decoder = msgspec.msgpack.Decoder(WelcomeHead)
+_document_decoder = msgspec.msgpack.Decoder()
+
+
+def encode_infer(request_id: int, request: InferRequest, timeout_us: int = 0) -> list[Buffer]:
+    """An INFER frame; the request's ``deadline_ns`` is not sent, ``timeout_us`` is."""
+    tensors, body = _pack(request.inputs)
+    head = InferHead(request.model, request.release, tensors, request.outputs, timeout_us)
+    return encode_frame(Kind.INFER, request_id, _encoder.encode(head), body)
+
+
+def decode_infer(frame: Frame, limits: Limits) -> tuple[InferRequest, int]:
+    """Read an INFER frame.
+
+    Returns:
+        The request, without deadline and origin, and the timeout in microseconds (0 = none).
+
+    Raises:
+        InvalidRequestError: the head is malformed or the tensors do not add up to the body.
+    """
+    head = _decode_head(_infer_decoder, frame)
+    if not isinstance(head.release, str) and head.release is not None and head.release < 1:
+        raise InvalidRequestError(f"release {head.release}: expected a number from 1 or an alias")
+    if head.timeout_us < 0:
+        raise InvalidRequestError(f"timeout {head.timeout_us} us: expected 0 (none) or more")
+    inputs = _unpack(head.tensors, frame.body, limits)
+    return InferRequest(head.model, inputs, head.release, head.outputs), head.timeout_us
+
+
+def encode_response(request_id: int, response: InferResponse) -> list[Buffer]:
+    """A RESULT frame, or an ERROR frame when the response carries one."""
+    if response.error is not None:
+        return encode_error(request_id, response.error, response.release, response.generation)
+    tensors, body = _pack(response.outputs)
+    head = ResultHead(
+        response.release,
+        response.generation,
+        tensors,
+        response.queue_ns,
+        response.run_ns,
+        response.batch_rows,
+    )
+    return encode_frame(Kind.RESULT, request_id, _encoder.encode(head), body)
+
+
+def decode_response(frame: Frame, model: str, limits: Limits) -> InferResponse:
+    """Read a RESULT or ERROR frame; ``model`` is what the request named."""
+    if frame.kind == Kind.ERROR:
+        error = _decode_head(_error_decoder, frame)
+        return InferResponse(
+            model,
+            error.release,
+            error.generation,
+            error=error_from_wire(error.code, error.name, error.message, error.retry_after_ns),
+        )
+    if frame.kind != Kind.RESULT:
+        raise RemoteProtocolError(f"expected a RESULT or ERROR frame, got kind {frame.kind}")
+    head = _decode_head(_result_decoder, frame)
+    outputs = _unpack(head.tensors, frame.body, limits)
+    return InferResponse(
+        model,
+        head.release,
+        head.generation,
+        outputs,
+        queue_ns=head.queue_ns,
+        run_ns=head.run_ns,
+        batch_rows=head.batch_rows,
+    )
+
+
+def encode_error(
+    request_id: int, error: EdgedError, release: int = 0, generation: int = 0
+) -> list[Buffer]:
+    """An ERROR frame."""
+    retry_ns = error.retry_after_ns if isinstance(error, BusyError) else 0
+    head = ErrorHead(
+        error.code.value, type(error).__name__, error.message, retry_ns, release, generation
+    )
+    return encode_frame(Kind.ERROR, request_id, _encoder.encode(head), [])
+
+
+def encode_call(request_id: int, verb: str, arguments: dict[str, Any]) -> list[Buffer]:
+    """A CALL frame; arguments are plain values."""
+    return encode_frame(Kind.CALL, request_id, _encoder.encode(CallHead(verb, arguments)), [])
+
+
+def decode_call(frame: Frame) -> CallHead:
+    """Read a CALL frame."""
+    return _decode_head(_call_decoder, frame)
+
+
+def encode_reply(request_id: int, document: Any) -> list[Buffer]:
+    """A REPLY frame: the document is in the body, since it may be larger than a head."""
+    data = _encoder.encode(document)
+    return encode_frame(Kind.REPLY, request_id, b"", [data])
+
+
+def decode_reply(frame: Frame) -> Any:
+    """Read a REPLY frame, or raise what an ERROR frame in its place says."""
+    if frame.kind == Kind.ERROR:
+        error = _decode_head(_error_decoder, frame)
+        raise error_from_wire(error.code, error.name, error.message, error.retry_after_ns)
+    try:
+        return _document_decoder.decode(frame.body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise RemoteProtocolError(f"a REPLY that is not msgpack: {exc}") from exc
+
+
+def encode_hello(client: str) -> list[Buffer]:
+    """A HELLO frame."""
+    return encode_frame(Kind.HELLO, 0, _encoder.encode(HelloHead(client)), [])
+
+
+def decode_hello(frame: Frame) -> HelloHead:
+    """Read a HELLO frame."""
+    return _decode_head(_hello_decoder, frame)
+
+
+def encode_welcome(server: str, limits: Limits, max_in_flight: int) -> list[Buffer]:
+    """A WELCOME frame."""
+    head = WelcomeHead(server, limits.body_bytes, max_in_flight)
+    return encode_frame(Kind.WELCOME, 0, _encoder.encode(head), [])
+
+
+def decode_welcome(frame: Frame) -> WelcomeHead:
+    """Read a WELCOME frame."""
+    return _decode_head(_welcome_decoder, frame)
+
+
+def _decode_head(decoder: msgspec.msgpack.Decoder[T], frame: Frame) -> T:
+    try:
+        return decoder.decode(frame.head)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise InvalidRequestError(f"malformed head of a frame of kind {frame.kind}: {exc}") from exc
+
+
+def _pack(tensors: Mapping[str, Array]) -> tuple[list[TensorHead], list[Buffer]]:
+    """Describe tensors and lay out their bytes, without copying contiguous ones."""
+    heads: list[TensorHead] = []
+    body: list[Buffer] = []
+    for name, array in tensors.items():
+        dtype = DTYPES.get(array.dtype.name)
+        if dtype is None:
+            raise LocalProtocolError(
+                f'"{name}" has dtype {array.dtype}; the protocol carries {", ".join(DTYPES)}'
+            )
+        dense = np.ascontiguousarray(array, dtype=dtype.numpy)
+        heads.append(TensorHead(name, dtype.name, array.shape))
+        size = dense.nbytes
+        # A zero-dimensional or empty array cannot be cast as a view.
+        small = size <= 4096 or not dense.ndim
+        body.append(dense.tobytes() if small else dense.data.cast("B"))
+        if size % 8:
+            body.append(bytes(padding(size)))
+    return heads, body
+
+
+def _unpack(heads: list[TensorHead], body: memoryview, limits: Limits) -> dict[str, Array]:
+    """View a body as named tensors.
+
+    Raises:
+        TensorMismatchError: an unknown dtype, a negative axis, a name twice, or sizes that do not
+            add up to the body exactly.
+    """
+    if len(heads) > limits.tensors:
+        raise InvalidRequestError(f"{len(heads)} tensors; the limit is {limits.tensors}")
+    tensors: dict[str, Array] = {}
+    offset = 0
+    for head in heads:
+        name, shape = head.name, head.shape
+        dtype = DTYPES.get(head.dtype)
+        if len(name) > NAME_CAP or name in tensors:
+            raise TensorMismatchError(f'"{name[:64]}": the name occurs twice or is too long')
+        if dtype is None:
+            raise TensorMismatchError(
+                f'"{name}": unknown dtype "{head.dtype[:32]}"; expected one of {", ".join(DTYPES)}'
+            )
+        if len(shape) > limits.rank or any(axis < 0 for axis in shape):
+            raise TensorMismatchError(
+                f'"{name}": shape {list(shape[:16])}; expected at most {limits.rank} axes, '
+                "none negative"
+            )
+        size = size_bytes(head.dtype, shape)
+        if size > len(body) - offset:
+            raise TensorMismatchError(
+                f'"{name}": {head.dtype}{list(shape)} needs {size} bytes; '
+                f"the body has {len(body) - offset} left"
+            )
+        if size:
+            flat = np.frombuffer(body, dtype.numpy, size // dtype.size_bytes, offset)
+            tensors[name] = flat.reshape(shape)
+        else:
+            tensors[name] = np.empty(shape, dtype.numpy)
+        offset += size + padding(size)
+    if offset != len(body):
+        raise TensorMismatchError(
+            f"the body has {len(body)} bytes; its tensors (each padded to 8) take {offset}"
+        )
+    return tensors

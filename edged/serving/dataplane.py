@@ -1,0 +1,119 @@
+"""The one door: every transport hands its requests to ``submit`` and nothing else.
+
+Decides nothing itself: it finds the route, checks the tensors, admits or refuses, and queues.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edged.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    EdgedError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    RuntimeFailureError,
+)
+from edged.manifest import Manifest
+from edged.messages import InferRequest, InferResponse, OnResponse
+from edged.serving.release import ServedRelease
+from edged.serving.router import Route, choose_release
+from edged.serving.scheduler import Waiting, layout_of
+from edged.tensors import check_tensors
+
+log = logging.getLogger("edged.serving")
+
+
+@dataclass(frozen=True, slots=True)
+class ServingTable:
+    """What is served under one configuration generation; replaced as a whole, never patched."""
+
+    generation: int = 0
+    routes: Mapping[str, Route] = field(default_factory=dict)
+
+
+class Dataplane:
+    """Takes requests for the current table."""
+
+    def __init__(self) -> None:
+        self.table = ServingTable()
+        self.is_draining = False
+        self.refused = 0
+
+    def swap(self, table: ServingTable) -> None:
+        """Serve by another table from now on; requests in flight finish on theirs."""
+        self.table = table
+
+    def manifest(self, model: str, release: int | str | None = None) -> Manifest | None:
+        """The manifest of the release that would answer, or None when none would."""
+        route = self.table.routes.get(model)
+        if route is None:
+            return None
+        try:
+            return choose_release(route, release).manifest
+        except EdgedError:
+            return None
+
+    def submit(self, request: InferRequest, on_response: OnResponse) -> None:
+        """Answer a request, now or later.
+
+        Args:
+            request: arrays in it must not change until the answer is there.
+            on_response: called on the event loop, exactly once with ``final`` True; for a request
+                that is refused it is called before this returns.
+        """
+        table = self.table
+        number = 0
+        try:
+            release = self._admit(table, request)
+            number = release.number
+            _offer(release, table.generation, request, on_response)
+        except EdgedError as exc:
+            self._refuse(request, on_response, exc, number)
+        except Exception:
+            log.exception("a request from %s could not be handled", request.origin)
+            error = RuntimeFailureError("the request could not be handled; see the daemon's log")
+            self._refuse(request, on_response, error, number)
+
+    def _admit(self, table: ServingTable, request: InferRequest) -> ServedRelease:
+        if self.is_draining:
+            raise DrainingError("the daemon is stopping and takes no new requests")
+        route = table.routes.get(request.model)
+        if route is None:
+            known = ", ".join(f'"{name}"' for name in sorted(table.routes)) or "none"
+            raise ModelNotFoundError(
+                f'no model "{request.model[:64]}" is configured; the models are: {known}'
+            )
+        return choose_release(route, request.release)
+
+    def _refuse(
+        self, request: InferRequest, on_response: OnResponse, error: EdgedError, number: int
+    ) -> None:
+        self.refused += 1
+        response = InferResponse(request.model, number, self.table.generation, error=error)
+        try:
+            on_response(response, True)
+        except Exception:
+            log.exception("a transport's callback raised for %s", request.origin)
+
+
+def _offer(
+    release: ServedRelease, generation: int, request: InferRequest, on_response: OnResponse
+) -> None:
+    rows = check_tensors(release.inputs, request.inputs, release.owner)
+    known = {spec.name for spec in release.outputs}
+    for name in request.outputs:
+        if name not in known:
+            raise InvalidRequestError(
+                f'{release.owner} has no output "{name[:64]}"; it has: {", ".join(sorted(known))}'
+            )
+    now_ns = time.monotonic_ns()
+    if request.deadline_ns is not None and request.deadline_ns <= now_ns:
+        raise DeadlineExceededError(f"{release.owner}: the deadline had passed on arrival")
+    layout = layout_of(release.inputs, request) if release.needs_layout else ()
+    size = sum(array.nbytes for array in request.inputs.values())
+    release.offer(Waiting(request, on_response, rows or 1, layout, size, now_ns, generation))

@@ -1,0 +1,152 @@
+"""The life of one release: its states, the law of their changes, and what keeps it alive.
+
+``next_action`` decides, from snapshots and the time alone, the one thing to do next for a model.
+Nothing here loads, runs or waits.
+Source: TF Serving's aspired-version policy (availability preserving: load first, unload after).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class State(enum.Enum):
+    """Where a release is in its life."""
+
+    NEW = "new"
+    LOADING = "loading"
+    WARMING = "warming"
+    READY = "ready"
+    DRAINING = "draining"
+    UNLOADED = "unloaded"
+    FAILED = "failed"
+
+
+class Event(enum.Enum):
+    """What can happen to a release."""
+
+    LOAD = "load"
+    LOADED = "loaded"
+    WARMED = "warmed"
+    FAIL = "fail"
+    RETIRE = "retire"
+    DRAINED = "drained"
+
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.NEW: {Event.LOAD: State.LOADING, Event.RETIRE: State.UNLOADED},
+    State.LOADING: {Event.LOADED: State.WARMING, Event.FAIL: State.FAILED},
+    State.WARMING: {Event.WARMED: State.READY, Event.FAIL: State.FAILED},
+    State.READY: {Event.RETIRE: State.DRAINING},
+    State.DRAINING: {Event.DRAINED: State.UNLOADED},
+    State.FAILED: {Event.LOAD: State.LOADING, Event.RETIRE: State.UNLOADED},
+    State.UNLOADED: {},
+}
+"""The law as a table; docs/architecture.md shows the same one."""
+
+BUSY = frozenset({State.LOADING, State.WARMING})
+"""States in which somebody is at work on the release; nothing else is started for its model."""
+
+
+def advance(state: State, event: Event) -> State:
+    """The state after ``event``; an event the table does not allow is a bug and raises."""
+    try:
+        return TRANSITIONS[state][event]
+    except KeyError:
+        raise AssertionError(f"{event.value} cannot happen in state {state.value}") from None
+
+
+class ReleaseKey(NamedTuple):
+    """What makes two loaded releases the same thing: the bytes and how they are run."""
+
+    model: str
+    digest: str
+    options: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What ``next_action`` may know of one release.
+
+    Args:
+        key: which one.
+        release: its number.
+        state: where it is.
+        is_desired: whether it should be there.
+        in_flight: requests that hold a handle on it.
+        retry_at_ns: monotonic time from which a failed load may be tried again.
+    """
+
+    key: ReleaseKey
+    release: int
+    state: State
+    is_desired: bool
+    in_flight: int = 0
+    retry_at_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load this release."""
+
+    key: ReleaseKey
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Take nothing new for this release and let it finish."""
+
+    key: ReleaseKey
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Nobody holds it any more: give back what it holds."""
+
+    key: ReleaseKey
+
+
+Action = Load | Retire | Unload
+
+
+def next_action(snapshots: Sequence[Snapshot], now_ns: int) -> Action | None:
+    """Choose the next thing to do for one model, or None.
+
+    Order: give back what is drained, then load what is missing (highest release first), and
+    retire what is not wanted last, so that a model never has fewer ready releases than before.
+
+    Args:
+        snapshots: all releases of one model.
+        now_ns: monotonic clock, nanoseconds.
+    """
+    for snapshot in snapshots:
+        if snapshot.state is State.DRAINING and snapshot.in_flight == 0:
+            return Unload(snapshot.key)
+    if any(snapshot.state in BUSY for snapshot in snapshots):
+        return None
+    loadable = [
+        snapshot
+        for snapshot in snapshots
+        if snapshot.is_desired
+        and (
+            snapshot.state is State.NEW
+            or (snapshot.state is State.FAILED and snapshot.retry_at_ns <= now_ns)
+        )
+    ]
+    if loadable:
+        # A fresh release goes before another try of a failed one.
+        first = max(loadable, key=lambda s: (s.state is State.NEW, s.release))
+        return Load(first.key)
+    retirable = {State.NEW, State.READY, State.FAILED}
+    for snapshot in snapshots:
+        if not snapshot.is_desired and snapshot.state in retirable:
+            return Retire(snapshot.key)
+    return None
+
+
+def retry_delay_ns(failures: int) -> int:
+    """How long to leave a failed load alone: 1 s, doubling, at most a minute."""
+    return min(60, 1 << min(failures - 1, 6)) * 1_000_000_000

@@ -1,0 +1,199 @@
+"""From a stored release to a session that is proven: load, replay the golden samples, measure.
+
+Runs on the loader's thread and touches nothing that serves. What it finds wrong is raised; what it
+measures belongs to this device and is not written back to the bundle.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from edged.errors import EdgedError, GoldenMismatchError, IncompatibleError, LoadError
+from edged.manifest import Manifest, Tolerance
+from edged.runtimes.base import Artefact, Runtime, Session
+from edged.tensors import Array, TensorSpec
+
+_MEASURE_RUNS = 7
+_MEASURE_CAP_NS = 200_000_000
+"""Enough runs for a median of a fast model; a slow one shows itself in the first."""
+
+_ARTEFACT_KINDS = {"onnxruntime": "onnx"}
+"""Which artefact of a bundle a runtime takes."""
+
+
+class Stored(Protocol):
+    """The part of a stored release that loading needs."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle promises."""
+        ...
+
+    def artefact(self, runtime: str) -> bytes:
+        """The verified bytes of the artefact for a runtime."""
+        ...
+
+    def golden(self) -> tuple[dict[str, Array], dict[str, Array]] | None:
+        """Sample inputs and their expected outputs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A session that reproduced what its bundle promises.
+
+    Args:
+        session: ready to run.
+        runtime: the runtime's name.
+        typical_run_ns: median time of a run with one row, nanoseconds.
+    """
+
+    session: Session
+    runtime: str
+    typical_run_ns: int
+
+
+def load_release(
+    stored: Stored,
+    preference: Sequence[str],
+    create_runtime: Callable[[str], Runtime],
+    on_loaded: Callable[[], None],
+) -> Loaded:
+    """Load a release on the first runtime of ``preference`` that takes it, and prove it.
+
+    Args:
+        stored: the verified bundle.
+        preference: runtime names, best first.
+        create_runtime: makes a runtime by name.
+        on_loaded: called between loading and warming.
+
+    Raises:
+        LoadError: no runtime took it; the message has each one's reason.
+        GoldenMismatchError: it runs, and gives other numbers than promised.
+    """
+    manifest = stored.manifest
+    problems: list[str] = []
+    for name in preference:
+        try:
+            session = _load(stored, create_runtime(name), name)
+        except EdgedError as exc:
+            problems.append(f"{name}: {exc.message}")
+            continue
+        on_loaded()
+        try:
+            return Loaded(session, name, warm(session, manifest, stored.golden()))
+        except BaseException:
+            session.close()
+            raise
+    raise LoadError(f'model "{manifest.name}" release {manifest.release}: {"; ".join(problems)}')
+
+
+def _load(stored: Stored, runtime: Runtime, name: str) -> Session:
+    manifest = stored.manifest
+    kind = _ARTEFACT_KINDS[name]
+    if not any(entry.runtime == kind for entry in manifest.artefacts):
+        have = ", ".join(sorted({entry.runtime for entry in manifest.artefacts}))
+        raise IncompatibleError(f"the bundle has no {kind} artefact; it has: {have}")
+    info = runtime.info()
+    if info.problem:
+        raise LoadError(info.problem)
+    artefact = Artefact(
+        manifest.name, stored.artefact(kind), manifest.input_specs(), manifest.output_specs()
+    )
+    return runtime.load(artefact)
+
+
+def warm(
+    session: Session,
+    manifest: Manifest,
+    golden: tuple[Mapping[str, Array], Mapping[str, Array]] | None,
+) -> int:
+    """Run the golden samples, compare, and measure.
+
+    Returns:
+        Median time of a run with one row, nanoseconds.
+    """
+    owner = f'model "{manifest.name}" release {manifest.release}'
+    if golden is None:
+        sample = {spec.name: _zeros(spec) for spec in manifest.input_specs()}
+        session.run(sample)
+        return _measure(session, sample)
+    inputs, expected = golden
+    tolerances = manifest.golden.tolerances if manifest.golden else {}
+    compare(session.run(inputs), expected, tolerances, owner)
+    sample = dict(inputs)
+    if manifest.is_row_wise:
+        # One row alone must give what it gave among the others, or batching would change answers.
+        sample = {name: array[:1] for name, array in inputs.items()}
+        first = {name: array[:1] for name, array in expected.items()}
+        compare(session.run(sample), first, tolerances, owner)
+    return _measure(session, sample)
+
+
+def compare(
+    got: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    tolerances: Mapping[str, Tolerance],
+    owner: str,
+) -> None:
+    """Hold outputs against what the bundle promises.
+
+    Raises:
+        GoldenMismatchError: names the output, the worst element, and the tolerance.
+    """
+    for name, wanted in expected.items():
+        array = got.get(name)
+        if array is None or array.shape != wanted.shape:
+            shape = "nothing" if array is None else str(list(array.shape))
+            raise GoldenMismatchError(
+                f'{owner}: golden output "{name}" should have shape {list(wanted.shape)}; '
+                f"got {shape}"
+            )
+        if wanted.dtype.kind in "biu":
+            differing = int(np.count_nonzero(array != wanted))
+            if differing:
+                raise GoldenMismatchError(
+                    f'{owner}: golden output "{name}" differs in {differing} of {wanted.size} '
+                    "elements"
+                )
+            continue
+        _compare_floats(array, wanted, tolerances.get(name, Tolerance()), f'{owner}: "{name}"')
+
+
+def _compare_floats(got: Array, wanted: Array, tolerance: Tolerance, where: str) -> None:
+    a, b = got.astype(np.float64), wanted.astype(np.float64)
+    if not np.isfinite(a).all():
+        raise GoldenMismatchError(f"{where} gives NaN or infinity on the golden samples")
+    error = np.abs(a - b)
+    beyond = error > tolerance.atol + tolerance.rtol * np.abs(b)
+    # NaN in the expected values makes every comparison false; it is refused all the same.
+    if beyond.any() or not np.isfinite(b).all():
+        worst = int(np.argmax(error - tolerance.rtol * np.abs(b)))
+        raise GoldenMismatchError(
+            f"{where} does not reproduce the golden samples: {int(beyond.sum())} of {b.size} "
+            f"elements are off, the worst by {float(error.flat[worst]):.3g} "
+            f"(tolerance atol {tolerance.atol:g}, rtol {tolerance.rtol:g})"
+        )
+
+
+def _zeros(spec: TensorSpec) -> Array:
+    shape = [1 if isinstance(axis, str) else axis for axis in spec.shape]
+    return np.zeros(shape, dtype=spec.dtype)
+
+
+def _measure(session: Session, sample: Mapping[str, Array]) -> int:
+    times: list[int] = []
+    started_ns = time.monotonic_ns()
+    while len(times) < _MEASURE_RUNS:
+        before_ns = time.monotonic_ns()
+        session.run(sample)
+        after_ns = time.monotonic_ns()
+        times.append(after_ns - before_ns)
+        if after_ns - started_ns > _MEASURE_CAP_NS:
+            break
+    return sorted(times)[len(times) // 2]

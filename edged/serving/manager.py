@@ -1,0 +1,255 @@
+"""Brings what runs to what should run, one action at a time for each model.
+
+What to do next is ``lifecycle.next_action``'s decision; this room only does it: loads on a thread
+of low priority, and unloads when the last handle is gone. A failed load never stops anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import msgspec
+
+from edged.config.schema import ModelConfig
+from edged.errors import EdgedError
+from edged.runtimes.base import Runtime
+from edged.serving.lifecycle import (
+    Action,
+    Event,
+    Load,
+    ReleaseKey,
+    Retire,
+    State,
+    Unload,
+    next_action,
+    retry_delay_ns,
+)
+from edged.serving.loading import Loaded, Stored, load_release
+from edged.serving.release import ServedRelease
+
+log = logging.getLogger("edged.serving")
+
+_LOADER_NICE = 10
+"""A load may take every core for seconds; at nice 10 the threads that serve go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """One release that should be there.
+
+    Args:
+        digest: of its manifest.
+        stored: the verified bundle.
+        config: the model's section of the configuration.
+    """
+
+    digest: str
+    stored: Stored
+    config: ModelConfig
+
+    @property
+    def key(self) -> ReleaseKey:
+        """What it is, with the options that need another session."""
+        options = msgspec.json.encode(self.config.runtime).decode()
+        return ReleaseKey(self.stored.manifest.name, self.digest, options)
+
+
+class Manager:
+    """Owns every release of the process; used from the event loop only.
+
+    Args:
+        create_runtime: makes a runtime by name.
+        inline_threshold_ns: faster models run on the event loop.
+        on_change: called after any release changed its state.
+    """
+
+    def __init__(
+        self,
+        create_runtime: Callable[[str], Runtime],
+        inline_threshold_ns: int,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._create_runtime = create_runtime
+        self._inline_threshold_ns = inline_threshold_ns
+        self._on_change = on_change
+        self._desired: dict[ReleaseKey, Desired] = {}
+        self._releases: dict[ReleaseKey, ServedRelease] = {}
+        self._stored: dict[ReleaseKey, Stored] = {}
+        self._waiters: list[tuple[frozenset[ReleaseKey], asyncio.Future[None]]] = []
+        self._retry: asyncio.TimerHandle | None = None
+        self._loader = ThreadPoolExecutor(1, "edged-loader", initializer=_lower_priority)
+        self._is_stopped = False
+
+    def releases(self) -> list[ServedRelease]:
+        """Every release in any state, oldest first."""
+        return list(self._releases.values())
+
+    def get(self, key: ReleaseKey) -> ServedRelease:
+        """The release of a key that is or was desired."""
+        return self._releases[key]
+
+    def want(self, desired: Iterable[Desired]) -> None:
+        """Say what should be there, as a whole; work towards it starts at once."""
+        self._desired = {item.key: item for item in desired}
+        for key, item in self._desired.items():
+            if key not in self._releases or self._releases[key].state is State.UNLOADED:
+                self._releases[key] = ServedRelease(
+                    key, item.stored.manifest, item.config, self._inline_threshold_ns
+                )
+                self._releases[key].on_idle = self._on_idle
+            self._stored[key] = item.stored
+        self.step()
+
+    def wanted(self) -> list[Desired]:
+        """What was last said to ``want``."""
+        return list(self._desired.values())
+
+    async def settled(self, keys: Iterable[ReleaseKey]) -> None:
+        """Wait until each of these is ready or has failed."""
+        waiting = frozenset(keys)
+        if self._are_settled(waiting):
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((waiting, future))
+        await future
+
+    async def drained(self) -> None:
+        """Wait until no release has a request in flight."""
+        while any(release.in_flight for release in self._releases.values()):
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - once, at the stop of the process
+
+    def stop(self) -> None:
+        """Give everything back; nothing is served any more."""
+        self._is_stopped = True
+        if self._retry is not None:
+            self._retry.cancel()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+        for release in self._releases.values():
+            release.close()
+
+    def step(self) -> None:
+        """Do what ``next_action`` says until it says nothing more."""
+        if self._is_stopped:
+            return
+        now_ns = time.monotonic_ns()
+        for model in {key.model for key in self._releases}:
+            while action := self._decide(model, now_ns):
+                self._perform(action)
+                if isinstance(action, Load):
+                    break
+        self._wake_waiters()
+        self._arm_retry(now_ns)
+
+    def _decide(self, model: str, now_ns: int) -> Action | None:
+        snapshots = [
+            release.snapshot(key in self._desired)
+            for key, release in self._releases.items()
+            if key.model == model
+        ]
+        return next_action(snapshots, now_ns)
+
+    def _perform(self, action: Action) -> None:
+        release = self._releases[action.key]
+        if isinstance(action, Load):
+            self._start_load(release)
+        elif isinstance(action, Retire):
+            release.move(Event.RETIRE)
+            if release.state is State.UNLOADED:
+                self._forget(release)
+        elif isinstance(action, Unload):
+            release.move(Event.DRAINED)
+            self._forget(release)
+        self._on_change()
+
+    def _forget(self, release: ServedRelease) -> None:
+        release.close()
+        del self._releases[release.key]
+        self._stored.pop(release.key, None)
+
+    def _start_load(self, release: ServedRelease) -> None:
+        release.move(Event.LOAD)
+        loop = asyncio.get_running_loop()
+
+        def on_loaded() -> None:
+            loop.call_soon_threadsafe(release.move, Event.LOADED)
+
+        job = functools.partial(
+            load_release,
+            self._stored[release.key],
+            release.config.runtime,
+            self._create_runtime,
+            on_loaded,
+        )
+        future = loop.run_in_executor(self._loader, job)
+        future.add_done_callback(functools.partial(self._load_done, release))
+
+    def _load_done(self, release: ServedRelease, future: asyncio.Future[Loaded]) -> None:
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            loaded = future.result()
+            release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns)
+            release.failures = 0
+            release.move(Event.WARMED)
+        else:
+            self._load_failed(release, error)
+        self._on_change()
+        self.step()
+
+    def _load_failed(self, release: ServedRelease, error: BaseException) -> None:
+        release.failures += 1
+        release.retry_at_ns = time.monotonic_ns() + retry_delay_ns(release.failures)
+        if isinstance(error, EdgedError):
+            reason = error.message
+        else:
+            log.error("%s: loading raised", release.owner, exc_info=error)
+            reason = f"loading raised {type(error).__name__}; see the log"
+        release.move(Event.FAIL, reason)
+
+    def _on_idle(self, _release: ServedRelease) -> None:
+        self.step()
+
+    def _are_settled(self, keys: frozenset[ReleaseKey]) -> bool:
+        done = (State.READY, State.FAILED)
+        return all(key in self._releases and self._releases[key].state in done for key in keys)
+
+    def _wake_waiters(self) -> None:
+        still: list[tuple[frozenset[ReleaseKey], asyncio.Future[None]]] = []
+        for keys, future in self._waiters:
+            if future.done():
+                continue
+            if self._are_settled(keys):
+                future.set_result(None)
+            else:
+                still.append((keys, future))
+        self._waiters = still
+
+    def _arm_retry(self, now_ns: int) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        due = [
+            release.retry_at_ns
+            for key, release in self._releases.items()
+            if release.state is State.FAILED and key in self._desired
+        ]
+        if due:
+            delay = max(0, min(due) - now_ns) / 1e9 + 0.001
+            self._retry = asyncio.get_running_loop().call_later(delay, self.step)
+
+
+def _lower_priority() -> None:
+    # Linux keeps a nice value for each thread; elsewhere or without the right this changes nothing.
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADER_NICE)
+    except OSError:
+        log.debug("the loader keeps its normal priority")

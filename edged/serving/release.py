@@ -1,0 +1,282 @@
+"""One release on this device: its state, its session, its queue and its counters.
+
+Decides when to pump its queue; what runs together is ``scheduler.form_batch``'s decision, and how
+it runs is ``executor.run_batch``'s. Everything here happens on the event loop except the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edged.config.schema import ModelConfig
+from edged.errors import (
+    DeadlineExceededError,
+    EdgedError,
+    QueueFullError,
+)
+from edged.manifest import Manifest
+from edged.messages import InferResponse
+from edged.runtimes.base import Session
+from edged.serving.executor import BatchResult, InstanceThread, run_batch
+from edged.serving.lifecycle import Event, ReleaseKey, Snapshot, State, advance
+from edged.serving.scheduler import BatchLimits, Waiting, WaitUntil, form_batch
+
+log = logging.getLogger("edged.serving")
+
+
+@dataclass(slots=True)
+class Counters:
+    """Plain integers, written on the loop only."""
+
+    requests: int = 0
+    failures: int = 0
+    rows: int = 0
+    batches: int = 0
+    run_ns: int = 0
+    queue_ns: int = 0
+    inline: int = 0
+
+
+class ServedRelease:
+    """A release from NEW to UNLOADED.
+
+    Args:
+        key: what it is.
+        manifest: of its bundle.
+        config: the model's section of the configuration; may be replaced by ``configure``.
+        inline_threshold_ns: faster models run on the event loop.
+    """
+
+    def __init__(
+        self, key: ReleaseKey, manifest: Manifest, config: ModelConfig, inline_threshold_ns: int
+    ) -> None:
+        self.key = key
+        self.manifest = manifest
+        self.number = manifest.release
+        self.inputs = manifest.input_specs()
+        self.outputs = manifest.output_specs()
+        self.owner = f'model "{key.model}" release {self.number}'
+        self.state = State.NEW
+        self.reason = ""
+        self.failures = 0
+        self.retry_at_ns = 0
+        self.session: Session | None = None
+        self.runtime = ""
+        self.typical_run_ns = 0
+        self.in_flight = 0
+        self.counters = Counters()
+        self.on_idle: Callable[[ServedRelease], None] | None = None
+        self.needs_layout = any(
+            isinstance(axis, str) for spec in self.inputs for axis in spec.shape[1:]
+        )
+        self._inline_threshold_ns = inline_threshold_ns
+        self._items: list[Waiting] = []
+        self._rows = 0
+        self._bytes = 0
+        self._is_busy = False
+        self._is_pump_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
+        self._thread = InstanceThread(f"edged-{key.model}-{self.number}")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.configure(config)
+
+    def configure(self, config: ModelConfig) -> None:
+        """Take over queue and batch limits; requests already waiting are kept."""
+        self.config = config
+        rows = config.batching.max_batch if self.manifest.is_row_wise else 1
+        self._limits = BatchLimits(rows, int(config.batching.max_queue_delay))
+
+    def move(self, event: Event, reason: str = "") -> None:
+        """Change state by the table."""
+        old, self.state = self.state, advance(self.state, event)
+        self.reason = reason
+        log.info(
+            "%s: %s -> %s%s",
+            self.owner,
+            old.value,
+            self.state.value,
+            f" ({reason})" if reason else "",
+        )
+
+    def loaded(self, session: Session, runtime: str, typical_run_ns: int) -> None:
+        """Take the session that was loaded and measured."""
+        self.session = session
+        self.runtime = runtime
+        self.typical_run_ns = typical_run_ns
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether it is fast enough to run on the event loop."""
+        return self.typical_run_ns < self._inline_threshold_ns
+
+    def snapshot(self, is_desired: bool) -> Snapshot:
+        """What deciding may know."""
+        return Snapshot(
+            self.key, self.number, self.state, is_desired, self.in_flight, self.retry_at_ns
+        )
+
+    def offer(self, item: Waiting) -> None:
+        """Queue a request; holds a handle until it is answered.
+
+        Raises:
+            QueueFullError: rows or bytes over the queue's bounds; nothing was queued.
+        """
+        queue = self.config.queue
+        rows, size = self._rows + item.rows, self._bytes + item.size_bytes
+        if self._items and (rows > queue.max_rows or size > queue.max_size):
+            raise QueueFullError(
+                f"{self.owner}: its queue is full ({self._rows} rows, {self._bytes} bytes wait; "
+                f"the limits are {queue.max_rows} rows and {queue.max_size} bytes)",
+                retry_after_ns=self._drain_ns(),
+            )
+        self.in_flight += 1
+        self._rows, self._bytes = rows, size
+        self._items.append(item)
+        if not self._is_busy:
+            self._schedule()
+        elif item.request.deadline_ns is not None:
+            self._arm(item.request.deadline_ns)
+
+    def close(self) -> None:
+        """Give back session and thread; nothing is in flight any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        session, self.session = self.session, None
+        if session is not None:
+            # The session's own last run is over, but freeing a large model takes time.
+            self._thread.submit(session.close)
+        self._thread.close()
+
+    def _drain_ns(self) -> int:
+        per_run = max(self._limits.max_rows, 1)
+        return (self._rows // per_run + 1) * max(self.typical_run_ns, 1_000_000)
+
+    def _schedule(self) -> None:
+        # Not at once but at the end of this loop turn: what other connections sent meanwhile
+        # joins the batch, at no cost in time.
+        if not self._is_pump_scheduled and self._loop is not None:
+            self._is_pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._is_pump_scheduled = False
+        if self._is_busy or not self._items:
+            return
+        now_ns = time.monotonic_ns()
+        decision = form_batch(self._items, now_ns, self._limits)
+        self._expire(decision.expired)
+        if isinstance(decision, WaitUntil):
+            self._arm(decision.at_ns)
+            return
+        if not decision.items:
+            return
+        self._remove(decision.items)
+        for item in decision.items:
+            self.counters.queue_ns += now_ns - item.enqueued_ns
+        session = self.session
+        assert session is not None
+        if self.is_inline:
+            self.counters.inline += 1
+            self._deliver(run_batch(session, decision.items), now_ns)
+            if self._items:
+                self._schedule()
+            return
+        self._is_busy = True
+        loop = self._loop
+        assert loop is not None
+
+        def job() -> None:
+            result = run_batch(session, decision.items)
+            loop.call_soon_threadsafe(self._finished, result, now_ns)
+
+        self._thread.submit(job)
+
+    def _finished(self, result: BatchResult, started_ns: int) -> None:
+        self._is_busy = False
+        # The next batch starts before this one's answers are written.
+        self._pump()
+        self._deliver(result, started_ns)
+
+    def _deliver(self, result: BatchResult, started_ns: int) -> None:
+        counters = self.counters
+        counters.batches += 1
+        counters.rows += result.rows
+        counters.run_ns += result.run_ns
+        for outcome in result.outcomes:
+            item = outcome.item
+            outputs = outcome.outputs or {}
+            if item.request.outputs and outcome.error is None:
+                outputs = {name: outputs[name] for name in item.request.outputs}
+            response = InferResponse(
+                self.key.model,
+                self.number,
+                item.generation,
+                outputs,
+                outcome.error,
+                started_ns - item.enqueued_ns,
+                result.run_ns,
+                result.rows,
+            )
+            self._answer(item, response)
+
+    def _expire(self, expired: tuple[Waiting, ...]) -> None:
+        if not expired:
+            return
+        self._remove(expired)
+        for item in expired:
+            error = DeadlineExceededError(f"{self.owner}: the deadline passed while waiting")
+            self._fail(item, error)
+
+    def _fail(self, item: Waiting, error: EdgedError) -> None:
+        response = InferResponse(self.key.model, self.number, item.generation, error=error)
+        self._answer(item, response)
+
+    def _answer(self, item: Waiting, response: InferResponse) -> None:
+        self.counters.requests += 1
+        if response.error is not None:
+            self.counters.failures += 1
+        self.in_flight -= 1
+        try:
+            item.on_response(response, True)
+        except Exception:
+            log.exception("a transport's callback raised for %s", item.request.origin)
+        if self.in_flight == 0 and self.state is State.DRAINING and self.on_idle is not None:
+            self.on_idle(self)
+
+    def _remove(self, items: tuple[Waiting, ...]) -> None:
+        gone = set(map(id, items))
+        self._items = [item for item in self._items if id(item) not in gone]
+        for item in items:
+            self._rows -= item.rows
+            self._bytes -= item.size_bytes
+
+    def _arm(self, at_ns: int) -> None:
+        """Wake up at ``at_ns`` to look at deadlines and delays."""
+        assert self._loop is not None
+        if self._timer is not None:
+            if self._timer_ns <= at_ns:
+                return
+            self._timer.cancel()
+        self._timer_ns = at_ns
+        delay = max(0, at_ns - time.monotonic_ns()) / 1e9
+        self._timer = self._loop.call_later(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self._is_busy:
+            self._pump()
+            return
+        now_ns = time.monotonic_ns()
+        deadlines = [
+            (item.request.deadline_ns, item) for item in self._items if item.request.deadline_ns
+        ]
+        self._expire(tuple(item for deadline_ns, item in deadlines if deadline_ns <= now_ns))
+        later = [deadline_ns for deadline_ns, _ in deadlines if deadline_ns > now_ns]
+        if later:
+            self._arm(min(later))

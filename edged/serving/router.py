@@ -1,0 +1,103 @@
+"""Which release answers a request: pinned, by alias, or the model's route.
+
+Pure: looks at states, changes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edged.errors import ModelNotReadyError, VersionNotFoundError
+from edged.serving.lifecycle import State
+from edged.serving.release import ServedRelease
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one model's requests find a release.
+
+    Args:
+        model: its name.
+        releases: by number, in any state.
+        serve: the release that answers when none is named, or the newest that is ready.
+        aliases: names for release numbers.
+        required: whether the daemon is ready only when this model is.
+        fallback: the last good release, served while the wanted one cannot be.
+    """
+
+    model: str
+    releases: Mapping[int, ServedRelease]
+    serve: int | Literal["newest"] = "newest"
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    required: bool = True
+    fallback: ServedRelease | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request that names no release would be answered."""
+        return self.default_release() is not None
+
+    def default_release(self) -> ServedRelease | None:
+        """The release that answers when none is named, or None while there is none."""
+        if self.serve != "newest":
+            release = self.releases.get(self.serve)
+            if release is not None and release.state is State.READY:
+                return release
+        else:
+            ready = [r for r in self.releases.values() if r.state is State.READY]
+            if ready:
+                return max(ready, key=lambda release: release.number)
+        fallback = self.fallback
+        return fallback if fallback is not None and fallback.state is State.READY else None
+
+
+def choose_release(route: Route, selector: int | str | None) -> ServedRelease:
+    """Choose who answers.
+
+    Args:
+        route: of the model.
+        selector: a release number, an alias, or None for the route's own choice.
+
+    Raises:
+        VersionNotFoundError: no such release or alias; the message lists what there is.
+        ModelNotReadyError: there is one, but it cannot answer now; the message says why.
+    """
+    if selector is None:
+        release = route.default_release()
+        if release is not None:
+            return release
+        reasons = [
+            f"release {r.number} is {r.state.value}" + (f": {r.reason}" if r.reason else "")
+            for r in route.releases.values()
+        ]
+        raise ModelNotReadyError(
+            f'model "{route.model}" is not ready: {"; ".join(reasons) or "no release is loaded"}'
+        )
+    number = _number_of(route, selector)
+    release = route.releases.get(number)
+    if release is None:
+        known = ", ".join(str(n) for n in sorted(route.releases)) or "none"
+        raise VersionNotFoundError(
+            f'model "{route.model}" has no release {number} here; it has: {known}'
+        )
+    if release.state is not State.READY:
+        raise ModelNotReadyError(
+            f"{release.owner} is {release.state.value}"
+            + (f": {release.reason}" if release.reason else "")
+        )
+    return release
+
+
+def _number_of(route: Route, selector: int | str) -> int:
+    if isinstance(selector, int):
+        return selector
+    if selector in route.aliases:
+        return route.aliases[selector]
+    if selector.isascii() and selector.isdigit() and len(selector) <= 16:
+        return int(selector)
+    known = ", ".join(sorted(route.aliases)) or "none"
+    raise VersionNotFoundError(
+        f'model "{route.model}" has no alias "{selector[:64]}"; it has: {known}'
+    )

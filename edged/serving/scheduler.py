@@ -1,0 +1,120 @@
+"""Which waiting requests run together: pure, with the time passed in.
+
+Work-conserving: a batch is what waits now, and it waits for company only when the operator set
+``max_queue_delay``. Nothing here reads a clock, runs a model or answers anybody.
+Source: Triton's dynamic batcher (``max_queue_delay_microseconds`` in model_config.proto).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edged.messages import InferRequest, OnResponse
+from edged.tensors import TensorSpec
+
+Layout = tuple[tuple[int, ...], ...]
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """One request in a queue.
+
+    Args:
+        request: as submitted; its tensors fit the release's signature.
+        on_response: the caller's callback.
+        rows: length of the batch axis; 1 for models without one.
+        layout: shapes without the batch axis; only equal layouts can be stacked.
+        size_bytes: bytes of its tensors.
+        enqueued_ns: monotonic clock, nanoseconds.
+        generation: the configuration generation it was accepted under.
+    """
+
+    request: InferRequest
+    on_response: OnResponse
+    rows: int
+    layout: Layout
+    size_bytes: int
+    enqueued_ns: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one batch may be.
+
+    Args:
+        max_rows: most rows; 1 when rows cannot be stacked.
+        max_delay_ns: how long the oldest request may wait for company, nanoseconds.
+    """
+
+    max_rows: int
+    max_delay_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What runs next.
+
+    Args:
+        items: in queue order, all of one layout; empty when everything that waited had expired.
+        expired: whose deadline has passed.
+        rows: sum over items.
+    """
+
+    items: tuple[Waiting, ...]
+    expired: tuple[Waiting, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Ask again at this monotonic time; ``expired`` as in Batch."""
+
+    at_ns: int
+    expired: tuple[Waiting, ...] = ()
+
+
+def layout_of(specs: Sequence[TensorSpec], request: InferRequest) -> Layout:
+    """The shapes that must be equal for requests to be stacked, in the order of the signature."""
+    return tuple(request.inputs[spec.name].shape[1:] for spec in specs)
+
+
+def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Batch | WaitUntil:
+    """Choose the next batch, or say when to ask again.
+
+    The oldest live request leads; requests of the same layout join it in order while rows fit. A
+    request larger than ``max_rows`` runs alone.
+
+    Args:
+        queue: what waits, oldest first; not empty.
+        now_ns: monotonic clock, nanoseconds.
+        limits: of the release.
+
+    Returns:
+        Batch, or WaitUntil when waiting may fill it.
+    """
+    expired = tuple(
+        item
+        for item in queue
+        if item.request.deadline_ns is not None and item.request.deadline_ns <= now_ns
+    )
+    gone = set(map(id, expired))
+    items: list[Waiting] = []
+    rows = 0
+    for item in queue:
+        if id(item) in gone:
+            continue
+        if items and (item.layout != items[0].layout or rows + item.rows > limits.max_rows):
+            continue
+        items.append(item)
+        rows += item.rows
+        if rows >= limits.max_rows:
+            break
+    if items and limits.max_delay_ns and rows < limits.max_rows:
+        ready_ns = items[0].enqueued_ns + limits.max_delay_ns
+        deadline_ns = min((i.request.deadline_ns or ready_ns) for i in items)
+        # Waiting must never make a member miss its own deadline.
+        if now_ns < min(ready_ns, deadline_ns - limits.max_delay_ns):
+            return WaitUntil(min(ready_ns, deadline_ns - limits.max_delay_ns), expired)
+    return Batch(tuple(items), expired, rows)
