@@ -80,10 +80,7 @@ def passed_sockets() -> list[socket.socket]:
         return []
     if not count.isdigit() or int(count) > 16:
         raise ConfigError(f"LISTEN_FDS={count[:16]}: expected a number of sockets, at most 16")
-    sockets = []
-    for fd in range(_FIRST_FD, _FIRST_FD + int(count)):
-        sockets.append(_take(fd))
-    return sockets
+    return [_take(fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
 
 
 def _take(fd: int) -> socket.socket:

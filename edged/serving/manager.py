@@ -123,8 +123,9 @@ class Manager:
 
     async def drained(self) -> None:
         """Wait until no release has a request in flight."""
-        while any(release.in_flight for release in self._releases.values()):
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - once, at the stop of the process
+        # Looked at, not signalled: this happens once, when the process stops.
+        while any(r.in_flight for r in self._releases.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
     def stop(self) -> None:
         """Give everything back; nothing is served any more."""

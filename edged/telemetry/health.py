@@ -1,4 +1,4 @@
-"""What is not as it should be, by name and with its reason. Live and ready follow from elsewhere."""
+"""What is not as it should be, by name and with its reason."""
 
 from __future__ import annotations
 

@@ -7,21 +7,16 @@ model. The kernel says who the peer is (SO_PEERCRED).
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import grp
 import logging
-import os
 import socket
-import stat
 import struct
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from edged import __version__
 from edged.config.schema import Config, SocketConfig
 from edged.errors import (
-    ApplyError,
     EdgedError,
     InvalidRequestError,
     NotFoundError,
@@ -32,12 +27,12 @@ from edged.errors import (
 from edged.messages import InferRequest, InferResponse, OnResponse
 from edged.protocol import native
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
+from edged.transports.socket_file import BACKLOG, bind_socket, remove_socket, set_access
 
 log = logging.getLogger("edged.uds")
 
 _OUTPUT_CAP_BYTES = 256 << 20
 """A client that sends and never reads is closed before its answers fill the memory."""
-_BACKLOG = 128
 
 Call = Callable[[dict[str, Any]], Awaitable[Any]]
 
@@ -127,7 +122,7 @@ class UnixServer:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(
-            lambda: Connection(self), sock=sock, backlog=_BACKLOG
+            lambda: Connection(self), sock=sock, backlog=BACKLOG
         )
         self._socket = config
         log.info("listening on %s", config.path)
@@ -147,8 +142,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is; refuse when there are too many."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = transport = cast(asyncio.Transport, transport)
         server = self._server
         if len(server.connections) >= server.max_connections:
             server.refused += 1
@@ -315,75 +310,3 @@ def peer_credentials(sock: socket.socket) -> tuple[int, int, int]:
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, gid = struct.unpack("3i", data)
     return pid, uid, gid
-
-
-def bind_socket(config: SocketConfig) -> socket.socket:
-    """Make a listening Unix socket with the right permissions from its first moment.
-
-    Raises:
-        ApplyError: the path is taken by something that is not a stale socket, or cannot be made.
-    """
-    path = config.path
-    _clear_stale(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        previous = os.umask(0o177)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(previous)
-        set_access(config)
-        sock.listen(_BACKLOG)
-    except (OSError, ApplyError) as exc:
-        sock.close()
-        if isinstance(exc, ApplyError):
-            remove_socket(path)
-            raise
-        raise ApplyError(
-            f"listen.socket.path: cannot listen on {path}: {exc.strerror or exc}; the folder must "
-            "exist and be writable by the daemon, and the path shorter than 108 bytes"
-        ) from exc
-    return sock
-
-
-def set_access(config: SocketConfig) -> None:
-    """Set group and mode of the socket file."""
-    try:
-        if config.group is not None:
-            os.chown(config.path, -1, grp.getgrnam(config.group).gr_gid)
-        os.chmod(config.path, int(config.mode, 8))
-    except (KeyError, OSError) as exc:
-        raise ApplyError(
-            f'listen.socket: group "{config.group}" and mode {config.mode} cannot be set on '
-            f"{config.path}: {exc}"
-        ) from exc
-
-
-def remove_socket(path: str) -> None:
-    """Remove a socket file, and nothing else."""
-    with contextlib.suppress(OSError):
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            os.unlink(path)
-
-
-def _clear_stale(path: str) -> None:
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    except OSError as exc:
-        raise ApplyError(f"listen.socket.path: {path}: {exc.strerror}") from exc
-    if not stat.S_ISSOCK(mode):
-        raise ApplyError(
-            f"listen.socket.path: {path} is there and is not a socket; remove it or choose another"
-        )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except OSError as exc:
-            raise ApplyError(f"listen.socket.path: {path}: {exc.strerror or exc}") from exc
-    raise ApplyError(f"listen.socket.path: another process listens on {path}")

@@ -1,0 +1,88 @@
+"""The socket as a file: made with the right permissions, never in the place of something else."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import socket
+import stat
+from pathlib import Path
+
+from edged.config.schema import SocketConfig
+from edged.errors import ApplyError
+
+BACKLOG = 128
+"""Connections the kernel holds while the loop is busy; as in the socket unit."""
+
+
+def bind_socket(config: SocketConfig) -> socket.socket:
+    """Make a listening Unix socket with the right permissions from its first moment.
+
+    Raises:
+        ApplyError: the path is taken by something that is not a stale socket, or cannot be made.
+    """
+    path = config.path
+    _clear_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        previous = os.umask(0o177)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(previous)
+        set_access(config)
+        sock.listen(BACKLOG)
+    except (OSError, ApplyError) as exc:
+        sock.close()
+        if isinstance(exc, ApplyError):
+            remove_socket(path)
+            raise
+        raise ApplyError(
+            f"listen.socket.path: cannot listen on {path}: {exc.strerror or exc}; the folder must "
+            "exist and be writable by the daemon, and the path shorter than 108 bytes"
+        ) from exc
+    return sock
+
+
+def set_access(config: SocketConfig) -> None:
+    """Set group and mode of the socket file."""
+    try:
+        if config.group is not None:
+            os.chown(config.path, -1, grp.getgrnam(config.group).gr_gid)
+        Path(config.path).chmod(int(config.mode, 8))
+    except (KeyError, OSError) as exc:
+        raise ApplyError(
+            f'listen.socket: group "{config.group}" and mode {config.mode} cannot be set on '
+            f"{config.path}: {exc}"
+        ) from exc
+
+
+def remove_socket(path: str) -> None:
+    """Remove a socket file, and nothing else."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            Path(path).unlink()
+
+
+def _clear_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise ApplyError(f"listen.socket.path: {path}: {exc.strerror}") from exc
+    if not stat.S_ISSOCK(mode):
+        raise ApplyError(
+            f"listen.socket.path: {path} is there and is not a socket; remove it or choose another"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+            return
+        except OSError as exc:
+            raise ApplyError(f"listen.socket.path: {path}: {exc.strerror or exc}") from exc
+    raise ApplyError(f"listen.socket.path: another process listens on {path}")
