@@ -1,0 +1,288 @@
+"""Checks that need more than one field: references, loops, and settings that exclude each other.
+
+Decides from values alone; which files exist is asked later (``snapshot.check_files``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from edged.config.convert import Draft
+from edged.config.identity import base_topic
+from edged.config.problems import (
+    Problem,
+    did_you_mean,
+    field_path,
+    parent_path,
+    problem_at,
+    quote,
+)
+from edged.config.schema import BindingConfig, Config, MqttConfig
+from edged.errors import FieldError
+from edged.specs import Duration
+from edged.topics import TopicFilter, TopicTemplate, can_match, check_topic
+
+Found = tuple[str, str]
+"""A field path and what is wrong with it."""
+
+OWN_TOPICS = ("status", "info", "models", "models/+/state", "config/+", "error/+", "metrics")
+"""What the daemon itself publishes below its base topic, beside results and responses."""
+
+_NO_KEYS = (
+    "no key is trusted, so no bundle can be accepted; make one with `edged-convert keygen` and "
+    "list its .pub file here, or write `require_signatures: false` on a test bench"
+)
+_SECOND = 10**9
+_RANGES: tuple[tuple[str, str, int, int, str], ...] = (
+    ("reload.settle", "reload.settle", 1_000_000, 10 * _SECOND, "1ms to 10s"),
+    ("reload.poll", "reload.poll", 100_000_000, 3600 * _SECOND, "100ms to 1h"),
+    ("limits.inline_threshold", "limits.inline_threshold", 0, _SECOND, "0 to 1s"),
+)
+_MQTT_RANGES: tuple[tuple[str, int, int, str], ...] = (
+    # Two bytes of seconds in CONNECT; 0 would switch off the detection of a dead broker.
+    ("keepalive", _SECOND, 65_535 * _SECOND, "1s to 65535s"),
+    # Four bytes of seconds; the highest value means for ever, so one less.
+    ("session_expiry", 0, (2**32 - 2) * _SECOND, "0 to 4294967294s"),
+)
+
+
+def check(draft: Draft) -> list[Problem]:
+    """Every problem between fields, at the offending value's place.
+
+    Args:
+        draft: the converted fields; a section that already has a problem gets no second one here,
+            because its defaults stand in for what was written.
+    """
+    troubled = [problem.path for problem in draft.problems]
+    found = [
+        *_mqtt(draft),
+        *_trust(draft.config),
+        *_ranges(draft.config),
+        *_models(draft.config),
+        *_bindings(draft),
+    ]
+    return [
+        _located(draft, path, text)
+        for path, text in found
+        if not any(_is_entangled(path, other) for other in troubled)
+    ]
+
+
+def _located(draft: Draft, path: str, message: str) -> Problem:
+    place = path
+    while place and place not in draft.marks:
+        place = parent_path(place)
+    return problem_at(draft.marks[place], path, message)
+
+
+def _is_entangled(path: str, other: str) -> bool:
+    """Whether a problem at ``other`` may be the cause of one at ``path``.
+
+    Sections are judged as a whole; in models and bindings, only a field and what it holds.
+    """
+    if not other.startswith(("models", "bindings")):
+        return re.split(r"[.\[]", path)[0] == re.split(r"[.\[]", other)[0]
+    return (path + ".").startswith(other + ".") or (other + ".").startswith(path + ".")
+
+
+def _trust(config: Config) -> Iterator[Found]:
+    trust = config.trust
+    if trust.require_signatures and not trust.keys and config.models:
+        yield "trust.keys", _NO_KEYS
+    elif trust.require_signatures and trust.keys and trust.threshold > len(trust.keys):
+        text = f"{trust.threshold} distinct keys must sign, but trust.keys lists {len(trust.keys)}"
+        yield "trust.threshold", f"{text}; lower it or list more keys"
+    for index, key in enumerate(trust.keys):
+        if key in trust.keys[:index]:
+            yield f"trust.keys[{index}]", f"{quote(key)} is listed twice; remove one"
+
+
+def _ranges(config: Config) -> Iterator[Found]:
+    for path, name, low, high, words in _RANGES:
+        section, field = name.split(".")
+        value: Duration = getattr(getattr(config, section), field)
+        if not low <= value <= high:
+            yield path, f"is outside what can work; expected {words}"
+    if config.limits.max_request < 1024:
+        yield "limits.max_request", "would refuse every request; expected at least 1KiB"
+
+
+def _mqtt(draft: Draft) -> Iterator[Found]:
+    config = draft.config
+    mqtt = config.mqtt
+    if mqtt is None:
+        if config.bindings and "mqtt" not in draft.marks:
+            yield "bindings", 'need a broker; add "mqtt:" with at least "host: NAME"'
+        elif config.bindings:
+            yield "mqtt", "is null, but there are bindings; write at least `host: NAME` below it"
+        return
+    yield from _mqtt_fields(mqtt)
+    base = base_topic(config)
+    try:
+        check_topic(base, "mqtt.base")
+        if "{" in base or "}" in base:
+            yield "mqtt.base", "is plain text; it has no {named} levels"
+    except FieldError as exc:
+        yield exc.path, exc.reason
+
+
+def _mqtt_fields(mqtt: MqttConfig) -> Iterator[Found]:
+    for field, low, high, words in _MQTT_RANGES:
+        if not low <= getattr(mqtt, field) <= high:
+            yield f"mqtt.{field}", f"is outside what MQTT can say; expected {words}"
+    if mqtt.password is not None:
+        if (mqtt.password.secret is None) == (mqtt.password.file is None):
+            yield "mqtt.password", "needs exactly one of secret: NAME and file: PATH"
+        if mqtt.username is None:
+            yield "mqtt.password", "is of no use without mqtt.username; add it"
+    tls = mqtt.tls
+    if tls is not None and tls.cert is not None and tls.key is None:
+        yield "mqtt.tls.cert", "needs its private key; add `key: PATH`"
+    if tls is not None and tls.key is not None and tls.cert is None:
+        yield "mqtt.tls.key", "needs its certificate; add `cert: PATH`"
+
+
+def _models(config: Config) -> Iterator[Found]:
+    for name, model in config.models.items():
+        path = field_path("models", name)
+        if isinstance(model.bundle, tuple) and not model.bundle:
+            yield f"{path}.bundle", "lists no file; name at least one"
+        if isinstance(model.serve, int) and model.serve < 1:
+            yield f"{path}.serve", 'releases count from 1; expected one, or "newest"'
+        for alias, release in model.aliases.items():
+            if release < 1:
+                yield f"{path}.aliases.{alias}", "releases count from 1"
+            if alias == "newest":
+                yield f"{path}.aliases.{alias}", '"newest" always means the highest ready release'
+        if not model.runtime:
+            yield f"{path}.runtime", "lists no runtime; expected [onnxruntime]"
+        if len(set(model.runtime)) < len(model.runtime):
+            yield f"{path}.runtime", "lists a runtime twice; remove one"
+        if model.queue.max_rows < model.batching.max_batch:
+            text = f"is smaller than batching.max_batch ({model.batching.max_batch})"
+            yield f"{path}.queue.max_rows", f"{text}, so a full batch could never wait; raise it"
+        if model.batching.max_queue_delay > 60 * _SECOND:
+            yield f"{path}.batching.max_queue_delay", "is longer than anybody waits; at most 1min"
+
+
+class _Route(NamedTuple):
+    path: str
+    binding: BindingConfig
+    source: TopicFilter | None
+    target: TopicTemplate | None
+
+
+def _bindings(draft: Draft) -> Iterator[Found]:
+    routes: list[_Route] = []
+    names: dict[str, str] = {}
+    for index, binding in enumerate(draft.config.bindings):
+        if index in draft.broken_bindings:
+            continue
+        path = f"bindings[{index}]"
+        first = names.setdefault(binding.name, path)
+        if first != path:
+            place = draft.marks.get(f"{first}.name", draft.marks[first])
+            text = f"{quote(binding.name)} is already the name of {first} at {place}"
+            yield f"{path}.name", f"{text}; names are unique"
+        yield from _model_reference(draft, path, binding.model)
+        yield from _binding_fields(path, binding)
+        source, found = _parse_filter(path, binding.from_)
+        yield from found
+        target, found = _parse_template(path, binding.to)
+        yield from found
+        routes.append(_Route(path, binding, source, target))
+    for route in routes:
+        yield from _captured_names(route)
+        yield from _loops(route, routes)
+        yield from _own_topics(route, draft.config)
+
+
+def _binding_fields(path: str, binding: BindingConfig) -> Iterator[Found]:
+    if binding.timeout < 1_000_000 or binding.timeout > 3600 * _SECOND:
+        yield f"{path}.timeout", "is outside what can work; expected 1ms to 1h"
+    if binding.fields and binding.codec != "json":
+        yield f"{path}.fields", f"are JSON paths, but the codec is {binding.codec}; remove them"
+    if binding.retain and binding.to is None:
+        yield f"{path}.retain", "needs a topic; replies are never retained; add `to:`"
+
+
+def _model_reference(draft: Draft, path: str, reference: str) -> Iterator[Found]:
+    name, at, release = reference.partition("@")
+    here = f"{path}.model"
+    model = draft.config.models.get(name)
+    if model is None:
+        if field_path("models", name) in draft.marks:
+            return  # it is there, with problems of its own
+        known = sorted(draft.config.models)
+        listed = ", ".join(known[:10]) or "none"
+        near = did_you_mean(name, known)
+        yield here, f"no model is named {quote(name)}{near}; models: {listed}"
+        return
+    is_number = release.isascii() and release.isdigit() and not release.startswith("0")
+    if at and not is_number and release not in model.aliases:
+        listed = ", ".join(sorted(model.aliases)) or "none"
+        near = did_you_mean(release, sorted(model.aliases))
+        text = f"{quote(release)} is neither a release number nor an alias of {quote(name)}"
+        yield here, f"{text}{near}; aliases: {listed}"
+
+
+def _parse_filter(path: str, text: str) -> tuple[TopicFilter | None, list[Found]]:
+    try:
+        return TopicFilter.parse(text, f"{path}.from"), []
+    except FieldError as exc:
+        return None, [(exc.path, exc.reason)]
+
+
+def _parse_template(path: str, text: str | None) -> tuple[TopicTemplate | None, list[Found]]:
+    if text is None:
+        return None, []
+    try:
+        return TopicTemplate.parse(text, f"{path}.to"), []
+    except FieldError as exc:
+        return None, [(exc.path, exc.reason)]
+
+
+def _captured_names(route: _Route) -> Iterator[Found]:
+    if route.source is None or route.target is None:
+        return
+    known = route.source.names
+    for name in route.target.names:
+        if name not in known:
+            near = did_you_mean(name, known)
+            listed = ", ".join(f"{{{item}}}" for item in known) or "none"
+            text = f"uses {{{name}}}, which `from` does not name{near}; named there: {listed}"
+            yield f"{route.path}.to", text
+
+
+def _loops(route: _Route, routes: list[_Route]) -> Iterator[Found]:
+    if route.target is None:
+        return
+    for other in routes:
+        if other.source is not None and can_match(route.target, other.source):
+            whose = "its own" if other is route else f"binding {quote(other.binding.name)}'s"
+            text = (
+                f"a result sent to {quote(route.target.source)} could arrive at {whose} `from` "
+                f"{quote(other.source.source)} and be answered for ever; use another topic"
+            )
+            yield f"{route.path}.to", text
+
+
+def _own_topics(route: _Route, config: Config) -> Iterator[Found]:
+    if config.mqtt is None:
+        return
+    base = base_topic(config)
+    for name in OWN_TOPICS:
+        topic = f"{base}/{name}"
+        try:
+            theirs = TopicFilter.parse(topic)
+            ours = TopicTemplate.parse(topic.replace("+", "{any}"))
+        except FieldError:
+            return  # a bad base is reported where it stands
+        if route.source is not None and can_match(ours, route.source):
+            text = f"{quote(route.source.source)} would receive what this daemon itself publishes "
+            yield f"{route.path}.from", f"{text}to {topic}; make it narrower"
+        if route.target is not None and can_match(route.target, theirs):
+            text = f"results would mix with what this daemon publishes to {topic}"
+            yield f"{route.path}.to", f"{text}; use another topic"

@@ -1,0 +1,153 @@
+"""A configuration as it was at one moment: values, places, bytes and the directory it came from.
+
+Decides how paths in it resolve and what its digest covers. Never parses; never opens a bundle.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edged.config.problems import Mark, Problem, field_path, parent_path, problem_at
+from edged.config.schema import Config, Secret
+
+_MAX_MATCHES = 1000
+"""A glob that names more bundles than this was meant for something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A loaded, checked configuration.
+
+    Args:
+        config: the values.
+        root: absolute directory that relative paths start from (that of edged.yaml).
+        files: name relative to root -> bytes, in the order read.
+        marks: field path -> place, for every field that was written.
+    """
+
+    config: Config
+    root: Path
+    files: Mapping[str, bytes]
+    marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) over the name and bytes of every file."""
+        digest = hashlib.sha256(b"edged-config-v1\0")
+        for name, data in self.files.items():
+            encoded = os.fsencode(name)
+            digest.update(b"%d:%b%d:" % (len(encoded), encoded, len(data)))
+            digest.update(data)
+        return digest.hexdigest()
+
+    def resolve(self, path: str) -> Path:
+        """A path from the configuration, absolute; relative ones start at ``root``."""
+        return Path(os.path.normpath(self.root / path))
+
+    def bundle_paths(self, model: str) -> tuple[Path, ...]:
+        """The bundle files of a model, sorted; a plain path is there even if the file is not.
+
+        Raises:
+            KeyError: no such model.
+        """
+        found: set[Path] = set()
+        for pattern in self.config.models[model].bundles:
+            found.update(self._matches(pattern))
+        return tuple(sorted(found))
+
+    def _matches(self, pattern: str) -> list[Path]:
+        path = self.resolve(pattern)
+        if not glob.has_magic(pattern):
+            return [path]
+        # The root may itself have brackets in its name; only the operator's part is a pattern.
+        start = "" if os.path.isabs(pattern) else str(self.root)  # noqa: PTH117
+        names = glob.glob(pattern, root_dir=start or None)  # noqa: PTH207 - root_dir is the point
+        paths = (Path(os.path.normpath(os.path.join(start, name))) for name in names)  # noqa: PTH118
+        return sorted(path for path in paths if path.is_file())[:_MAX_MATCHES]
+
+    def mark(self, path: str) -> Mark:
+        """Where a field was written; for one that was not, the nearest one around it."""
+        while path and path not in self.marks:
+            path = parent_path(path)
+        if path in self.marks:
+            return self.marks[path]
+        return Mark(str(self.root / next(iter(self.files), "")))
+
+    def problem(self, path: str, message: str) -> Problem:
+        """A problem with a field, at its place."""
+        return problem_at(self.mark(path), path, message)
+
+
+def full_digest(snapshot: Snapshot, fingerprint: Callable[[Path], str]) -> str:
+    """The digest of the files and of every bundle they name.
+
+    Args:
+        snapshot: the configuration.
+        fingerprint: answers for one bundle, e.g. the sha256 of its manifest; what it raises as
+            OSError counts as "not readable".
+    """
+    digest = hashlib.sha256(snapshot.digest.encode())
+    for model in sorted(snapshot.config.models):
+        for path in snapshot.bundle_paths(model):
+            try:
+                said = f"{path.stat().st_size}:{fingerprint(path)}"
+            except OSError:
+                said = "unreadable"
+            digest.update(f"\0{model}\0{path}\0{said}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def check_files(snapshot: Snapshot) -> list[Problem]:
+    """Look whether the files that the configuration names are there and readable.
+
+    Separate from loading, because ``edged check`` also runs where the device's files are not.
+    """
+    return [*_bundle_problems(snapshot), *_named_file_problems(snapshot)]
+
+
+def _bundle_problems(snapshot: Snapshot) -> Iterator[Problem]:
+    for name, model in snapshot.config.models.items():
+        base = field_path(field_path("models", name), "bundle")
+        for index, pattern in enumerate(model.bundles):
+            path = base if isinstance(model.bundle, str) else field_path(base, index)
+            matches = snapshot._matches(pattern)  # noqa: SLF001 - same module
+            if not matches:
+                yield snapshot.problem(path, f"no file matches {snapshot.resolve(pattern)}")
+            for match in matches:
+                yield from _unreadable(snapshot, path, match)
+
+
+def _named_file_problems(snapshot: Snapshot) -> Iterator[Problem]:
+    config = snapshot.config
+    for index, key in enumerate(config.trust.keys):
+        yield from _unreadable(snapshot, f"trust.keys[{index}]", snapshot.resolve(key))
+    if config.mqtt is None:
+        return
+    if config.mqtt.password is not None:
+        yield from _secret_problems(snapshot, config.mqtt.password)
+    if config.mqtt.tls is not None:
+        for name in ("ca", "cert", "key"):
+            value = getattr(config.mqtt.tls, name)
+            if value is not None:
+                yield from _unreadable(snapshot, f"mqtt.tls.{name}", snapshot.resolve(value))
+
+
+def _secret_problems(snapshot: Snapshot, secret: Secret) -> Iterator[Problem]:
+    if secret.file is not None:
+        yield from _unreadable(snapshot, "mqtt.password.file", snapshot.resolve(secret.file))
+
+
+def _unreadable(snapshot: Snapshot, path: str, file: Path) -> Iterator[Problem]:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as exc:
+        yield snapshot.problem(path, f"cannot read {file}: {exc.strerror}")
+        return
+    os.close(descriptor)
+    if not file.is_file():
+        yield snapshot.problem(path, f"{file} is not a regular file")
