@@ -1,0 +1,308 @@
+"""Who signed a bundle: Ed25519 over the manifest's bytes, and the device's list of trusted keys.
+
+Decides whether enough trusted keys signed. Never takes a key from a bundle and never reads one
+from a path that a bundle names: keys come from the operator alone. An empty list of keys trusts
+nobody. The part before the manifest keeps these signatures from meaning anything elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+
+from edged.errors import SignatureError
+
+DOMAIN = b"edged-bundle-v1\0"
+SIGNATURES_CAP_BYTES = 64 << 10
+SIGNATURES_CAP = 16
+"""More signers than any release process has; each costs 0.2 ms to check."""
+_KEY_FILE_CAP_BYTES = 16 << 10
+_SIGNATURE_BYTES = 64
+
+_P = 2**255 - 19
+# The order-8 points; with 0 (order 4), 1 (the identity) and -1 (order 2) these are the only y
+# coordinates of small order. Such a "key" accepts forged signatures over any message.
+_Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
+
+
+class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: str
+    signature: str
+
+
+class _Signatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    signatures: tuple[_Entry, ...]
+
+
+def key_id(public_key: Ed25519PublicKey) -> str:
+    """The name of a key: SHA-256, in hex, of its 32 raw bytes."""
+    return hashlib.sha256(public_key.public_bytes_raw()).hexdigest()
+
+
+def check_key(public_key: Ed25519PublicKey, where: str) -> None:
+    """Refuse keys under which anybody can forge.
+
+    Raises:
+        SignatureError: a point of small order, or one that is not written in its one valid form.
+    """
+    y = int.from_bytes(public_key.public_bytes_raw(), "little") & (2**255 - 1)
+    if y >= _P or y in _SMALL_ORDER_Y:
+        raise SignatureError(
+            f"{where}: this is a weak Ed25519 key (small-order or non-canonical point) that would "
+            "accept forged signatures; make a new one with edged-convert keygen"
+        )
+
+
+def generate_key(path_prefix: Path | str) -> tuple[Path, Path]:
+    """Make a key pair: ``PREFIX.key`` (private, mode 0600) and ``PREFIX.pub``.
+
+    Returns:
+        The two paths.
+
+    Raises:
+        SignatureError: one of the files exists already, or cannot be written.
+    """
+    private_path, public_path = Path(f"{path_prefix}.key"), Path(f"{path_prefix}.pub")
+    for path in (private_path, public_path):
+        if os.path.lexists(path):
+            raise SignatureError(f"{path} exists already; keys are never overwritten")
+    key = Ed25519PrivateKey.generate()
+    private_pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    public_pem = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    _write_new(private_path, private_pem, 0o600)
+    _write_new(public_path, public_pem, 0o644)
+    return private_path, public_path
+
+
+class Signer:
+    """Holds a private key and signs manifests with it.
+
+    Args:
+        key: the private key.
+    """
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public_key = key.public_key()
+        self.key_id = key_id(self.public_key)
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> Signer:
+        """Read a private key in PKCS8 PEM form.
+
+        Raises:
+            SignatureError: unreadable, open to other users, or not an Ed25519 private key.
+        """
+        data = _read_key_file(Path(path), is_private=True)
+        try:
+            key = serialization.load_pem_private_key(data, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+            raise SignatureError(f"{path}: not an unencrypted PKCS8 PEM private key") from exc
+        if not isinstance(key, Ed25519PrivateKey):
+            raise SignatureError(f"{path}: expected an Ed25519 private key, found another kind")
+        return cls(key)
+
+    def sign(self, manifest_bytes: bytes) -> bytes:
+        """The 64-byte signature over the manifest."""
+        return self._key.sign(DOMAIN + manifest_bytes)
+
+
+def sign_manifest(manifest_bytes: bytes, signers: Iterable[Signer]) -> bytes:
+    """The bytes of ``signatures.json``: one signature a key, sorted by key."""
+    by_key = {signer.key_id: signer.sign(manifest_bytes) for signer in signers}
+    return _encode(
+        _Signatures(
+            tuple(
+                _Entry(key, base64.b64encode(signature).decode("ascii"))
+                for key, signature in sorted(by_key.items())
+            )
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrustStore:
+    """The keys a device trusts and how many of them must have signed.
+
+    Args:
+        keys: public keys by ``key_id``; put there by the operator.
+        threshold: how many different keys must have signed; at least 1.
+        required: whether a bundle with fewer trusted signatures is refused. A bad signature by a
+            trusted key is refused either way.
+    """
+
+    keys: Mapping[str, Ed25519PublicKey]
+    threshold: int = 1
+    required: bool = True
+
+    def __post_init__(self) -> None:
+        if self.threshold < 1:
+            raise SignatureError(
+                f"the signature threshold must be at least 1; got {self.threshold}"
+            )
+        for name, key in self.keys.items():
+            if name != key_id(key):
+                raise SignatureError(f"trusted key {name[:16]} is filed under a name not its own")
+            check_key(key, f"trusted key {name[:16]}")
+
+    @classmethod
+    def from_files(
+        cls, paths: Iterable[Path | str], threshold: int = 1, required: bool = True
+    ) -> TrustStore:
+        """Read public keys in PEM form; two files with one key count once.
+
+        Raises:
+            SignatureError: a file is unreadable, not an Ed25519 public key, or a weak one; or
+                there are fewer keys than signatures are required.
+        """
+        keys: dict[str, Ed25519PublicKey] = {}
+        for path in paths:
+            public_key = _read_public_key(Path(path))
+            keys[key_id(public_key)] = public_key
+        if required and keys and threshold > len(keys):
+            raise SignatureError(
+                f"{threshold} signatures are required but only {len(keys)} different keys are "
+                "trusted: no bundle could ever be accepted"
+            )
+        return cls(keys, threshold, required)
+
+    def verify(self, manifest_bytes: bytes, signatures_json: bytes | None) -> tuple[str, ...]:
+        """Check the signatures over a manifest.
+
+        Args:
+            manifest_bytes: exactly as stored.
+            signatures_json: the bytes of ``signatures.json``, or None when the bundle has none.
+
+        Returns:
+            The ids of the trusted keys that signed, sorted. One vote a key; unknown keys have none.
+
+        Raises:
+            SignatureError: malformed, a false signature by a trusted key, or fewer than required.
+        """
+        entries = () if signatures_json is None else parse_signatures(signatures_json)
+        good = []
+        for name, signature in entries:
+            key = self.keys.get(name)
+            if key is None:
+                continue
+            try:
+                key.verify(signature, DOMAIN + manifest_bytes)
+            except InvalidSignature as exc:
+                raise SignatureError(
+                    f"the signature by trusted key {name[:16]} does not fit this manifest: "
+                    "the bundle was changed after it was signed"
+                ) from exc
+            good.append(name)
+        if self.required and len(good) < self.threshold:
+            raise SignatureError(self._missing([name for name, _ in entries], len(good)))
+        return tuple(good)
+
+    def _missing(self, signers: list[str], good: int) -> str:
+        found = ", ".join(name[:16] for name in signers) or "nobody"
+        trusted = ", ".join(name[:16] for name in sorted(self.keys)) or "none"
+        return (
+            f"signed by {good} of {self.threshold} required trusted keys (signers: {found}; "
+            f"trusted here: {trusted}); sign it with a trusted key, or add the signer's .pub file "
+            "to the trusted keys"
+        )
+
+
+def parse_signatures(data: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Read ``signatures.json`` into (key id, signature) pairs.
+
+    Raises:
+        SignatureError: over a cap, not canonical, unsorted, or the same key twice.
+    """
+    if len(data) > SIGNATURES_CAP_BYTES:
+        raise SignatureError(
+            f"signatures.json has {len(data)} bytes; the limit is {SIGNATURES_CAP_BYTES}"
+        )
+    try:
+        parsed = msgspec.json.decode(data, type=_Signatures)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise SignatureError(f"signatures.json: {exc}") from exc
+    names = [entry.key for entry in parsed.signatures]
+    if len(names) > SIGNATURES_CAP:
+        raise SignatureError(
+            f"signatures.json holds {len(names)} signatures; the limit is {SIGNATURES_CAP}"
+        )
+    if names != sorted(set(names)) or _encode(parsed) != data:
+        raise SignatureError(
+            "signatures.json is not in canonical form (no spaces, sorted by key, each key once)"
+        )
+    return tuple((entry.key, _signature_bytes(entry.signature)) for entry in parsed.signatures)
+
+
+def _signature_bytes(text: str) -> bytes:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise SignatureError("signatures.json: a signature is not valid base64") from exc
+    if len(raw) != _SIGNATURE_BYTES:
+        raise SignatureError(
+            f"signatures.json: a signature has {len(raw)} bytes; Ed25519 has {_SIGNATURE_BYTES}"
+        )
+    return raw
+
+
+def _encode(signatures: _Signatures) -> bytes:
+    return msgspec.json.encode(signatures, order="sorted")
+
+
+def _read_public_key(path: Path) -> Ed25519PublicKey:
+    data = _read_key_file(path, is_private=False)
+    try:
+        key = serialization.load_pem_public_key(data)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        raise SignatureError(f"{path}: not a PEM public key (expected a .pub file)") from exc
+    if not isinstance(key, Ed25519PublicKey):
+        raise SignatureError(f"{path}: expected an Ed25519 public key, found another kind")
+    check_key(key, str(path))
+    return key
+
+
+def _read_key_file(path: Path, *, is_private: bool) -> bytes:
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if is_private and stat.S_IMODE(mode) & 0o077:
+                raise SignatureError(
+                    f"{path}: a private key must not be open to other users; run chmod 600 on it"
+                )
+            return file.read(_KEY_FILE_CAP_BYTES)
+    except OSError as exc:
+        raise SignatureError(f"{path}: cannot read the key: {exc.strerror}") from exc
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    try:
+        fd = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+        )
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        raise SignatureError(f"{path}: cannot write the key: {exc.strerror}") from exc
