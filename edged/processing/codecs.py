@@ -1,0 +1,151 @@
+"""Which codec turns a binding's payloads into a model's inputs.
+
+Decides at check time whether a codec can fill the model's inputs; decoding itself is the codecs'.
+Never opens a file and never asks a model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from edged.errors import DecodeError, FieldError
+from edged.manifest import Manifest
+from edged.processing.columns import ColumnsCodec
+from edged.processing.nested import NestedCodec
+from edged.specs import FeaturesInput, FieldSpec, ImageInput
+from edged.tensors import DTYPES, Array, TensorSpec
+
+
+class Codec(Protocol):
+    """Payload to tensors."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether decoding takes so long that it must not run on the event loop."""
+        ...
+
+    def decode(self, payload: bytes) -> dict[str, Array]:
+        """Tensors by input name, batch axis first; raises InvalidRequestError, nothing else."""
+        ...
+
+
+def build_codec(
+    codec: str,
+    manifest: Manifest,
+    *,
+    input_name: str | None,
+    fields: tuple[str | FieldSpec, ...],
+) -> Codec:
+    """Make the codec of a binding.
+
+    Args:
+        codec: ``json``, ``image`` or ``raw``.
+        manifest: of the model that will answer.
+        input_name: the input to fill, or None for the only one.
+        fields: JSON paths of the columns; empty = the bundle's own column names.
+
+    Raises:
+        FieldError: ``codec``, ``input`` or ``fields`` cannot fit the model.
+    """
+    specs = manifest.input_specs()
+    if fields and codec != "json":
+        raise FieldError("fields", f'belong to codec "json", not to "{codec}"')
+    if codec == "json":
+        return _json_codec(manifest, specs, input_name, fields)
+    spec = _only_input(manifest, specs, input_name, codec)
+    if codec == "raw":
+        return RawCodec(spec)
+    if codec == "image":
+        from edged.processing.image import ImageCodec  # noqa: PLC0415 - brings Pillow
+
+        work = manifest.input_processing.get(spec.name)
+        if not isinstance(work, ImageInput):
+            raise FieldError(
+                "codec",
+                f'the bundle of model "{manifest.name}" does not say how a picture becomes input '
+                f'"{spec.name}" (input_processing of kind image); convert it again with that',
+            )
+        return ImageCodec(spec, work)
+    raise FieldError("codec", f'"{codec}" is unknown; expected json, image or raw')
+
+
+def _json_codec(
+    manifest: Manifest,
+    specs: tuple[TensorSpec, ...],
+    input_name: str | None,
+    fields: tuple[str | FieldSpec, ...],
+) -> Codec:
+    if fields:
+        return ColumnsCodec([(_only_input(manifest, specs, input_name, "json"), fields)])
+    if input_name is not None:
+        _only_input(manifest, specs, input_name, "json")
+    named = [
+        (spec, work.names)
+        for spec in specs
+        if isinstance(work := manifest.input_processing.get(spec.name), FeaturesInput)
+    ]
+    if len(named) == len(specs):
+        return ColumnsCodec(named)
+    return NestedCodec(specs)
+
+
+def _only_input(
+    manifest: Manifest, specs: Sequence[TensorSpec], name: str | None, codec: str
+) -> TensorSpec:
+    known = ", ".join(f'"{spec.name}"' for spec in specs)
+    if name is not None and all(spec.name != name for spec in specs):
+        raise FieldError("input", f'model "{manifest.name}" has no input "{name}"; it has {known}')
+    if len(specs) > 1:
+        raise FieldError(
+            "input" if name is not None else "codec",
+            f'model "{manifest.name}" takes {known}; a "{codec}" payload like this fills one input '
+            'only, so send JSON {"inputs": {…}} without fields',
+        )
+    return specs[0]
+
+
+class RawCodec:
+    """Decodes the little-endian bytes of one row, or of several whole rows, without copying.
+
+    Args:
+        spec: the input; every axis but the first must be a number.
+
+    Raises:
+        FieldError: an axis is free.
+    """
+
+    is_slow = False
+
+    def __init__(self, spec: TensorSpec) -> None:
+        fixed = spec.shape[1:] if spec.is_batched else spec.shape
+        sizes = [axis for axis in fixed if isinstance(axis, int)]
+        if len(sizes) != len(fixed):
+            raise FieldError(
+                "codec", f'"raw" needs a fixed shape; input "{spec.name}" is {spec}; use json'
+            )
+        self._spec = spec
+        self._dtype = DTYPES[spec.dtype]
+        self._shape = tuple(sizes)
+        self._row_bytes = math.prod(sizes) * self._dtype.size_bytes
+
+    def decode(self, payload: bytes) -> dict[str, Array]:
+        """View a payload as the input.
+
+        Raises:
+            DecodeError: not a whole number of rows, or a boolean that is neither 0 nor 1.
+        """
+        rows, rest = divmod(len(payload), self._row_bytes)
+        if rest or not rows or (rows > 1 and not self._spec.is_batched):
+            raise DecodeError(
+                f"{len(payload)} bytes; {self._spec} takes "
+                f"{'a multiple of ' if self._spec.is_batched else ''}{self._row_bytes}"
+            )
+        shape = (rows, *self._shape) if self._spec.is_batched else self._shape
+        if self._dtype.name == "bool" and payload.translate(None, b"\0\1"):
+            raise DecodeError("a boolean that is neither 0 nor 1")
+        array = np.frombuffer(payload, dtype=self._dtype.numpy).reshape(shape)
+        return {self._spec.name: array}

@@ -1,0 +1,156 @@
+"""JSON objects to table rows: each column of an input comes from a path in the object.
+
+Decides which value belongs in which column. A path is dotted (``imu.accel.0``; numbers index
+lists); a key that is spelled like the whole path wins. ``null`` counts as absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edged.errors import DecodeError, FieldError, TooLargeError
+from edged.processing.json_text import parse_json
+from edged.processing.values import array_from_values
+from edged.specs import FieldSpec
+from edged.tensors import DTYPES, Array, TensorSpec
+
+MAX_ROWS = 4096
+"""Rows of one message; more belongs in several messages, so that others get their turn."""
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: where its value stands, and what it is when absent (None: an error)."""
+
+    path: str
+    default: float | None
+    steps: tuple[str, ...]
+
+    @classmethod
+    def from_field(cls, field: str | FieldSpec) -> Column:
+        """From the configuration's word or the bundle's column name."""
+        if isinstance(field, str):
+            return cls(field, None, tuple(field.split(".")))
+        return cls(field.path, field.default, tuple(field.path.split(".")))
+
+    def find(self, document: dict[str, Any]) -> Any:
+        """The value, or the default; _ABSENT where there is neither."""
+        value = document.get(self.path, _ABSENT)
+        if value is _ABSENT and len(self.steps) > 1:
+            value = _follow(document, self.steps)
+        if value is None or value is _ABSENT:
+            return _ABSENT if self.default is None else self.default
+        return value
+
+
+def _follow(value: Any, steps: tuple[str, ...]) -> Any:
+    for step in steps:
+        if isinstance(value, dict):
+            value = value.get(step, _ABSENT)
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 10:
+            index = int(step)
+            value = value[index] if index < len(value) else _ABSENT
+        else:
+            return _ABSENT
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One input and the columns that fill it."""
+
+    spec: TensorSpec
+    columns: tuple[Column, ...]
+
+
+class ColumnsCodec:
+    """Decodes ``{"ax": 1, …}`` to one row, or a list of such objects to as many.
+
+    Args:
+        tables: each input with its fields, one for each column, in order.
+
+    Raises:
+        FieldError: an input's shape cannot hold that many columns.
+    """
+
+    is_slow = False
+
+    def __init__(self, tables: Sequence[tuple[TensorSpec, Sequence[str | FieldSpec]]]) -> None:
+        self._tables = tuple(
+            _Table(spec, tuple(Column.from_field(field) for field in fields))
+            for spec, fields in tables
+        )
+        for table in self._tables:
+            _check_shape(table)
+
+    def decode(self, payload: bytes) -> dict[str, Array]:
+        """Read a payload.
+
+        Returns:
+            By input name, dtype of the input, shape [rows, columns] (or as the input's shape says).
+
+        Raises:
+            DecodeError: not JSON, not an object or a list of objects, or a value that does not fit;
+                names the row and the field.
+        """
+        document = parse_json(payload)
+        rows = document if isinstance(document, list) else [document]
+        if not rows:
+            raise DecodeError("the payload is an empty list; expected at least one row")
+        if len(rows) > MAX_ROWS:
+            raise TooLargeError(f"{len(rows)} rows in one payload; the limit is {MAX_ROWS}")
+        for number, row in enumerate(rows):
+            if not isinstance(row, dict):
+                where = f"row {number}" if isinstance(document, list) else "the payload"
+                raise DecodeError(f"{where}: expected an object with the fields as keys")
+        return {table.spec.name: _fill(table, rows) for table in self._tables}
+
+
+def _fill(table: _Table, rows: list[dict[str, Any]]) -> Array:
+    columns = table.columns
+    values = [column.find(row) for row in rows for column in columns]
+    name_of = _namer(columns)
+    if _ABSENT in values:
+        raise DecodeError(f"{name_of(values.index(_ABSENT))}: is missing and has no default")
+    array = array_from_values(values, DTYPES[table.spec.dtype], name_of)
+    shape = table.spec.shape
+    if not table.spec.is_batched and len(shape) > 0:
+        wanted = shape[0] if len(shape) > 1 else 1
+        if isinstance(wanted, int) and len(rows) != wanted:
+            raise DecodeError(f"{len(rows)} rows; the model takes exactly {wanted} at a time")
+    if len(shape) == 2:
+        return array.reshape(len(rows), len(columns))
+    return array
+
+
+def _namer(columns: tuple[Column, ...]) -> Any:
+    def name_of(index: int) -> str:
+        row, column = divmod(index, len(columns))
+        return f'row {row}, field "{columns[column].path}"'
+
+    return name_of
+
+
+def _check_shape(table: _Table) -> None:
+    spec, count = table.spec, len(table.columns)
+    for index, column in enumerate(table.columns):
+        if column.default is not None:
+            where = f"fields[{index}].default"
+            try:
+                array_from_values([column.default], DTYPES[spec.dtype], lambda _: "it")
+            except DecodeError as exc:
+                raise FieldError(where, exc.message) from exc
+    if len(spec.shape) == 2:
+        wanted = spec.shape[1]
+    elif len(spec.shape) == 1:
+        wanted = 1 if spec.is_batched else spec.shape[0]
+    else:
+        raise FieldError("fields", f'input "{spec.name}" is {spec}, which is no table of columns')
+    if isinstance(wanted, int) and wanted != count:
+        raise FieldError(
+            "fields", f'{count} fields for input "{spec.name}", which is {spec}: expected {wanted}'
+        )

@@ -1,0 +1,272 @@
+"""Pictures to tensors: PNG and JPEG, checked from their headers before a pixel is decoded.
+
+Decides which files are pictures we accept and what each pixel becomes. Refused: other formats, more
+than MAX_PIXELS, 16 bits a channel, CMYK, see-through pixels, files cut short. Converted: palette,
+grey and one-bit pictures to the input's mode; EXIF orientation is applied, so the model sees what
+people see. Colour profiles and gamma are ignored, as training pipelines do. Pillow is imported when
+the first codec is built.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edged.errors import DecodeError, FieldError, TooLargeError
+from edged.specs import ImageInput
+from edged.tensors import DTYPES, Array, TensorSpec
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_IMAGE_BYTES = 32 << 20
+"""A lossless 4K frame has up to 24 MiB."""
+MAX_PIXELS = 7680 * 4320
+"""An 8K frame: 100 MB once decoded to RGB."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"
+_JPEG = b"\xff\xd8\xff"
+_EXIF_ORIENTATION = 0x0112
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""JPEG markers that open a frame; C4, C8 and CC are tables and extensions."""
+
+
+class ImageCodec:
+    """Decodes one picture to one row.
+
+    Args:
+        spec: the input.
+        work: the bundle's word on how pixels become numbers.
+
+    Raises:
+        FieldError: the picture cannot have the input's shape or dtype, or Pillow is missing.
+    """
+
+    is_slow = True
+
+    def __init__(self, spec: TensorSpec, work: ImageInput) -> None:
+        _require_pillow()
+        self._name = spec.name
+        self._work = work
+        self._tables = _pixel_tables(spec, work)
+        channels = len(self._tables)
+        self._shape = _layout_shape(work, channels)
+        fits = len(self._shape) == len(spec.shape) and all(
+            isinstance(wanted, str) or wanted == got
+            for wanted, got in zip(spec.shape, self._shape, strict=True)
+        )
+        if not fits:
+            raise FieldError(
+                "codec",
+                f"a {work.mode} picture of {work.width}x{work.height} in layout {work.layout} is "
+                f'{list(self._shape)}; input "{spec.name}" is {spec}',
+            )
+
+    def decode(self, payload: bytes) -> dict[str, Array]:
+        """Read one picture; may take many milliseconds.
+
+        Returns:
+            By input name, shape [1, …] in the bundle's layout.
+
+        Raises:
+            DecodeError: not a picture that is accepted; says why.
+        """
+        try:
+            pixels = _decode_pixels(payload, self._work)
+        except DecodeError:
+            raise
+        except TooLargeError:
+            raise
+        except Exception as exc:  # Pillow raises a dozen classes, some by mistake, on bad files
+            raise DecodeError(f"the picture does not decode: {str(exc)[:128]}") from exc
+        planes = [table[pixels[:, :, index]] for index, table in enumerate(self._tables)]
+        axis = 0 if self._work.layout == "NCHW" else -1
+        array = np.stack(planes, axis=axis)
+        return {self._name: np.ascontiguousarray(array.reshape(self._shape))}
+
+
+def _require_pillow() -> None:
+    try:
+        import PIL.Image  # noqa: F401, PLC0415 - only who decodes pictures pays for it
+    except ImportError as exc:
+        raise FieldError(
+            "codec", '"image" needs Pillow; install it with: pip install "edged[images]"'
+        ) from exc
+
+
+def _pixel_tables(spec: TensorSpec, work: ImageInput) -> list[Array]:
+    """For each channel the 256 values a pixel may become: exact, and one look-up a pixel."""
+    channels = 1 if work.mode == "L" else 3
+    dtype = DTYPES[spec.dtype].numpy
+    pixels = np.arange(256, dtype=np.float64)
+    tables = []
+    for channel in range(channels):
+        mean = _of_channel("mean", work.mean, channel, channels, 0.0)
+        std = _of_channel("std", work.std, channel, channels, 1.0)
+        if not std:
+            raise FieldError("codec", "the bundle's std holds a zero")
+        exact = (pixels * work.scale - mean) / std
+        with np.errstate(over="ignore", invalid="ignore"):
+            table = exact.astype(dtype)
+        is_exact = dtype.kind == "f" or np.array_equal(table.astype(np.float64), exact)
+        if not np.isfinite(table.astype(np.float64)).all() or not is_exact:
+            raise FieldError(
+                "codec",
+                f'the bundle\'s scale, mean and std give values that input "{spec.name}" of '
+                f"{spec.dtype} cannot hold",
+            )
+        tables.append(table)
+    return tables
+
+
+def _of_channel(
+    word: str, values: tuple[float, ...], channel: int, channels: int, default: float
+) -> float:
+    if not values:
+        return default
+    if len(values) not in {1, channels}:
+        raise FieldError(
+            "codec", f"the bundle's {word} has {len(values)} values; expected 1 or {channels}"
+        )
+    return values[channel % len(values)]
+
+
+def _layout_shape(work: ImageInput, channels: int) -> tuple[int, ...]:
+    if work.layout == "NCHW":
+        return (1, channels, work.height, work.width)
+    if work.layout == "NHWC":
+        return (1, work.height, work.width, channels)
+    if work.layout == "NHW":
+        if channels != 1:
+            raise FieldError("codec", "layout NHW has no room for colours; the mode must be L")
+        return (1, work.height, work.width)
+    return (1, work.height * work.width * channels)
+
+
+def _decode_pixels(payload: bytes, work: ImageInput) -> Array:
+    """uint8[height, width, channels], channels in the input's order."""
+    from PIL import Image, ImageOps  # noqa: PLC0415 - only who decodes pictures pays for it
+
+    kind = check_header(payload)
+    with Image.open(io.BytesIO(payload), formats=[kind]) as opened:
+        _check_pixels(*opened.size)
+        if opened.mode == "CMYK":
+            raise DecodeError("the picture is CMYK; expected grey or RGB")
+        opened.load()
+        picture: Image.Image = opened
+        if opened.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+            picture = ImageOps.exif_transpose(opened)
+        picture = _flatten(picture).convert("L" if work.mode == "L" else "RGB")
+    picture = _fit(picture, work)
+    pixels = np.asarray(picture)
+    if work.mode == "L":
+        return pixels[:, :, np.newaxis]
+    return pixels[:, :, ::-1] if work.mode == "BGR" else pixels
+
+
+def check_header(payload: bytes) -> str:
+    """Say whether it is PNG or JPEG, from the header alone.
+
+    Returns:
+        ``PNG`` or ``JPEG``.
+
+    Raises:
+        TooLargeError: too many bytes or pixels.
+        DecodeError: another format, cut short, or 16 bits a channel.
+    """
+    if len(payload) > MAX_IMAGE_BYTES:
+        raise TooLargeError(f"a picture of {len(payload)} bytes; the limit is {MAX_IMAGE_BYTES}")
+    if payload.startswith(_PNG):
+        _check_png(payload)
+        return "PNG"
+    if payload.startswith(_JPEG):
+        _check_jpeg(payload)
+        return "JPEG"
+    raise DecodeError(
+        f"expected a PNG or JPEG picture; got {len(payload)} bytes that begin with "
+        f"{payload[:8].hex(' ') or 'nothing'}"
+    )
+
+
+def _check_png(payload: bytes) -> None:
+    if len(payload) < 33 or payload[12:16] != b"IHDR":
+        raise DecodeError("the PNG has no header chunk")
+    width, height, bits = struct.unpack_from(">IIB", payload, 16)
+    _check_pixels(width, height)
+    if bits == 16:
+        raise DecodeError("the PNG has 16 bits a channel; expected 8 (a cut would lose half)")
+    if _PNG_END not in payload:
+        raise DecodeError("the PNG is cut short: it has no end chunk")
+
+
+def _check_jpeg(payload: bytes) -> None:
+    """Walk the segments up to the first scan; every frame header on the way is checked."""
+    at, frames = 2, 0
+    while True:
+        if at + 4 > len(payload) or payload[at] != 0xFF:
+            raise DecodeError("the JPEG is cut short or malformed before its first scan")
+        marker = payload[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker in {0x01, *range(0xD0, 0xD9)}:  # markers without a body
+            at += 2
+            continue
+        (length,) = struct.unpack_from(">H", payload, at + 2)
+        if marker in _FRAMES:
+            if length < 8 or at + 10 > len(payload):
+                raise DecodeError("the JPEG's frame header is cut short")
+            bits, height, width = struct.unpack_from(">BHH", payload, at + 4)
+            _check_pixels(width, height)
+            if bits != 8:
+                raise DecodeError(f"the JPEG has {bits} bits a channel; expected 8")
+            frames += 1
+        at += 2 + length
+        if marker == 0xDA:
+            break
+    if not frames or payload.find(b"\xff\xd9", at) < 0:
+        raise DecodeError("the JPEG is cut short: it has no end marker")
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if not width or not height:
+        raise DecodeError("the picture has no pixels")
+    if width * height > MAX_PIXELS:
+        raise TooLargeError(
+            f"a picture of {width}x{height}; the limit is {MAX_PIXELS} pixels (an 8K frame)"
+        )
+
+
+def _flatten(picture: Image.Image) -> Image.Image:
+    """Drop an alpha channel that hides nothing; a hidden pixel has no colour to show a model."""
+    if "A" not in picture.mode and "transparency" not in picture.info:
+        return picture
+    seen = picture.convert("RGBA")
+    if seen.getchannel("A").getextrema() != (255, 255):
+        raise DecodeError("the picture has see-through pixels; flatten it before sending")
+    return seen.convert("RGB")
+
+
+def _fit(picture: Image.Image, work: ImageInput) -> Image.Image:
+    from PIL import Image  # noqa: PLC0415 - only who decodes pictures pays for it
+
+    size = (work.width, work.height)
+    if picture.size == size:
+        return picture
+    if work.resize == "exact":
+        raise DecodeError(
+            f"a picture of {picture.width}x{picture.height}; the model takes "
+            f"{work.width}x{work.height} exactly"
+        )
+    if work.resize == "stretch":
+        return picture.resize(size, Image.Resampling.BILINEAR)
+    ratio = min(work.width / picture.width, work.height / picture.height)
+    inner = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
+    canvas = Image.new(picture.mode, size)
+    offset = ((work.width - inner[0]) // 2, (work.height - inner[1]) // 2)
+    canvas.paste(picture.resize(inner, Image.Resampling.BILINEAR), offset)
+    return canvas

@@ -1,0 +1,85 @@
+"""Nested JSON lists to tensors, for inputs whose columns have no names.
+
+Decides whether the nesting is rectangular and fits the input's shape; one row may be written
+without the batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edged.errors import DecodeError
+from edged.processing.json_text import parse_json
+from edged.processing.values import array_from_values
+from edged.tensors import DTYPES, Array, TensorSpec
+
+
+class NestedCodec:
+    """Decodes ``{"inputs": {"a": [[1, 2]]}}``, or the list alone when there is one input.
+
+    Args:
+        specs: every input of the model.
+    """
+
+    is_slow = False
+
+    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+        self._specs = tuple(specs)
+
+    def decode(self, payload: bytes) -> dict[str, Array]:
+        """Read a payload.
+
+        Returns:
+            By input name, in the input's dtype, with the batch axis first.
+
+        Raises:
+            DecodeError: not JSON, an input missing or unknown, ragged, or not of the input's shape.
+        """
+        document = parse_json(payload)
+        if isinstance(document, list) and len(self._specs) == 1:
+            return {self._specs[0].name: _tensor(self._specs[0], document)}
+        inputs = document.get("inputs") if isinstance(document, dict) else None
+        if not isinstance(inputs, dict):
+            names = ", ".join(f'"{spec.name}"' for spec in self._specs)
+            raise DecodeError(f'expected {{"inputs": {{…}}}} with {names}')
+        if len(inputs) > len(self._specs):
+            unknown = next(iter(inputs.keys() - {spec.name for spec in self._specs}))
+            raise DecodeError(f"inputs: the model has no input {unknown[:64]!a}")
+        tensors: dict[str, Array] = {}
+        for spec in self._specs:
+            if spec.name not in inputs:
+                raise DecodeError(f'inputs: "{spec.name}" is missing; it is {spec}')
+            tensors[spec.name] = _tensor(spec, inputs[spec.name])
+        return tensors
+
+
+def _tensor(spec: TensorSpec, value: Any) -> Array:
+    shape = _shape(spec, value)
+    flat = [value]
+    for length in shape:
+        if any(not isinstance(part, list) or len(part) != length for part in flat):
+            raise DecodeError(f'input "{spec.name}": the lists are ragged; expected {spec}')
+        flat = [item for part in flat for item in part]
+    array = array_from_values(
+        flat, DTYPES[spec.dtype], lambda index: f'input "{spec.name}", value {index}'
+    )
+    if spec.is_batched and len(shape) == len(spec.shape) - 1:
+        shape = [1, *shape]
+    fits = len(shape) == len(spec.shape) and all(
+        isinstance(wanted, str) or wanted == got
+        for wanted, got in zip(spec.shape, shape, strict=True)
+    )
+    if not fits:
+        raise DecodeError(f'input "{spec.name}": expected {spec}; got {shape}')
+    return array.reshape(shape)
+
+
+def _shape(spec: TensorSpec, value: Any) -> list[int]:
+    shape: list[int] = []
+    while isinstance(value, list):
+        if not value:
+            raise DecodeError(f'input "{spec.name}": an empty list holds no rows')
+        shape.append(len(value))
+        value = value[0]
+    return shape

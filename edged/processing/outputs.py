@@ -1,0 +1,180 @@
+"""A model's outputs to what people and programs read: one JSON-able dict a row.
+
+Decides activation, ranking, labels and threshold; pure. Numbers that JSON cannot carry (NaN,
+infinities) become null; whole numbers stay whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edged.errors import FieldError
+from edged.manifest import Manifest
+from edged.specs import OutputProcessing, OutputSpec
+from edged.tensors import DTYPES, Array, TensorSpec
+
+Output = Callable[[Mapping[str, Array]], list[dict[str, Any]]]
+
+_PLAIN = OutputProcessing()
+
+
+def build_output(spec: OutputSpec, manifest: Manifest) -> Output:
+    """Make the function that turns a response's tensors into rows.
+
+    With labels (the bundle has some and ``labels`` is on), ``top_k`` or ``threshold``, each row is
+    ``{"label", "score", "top": [{"label", "score"}, …]}`` of one output: the named one, else the
+    first with labels, else the first. Where the bundle has no labels the label is the entry's
+    number. Otherwise each row is ``{"<output>": value, …}`` of the named output or of all.
+
+    Raises:
+        FieldError: no such output, or one that cannot be ranked or activated.
+    """
+    specs = {entry.name: entry for entry in manifest.output_specs()}
+    chosen = _choose(spec, manifest, specs)
+    work = manifest.output_processing.get(chosen.name, _PLAIN)
+    _check_activation(spec, chosen)
+    activation = work.activation if spec.activation == "bundle" else spec.activation
+    labels = work.labels if spec.labels else ()
+    if spec.top_k or spec.threshold is not None or (labels and _is_ranked(chosen)):
+        _check_ranked(spec, chosen)
+        return _Ranking(chosen.name, activation, labels, spec.top_k, spec.threshold)
+    shown = [chosen] if spec.tensor is not None else list(specs.values())
+    activations = {
+        name: manifest.output_processing.get(name, _PLAIN).activation for name in specs
+    } | {chosen.name: activation}
+    return _Plain(tuple((one.name, activations[one.name], _has_rows(one)) for one in shown))
+
+
+def _choose(spec: OutputSpec, manifest: Manifest, specs: dict[str, TensorSpec]) -> TensorSpec:
+    if spec.tensor is not None:
+        if spec.tensor not in specs:
+            known = ", ".join(f'"{name}"' for name in specs)
+            raise FieldError(
+                "output.tensor",
+                f'model "{manifest.name}" has no output "{spec.tensor}"; it has {known}',
+            )
+        return specs[spec.tensor]
+    if spec.labels:
+        for name, work in manifest.output_processing.items():
+            if work.labels and _is_ranked(specs[name]):
+                return specs[name]
+    return next(iter(specs.values()))
+
+
+def _is_ranked(spec: TensorSpec) -> bool:
+    """Whether there is one list of scores a row."""
+    return len(spec.shape) == 2 or (len(spec.shape) == 1 and not spec.is_batched)
+
+
+def _has_rows(spec: TensorSpec) -> bool:
+    return bool(spec.shape) and (spec.is_batched or spec.shape[0] == 1)
+
+
+def _check_activation(spec: OutputSpec, chosen: TensorSpec) -> None:
+    if spec.activation in {"softmax", "sigmoid"} and DTYPES[chosen.dtype].numpy.kind != "f":
+        raise FieldError(
+            "output.activation",
+            f'output "{chosen.name}" is {chosen}; {spec.activation} needs floating-point scores',
+        )
+
+
+def _check_ranked(spec: OutputSpec, chosen: TensorSpec) -> None:
+    if not _is_ranked(chosen):
+        raise FieldError(
+            "output.top_k" if spec.top_k else "output.threshold",
+            f'output "{chosen.name}" is {chosen}; only one list of scores a row can be ranked',
+        )
+
+
+def activate(values: Array, activation: str) -> Array:
+    """Apply softmax (over the last axis) or sigmoid, without overflow for any finite scores.
+
+    Args:
+        values: float[…, k]; anything else comes back as it is for ``none``.
+        activation: ``none``, ``softmax`` or ``sigmoid``.
+
+    Returns:
+        float64 of the same shape, or ``values`` itself.
+    """
+    if activation == "none":
+        return values
+    scores = values.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if activation == "sigmoid":
+            small = np.exp(-np.abs(scores))
+            return np.where(scores >= 0, 1.0, small) / (1.0 + small)
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def plain_values(values: Array) -> Any:
+    """Nested lists of Python numbers, with None for what JSON cannot carry."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        boxed = values.astype(object)
+        boxed[~np.isfinite(values)] = None
+        return boxed.tolist()
+    return values.tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """Every shown output under its own name."""
+
+    shown: tuple[tuple[str, str, bool], ...]
+
+    def __call__(self, outputs: Mapping[str, Array]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] | None = None
+        whole: dict[str, Any] = {}
+        for name, activation, has_rows in self.shown:
+            values = plain_values(activate(outputs[name], activation))
+            if not has_rows:
+                whole[name] = values
+                continue
+            if rows is None:
+                rows = [{} for _ in values]
+            for row, value in zip(rows, values, strict=False):
+                row[name] = value
+        return [whole] if rows is None else [row | whole for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """One output as labels with scores."""
+
+    name: str
+    activation: str
+    labels: tuple[str, ...]
+    top_k: int
+    threshold: float | None
+
+    def __call__(self, outputs: Mapping[str, Array]) -> list[dict[str, Any]]:
+        values = outputs[self.name]
+        if values.ndim == 1:
+            values = values[np.newaxis]
+        return [self._row(row) for row in activate(values, self.activation)]
+
+    def _row(self, scores: Array) -> dict[str, Any]:
+        best_first = _best_first(scores)
+        shown = best_first[: self.top_k] if self.top_k else range(len(scores))
+        plain = plain_values(scores)
+        top = [self._entry(index, plain) for index in shown if self._passes(scores[index])]
+        if len(best_first) == 0 or not self._passes(scores[best_first[0]]):
+            return {"label": None, "score": None, "top": top}
+        return {**self._entry(best_first[0], plain), "top": top}
+
+    def _passes(self, score: Any) -> bool:
+        return self.threshold is None or bool(score >= self.threshold)
+
+    def _entry(self, index: int, plain: list[Any]) -> dict[str, Any]:
+        return {"label": self.labels[index] if self.labels else index, "score": plain[index]}
+
+
+def _best_first(scores: Array) -> list[int]:
+    """Indexes of the numbers among the scores, best first; equal ones in their order."""
+    keys = scores.astype(np.float64)
+    order = np.argsort(-keys, kind="stable").tolist()
+    return [index for index in order if keys[index] == keys[index]]  # NaN equals nothing
