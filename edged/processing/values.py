@@ -6,6 +6,7 @@ rounds, wraps or guesses.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -65,5 +66,5 @@ def _floats(values: list[Any], dtype: DType, name_of: Callable[[int], str]) -> A
             return array
         index = int(np.argmin(np.isfinite(array)))
     except OverflowError:  # a whole number beyond float64
-        index = next(i for i, v in enumerate(values) if abs(v) > np.finfo(np.float64).max)
+        index = next(i for i, v in enumerate(values) if abs(v) > sys.float_info.max)
     raise DecodeError(f"{name_of(index)}: the number is too large for {dtype.name}")

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from fakes.manifests import make_manifest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.errors import DecodeError, FieldError, InvalidRequestError
+from edged.processing.codecs import RawCodec, build_codec
+from edged.specs import FeaturesInput, ImageInput
+from edged.tensors import TensorSpec
+
+TABLE = make_manifest([("x", "float32", ("batch", 2))])
+NAMED = make_manifest(
+    [("x", "float32", ("batch", 2))], input_processing={"x": FeaturesInput(names=("a b", "c.d"))}
+)
+TWO = make_manifest([("x", "float32", ("batch", 2)), ("n", "int64", ("batch", 1))])
+FREE = make_manifest([("x", "float32", ("batch", "time"))])
+PICTURE = make_manifest(
+    [("image", "uint8", ("batch", 1, 8, 8))],
+    input_processing={"image": ImageInput(width=8, height=8, mode="L")},
+)
+
+
+def build(codec, manifest, input_name=None, fields=()):
+    return build_codec(codec, manifest, input_name=input_name, fields=fields)
+
+
+def test_the_bundles_column_names_are_the_default_fields():
+    assert build("json", NAMED).decode(b'{"a b": 1, "c.d": 2}')["x"].tolist() == [[1, 2]]
+
+
+def test_written_fields_win():
+    assert build("json", NAMED, fields=("p", "q")).decode(b'{"p":1,"q":2}')["x"].tolist() == [
+        [1, 2]
+    ]
+
+
+def test_without_columns_json_is_nested_lists():
+    assert build("json", TABLE).decode(b"[1, 2]")["x"].tolist() == [[1, 2]]
+    assert set(build("json", TWO).decode(b'{"inputs":{"x":[1,2],"n":[3]}}')) == {"x", "n"}
+
+
+def test_image():
+    assert build("image", PICTURE).is_slow
+    assert not build("raw", PICTURE).is_slow
+
+
+@pytest.mark.parametrize(
+    ("codec", "manifest", "input_name", "fields", "path"),
+    [
+        ("json", TABLE, None, ("a",), "fields"),
+        ("json", TABLE, "nope", ("a", "b"), "input"),
+        ("json", TABLE, "nope", (), "input"),
+        ("json", TWO, "x", ("a", "b"), "input"),
+        ("json", TWO, None, ("a", "b"), "codec"),
+        ("raw", TWO, None, (), "codec"),
+        ("raw", FREE, None, (), "codec"),
+        ("raw", TABLE, None, ("a", "b"), "fields"),
+        ("image", TABLE, None, (), "codec"),
+        ("carrier-pigeon", TABLE, None, (), "codec"),
+    ],
+)
+def test_what_cannot_fit_is_refused_at_check_time(codec, manifest, input_name, fields, path):
+    with pytest.raises(FieldError) as caught:
+        build(codec, manifest, input_name, fields)
+    assert caught.value.path == path
+
+
+class TestRaw:
+    spec = TensorSpec("x", "int16", ("batch", 2))
+
+    def test_rows_are_views_of_the_payload(self):
+        payload = np.array([[1, -2], [3, 4]], "<i2").tobytes()
+        array = RawCodec(self.spec).decode(payload)["x"]
+        assert array.tolist() == [[1, -2], [3, 4]]
+        assert not array.flags.owndata
+
+    @pytest.mark.parametrize("size", [0, 1, 3, 5, 9])
+    def test_part_of_a_row(self, size):
+        with pytest.raises(DecodeError, match="a multiple of 4"):
+            RawCodec(self.spec).decode(bytes(size))
+
+    def test_exactly_one_row_without_a_batch_axis(self):
+        codec = RawCodec(TensorSpec("x", "int16", (1, 2)))
+        assert codec.decode(bytes(4))["x"].shape == (1, 2)
+        with pytest.raises(DecodeError, match="takes 4"):
+            codec.decode(bytes(8))
+
+    def test_booleans_are_0_or_1(self):
+        codec = RawCodec(TensorSpec("x", "bool", ("batch", 2)))
+        assert codec.decode(b"\0\1")["x"].tolist() == [[False, True]]
+        with pytest.raises(DecodeError, match="boolean"):
+            codec.decode(b"\0\2")
+
+    @given(st.binary(max_size=64))
+    def test_any_bytes(self, payload):
+        try:
+            array = RawCodec(self.spec).decode(payload)["x"]
+        except InvalidRequestError:
+            assert len(payload) % 4 or not payload
+        else:
+            assert array.tobytes() == payload

@@ -1,0 +1,73 @@
+import contextlib
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.errors import DecodeError, InvalidRequestError, TooLargeError
+from edged.processing.json_text import MAX_DEPTH, MAX_DIGITS, MAX_JSON_BYTES, parse_json
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (b"", "is empty"),
+        (b"{", "not JSON"),
+        (b'{"a": 1} x', "Extra data: line 1 column 10"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'\xef\xbb\xbf{"a":1}', "not JSON"),
+        ("[1]".encode("utf-16"), "not UTF-8"),
+        (b"[NaN]", "NaN"),
+        (b"[-Infinity]", "-Infinity"),
+        (b'{"a":1,"a":2}', "key 'a' twice"),
+        (b'{"x":{"b":1,"\\ud800":2,"\\ud800":3}}', r"'\\ud800' twice"),
+        (b"[" * 100_000, "deeper than 32"),
+        (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "deeper than 32"),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, "deeper than 32"),
+        (b"[" + b"9" * (MAX_DIGITS + 1) + b"]", "more than 400 digits"),
+        (b'["a' + b"\0" + b'"]', "control character"),
+    ],
+)
+def test_refusals(payload, message):
+    with pytest.raises(DecodeError, match=message):
+        parse_json(payload)
+
+
+def test_too_many_bytes():
+    with pytest.raises(TooLargeError, match=str(MAX_JSON_BYTES)):
+        parse_json(b" " * (MAX_JSON_BYTES + 1))
+
+
+def test_brackets_and_digits_inside_text_do_not_count():
+    text = "[" * 100 + '"\\' + "7" * 500
+    assert parse_json(json.dumps([text] * 3).encode()) == [text] * 3
+
+
+def test_the_deepest_that_is_allowed():
+    parse_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
+
+
+def test_hostile_quotes_cost_linear_time():
+    """An unclosed string full of escaped quotes: a backtracking scanner needs hours for it."""
+    payload = b"[" * 40 + b'\\"' * (MAX_JSON_BYTES // 2 - 40)
+    before = time.process_time()
+    with pytest.raises(DecodeError):
+        parse_json(payload)
+    assert time.process_time() - before < 5
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_raise_nothing_else(payload):
+    with contextlib.suppress(InvalidRequestError):
+        parse_json(payload)
+
+
+@given(st.text(alphabet='{}[]",:\\0123456789eE+-. \nNaInfitytruls', max_size=60))
+def test_agrees_with_the_standard_parser(text):
+    try:
+        ours = parse_json(text.encode())
+    except InvalidRequestError:
+        return
+    assert ours == json.loads(text)
