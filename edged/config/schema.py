@@ -102,22 +102,29 @@ class ReloadConfig(Section, frozen=True, kw_only=True):
 class LogConfig(Section, frozen=True, kw_only=True):
     """What is written to stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="least severe that is written; debug adds one line for each request"),
+    ] = "info"
 
 
 class TlsConfig(Section, frozen=True, kw_only=True):
     """TLS to the broker."""
 
     ca: Annotated[Path | None, Meta(description="CA file; default: the system's")] = None
-    cert: Path | None = None
-    key: Path | None = None
+    cert: Annotated[
+        Path | None, Meta(description="our certificate (PEM), where the broker asks for one")
+    ] = None
+    key: Annotated[Path | None, Meta(description="private key (PEM) of cert")] = None
 
 
 class MqttConfig(Section, frozen=True, kw_only=True):
     """The broker connection."""
 
-    host: Annotated[str, Meta(min_length=1, max_length=255)] = "localhost"
-    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    host: Annotated[
+        str, Meta(min_length=1, max_length=255, description="name or address of the broker")
+    ] = "localhost"
+    port: Annotated[int, Meta(ge=1, le=65535, description="8883 is usual with tls")] = 1883
     protocol: Annotated[
         Literal["auto", "5", "3.1.1"], Meta(description="auto = 5, then 3.1.1 if refused")
     ] = "auto"
@@ -125,10 +132,14 @@ class MqttConfig(Section, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None,
         Meta(description="default: edged-<node>"),
     ] = None
-    username: str | None = None
+    username: Annotated[str | None, Meta(description="name to log in with; default: anonymous")] = (
+        None
+    )
     password: Secret | None = None
     tls: TlsConfig | None = None
-    keepalive: Duration = Duration(30_000_000_000)
+    keepalive: Annotated[
+        Duration, Meta(description="silence after which broker and we ask for a sign of life")
+    ] = Duration(30_000_000_000)
     session_expiry: Annotated[
         Duration, Meta(description="how long the broker keeps messages for us while we are away")
     ] = Duration(24 * 3600 * 1_000_000_000)
@@ -144,7 +155,7 @@ class MqttConfig(Section, frozen=True, kw_only=True):
 class BindingConfig(Section, frozen=True, kw_only=True):
     """One way from a topic through a model to a topic."""
 
-    name: BindingName
+    name: Annotated[BindingName, Meta(description="unique; stands in logs and dead letters")]
     from_: Annotated[str, Meta(description="topic filter with named levels, {site}")] = (
         msgspec.field(name="from")
     )
@@ -153,7 +164,7 @@ class BindingConfig(Section, frozen=True, kw_only=True):
     ] = None
     model: Annotated[str, Meta(description="NAME, NAME@RELEASE or NAME@ALIAS")]
     qos: Annotated[int, Meta(ge=0, le=1, description="of the subscription and of results")] = 1
-    retain: bool = False
+    retain: Annotated[bool, Meta(description="the broker keeps the last result")] = False
     codec: Annotated[
         Literal["json", "image", "raw"], Meta(description="how a payload becomes tensors")
     ] = "json"
@@ -179,7 +190,9 @@ class BatchingConfig(Section, frozen=True, kw_only=True):
 class QueueConfig(Section, frozen=True, kw_only=True):
     """What may wait for one release."""
 
-    max_rows: Annotated[int, Meta(ge=1, le=10**6)] = 1024
+    max_rows: Annotated[
+        int, Meta(ge=1, le=10**6, description="rows that may wait; more are refused")
+    ] = 1024
     max_size: Annotated[Size, Meta(description="bytes of the waiting tensors")] = Size(256 << 20)
 
 
@@ -228,5 +241,9 @@ class Config(Section, frozen=True, kw_only=True):
     reload: ReloadConfig = ReloadConfig()
     log: LogConfig = LogConfig()
     mqtt: MqttConfig | None = None
-    models: dict[ModelName, ModelConfig] = msgspec.field(default_factory=dict)
-    bindings: tuple[BindingConfig, ...] = ()
+    models: Annotated[
+        dict[ModelName, ModelConfig], Meta(description="the models to serve, by name")
+    ] = msgspec.field(default_factory=dict)
+    bindings: Annotated[
+        tuple[BindingConfig, ...], Meta(description="ways from a topic through a model to a topic")
+    ] = ()

@@ -44,9 +44,13 @@ class _ChangedError(Exception):
 
 
 def main_file(path: Path) -> Path:
-    """The main file, absolute, symlinks kept: ``path`` itself, or edged.yaml in that directory."""
+    """The main file, absolute, symlinks kept: ``path`` itself, or edged.yaml in that directory.
+
+    A path that does not exist is taken for a file when it ends in .yaml.
+    """
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the ..data link
-    return absolute / MAIN_NAME if absolute.is_dir() else absolute
+    is_file = not absolute.is_dir() and (absolute.suffix == ".yaml" or absolute.exists())
+    return absolute if is_file else absolute / MAIN_NAME
 
 
 def is_drop_in(name: str) -> bool:
@@ -61,7 +65,7 @@ def list_files(main: Path) -> list[str]:
         OSError: conf.d is there but cannot be listed.
     """
     try:
-        found = os.listdir(main.parent / DROP_IN_DIRECTORY)
+        found = sorted(entry.name for entry in (main.parent / DROP_IN_DIRECTORY).iterdir())
     except FileNotFoundError:
         found = []
     return [
@@ -170,14 +174,10 @@ def _read_file(path: Path, problems: list[Problem]) -> bytes | None:
 def _directory_problems(main: Path) -> Iterator[Problem]:
     """Directories in which somebody else could put or replace a file of ours."""
     drop_ins = main.parent / DROP_IN_DIRECTORY
-    candidates = [main.parent, drop_ins]
-    candidates += [Path(os.path.realpath(main)).parent]
-    try:
-        candidates += [
-            Path(os.path.realpath(main.parent / name)).parent for name in list_files(main)
-        ]
-    except OSError:
-        pass
+    candidates = [main.parent, drop_ins, Path(os.path.realpath(main)).parent]
+    with contextlib.suppress(OSError):
+        paths = (main.parent / name for name in list_files(main))
+        candidates += [Path(os.path.realpath(path)).parent for path in paths]
     for directory in dict.fromkeys(Path(os.path.realpath(path)) for path in candidates):
         try:
             info = directory.stat()
