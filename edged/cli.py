@@ -1,0 +1,180 @@
+"""The command line: ``edged run | check | diff | status | models | infer | device``.
+
+Decides what is printed and the exit status (errors.STATUS; 78 for a bad configuration). Each
+command imports what it needs when it runs, so that ``edged status`` stays quick on a small box.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edged import __version__
+from edged.errors import STATUS, Code, EdgedError
+
+DEFAULT_CONFIG = "/etc/edged/edged.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except EdgedError as exc:
+        print(f"error: {exc.message}", file=sys.stderr)
+        return STATUS[exc.code].exit
+    except BrokenPipeError:
+        # The reader (less, head) had enough; Python must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edged", description="Edge inference runtime.")
+    parser.add_argument("--version", action="version", version=f"edged {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    run = command("run", _run, "Run the daemon in the foreground.")
+    _config_option(run)
+    run.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+
+    check = command(
+        "check", _check, "Check a configuration and its bundles; exit status 78 if bad."
+    )
+    _config_option(check)
+    check.add_argument("--no-files", action="store_true", help="the YAML only, no bundles or keys")
+    check.add_argument("--explain", action="store_true", help="print every field and its default")
+    check.add_argument("--schema", action="store_true", help="print a JSON schema for editors")
+
+    diff = command("diff", _diff, "Show what a reload would change against what serves.")
+    _config_option(diff)
+    diff.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+
+    for name, handler, text in (
+        (
+            "status",
+            _status,
+            "Show what the daemon does and everything that is not as it should be.",
+        ),
+        ("models", _models, "Show the models, their releases and signatures."),
+    ):
+        sub = command(name, handler, text)
+        _socket_option(sub)
+        sub.add_argument("--json", action="store_true", help="print the whole document as JSON")
+
+    infer = command("infer", _infer, "Ask a model once.")
+    infer.add_argument("model", help="NAME, NAME@RELEASE or NAME@ALIAS")
+    infer.add_argument(
+        "inputs", nargs="*", metavar="INPUT=VALUE",
+        help="VALUE is JSON, @file.npy, @file.json, or @file.png for models that take pictures; "
+        "INPUT= may be left out when the model has one input",
+    )  # fmt: skip
+    infer.add_argument("--timeout", type=float, default=10.0, help="seconds (default: 10)")
+    infer.add_argument("--raw", action="store_true", help="print the tensors, not what they mean")
+    _socket_option(infer)
+
+    device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")
+    device.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    return parser
+
+
+def _config_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, default=Path(DEFAULT_CONFIG),
+        help=f"edged.yaml or its directory (default: {DEFAULT_CONFIG})",
+    )  # fmt: skip
+
+
+def _socket_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--socket", help="default: $EDGED_SOCKET, else /run/edged/edged.sock")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from edged.daemon import run  # noqa: PLC0415
+
+    return run(options.config, options.state_dir)
+
+
+def _check(options: argparse.Namespace) -> int:
+    if options.schema:
+        from edged.config.json_schema import json_schema  # noqa: PLC0415
+
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    if options.explain:
+        from edged.config.explain import format_explanation  # noqa: PLC0415
+
+        print(format_explanation())
+        return 0
+    from edged.verdict import check_config  # noqa: PLC0415
+
+    lines, summary = check_config(options.config, with_files=not options.no_files)
+    for line in lines:
+        print(line, file=sys.stderr)
+    if lines:
+        noun = "problem" if len(lines) == 1 else "problems"
+        print(f"{options.config}: {len(lines)} {noun}; nothing was changed", file=sys.stderr)
+        return STATUS[Code.FAILED_PRECONDITION].exit
+    print(f"{options.config}: {summary}")
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from edged.verdict import diff_config  # noqa: PLC0415
+
+    text = diff_config(options.config, options.state_dir)
+    print(text or "no difference: a reload would change nothing")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from edged.client import Client  # noqa: PLC0415
+    from edged.rendering import render_status  # noqa: PLC0415
+
+    with Client(options.socket) as client:
+        document = client.status()
+    print(json.dumps(document, indent=2) if options.json else render_status(document))
+    return 0 if document["ready"] else STATUS[Code.UNAVAILABLE].exit
+
+
+def _models(options: argparse.Namespace) -> int:
+    from edged.client import Client  # noqa: PLC0415
+    from edged.rendering import render_models  # noqa: PLC0415
+
+    with Client(options.socket) as client:
+        document = client.models()
+    print(json.dumps(document, indent=2) if options.json else render_models(document))
+    return 0
+
+
+def _infer(options: argparse.Namespace) -> int:
+    from edged.question import ask  # noqa: PLC0415
+
+    answer = ask(options.socket, options.model, options.inputs, options.timeout, options.raw)
+    print(json.dumps(answer, indent=2))
+    return 0
+
+
+def _device(options: argparse.Namespace) -> int:
+    from edged.rendering import device_document, render_device  # noqa: PLC0415
+
+    document = device_document()
+    print(json.dumps(document, indent=2) if options.json else render_device(document))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""The house: constructs every part, lets them run, and takes them down in order.
+
+Decides nothing about requests or configurations; it is the only place that makes long-lived
+things. A broken model or configuration never stops it, only a second one that cannot be told
+apart from it (the same socket, the same state directory) does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from edged import __version__
+from edged.broker import BrokerLinks
+from edged.config.identity import node_name
+from edged.config.load import Snapshot
+from edged.config.watch import Watcher
+from edged.errors import STATUS, ConfigError, EdgedError, VersionNotFoundError
+from edged.manifest import canonical_json
+from edged.record import Record, find_state_dir, load_for_boot
+from edged.reload import House, Reloader
+from edged.runtimes.base import Runtime
+from edged.runtimes.registry import create_runtime
+from edged.serving.dataplane import Dataplane
+from edged.serving.manager import Manager
+from edged.status import is_ready, models_document, status_document
+from edged.store.repository import Repository
+from edged.supervisor import Supervisor, passed_sockets
+from edged.telemetry import log as logging_setup
+from edged.telemetry.health import Health
+from edged.transports.uds import UnixServer
+
+log = logging.getLogger("edged.daemon")
+
+_DRAIN_S = 10.0
+"""Work in hand gets this long at the stop; the unit's TimeoutStopSec is three times that."""
+
+
+class Daemon:
+    """One running process.
+
+    Args:
+        config_path: edged.yaml or its directory.
+        snapshot: the configuration to boot with.
+        state_dir: store and notes.
+        supervisor: the service manager.
+        boot_problems: why ``snapshot`` is not what the files say; empty when it is.
+    """
+
+    def __init__(
+        self,
+        config_path: Path,
+        snapshot: Snapshot,
+        state_dir: Path,
+        supervisor: Supervisor,
+        boot_problems: tuple[str, ...] = (),
+    ) -> None:
+        config = snapshot.config
+        self._snapshot = snapshot
+        self._supervisor = supervisor
+        self._boot_problems = boot_problems
+        self._started = time.monotonic()
+        self._stopping = asyncio.Event()
+        self._node = node_name(config)
+        self.health = Health()
+        self.dataplane = Dataplane()
+        self._repository = Repository(state_dir)
+        threads = config.runtime.threads
+
+        def make_runtime(name: str) -> Runtime:
+            return create_runtime(name, threads=threads)
+
+        self.manager = Manager(make_runtime, int(config.limits.inline_threshold), self._on_change)
+        calls = {"status": self._status, "models": self._models, "manifest": self._manifest}
+        self.server = UnixServer(self.dataplane, calls)
+        self.links = BrokerLinks(self.dataplane, self.health, self._node, state_dir)
+        self.reloader = Reloader(
+            House(
+                config_path,
+                self._repository,
+                Record(state_dir, self._repository),
+                self.manager,
+                self.dataplane,
+                self.health,
+                self.links,
+                self.server,
+            ),
+            snapshot,
+        )
+        self.reloader.on_begin = supervisor.reloading
+        self.reloader.on_end = self._reloaded
+        self._watcher: Watcher | None = None
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; then finish what is in hand."""
+        loop = asyncio.get_running_loop()
+        self._repository.open()
+        try:
+            await self._start(loop)
+            await self._stopping.wait()
+        finally:
+            await self._stop()
+
+    async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        config = self._snapshot.config
+        passed = passed_sockets()
+        if len(passed) > 1:
+            raise ConfigError(f"{len(passed)} sockets were passed; expected one, for the protocol")
+        await self.reloader.boot()
+        if self._boot_problems:
+            for line in self._boot_problems:
+                log.error("configuration refused: %s", line)
+            reason = f"the last good configuration serves: {self._boot_problems[0]}"
+            self.health.degrade("config", reason)
+        # Only now do clients connect: the first request already finds its model.
+        await self.server.start(config, passed[0] if passed else None)
+        loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
+        self._watch(loop)
+        self._supervisor.ready(self._line())
+        self._feed_watchdog()
+        log.info("ready after %.2f s: %s", time.monotonic() - self._started, self._line())
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        reload = self.reloader.config.reload
+        if not reload.watch:
+            return
+        self._watcher = Watcher(
+            self._snapshot.root,
+            settle_ns=int(reload.settle),
+            poll_ns=int(reload.poll),
+            on_change=self.reloader.request,
+        )
+        self._watcher.start(loop)
+
+    async def _stop(self) -> None:
+        self._supervisor.stopping()
+        if self._watcher is not None:
+            self._watcher.stop()
+        self.server.close_listener()
+        await self.links.drain(_DRAIN_S)
+        self.dataplane.is_draining = True
+        try:
+            await asyncio.wait_for(self.manager.drained(), _DRAIN_S)
+        except asyncio.TimeoutError:
+            log.warning("some requests were not answered within %.0f s", _DRAIN_S)
+        self.server.close()
+        # One more turn of the loop, so that what was answered last is written.
+        await asyncio.sleep(0)
+        self.manager.stop()
+        self._repository.close()
+        log.info("stopped")
+
+    def _on_change(self) -> None:
+        self.reloader.review()
+        self.links.announce(self._info(), models_document(self.dataplane))
+
+    def _reloaded(self) -> None:
+        self.links.announce(self._info(), models_document(self.dataplane))
+        self._supervisor.ready(self._line())
+
+    def _feed_watchdog(self) -> None:
+        """Tell the service manager we live, from the loop itself: a blocked loop feeds nothing."""
+        if not self._supervisor.watchdog_ns:
+            return
+        self._supervisor.alive()
+        delay = self._supervisor.watchdog_ns / 3e9
+        asyncio.get_running_loop().call_later(delay, self._feed_watchdog)
+
+    def _line(self) -> str:
+        table = self.dataplane.table
+        ready = sum(route.is_ready for route in table.routes.values())
+        parts = [f"{ready} of {len(table.routes)} models ready", f"generation {table.generation}"]
+        parts += [self.links.line()] if self.links.line() else []
+        degraded = self.health.degradations()
+        parts += [f"degraded: {', '.join(sorted(degraded))}"] if degraded else []
+        return ", ".join(parts)
+
+    def _info(self) -> dict[str, Any]:
+        limits = self.reloader.config.limits
+        return {
+            "edged": __version__,
+            "node": self._node,
+            "generation": self.dataplane.table.generation,
+            "config_digest": self.reloader.digest,
+            "config_applied": self.reloader.report.applied,
+            "ready": is_ready(self.dataplane),
+            "degradations": self.health.degradations(),
+            "max_request_bytes": int(limits.max_request),
+        }
+
+    async def _status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+        server = self.server
+        return status_document(
+            node=self._node,
+            started=self._started,
+            reloader=self.reloader,
+            dataplane=self.dataplane,
+            manager=self.manager,
+            health=self.health,
+            links=self.links.stats(),
+            socket={
+                "path": server.path,
+                "connections": len(server.connections),
+                "accepted": server.accepted,
+                "refused": server.refused,
+                "requests": server.requests,
+            },
+        )
+
+    async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        return models_document(self.dataplane)
+
+    async def _manifest(self, arguments: dict[str, Any]) -> str:
+        model, release = arguments.get("model"), arguments.get("release")
+        manifest = self.dataplane.manifest(str(model), release)
+        if manifest is None:
+            raise VersionNotFoundError(
+                f'model "{str(model)[:64]}" has no ready release'
+                + (f' "{str(release)[:32]}"' if release is not None else "")
+                + "; see: edged models"
+            )
+        return canonical_json(manifest).decode("ascii")
+
+
+def run(config_path: Path, state_dir: Path | None = None) -> int:
+    """Run the daemon until it is told to stop; returns the exit status."""
+    # Before anything else: a SIGHUP that comes early must not end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    supervisor = Supervisor.from_environment()
+    logging_setup.setup("info")
+    try:
+        state = state_dir or find_state_dir(config_path)
+        snapshot, problems = load_for_boot(config_path, state)
+        logging_setup.setup(snapshot.config.log.level)
+        start = functools.partial(Daemon, config_path, snapshot, state, supervisor, problems)
+        _run_loop(start)
+    except EdgedError as exc:
+        for line in exc.message.splitlines():
+            log.error("%s", line)
+        return STATUS[exc.code].exit
+    return 0
+
+
+def _run_loop(start: Any) -> None:
+    try:
+        import uvloop  # noqa: PLC0415 - only the daemon needs it
+    except ImportError:
+        log.warning("uvloop is not installed; requests take longer (pip install uvloop)")
+        asyncio.run(_main(start))
+        return
+    loop = uvloop.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(_main(start))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _main(start: Any) -> None:
+    await start().run()

@@ -1,0 +1,113 @@
+"""A candidate as a serving table: routes, what is wrong with them, and what they promise.
+
+Pure: looks at the candidate and at the releases' states, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from edged.candidate import Candidate
+from edged.config.diff import diff
+from edged.config.problems import Problem
+from edged.config.schema import Config
+from edged.errors import EdgedError
+from edged.manifest import Manifest
+from edged.serving.dataplane import ServingTable
+from edged.serving.lifecycle import ReleaseKey, State
+from edged.serving.manager import Desired, Manager
+from edged.serving.router import Route, choose_release
+
+ManifestOf = Callable[[str, int | str | None], Manifest | None]
+
+NEEDS_RESTART = ("state_dir", "runtime.threads", "limits.inline_threshold")
+"""Settings of things that exist once in a process."""
+
+
+def build_route(
+    candidate: Candidate, name: str, manager: Manager, fallback: Desired | None = None
+) -> Route:
+    """How one model's requests find a release."""
+    config = candidate.snapshot.config.models[name]
+    items = candidate.releases.get(name, ())
+    return Route(
+        name,
+        {item.stored.manifest.release: manager.get(item.key) for item in items},
+        config.serve,
+        config.aliases,
+        config.required,
+        manager.get(fallback.key) if fallback is not None else None,
+    )
+
+
+def build_table(
+    candidate: Candidate,
+    manager: Manager,
+    generation: int,
+    fallbacks: Mapping[str, Desired] | None = None,
+) -> ServingTable:
+    """Every model's route under one generation number."""
+    routes = {
+        name: build_route(candidate, name, manager, (fallbacks or {}).get(name))
+        for name in candidate.snapshot.config.models
+    }
+    return ServingTable(generation, routes)
+
+
+def failed_problems(
+    candidate: Candidate, manager: Manager, new: set[ReleaseKey]
+) -> tuple[Problem, ...]:
+    """Releases that came with this candidate and could not be loaded.
+
+    A release that had failed before is no reason to refuse a change to something else.
+    """
+    problems = []
+    for item in candidate.desired():
+        release = manager.get(item.key)
+        if item.key in new and release.state is State.FAILED:
+            path = f"models.{item.key.model}.bundle"
+            problems.append(candidate.snapshot.problem(path, release.reason))
+    return tuple(problems)
+
+
+def trouble_of(route: Route, broken: str) -> str:
+    """One sentence when a model is not as it was asked for; empty when it is.
+
+    Args:
+        route: of the model.
+        broken: why its bundles could not be taken, if so.
+    """
+    reasons = [
+        f"release {release.number} {release.state.value}: {release.reason}"
+        for release in route.releases.values()
+        if release.state is State.FAILED
+    ]
+    if broken:
+        reasons.append(broken)
+    serving = route.default_release()
+    if serving is None:
+        return "; ".join(reasons) or "no release is ready"
+    if serving is route.fallback:
+        return f"release {serving.number} (the last good one) serves; " + "; ".join(reasons)
+    return "; ".join(reasons)
+
+
+def manifests_of(table: ServingTable) -> ManifestOf:
+    """Look up the manifest of the release that would answer, or None."""
+
+    def manifest_of(model: str, selector: int | str | None) -> Manifest | None:
+        route = table.routes.get(model)
+        if route is None:
+            return None
+        try:
+            return choose_release(route, selector).manifest
+        except EdgedError:
+            return None
+
+    return manifest_of
+
+
+def restart_changes(boot: Config, now: Config) -> list[str]:
+    """Changed settings that take effect only after a restart."""
+    changed = {change.path for change in diff(boot, now)}
+    return [path for path in NEEDS_RESTART if path in changed]

@@ -1,0 +1,349 @@
+"""Generations: a configuration is loaded, checked, built beside the old one, and swapped in whole.
+
+Decides whether a changed configuration takes effect. Any failure leaves the running generation as
+it was, and says why with file and line. At boot there is nothing to fall back on but the disk: a
+broken release is answered with the last good one (a broken file: ``record.load_for_boot``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from edged.candidate import Candidate, build_candidate
+from edged.config.diff import diff
+from edged.config.load import Snapshot, full_digest, load
+from edged.config.problems import ConfigProblemsError
+from edged.config.schema import BindingConfig, Config
+from edged.errors import EdgedError, FieldError
+from edged.generation import (
+    ManifestOf,
+    build_route,
+    build_table,
+    failed_problems,
+    manifests_of,
+    restart_changes,
+    trouble_of,
+)
+from edged.record import Record
+from edged.serving.dataplane import Dataplane
+from edged.serving.manager import Desired, Manager
+from edged.store.bundle import bundle_digest, read_manifest
+from edged.store.repository import Repository
+from edged.telemetry.health import Health
+
+log = logging.getLogger("edged.reload")
+
+
+class Links(Protocol):
+    """The broker side, as a reload sees it."""
+
+    def prepare(self, config: Config, bindings: Sequence[BindingConfig], of: ManifestOf) -> Any:
+        """Make bindings that could serve; raises FieldError with ``bindings[i]...``."""
+        ...
+
+    async def swap(self, config: Config, prepared: Any) -> None:
+        """Serve by these bindings from now on, and reconcile the broker connection."""
+        ...
+
+
+class Listener(Protocol):
+    """The socket side, as a reload sees it."""
+
+    async def apply(self, config: Config) -> None:
+        """Follow the configuration; raises ApplyError and changes nothing when it cannot."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How the last try to change the configuration went.
+
+    Args:
+        applied: whether the files are what is in effect.
+        at: wall-clock time, seconds since 1970.
+        problems: why not; one line each, with file and line.
+    """
+
+    applied: bool
+    at: float
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The long-lived parts that a reload works on."""
+
+    config_path: Path
+    repository: Repository
+    record: Record
+    manager: Manager
+    dataplane: Dataplane
+    health: Health
+    links: Links
+    listener: Listener
+
+
+class Reloader:
+    """Applies configurations, one at a time.
+
+    Args:
+        house: what it works on.
+        snapshot: the configuration to boot with.
+    """
+
+    def __init__(self, house: House, snapshot: Snapshot) -> None:
+        self._house = house
+        self._boot_config = snapshot.config
+        self._candidate = Candidate(snapshot, {})
+        self._pending: tuple[BindingConfig, ...] = ()
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+        self.digest = ""
+        self.report = Report(applied=False, at=0.0)
+        self.on_begin: Callable[[], None] = _nothing
+        self.on_end: Callable[[], None] = _nothing
+
+    @property
+    def config(self) -> Config:
+        """The configuration in effect."""
+        return self._candidate.snapshot.config
+
+    def request(self) -> None:
+        """Ask for a reload; requests that come while one runs are answered by one more."""
+        if self._task is not None and not self._task.done():
+            self._again = True
+            return
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def boot(self) -> None:
+        """Serve what can be served of the first configuration; what cannot is a degradation."""
+        house = self._house
+        snapshot = self._candidate.snapshot
+        candidate = await asyncio.to_thread(build_candidate, snapshot, house.repository)
+        for problem in candidate.problems:
+            log.error("%s", problem)
+        desired = candidate.desired()
+        house.manager.want(desired)
+        await house.manager.settled([item.key for item in desired])
+        fallbacks = await self._load_fallbacks(candidate)
+        self.digest = await asyncio.to_thread(full_digest, snapshot, _fingerprint)
+        generation = await self._first_generation()
+        table = build_table(candidate, house.manager, generation, fallbacks)
+        house.dataplane.swap(table)
+        self._candidate = candidate
+        prepared = self._prepare_possible()
+        await house.links.swap(snapshot.config, prepared)
+        self.report = Report(not candidate.problems, time.time(), _lines(candidate.problems))
+        self.review()
+        await self._remember(is_good=not candidate.problems)
+
+    async def reload(self) -> bool:
+        """Read the files and apply them as a whole, or not at all.
+
+        Returns:
+            Whether the files are what is in effect now.
+        """
+        problems: tuple[str, ...]
+        try:
+            snapshot = await asyncio.to_thread(load, self._house.config_path)
+            digest = await asyncio.to_thread(full_digest, snapshot, _fingerprint)
+            if digest != self.digest:
+                await self._apply(snapshot, digest)
+        except ConfigProblemsError as exc:
+            problems = _lines(exc.problems)
+        except EdgedError as exc:
+            problems = (exc.message,)
+        except Exception as exc:
+            log.exception("a reload failed in an unexpected way")
+            problems = (f"{type(exc).__name__}: {exc}; see the log",)
+        else:
+            self.report = Report(applied=True, at=time.time())
+            self._house.health.restore("config")
+            return True
+        self._rejected(problems)
+        return False
+
+    def review(self) -> None:
+        """Bring the list of degradations up to date with the releases' states."""
+        health = self._house.health
+        routes = self._house.dataplane.table.routes
+        for name, route in routes.items():
+            trouble = trouble_of(route, self._candidate.broken.get(name, ""))
+            if trouble:
+                health.degrade(f"model.{name}", trouble)
+            else:
+                health.restore(f"model.{name}")
+        for key in health.degradations():
+            if key.startswith("model.") and key.removeprefix("model.") not in routes:
+                health.restore(key)
+        waiting = {binding.model.partition("@")[0] for binding in self._pending}
+        if any(name in routes and routes[name].is_ready for name in waiting):
+            self._retry_bindings()
+
+    async def _run(self) -> None:
+        self._again = True
+        while self._again:
+            self._again = False
+            self.on_begin()
+            await self.reload()
+            self.on_end()
+
+    async def _apply(self, snapshot: Snapshot, digest: str) -> None:
+        house = self._house
+        candidate = await asyncio.to_thread(build_candidate, snapshot, house.repository)
+        if candidate.problems:
+            raise ConfigProblemsError(candidate.problems)
+        before = house.manager.wanted()
+        desired = candidate.desired()
+        house.manager.want(_union(before, desired))
+        try:
+            prepared = await self._build(candidate, {item.key for item in before})
+            await house.listener.apply(snapshot.config)
+            generation = await asyncio.to_thread(house.record.next_generation, digest)
+        except BaseException:
+            house.manager.want(before)
+            raise
+        # From here on nothing is refused any more: what serves is exchanged between two turns of
+        # the loop, and the rest follows it.
+        for item in desired:
+            house.manager.get(item.key).configure(item.config)
+        house.dataplane.swap(build_table(candidate, house.manager, generation))
+        changes = diff(self.config, snapshot.config)
+        self._candidate, self.digest, self._pending = candidate, digest, ()
+        await house.links.swap(snapshot.config, prepared)
+        house.manager.want(desired)
+        log.info("generation %d is in effect (%d changes)", generation, len(changes))
+        for binding in snapshot.config.bindings:
+            house.health.restore(f"binding.{binding.name}")
+        self.review()
+        await self._remember(is_good=True)
+
+    async def _build(self, candidate: Candidate, known: set[Any]) -> Any:
+        """Load what is new and fit the bindings to it; raises when any of it cannot be."""
+        house = self._house
+        keys = {item.key for item in candidate.desired()}
+        await house.manager.settled(keys)
+        problems = failed_problems(candidate, house.manager, keys - known)
+        if problems:
+            raise ConfigProblemsError(problems)
+        table = build_table(candidate, house.manager, house.dataplane.table.generation)
+        config = candidate.snapshot.config
+        try:
+            return house.links.prepare(config, config.bindings, manifests_of(table))
+        except FieldError as exc:
+            problem = candidate.snapshot.problem(exc.path, exc.reason)
+            raise ConfigProblemsError((problem,)) from exc
+
+    async def _first_generation(self) -> int:
+        try:
+            return await asyncio.to_thread(self._house.record.next_generation, self.digest)
+        except OSError as exc:
+            # A read-only disk must not keep a box from answering.
+            log.error("the generation's number could not be noted: %s", exc)
+            return 1
+
+    def _prepare_possible(self) -> Any:
+        """At boot: the bindings that work, and a degradation for each that does not yet."""
+        house = self._house
+        of = manifests_of(house.dataplane.table)
+        possible: list[BindingConfig] = []
+        pending: list[BindingConfig] = []
+        for binding in self.config.bindings:
+            try:
+                house.links.prepare(self.config, [binding], of)
+            except FieldError as exc:
+                pending.append(binding)
+                house.health.degrade(f"binding.{binding.name}", exc.reason)
+            else:
+                possible.append(binding)
+                house.health.restore(f"binding.{binding.name}")
+        self._pending = tuple(pending)
+        return house.links.prepare(self.config, possible, of)
+
+    def _retry_bindings(self) -> None:
+        prepared = self._prepare_possible()
+        swap = self._house.links.swap(self.config, prepared)
+        task = asyncio.get_running_loop().create_task(_awaited(swap))
+        task.add_done_callback(_log_failure)
+
+    async def _load_fallbacks(self, candidate: Candidate) -> dict[str, Desired]:
+        """For models that cannot be served as asked: the release that served last."""
+        house = self._house
+        found: dict[str, Desired] = {}
+        wanted = candidate.desired()
+        for name, config in candidate.snapshot.config.models.items():
+            if build_route(candidate, name, house.manager).is_ready:
+                continue
+            for digest in (house.repository.current(name), house.repository.previous(name)):
+                if digest is None or any(item.digest == digest for item in wanted):
+                    continue
+                try:
+                    stored = await asyncio.to_thread(house.repository.release, digest)
+                except (EdgedError, OSError) as exc:
+                    log.warning("model %s: the last good release is lost too: %s", name, exc)
+                    continue
+                found[name] = Desired(digest, stored, config)
+                break
+        if found:
+            house.manager.want([*wanted, *found.values()])
+            await house.manager.settled([item.key for item in found.values()])
+        return found
+
+    async def _remember(self, *, is_good: bool) -> None:
+        """Note on disk what serves: the releases that do, and the configuration if it is whole."""
+        house = self._house
+        try:
+            await asyncio.to_thread(house.record.activate, house.dataplane.table)
+            if is_good:
+                await asyncio.to_thread(house.record.keep, self._candidate.snapshot)
+            house.health.restore("last-good")
+        except (EdgedError, OSError) as exc:
+            house.health.degrade("last-good", f"what serves could not be noted on disk: {exc}")
+        changed = restart_changes(self._boot_config, self.config)
+        if changed:
+            house.health.degrade("restart", f"takes effect after a restart: {', '.join(changed)}")
+        else:
+            house.health.restore("restart")
+
+    def _rejected(self, problems: tuple[str, ...]) -> None:
+        self.report = Report(applied=False, at=time.time(), problems=problems)
+        for line in problems:
+            log.error("configuration refused: %s", line)
+        generation = self._house.dataplane.table.generation
+        self._house.health.degrade(
+            "config", f"the files are refused, generation {generation} still serves: {problems[0]}"
+        )
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return bundle_digest(read_manifest(path)[0])
+    except EdgedError as exc:
+        return f"broken: {exc.message}"
+
+
+def _union(first: Iterable[Desired], second: Iterable[Desired]) -> list[Desired]:
+    return list({item.key: item for item in (*first, *second)}.values())
+
+
+def _lines(problems: Iterable[object]) -> tuple[str, ...]:
+    return tuple(str(problem) for problem in problems)
+
+
+def _nothing() -> None:
+    pass
+
+
+async def _awaited(work: Any) -> None:
+    await work
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("bindings could not be swapped in", exc_info=task.exception())

@@ -1,0 +1,190 @@
+"""Documents as text for a terminal: no colours, fit for a log and a serial line.
+
+Decides wording and columns only. Unknown figures read ``-``, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from edged.device.cpu import read_cpu
+from edged.device.jetson import read_jetson
+from edged.device.nvidia import read_nvidia
+from edged.runtimes.registry import all_infos
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell; numbers to the right."""
+    lines = [list(head), *([_cell(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    right = [all(_is_number(line[i]) for line in lines[1:]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def render_status(document: dict[str, Any]) -> str:
+    """``edged status``."""
+    config = document["config"]
+    state = "ready" if document["ready"] else "NOT READY"
+    lines = [
+        (
+            f"edged {document['edged']} on {document['node']}: {state}, up "
+            f"{_seconds(document['uptime_s'])}, {_size(document['rss_bytes'])} resident"
+        ),
+        f"generation {document['generation']}, configuration {config['digest'][:12]}"
+        + ("" if config["applied"] else " (the files are REFUSED, see below)"),
+        _socket_line(document["socket"]),
+    ]
+    if document["mqtt"]:
+        lines.append(_mqtt_line(document["mqtt"]))
+    lines += ["", _releases(document["releases"])]
+    if document["mqtt"] and document["mqtt"].get("bindings"):
+        lines += ["", _bindings(document["mqtt"]["bindings"])]
+    if document["degradations"]:
+        lines += ["", "degraded:"]
+        lines += [f"  {key}: {text}" for key, text in document["degradations"].items()]
+    if config["problems"]:
+        lines += ["", "the last change was refused:"]
+        lines += [f"  {line}" for line in config["problems"]]
+    return "\n".join(lines)
+
+
+def render_models(document: list[dict[str, Any]]) -> str:
+    """``edged models``."""
+    blocks = []
+    for model in document:
+        serving = model["serving"]
+        head = f"{model['name']}: " + (f"release {serving} serves" if serving else "NOT READY")
+        if model["fallback"]:
+            head += " (the last good one)"
+        if model["aliases"]:
+            aliases = ", ".join(f"{name} = {number}" for name, number in model["aliases"].items())
+            head += f"; aliases: {aliases}"
+        lines = [head]
+        lines += [f"  in   {_tensor(entry)}" for entry in model.get("inputs", [])]
+        lines += [f"  out  {_tensor(entry)}" for entry in model.get("outputs", [])]
+        for release in model["releases"]:
+            reason = f": {release['reason']}" if release["reason"] else ""
+            lines.append(
+                f"  release {release['release']} ({release['version']}) {release['state']}{reason}"
+            )
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) or "no models are configured"
+
+
+def device_document() -> dict[str, Any]:
+    """What ``edged device`` knows of this machine."""
+    jetson = read_jetson()
+    return {
+        "cpu": asdict(read_cpu()),
+        "nvidia": asdict(read_nvidia()),
+        "jetson": asdict(jetson) if jetson is not None else None,
+        "runtimes": [asdict(info) for info in all_infos()],
+    }
+
+
+def render_device(document: dict[str, Any]) -> str:
+    """``edged device``."""
+    cpu = document["cpu"]
+    frequency = cpu["frequency_hz"]
+    lines = [
+        f"cpu      {_cell(cpu['model'])}, {cpu['architecture']}, {_cell(cpu['cores'])} cores"
+        + (f", {frequency / 1e9:.2f} GHz" if frequency else "")
+        + (f", {', '.join(cpu['features'])}" if cpu["features"] else ""),
+        (
+            f"memory   {_size(cpu['memory_available_bytes'])} available of "
+            f"{_size(cpu['memory_total_bytes'])}, swap {_size(cpu['swap_total_bytes'])}"
+        ),
+    ]
+    lines += [
+        f"heat     {zone['name']} {zone['temp_celsius']:.1f} C"
+        for zone in cpu["zones"]
+        if zone["temp_celsius"] is not None
+    ]
+    nvidia = document["nvidia"]
+    if nvidia["problem"]:
+        lines.append(f"nvidia   {nvidia['problem']}")
+    for gpu in nvidia["gpus"]:
+        used, total = _size(gpu["memory_used_bytes"]), _size(gpu["memory_total_bytes"])
+        lines.append(
+            f"gpu {gpu['index']}    {_cell(gpu['name'])}, {used} used of {total}, "
+            f"driver {_cell(nvidia['driver'])}"
+        )
+    jetson = document["jetson"]
+    if jetson is not None:
+        lines.append(
+            f"jetson   {_cell(jetson['model'])}, L4T {_cell(jetson['l4t'])}, mode "
+            f"{_cell(jetson['power_mode'])}"
+        )
+    for info in document["runtimes"]:
+        what = info["problem"] or f"{info['version']} on {', '.join(info['devices'])}"
+        lines.append(f"runtime  {info['name']}: {what}")
+    return "\n".join(lines)
+
+
+def _releases(releases: list[dict[str, Any]]) -> str:
+    head = ("model", "release", "state", "runtime", "requests", "failed", "rows", "batches",
+            "run us", "inline")  # fmt: skip
+    rows = [
+        (
+            r["model"], r["release"], r["state"], r["runtime"], r["requests"], r["failures"],
+            r["rows"], r["batches"], r["typical_run_us"] if r["runtime"] else None,
+            "yes" if r["inline"] else "no",
+        )
+        for r in releases
+    ]  # fmt: skip
+    return table(head, rows) if rows else "no models are configured"
+
+
+def _bindings(bindings: dict[str, dict[str, Any]]) -> str:
+    columns = list(dict.fromkeys(key for counters in bindings.values() for key in counters))
+    rows = [[name, *(c.get(column) for column in columns)] for name, c in bindings.items()]
+    return table(["binding", *(column.replace("_", " ") for column in columns)], rows)
+
+
+def _socket_line(socket: dict[str, Any]) -> str:
+    return (
+        f"socket {socket['path']}: {socket['connections']} connections, "
+        f"{socket['requests']} requests"
+    )
+
+
+def _mqtt_line(mqtt: dict[str, Any]) -> str:
+    error = f" ({mqtt['last_error']})" if mqtt.get("last_error") else ""
+    return f"mqtt {mqtt.get('broker', '')}: {mqtt.get('state', '-')}{error}"
+
+
+def _tensor(entry: dict[str, Any]) -> str:
+    return f"{entry['name']} {entry['dtype']}[{','.join(map(str, entry['shape']))}]"
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None or value == "" else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(".", "", 1).isdigit()
+
+
+def _size(size_bytes: int | None) -> str:
+    if size_bytes is None:
+        return "-"
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes / 1024:.0f} KiB"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

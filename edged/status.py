@@ -1,0 +1,145 @@
+"""What the daemon says about itself: plain documents for the CLI, the socket and the broker.
+
+Reads the parts, changes none.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edged import __version__
+from edged.manifest import Manifest
+from edged.reload import Reloader
+from edged.serving.dataplane import Dataplane
+from edged.serving.manager import Manager
+from edged.serving.release import ServedRelease
+from edged.serving.router import Route
+from edged.telemetry.health import Health
+
+
+def is_ready(dataplane: Dataplane) -> bool:
+    """Whether every model declared required would be answered."""
+    routes = dataplane.table.routes.values()
+    return not dataplane.is_draining and all(r.is_ready for r in routes if r.required)
+
+
+def status_document(
+    *,
+    node: str,
+    started: float,
+    reloader: Reloader,
+    dataplane: Dataplane,
+    manager: Manager,
+    health: Health,
+    links: dict[str, Any],
+    socket: dict[str, Any],
+) -> dict[str, Any]:
+    """Everything ``edged status`` shows.
+
+    Args:
+        node: the node's name.
+        started: monotonic seconds at start.
+        reloader: the configuration in effect and how the last change went.
+        dataplane: the table.
+        manager: every release, also those that only finish.
+        health: what is degraded.
+        links: the broker's side.
+        socket: the Unix socket's side.
+    """
+    report = reloader.report
+    return {
+        "edged": __version__,
+        "node": node,
+        "pid": os.getpid(),
+        "uptime_s": round(time.monotonic() - started, 3),
+        "rss_bytes": resident_bytes(),
+        "live": True,
+        "ready": is_ready(dataplane),
+        "generation": dataplane.table.generation,
+        "config": {
+            "digest": reloader.digest,
+            "applied": report.applied,
+            "at": report.at,
+            "problems": list(report.problems),
+        },
+        "degradations": health.degradations(),
+        "models": [_route_line(route) for route in dataplane.table.routes.values()],
+        "releases": [release_document(release) for release in manager.releases()],
+        "refused": dataplane.refused,
+        "socket": socket,
+        "mqtt": links,
+    }
+
+
+def models_document(dataplane: Dataplane) -> list[dict[str, Any]]:
+    """Every model with its releases and signature."""
+    return [_model(route) for route in dataplane.table.routes.values()]
+
+
+def release_document(release: ServedRelease) -> dict[str, Any]:
+    """One release: where it is in its life, and what it has done."""
+    return {
+        "model": release.key.model,
+        "release": release.number,
+        "version": release.manifest.version,
+        "digest": release.key.digest,
+        "state": release.state.value,
+        "reason": release.reason,
+        "runtime": release.runtime,
+        "inline": release.is_inline and release.session is not None,
+        "typical_run_us": round(release.typical_run_ns / 1000, 1),
+        "in_flight": release.in_flight,
+        **asdict(release.counters),
+    }
+
+
+def resident_bytes() -> int | None:
+    """Resident memory of this process, or None where the kernel does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _route_line(route: Route) -> dict[str, Any]:
+    serving = route.default_release()
+    return {
+        "name": route.model,
+        "ready": serving is not None,
+        "serving": serving.number if serving is not None else None,
+        "fallback": serving is not None and serving is route.fallback,
+        "required": route.required,
+        "aliases": dict(route.aliases),
+    }
+
+
+def _model(route: Route) -> dict[str, Any]:
+    serving = route.default_release()
+    releases = [*route.releases.values()]
+    if route.fallback is not None:
+        releases.append(route.fallback)
+    shown = serving or (releases[0] if releases else None)
+    return {
+        **_route_line(route),
+        "releases": [release_document(release) for release in releases],
+        **(_signature(shown.manifest) if shown is not None else {}),
+    }
+
+
+def _signature(manifest: Manifest) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(
+        {
+            "inputs": manifest.inputs,
+            "outputs": manifest.outputs,
+            "input_processing": manifest.input_processing,
+            "output_processing": manifest.output_processing,
+        }
+    )
+    return document

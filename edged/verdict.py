@@ -1,0 +1,85 @@
+"""What would happen to a configuration, without a daemon: ``edged check`` and ``edged diff``.
+
+Reads files and verifies signatures; changes nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edged.candidate import inspect_bundles
+from edged.config.diff import diff, format_changes
+from edged.config.load import Snapshot, load
+from edged.config.problems import ConfigProblemsError, Problem
+from edged.errors import ApplyError, EdgedError, FieldError
+from edged.manifest import Manifest
+from edged.record import find_state_dir, load_last_good
+from edged.transports.bindings import compile_bindings
+
+
+def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
+    """Every problem of a configuration.
+
+    Args:
+        path: edged.yaml or its directory.
+        with_files: also look at bundles, keys and what the bindings need of the models.
+
+    Returns:
+        One line a problem, and a summary for when there is none.
+    """
+    try:
+        snapshot = load(path)
+    except ConfigProblemsError as exc:
+        return [str(problem) for problem in exc.problems], ""
+    config = snapshot.config
+    summary = f"good: {len(config.models)} models, {len(config.bindings)} bindings"
+    if not with_files:
+        return [], f"{summary} (bundles and keys were not looked at)"
+    manifests, problems = inspect_bundles(snapshot)
+    problems += _binding_problems(snapshot, manifests)
+    return [str(problem) for problem in problems], summary
+
+
+def _binding_problems(
+    snapshot: Snapshot, manifests: dict[str, dict[int, Manifest]]
+) -> list[Problem]:
+    def manifest_of(model: str, selector: int | str | None) -> Manifest | None:
+        found = manifests.get(model)
+        if not found:
+            return None
+        config = snapshot.config.models[model]
+        wanted = config.serve if selector is None else selector
+        if isinstance(wanted, str):
+            wanted = max(found) if wanted == "newest" else config.aliases.get(wanted, 0)
+        return found.get(wanted)
+
+    problems = []
+    for index, binding in enumerate(snapshot.config.bindings):
+        # A model without a good bundle has its own problem already.
+        if not manifests.get(binding.model.partition("@")[0]):
+            continue
+        try:
+            compile_bindings([binding], manifest_of)
+        except FieldError as exc:
+            path = exc.path.replace("bindings[0]", f"bindings[{index}]", 1)
+            problems.append(snapshot.problem(path, exc.reason))
+    return problems
+
+
+def diff_config(path: Path, state_dir: Path | None) -> str:
+    """What a reload would change against the configuration that was applied last.
+
+    Raises:
+        ConfigProblemsError: the files are broken.
+        ApplyError: nothing was applied yet.
+    """
+    snapshot = load(path)
+    state = state_dir or find_state_dir(path)
+    try:
+        applied = load_last_good(state)
+    except (EdgedError, OSError) as exc:
+        raise ApplyError(
+            f"{state} holds no applied configuration yet; start the daemon first, or name its "
+            "state directory with --state-dir"
+        ) from exc
+    return format_changes(diff(applied.config, snapshot.config))
