@@ -1,0 +1,91 @@
+"""``edged-convert``: the commands. Every error is one line on stderr and an exit code."""
+
+# The commands import what they need inside themselves: keygen must not wait for onnx.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from converters.flags import COMMANDS, build_parser, recipe_from
+from converters.screen import Screen
+from edged.errors import STATUS, EdgedError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0, or the exit code that ``edged.errors.STATUS`` gives the error's code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] not in (*COMMANDS, "-h", "--help"):
+        arguments.insert(0, "convert")
+    args = build_parser().parse_args(arguments)
+    screen = Screen()
+    try:
+        _COMMANDS[args.command](args, screen)
+    except EdgedError as exc:
+        screen.error(exc.message)
+        return STATUS[exc.code].exit
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away (a pager was closed): nothing to say, to nobody
+        return 0
+    except KeyboardInterrupt:
+        screen.error("interrupted")
+        return 130
+    return 0
+
+
+def _convert(args: Namespace, screen: Screen) -> None:
+    from converters.workflow import convert
+
+    recipe = recipe_from(args)
+    with screen.steps() as step:
+        report = convert(recipe, args.output, key=args.key, trust=args.trust, progress=step)
+    screen.show_report(report)
+
+
+def _keygen(args: Namespace, screen: Screen) -> None:
+    from edged.store.signing import generate_key
+
+    private, public = generate_key(args.prefix)
+    screen.line(f"{private}: the private key; keep it off devices and out of repositories")
+    screen.line(f"{public}: the public key; devices that trust it take bundles it signed")
+
+
+def _sign(args: Namespace, screen: Screen) -> None:
+    from converters.verify import sign_bundle
+
+    key = sign_bundle(args.bundle, args.key)
+    screen.line(f"{args.bundle}: signed by key {key[:16]}")
+
+
+def _inspect(args: Namespace, screen: Screen) -> None:
+    from converters.show import describe_bundle
+    from edged.store.bundle import read_manifest
+
+    data, manifest, signatures = read_manifest(args.bundle)
+    screen.show_tables(describe_bundle(data, manifest, signatures))
+
+
+def _verify(args: Namespace, screen: Screen) -> None:
+    from converters.verify import verify_bundle
+
+    for line in verify_bundle(args.bundle, args.key, run=args.run):
+        screen.line(line)
+
+
+_COMMANDS = {
+    "convert": _convert,
+    "keygen": _keygen,
+    "sign": _sign,
+    "inspect": _inspect,
+    "verify": _verify,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""The command line's words: flags, and how they become a recipe. Runs nothing."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from converters.errors import ConversionError
+from converters.recipe import ONLY_INPUT, Recipe, load_recipe_fields, make_recipe
+
+COMMANDS = ("convert", "keygen", "sign", "inspect", "verify")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and flags."""
+    parser = argparse.ArgumentParser(
+        prog="edged-convert",
+        description="Turn a trained model into a signed bundle whose numbers are proven.",
+        epilog="The word convert may be left out: edged-convert model.onnx -o model-1.edgb ...",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_convert(commands.add_parser("convert", help="make a bundle from a model"))
+    keygen = commands.add_parser("keygen", help="make a signing key: PREFIX.key and PREFIX.pub")
+    keygen.add_argument("prefix", metavar="PREFIX")
+    sign = commands.add_parser("sign", help="add a signature to a bundle")
+    sign.add_argument("bundle", metavar="BUNDLE", type=Path)
+    sign.add_argument("--key", required=True, type=Path, help="the private key")
+    inspect = commands.add_parser("inspect", help="show what a bundle says of itself")
+    inspect.add_argument("bundle", metavar="BUNDLE", type=Path)
+    verify = commands.add_parser("verify", help="check signature, hashes and the model file")
+    verify.add_argument("bundle", metavar="BUNDLE", type=Path)
+    verify.add_argument(
+        "--key", action="append", default=[], type=Path, metavar="PUB", help="a trusted public key"
+    )
+    verify.add_argument(
+        "--run", action="store_true", help="also run the golden samples on ONNX Runtime"
+    )
+    return parser
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", metavar="SOURCE", nargs="?", help="model file, or module:factory for PyTorch")
+    add("-o", "--output", required=True, type=Path, metavar="FILE", help="the bundle to write")
+    add("--recipe", type=Path, help="a YAML file with these settings; flags override it")
+    add("--name", help="the model's name")
+    add("--release", type=int, help="a number that rises with every bundle of that name")
+    add("--version", help="a version for people (default: RELEASE.0.0)")
+    add("--samples", type=Path, help="real inputs: .npz (arrays by input name), .npy or .csv")
+    add("--kind", choices=("sklearn", "torch", "keras", "onnx"), help="default: told from the file")
+    add("--weights", type=Path, help="state dict for module:factory (.safetensors or .pt)")
+    add("--trust", action="store_true", help="allow a source that runs code when opened")
+    add("--key", type=Path, help="sign with this private key")
+    add("--labels", metavar="A,B,C|@FILE", help="names of the first output's last axis")
+    add("--features", metavar="A,B,C", help="the columns of the only input, in order")
+    add(
+        "--image",
+        metavar="WxH,KEY=VALUE,...",
+        help="the only input is a picture: mode=, layout=, resize=, scale=, mean=a/b/c, std=a/b/c",
+    )
+    add("--activation", choices=("none", "softmax", "sigmoid"), help="still to be applied")
+    add("--input-name", metavar="A,B", help="new names for the inputs, in order")
+    add("--output-name", metavar="A,B", help="new names for the outputs, in order")
+    add("--opset", type=int, help="ONNX operator set (default 18; an .onnx file keeps its own)")
+    add("--batch", choices=("rows", "none"), help="none: one call cannot be split into rows")
+    add("--rtol", type=float, help="allowed relative difference (default 1e-4)")
+    add("--atol", type=float, help="allowed absolute difference (default 1e-5)")
+
+
+def recipe_from(args: argparse.Namespace) -> Recipe:
+    """Join the recipe file and the flags; a flag wins.
+
+    Raises:
+        ConversionError: something needed is missing or malformed; names the flag or field.
+    """
+    fields: dict[str, Any] = load_recipe_fields(args.recipe) if args.recipe else {}
+    for name in ("source", "name", "release", "version", "kind", "opset", "batch", "activation"):
+        value = getattr(args, name)
+        if value is not None:
+            fields[name] = value
+    for name in ("samples", "weights"):
+        if getattr(args, name) is not None:
+            fields[name] = str(getattr(args, name))
+    for flag, name in (("input_name", "input_names"), ("output_name", "output_names")):
+        if getattr(args, flag) is not None:
+            fields[name] = _words(getattr(args, flag))
+    if args.labels is not None:
+        fields["labels"] = read_labels(args.labels)
+    if args.features is not None and args.image is not None:
+        raise ConversionError("--features and --image exclude each other: an input is one of them")
+    if args.features is not None:
+        work = {"kind": "features", "names": _words(args.features)}
+        fields["input_processing"] = {ONLY_INPUT: work}
+    if args.image is not None:
+        fields["input_processing"] = {ONLY_INPUT: parse_image(args.image)}
+    if args.rtol is not None or args.atol is not None:
+        given = {"rtol": args.rtol, "atol": args.atol}
+        tolerance = {name: value for name, value in given.items() if value is not None}
+        fields["tolerance"] = {**fields.get("tolerance", {}), **tolerance}
+    needed = ("source", "samples", "name", "release")
+    missing = [name if name == "source" else f"--{name}" for name in needed if name not in fields]
+    if missing:
+        raise ConversionError(f"missing: {', '.join(missing)} (give them here or in a --recipe)")
+    return make_recipe(fields, str(args.recipe) if args.recipe else "flags")
+
+
+def read_labels(text: str) -> list[str]:
+    """Labels as written, or one a line from ``@FILE``.
+
+    Raises:
+        ConversionError: the file cannot be read.
+    """
+    if not text.startswith("@"):
+        return _words(text)
+    try:
+        lines = Path(text[1:]).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConversionError(f"--labels {text}: {exc}") from exc
+    return [line.strip() for line in lines if line.strip()]
+
+
+def parse_image(text: str) -> dict[str, Any]:
+    """``8x8,mode=L,layout=flat,scale=0.0625`` as recipe fields.
+
+    Raises:
+        ConversionError: malformed; says the expected form.
+    """
+    size, *rest = text.split(",")
+    width, _, height = size.lower().partition("x")
+    work: dict[str, Any] = {"kind": "image"}
+    try:
+        work.update(width=int(width), height=int(height))
+        for part in rest:
+            key, value = part.split("=")
+            if key in ("mean", "std"):
+                work[key] = [float(number) for number in value.split("/")]
+            else:
+                work[key] = float(value) if key == "scale" else value
+    except ValueError as exc:
+        raise ConversionError(
+            f'--image "{text}": expected WIDTHxHEIGHT,mode=L|RGB|BGR,layout=NCHW|NHWC|NHW|flat,'
+            f"resize=exact|stretch|letterbox,scale=NUMBER,mean=A/B/C,std=A/B/C ({exc})"
+        ) from exc
+    return work
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -1,0 +1,332 @@
+"""One clean form for every ONNX graph: what is in it, in which opset, under which names.
+
+Decides what a bundle's graph may hold and makes it the same bytes everywhere: no metadata, no stack
+traces, no process-dependent names, nothing unused. Never changes what is computed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import onnx
+from onnx import defs, helper, inliner
+
+from converters.errors import ConversionError, UnsupportedModelError
+from edged.tensors import DTYPES
+
+ONNX_DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
+MAX_OPSET = 23
+"""ONNX Runtime 1.23, the last one for Python 3.10, reads no higher."""
+MAX_IR = 10
+MAX_BYTES = 2**31 - 1
+"""A protobuf message ends there."""
+
+
+def parse(data: bytes) -> onnx.ModelProto:
+    """Read a model whose weights are inside.
+
+    Raises:
+        ConversionError: not an ONNX file.
+    """
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception as exc:
+        raise ConversionError(f"not an ONNX file: {exc}") from exc
+    if not model.graph.output:
+        raise ConversionError("not an ONNX file, or one without outputs")
+    return model
+
+
+def clean(model: onnx.ModelProto, opset: int | None) -> onnx.ModelProto:
+    """Bring a graph to the one form.
+
+    Args:
+        model: changed in place where it can be.
+        opset: the operator set that was asked for; None takes the one it has.
+
+    Raises:
+        UnsupportedModelError: an operator, type or mode that a bundle cannot carry, by name.
+        ConversionError: not the opset that was asked for.
+    """
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    _drop_initializer_inputs(model.graph)
+    refuse_types(model.graph)
+    settle_opset(model, opset)
+    refuse_operators(model)
+    prune(model.graph)
+    _strip(model)
+    model.ir_version = min(max(model.ir_version, 8), MAX_IR)
+    return model
+
+
+def settle_opset(model: onnx.ModelProto, asked: int | None) -> None:
+    """One import a domain, and the main one as asked: exporters ignore the wish silently."""
+    versions: dict[str, int] = {}
+    for entry in model.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        versions[domain] = max(entry.version, versions.get(domain, 0))
+    used = {node.domain for node in nodes(model.graph)} - {"ai.onnx"}
+    got = versions.setdefault("", asked or 1)
+    if asked is not None and got != asked:
+        raise ConversionError(
+            f"opset {asked} was asked for, the exporter wrote opset {got}; ask for --opset {got}"
+        )
+    if got > MAX_OPSET:
+        raise UnsupportedModelError(
+            f"opset {got} is above {MAX_OPSET}, the highest that devices with Python 3.10 read; "
+            "export the model with a lower one"
+        )
+    del model.opset_import[:]
+    for domain in sorted(versions):
+        if domain == "" or domain in used:
+            model.opset_import.append(helper.make_opsetid(domain, versions[domain]))
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the main operator set."""
+    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
+
+
+def refuse_operators(model: onnx.ModelProto) -> None:
+    """Refuse operators that are not ONNX's own: a converter that gave up leaves them behind.
+
+    Raises:
+        UnsupportedModelError: lists each with the node it was found at.
+    """
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    foreign: dict[str, str] = {}
+    for node in nodes(model.graph):
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        known = domain in ONNX_DOMAINS and defs.has(node.op_type, versions.get(domain, 1), domain)
+        if not known:
+            label = f"{domain}:{node.op_type}" if domain else node.op_type
+            foreign.setdefault(label, node.name or next(iter(node.output), ""))
+        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+            _refuse_training(model.graph, node)
+    if foreign:
+        listed = ", ".join(f'{op} (at "{place}")' for op, place in sorted(foreign.items()))
+        raise UnsupportedModelError(
+            f"operators that are not ONNX's own: {listed}; no runtime of a bundle knows them. "
+            "Replace those layers in the model by ones made of standard operators, or export "
+            "without the optimisation that fused them"
+        )
+
+
+def _refuse_training(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+    value = next((t for t in graph.initializer if t.name == node.input[2]), None)
+    if value is not None and onnx.numpy_helper.to_array(value).any():
+        raise UnsupportedModelError(
+            f'Dropout "{node.name}" is in training mode: the model would answer at random; '
+            "call eval() before exporting"
+        )
+
+
+def refuse_types(graph: onnx.GraphProto) -> None:
+    """Refuse inputs and outputs that are not tensors of numbers.
+
+    Raises:
+        UnsupportedModelError: names the input or output and what it is.
+    """
+    for kind, values in (("input", graph.input), ("output", graph.output)):
+        for value in values:
+            which = value.type.WhichOneof("value")
+            if which != "tensor_type":
+                raise UnsupportedModelError(
+                    f'{kind} "{value.name}" is a {(which or "value").removesuffix("_type")}, not '
+                    "a tensor; export the model so that it takes and gives plain tensors"
+                )
+            if value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+                raise UnsupportedModelError(
+                    f'{kind} "{value.name}" holds text; bundles carry numbers only: encode text '
+                    "before the model, and give class names with --labels"
+                )
+            dtype_of(value)
+
+
+def dtype_of(value: onnx.ValueInfoProto) -> str:
+    """The dtype's name in our words.
+
+    Raises:
+        UnsupportedModelError: one that no client can send.
+    """
+    elem = value.type.tensor_type.elem_type
+    name = str(helper.tensor_dtype_to_np_dtype(elem)) if elem else "undefined"
+    if elem == onnx.TensorProto.BFLOAT16 or name not in DTYPES:
+        wanted = onnx.TensorProto.DataType.Name(elem)
+        raise UnsupportedModelError(
+            f'"{value.name}" has the type {wanted}; clients send one of {", ".join(DTYPES)}: '
+            "cast it inside the model"
+        )
+    return name
+
+
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node, those of inner graphs (If, Loop, Scan) too."""
+    for node in graph.node:
+        yield node
+        for inner in inner_graphs(node):
+            yield from nodes(inner)
+
+
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node's attributes."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def prune(graph: onnx.GraphProto) -> None:
+    """Drop nodes and weights that no output needs."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(_reads(node))
+    kept.reverse()
+    copies = [_copy(node) for node in kept]
+    del graph.node[:]
+    graph.node.extend(copies)
+    weights = [_copy(tensor) for tensor in graph.initializer if tensor.name in needed]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """Names a node takes from its graph, through inner graphs too (a superset is fine)."""
+    names = set(node.input)
+    for inner in inner_graphs(node):
+        names.update(value.name for value in inner.output)
+        for child in inner.node:
+            names |= _reads(child)
+    return names
+
+
+def _copy(message: Any) -> Any:
+    copied = type(message)()
+    copied.CopyFrom(message)
+    return copied
+
+
+def _drop_initializer_inputs(graph: onnx.GraphProto) -> None:
+    """Old files list weights among the inputs, where a client could replace them."""
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [_copy(value) for value in graph.input if value.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop whatever tells of the machine or the process: paths, stack traces, counters."""
+    for field in ("producer_name", "producer_version", "domain", "doc_string", "model_version"):
+        model.ClearField(field)
+    del model.metadata_props[:]
+    _strip_graph(model.graph)
+    model.graph.name = "model"
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    graph.ClearField("doc_string")
+    for field in ("value_info", "metadata_props", "quantization_annotation"):
+        if field in graph.DESCRIPTOR.fields_by_name:
+            graph.ClearField(field)
+    for message in (*graph.initializer, *graph.input, *graph.output):
+        message.ClearField("doc_string")
+        if "metadata_props" in message.DESCRIPTOR.fields_by_name:
+            message.ClearField("metadata_props")
+    counts: dict[str, int] = {}
+    for node in graph.node:
+        node.ClearField("doc_string")
+        node.ClearField("metadata_props")
+        counts[node.op_type] = counts.get(node.op_type, -1) + 1
+        node.name = f"{node.op_type}_{counts[node.op_type]}"
+        for inner in inner_graphs(node):
+            _strip_graph(inner)
+
+
+def rename(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Give inputs and outputs their final names; inner values that hold one of them give way.
+
+    Exporters write a file that no runtime loads when a wanted name is also an inner value's, so
+    they export under neutral names and this comes after.
+
+    Raises:
+        ConversionError: a number of names that is not the model's, or a name twice.
+    """
+    graph = model.graph
+    new = [*inputs, *outputs]
+    if len(graph.input) != len(inputs) or len(graph.output) != len(outputs):
+        raise ConversionError(
+            f"the model has inputs {_names(graph.input)} and outputs {_names(graph.output)}; "
+            f"names given: {list(inputs)} and {list(outputs)}"
+        )
+    twice = next((name for name in new if new.count(name) > 1), None)
+    if twice is not None or not all(re.fullmatch(r"[!-~]{1,256}", name) for name in new):
+        raise ConversionError(
+            f"names of inputs and outputs must be plain ASCII and differ from one another: {new}"
+        )
+    _split_passed_through(graph)
+    clashes = sorted(_all_names(graph) & set(new))
+    table = {name: f"edged/{index}" for index, name in enumerate(clashes)}
+    for value, name in zip(graph.output, outputs, strict=True):
+        table[value.name] = name
+    for value, name in zip(graph.input, inputs, strict=True):
+        table[value.name] = name
+    _apply(graph, table)
+
+
+def _names(values: Sequence[onnx.ValueInfoProto]) -> list[str]:
+    return [value.name for value in values]
+
+
+def _split_passed_through(graph: onnx.GraphProto) -> None:
+    """An input or weight that is an output as it is needs a node of its own to be renamed."""
+    fixed = {value.name for value in graph.input} | {t.name for t in graph.initializer}
+    for index, value in enumerate(graph.output):
+        if value.name in fixed:
+            name = f"edged/out{index}"
+            graph.node.append(helper.make_node("Identity", [value.name], [name]))
+            value.name = name
+
+
+def _all_names(graph: onnx.GraphProto) -> set[str]:
+    names = {value.name for value in (*graph.input, *graph.output)}
+    names.update(tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        names.update(node.input)
+        names.update(node.output)
+        for inner in inner_graphs(node):
+            names |= _all_names(inner)
+    return names
+
+
+def _apply(graph: onnx.GraphProto, table: dict[str, str]) -> None:
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = table.get(value.name, value.name)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [table.get(name, name) for name in names]
+        for inner in inner_graphs(node):
+            _apply(inner, table)
+
+
+def serialize(model: onnx.ModelProto) -> bytes:
+    """The model's bytes, the same for the same graph.
+
+    Raises:
+        UnsupportedModelError: over the size of a protobuf message.
+    """
+    try:
+        data = bytes(model.SerializeToString(deterministic=True))
+    except ValueError as exc:
+        raise UnsupportedModelError(
+            "the model is over 2 GiB, which one ONNX file cannot hold"
+        ) from exc
+    if len(data) > MAX_BYTES:
+        raise UnsupportedModelError("the model is over 2 GiB, which one ONNX file cannot hold")
+    return data

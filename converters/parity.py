@@ -1,0 +1,157 @@
+"""The parity gate: the framework's numbers against the converted model's, on real samples.
+
+Decides whether a bundle may be made. Pure: it compares arrays and never runs a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from converters.errors import ParityError
+from edged.manifest import Tolerance
+from edged.tensors import Array
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How one output compares.
+
+    Args:
+        name: the output.
+        rows: rows compared.
+        max_abs: largest absolute difference.
+        max_rel: largest difference relative to the framework's value, where that is not 0.
+        rows_beyond: rows with a value beyond the tolerance.
+        worst_row: the row with the largest excess over the tolerance.
+        label_agreement: share of rows whose best class is the same; None where there is none.
+        is_constant: whether the framework gave the same for every row.
+    """
+
+    name: str
+    rows: int
+    max_abs: float
+    max_rel: float
+    rows_beyond: int
+    worst_row: int
+    label_agreement: float | None
+    is_constant: bool
+
+
+def compare(name: str, expected: Array, got: Array, tolerance: Tolerance) -> OutputParity:
+    """Compare one output, row by row.
+
+    Args:
+        name: for messages.
+        expected: the framework's, one entry a row.
+        got: the converted model's.
+        tolerance: ``atol + rtol * |expected|``; whole numbers must be equal.
+
+    Raises:
+        ParityError: shapes differ, or the framework itself gave NaN.
+    """
+    if expected.shape != got.shape:
+        raise ParityError(
+            f'output "{name}": the framework gives {list(expected.shape)}, the converted model '
+            f"{list(got.shape)}"
+        )
+    wide = expected.astype(np.float64)
+    if np.isnan(wide).any():
+        row = int(np.argwhere(np.isnan(wide))[0][0]) if wide.ndim else 0
+        raise ParityError(
+            f'output "{name}": the framework itself gives NaN for sample row {row}; use samples '
+            "that the model can answer"
+        )
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(got.astype(np.float64) - wide)
+    gap = np.where(wide == got, 0.0, np.where(np.isnan(gap), np.inf, gap))
+    allowed = np.zeros_like(gap)
+    if expected.dtype.kind == "f":
+        allowed = np.where(np.isfinite(wide), tolerance.atol + tolerance.rtol * np.abs(wide), 0.0)
+    excess = (gap - allowed).reshape(len(gap) if gap.ndim else 1, -1)
+    sizes = np.abs(wide)
+    with np.errstate(invalid="ignore"):
+        relative = np.divide(gap, sizes, out=np.zeros_like(gap), where=sizes > 0)
+    return OutputParity(
+        name=name,
+        rows=len(excess),
+        max_abs=float(gap.max(initial=0.0)),
+        max_rel=float(relative.max(initial=0.0)),
+        rows_beyond=int((excess > 0).any(axis=1).sum()),
+        worst_row=int(excess.max(axis=1).argmax()) if excess.size else 0,
+        label_agreement=_label_agreement(expected, got),
+        is_constant=_is_constant(expected),
+    )
+
+
+def _label_agreement(expected: Array, got: Array) -> float | None:
+    if expected.dtype.kind in "iu" and expected.ndim <= 2:
+        return float((expected == got).mean())
+    if expected.ndim == 2 and expected.shape[1] > 1:
+        return float((expected.argmax(axis=1) == got.argmax(axis=1)).mean())
+    return None
+
+
+def _is_constant(expected: Array) -> bool:
+    if expected.ndim == 0 or len(expected) == 1:
+        return bool(expected.size > 1 and (expected == expected.flat[0]).all())
+    return bool((expected == expected[:1]).all())
+
+
+def judge(
+    expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: Tolerance
+) -> tuple[OutputParity, ...]:
+    """Compare all outputs and refuse what is not proven.
+
+    Raises:
+        ParityError: a row beyond the tolerance (the worst is named), or a reference that proves
+            nothing because it is constant.
+    """
+    results = tuple(compare(name, expected[name], got[name], tolerance) for name in expected)
+    floats = [r for r in results if expected[r.name].dtype.kind == "f"] or list(results)
+    if all(result.is_constant for result in floats):
+        names = ", ".join(f'"{result.name}"' for result in floats)
+        raise ParityError(
+            f"the framework gives the same {names} for all {results[0].rows} samples, which "
+            "proves nothing: is the model trained, and are the samples real and different?"
+        )
+    for result in results:
+        if result.rows_beyond:
+            raise ParityError(_explain(result, expected, got, tolerance))
+    return results
+
+
+def _explain(
+    result: OutputParity,
+    expected: Mapping[str, Array],
+    got: Mapping[str, Array],
+    tolerance: Tolerance,
+) -> str:
+    row = result.worst_row
+    wanted, found = expected[result.name], got[result.name]
+    if wanted.ndim:
+        wanted, found = wanted[row], found[row]
+    agreement = (
+        f"; best class agrees on {result.label_agreement:.2%} of rows"
+        if result.label_agreement is not None
+        else ""
+    )
+    return (
+        f'output "{result.name}": {result.rows_beyond} of {result.rows} rows are beyond rtol '
+        f"{tolerance.rtol:g}, atol {tolerance.atol:g} (largest difference {result.max_abs:.3g})"
+        f"{agreement}; worst is sample row {row}: framework {_few(wanted)}, converted "
+        f"{_few(found)}. If such differences do not matter for you, widen --rtol/--atol"
+    )
+
+
+def _few(row: Array) -> str:
+    flat = row.reshape(-1)
+    text = ", ".join(f"{value:.6g}" for value in flat[:6].tolist())
+    return f"[{text}{', …' if flat.size > 6 else ''}]"
+
+
+def round_up(value: float) -> float:
+    """Two significant digits: the last bits of a difference tell of the machine, not the model."""
+    return float(f"{value:.1e}")

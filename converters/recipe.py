@@ -1,0 +1,137 @@
+"""Recipe: everything that decides the bytes of a bundle, and nothing else.
+
+A recipe never holds permission to run code, a signing key or an output path: a recipe that somebody
+sends must not be able to grant itself anything. Its digest names contents (sha256 of the files it
+points to), never paths, so it is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct
+
+from converters.errors import ConversionError
+from edged.manifest import Release, Tolerance
+from edged.specs import MODEL_NAME, InputProcessing
+
+Kind = Literal["auto", "sklearn", "torch", "keras", "onnx"]
+RECIPE_CAP_BYTES = 1 << 20
+"""A recipe is a page of text; a long list of labels still fits in 1 MiB."""
+ONLY_INPUT = "*"
+"""In ``input_processing``: the one input of a model that has one, whatever it is called."""
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one bundle is made.
+
+    Args:
+        source: the model file, or ``module:factory`` for a PyTorch module built by code.
+        samples: real inputs (.npz, .npy or .csv); the numbers are proven on them.
+        name: the model's name.
+        release: rises with every bundle of that name.
+        version: for people; default ``release`` with ``.0.0``.
+        kind: the framework, or ``auto`` to tell from the file's name and first bytes.
+        weights: the state dict for ``module:factory`` (.safetensors, or .pt read weights-only).
+        opset: the ONNX operator set; default 18 (an .onnx source keeps its own).
+        batch: ``rows`` when axis 0 of every input and output is the row axis (proven), ``none``
+            for a model whose call cannot be split into rows.
+        input_names: new names for the inputs, in order.
+        output_names: new names for the outputs, in order.
+        labels: names of the last axis of the first output; a scikit-learn classifier brings its
+            own.
+        activation: what is still to be applied to the first output to get probabilities.
+        input_processing: by input name, or under ``*`` for the only input.
+        tolerance: how far outputs may be from the framework's.
+        golden_rows: how many samples travel with the bundle.
+        timeout_s: how long the framework may take.
+    """
+
+    source: Annotated[str, Meta(min_length=1)]
+    samples: Annotated[str, Meta(min_length=1)]
+    name: Annotated[str, Meta(pattern=MODEL_NAME)]
+    release: Release
+    version: Annotated[str, Meta(max_length=64)] = ""
+    kind: Kind = "auto"
+    weights: str | None = None
+    opset: Annotated[int, Meta(ge=13, le=23)] | None = None
+    batch: Literal["rows", "none"] = "rows"
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    input_processing: dict[str, InputProcessing] = msgspec.field(default_factory=dict)
+    tolerance: Tolerance = Tolerance()
+    golden_rows: Annotated[int, Meta(ge=1, le=256)] = 16
+    timeout_s: Annotated[int, Meta(ge=1, le=86400)] = 1800
+
+    @property
+    def human_version(self) -> str:
+        """The version that people read."""
+        return self.version or f"{self.release}.0.0"
+
+    def digest(self, contents: Mapping[str, str]) -> str:
+        """Sha256 of what the recipe says, with contents in the place of paths.
+
+        Args:
+            contents: what stands for ``source``, ``samples`` and ``weights``: the sha256 of each
+                file's bytes, or the text itself for ``module:factory``.
+        """
+        fields = msgspec.to_builtins(self)
+        for name in ("source", "samples", "weights"):
+            fields[name] = contents.get(name)
+        del fields["timeout_s"]
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def load_recipe_fields(path: Path) -> dict[str, Any]:
+    """Read a recipe's YAML as plain values, so that flags may still override single fields.
+
+    Relative paths in it are relative to the recipe.
+
+    Raises:
+        ConversionError: unreadable or not a mapping.
+    """
+    try:
+        if path.stat().st_size > RECIPE_CAP_BYTES:
+            raise ConversionError(f"{path}: over {RECIPE_CAP_BYTES} bytes; is this a recipe?")
+        fields = yaml.safe_load(path.read_bytes())
+    except OSError as exc:
+        raise ConversionError(f"{path}: {exc.strerror}") from exc
+    except yaml.YAMLError as exc:
+        raise ConversionError(f"{path}: not YAML: {exc}") from exc
+    if not isinstance(fields, dict):
+        raise ConversionError(f"{path}: expected a mapping of recipe fields")
+    for name in ("source", "samples", "weights"):
+        value = fields.get(name)
+        if isinstance(value, str) and not (name == "source" and is_factory(value)):
+            fields[name] = str(path.parent / value)
+    return fields
+
+
+def make_recipe(fields: Mapping[str, Any], origin: str = "recipe") -> Recipe:
+    """Check plain values and freeze them.
+
+    Raises:
+        ConversionError: names the field, what was expected and the fields that exist.
+    """
+    try:
+        return msgspec.convert(dict(fields), type=Recipe)
+    except msgspec.ValidationError as exc:
+        raise ConversionError(
+            f"{origin}: {exc} (fields: {', '.join(Recipe.__struct_fields__)})"
+        ) from exc
+
+
+def is_factory(source: str) -> bool:
+    """Whether a source is ``module:factory`` and not a path."""
+    module, colon, factory = source.partition(":")
+    dotted = module.replace(".", "a")
+    return bool(colon) and dotted.isidentifier() and factory.isidentifier()

@@ -1,0 +1,129 @@
+"""Samples: real inputs from .npz, .npy or .csv, as named arrays of numbers.
+
+Decides which rows are used. Never unpickles: an array of objects is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from converters.errors import ConversionError
+from edged.tensors import Array
+
+UNNAMED = "*"
+"""The name of the array of a file that holds only one and does not name it."""
+MAX_ROWS = 4096
+MAX_BYTES = 256 << 20
+"""Enough rows to prove numbers on, few enough for a laptop: outputs are held twice."""
+
+
+def load_samples(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Read a samples file.
+
+    Returns:
+        Arrays by input name (``*`` where the file has no names), and the column names of a CSV.
+
+    Raises:
+        ConversionError: not readable, not numbers, or empty.
+    """
+    readers = {".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ConversionError(
+            f'samples "{path.name}": expected a .npz, .npy or .csv file; '
+            "save yours with numpy.savez(file, INPUT=array)"
+        )
+    try:
+        arrays, columns = reader(path)
+    except OSError as exc:
+        raise ConversionError(f'samples "{path}": {exc.strerror or exc}') from exc
+    except (ValueError, zipfile.BadZipFile, EOFError) as exc:
+        raise ConversionError(f'samples "{path.name}": {exc}') from exc
+    if not arrays:
+        raise ConversionError(f'samples "{path.name}": holds no array')
+    for name, array in arrays.items():
+        _check_numbers(path.name, name, array)
+    return arrays, columns
+
+
+def _read_npz(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}, ()
+
+
+def _read_npy(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
+    return {UNNAMED: np.load(path, allow_pickle=False)}, ()
+
+
+def _read_csv(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Rows of numbers; a first line with anything else in it is the header. Empty is NaN."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = [line for line in csv.reader(file) if line]
+    if not lines:
+        raise ValueError("holds no line")
+    columns: tuple[str, ...] = ()
+    try:
+        [float(cell or "nan") for cell in lines[0]]
+    except ValueError:
+        columns = tuple(cell.strip() for cell in lines.pop(0))
+    rows = []
+    width = len(columns or lines[0])
+    for number, line in enumerate(lines, start=2 if columns else 1):
+        if len(line) != width:
+            raise ValueError(f"line {number} has {len(line)} cells, expected {width}")
+        rows.append([_number(cell, number, index, columns) for index, cell in enumerate(line)])
+    return {UNNAMED: np.asarray(rows, dtype=np.float64)}, columns
+
+
+def _number(cell: str, line: int, index: int, columns: tuple[str, ...]) -> float:
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        name = columns[index] if columns else f"column {index + 1}"
+        raise ValueError(
+            f'line {line}, {name}: "{cell[:40]}" is not a number; text inputs are not carried by '
+            "bundles: encode them before the model"
+        ) from None
+
+
+def _check_numbers(file: str, name: str, array: Array) -> None:
+    if array.dtype.kind not in "biuf":
+        raise ConversionError(
+            f'samples "{file}", array "{name}": dtype {array.dtype} is not a number type; text '
+            "inputs are not carried by bundles: encode them before the model"
+        )
+    if array.size == 0:
+        raise ConversionError(f'samples "{file}", array "{name}": is empty')
+
+
+def choose_rows(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Take at most MAX_ROWS rows and MAX_BYTES bytes, evenly spread, the same on every machine.
+
+    Raises:
+        ConversionError: the arrays differ in their number of rows.
+    """
+    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    rows = next(iter(lengths.values()))
+    if len(set(lengths.values())) != 1 or rows == 0:
+        listed = ", ".join(f'"{name}" {length}' for name, length in lengths.items())
+        raise ConversionError(
+            f"samples: every array needs the same number of rows on axis 0; got {listed} "
+            "(a model without a row axis: --batch none)"
+        )
+    row_bytes = max(1, sum(array.nbytes for array in arrays.values()) // rows)
+    picked = spread(rows, min(MAX_ROWS, max(8, MAX_BYTES // row_bytes)))
+    return {name: np.ascontiguousarray(array[picked]) for name, array in arrays.items()}
+
+
+def spread(rows: int, wanted: int) -> list[int]:
+    """At most ``wanted`` row numbers below ``rows``, first and last among them, evenly spread."""
+    if rows <= wanted:
+        return list(range(rows))
+    if wanted == 1:
+        return [0]
+    return sorted({index * (rows - 1) // (wanted - 1) for index in range(wanted)})

@@ -1,0 +1,154 @@
+"""The outside of the throw-away process: what it is given, how long it may take, what is believed.
+
+The process gets a job, samples, an empty folder and a bare environment; never a signing key. What
+it leaves is read as data: ONNX, safetensors and JSON, with caps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from converters.errors import ConversionError, UnsupportedModelError
+from converters.sources.base import SourceJob, SourceResult
+from edged.store.golden import read_safetensors, write_safetensors
+from edged.tensors import Array
+
+MAX_MODEL_BYTES = 2**31 - 1
+MAX_TENSOR_BYTES = 4 << 30
+MAX_RESULT_BYTES = 16 << 20
+
+ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",  # set order decides names in some exporters
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OMP_NUM_THREADS": "1",  # sums in one order: the same reference outputs each time
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "TF_DETERMINISTIC_OPS": "1",
+    "KERAS_BACKEND": "tensorflow",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+"""The whole environment beside PATH, HOME and the import path: no token or key comes along."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What came back, already parsed.
+
+    Args:
+        model: the bytes of an ONNX file, not yet judged.
+        inputs: the samples as the framework got them.
+        outputs: the framework's numbers.
+        result: the rest.
+    """
+
+    model: bytes
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    result: SourceResult
+
+
+def run_source(job: SourceJob, samples: Mapping[str, Array], timeout_s: int) -> Converted:
+    """Convert in a process of its own.
+
+    Raises:
+        ConversionError: the source refused (its own words), crashed, or took too long.
+    """
+    with tempfile.TemporaryDirectory(prefix="edged-convert-") as name:
+        folder = Path(name)
+        (folder / "home").mkdir()
+        (folder / "job.json").write_bytes(msgspec.json.encode(job))
+        (folder / "samples.safetensors").write_bytes(write_safetensors(dict(samples)))
+        _run(folder, timeout_s)
+        result = msgspec.json.decode(
+            _read(folder, "result.json", MAX_RESULT_BYTES), type=SourceResult
+        )
+        if result.error:
+            kind = UnsupportedModelError if "Unsupported" in result.error_kind else ConversionError
+            raise kind(result.error)
+        tensors = read_safetensors(_read(folder, "reference.safetensors", MAX_TENSOR_BYTES))
+        return Converted(
+            model=_read(folder, "model.onnx", MAX_MODEL_BYTES),
+            inputs={key: tensors[f"in.{key}"] for key in result.input_names},
+            outputs={key: tensors[f"out.{key}"] for key in result.output_names},
+            result=result,
+        )
+
+
+def _run(folder: Path, timeout_s: int) -> None:
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "converters.worker", str(folder)],
+            cwd=folder,
+            env=_environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise ConversionError(
+                f"the conversion took longer than {timeout_s} s (recipe field timeout_s)"
+            ) from None
+        finally:
+            _end(process)
+    if status != 0:
+        raise ConversionError(f"the conversion process {_how(status)}:\n{_tail(folder / 'log')}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process and whatever it started; its session is its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"failed with exit status {status}"
+    name = signal.Signals(-status).name
+    hint = {"SIGKILL": " (out of memory?)", "SIGXCPU": " (out of processor time)"}.get(name, "")
+    return f"was ended by {name}{hint}"
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    return "\n".join(f"  {line[:300]}" for line in lines[-8:]) or "  (it said nothing)"
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    paths = [str(Path(entry).absolute()) for entry in sys.path if entry]
+    return {
+        **ENVIRONMENT,
+        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+
+
+def _read(folder: Path, name: str, cap_bytes: int) -> bytes:
+    """Read one plain file of the folder; a link would be somebody else's file."""
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        raise ConversionError(f"the conversion process left no {name}") from exc
+    with open(descriptor, "rb") as file:  # noqa: PTH123  (opened by descriptor)
+        if os.fstat(descriptor).st_size > cap_bytes:
+            raise ConversionError(f"the converted model's {name} is over {cap_bytes} bytes")
+        return file.read(cap_bytes)

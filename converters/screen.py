@@ -1,0 +1,74 @@
+"""What people see: steps, tables and errors; rich on a terminal, plain lines anywhere else."""
+
+# rich is imported only for a terminal.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from converters.show import Table
+    from converters.workflow import Report
+
+
+class Screen:
+    """Writes results to stdout and steps and errors to stderr."""
+
+    def line(self, text: str) -> None:
+        """One line of result."""
+        print(text)
+
+    def error(self, message: str) -> None:
+        """One error, in the form that editors and people find."""
+        print(f"error: {message}", file=sys.stderr)
+
+    @contextmanager
+    def steps(self) -> Iterator[Callable[[str], None]]:
+        """Show what is being done: a spinner on a terminal, a line a step elsewhere."""
+        if not sys.stderr.isatty():
+            yield lambda name: print(f"{name} …", file=sys.stderr, flush=True)
+            return
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            tasks: list[int] = []
+
+            def step(name: str) -> None:
+                for task in tasks:
+                    progress.update(progress.task_ids[task], total=1, completed=1)
+                tasks.append(int(progress.add_task(name, total=None)))
+
+            yield step
+            for task in tasks:
+                progress.update(progress.task_ids[task], total=1, completed=1)
+
+    def show_report(self, report: Report) -> None:
+        """What a conversion did."""
+        from converters.show import describe_report
+
+        self.show_tables(describe_report(report))
+
+    def show_tables(self, tables: Sequence[Table]) -> None:
+        """Tables with a title each."""
+        if not sys.stdout.isatty():
+            for table in tables:
+                print(table.plain())
+            return
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        console = Console()
+        for table in tables:
+            drawn = RichTable(title=table.title, title_justify="left", show_header=bool(table.head))
+            for name in table.head or [""] * max(len(row) for row in table.rows):
+                drawn.add_column(name)
+            for row in table.rows:
+                drawn.add_row(*(Text(cell) for cell in row))
+            console.print(drawn)

@@ -1,0 +1,58 @@
+"""ONNX Runtime as the converter uses it: one thread, so that numbers come out the same each time.
+
+The only file of the converter that imports onnxruntime.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from converters.errors import ConversionError
+from edged.tensors import Array
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
+
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+VERSION: str = ort.__version__
+
+
+def open_session(model: bytes, *, optimise: bool = True) -> Run:
+    """Load a model and return the function that runs it.
+
+    Args:
+        model: an ONNX file's bytes.
+        optimise: off to run the graph as it is written (the reference of an .onnx source).
+
+    Raises:
+        ConversionError: the model does not load, in ONNX Runtime's words.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # shape warnings are judged by us, from the real outputs
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:
+        raise ConversionError(
+            f"ONNX Runtime {VERSION} does not load the converted model: {_first_line(exc)}"
+        ) from exc
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        except Exception as exc:
+            shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in inputs.items())
+            raise ConversionError(
+                f"ONNX Runtime {VERSION} does not run the model on {shapes}: {_first_line(exc)}"
+            ) from exc
+
+    return run
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).strip().split("\n", 1)[0][:600]

@@ -1,0 +1,161 @@
+"""Bundles and reports as tables of text. Pure: no terminal, no files."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edged.manifest import Manifest, TensorEntry
+from edged.specs import FeaturesInput, InputProcessing
+from edged.store.signing import parse_signatures
+
+if TYPE_CHECKING:
+    from converters.workflow import Report
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a title; ``head`` may be empty."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def plain(self) -> str:
+        """The table as lines that also a pipe can read."""
+        lines = [*([self.head] if self.head else []), *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        body = (
+            "  " + "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+        return "\n".join([self.title, *body])
+
+
+def describe_bundle(data: bytes, manifest: Manifest, signatures: bytes | None) -> list[Table]:
+    """Everything that a bundle says of itself.
+
+    Args:
+        data: the manifest's bytes.
+        manifest: the same, read.
+        signatures: the bytes of ``signatures.json``, or None.
+    """
+    signers = [key for key, _ in parse_signatures(signatures)] if signatures else []
+    tables = [
+        Table(
+            "bundle",
+            (),
+            (
+                ("model", manifest.name),
+                ("release", f"{manifest.release} ({manifest.version})"),
+                ("digest", hashlib.sha256(data).hexdigest()),
+                ("signed by", ", ".join(signers) or "nobody"),
+                ("needs", f"edged {manifest.requires.edged}"),
+            ),
+        ),
+        _tensors(manifest),
+    ]
+    processing = _processing(manifest)
+    if processing:
+        tables.append(Table("meaning", ("tensor", "is"), tuple(processing)))
+    if manifest.parity:
+        tables.append(_parity(manifest.parity))
+    if manifest.golden is not None:
+        text = f"{manifest.golden.rows} rows in {manifest.golden.file}"
+        tables.append(Table("golden samples", (), (("rows", text),)))
+    if manifest.provenance:
+        tables.append(Table("provenance", (), tuple(_flat(manifest.provenance))))
+    tables.append(
+        Table(
+            "members",
+            ("name", "type", "bytes", "sha256"),
+            tuple((m.name, m.type, str(m.size), m.sha256) for m in manifest.members),
+        )
+    )
+    return tables
+
+
+def describe_report(report: Report) -> list[Table]:
+    """What a conversion did, in short; ``inspect`` shows the rest."""
+    manifest = report.manifest
+    artefact = manifest.artefacts[0]
+    rows = [
+        ("written", str(report.path)),
+        ("model", f"{manifest.name} release {manifest.release} ({manifest.version})"),
+        ("digest", report.digest),
+        ("graph", f"ONNX opset {artefact.opset}, IR {artefact.ir}"),
+        ("signed", "yes" if report.is_signed else "no (--key, or edged-convert sign)"),
+        ("converted in", report.isolation),
+        *(("framework says", text[:200]) for text in report.warnings[:8]),
+    ]
+    return [Table("bundle", (), tuple(rows)), _tensors(manifest), _parity(manifest.parity)]
+
+
+def _tensors(manifest: Manifest) -> Table:
+    rows = [("input", *_tensor(entry)) for entry in manifest.inputs]
+    rows += [("output", *_tensor(entry)) for entry in manifest.outputs]
+    return Table("tensors", ("", "name", "signature"), tuple(rows))
+
+
+def _tensor(entry: TensorEntry) -> tuple[str, str]:
+    return entry.name, str(entry.spec())
+
+
+def _processing(manifest: Manifest) -> list[tuple[str, str]]:
+    rows = [(name, _input(work)) for name, work in manifest.input_processing.items()]
+    for name, output in manifest.output_processing.items():
+        parts = [f"labels {_few(output.labels)}"] if output.labels else []
+        if output.activation != "none":
+            parts.append(f"{output.activation} still to apply")
+        rows.append((name, "; ".join(parts)))
+    return rows
+
+
+def _input(work: InputProcessing) -> str:
+    if isinstance(work, FeaturesInput):
+        return f"columns {_few(work.names)}"
+    text = f"picture {work.width}x{work.height} {work.mode} {work.layout}, {work.resize}"
+    text += f", scale {work.scale:g}" if work.scale != 1.0 else ""
+    for name, values in (("mean", work.mean), ("std", work.std)):
+        text += f", {name} {'/'.join(f'{value:g}' for value in values)}" if values else ""
+    return text
+
+
+def _few(names: tuple[str, ...]) -> str:
+    more = f", … ({len(names)})" if len(names) > 12 else ""
+    return ", ".join(names[:12]) + more
+
+
+def _parity(parity: dict[str, Any]) -> Table:
+    """The numbers of a manifest's parity field, which is free in form: nothing is assumed."""
+    outputs = parity.get("outputs")
+    rows = []
+    for name, numbers in (outputs if isinstance(outputs, dict) else {}).items():
+        cells = numbers if isinstance(numbers, dict) else {}
+        agreement = cells.get("label_agreement")
+        rows.append(
+            (
+                str(name),
+                str(cells.get("max_abs", "")),
+                str(cells.get("max_rel", "")),
+                str(cells.get("rows_beyond", "")),
+                f"{agreement:.2%}" if isinstance(agreement, float) else "",
+            )
+        )
+    title = (
+        f"parity: {parity.get('rows', '?')} rows against {parity.get('reference', '?')}, "
+        f"rtol {parity.get('rtol', '?')}, atol {parity.get('atol', '?')}"
+    )
+    head = ("output", "max abs", "max rel", "rows beyond", "same best class")
+    return Table(title, head, tuple(rows))
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", str(value)))
+    return rows

@@ -1,0 +1,83 @@
+"""ONNX as it comes: weights pulled inside, and a reference run of the file exactly as it is.
+
+Opening an .onnx file runs nothing. The reference is ONNX Runtime on the untouched graph with its
+optimisations off, so that cleaning and optimising are what parity proves.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import version_converter
+
+from converters import graph
+from converters.errors import ConversionError, UnsupportedModelError
+from converters.session import VERSION, open_session
+from converters.signature import refuse_frozen
+from converters.sources.base import Exported, SourceJob, fit_dtype, match_inputs, run_in_rows
+from edged.tensors import Array
+
+
+def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
+    """Read a file, run it as it is, and bring it to another opset when asked.
+
+    Raises:
+        UnsupportedModelError: it holds something that a bundle cannot carry.
+        ConversionError: not an ONNX file, weights missing, or samples that do not fit.
+    """
+    model = _load(Path(job.source))
+    graph.refuse_types(model.graph)
+    graph.refuse_operators(model)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    wanted = {v.name: graph.dtype_of(v) for v in model.graph.input if v.name not in weights}
+    inputs = {
+        name: fit_dtype(array, wanted[name], name)
+        for name, array in match_inputs(samples, list(wanted), "the model").items()
+    }
+    run = open_session(graph.serialize(model), optimise=False)
+    if job.batch == "rows":
+        _refuse_frozen(model, weights)
+    outputs = run_in_rows(run, inputs, job.batch)
+    return Exported(
+        model=_to_opset(model, job.opset),
+        inputs=inputs,
+        outputs=outputs,
+        framework={"onnx": onnx.__version__, "onnxruntime": VERSION},
+        reference="ONNX Runtime on the file as it came, optimisations off",
+    )
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        model = graph.parse(path.read_bytes())
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as exc:
+        raise ConversionError(
+            f"weights that lie in a file beside the model could not be read: {exc}"
+        ) from exc
+    for tensor in model.graph.initializer:
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+    return model
+
+
+def _refuse_frozen(model: onnx.ModelProto, weights: set[str]) -> None:
+    """Say it before the runtime does: its message would not name the way out."""
+    for value in model.graph.input:
+        if value.name not in weights:
+            refuse_frozen("input", value)
+
+
+def _to_opset(model: onnx.ModelProto, opset: int | None) -> onnx.ModelProto:
+    versions = [e.version for e in model.opset_import if e.domain in ("", "ai.onnx")]
+    if opset is None or versions == [opset]:
+        return model
+    try:
+        return version_converter.convert_version(model, opset)
+    except Exception as exc:
+        first = str(exc).strip().split("\n", 1)[0]
+        raise UnsupportedModelError(
+            f"the model cannot be brought from opset {max(versions, default=1)} to {opset}: "
+            f"{first}; leave --opset out to keep its own"
+        ) from exc

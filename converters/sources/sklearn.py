@@ -1,0 +1,311 @@
+"""scikit-learn estimators and pipelines saved with joblib or pickle.
+
+Opening the file runs whatever it says: only ever inside the throw-away process. Converts with
+skl2onnx, with the options that keep numbers right: no ZipMap, division in StandardScaler, float32
+inputs. Known wrong conversions are refused by name before they cost minutes.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import joblib
+import numpy as np
+import onnx
+import skl2onnx
+import sklearn
+from skl2onnx.common._registration import get_converter
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.base import (
+    BaseEstimator,
+    is_classifier,
+    is_clusterer,
+    is_outlier_detector,
+    is_regressor,
+)
+
+from converters.errors import ConversionError, UnsupportedModelError
+from converters.samples import UNNAMED
+from converters.sources.base import DEFAULT_OPSET, Exported, SourceJob
+from edged.tensors import Array
+
+ML_OPSET = 3
+"""ai.onnx.ml 3: the last one that every runtime in use knows; IsolationForest needs it."""
+
+REFUSED = {
+    "FunctionTransformer": "it calls a Python function; do that step before the model, or use a "
+    "built-in transformer",
+    "TargetEncoder": "its conversion gives wrong numbers; encode the column before the model",
+    "QuantileTransformer": "its conversion is off by 0.003 and takes minutes; use "
+    "StandardScaler or PowerTransformer",
+    "TfidfVectorizer": "text inputs are not carried by bundles; vectorise before the model",
+    "CountVectorizer": "text inputs are not carried by bundles; vectorise before the model",
+    "HashingVectorizer": "text inputs are not carried by bundles; vectorise before the model",
+    "DictVectorizer": "dictionaries are not tensors; vectorise before the model",
+    "SplineTransformer": "there is no converter; compute the features before the model",
+}
+"""Steps that convert wrongly or not at all, and what to do instead."""
+
+
+def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
+    """Open, convert and call a scikit-learn estimator.
+
+    Raises:
+        UnsupportedModelError: a step that cannot be converted; names its place and what to do.
+        ConversionError: not an estimator, not fitted, or samples that do not fit.
+    """
+    model, notes = _open(job.source)
+    refuse_steps(model)
+    table = _table(model, samples, job.columns)
+    names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
+    own_name = next(iter(samples))
+    reference, outputs, labels = _reference(model, table, names)
+    onnx_model = _to_onnx(model, table.shape[1], job.opset or DEFAULT_OPSET)
+    if "label" in outputs and labels and outputs["label"].dtype.kind not in "iu":
+        _drop_output(onnx_model, "label")
+        del outputs["label"]
+    _reorder(onnx_model, "label" in outputs)
+    return Exported(
+        model=onnx_model,
+        inputs={"features" if own_name == UNNAMED else own_name: table},
+        outputs=outputs,
+        framework={"scikit-learn": sklearn.__version__, "skl2onnx": skl2onnx.__version__},
+        reference=reference,
+        labels=labels,
+        columns=names,
+        warnings=notes,
+    )
+
+
+def _open(path: str) -> tuple[Any, list[str]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model = joblib.load(path)
+        except Exception as exc:
+            raise ConversionError(
+                f"the file could not be opened as joblib or pickle: {type(exc).__name__}: {exc}; "
+                "was it saved with the same scikit-learn, and are its own classes importable from "
+                "where edged-convert runs?"
+            ) from exc
+    if not isinstance(model, BaseEstimator):
+        raise UnsupportedModelError(
+            f"the file holds a {type(model).__name__}, not a scikit-learn estimator; "
+            "save the fitted estimator or pipeline itself"
+        )
+    notes = sorted({str(entry.message).split("\n", 1)[0] for entry in caught})
+    best = getattr(model, "best_estimator_", None)
+    return (model if best is None else best), notes
+
+
+def walk(model: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every estimator in a model with its place, e.g. ``pipeline.scale``."""
+    yield path or type(model).__name__, model
+    for name, child in _children(model):
+        yield from walk(child, f"{path}.{name}" if path else name)
+
+
+def _children(model: Any) -> Iterator[tuple[str, Any]]:
+    for attribute in ("steps", "transformers_", "transformer_list", "estimators", "named_steps"):
+        value = getattr(model, attribute, None)
+        if isinstance(value, list):
+            for entry in value:
+                if isinstance(entry, tuple) and isinstance(entry[1], BaseEstimator):
+                    yield entry[0], entry[1]
+            if attribute == "steps":
+                return
+    for attribute in ("estimator", "final_estimator_", "base_estimator"):
+        child = getattr(model, attribute, None)
+        if isinstance(child, BaseEstimator):
+            yield attribute, child
+
+
+def refuse_steps(model: Any) -> None:
+    """Refuse what cannot be converted before skl2onnx is asked.
+
+    Raises:
+        UnsupportedModelError: names the step, its place and what to do.
+    """
+    known = skl2onnx.supported_converters()
+    for path, step in walk(model):
+        kind = type(step).__name__
+        is_identity = kind == "FunctionTransformer" and step.func is None
+        if kind in REFUSED and not is_identity:
+            raise UnsupportedModelError(f'step "{path}" is a {kind}: {REFUSED[kind]}')
+        name = f"Sklearn{kind}"
+        foreign = not type(step).__module__.startswith("sklearn.")
+        if foreign or (name not in known and not _has_alias(type(step))):
+            raise UnsupportedModelError(
+                f'step "{path}" is a {kind} ({type(step).__module__}): skl2onnx '
+                f"{skl2onnx.__version__} has no converter for it; replace that step by another "
+                "estimator or do it before the model"
+            )
+
+
+def _has_alias(kind: type) -> bool:
+    try:
+        skl2onnx.get_model_alias(kind)
+    except (RuntimeError, AttributeError):
+        return kind.__name__ in {"Pipeline", "ColumnTransformer", "FeatureUnion"}
+    return True
+
+
+def _table(model: Any, samples: dict[str, Array], columns: tuple[str, ...]) -> Array:
+    """The samples as float32[rows, features], columns chosen by the model's names if they have."""
+    if len(samples) != 1:
+        raise ConversionError(
+            f"a scikit-learn model takes one table; the samples hold {len(samples)} arrays "
+            f"({', '.join(samples)}); save one array of rows and columns"
+        )
+    table = next(iter(samples.values()))
+    names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    if names and columns and set(names) <= set(columns):
+        table = table[:, [columns.index(name) for name in names]]
+    wanted = getattr(model, "n_features_in_", None)
+    if wanted is None:
+        raise ConversionError("the estimator is not fitted: fit it before saving it")
+    if table.ndim != 2 or table.shape[1] != wanted:
+        raise ConversionError(
+            f"the model takes {wanted} columns a row; the samples have shape {list(table.shape)}"
+        )
+    return np.ascontiguousarray(table, dtype=np.float32)
+
+
+def _reference(
+    model: Any, table: Array, names: tuple[str, ...]
+) -> tuple[str, dict[str, Array], tuple[str, ...]]:
+    """The framework's own outputs, best name first, and the class labels."""
+    rows = _with_names(table, names)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        if is_classifier(model):
+            return _classifier_reference(model, rows)
+        if is_outlier_detector(model):
+            outputs = {"scores": model.decision_function(rows), "label": model.predict(rows)}
+            return "decision_function, predict", outputs, ()
+        if is_clusterer(model):
+            if not hasattr(model, "predict"):
+                raise UnsupportedModelError(
+                    f"{type(model).__name__} cannot say the cluster of a new row; use KMeans"
+                )
+            outputs = {"distances": model.transform(rows), "label": model.predict(rows)}
+            return "transform, predict", outputs, ()
+        if is_regressor(model):
+            return "predict", {"prediction": model.predict(rows)}, ()
+        return "transform", {"transformed": np.asarray(model.transform(rows))}, ()
+
+
+def _classifier_reference(model: Any, rows: Any) -> tuple[str, dict[str, Array], tuple[str, ...]]:
+    label = np.asarray(model.predict(rows))
+    classes = model.classes_
+    if label.ndim != 1 or isinstance(classes, list):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} answers several targets at once; convert one model a target"
+        )
+    labels = tuple(str(entry) for entry in classes)
+    if hasattr(model, "predict_proba"):
+        scores = {"probabilities": model.predict_proba(rows)}
+        return "predict_proba, predict", {**scores, "label": label}, labels
+    decision = model.decision_function(rows)
+    return "decision_function, predict", {"scores": decision, "label": label}, labels
+
+
+def _with_names(table: Array, names: tuple[str, ...]) -> Any:
+    """A pandas table where the model was fitted on one, so that columns chosen by name work."""
+    if not names:
+        return table
+    try:
+        pandas: Any = importlib.import_module("pandas")  # only where the model's author had it
+    except ImportError:
+        return table
+    return pandas.DataFrame(table, columns=list(names))
+
+
+def _to_onnx(model: Any, features: int, opset: int) -> Any:
+    plain = _columns_by_position(model)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return skl2onnx.to_onnx(
+                plain,
+                initial_types=[("features", FloatTensorType([None, features]))],
+                options=_options(plain),
+                target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
+            )
+    except Exception as exc:
+        first = str(exc).strip().split("\n", 1)[0]
+        raise UnsupportedModelError(
+            f"skl2onnx {skl2onnx.__version__} cannot convert this {type(model).__name__} "
+            f"({', '.join(type(step).__name__ for _, step in walk(model))}): {first}; replace the "
+            "step it names"
+        ) from exc
+
+
+def _columns_by_position(model: Any) -> Any:
+    """A copy whose ColumnTransformers choose columns by number: one table goes in, not many."""
+    plain = copy.deepcopy(model)
+    for _, step in walk(plain):
+        if type(step).__name__ != "ColumnTransformer" or not hasattr(step, "feature_names_in_"):
+            continue
+        names = list(step.feature_names_in_)
+        step.transformers_ = [
+            (name, child, [names.index(c) if isinstance(c, str) else c for c in columns])
+            if isinstance(columns, list | np.ndarray)
+            else (name, child, columns)
+            for name, child, columns in step.transformers_
+        ]
+    return plain
+
+
+def _options(model: Any) -> dict[int, dict[str, Any]]:
+    """The conversion options of every step that allows them."""
+    options: dict[int, dict[str, Any]] = {}
+    final = _final(model)
+    for _, step in walk(model):
+        allowed = _allowed_options(step)
+        chosen: dict[str, Any] = {}
+        if step is final and "zipmap" in allowed:
+            chosen["zipmap"] = False
+        if step is final and "raw_scores" in allowed and not hasattr(step, "predict_proba"):
+            chosen["raw_scores"] = True
+        if "div" in allowed and type(step).__name__ == "StandardScaler":
+            # NOTE: a multiply by the reciprocal moves rows across tree thresholds.
+            chosen["div"] = "div"
+        if chosen:
+            options[id(step)] = chosen
+    return options
+
+
+def _final(model: Any) -> Any:
+    while hasattr(model, "steps"):
+        model = model.steps[-1][1]
+    return model
+
+
+def _allowed_options(step: Any) -> set[str]:
+    try:
+        converter = get_converter(skl2onnx.get_model_alias(type(step)))
+        return set(converter.get_allowed_options() or ())
+    except (RuntimeError, ValueError, AttributeError, NotImplementedError):
+        return set()
+
+
+def _drop_output(model: onnx.ModelProto, name: str) -> None:
+    for index, output in enumerate(model.graph.output):
+        if output.name in {name, f"output_{name}"}:
+            del model.graph.output[index]
+            return
+
+
+def _reorder(model: onnx.ModelProto, has_label: bool) -> None:
+    """Put the label last: the first output is the one a binding shows."""
+    if has_label and len(model.graph.output) == 2:
+        label = model.graph.output[0]
+        copied = onnx.ValueInfoProto()
+        copied.CopyFrom(label)
+        del model.graph.output[0]
+        model.graph.output.append(copied)

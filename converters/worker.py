@@ -1,0 +1,79 @@
+"""The inside of the throw-away process: ``python -m converters.worker FOLDER``.
+
+Reads ``job.json`` and ``samples.safetensors`` from the folder, writes ``model.onnx``,
+``reference.safetensors`` and ``result.json`` into it. Nothing comes back as a pickle.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import msgspec
+
+from converters import graph
+from converters.errors import ConversionError
+from converters.isolation import isolate
+from converters.sources.base import Exported, SourceJob, SourceResult
+from edged.store.golden import read_safetensors, write_safetensors
+from edged.tensors import Array
+
+SOURCES = {
+    "sklearn": ("converters.sources.sklearn", "edged[convert-sklearn]"),
+    "torch": ("converters.sources.torch", "edged[convert-torch]"),
+    "keras": ("converters.sources.keras", "edged[convert-tf]"),
+    "onnx": ("converters.sources.onnx", "edged[convert]"),
+}
+"""Framework: the one file that imports it, and the extra that brings it."""
+
+
+def main(folder: Path) -> int:
+    """Do the job that lies in a folder; every outcome is written to ``result.json``."""
+    job = msgspec.json.decode((folder / "job.json").read_bytes(), type=SourceJob)
+    isolation = isolate(job.cpu_seconds)
+    try:
+        exported = _export(job, read_safetensors((folder / "samples.safetensors").read_bytes()))
+        result = _write(folder, exported)
+    except ConversionError as exc:
+        result = SourceResult(error=exc.message, error_kind=type(exc).__name__)
+    except MemoryError:
+        result = SourceResult(error="the conversion needs more memory than this machine has")
+    result = msgspec.structs.replace(result, isolation=isolation)
+    (folder / "result.json").write_bytes(msgspec.json.encode(result))
+    return 0
+
+
+def _export(job: SourceJob, samples: dict[str, Array]) -> Exported:
+    module, extra = SOURCES[job.framework]
+    if job.import_from:
+        sys.path.insert(0, job.import_from)
+    try:
+        source = importlib.import_module(module)
+    except ImportError as exc:
+        raise ConversionError(
+            f"a {job.framework} source needs {exc.name or 'a package'}, which is not installed: "
+            f"pip install '{extra}'"
+        ) from exc
+    exported: Exported = source.export(job, samples)
+    return exported
+
+
+def _write(folder: Path, exported: Exported) -> SourceResult:
+    tensors = {f"in.{name}": array for name, array in exported.inputs.items()}
+    tensors.update({f"out.{name}": array for name, array in exported.outputs.items()})
+    (folder / "model.onnx").write_bytes(graph.serialize(exported.model))
+    (folder / "reference.safetensors").write_bytes(write_safetensors(tensors))
+    return SourceResult(
+        framework=exported.framework,
+        reference=exported.reference,
+        input_names=tuple(exported.inputs),
+        output_names=tuple(exported.outputs),
+        labels=exported.labels,
+        columns=exported.columns,
+        warnings=tuple(exported.warnings),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
