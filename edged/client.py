@@ -284,6 +284,7 @@ class Client:
             raise ConnectionResetError("the daemon closed the connection")
         for frame in self._reader.received(count):
             self._dispatch(frame)
+        self._reader.check()
 
     def _dispatch(self, frame: Frame) -> None:
         pending = self._pending.pop(frame.request_id, None)

@@ -94,7 +94,13 @@ class Daemon:
         )
         self.reloader.on_begin = supervisor.reloading
         self.reloader.on_end = self._reloaded
-        self._watcher: Watcher | None = None
+        # Made before anything is imported from the files, so that no change between is missed.
+        self._watcher = Watcher(
+            config_path,
+            settle_ns=int(config.reload.settle),
+            poll_ns=int(config.reload.poll),
+            on_change=self.reloader.request,
+        )
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then finish what is in hand."""
@@ -123,26 +129,21 @@ class Daemon:
         await self.server.start(config, passed[0] if passed else None)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
         self._watch(loop)
+        # What was saved while we booted is applied now.
+        self.reloader.request()
         self._supervisor.ready(self._line())
         self._feed_watchdog()
         log.info("ready after %.2f s: %s", time.monotonic() - self._started, self._line())
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        reload = self.reloader.config.reload
-        if not reload.watch:
-            return
-        self._watcher = Watcher(
-            self._snapshot.root,
-            settle_ns=int(reload.settle),
-            poll_ns=int(reload.poll),
-            on_change=self.reloader.request,
-        )
-        self._watcher.start(loop)
+        if self.reloader.config.reload.watch:
+            self.reloader.is_writing = self._watcher.is_writing
+            self._watcher.follow(self.reloader.followed())
+            self._watcher.start(loop)
 
     async def _stop(self) -> None:
         self._supervisor.stopping()
-        if self._watcher is not None:
-            self._watcher.stop()
+        self._watcher.stop()
         self.server.close_listener()
         await self.links.drain(_DRAIN_S)
         self.dataplane.is_draining = True
@@ -162,6 +163,7 @@ class Daemon:
         self.links.announce(self._info(), models_document(self.dataplane))
 
     def _reloaded(self) -> None:
+        self._watcher.follow(self.reloader.followed())
         self.links.announce(self._info(), models_document(self.dataplane))
         self._supervisor.ready(self._line())
 

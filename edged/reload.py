@@ -108,11 +108,18 @@ class Reloader:
         self.report = Report(applied=False, at=0.0)
         self.on_begin: Callable[[], None] = _nothing
         self.on_end: Callable[[], None] = _nothing
+        self.is_writing: Callable[[], bool] = _false
 
     @property
     def config(self) -> Config:
         """The configuration in effect."""
         return self._candidate.snapshot.config
+
+    def followed(self) -> list[Path]:
+        """The bundles in effect, as absolute paths or patterns; a change of one is a change."""
+        snapshot = self._candidate.snapshot
+        models = snapshot.config.models.values()
+        return [snapshot.resolve(pattern) for model in models for pattern in model.bundles]
 
     def request(self) -> None:
         """Ask for a reload; requests that come while one runs are answered by one more."""
@@ -139,7 +146,7 @@ class Reloader:
         self._candidate = candidate
         prepared = self._prepare_possible()
         await house.links.swap(snapshot.config, prepared)
-        self.report = Report(not candidate.problems, time.time(), _lines(candidate.problems))
+        self._report_own()
         self.review()
         await self._remember(is_good=not candidate.problems)
 
@@ -152,6 +159,9 @@ class Reloader:
         problems: tuple[str, ...]
         try:
             snapshot = await asyncio.to_thread(load, self._house.config_path)
+            if self.is_writing():
+                # What was read may be half a file. Its writer's close brings us back here.
+                return False
             digest = await asyncio.to_thread(full_digest, snapshot, _fingerprint)
             if digest != self.digest:
                 await self._apply(snapshot, digest)
@@ -163,7 +173,7 @@ class Reloader:
             log.exception("a reload failed in an unexpected way")
             problems = (f"{type(exc).__name__}: {exc}; see the log",)
         else:
-            self.report = Report(applied=True, at=time.time())
+            self._report_own()
             self._house.health.restore("config")
             return True
         self._rejected(problems)
@@ -311,6 +321,11 @@ class Reloader:
         else:
             house.health.restore("restart")
 
+    def _report_own(self) -> None:
+        """The files are what is in effect; after a boot they may have problems all the same."""
+        problems = self._candidate.problems
+        self.report = Report(not problems, time.time(), _lines(problems))
+
     def _rejected(self, problems: tuple[str, ...]) -> None:
         self.report = Report(applied=False, at=time.time(), problems=problems)
         for line in problems:
@@ -338,6 +353,10 @@ def _lines(problems: Iterable[object]) -> tuple[str, ...]:
 
 def _nothing() -> None:
     pass
+
+
+def _false() -> bool:
+    return False
 
 
 async def _awaited(work: Any) -> None:
