@@ -107,8 +107,9 @@ class FrameReader:
     """Cuts a byte stream into frames.
 
     A transport either reads into ``next_buffer()`` and reports ``received(n)``, which spares a
-    copy for large frames, or hands over what it has with ``feed(data)``. After a
-    RemoteProtocolError the reader stays broken and says so again.
+    copy for large frames, or hands over what it has with ``feed(data)``; both return whole frames.
+    Frames that stand before bytes that break the rules are returned first, so whoever handled them
+    calls ``check``. After a RemoteProtocolError the reader stays broken and says so again.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -134,10 +135,14 @@ class FrameReader:
             self._compact()
         return self._scratch[self._end :]
 
-    def received(self, count: int) -> list[Frame]:
-        """Take note of ``count`` bytes written into ``next_buffer()``; return complete frames."""
+    def check(self) -> None:
+        """Raise what is wrong with the bytes behind the frames returned last, if anything is."""
         if self._error is not None:
             raise RemoteProtocolError(self._error.message)
+
+    def received(self, count: int) -> list[Frame]:
+        """Take note of ``count`` bytes written into ``next_buffer()``; return complete frames."""
+        self.check()
         if self._large is not None:
             self._large_filled += count
             if self._large_filled < len(self._large):
@@ -145,27 +150,33 @@ class FrameReader:
             frame = self._finish_large(self._large)
             return [frame]
         self._end += count
+        frames: list[Frame] = []
         try:
-            return self._cut()
+            self._cut(frames)
         except RemoteProtocolError as exc:
             self._error = exc
-            raise
+            if not frames:
+                raise
+        return frames
 
     def feed(self, data: Buffer) -> list[Frame]:
         """Copy ``data`` in; return complete frames."""
         frames: list[Frame] = []
         view = memoryview(data)
-        while view:
+        while view and (self._error is None or not frames):
             buffer = self.next_buffer()
             count = min(len(buffer), len(view))
             buffer[:count] = view[:count]
-            frames += self.received(count)
+            try:
+                frames += self.received(count)
+            except RemoteProtocolError:
+                if not frames:
+                    raise
             view = view[count:]
         return frames
 
-    def _cut(self) -> list[Frame]:
-        """Take every whole frame out of the scratch buffer, or start a large one."""
-        frames: list[Frame] = []
+    def _cut(self, frames: list[Frame]) -> None:
+        """Move every whole frame out of the scratch buffer, or start a large one."""
         while self._end - self._start >= HEADER_BYTES:
             kind, request_id, head_bytes, body_bytes = self._read_header()
             head_end = HEADER_BYTES + head_bytes
@@ -185,7 +196,6 @@ class FrameReader:
             break
         if self._start == self._end:
             self._start = self._end = 0
-        return frames
 
     def _read_header(self) -> tuple[int, int, int, int]:
         magic, version, kind, flags, request_id, head_bytes, reserved, body_bytes = (

@@ -179,9 +179,9 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Handle every frame that is now complete."""
         try:
-            frames = self._reader.received(nbytes)
-            for frame in frames:
+            for frame in self._reader.received(nbytes):
                 self._handle(frame)
+            self._reader.check()
         except RemoteProtocolError as exc:
             log.warning("closing a connection of %s: %s", self.origin, exc.message)
             self._write(native.encode_error(0, exc))

@@ -1,0 +1,79 @@
+"""Both ends of the native protocol joined without a socket, and a door that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from edged.errors import RemoteProtocolError
+from edged.messages import InferRequest, InferResponse, OnResponse
+from edged.protocol.frames import HEADER, MAGIC, Buffer, Frame, FrameReader, Limits
+
+Event = tuple[int, int, bytes, bytes] | str
+
+
+def joined(buffers: list[Buffer]) -> bytes:
+    return b"".join(buffers)
+
+
+def only(buffers: list[Buffer], limits: Limits | None = None) -> Frame:
+    """The one frame that these buffers are, as the other end reads it."""
+    (frame,) = FrameReader(limits or Limits()).feed(joined(buffers))
+    return frame
+
+
+def header(
+    *, magic: bytes = MAGIC, version: int = 1, kind: int = 3, flags: int = 0, number: int = 1,
+    head: int = 0, reserved: int = 0, body: int = 0,
+) -> bytes:  # fmt: skip
+    """A frame header with any field wrong."""
+    return HEADER.pack(magic, version, kind, flags, number, head, reserved, body)
+
+
+def events(pieces: Iterator[bytes] | list[bytes], limits: Limits | None = None) -> list[Event]:
+    """What a reader makes of a stream that arrives in these pieces; an error is the last event."""
+    reader = FrameReader(limits or Limits())
+    found: list[Event] = []
+    try:
+        for piece in pieces:
+            found += [
+                (frame.kind, frame.request_id, bytes(frame.head), bytes(frame.body))
+                for frame in reader.feed(piece)
+            ]
+            reader.check()
+    except RemoteProtocolError as exc:
+        found.append(exc.message)
+    return found
+
+
+def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
+    """The same bytes, cut at these places."""
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+class EchoDoor:
+    """Answers each request with its own inputs, at once or when ``release_all`` is called."""
+
+    def __init__(self) -> None:
+        self.is_holding = False
+        self.requests: list[InferRequest] = []
+        self.held: list[tuple[InferRequest, OnResponse]] = []
+
+    def submit(self, request: InferRequest, on_response: OnResponse) -> None:
+        self.requests.append(request)
+        if self.is_holding:
+            self.held.append((request, on_response))
+        else:
+            answer(request, on_response)
+
+    def release_all(self) -> None:
+        held, self.held = self.held, []
+        for request, on_response in held:
+            answer(request, on_response)
+
+
+def answer(request: InferRequest, on_response: OnResponse) -> None:
+    outputs = {f"{name}": np.asarray(array) for name, array in request.inputs.items()}
+    on_response(InferResponse(request.model, 7, 3, outputs, batch_rows=1), True)
