@@ -23,7 +23,7 @@ class OutputParity:
         name: the output.
         rows: rows compared.
         max_abs: largest absolute difference.
-        max_rel: largest difference relative to the framework's value, where that is not 0.
+        max_rel: largest difference relative to the framework's value, where that is above atol.
         rows_beyond: rows with a value beyond the tolerance.
         worst_row: the row with the largest excess over the tolerance.
         label_agreement: share of rows whose best class is the same; None where there is none.
@@ -73,7 +73,7 @@ def compare(name: str, expected: Array, got: Array, tolerance: Tolerance) -> Out
     excess = (gap - allowed).reshape(len(gap) if gap.ndim else 1, -1)
     sizes = np.abs(wide)
     with np.errstate(invalid="ignore"):
-        relative = np.divide(gap, sizes, out=np.zeros_like(gap), where=sizes > 0)
+        relative = np.divide(gap, sizes, out=np.zeros_like(gap), where=sizes > tolerance.atol)
     return OutputParity(
         name=name,
         rows=len(excess),
