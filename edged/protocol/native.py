@@ -24,7 +24,7 @@ from edged.errors import (
 )
 from edged.messages import InferRequest, InferResponse
 from edged.protocol.frames import Buffer, Frame, Kind, Limits, encode_frame, padding
-from edged.tensors import DTYPES, Array, size_bytes
+from edged.tensors import DTYPES, Array, DType, size_bytes
 
 NAME_CAP = 256
 T = TypeVar("T")
@@ -105,7 +105,7 @@ def encode_infer(request_id: int, request: InferRequest, timeout_us: int = 0) ->
     """An INFER frame; the request's ``deadline_ns`` is not sent, ``timeout_us`` is."""
     tensors, body = _pack(request.inputs)
     head = InferHead(request.model, request.release, tensors, request.outputs, timeout_us)
-    return encode_frame(Kind.INFER, request_id, _encoder.encode(head), body)
+    return encode_frame(Kind.INFER, request_id, _encode_head(head), body)
 
 
 def decode_infer(frame: Frame, limits: Limits) -> tuple[InferRequest, int]:
@@ -180,7 +180,7 @@ def encode_error(
 
 def encode_call(request_id: int, verb: str, arguments: dict[str, Any]) -> list[Buffer]:
     """A CALL frame; arguments are plain values."""
-    return encode_frame(Kind.CALL, request_id, _encoder.encode(CallHead(verb, arguments)), [])
+    return encode_frame(Kind.CALL, request_id, _encode_head(CallHead(verb, arguments)), [])
 
 
 def decode_call(frame: Frame) -> CallHead:
@@ -199,6 +199,8 @@ def decode_reply(frame: Frame) -> Any:
     if frame.kind == Kind.ERROR:
         error = _decode_head(_error_decoder, frame)
         raise error_from_wire(error.code, error.name, error.message, error.retry_after_ns)
+    if frame.kind != Kind.REPLY:
+        raise RemoteProtocolError(f"expected a REPLY or ERROR frame, got kind {frame.kind}")
     try:
         return _document_decoder.decode(frame.body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
@@ -224,6 +226,15 @@ def encode_welcome(server: str, limits: Limits, max_in_flight: int) -> list[Buff
 def decode_welcome(frame: Frame) -> WelcomeHead:
     """Read a WELCOME frame."""
     return _decode_head(_welcome_decoder, frame)
+
+
+def _encode_head(head: InferHead | CallHead) -> bytes:
+    try:
+        return _encoder.encode(head)
+    except (TypeError, OverflowError) as exc:
+        raise LocalProtocolError(
+            f"the head of a request takes plain values and numbers of 64 bits: {exc}"
+        ) from exc
 
 
 def _decode_head(decoder: msgspec.msgpack.Decoder[T], frame: Frame) -> T:
@@ -258,8 +269,8 @@ def _unpack(heads: list[TensorHead], body: memoryview, limits: Limits) -> dict[s
     """View a body as named tensors.
 
     Raises:
-        TensorMismatchError: an unknown dtype, a negative axis, a name twice, or sizes that do not
-            add up to the body exactly.
+        TensorMismatchError: an unknown dtype, a negative axis, a name twice, a bool that is neither
+            0 nor 1, or sizes that do not add up to the body exactly.
     """
     if len(heads) > limits.tensors:
         raise InvalidRequestError(f"{len(heads)} tensors; the limit is {limits.tensors}")
@@ -285,14 +296,23 @@ def _unpack(heads: list[TensorHead], body: memoryview, limits: Limits) -> dict[s
                 f'"{name}": {head.dtype}{list(shape)} needs {size} bytes; '
                 f"the body has {len(body) - offset} left"
             )
-        if size:
-            flat = np.frombuffer(body, dtype.numpy, size // dtype.size_bytes, offset)
-            tensors[name] = flat.reshape(shape)
-        else:
-            tensors[name] = np.empty(shape, dtype.numpy)
+        tensors[name] = _view(name, dtype, shape, body[offset : offset + size])
         offset += size + padding(size)
     if offset != len(body):
         raise TensorMismatchError(
             f"the body has {len(body)} bytes; its tensors (each padded to 8) take {offset}"
         )
     return tensors
+
+
+def _view(name: str, dtype: DType, shape: tuple[int, ...], data: memoryview) -> Array:
+    if not data:
+        try:
+            return np.empty(shape, dtype.numpy)
+        except ValueError as exc:
+            # An axis of length 0 makes the size 0 whatever the others are.
+            raise TensorMismatchError(f'"{name}": shape {list(shape)}: {exc}') from exc
+    if dtype.name == "bool" and np.frombuffer(data, np.uint8).max() > 1:
+        # Reading such a byte as a bool is undefined in the C++ of every runtime.
+        raise TensorMismatchError(f'"{name}": a byte of bool{list(shape)} is not one of 0 and 1')
+    return np.frombuffer(data, dtype.numpy).reshape(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,7 +51,7 @@ def events(pieces: Iterator[bytes] | list[bytes], limits: Limits | None = None) 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     """The same bytes, cut at these places."""
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 class EchoDoor:
