@@ -1,0 +1,152 @@
+"""The documentation is run: every ``sh`` block, in order; every device command and link exists.
+
+Blocks marked ``sh`` run as one script a page, in a folder that holds a trained model, its samples,
+a picture and a signed bundle. Blocks marked ``console`` are for a device: their commands must be
+ones that exist. ``make`` lines are checked against the Makefile instead of being run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+FENCE = re.compile(r"^```([a-z]*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
+BIN = Path(sys.executable).parent
+SCRIPT_S = 100
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    return [body for name, body in FENCE.findall(page) if name == kind]
+
+
+def commands(block: str) -> list[str]:
+    """The lines after ``$`` of a console block, without comments."""
+    lines = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+    return [re.sub(r"\s{2,}#.*$", "", line) for line in lines]
+
+
+def make_problems(line: str) -> list[str]:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    asked = [word for word in shlex.split(line, comments=True)[1:] if "=" not in word]
+    return [f"{line}: no target {word} in the Makefile" for word in asked if word not in targets]
+
+
+def missing_links(page: Path, text: str) -> list[str]:
+    outside = FENCE.sub("", text)
+    targets = [link.partition("#")[0] for link in LINK.findall(outside)]
+    local = [target for target in targets if target and "://" not in target]
+    return [target for target in local if not (page.parent / target).exists()]
+
+
+def device_problems(line: str) -> list[str]:
+    """What a device command names that this repository does not have."""
+    if line.startswith("make "):
+        return make_problems(line)
+    problems = [
+        f"{line}: no file {word}"
+        for word in re.findall(r"(?<![\w/.])(?:systemd|configs|docs)/[\w./-]+", line)
+        if not (ROOT / word).exists()
+    ]
+    words = shlex.split(re.sub(r"^sudo (-u \S+ )?", "", line), comments=True)
+    program = Path(words[0]).name
+    modules = {"edged": "edged.cli", "edged-convert": "converters.cli"}
+    if program in modules:
+        help_ = [sys.executable, "-m", modules[program], words[1], "--help"]
+        if subprocess.run(help_, capture_output=True, timeout=60, check=False).returncode != 0:
+            problems.append(f"{line}: {program} has no command {words[1]}")
+    return problems
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the pages assume it: a model, samples, a picture, a key and a signed bundle."""
+    folder = tmp_path_factory.mktemp("workshop")
+    images, classes = load_digits(return_X_y=True)
+    pixels = (images * 15).astype(np.float32)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=400))
+    joblib.dump(model.fit(pixels, classes), folder / "digits.joblib")
+    np.savez(folder / "digits.npz", pixels=pixels[:100])
+    Image.fromarray(pixels[0].reshape(8, 8).astype(np.uint8)).save(folder / "digit.png")
+    return folder
+
+
+def run_script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a page's commands; what they left in the background is ended with them."""
+    socket = tempfile.mkdtemp(prefix="edged-readme-")
+    end = "trap 'jobs=$(jobs -p); [ -z \"$jobs\" ] || kill $jobs; wait' EXIT\n"
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "EDGED_SOCKET": f"{socket}/edged.sock",
+    }
+    try:
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", end + text],
+            cwd=folder, env=environment, capture_output=True, text=True,
+            timeout=SCRIPT_S, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(socket)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_resolve(path: Path):
+    assert missing_links(path, path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_device_commands_exist(path: Path):
+    lines = [line for block in blocks(path.read_text(), "console") for line in commands(block)]
+    assert [problem for line in lines for problem in device_problems(line)] == []
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PAGES if blocks(path.read_text(), "sh")], ids=lambda path: path.name
+)
+def test_commands_run(path: Path, workshop: Path, tmp_path: Path):
+    lines = "".join(blocks(path.read_text(), "sh")).splitlines(keepends=True)
+    made = [line for line in lines if line.startswith("make ")]
+    assert [problem for line in made for problem in make_problems(line)] == []
+    folder = shutil.copytree(workshop, tmp_path / "page")
+    done = run_script("".join(line for line in lines if line not in made), folder)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+class TestControls:
+    """Each rule, seen to refuse."""
+
+    def test_dead_link(self):
+        assert missing_links(ROOT / "README.md", "see [it](docs/nowhere.md)") == ["docs/nowhere.md"]
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "make coffee",
+            "sudo -u edged edged repair",
+            "/opt/edged/bin/edged repair",
+            "sudo install systemd/absent.conf /etc",
+        ],
+    )
+    def test_command_that_is_not_there(self, line: str):
+        assert device_problems(line)
+
+    def test_failing_command(self, tmp_path: Path):
+        assert run_script("sleep 60 &\nfalse\ntrue\n", tmp_path).returncode != 0
