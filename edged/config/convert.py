@@ -233,7 +233,9 @@ class _Walk:
         if self._is_hidden or any(option.base is Secret for option in choices):
             return "a value (not shown: it may be a secret)"
         words = [str(word) for option in choices for word in _words(option.base)]
-        return quote(node.text) + did_you_mean(_translated(node.text, choices), words)
+        near = did_you_mean(_translated(node.text, choices), words)
+        is_quoted = not node.plain and any(option.base in (int, float, bool) for option in choices)
+        return quote(node.text) + near + (" in quotes" if is_quoted else "")
 
 
 def _words(base: Any) -> tuple[Any, ...]:

@@ -113,7 +113,7 @@ def parse(source: Source, shown: Path) -> Snapshot:
     if problems:
         order = {str(shown / name): index for index, name in enumerate(source.files)}
         raise ConfigProblemsError(
-            sorted(set(problems), key=lambda p: (order.get(p.file, -1), p.line, p.column, p.path))
+            sorted(dict.fromkeys(problems), key=lambda p: (order.get(p.file, -1), p.line, p.column, p.path))
         )
     return Snapshot(
         config=draft.config, root=source.root, files=dict(source.files), marks=draft.marks
@@ -262,9 +262,12 @@ class _Composer:
             if first is None:
                 node.entries[key.text] = Entry(key.mark, value)
                 continue
-            self._complain(
-                event,
-                f"{quote(key.text)} is set twice: first in line {first.key.line}, again in line "
-                f"{key.mark.line}; remove one",
+            self._problems.append(
+                problem_at(
+                    key.mark,
+                    "",
+                    f"{quote(key.text)} is set twice: first in line {first.key.line}, again in line "
+                    f"{key.mark.line}; remove one",
+                )
             )
         return node

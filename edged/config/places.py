@@ -179,12 +179,14 @@ def _content(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as exc:
         return b"e%d;" % (exc.errno or 0)
-    with os.fdopen(descriptor, "rb") as file:
-        info = os.fstat(file.fileno())
+    try:
+        info = os.fstat(descriptor)
         digest.update(f"{info.st_mode}:{info.st_uid};".encode())
         if stat.S_ISREG(info.st_mode):
-            try:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
                 digest.update(file.read(MAX_FILE_BYTES + 1))
-            except OSError as exc:
-                digest.update(b"e%d;" % (exc.errno or 0))
+    except OSError as exc:
+        digest.update(b"e%d;" % (exc.errno or 0))
+    finally:
+        os.close(descriptor)
     return digest.digest()

@@ -155,20 +155,29 @@ def _read_file(path: Path, problems: list[Problem]) -> bytes | None:
     except OSError as exc:
         problems.append(problem_at(mark, "", f"cannot be read: {exc.strerror}"))
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            problems.append(problem_at(mark, "", "is not a regular file"))
-            return None
-        reason = distrust(info, read_only=_is_read_only(file.fileno()))
-        if reason:
-            problems.append(problem_at(mark, "", reason))
-            return None
-        data = file.read(MAX_FILE_BYTES + 1)
+    try:
+        info = os.fstat(descriptor)
+        reason = "is not a regular file"
+        if stat.S_ISREG(info.st_mode):
+            reason = distrust(info, read_only=_is_read_only(descriptor)) or ""
+        data = b"" if reason else _read_all(descriptor)
+    except OSError as exc:
+        reason = f"cannot be read: {exc.strerror}"
+    finally:
+        os.close(descriptor)
+    if reason:
+        problems.append(problem_at(mark, "", reason))
+        return None
     if len(data) > MAX_FILE_BYTES:
         problems.append(problem_at(mark, "", f"is larger than {MAX_FILE_BYTES} bytes (1 MiB)"))
         return None
     return data
+
+
+def _read_all(descriptor: int) -> bytes:
+    """At most one byte more than a file may have."""
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read(MAX_FILE_BYTES + 1)
 
 
 def _directory_problems(main: Path) -> Iterator[Problem]:
