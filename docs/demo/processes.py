@@ -16,6 +16,13 @@ from pathlib import Path
 from typing import Any
 
 STOP_S = 15.0
+ENVIRONMENT = {
+    **os.environ,
+    "ORT_DISABLE_TELEMETRY": "1",
+    "PYTHONUNBUFFERED": "1",
+    # The demo's models are tiny: threads of their libraries would only get in each other's way.
+    "OMP_NUM_THREADS": "1",
+}
 
 
 class DemoError(Exception):
@@ -43,7 +50,7 @@ class Process:
                 stdout=subprocess.PIPE if lines else file,
                 stderr=file,
                 text=True,
-                env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"},
+                env=ENVIRONMENT,
             )
         self._reader = threading.Thread(target=self._read, args=(lines,), daemon=True)
         if lines:
@@ -156,8 +163,9 @@ def run_together(
             with contextlib.suppress(IndexError):
                 name, command = waiting.pop(0)
                 outcome = subprocess.run(
-                    command, cwd=folder, capture_output=True, text=True, check=False
-                )
+                    command, cwd=folder, capture_output=True, text=True, check=False,
+                    env=ENVIRONMENT,
+                )  # fmt: skip
                 done.put((name, outcome))
 
     for _ in range(width):

@@ -19,6 +19,7 @@ from typing import Any
 
 from plant import BROKER, DEAD_LETTERS, MODELS, RESULTS, Model, broken, configuration
 from processes import (
+    ENVIRONMENT,
     DemoError,
     Process,
     Processes,
@@ -71,7 +72,9 @@ class Demo:
         command = [sys.executable, str(HERE / "models.py"), str(self.folder), str(self.network)]
         bar, step = self.view.progress(5 if _has_torch() else 4)
         with bar, (self.folder / "train.log").open("w") as log:
-            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            child = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env=ENVIRONMENT
+            )
             for line in child.stdout or ():
                 made.append(line.strip())
                 step(made[-1])
