@@ -11,19 +11,19 @@ import pytest
 
 from edged.errors import ModelNotReadyError
 from tests.bundles import make_bundle
+from tests.e2e.models import lying
 from tests.e2e.process import DaemonProcess, running, wait_for
-from tests.models import scale_model
+from tests.models import double
 
 X = np.ones((1, 4), np.float32)
 BODY = (
-    "trust: {require_signatures: false}\nreload: {settle: 20ms}\n"
-    "models:\n  m: {bundle: m-1.edgb}\n"
+    "trust: {require_signatures: false}\nreload: {settle: 20ms}\nmodels:\n  m: {bundle: m-1.edgb}\n"
 )
 
 
 @pytest.fixture
 def box(tmp_path: Path) -> Path:
-    make_bundle(tmp_path / "m-1.edgb", scale_model(2.0), name="m", release=1)
+    make_bundle(tmp_path / "m-1.edgb", double(), name="m", release=1)
     return tmp_path
 
 
@@ -69,14 +69,13 @@ def test_a_bundle_that_went_bad_is_answered_with_the_last_good_release(box: Path
         assert "model.m" in status["degradations"]
         with daemon.client() as client:
             assert client.infer("m", x=X)["y"].tolist() == [[2.0] * 4]
-        make_bundle(bundle, scale_model(5.0), name="m", release=2)
+        make_bundle(bundle, double(factor=5), name="m", release=2)
         wait_for(lambda: daemon.status()["models"][0]["serving"] == 2)
         assert daemon.status()["degradations"] == {}
 
 
 def test_a_model_that_never_loaded_does_not_stop_the_others(box: Path) -> None:
-    wrong = scale_model(2.0)
-    make_bundle(box / "bad-1.edgb", wrong, name="bad", release=1, golden_offset=1.0)
+    make_bundle(box / "bad-1.edgb", lying(double()), name="bad", release=1)
     body = BODY + "  bad: {bundle: bad-1.edgb}\n"
     with running(box, body) as daemon, daemon.client() as client:
         assert client.infer("m", x=X).release == 1
@@ -91,7 +90,9 @@ def test_a_second_daemon_on_the_same_state_is_refused(box: Path) -> None:
     with running(box, BODY) as daemon:
         second = subprocess.run(
             [sys.executable, "-m", "edged", "run", "--config", str(daemon.config)],
-            capture_output=True, timeout=30, check=False,
+            capture_output=True,
+            timeout=30,
+            check=False,
         )
         assert second.returncode != 0
         assert b"another" in second.stderr

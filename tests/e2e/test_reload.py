@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
 from pathlib import Path
@@ -13,15 +14,17 @@ import pytest
 from edged.errors import EdgedError
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for
-from tests.models import scale_model
+from tests.models import double
 
-FACTORS = {1: 2.0, 2: 3.0}
+FACTORS = {1: 2, 2: 3}
 
 
 @pytest.fixture
 def bundles(tmp_path: Path) -> Path:
     for release, factor in FACTORS.items():
-        make_bundle(tmp_path / f"m-{release}.edgb", scale_model(factor), name="m", release=release)
+        make_bundle(
+            tmp_path / f"m-{release}.edgb", double(factor=factor), name="m", release=release
+        )
     return tmp_path
 
 
@@ -110,7 +113,9 @@ def test_two_hundred_saves_under_load(bundles: Path) -> None:
 def save(daemon: DaemonProcess, number: int, rng: random.Random) -> bool:
     """One save of some kind; returns whether it is valid in the end."""
     valid = daemon.head() + body(rng.choice([1, 2]), mark=number)
-    kind = rng.choice(["valid", "valid", "valid", "in place", "syntax", "unknown", "missing", "half"])
+    kind = rng.choice(
+        ["valid", "valid", "valid", "in place", "syntax", "unknown", "missing", "half"]
+    )
     if kind == "valid":
         daemon.write(valid.removeprefix(daemon.head()))
     elif kind == "in place":
@@ -150,7 +155,11 @@ def test_refused_config_is_shown_and_old_serves(bundles: Path) -> None:
 
 def test_a_bundle_dropped_in_a_folder_is_served(bundles: Path) -> None:
     """A glob of bundles: a new file is a new release, without an edit of the YAML."""
-    text = body("newest").replace("[m-1.edgb, m-2.edgb]", "'in/*.edgb'").replace("    aliases: {save0: 1}\n", "")
+    text = (
+        body("newest")
+        .replace("[m-1.edgb, m-2.edgb]", "'in/*.edgb'")
+        .replace("    aliases: {save0: 1}\n", "")
+    )
     inbox = bundles / "in"
     inbox.mkdir()
     (bundles / "m-1.edgb").rename(inbox / "m-1.edgb")
@@ -162,8 +171,6 @@ def test_a_bundle_dropped_in_a_folder_is_served(bundles: Path) -> None:
 
 
 def test_sighup_applies_without_watching(bundles: Path) -> None:
-    import signal
-
     text = body(1).replace("settle: 20ms", "watch: false")
     with running(bundles, text) as daemon:
         daemon.write(text.replace("serve: 1", "serve: 2"))
@@ -190,9 +197,7 @@ def test_new_socket_path_in_use_refuses_the_whole_change(bundles: Path) -> None:
     """Old listeners stay, and so does everything else that the same edit wanted."""
     with running(bundles, body(1)) as daemon:
         (bundles / "other.sock").write_text("not a socket")
-        daemon.config.write_text(
-            (daemon.head() + body(2)).replace("edged.sock", "other.sock")
-        )
+        daemon.config.write_text((daemon.head() + body(2)).replace("edged.sock", "other.sock"))
         wait_for(lambda: daemon.status()["config"]["problems"])
         assert daemon.status()["models"][0]["serving"] == 1
         assert (bundles / "other.sock").read_text() == "not a socket"
