@@ -14,6 +14,7 @@ import onnx
 from onnx import defs, helper, inliner
 
 from converters.errors import ConversionError, UnsupportedModelError
+from edged.store.onnx_check import MICROSOFT_OPERATORS
 from edged.tensors import DTYPES
 
 ONNX_DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
@@ -102,7 +103,8 @@ def refuse_operators(model: onnx.ModelProto) -> None:
     for node in nodes(model.graph):
         domain = "" if node.domain == "ai.onnx" else node.domain
         known = domain in ONNX_DOMAINS and defs.has(node.op_type, versions.get(domain, 1), domain)
-        if not known:
+        is_quantiser = domain == "com.microsoft" and node.op_type in MICROSOFT_OPERATORS
+        if not known and not is_quantiser:
             label = f"{domain}:{node.op_type}" if domain else node.op_type
             foreign.setdefault(label, node.name or next(iter(node.output), ""))
         if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:

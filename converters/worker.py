@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,13 @@ def main(folder: Path) -> int:
         result = SourceResult(error=exc.message, error_kind=type(exc).__name__)
     except MemoryError:
         result = SourceResult(error="the conversion needs more memory than this machine has")
+    except Exception as exc:
+        # Frameworks raise anything; the trace is in the log, the caller gets one sentence.
+        traceback.print_exc()
+        first = next(iter(str(exc).strip().splitlines()), "")[:400]
+        result = SourceResult(
+            error=f"{job.framework} failed while converting: {type(exc).__name__}: {first}"
+        )
     result = msgspec.structs.replace(result, isolation=isolation)
     (folder / "result.json").write_bytes(msgspec.json.encode(result))
     return 0
@@ -71,6 +79,7 @@ def _write(folder: Path, exported: Exported) -> SourceResult:
         output_names=tuple(exported.outputs),
         labels=exported.labels,
         columns=exported.columns,
+        label_of={k: v for k, v in exported.label_of.items() if k in exported.outputs},
         warnings=tuple(exported.warnings),
     )
 

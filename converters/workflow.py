@@ -19,7 +19,7 @@ from converters import graph
 from converters.describe import describe_processing
 from converters.errors import ConversionError
 from converters.pack import member, pack
-from converters.parity import OutputParity, judge, round_up
+from converters.parity import OutputParity, find_ties, judge, round_up
 from converters.recipe import Recipe, is_factory
 from converters.samples import UNNAMED, choose_rows, load_samples, spread
 from converters.sandbox import Converted, run_source
@@ -76,6 +76,7 @@ class _Proven:
     samples: dict[str, Array]
     expected: dict[str, Array]
     parity: tuple[OutputParity, ...]
+    doubtful: frozenset[int]
 
 
 def convert(
@@ -186,6 +187,8 @@ def _prove(recipe: Recipe, converted: Converted) -> _Proven:
     result = converted.result
     input_names = recipe.input_names or result.input_names
     output_names = recipe.output_names or result.output_names
+    renamed = dict(zip(result.output_names, output_names, strict=False))
+    label_of = {renamed[name]: renamed[scores] for name, scores in result.label_of.items()}
     model = graph.clean(graph.parse(converted.model), recipe.opset)
     graph.rename(model, input_names, output_names)
     samples = dict(zip(input_names, converted.inputs.values(), strict=True))
@@ -197,13 +200,23 @@ def _prove(recipe: Recipe, converted: Converted) -> _Proven:
         name: _as_output(name, array, got[name])
         for name, array in zip(output_names, converted.outputs.values(), strict=True)
     }
-    parity = judge(expected, got, recipe.tolerance)
+    parity = judge(expected, got, recipe.tolerance, label_of)
     inputs, outputs = read_signature(model, samples, got, recipe.batch)
     data = graph.serialize(model)
     check_onnx(data, {})
     _run_final(open_session(data), samples, recipe.batch)
+    tied = [find_ties(expected[scores], recipe.tolerance) for scores in label_of.values()]
     return _Proven(
-        data, graph.opset_of(model), model.ir_version, inputs, outputs, samples, expected, parity
+        data=data,
+        opset=graph.opset_of(model),
+        ir=model.ir_version,
+        inputs=inputs,
+        outputs=outputs,
+        samples=samples,
+        expected=expected,
+        parity=parity,
+        # On a tie another processor may choose the other label: no golden row.
+        doubtful=frozenset(np.flatnonzero(tied[0]).tolist() if tied else ()),
     )
 
 
@@ -268,10 +281,14 @@ def _golden_rows(recipe: Recipe, proven: _Proven) -> list[int]:
     """Rows that travel: evenly spread, and the one nearest to failing of each output."""
     if recipe.batch == "none":
         return []
-    count = proven.parity[0].rows
-    worst = {result.worst_row for result in proven.parity}
-    picked = spread(count, max(1, recipe.golden_rows - len(worst)))
-    return sorted(worst.union(picked))
+    rows = [row for row in range(proven.parity[0].rows) if row not in proven.doubtful]
+    if not rows:
+        raise ConversionError(
+            "the best class of every sample is a tie: is the model trained, are the samples real?"
+        )
+    worst = {result.worst_row for result in proven.parity}.intersection(rows)
+    picked = spread(len(rows), max(1, recipe.golden_rows - len(worst)))
+    return sorted(worst.union(rows[index] for index in picked))
 
 
 def _take(array: Array, rows: list[int]) -> Array:

@@ -33,7 +33,7 @@ from edged.store.repository import Repository
 from edged.supervisor import Supervisor, passed_sockets
 from edged.telemetry import log as logging_setup
 from edged.telemetry.health import Health
-from edged.transports.uds import UnixServer
+from edged.transports.uds import Call, UnixServer
 
 log = logging.getLogger("edged.daemon")
 
@@ -76,7 +76,11 @@ class Daemon:
             return create_runtime(name, threads=threads)
 
         self.manager = Manager(make_runtime, int(config.limits.inline_threshold), self._on_change)
-        calls = {"status": self._status, "models": self._models, "manifest": self._manifest}
+        calls: dict[str, Call] = {
+            "status": self._status,
+            "models": self._models,
+            "manifest": self._manifest,
+        }
         self.server = UnixServer(self.dataplane, calls)
         self.links = BrokerLinks(self.dataplane, self.health, self._node, state_dir)
         self.reloader = Reloader(

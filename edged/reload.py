@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edged.candidate import Candidate, build_candidate
+from edged.candidate import Candidate, build_candidate, load_trust
 from edged.config.diff import diff
 from edged.config.load import Snapshot, full_digest, load
 from edged.config.problems import ConfigProblemsError
@@ -295,6 +295,8 @@ class Reloader:
                     continue
                 try:
                     stored = await asyncio.to_thread(house.repository.release, digest)
+                    # A key that the operator took away takes its releases with it.
+                    stored.verify(load_trust(candidate.snapshot))
                 except (EdgedError, OSError) as exc:
                     log.warning("model %s: the last good release is lost too: %s", name, exc)
                     continue

@@ -53,6 +53,7 @@ class SourceResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     output_names: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    label_of: dict[str, str] = msgspec.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     isolation: str = ""
     error: str = ""
@@ -72,6 +73,8 @@ class Exported:
         reference: how the framework was called, for the report.
         labels: names of the last axis of the first output, where the framework knows them.
         columns: names of the input's columns, where the framework knows them.
+        label_of: outputs that are the best class of another output.
+        warnings: what the framework had to say.
     """
 
     model: Any
@@ -81,6 +84,7 @@ class Exported:
     reference: str
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    label_of: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 

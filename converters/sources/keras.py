@@ -160,11 +160,13 @@ def _fix_captured(proto: onnx.ModelProto, traced: Any, inputs: int) -> onnx.Mode
 
     NOTE: tf2onnx leaves them behind as inputs that every client would have to send.
     """
+    values = traced.captured_inputs
+    tensors = traced.inputs[len(traced.inputs) - len(values) :]
     captured = {
         tensor.name: value
-        for tensor, value in zip(traced.inputs[-len(traced.captured_inputs) :], traced.captured_inputs, strict=True)
+        for tensor, value in zip(tensors, values, strict=True)
         if tensor.dtype != tf.resource
-    } if traced.captured_inputs else {}  # fmt: skip
+    }
     own = [value for value in proto.graph.input if value.name not in captured]
     for value in proto.graph.input:
         if value.name in captured:

@@ -46,6 +46,8 @@ REFUSED = {
     "CountVectorizer": "text inputs are not carried by bundles; vectorise before the model",
     "HashingVectorizer": "text inputs are not carried by bundles; vectorise before the model",
     "DictVectorizer": "dictionaries are not tensors; vectorise before the model",
+    "KBinsDiscretizer": "its sparse one-hot output is not carried by ONNX; set "
+    "encode='onehot-dense' or 'ordinal'",
     "SplineTransformer": "there is no converter; compute the features before the model",
 }
 """Steps that convert wrongly or not at all, and what to do instead."""
@@ -63,7 +65,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     table = _table(model, samples, job.columns)
     names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
     own_name = next(iter(samples))
-    reference, outputs, labels = _reference(model, table, names)
+    reference, outputs, labels = _call_model(model, table, names)
     onnx_model = _to_onnx(model, table.shape[1], job.opset or DEFAULT_OPSET)
     if "label" in outputs and labels and outputs["label"].dtype.kind not in "iu":
         _drop_output(onnx_model, "label")
@@ -76,6 +78,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
         framework={"scikit-learn": sklearn.__version__, "skl2onnx": skl2onnx.__version__},
         reference=reference,
         labels=labels,
+        label_of={"label": next(iter(outputs))} if is_classifier(model) else {},
         columns=names,
         warnings=notes,
     )
@@ -133,8 +136,7 @@ def refuse_steps(model: Any) -> None:
     known = skl2onnx.supported_converters()
     for path, step in walk(model):
         kind = type(step).__name__
-        is_identity = kind == "FunctionTransformer" and step.func is None
-        if kind in REFUSED and not is_identity:
+        if kind in REFUSED and not _is_harmless(step):
             raise UnsupportedModelError(f'step "{path}" is a {kind}: {REFUSED[kind]}')
         name = f"Sklearn{kind}"
         foreign = not type(step).__module__.startswith("sklearn.")
@@ -144,6 +146,12 @@ def refuse_steps(model: Any) -> None:
                 f"{skl2onnx.__version__} has no converter for it; replace that step by another "
                 "estimator or do it before the model"
             )
+
+
+def _is_harmless(step: Any) -> bool:
+    """Settings of a listed step that do convert."""
+    is_identity = getattr(step, "func", "") is None
+    return is_identity or getattr(step, "encode", "onehot") != "onehot"
 
 
 def _has_alias(kind: type) -> bool:
@@ -173,6 +181,22 @@ def _table(model: Any, samples: dict[str, Array], columns: tuple[str, ...]) -> A
             f"the model takes {wanted} columns a row; the samples have shape {list(table.shape)}"
         )
     return np.ascontiguousarray(table, dtype=np.float32)
+
+
+def _call_model(
+    model: Any, table: Array, names: tuple[str, ...]
+) -> tuple[str, dict[str, Array], tuple[str, ...]]:
+    """The framework's own outputs for the very float32 values that a device will get."""
+    try:
+        return _reference(model, table, names)
+    except UnsupportedModelError:
+        raise
+    except ValueError:
+        pass  # some estimators fitted on float64 take nothing else (KMeans: buffer mismatch)
+    try:
+        return _reference(model, table.astype(np.float64), names)
+    except ValueError as exc:
+        raise ConversionError(f"the model itself fails on the samples: {exc}") from exc
 
 
 def _reference(
@@ -210,7 +234,14 @@ def _classifier_reference(model: Any, rows: Any) -> tuple[str, dict[str, Array],
     if hasattr(model, "predict_proba"):
         scores = {"probabilities": model.predict_proba(rows)}
         return "predict_proba, predict", {**scores, "label": label}, labels
+    if not hasattr(model, "decision_function"):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} gives neither probabilities nor scores (hard voting?); choose "
+            "an estimator or setting with predict_proba, e.g. voting='soft'"
+        )
     decision = model.decision_function(rows)
+    if decision.ndim == 1:  # one score a row for two classes; the graph gives both
+        decision = np.column_stack([-decision, decision])
     return "decision_function, predict", {"scores": decision, "label": label}, labels
 
 
@@ -226,7 +257,7 @@ def _with_names(table: Array, names: tuple[str, ...]) -> Any:
 
 
 def _to_onnx(model: Any, features: int, opset: int) -> Any:
-    plain = _columns_by_position(model)
+    plain = _prepared(model)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -240,25 +271,47 @@ def _to_onnx(model: Any, features: int, opset: int) -> Any:
         first = str(exc).strip().split("\n", 1)[0]
         raise UnsupportedModelError(
             f"skl2onnx {skl2onnx.__version__} cannot convert this {type(model).__name__} "
-            f"({', '.join(type(step).__name__ for _, step in walk(model))}): {first}; replace the "
-            "step it names"
+            f"(steps: {', '.join(dict.fromkeys(type(s).__name__ for _, s in walk(model)))}): "
+            f"{first}; replace that step by another estimator"
         ) from exc
 
 
-def _columns_by_position(model: Any) -> Any:
-    """A copy whose ColumnTransformers choose columns by number: one table goes in, not many."""
+def _prepared(model: Any) -> Any:
+    """A copy brought to a form that skl2onnx converts rightly; what it computes is the same."""
     plain = copy.deepcopy(model)
     for _, step in walk(plain):
-        if type(step).__name__ != "ColumnTransformer" or not hasattr(step, "feature_names_in_"):
-            continue
-        names = list(step.feature_names_in_)
-        step.transformers_ = [
-            (name, child, [names.index(c) if isinstance(c, str) else c for c in columns])
-            if isinstance(columns, list | np.ndarray)
-            else (name, child, columns)
-            for name, child, columns in step.transformers_
-        ]
+        kind = type(step).__name__
+        if kind == "ColumnTransformer" and hasattr(step, "feature_names_in_"):
+            _columns_by_position(step)
+        elif kind == "VotingClassifier":
+            step.flatten_transform = False  # shapes transform(), which a classifier never calls
+        elif kind.startswith("HistGradientBoosting"):
+            _round_thresholds(step)
     return plain
+
+
+def _columns_by_position(step: Any) -> None:
+    """Let a ColumnTransformer choose columns by number: one table goes in, not many."""
+    names = list(step.feature_names_in_)
+    step.transformers_ = [
+        (name, child, [names.index(c) if isinstance(c, str) else c for c in columns])
+        if isinstance(columns, list | np.ndarray)
+        else (name, child, columns)
+        for name, child, columns in step.transformers_
+    ]
+
+
+def _round_thresholds(step: Any) -> None:
+    """Round float64 thresholds down to float32: for float32 inputs ``x <= t`` stays the same.
+
+    NOTE: skl2onnx rounds them to the nearest, which sends rows on a threshold the other way.
+    """
+    for predictors in step._predictors:  # noqa: SLF001  (there is no public way to the trees)
+        for predictor in predictors:
+            exact = predictor.nodes["num_threshold"]
+            rounded = exact.astype(np.float32)
+            lower = np.nextafter(rounded, np.float32(-np.inf))
+            predictor.nodes["num_threshold"] = np.where(rounded > exact, lower, rounded)
 
 
 def _options(model: Any) -> dict[int, dict[str, Any]]:

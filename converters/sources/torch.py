@@ -191,7 +191,7 @@ def _reference(call: Call, inputs: dict[str, Array], batch: str) -> dict[str, Ar
 
 
 def _to_onnx(program: Any, inputs: dict[str, Array], job: SourceJob) -> onnx.ModelProto:
-    """Export with a free axis 0; two rows, because an example of one may be taken for a constant."""
+    """Export with a free axis 0, from two rows: an example of one may be taken for a constant."""
     options: dict[str, Any] = {}
     arguments: tuple[Any, ...] = ()
     if isinstance(program, torch.nn.Module):

@@ -113,7 +113,10 @@ def parse(source: Source, shown: Path) -> Snapshot:
     if problems:
         order = {str(shown / name): index for index, name in enumerate(source.files)}
         raise ConfigProblemsError(
-            sorted(dict.fromkeys(problems), key=lambda p: (order.get(p.file, -1), p.line, p.column, p.path))
+            sorted(
+                dict.fromkeys(problems),
+                key=lambda p: (order.get(p.file, -1), p.line, p.column, p.path),
+            )
         )
     return Snapshot(
         config=draft.config, root=source.root, files=dict(source.files), marks=draft.marks

@@ -94,6 +94,7 @@ class Watcher:
         self._inotify: Any = None
         self._watches: dict[int, _Watch] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
         self._poll_timer: asyncio.TimerHandle | None = None
         self._is_sampling = False
         self._sample_again = False
@@ -220,9 +221,16 @@ class Watcher:
 
     def _arm(self, loop: asyncio.AbstractEventLoop, now_ns: int) -> None:
         due_ns = self._settler.due_ns()
-        if due_ns is not None and self._timer is None:
-            # A timer that fires early asks again, so a burst of events costs one timer.
-            self._timer = loop.call_later(max(0, due_ns - now_ns) / 1e9, self._on_due)
+        if due_ns is None:
+            return
+        if self._timer is not None:
+            # A timer that fires early asks again, so a burst of events costs one timer; only a
+            # writer's close brings the moment forward.
+            if self._timer_ns <= due_ns:
+                return
+            self._timer.cancel()
+        self._timer_ns = due_ns
+        self._timer = loop.call_later(max(0, due_ns - now_ns) / 1e9, self._on_due)
 
     def _on_due(self) -> None:
         self._timer = None

@@ -169,10 +169,12 @@ def _compare_floats(got: Array, wanted: Array, tolerance: Tolerance, where: str)
     a, b = got.astype(np.float64), wanted.astype(np.float64)
     if not np.isfinite(a).all():
         raise GoldenMismatchError(f"{where} gives NaN or infinity on the golden samples")
+    if not np.isfinite(b).all():
+        # NaN in the expected values would make every comparison false.
+        raise GoldenMismatchError(f"{where}: its golden samples promise NaN or infinity")
     error = np.abs(a - b)
     beyond = error > tolerance.atol + tolerance.rtol * np.abs(b)
-    # NaN in the expected values makes every comparison false; it is refused all the same.
-    if beyond.any() or not np.isfinite(b).all():
+    if beyond.any():
         worst = int(np.argmax(error - tolerance.rtol * np.abs(b)))
         raise GoldenMismatchError(
             f"{where} does not reproduce the golden samples: {int(beyond.sum())} of {b.size} "

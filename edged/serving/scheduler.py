@@ -112,9 +112,10 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
         if rows >= limits.max_rows:
             break
     if items and limits.max_delay_ns and rows < limits.max_rows:
-        ready_ns = items[0].enqueued_ns + limits.max_delay_ns
-        deadline_ns = min((i.request.deadline_ns or ready_ns) for i in items)
+        deadlines = [i.request.deadline_ns for i in items if i.request.deadline_ns is not None]
         # Waiting must never make a member miss its own deadline.
-        if now_ns < min(ready_ns, deadline_ns - limits.max_delay_ns):
-            return WaitUntil(min(ready_ns, deadline_ns - limits.max_delay_ns), expired)
+        latest_ns = [deadline_ns - limits.max_delay_ns for deadline_ns in deadlines]
+        until_ns = min([items[0].enqueued_ns + limits.max_delay_ns, *latest_ns])
+        if now_ns < until_ns:
+            return WaitUntil(until_ns, expired)
     return Batch(tuple(items), expired, rows)

@@ -19,6 +19,7 @@ from pathlib import Path
 from edged.errors import BundleError, DigestMismatchError, IncompatibleError, ManifestError
 from edged.manifest import MANIFEST_CAP_BYTES, Manifest, Member, parse_manifest
 from edged.store import archive
+from edged.store.faults import fault
 from edged.store.onnx_check import check_onnx
 from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
 
@@ -143,6 +144,7 @@ def stage_bundle(bundle: Bundle, directory: Path) -> None:
         _check_room(bundle.manifest, directory_fd)
         for member in bundle.manifest.members:
             write_file(directory_fd, member.name, bundle.stream(member))
+            fault(f"stage.{member.name}")
         if bundle.signatures is not None:
             write_file(directory_fd, SIGNATURES_NAME, iter((bundle.signatures,)))
         write_file(directory_fd, MANIFEST_NAME, iter((bundle.manifest_bytes,)))
