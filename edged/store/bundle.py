@@ -39,6 +39,7 @@ _ENDINGS = {
 }
 """What a member of each type may be called: a script is not let in as "text"."""
 _ARTEFACT_TYPES = {"onnx": "onnx", "tensorrt": "tensorrt", "openvino": "openvino"}
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _RESERVE = 1.2
 """Room asked for beyond the members themselves: a full state disk stops more than an update."""
 
@@ -174,8 +175,7 @@ def read_file(directory_fd: int, member: Member) -> bytes:
         DigestMismatchError: missing, a link, or not of the size and hash the manifest states.
     """
     try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        with os.fdopen(os.open(member.name, flags, dir_fd=directory_fd), "rb") as file:
+        with os.fdopen(os.open(member.name, _READ_FLAGS, dir_fd=directory_fd), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = file.read(member.size + 1) if size == member.size else b""
     except OSError as exc:
@@ -188,6 +188,16 @@ def read_file(directory_fd: int, member: Member) -> bytes:
             f"{member.size}); import the bundle again"
         )
     return data
+
+
+def read_small(directory_fd: int, name: str, cap_bytes: int) -> bytes:
+    """Read at most ``cap_bytes`` of a file that is not a link, relative to its folder.
+
+    Raises:
+        OSError: it is not there, or a link.
+    """
+    with os.fdopen(os.open(name, _READ_FLAGS, dir_fd=directory_fd), "rb") as file:
+        return file.read(cap_bytes)
 
 
 def write_file(directory_fd: int, name: str, chunks: Iterator[bytes]) -> None:

@@ -1,0 +1,337 @@
+"""The store of a device: bundles come in whole or not at all, and slots say which one serves.
+
+Decides where things lie and in which order they reach the disk:
+
+    store/<digest>/                 verified bundles, each under the hash of its manifest
+    staging/<random>/               being written; emptied at every start
+    slots/<model>/current|previous  links into the store
+    activation.log                  what was tried and what proved good
+    lock                            held while open: one daemon a state directory
+
+Every file is fsynced, then its folder, then the rename, then the parent. Never removes a release;
+making room is another's decision. Source: RAUC's order of steps, and the crash rules in
+``activation.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import threading
+from pathlib import Path
+
+import edged
+from edged.errors import BundleError, EdgedError, IncompatibleError
+from edged.manifest import Manifest, version_tuple
+from edged.store.activation import History, Record, Verdict, encode, judge, read_log
+from edged.store.bundle import (
+    SIGNATURES_NAME,
+    Bundle,
+    open_bundle,
+    read_small,
+    stage_bundle,
+    write_file,
+)
+from edged.store.faults import fault
+from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
+from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
+from edged.store.stored import StoredRelease, open_release
+
+__all__ = ["Repository", "StoredRelease"]
+
+log = logging.getLogger("edged.store")
+
+_LOG_NAME = "activation.log"
+_LOG_CAP_BYTES = 64 << 20
+"""Rewritten at every start with one line a model; far more than a start ever appends."""
+_LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Repository:
+    """The bundles of one state directory. Thread-safe; open it once.
+
+    Args:
+        state_dir: made when missing, with mode 0700.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._root = state_dir
+        self._store = state_dir / "store"
+        self._staging = state_dir / "staging"
+        self._mutex = threading.RLock()
+        self._fds = contextlib.ExitStack()
+        self._history = History({}, {})
+        self._proven_whole: set[str] = set()
+        self._root_fd = self._store_fd = self._log_fd = -1
+        self._slots = Slots(-1)
+
+    def open(self) -> None:
+        """Take the lock, clean up after a crash, and apply the crash rules.
+
+        Raises:
+            BundleError: another process holds the directory, or it cannot be written.
+        """
+        with self._mutex:
+            try:
+                self._open()
+            except OSError as exc:
+                self._fds.close()
+                raise BundleError(
+                    f"the state directory {self._root} cannot be used: {exc.strerror}"
+                ) from exc
+            except BaseException:
+                self._fds.close()
+                raise
+
+    def close(self) -> None:
+        """Give the lock back."""
+        with self._mutex:
+            self._fds.close()
+
+    def import_bundle(self, path: Path, trust: TrustStore) -> StoredRelease:
+        """Verify a bundle and keep it; a bundle that is already there is only verified.
+
+        Raises:
+            SignatureError: not enough trusted signatures.
+            IncompatibleError: it needs a newer edged, or more room than there is.
+            BundleError: any other flaw. Nothing stays behind.
+        """
+        with open_bundle(path) as bundle, self._mutex:
+            trust.verify(bundle.manifest_bytes, bundle.signatures)
+            _check_requires(bundle.manifest)
+            try:
+                if self._is_kept(bundle):
+                    self._keep_signatures(bundle)
+                else:
+                    self._take_in(bundle)
+            except OSError as exc:
+                raise BundleError(f"the bundle cannot be stored: {exc.strerror}") from exc
+            self._proven_whole.add(bundle.digest)
+            return StoredRelease(bundle.digest, bundle.manifest, self._store / bundle.digest)
+
+    def release(self, digest: str) -> StoredRelease:
+        """A release that is in the store.
+
+        Raises:
+            BundleError: it is not, or its manifest was changed.
+        """
+        return open_release(self._store, digest)
+
+    def current(self, model: str) -> str | None:
+        """The digest of the release that serves, as the disk has it."""
+        return self._slots.read(model)[0]
+
+    def previous(self, model: str) -> str | None:
+        """The digest of the release that served before."""
+        return self._slots.read(model)[1]
+
+    def activate(self, model: str, digest: str) -> None:
+        """Let a release be the one that serves from the next start on; crash-safe.
+
+        Raises:
+            BundleError: it is not in the store as a whole, or the disk does not take it.
+        """
+        check_model(model)
+        if not self.release(digest).is_whole():
+            raise BundleError(f"release {digest[:12]} is damaged in the store; import it again")
+        with self._mutex:
+            current, previous = self._slots.read(model)
+            if current == digest:
+                return
+            record = Record(
+                event="try", model=model, digest=digest, current=current, previous=previous
+            )
+            try:
+                self._append(record)
+                fault("activate.logged")
+                self._slots.swap(model, digest, current)
+            except OSError as exc:
+                raise BundleError(
+                    f"release {digest[:12]} cannot be activated: {exc.strerror}"
+                ) from exc
+
+    def mark_good(self, model: str, digest: str) -> None:
+        """Note that a release proved itself; from now on crashes are not held against it.
+
+        May be called as often as one likes; only the first writes.
+        """
+        check_model(model)
+        check_digest(digest)
+        with self._mutex:
+            last = self._history.last.get(model)
+            if last is not None and last.digest == digest and last.event == "good":
+                return
+            try:
+                self._append(Record(event="good", model=model, digest=digest))
+            except OSError as exc:
+                raise BundleError(f"the activation log cannot be written: {exc.strerror}") from exc
+            fault("good.logged")
+
+    def is_set_aside(self, digest: str) -> bool:
+        """Whether a release failed to prove itself in several starts; activating tries it again."""
+        return digest in self._history.bad
+
+    def _open(self) -> None:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._root_fd = self._keep(os.open(self._root, DIRECTORY_FLAGS))
+        self._lock()
+        for name in ("store", "staging", "slots"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=self._root_fd)
+        os.fsync(self._root_fd)
+        self._store_fd = self._keep(os.open("store", DIRECTORY_FLAGS, dir_fd=self._root_fd))
+        self._slots = Slots(self._keep(os.open("slots", DIRECTORY_FLAGS, dir_fd=self._root_fd)))
+        self._empty_staging()
+        self._recover()
+
+    def _lock(self) -> None:
+        fd = self._keep(os.open("lock", _LOCK_FLAGS, 0o600, dir_fd=self._root_fd))
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise BundleError(
+                f"another edged uses the state directory {self._root}; stop it, or give this one a "
+                "directory of its own"
+            ) from exc
+
+    def _empty_staging(self) -> None:
+        for path in self._staging.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        for name in os.listdir(self._root_fd):  # noqa: PTH208  (relative to the descriptor)
+            if name.startswith(f".{_LOG_NAME}-"):
+                os.unlink(name, dir_fd=self._root_fd)
+
+    def _recover(self) -> None:
+        """Judge every model's slots by the log, and start a log that says the outcome."""
+        try:
+            history = read_log(read_small(self._root_fd, _LOG_NAME, _LOG_CAP_BYTES))
+        except FileNotFoundError:
+            history = History({}, {})
+        if history.damaged:
+            log.warning("the activation log had %d damaged records", history.damaged)
+        counted: dict[str, Record] = {}
+        last: dict[str, Record] = {}
+        bad = dict(history.bad)
+        changes: list[tuple[str, Verdict]] = []
+        for model in self._slots.models():
+            verdict = self._judge(model, history.last.get(model))
+            changes.append((model, verdict))
+            if verdict.pending is not None:
+                counted[model] = verdict.pending
+            if verdict.record is not None and verdict.record.event == "bad":
+                bad[verdict.record.digest] = verdict.record
+            elif verdict.record is not None:
+                last[model] = verdict.record
+        # Counted before anything is changed or loaded: a start that dies in what follows counts,
+        # and the next one still knows what was being undone.
+        self._write_log(History({**last, **counted}, history.bad))
+        for model, verdict in changes:
+            self._slots.restore(model, verdict.current, verdict.previous)
+        self._write_log(History(last, bad))
+        self._log_fd = self._keep(os.open(_LOG_NAME, _LOG_FLAGS, 0o600, dir_fd=self._root_fd))
+
+    def _judge(self, model: str, last: Record | None) -> Verdict:
+        current, previous = self._slots.read(model)
+        before = last.previous if last is not None else None
+        intact = {d: self._is_intact(d) for d in (current, previous, before) if d is not None}
+        verdict = judge(current, previous, last, intact)
+        if verdict.reason:
+            back = (verdict.current or "none")[:12]
+            log.error("model %s: %s; back to %s", model, verdict.reason, back)
+        return verdict
+
+    def _write_log(self, history: History) -> None:
+        temporary = f".{_LOG_NAME}-{secrets.token_hex(8)}"
+        write_file(self._root_fd, temporary, iter([b"".join(map(encode, history.records()))]))
+        fault("recover.log")
+        os.rename(temporary, _LOG_NAME, src_dir_fd=self._root_fd, dst_dir_fd=self._root_fd)
+        os.fsync(self._root_fd)
+        self._history = history
+
+    def _append(self, record: Record) -> None:
+        data = encode(record)
+        if os.write(self._log_fd, data) != len(data):
+            raise OSError(28, "No space left on device")
+        os.fdatasync(self._log_fd)
+        last, bad = dict(self._history.last), dict(self._history.bad)
+        last[record.model] = record
+        bad.pop(record.digest, None)
+        self._history = History(last, bad)
+
+    def _is_intact(self, digest: str) -> bool:
+        try:
+            return self.release(digest).is_whole()
+        except EdgedError:
+            return False
+
+    def _is_kept(self, bundle: Bundle) -> bool:
+        """Whether the store has this bundle; hashed once in the life of this process."""
+        try:
+            stored = self.release(bundle.digest)
+            if bundle.digest not in self._proven_whole:
+                for member in bundle.manifest.members:
+                    stored.read_member(member.name)
+        except EdgedError:
+            return False
+        return stored.is_whole()
+
+    def _keep_signatures(self, bundle: Bundle) -> None:
+        """Replace the stored signatures by the ones just verified, if they differ."""
+        if bundle.signatures is None:
+            return
+        fd = os.open(bundle.digest, DIRECTORY_FLAGS, dir_fd=self._store_fd)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if read_small(fd, SIGNATURES_NAME, SIGNATURES_CAP_BYTES) == bundle.signatures:
+                    return
+            temporary = f".{SIGNATURES_NAME}-{secrets.token_hex(8)}"
+            write_file(fd, temporary, iter([bundle.signatures]))
+            os.rename(temporary, SIGNATURES_NAME, src_dir_fd=fd, dst_dir_fd=fd)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _take_in(self, bundle: Bundle) -> None:
+        staged = self._staging / secrets.token_hex(16)
+        staged.mkdir(mode=0o700)
+        try:
+            stage_bundle(bundle, staged)
+            fault("import.staged")
+            self._move_damaged_away(bundle.digest)
+            os.rename(staged, bundle.digest, dst_dir_fd=self._store_fd)
+            fault("import.renamed")
+            os.fsync(self._store_fd)
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+        fault("import.done")
+
+    def _move_damaged_away(self, digest: str) -> None:
+        trash = self._staging / secrets.token_hex(16)
+        try:
+            os.rename(digest, trash, src_dir_fd=self._store_fd)
+        except FileNotFoundError:
+            return
+        log.warning("stored release %s was damaged; it is replaced", digest[:12])
+        shutil.rmtree(trash, ignore_errors=True)
+
+    def _keep(self, fd: int) -> int:
+        self._fds.callback(os.close, fd)
+        return fd
+
+
+def _check_requires(manifest: Manifest) -> None:
+    wanted = manifest.requires.edged
+    if version_tuple(wanted) > version_tuple(edged.__version__):
+        raise IncompatibleError(
+            f'model "{manifest.name}" release {manifest.release} needs edged {wanted} or newer; '
+            f"this is {edged.__version__}"
+        )

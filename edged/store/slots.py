@@ -1,0 +1,133 @@
+"""Slots: for each model two symbolic links, to the release that serves and to the one before.
+
+Decides how a link is exchanged so that a power cut leaves the old or the new one, never neither:
+a link under another name, renamed over it, and the folder fsynced. Names are checked before they
+come near a path; whatever a link holds beyond ``../../store/<digest>`` counts as nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from edged.errors import BundleError
+from edged.store.faults import fault
+
+CURRENT, PREVIOUS = "current", "previous"
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_TARGET = "../../store/"
+
+
+def check_model(model: str) -> str:
+    """Return a model's name if it is one.
+
+    Raises:
+        BundleError: it is not; nothing was opened.
+    """
+    if not _MODEL.fullmatch(model):
+        raise BundleError(f"{model[:64]!r} is not a model's name")
+    return model
+
+
+def check_digest(digest: str) -> str:
+    """Return a bundle's digest if it is one.
+
+    Raises:
+        BundleError: it is not; nothing was opened.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise BundleError(f"{digest[:80]!r} is not a bundle's digest (64 hex digits)")
+    return digest
+
+
+class Slots:
+    """The folder of all slots.
+
+    Args:
+        fd: the open folder; stays the caller's.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def models(self) -> list[str]:
+        """Models that have a slot, sorted; anything else in the folder is passed over."""
+        names = os.listdir(self._fd)  # noqa: PTH208  (relative to the descriptor)
+        return sorted(name for name in names if _MODEL.fullmatch(name))
+
+    def read(self, model: str) -> tuple[str | None, str | None]:
+        """The digests in a model's slots: (current, previous)."""
+        try:
+            with self._folder(model) as fd:
+                return _read(fd, CURRENT), _read(fd, PREVIOUS)
+        except (FileNotFoundError, NotADirectoryError):
+            return None, None
+
+    def swap(self, model: str, digest: str, old: str | None) -> None:
+        """Put ``digest`` into the slot and ``old`` into the one behind it.
+
+        The caller has noted in its log what both held: after a crash between the two steps that
+        is what restores the second.
+
+        Raises:
+            OSError: the folder cannot be written; the slot holds the old or the new.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(check_model(model), 0o700, dir_fd=self._fd)
+        os.fsync(self._fd)
+        fault("activate.slot")
+        with self._folder(model) as fd:
+            if old is not None:
+                _link(fd, PREVIOUS, old)
+            fault("activate.previous")
+            _link(fd, CURRENT, check_digest(digest))
+        fault("activate.current")
+
+    def restore(self, model: str, current: str | None, previous: str | None) -> None:
+        """Make both slots hold exactly this, and remove what interrupted swaps left."""
+        with self._folder(model) as fd:
+            for name in os.listdir(fd):  # noqa: PTH208  (relative to the descriptor)
+                if name not in (CURRENT, PREVIOUS):
+                    with contextlib.suppress(OSError):
+                        os.unlink(name, dir_fd=fd)
+            for name, digest in ((CURRENT, current), (PREVIOUS, previous)):
+                if _read(fd, name) == digest:
+                    continue
+                if digest is not None:
+                    _link(fd, name, digest)
+                else:
+                    with contextlib.suppress(OSError):
+                        os.unlink(name, dir_fd=fd)
+            os.fsync(fd)
+
+    @contextmanager
+    def _folder(self, model: str) -> Iterator[int]:
+        fd = os.open(check_model(model), DIRECTORY_FLAGS, dir_fd=self._fd)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _read(fd: int, name: str) -> str | None:
+    try:
+        target = os.readlink(name, dir_fd=fd)
+    except OSError:
+        return None
+    digest = target.removeprefix(_TARGET)
+    return digest if target.startswith(_TARGET) and _DIGEST.fullmatch(digest) else None
+
+
+def _link(fd: int, name: str, digest: str) -> None:
+    temporary = f".{name}-{secrets.token_hex(8)}"
+    os.symlink(_TARGET + digest, temporary, dir_fd=fd)
+    fault(f"link.{name}")
+    os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+    os.fsync(fd)

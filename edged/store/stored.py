@@ -1,0 +1,164 @@
+"""A release in the store: its manifest, and members whose very bytes were verified when read.
+
+Decides nothing about which release serves. Every read opens the folder, then the file relative to
+it, follows no link, and hashes what it returns: what was verified is what is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edged.errors import BundleError, IncompatibleError, ManifestError, TensorMismatchError
+from edged.manifest import MANIFEST_CAP_BYTES, Manifest, Member, canonical_json, parse_manifest
+from edged.store.bundle import (
+    MANIFEST_NAME,
+    SIGNATURES_NAME,
+    bundle_digest,
+    check_names,
+    read_file,
+    read_small,
+)
+from edged.store.golden import read_safetensors
+from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
+from edged.store.slots import DIRECTORY_FLAGS, check_digest
+from edged.tensors import Array, check_tensors
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRelease:
+    """One bundle in the store.
+
+    Args:
+        digest: of its manifest.
+        manifest: verified against the digest.
+        directory: where its files lie.
+    """
+
+    digest: str
+    manifest: Manifest
+    directory: Path
+
+    def read_member(self, name: str) -> bytes:
+        """The bytes of a member, verified.
+
+        Raises:
+            ManifestError: the manifest has no member of that name.
+            DigestMismatchError: the file is not what the manifest says any more.
+        """
+        for member in self.manifest.members:
+            if member.name == name:
+                return self._read(member)
+        raise ManifestError(f'the bundle has no member "{name[:64]}"')
+
+    def artefact(self, runtime: str) -> bytes:
+        """The model file for a runtime, e.g. ``onnx``, verified.
+
+        Raises:
+            IncompatibleError: the bundle has none; the message says what it has.
+        """
+        for entry in self.manifest.artefacts:
+            if entry.runtime == runtime:
+                return self.read_member(entry.file)
+        have = ", ".join(sorted({entry.runtime for entry in self.manifest.artefacts}))
+        raise IncompatibleError(f"the bundle has no {runtime} artefact; it has: {have}")
+
+    def sidecars(self) -> dict[str, bytes]:
+        """The files that an ONNX artefact keeps weights in, verified, by name."""
+        return {
+            member.name: self._read(member)
+            for member in self.manifest.members
+            if member.type == "onnx-data"
+        }
+
+    def golden(self) -> tuple[dict[str, Array], dict[str, Array]] | None:
+        """Sample inputs and their expected outputs; None when the bundle has no samples.
+
+        Raises:
+            ManifestError: the samples do not fit the signature.
+        """
+        golden = self.manifest.golden
+        if golden is None:
+            return None
+        inputs: dict[str, Array] = {}
+        outputs: dict[str, Array] = {}
+        for name, array in read_safetensors(self.read_member(golden.file)).items():
+            side, _, tensor = name.partition(".")
+            if side not in ("in", "out") or not tensor:
+                raise ManifestError(f'{golden.file}: expected in.NAME or out.NAME; found "{name}"')
+            (inputs if side == "in" else outputs)[tensor] = array
+        try:
+            check_tensors(self.manifest.input_specs(), inputs, golden.file)
+            check_tensors(self.manifest.output_specs(), outputs, golden.file)
+        except TensorMismatchError as exc:
+            raise ManifestError(f"golden samples do not fit the signature: {exc.message}") from exc
+        return inputs, outputs
+
+    def verify(self, trust: TrustStore) -> tuple[str, ...]:
+        """Check the stored signatures against the keys trusted now; see TrustStore.verify."""
+        fd = _open_directory(self.directory)
+        try:
+            try:
+                signatures = read_small(fd, SIGNATURES_NAME, SIGNATURES_CAP_BYTES)
+            except FileNotFoundError:
+                signatures = None
+        finally:
+            os.close(fd)
+        return trust.verify(canonical_json(self.manifest), signatures)
+
+    def is_whole(self) -> bool:
+        """Whether every member is there and has its size; cheap, hashes nothing."""
+        try:
+            fd = _open_directory(self.directory)
+        except BundleError:
+            return False
+        try:
+            for member in self.manifest.members:
+                info = os.stat(member.name, dir_fd=fd, follow_symlinks=False)
+                if info.st_size != member.size:
+                    return False
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    def _read(self, member: Member) -> bytes:
+        fd = _open_directory(self.directory)
+        try:
+            return read_file(fd, member)
+        finally:
+            os.close(fd)
+
+
+def open_release(store: Path, digest: str) -> StoredRelease:
+    """Find a release in the store.
+
+    Raises:
+        BundleError: it is not there, or its manifest is not the one that was signed.
+    """
+    directory = store / check_digest(digest)
+    fd = _open_directory(directory)
+    try:
+        data = read_small(fd, MANIFEST_NAME, MANIFEST_CAP_BYTES)
+    except OSError as exc:
+        raise BundleError(f"stored release {digest[:12]}: no manifest: {exc.strerror}") from exc
+    finally:
+        os.close(fd)
+    if bundle_digest(data) != digest:
+        raise BundleError(
+            f"stored release {digest[:12]}: its manifest was changed; import the bundle again"
+        )
+    manifest = parse_manifest(data)
+    check_names(manifest)
+    return StoredRelease(digest, manifest, directory)
+
+
+def _open_directory(directory: Path) -> int:
+    try:
+        return os.open(directory, DIRECTORY_FLAGS)
+    except OSError as exc:
+        raise BundleError(
+            f"release {directory.name[:12]} is not in the store: {exc.strerror}"
+        ) from exc
