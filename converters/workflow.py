@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
-from edged.store.onnx_check import check_onnx
 
 from converters import graph
 from converters.describe import describe_processing
@@ -33,6 +32,7 @@ from edged.errors import DeniedError
 from edged.manifest import ArtefactEntry, Golden, Manifest, TensorEntry
 from edged.specs import FeaturesInput
 from edged.store.golden import write_safetensors
+from edged.store.onnx_check import check_onnx
 from edged.store.signing import Signer
 from edged.tensors import Array
 
