@@ -1,0 +1,155 @@
+"""Which waiting requests run together: rows of a table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.messages import InferRequest
+from edged.serving.scheduler import (
+    Batch,
+    BatchLimits,
+    Waiting,
+    WaitUntil,
+    form_batch,
+    layout_of,
+)
+from edged.tensors import TensorSpec
+
+NOW = 10_000
+
+
+def wait(
+    rows: int = 1, *, layout: tuple = (), deadline: int | None = None, since: int = NOW
+) -> Waiting:
+    request = InferRequest("m", {}, deadline_ns=deadline)
+    return Waiting(request, lambda *_: None, rows, layout, rows * 16, since, 1)
+
+
+A, B = ((3,),), ((5,),)
+
+# queue, limits, indexes that run, indexes that expired
+BATCHES = {
+    "one": ([wait()], BatchLimits(8), [0], []),
+    "all that fit": ([wait(3), wait(3), wait(2)], BatchLimits(8), [0, 1, 2], []),
+    "no more than max_rows": ([wait(3), wait(3), wait(3)], BatchLimits(8), [0, 1], []),
+    "a small one fills the gap": ([wait(3), wait(6), wait(4)], BatchLimits(8), [0, 2], []),
+    "full": ([wait(), wait(), wait()], BatchLimits(2), [0, 1], []),
+    "rows cannot be stacked": ([wait(), wait()], BatchLimits(1), [0], []),
+    "oversize runs alone": ([wait(100), wait()], BatchLimits(8), [0], []),
+    "oversize waits its turn": ([wait(), wait(100), wait()], BatchLimits(8), [0, 2], []),
+    "one layout": (
+        [wait(layout=A), wait(layout=B), wait(layout=A)],
+        BatchLimits(8),
+        [0, 2],
+        [],
+    ),
+    "the oldest leads": ([wait(layout=B), wait(layout=A), wait(layout=A)], BatchLimits(8), [0], []),
+    "expired": ([wait(deadline=NOW), wait(deadline=NOW + 1)], BatchLimits(8), [1], [0]),
+    "expired ones free the rows": (
+        [wait(8, deadline=NOW - 1), wait(8)],
+        BatchLimits(8),
+        [1],
+        [0],
+    ),
+    "expired ones of any layout": (
+        [wait(layout=A), wait(layout=B, deadline=1)],
+        BatchLimits(8),
+        [0],
+        [1],
+    ),
+    "all expired": ([wait(deadline=1), wait(deadline=2)], BatchLimits(8), [], [0, 1]),
+    "all expired with a delay": ([wait(deadline=1)], BatchLimits(8, 500), [], [0]),
+    "delay over": ([wait(since=NOW - 500)], BatchLimits(8, 500), [0], []),
+    "full needs no delay": ([wait(4), wait(4)], BatchLimits(8, 500), [0, 1], []),
+    "more than full needs no delay": ([wait(9)], BatchLimits(8, 500), [0], []),
+    "a deadline within the delay": ([wait(deadline=NOW + 400)], BatchLimits(8, 500), [0], []),
+    "a deadline of any member": (
+        [wait(), wait(deadline=NOW + 400)],
+        BatchLimits(8, 500),
+        [0, 1],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_batch(name: str):
+    queue, limits, runs, expired = BATCHES[name]
+    decision = form_batch(queue, NOW, limits)
+    assert isinstance(decision, Batch)
+    assert decision.items == tuple(queue[i] for i in runs)
+    assert decision.expired == tuple(queue[i] for i in expired)
+    assert decision.rows == sum(queue[i].rows for i in runs)
+
+
+@pytest.mark.parametrize(
+    ("queue", "until", "expired"),
+    [
+        ([wait()], NOW + 500, []),
+        ([wait(since=NOW - 400), wait()], NOW + 100, []),
+        ([wait(deadline=NOW + 900)], NOW + 400, []),
+        ([wait(), wait(deadline=NOW + 600)], NOW + 100, []),
+        ([wait(deadline=NOW + 10**9)], NOW + 500, []),
+        ([wait(), wait(deadline=NOW - 1)], NOW + 500, [1]),
+    ],
+)
+def test_wait(queue: list[Waiting], until: int, expired: list[int]):
+    decision = form_batch(queue, NOW, BatchLimits(8, 500))
+    assert decision == WaitUntil(until, tuple(queue[i] for i in expired))
+
+
+QUEUES = st.lists(
+    st.builds(
+        wait,
+        st.integers(1, 12),
+        layout=st.sampled_from([A, B, ()]),
+        deadline=st.none() | st.integers(NOW - 600, NOW + 1200),
+        since=st.integers(NOW - 600, NOW),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(QUEUES, st.integers(1, 8), st.sampled_from([0, 1, 500]))
+def test_laws(queue: list[Waiting], max_rows: int, delay: int):
+    decision = form_batch(queue, NOW, BatchLimits(max_rows, delay))
+    late = [w for w in queue if w.request.deadline_ns is not None and w.request.deadline_ns <= NOW]
+    assert list(decision.expired) == late
+    live = [w for w in queue if w not in late]
+    if isinstance(decision, WaitUntil):
+        assert NOW < decision.at_ns <= live[0].enqueued_ns + delay
+        return
+    assert len({item.layout for item in decision.items}) <= 1, "layouts were mixed"
+    assert decision.rows <= max_rows or len(decision.items) == 1
+    assert list(decision.items) == [w for w in queue if w in decision.items], "order was changed"
+    assert bool(decision.items) == bool(live), "somebody could run and nobody does"
+    if live:
+        assert decision.items[0] is live[0], "the oldest does not lead"
+
+
+@given(QUEUES, st.sampled_from([0, 500]))
+def test_everybody_gets_a_turn(queue: list[Waiting], delay: int):
+    """Asking again with what is left ends, and each request was in exactly one batch."""
+    now, left, seen = NOW, list(queue), 0
+    for _ in range(3 * len(queue) + 3):
+        if not left:
+            break
+        decision = form_batch(left, now, BatchLimits(8, delay))
+        items = () if isinstance(decision, WaitUntil) else decision.items
+        seen += len(items) + len(decision.expired)
+        left = [w for w in left if w not in items and w not in decision.expired]
+        if isinstance(decision, WaitUntil):
+            assert decision.at_ns > now
+            now = decision.at_ns
+    assert not left
+    assert seen == len(queue)
+
+
+def test_layout_leaves_out_the_batch_axis_and_keeps_the_order_of_the_signature():
+    specs = [TensorSpec("b", "float32", ("batch", "n")), TensorSpec("a", "int8", ("batch",))]
+    request = InferRequest("m", {"a": np.zeros(2, np.int8), "b": np.zeros((2, 7), np.float32)})
+    assert layout_of(specs, request) == ((7,), ())
