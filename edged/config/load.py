@@ -265,12 +265,7 @@ class _Composer:
             if first is None:
                 node.entries[key.text] = Entry(key.mark, value)
                 continue
-            self._problems.append(
-                problem_at(
-                    key.mark,
-                    "",
-                    f"{quote(key.text)} is set twice: first in line {first.key.line}, again in line "
-                    f"{key.mark.line}; remove one",
-                )
-            )
+            again = f"first in line {first.key.line}, again in line {key.mark.line}"
+            text = f"{quote(key.text)} is set twice: {again}; remove one"
+            self._problems.append(problem_at(key.mark, "", text))
         return node

@@ -70,7 +70,8 @@ def save(snapshot: Snapshot, directory: Path) -> None:
         _sync_directory(directory)
         _swap_link(directory, name)
     except BaseException:
-        shutil.rmtree(copy, ignore_errors=True)
+        if _linked(directory) != name:  # the link may have been swapped before the failure
+            shutil.rmtree(copy, ignore_errors=True)
         raise
     _remove_others(directory, name)
 
@@ -136,6 +137,13 @@ def _write_file(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _linked(directory: Path) -> str | None:
+    try:
+        return str((directory / _CURRENT).readlink())
+    except OSError:
+        return None
 
 
 def _swap_link(directory: Path, name: str) -> None:

@@ -1,0 +1,75 @@
+"""Checks between fields beyond the golden cases: what must not be complained about."""
+
+from __future__ import annotations
+
+import pytest
+
+from edged.config.check import check
+from edged.config.convert import convert_config
+from edged.config.load import read_document
+
+HEAD = "trust: {require_signatures: false}\nmqtt: {base: edged/n}\nmodels: {a: {bundle: x}}\n"
+
+
+def found(text: str) -> list[str]:
+    document, _ = read_document("x", text.encode())
+    assert document is not None
+    return [problem.path for problem in check(convert_config(document))]
+
+
+@pytest.mark.parametrize(
+    "binding",
+    [
+        "{name: b, from: 'plant/{s}/in', to: 'plant/{s}/out', model: a}",
+        "{name: b, from: 'plant/+/in', model: a@2}",
+        "{name: b, from: edged/n/infer/a, to: edged/n/result/a, model: a}",
+        "{name: b, from: edged/other/status, model: a}",
+    ],
+)
+def test_good_ones(binding: str) -> None:
+    assert found(HEAD + f"bindings: [{binding}]\n") == []
+
+
+@pytest.mark.parametrize(
+    ("binding", "paths"),
+    [
+        ("{name: b, from: '#', model: a}", {"bindings[0].from"}),
+        ("{name: b, from: 'edged/+/models/+/state', model: a}", {"bindings[0].from"}),
+        ("{name: b, from: x, to: edged/n/status, model: a}", {"bindings[0].to"}),
+        ("{name: b, from: x, codec: raw, fields: [y], model: a}", {"bindings[0].fields"}),
+        ("{name: b, from: x, retain: true, model: a}", {"bindings[0].retain"}),
+        ("{name: b, from: x, timeout: 0, model: a}", {"bindings[0].timeout"}),
+    ],
+)
+def test_bad_ones(binding: str, paths: set[str]) -> None:
+    assert set(found(HEAD + f"bindings: [{binding}]\n")) == paths
+
+
+def test_consequences_of_other_problems_are_not_reported() -> None:
+    """keys misspelt: not also "no key is trusted"; model broken: not also "no such model"."""
+    text = (
+        "trust: {kyes: [a]}\nmqtt: {}\nmodels: {a: {bundel: x}}\n"
+        "bindings: [{name: b, from: f, model: a, timeout: soon}]\n"
+    )
+    assert found(text) == []
+
+
+def test_independent_ones_are() -> None:
+    text = HEAD + "bindings: [{name: b, from: f, to: f, model: c, timeout: soon}]\n"
+    assert set(found(text)) == {"bindings[0].model", "bindings[0].to"}
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("reload: {poll: 1ms}", "reload.poll"),
+        ("reload: {settle: 1min}", "reload.settle"),
+        ("limits: {max_request: 1B}", "limits.max_request"),
+        ("mqtt: {session_expiry: 999999999h}", "mqtt.session_expiry"),
+        ("mqtt: {base: 'a/{b}'}", "mqtt.base"),
+        ("mqtt: {base: $SYS/x}", "mqtt.base"),
+        ("mqtt: {tls: {key: x}}", "mqtt.tls.key"),
+    ],
+)
+def test_ranges(text: str, path: str) -> None:
+    assert found(text + "\n") == [path]
