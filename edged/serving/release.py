@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from edged.config.schema import ModelConfig
 from edged.errors import (
     DeadlineExceededError,
+    DrainingError,
     EdgedError,
     QueueFullError,
+    RunError,
 )
 from edged.manifest import Manifest
 from edged.messages import InferResponse
@@ -144,9 +146,13 @@ class ServedRelease:
             self._arm(item.request.deadline_ns)
 
     def close(self) -> None:
-        """Give back session and thread; nothing is in flight any more."""
+        """Give back session and thread; what still waits is answered, what runs ends by itself."""
         if self._timer is not None:
             self._timer.cancel()
+        waiting = tuple(self._items)
+        self._remove(waiting)
+        for item in waiting:
+            self._fail(item, DrainingError(f"{self.owner}: the daemon stopped before its turn"))
         session, self.session = self.session, None
         if session is not None:
             # The session's own last run is over, but freeing a large model takes time.
@@ -188,6 +194,7 @@ class ServedRelease:
                 self._schedule()
             return
         self._is_busy = True
+        self._arm_deadlines()
         loop = self._loop
         assert loop is not None
 
@@ -210,15 +217,18 @@ class ServedRelease:
         counters.run_ns += result.run_ns
         for outcome in result.outcomes:
             item = outcome.item
-            outputs = outcome.outputs or {}
-            if item.request.outputs and outcome.error is None:
-                outputs = {name: outputs[name] for name in item.request.outputs}
+            outputs, error = outcome.outputs or {}, outcome.error
+            if item.request.outputs and error is None:
+                wanted = item.request.outputs
+                if missing := [name for name in wanted if name not in outputs]:
+                    error = RunError(f'{self.owner} gave no output "{missing[0]}"')
+                outputs = {} if error else {name: outputs[name] for name in wanted}
             response = InferResponse(
                 self.key.model,
                 self.number,
                 item.generation,
                 outputs,
-                outcome.error,
+                error,
                 started_ns - item.enqueued_ns,
                 result.run_ns,
                 result.rows,
@@ -273,10 +283,18 @@ class ServedRelease:
             self._pump()
             return
         now_ns = time.monotonic_ns()
-        deadlines = [
-            (item.request.deadline_ns, item) for item in self._items if item.request.deadline_ns
+        expired = [
+            item
+            for item in self._items
+            if item.request.deadline_ns is not None and item.request.deadline_ns <= now_ns
         ]
-        self._expire(tuple(item for deadline_ns, item in deadlines if deadline_ns <= now_ns))
-        later = [deadline_ns for deadline_ns, _ in deadlines if deadline_ns > now_ns]
-        if later:
-            self._arm(min(later))
+        self._expire(tuple(expired))
+        self._arm_deadlines()
+
+    def _arm_deadlines(self) -> None:
+        """While the instance is busy nobody else looks at the deadlines of those who wait."""
+        deadlines = [
+            i.request.deadline_ns for i in self._items if i.request.deadline_ns is not None
+        ]
+        if deadlines:
+            self._arm(min(deadlines))

@@ -1,0 +1,484 @@
+"""A release on a real loop with a fake session: queue, batches, deadlines, draining."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import pytest
+from fakes.clock import Clock, on_loop, turns, until
+from fakes.session import FakeSession, doubler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edged.config.schema import BatchingConfig, ModelConfig, QueueConfig
+from edged.errors import DeadlineExceededError, DrainingError, QueueFullError, RunError
+from edged.messages import InferRequest, InferResponse
+from edged.serving.lifecycle import Event, ReleaseKey, State
+from edged.serving.release import ServedRelease
+from edged.serving.scheduler import Waiting
+from edged.specs import Duration, Size
+
+MS = 1_000_000
+INLINE_NS, THREADED_NS = 100, 10**9
+
+
+class Ask:
+    """One request and what was answered."""
+
+    def __init__(
+        self,
+        rows: int = 1,
+        deadline_ns: int | None = None,
+        outputs: tuple[str, ...] = (),
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        x = np.random.default_rng(rows).random((rows, 4), dtype=np.float32)
+        self.request = InferRequest("gate", {"x": x}, None, outputs, deadline_ns)
+        self.answers: list[InferResponse] = []
+        self.then = then
+
+    def waiting(self, now_ns: int) -> Waiting:
+        x = self.request.inputs["x"]
+        return Waiting(self.request, self.on_response, len(x), (), x.nbytes, now_ns, 5)
+
+    def on_response(self, response: InferResponse, final: bool) -> None:
+        assert final
+        self.answers.append(response)
+        if self.then is not None:
+            self.then()
+
+    @property
+    def answer(self) -> InferResponse:
+        (answer,) = self.answers
+        return answer
+
+    def check(self) -> None:
+        assert self.answer.error is None
+        np.testing.assert_array_equal(self.answer.outputs["y"], self.request.inputs["x"] * 2)
+
+
+def config(**sections) -> ModelConfig:
+    return ModelConfig(bundle="b", **sections)
+
+
+def serve(
+    session: FakeSession,
+    typical_ns: int = INLINE_NS,
+    settings: ModelConfig | None = None,
+    manifest=None,
+) -> ServedRelease:
+    manifest = manifest or doubler()
+    release = ServedRelease(ReleaseKey("gate", "d", ""), manifest, settings or config(), 200_000)
+    for event in (Event.LOAD, Event.LOADED, Event.WARMED):
+        if event is Event.WARMED:
+            release.loaded(session, "onnxruntime", typical_ns)
+        release.move(event)
+    return release
+
+
+def offer(release: ServedRelease, clock: Clock, *asks: Ask) -> None:
+    for ask in asks:
+        release.offer(ask.waiting(clock.now_ns))
+
+
+class TestInline:
+    @on_loop
+    async def test_submits_of_one_loop_turn_share_a_run(self, monkeypatch: pytest.MonkeyPatch):
+        clock, session = Clock(monkeypatch), FakeSession()
+        release = serve(session)
+        asks = [Ask(rows) for rows in (1, 2, 3)]
+        offer(release, clock, *asks)
+        assert not session.runs, "it ran before the loop turn was over"
+        assert release.in_flight == 3
+        await turns()
+        assert session.runs == [6]
+        assert session.threads == {threading.get_ident()}
+        for ask in asks:
+            ask.check()
+            assert (ask.answer.batch_rows, ask.answer.release, ask.answer.generation) == (6, 1, 5)
+        assert release.in_flight == 0
+        counters = release.counters
+        assert (counters.requests, counters.rows, counters.batches) == (3, 6, 1)
+        assert (counters.inline, counters.failures) == (1, 0)
+        release.close()
+
+    @on_loop
+    async def test_more_than_a_batch_takes_more_runs(self, monkeypatch: pytest.MonkeyPatch):
+        clock, session = Clock(monkeypatch), FakeSession()
+        release = serve(session, settings=config(batching=BatchingConfig(max_batch=4)))
+        asks = [Ask() for _ in range(10)]
+        offer(release, clock, *asks)
+        await turns(10)
+        assert session.runs == [4, 4, 2]
+        for ask in asks:
+            ask.check()
+        release.close()
+
+    @on_loop
+    async def test_a_model_with_a_fixed_batch_runs_one_by_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        clock, session = Clock(monkeypatch), FakeSession()
+        release = serve(session, manifest=doubler(shape=(1, 4)))
+        offer(release, clock, Ask(), Ask())
+        await turns()
+        assert session.runs == [1, 1]
+        release.close()
+
+    @on_loop
+    async def test_an_answer_that_asks_again(self, monkeypatch: pytest.MonkeyPatch):
+        clock, session = Clock(monkeypatch), FakeSession()
+        release = serve(session)
+        second = Ask()
+        offer(release, clock, Ask(then=lambda: offer(release, clock, second)))
+        await turns()
+        assert session.runs == [1, 1]
+        second.check()
+        release.close()
+
+    @on_loop
+    async def test_outputs_wanted(self, monkeypatch: pytest.MonkeyPatch):
+        clock = Clock(monkeypatch)
+        release = serve(FakeSession(lambda inputs: {"y": inputs["x"], "z": inputs["x"]}))
+        ask = Ask(outputs=("z",))
+        offer(release, clock, ask)
+        await turns()
+        assert set(ask.answer.outputs) == {"z"}
+        release.close()
+
+    @on_loop
+    async def test_an_output_that_the_session_does_not_give(self, monkeypatch: pytest.MonkeyPatch):
+        """Whoever asked for it gets an error; the others of the batch their answer."""
+        clock = Clock(monkeypatch)
+        release = serve(FakeSession())
+        asks = [Ask(), Ask(outputs=("z",)), Ask()]
+        offer(release, clock, *asks)
+        await turns()
+        asks[0].check()
+        asks[2].check()
+        assert isinstance(asks[1].answer.error, RunError)
+        assert '"z"' in asks[1].answer.error.message
+        assert release.in_flight == 0
+        release.close()
+
+
+class TestThreaded:
+    @on_loop
+    async def test_the_loop_is_free_while_it_runs(self):
+        session = FakeSession()
+        session.gate = threading.Event()
+        release = serve(session, THREADED_NS)
+        first, second = Ask(2), Ask(3)
+        release.offer(first.waiting(0))
+        await until(lambda: session.runs)
+        release.offer(second.waiting(0))
+        await turns()
+        assert not first.answers
+        assert threading.get_ident() not in session.threads
+        session.gate.set()
+        await until(lambda: second.answers)
+        first.check()
+        second.check()
+        assert session.runs == [2, 3]
+        release.close()
+
+    @on_loop
+    async def test_what_waits_while_it_runs_shares_the_next_run(self):
+        session = FakeSession()
+        session.gate = threading.Event()
+        release = serve(session, THREADED_NS)
+        asks = [Ask() for _ in range(9)]
+        release.offer(asks[0].waiting(0))
+        await until(lambda: session.runs)
+        for ask in asks[1:]:
+            release.offer(ask.waiting(0))
+            await turns(1)
+        session.gate.set()
+        await until(lambda: all(ask.answers for ask in asks))
+        assert session.runs == [1, 8]
+        assert len(session.threads) == 1
+        release.close()
+
+    @on_loop
+    async def test_deadline_passes_while_another_runs(self, monkeypatch: pytest.MonkeyPatch):
+        clock, session = Clock(monkeypatch), FakeSession()
+        session.gate = threading.Event()
+        release = serve(session, THREADED_NS)
+        running = Ask()
+        offer(release, clock, running)
+        await until(lambda: session.runs)
+        late, later, never = Ask(2, clock.now_ns + 5 * MS), Ask(2, clock.now_ns + 9 * MS), Ask(3)
+        offer(release, clock, later, late, never)
+        await clock.forward(4 * MS)
+        assert not late.answers
+        await clock.forward(2 * MS)
+        assert isinstance(late.answer.error, DeadlineExceededError)
+        assert not later.answers
+        await clock.forward(4 * MS)
+        assert isinstance(later.answer.error, DeadlineExceededError)
+        assert not running.answers
+        session.gate.set()
+        await until(lambda: never.answers)
+        running.check()
+        never.check()
+        assert session.runs == [1, 3]
+        release.close()
+
+    @on_loop
+    async def test_deadline_of_one_that_did_not_fit_into_the_batch(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Queued before the run began: its deadline must not wait for the run's end."""
+        clock, session = Clock(monkeypatch), FakeSession()
+        session.gate = threading.Event()
+        release = serve(session, THREADED_NS, config(batching=BatchingConfig(max_batch=1)))
+        running, left = Ask(), Ask(1, clock.now_ns + 5 * MS)
+        offer(release, clock, running, left)
+        await until(lambda: session.runs)
+        await clock.forward(6 * MS)
+        assert isinstance(left.answer.error, DeadlineExceededError)
+        assert not running.answers
+        session.gate.set()
+        await until(lambda: running.answers)
+        release.close()
+
+    @on_loop
+    async def test_close_while_it_runs_answers_what_waits(self):
+        """The house stops without waiting: nobody is left without an answer."""
+        session = FakeSession()
+        session.gate = threading.Event()
+        release = serve(session, THREADED_NS)
+        running, waiting = Ask(), Ask()
+        release.offer(running.waiting(0))
+        await until(lambda: session.runs)
+        release.offer(waiting.waiting(0))
+        release.close()
+        assert isinstance(waiting.answer.error, DrainingError)
+        session.gate.set()
+        await until(lambda: running.answers)
+        running.check()
+        await until(lambda: session.closed)
+        assert release.in_flight == 0
+
+
+class TestDelay:
+    DELAY = config(batching=BatchingConfig(max_batch=4, max_queue_delay=Duration(2 * MS)))
+
+    @on_loop
+    async def test_waits_for_company_and_no_longer(self, monkeypatch: pytest.MonkeyPatch):
+        clock, session = Clock(monkeypatch), FakeSession()
+        release = serve(session, settings=self.DELAY)
+        asks = [Ask(), Ask()]
+        offer(release, clock, asks[0])
+        await clock.forward(MS)
+        assert not session.runs
+        offer(release, clock, asks[1])
+        await clock.forward(MS - 1)
+        assert not session.runs
+        await clock.forward(2)
+        assert session.runs == [2]
+        assert [ask.answer.queue_ns for ask in asks] == [2 * MS + 1, MS + 1]
+        release.close()
+
+    @on_loop
+    async def test_a_full_batch_leaves_at_once(self, monkeypatch: pytest.MonkeyPatch):
+        clock, session = Clock(monkeypatch), FakeSession()
+        release = serve(session, settings=self.DELAY)
+        offer(release, clock, *[Ask() for _ in range(5)])
+        await turns()
+        assert session.runs == [4]
+        await clock.forward(2 * MS + 1)
+        assert session.runs == [4, 1]
+        release.close()
+
+
+class TestBounds:
+    @on_loop
+    async def test_rows_and_bytes(self, monkeypatch: pytest.MonkeyPatch):
+        clock = Clock(monkeypatch)
+        for queue, fits in (
+            (QueueConfig(max_rows=5), (2, 3)),
+            (QueueConfig(max_size=Size(5 * 16)), (2, 3)),
+        ):
+            release = serve(FakeSession(), settings=config(queue=queue))
+            asks = [Ask(rows) for rows in fits]
+            offer(release, clock, *asks)
+            with pytest.raises(QueueFullError, match=r"its queue is full .5 rows, 80 bytes") as full:
+                offer(release, clock, Ask(1))
+            assert full.value.retry_after_ns >= MS
+            assert release.in_flight == 2
+            await turns()
+            offer(release, clock, Ask(5))
+            await turns()
+            assert release.in_flight == 0
+            for ask in asks:
+                ask.check()
+            release.close()
+
+    @on_loop
+    async def test_an_empty_queue_takes_one_of_any_size(self, monkeypatch: pytest.MonkeyPatch):
+        clock = Clock(monkeypatch)
+        release = serve(FakeSession(), settings=config(queue=QueueConfig(max_rows=5)))
+        ask = Ask(50)
+        offer(release, clock, ask)
+        await turns()
+        ask.check()
+        release.close()
+
+    @on_loop
+    async def test_expired_ones_give_their_place_back(self, monkeypatch: pytest.MonkeyPatch):
+        clock, session = Clock(monkeypatch), FakeSession()
+        session.gate = threading.Event()
+        release = serve(session, THREADED_NS, config(queue=QueueConfig(max_rows=2)))
+        offer(release, clock, Ask())
+        await until(lambda: session.runs)
+        offer(release, clock, Ask(2, clock.now_ns + MS))
+        with pytest.raises(QueueFullError):
+            offer(release, clock, Ask())
+        await clock.forward(2 * MS)
+        last = Ask(2)
+        offer(release, clock, last)
+        session.gate.set()
+        await until(lambda: last.answers)
+        release.close()
+
+    @on_loop
+    async def test_configure_keeps_what_waits(self, monkeypatch: pytest.MonkeyPatch):
+        clock, session = Clock(monkeypatch), FakeSession()
+        release = serve(session)
+        asks = [Ask(), Ask(), Ask()]
+        offer(release, clock, *asks)
+        release.configure(config(batching=BatchingConfig(max_batch=2)))
+        await turns()
+        assert session.runs == [2, 1]
+        release.close()
+
+
+class TestDraining:
+    @on_loop
+    async def test_idle_comes_after_the_last_answer_and_once(self):
+        session = FakeSession()
+        session.gate = threading.Event()
+        release = serve(session, THREADED_NS)
+        idle: list[int] = []
+        asks = [Ask(), Ask()]
+        release.on_idle = lambda _: idle.append(sum(len(ask.answers) for ask in asks))
+        for ask in asks:
+            release.offer(ask.waiting(0))
+            await until(lambda: session.runs)
+        release.move(Event.RETIRE)
+        assert not idle
+        session.gate.set()
+        await until(lambda: idle)
+        assert idle == [2]
+        release.close()
+        await until(lambda: session.closed)
+
+    @on_loop
+    async def test_a_callback_that_raises_is_contained(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        clock = Clock(monkeypatch)
+        release = serve(FakeSession())
+        bad, good = Ask(then=lambda: 1 / 0), Ask()
+        offer(release, clock, bad, good)
+        await turns()
+        good.check()
+        assert release.in_flight == 0
+        assert "callback raised" in caplog.text
+        release.close()
+
+    @on_loop
+    async def test_a_run_that_fails_is_counted(self, monkeypatch: pytest.MonkeyPatch):
+        clock = Clock(monkeypatch)
+        release = serve(FakeSession(lambda _: 1 / 0))
+        asks = [Ask(), Ask()]
+        offer(release, clock, *asks)
+        await turns()
+        assert all(isinstance(ask.answer.error, RunError) for ask in asks)
+        assert (release.counters.requests, release.counters.failures) == (2, 2)
+        release.close()
+
+    def test_moves_by_the_table_only(self):
+        release = ServedRelease(ReleaseKey("gate", "d", ""), doubler(), config(), 0)
+        with pytest.raises(AssertionError, match="warmed cannot happen in state new"):
+            release.move(Event.WARMED)
+        assert release.state is State.NEW
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), st.integers(1, 6), st.sampled_from([None, 0, 1, 3])),
+        st.tuples(st.just("turn"), st.just(0), st.none()),
+        st.tuples(st.just("forward"), st.integers(1, 4), st.none()),
+        st.tuples(st.just("hold"), st.just(0), st.none()),
+        st.tuples(st.just("let go"), st.just(0), st.none()),
+        st.tuples(st.just("retire"), st.just(0), st.none()),
+    ),
+    max_size=30,
+)
+
+
+@given(
+    steps=STEPS,
+    typical_ns=st.sampled_from([INLINE_NS, THREADED_NS]),
+    delay_ms=st.sampled_from([0, 2]),
+    closes_early=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_exactly_one_final_answer(steps, typical_ns: int, delay_ms: int, closes_early: bool):
+    """Whatever happens in whatever order, each request is answered once, with its own rows."""
+    limits = config(
+        batching=BatchingConfig(max_batch=8, max_queue_delay=Duration(delay_ms * MS)),
+        queue=QueueConfig(max_rows=20),
+    )
+
+    async def play() -> None:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            clock, session = Clock(monkeypatch), FakeSession()
+            session.gate = threading.Event()
+            session.gate.set()
+            release = serve(session, typical_ns, limits)
+            asks: list[Ask] = []
+            for what, number, deadline in steps:
+                if what == "ask" and release.state is State.READY:
+                    at = None if deadline is None else clock.now_ns + deadline * MS
+                    ask = Ask(number, at)
+                    try:
+                        offer(release, clock, ask)
+                        asks.append(ask)
+                    except QueueFullError:
+                        pass
+                elif what == "forward":
+                    await clock.forward(number * MS)
+                elif what == "hold" and typical_ns == THREADED_NS:
+                    session.gate.clear()
+                elif what == "let go":
+                    session.gate.set()
+                elif what == "retire" and release.state is State.READY:
+                    release.move(Event.RETIRE)
+                await turns(2)
+            if closes_early:
+                release.close()
+            session.gate.set()
+            for _ in range(3):
+                await clock.forward(MS)
+            await until(lambda: release.in_flight == 0)
+            release.close()
+            for ask in asks:
+                if ask.answer.error is None:
+                    ask.check()
+                else:
+                    assert isinstance(ask.answer.error, DeadlineExceededError | DrainingError)
+            await until(lambda: session.closed == 1)
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
+def test_key_tells_options_apart():
+    assert ReleaseKey("m", "d", "a") != ReleaseKey("m", "d", "b")
+    assert msgspec.json.encode(config().runtime) == b'["onnxruntime"]'
