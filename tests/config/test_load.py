@@ -74,7 +74,7 @@ def test_golden_case(case: Path) -> None:
         return
     snapshot = read(parts[0], **more)
     for line in wanted:
-        path, _, value = line.partition(" = ")
+        path = line.partition(" = ")[0]
         assert f"{path} = {value_at(snapshot, path)}" == line
 
 

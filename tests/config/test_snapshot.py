@@ -49,10 +49,8 @@ def test_paths(filled) -> None:
         snapshot.bundle_paths("none")
 
 
-def test_a_root_with_pattern_characters(tmp_path: Path) -> None:
-    from tests.config.conftest import Site
-
-    site = Site(tmp_path / "a[1]")
+def test_a_root_with_pattern_characters(site, tmp_path: Path) -> None:
+    site = type(site)(tmp_path / "a[1]")
     site.write("trust: {require_signatures: false}\nmodels: {m: {bundle: 'x*.edgb'}}\n")
     site.write("x", "x1.edgb")
     assert site.load().bundle_paths("m") == (site.root / "x1.edgb",)
