@@ -1,0 +1,291 @@
+"""The words spoken over MQTT: payloads, properties, topics, and what a broker session must offer.
+
+Decides how an answer, an error and a dead letter are written, and which events a session reports.
+Never connects, waits or publishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from edged.errors import EdgedError
+from edged.messages import InferResponse
+
+JSON = "application/json"
+ONLINE, DRAINING, OFFLINE = b"online", b"draining", b"offline"
+REFUSED = 0x80
+"""Reason codes from here on are failures."""
+FULL_QUEUE = 0x97
+"""Quota exceeded: also what a session says when it had no packet identifier left."""
+
+_META = ("model", "release", "generation")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseTopics:
+    """The daemon's own topics, below one base."""
+
+    base: str
+
+    @property
+    def status(self) -> str:
+        """Retained: online, draining or offline."""
+        return f"{self.base}/status"
+
+    @property
+    def info(self) -> str:
+        """Retained JSON about the daemon."""
+        return f"{self.base}/info"
+
+    @property
+    def models(self) -> str:
+        """Retained JSON list of the models."""
+        return f"{self.base}/models"
+
+    def error(self, binding: str) -> str:
+        """Dead letters of a binding."""
+        return f"{self.base}/error/{binding}"
+
+    def holds(self, topic: str) -> bool:
+        """Whether a topic lies in the daemon's own tree."""
+        return topic == self.base or topic.startswith(f"{self.base}/")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that came in.
+
+    Args:
+        connection: number of the connection it came in on; its acknowledgement belongs there.
+        mid: packet identifier, 0 for QoS 0.
+        response_topic: MQTT 5; None where absent, as the following.
+        expiry_s: what is left of its lifetime, seconds, as of ``arrived_ns``.
+        arrived_ns: monotonic clock, nanoseconds.
+    """
+
+    connection: int
+    mid: int
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    dup: bool
+    arrived_ns: int
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    expiry_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message to send. The MQTT 5 parts are left out on older connections."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+    content_type: str | None = None
+    correlation: bytes | None = None
+    expiry_s: int | None = None
+    properties: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """An upper bound of the packet on the wire."""
+        named = sum(len(key) * 4 + len(value) * 4 + 5 for key, value in self.properties)
+        return len(self.topic) * 4 + len(self.payload) + len(self.correlation or b"") + named + 128
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker accepted us.
+
+    Args:
+        protocol: ``5`` or ``3.1.1``.
+        session_present: whether the broker kept our session.
+        receive_maximum: unacknowledged QoS 1 messages the broker takes at a time.
+        maximum_packet_bytes: larger packets make the broker close the connection; None = no limit.
+    """
+
+    connection: int
+    protocol: str
+    session_present: bool
+    receive_maximum: int
+    maximum_packet_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection ended, or an attempt failed; ``will_retry`` False = a person must act."""
+
+    connection: int
+    reason: str
+    will_retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A publication is in the broker's hands (QoS 1: PUBACK), or was refused."""
+
+    connection: int
+    token: int
+    reason_code: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The broker's word on a subscription; ``failures`` are filters with reasons."""
+
+    connection: int
+    token: int
+    failures: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """The broker has forgotten the filters."""
+
+    connection: int
+    token: int
+
+
+SessionEvent = Connected | Disconnected | Message | Published | Subscribed | Unsubscribed
+OnEvent = Callable[[SessionEvent], None]
+
+
+class BrokerSession(Protocol):
+    """One session with one broker, over as many connections as it takes.
+
+    Commands are for the connection that was up (by the events delivered so far) when they were
+    given; when that one is gone they are dropped and no event answers them.
+    """
+
+    def start(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
+        """Begin to connect; events are delivered on the loop, in order."""
+        ...
+
+    def subscribe(self, filters: Sequence[tuple[str, int]]) -> int:
+        """Subscribe to filters, each with its QoS; returns the token of the Subscribed event."""
+        ...
+
+    def unsubscribe(self, filters: Sequence[str]) -> int:
+        """Unsubscribe; returns the token of the Unsubscribed event."""
+        ...
+
+    def publish(self, publication: Publication) -> int:
+        """Send; returns the token of the Published event."""
+        ...
+
+    def ack(self, message: Message) -> None:
+        """Acknowledge a QoS 1 message, on the connection it arrived on or not at all."""
+        ...
+
+    async def stop(self, timeout_s: float) -> None:
+        """Say goodbye and end; the broker keeps the session."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """``state`` and plain figures for the status page."""
+        ...
+
+
+@dataclass(slots=True)
+class BindingCounters:
+    """What became of one binding's messages; plain integers, written on the loop only."""
+
+    received: int = 0
+    answered: int = 0
+    dead_lettered: int = 0
+    expired: int = 0
+    rejected: int = 0
+    abandoned: int = 0
+    undeliverable: int = 0
+    in_flight: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """For the status page."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(slots=True)
+class SessionCounters:
+    """What became of messages that no binding owns."""
+
+    unmatched: int = 0
+    retained: int = 0
+    dropped: int = 0
+    early_acks: int = field(default=0)
+
+
+def encode_answer(response: InferResponse, rows: list[dict[str, Any]]) -> bytes:
+    """An answer: who answered, and the row's own fields, or ``rows`` where there are several."""
+    meta = {
+        "model": response.model,
+        "release": response.release,
+        "generation": response.generation,
+    }
+    if len(rows) == 1 and rows[0].keys().isdisjoint(_META):
+        return msgspec.json.encode(meta | rows[0])
+    return msgspec.json.encode(meta | {"rows": rows})
+
+
+def encode_error(error: EdgedError) -> bytes:
+    """What the asker is told."""
+    return msgspec.json.encode({"error": error_document(error)})
+
+
+def error_document(error: EdgedError) -> dict[str, str]:
+    """An error's code, class and words."""
+    return {
+        "code": error.code.value,
+        "name": type(error).__name__,
+        "message": _utf8(error.message),
+    }
+
+
+def encode_dead_letter(binding: str, error: EdgedError, topic: str, payload: bytes) -> bytes:
+    """What operators are told of a message that got no answer; the payload by size and digest."""
+    return msgspec.json.encode(
+        {
+            "binding": binding,
+            "code": error.code.value,
+            "message": _utf8(error.message),
+            "topic": _utf8(topic),
+            "size": len(payload),
+            "sha256": hashlib.sha256(payload).hexdigest(),
+        }
+    )
+
+
+def answer_properties(response: InferResponse, *, is_dup: bool) -> tuple[tuple[str, str], ...]:
+    """User properties of an answer."""
+    found = (
+        ("edged-model", response.model),
+        ("edged-release", str(response.release)),
+        ("edged-generation", str(response.generation)),
+        ("edged-status", "OK"),
+    )
+    return (*found, ("edged-dup", "1")) if is_dup else found
+
+
+def error_properties(model: str, error: EdgedError, *, is_dup: bool) -> tuple[tuple[str, str], ...]:
+    """User properties of an error and of a dead letter."""
+    found = (("edged-model", model), ("edged-status", error.code.value))
+    return (*found, ("edged-dup", "1")) if is_dup else found
+
+
+def encode_document(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    """A retained description of ourselves."""
+    return msgspec.json.encode(document)
+
+
+def _utf8(text: str) -> str:
+    """Text that UTF-8 can carry; a hostile payload may have put half a surrogate pair into it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,193 @@
+"""Bindings as they run: each configuration entry with its filter, codec, output and template.
+
+Decides at check time whether a binding can work, and at run time which bindings a topic belongs to.
+A set is frozen and swapped as a whole; what is compiled for a release's manifest is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edged.config.schema import BindingConfig
+from edged.errors import FieldError
+from edged.manifest import Manifest
+from edged.processing.codecs import Codec, build_codec
+from edged.processing.outputs import Output, build_output
+from edged.protocol.mqtt import BaseTopics
+from edged.topics import TopicFilter, TopicTemplate, can_match
+
+ManifestOf = Callable[[str, int | str | None], Manifest | None]
+"""The manifest of the release that answers for a model and selector, or None while none does."""
+
+_ROUTES_KEPT = 4096
+"""Topics whose routes are remembered; a hostile publisher may invent any number of topics."""
+_LONGEST_KEPT = 256
+_RELEASES_KEPT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A binding fitted to one release."""
+
+    manifest: Manifest
+    codec: Codec
+    output: Output
+
+
+class Binding:
+    """One binding; immutable but for what it remembers.
+
+    Args:
+        config: as written.
+        path: where it stands, for errors.
+
+    Raises:
+        FieldError: a bad filter, template or model reference.
+    """
+
+    def __init__(self, config: BindingConfig, path: str) -> None:
+        self.config = config
+        self.name = config.name
+        self.filter = TopicFilter.parse(config.from_, f"{path}.from")
+        self.template = None if config.to is None else TopicTemplate.parse(config.to, f"{path}.to")
+        self.model, _, release = config.model.partition("@")
+        self.release: int | str | None = int(release) if release.isdecimal() else release or None
+        self.origin = f"mqtt:{config.name}"
+        self._compiled: dict[int, Compiled] = {}
+        for name in self.template.names if self.template else ():
+            if name not in self.filter.names:
+                known = ", ".join(self.filter.names) or "none"
+                raise FieldError(
+                    f"{path}.to", f"{{{name}}} is not a level of `from`; its named levels: {known}"
+                )
+
+    def compiled(self, manifest: Manifest) -> Compiled:
+        """Codec and output for a release.
+
+        Raises:
+            FieldError: they cannot fit it.
+        """
+        known = self._compiled.get(manifest.release)
+        if known is not None and known.manifest is manifest:
+            return known
+        config = self.config
+        codec = build_codec(config.codec, manifest, input_name=config.input, fields=config.fields)
+        made = Compiled(manifest, codec, build_output(config.output, manifest))
+        if len(self._compiled) >= _RELEASES_KEPT:
+            self._compiled.clear()
+        self._compiled[manifest.release] = made
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A binding that a topic belongs to, and where its results go.
+
+    Args:
+        target: the filled-in ``to``, or None.
+        problem: why ``to`` could not be filled in for this topic.
+    """
+
+    binding: Binding
+    target: str | None
+    problem: str = ""
+
+
+class BindingSet:
+    """All bindings of one generation.
+
+    Args:
+        bindings: in the order they were written.
+        topics: the daemon's own tree, which nothing may be published into from outside.
+    """
+
+    def __init__(self, bindings: Sequence[Binding], topics: BaseTopics) -> None:
+        self.bindings = tuple(bindings)
+        self.topics = topics
+        self._routes: dict[str, tuple[Route, ...]] = {}
+
+    def filters(self) -> dict[str, int]:
+        """What to subscribe to: MQTT filters and the highest QoS wanted for each."""
+        found: dict[str, int] = {}
+        for binding in self.bindings:
+            text = binding.filter.mqtt
+            found[text] = max(found.get(text, 0), binding.config.qos)
+        return found
+
+    def routes(self, topic: str) -> tuple[Route, ...]:
+        """The bindings whose filter matches a topic."""
+        known = self._routes.get(topic)
+        if known is not None:
+            return known
+        found = []
+        for binding in self.bindings:
+            levels = binding.filter.match(topic)
+            if levels is not None:
+                found.append(_route(binding, levels))
+        if len(topic) > _LONGEST_KEPT:
+            return tuple(found)
+        if len(self._routes) >= _ROUTES_KEPT:
+            self._routes.clear()
+        return self._routes.setdefault(topic, tuple(found))
+
+    def is_input(self, topic: str) -> bool:
+        """Whether some binding reads this topic; publishing a result to it would be a loop."""
+        return any(binding.filter.match(topic) is not None for binding in self.bindings)
+
+
+def _route(binding: Binding, levels: dict[str, str]) -> Route:
+    if binding.template is None:
+        return Route(binding, None)
+    try:
+        return Route(binding, binding.template.render(levels))
+    except FieldError as exc:
+        return Route(binding, None, exc.message)
+
+
+def prepare_bindings(
+    configs: Sequence[BindingConfig], of: ManifestOf, topics: BaseTopics
+) -> BindingSet:
+    """Make a set, or say why it cannot work.
+
+    Args:
+        configs: as written.
+        of: the manifests the bindings will be served by.
+        topics: the daemon's own tree.
+
+    Raises:
+        FieldError: with the path ``bindings[i]…``.
+    """
+    bindings = []
+    for index, config in enumerate(configs):
+        path = f"bindings[{index}]"
+        binding = Binding(config, path)
+        manifest = of(binding.model, binding.release)
+        if manifest is None:
+            raise FieldError(f"{path}.model", f'no release answers for "{config.model}" yet')
+        try:
+            binding.compiled(manifest)
+        except FieldError as exc:
+            raise FieldError(f"{path}.{exc.path}", exc.reason) from exc
+        bindings.append(binding)
+    _check_loops(bindings, topics)
+    return BindingSet(bindings, topics)
+
+
+def _check_loops(bindings: list[Binding], topics: BaseTopics) -> None:
+    own = TopicFilter.parse(f"{topics.base}/#")
+    for index, binding in enumerate(bindings):
+        if binding.template is None:
+            continue
+        path = f"bindings[{index}].to"
+        if not binding.template.names and can_match(binding.template, own):
+            raise FieldError(
+                path, f'"{binding.template.source}" lies in our own tree {topics.base}'
+            )
+        for other in bindings:
+            if can_match(binding.template, other.filter):
+                raise FieldError(
+                    path,
+                    f'"{binding.template.source}" can match `from` of binding "{other.name}" '
+                    f'("{other.filter.source}"): results would come back as requests',
+                )

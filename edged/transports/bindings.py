@@ -1,0 +1,349 @@
+"""Bindings at work: messages of the broker to the dataplane, results back, and then the PUBACK.
+
+Decides which messages are taken and when each is acknowledged: a QoS 1 request only when all that
+came of it is in the broker's hands, in the order of arrival, on the connection it arrived on. Work
+on one message is ``work.py``; what a binding is, ``binding_set.py``; the broker, a BrokerSession.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict
+from typing import Any
+
+from edged.config.schema import BindingConfig
+from edged.protocol.mqtt import (
+    DRAINING,
+    JSON,
+    OFFLINE,
+    ONLINE,
+    BaseTopics,
+    BindingCounters,
+    BrokerSession,
+    Connected,
+    Disconnected,
+    Message,
+    Publication,
+    Published,
+    SessionCounters,
+    SessionEvent,
+    Subscribed,
+    Unsubscribed,
+    encode_document,
+)
+from edged.transports.binding_set import BindingSet, ManifestOf, Route, prepare_bindings
+from edged.transports.subscriptions import SubscriptionMemory, Subscriptions
+from edged.transports.work import Door, Job
+
+log = logging.getLogger("edged.mqtt")
+
+_GOODBYE_S = 2.0
+"""How long a stopping daemon waits for the broker to take its last words."""
+
+
+class _Arrival:
+    """A message and how much of its work is still open."""
+
+    __slots__ = ("message", "open_jobs")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.open_jobs = 1  # the hand-out itself, so that a quick job cannot end it too early
+
+
+class Bindings:
+    """The bindings of one broker session.
+
+    Args:
+        session: the broker.
+        door: the dataplane.
+        base: our own topics lie below it.
+        executor: decodes pictures and large payloads.
+        max_inflight: messages worked on at a time; QoS 1 beyond it waits un-acknowledged, QoS 0 is
+            dropped and counted.
+        memory: where the session's filters are remembered across processes.
+        on_change: called when ``problem`` may have changed.
+        ack_early: break the promise on purpose, for tests that must notice.
+    """
+
+    def __init__(
+        self,
+        session: BrokerSession,
+        door: Door,
+        *,
+        base: str,
+        executor: Executor,
+        max_inflight: int = 64,
+        memory: SubscriptionMemory | None = None,
+        on_change: Callable[[], None] | None = None,
+        ack_early: bool = False,
+    ) -> None:
+        self.session = session
+        self.door = door
+        self.executor = executor
+        self.topics = BaseTopics(base)
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.max_packet_bytes: int | None = None
+        self.counters = SessionCounters()
+        self._max_inflight = max_inflight
+        self._subscriptions = Subscriptions(memory or SubscriptionMemory.none())
+        self._on_change = on_change
+        self._ack_early = ack_early
+        self._set = BindingSet((), self.topics)
+        self._by_binding: dict[str, BindingCounters] = {}
+        self._connection = 0  # 0 = none is up
+        self._is_draining = False
+        self._order: deque[_Arrival] = deque()
+        self._waiting: deque[_Arrival] = deque()
+        self._jobs: set[Job] = set()
+        self._is_pumping = False
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._waiters: dict[int, Callable[[Published], None]] = {}
+        self._unsubscribing: dict[int, list[str]] = {}
+        self._retained: dict[str, bytes] = {}
+        self._refused_filters: tuple[tuple[str, str], ...] = ()
+        self._lost: Disconnected | None = None
+        if ack_early:
+            log.warning("MESSAGES ARE ACKNOWLEDGED BEFORE THEY ARE ANSWERED: this loses messages")
+
+    def prepare(self, configs: Sequence[BindingConfig], of: ManifestOf | None = None) -> BindingSet:
+        """Make a set that could be swapped in; changes nothing.
+
+        Args:
+            configs: as written.
+            of: manifests of the models as they will be; default: as they are.
+
+        Raises:
+            FieldError: with the path ``bindings[i]…``.
+        """
+        return prepare_bindings(configs, of or self.door.manifest, self.topics)
+
+    def swap(self, bindings: BindingSet) -> None:
+        """Use this set for all messages from now on; work in hand ends by the old one."""
+        self._set = bindings
+        self._by_binding = {
+            binding.name: self._by_binding.get(binding.name) or BindingCounters()
+            for binding in bindings.bindings
+        }
+        if self._connection:
+            self._reconcile()
+
+    def start(self) -> None:
+        """Connect; a broker that is away is waited for."""
+        self.session.start(self.loop, self._on_event)
+
+    def announce(self, info: Mapping[str, Any], models: Sequence[Any]) -> None:
+        """Publish who we are and what we serve, retained, now and after every reconnect."""
+        documents = {
+            self.topics.info: encode_document(info),
+            self.topics.models: encode_document(models),
+        }
+        for topic, payload in documents.items():
+            if self._retained.get(topic) != payload:
+                self._retained[topic] = payload
+                self._publish_retained(topic, payload)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, finish what is in hand, say goodbye; the broker keeps the rest for us.
+
+        Args:
+            timeout_s: for the work in hand; what is not done by then is delivered again.
+        """
+        self._is_draining = True
+        self._publish_retained(self.topics.status, DRAINING)
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            log.warning("%d messages are left for the next start", self._in_flight)
+        if self._connection:
+            said = asyncio.Event()
+            self.publish(
+                Publication(self.topics.status, OFFLINE, retain=True), lambda _: said.set()
+            )
+            try:
+                await asyncio.wait_for(said.wait(), _GOODBYE_S)
+            except asyncio.TimeoutError:
+                log.warning("the broker did not take our last word")
+        await self.session.stop(_GOODBYE_S)
+        self._forget()
+
+    @property
+    def problem(self) -> str | None:
+        """Why messages do not flow, for people, or None while they do."""
+        if self._refused_filters:
+            text, reason = self._refused_filters[0]
+            return f'the broker refuses the subscription to "{text}": {reason}'
+        if self._connection:
+            return None
+        return self._lost.reason if self._lost else "not connected to the broker yet"
+
+    def stats(self) -> dict[str, Any]:
+        """The session's figures and those of each binding, for the status page."""
+        return {
+            **self.session.stats(),
+            "in_flight": self._in_flight,
+            "waiting": len(self._waiting),
+            "problem": self.problem,
+            **asdict(self.counters),
+            "bindings": {name: found.as_dict() for name, found in self._by_binding.items()},
+        }
+
+    def is_current(self, connection: int) -> bool:
+        """Whether the connection a message arrived on is still up."""
+        return connection == self._connection
+
+    def publish(self, publication: Publication, on_published: Callable[[Published], None]) -> None:
+        """Send, and hear when the broker has it; never heard when the connection is lost first."""
+        self._waiters[self.session.publish(publication)] = on_published
+
+    def _publish_retained(self, topic: str, payload: bytes) -> None:
+        if self._connection:
+            content_type = JSON if topic in self._retained else None
+            publication = Publication(topic, payload, retain=True, content_type=content_type)
+            self.publish(publication, _ignore)
+
+    def _on_event(self, event: SessionEvent) -> None:
+        if isinstance(event, Message):
+            self._on_message(event)
+        elif isinstance(event, Connected):
+            self._on_connected(event)
+        elif isinstance(event, Disconnected):
+            self._on_disconnected(event)
+        elif event.connection == self._connection:
+            self._on_answered(event)
+
+    def _on_answered(self, event: Published | Subscribed | Unsubscribed) -> None:
+        if isinstance(event, Published):
+            on_published = self._waiters.pop(event.token, None)
+            if on_published is not None:
+                on_published(event)
+        elif isinstance(event, Subscribed):
+            self._refused_filters = event.failures
+            for text, reason in event.failures:
+                log.error('the broker refuses the subscription to "%s": %s', text, reason)
+            self._changed()
+        else:
+            self._subscriptions.gave_back(self._unsubscribing.pop(event.token, ()))
+
+    def _on_connected(self, event: Connected) -> None:
+        self._forget()
+        self._connection, self._lost = event.connection, None
+        self.max_packet_bytes = event.maximum_packet_bytes
+        self._reconcile()
+        status = DRAINING if self._is_draining else ONLINE
+        self._publish_retained(self.topics.status, status)
+        for topic, payload in self._retained.items():
+            self._publish_retained(topic, payload)
+        self._changed()
+
+    def _on_disconnected(self, event: Disconnected) -> None:
+        self._lost = event
+        self._forget()
+        self._changed()
+
+    def _forget(self) -> None:
+        """Drop all that belongs to a connection that is gone: the broker delivers it again."""
+        self._connection = 0
+        self._order.clear()
+        self._waiting.clear()
+        self._waiters.clear()
+        self._unsubscribing.clear()
+        self._refused_filters = ()
+        self._in_flight = 0
+        for job in self._jobs:
+            job.abandon()
+        self._jobs.clear()
+        self._idle.set()
+
+    def _reconcile(self) -> None:
+        wanted, stale = self._subscriptions.want(self._set.filters())
+        if wanted:
+            self.session.subscribe(wanted)
+        else:
+            self._refused_filters = ()
+        if stale:
+            self._unsubscribing[self.session.unsubscribe(stale)] = stale
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change()
+
+    def _on_message(self, message: Message) -> None:
+        if self._is_draining or not self.is_current(message.connection):
+            return  # stays un-acknowledged: the broker keeps it for the next connection
+        arrival = _Arrival(message)
+        if message.qos == 0:
+            if self._in_flight < self._max_inflight:
+                self._take(arrival)
+            else:
+                self.counters.dropped += 1
+            return
+        self._order.append(arrival)
+        if self._ack_early:
+            self.counters.early_acks += 1
+            self.session.ack(message)
+        if self._in_flight < self._max_inflight:
+            self._take(arrival)
+        else:
+            self._waiting.append(arrival)
+
+    def _take(self, arrival: _Arrival) -> None:
+        """Hand a message to every binding it belongs to."""
+        self._in_flight += 1
+        self._idle.clear()
+        message = arrival.message
+        if message.retain:
+            # Old state the broker kept, not a request made now; it would run again at each start.
+            self.counters.retained += 1
+        else:
+            routes = self._set.routes(message.topic)
+            self.counters.unmatched += not routes
+            arrival.open_jobs += len(routes)
+            for route in routes:
+                self._start_job(route, arrival)
+        self._part_done(arrival)
+
+    def _start_job(self, route: Route, arrival: _Arrival) -> None:
+        def on_done(job: Job) -> None:
+            self._jobs.discard(job)
+            self._part_done(arrival)
+
+        counters = self._by_binding[route.binding.name]
+        job = Job(self, route, self._set, arrival.message, counters=counters, on_done=on_done)
+        self._jobs.add(job)
+        job.start()
+
+    def _part_done(self, arrival: _Arrival) -> None:
+        arrival.open_jobs -= 1
+        if arrival.open_jobs or not self.is_current(arrival.message.connection):
+            return
+        self._in_flight -= 1
+        order = self._order
+        while order and not order[0].open_jobs:
+            done = order.popleft()
+            if not self._ack_early:
+                self.session.ack(done.message)
+        self._pump()
+        if self._in_flight == 0:
+            self._idle.set()
+
+    def _pump(self) -> None:
+        """Take what waits while there is room; a loop, for some messages are done at once."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            while self._waiting and self._in_flight < self._max_inflight and not self._is_draining:
+                self._take(self._waiting.popleft())
+        finally:
+            self._is_pumping = False
+
+
+def _ignore(_: Published) -> None:
+    pass

@@ -1,0 +1,389 @@
+"""A persistent session with a broker, over as many connections as it takes.
+
+Decides when to connect, with which version of MQTT, and which command belongs to which connection.
+The network side runs in a thread of its own: the loop hands over commands, the thread hands back
+events, each side waking the other once for many. Never decides what a message means, and knows the
+MQTT library only by the narrow view below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import select
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edged.protocol.mqtt import (
+    Connected,
+    Disconnected,
+    Message,
+    OnEvent,
+    Publication,
+    SessionEvent,
+)
+from edged.transports.reconnect import (
+    STEADY_S,
+    ProtocolChoice,
+    Verdict,
+    judge,
+    next_delay,
+)
+
+log = logging.getLogger("edged.mqtt")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """Where the broker is and who we are.
+
+    Args:
+        protocol: ``auto``, ``5`` or ``3.1.1``.
+        keepalive_s: the broker is taken for dead after one and a half of it.
+        session_expiry_s: how long the broker keeps our session while we are away (MQTT 5).
+        max_inflight: unacknowledged QoS 1 messages in either direction.
+        tls: None for plain TCP.
+        connect_timeout_s: for TCP, TLS and the broker's answer, each.
+    """
+
+    client_id: str
+    base: str
+    host: str = "localhost"
+    port: int = 1883
+    protocol: str = "auto"
+    username: str | None = None
+    password: str | None = None
+    tls: ssl.SSLContext | None = None
+    keepalive_s: float = 30.0
+    session_expiry_s: int = 86400
+    max_inflight: int = 64
+    connect_timeout_s: float = 10.0
+
+
+class Connection(Protocol):
+    """One connection, as its thread sees it; the library's side of the session."""
+
+    is_up: bool
+    reached_broker: bool
+    reason_code: int | None
+    reason: str
+
+    def connect(self) -> None:
+        """Open the socket and send CONNECT; raises OSError."""
+        ...
+
+    def fileno(self) -> int:
+        """The socket, or -1 once it is closed."""
+        ...
+
+    def wants_write(self) -> bool:
+        """Whether bytes wait to be written."""
+        ...
+
+    def pending(self) -> bool:
+        """Whether received bytes wait outside the socket (TLS)."""
+        ...
+
+    def step(self, *, is_readable: bool) -> bool:
+        """Read, write and keep alive; False when the connection has ended."""
+        ...
+
+    def subscribe(self, token: int, filters: tuple[tuple[str, int], ...]) -> None:
+        """Send SUBSCRIBE."""
+        ...
+
+    def unsubscribe(self, token: int, filters: list[str]) -> None:
+        """Send UNSUBSCRIBE."""
+        ...
+
+    def publish(self, token: int, publication: Publication) -> None:
+        """Send PUBLISH."""
+        ...
+
+    def ack(self, mid: int) -> None:
+        """Send PUBACK."""
+        ...
+
+    def disconnect(self) -> None:
+        """Send DISCONNECT behind all that waits to be written."""
+        ...
+
+
+MakeConnection = Callable[[SessionOptions, str, int, Callable[[SessionEvent], None]], Connection]
+"""Called with options, protocol, connection number, and where events go."""
+
+
+class Session:
+    """A session; see BrokerSession.
+
+    Args:
+        options: where and who.
+        make_connection: the library's side.
+        rng: for the jitter of reconnects.
+    """
+
+    def __init__(
+        self,
+        options: SessionOptions,
+        make_connection: MakeConnection,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.options = options
+        self._make_connection = make_connection
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._choice = ProtocolChoice(options.protocol)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_event: OnEvent = _discard
+        self._thread: threading.Thread | None = None
+        self._ended = asyncio.Event()
+        self._wake_fd = -1
+        self._commands: deque[tuple[int, Callable[[Connection], None]]] = deque()
+        self._is_woken = False
+        self._events: deque[SessionEvent] = deque()
+        self._is_announced = False
+        self._tokens = 0
+        self._delivered = 0  # the connection the loop knows of; written on the loop
+        self._epoch = 0  # the connection the thread is on
+        self._stop_asked = threading.Event()
+        self._state = "stopped"
+        self._heard_ns = 0
+        self._connections = 0
+        self._stale = 0
+        self._last_error = ""
+        self._up_since_ns = 0
+        self._since = 0.0
+
+    def start(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
+        """Begin to connect; events are delivered on the loop, in order."""
+        self._loop, self._on_event = loop, on_event
+        self._ended = asyncio.Event()
+        self._stop_asked.clear()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._state = "connecting"
+        self._thread = threading.Thread(target=self._run, name="edged-mqtt", daemon=True)
+        self._thread.start()
+
+    def subscribe(self, filters: Sequence[tuple[str, int]]) -> int:
+        """Subscribe to filters, each with its QoS."""
+        token, wanted = self._token(), tuple(filters)
+        self._command(self._delivered, lambda connection: connection.subscribe(token, wanted))
+        return token
+
+    def unsubscribe(self, filters: Sequence[str]) -> int:
+        """Unsubscribe from filters."""
+        token, unwanted = self._token(), list(filters)
+        self._command(self._delivered, lambda connection: connection.unsubscribe(token, unwanted))
+        return token
+
+    def publish(self, publication: Publication) -> int:
+        """Send on the connection that is up, or not at all."""
+        token = self._token()
+        self._command(self._delivered, lambda connection: connection.publish(token, publication))
+        return token
+
+    def ack(self, message: Message) -> None:
+        """Acknowledge, on the connection the message arrived on or not at all."""
+        if message.qos:
+            mid = message.mid
+            self._command(message.connection, lambda connection: connection.ack(mid))
+
+    async def stop(self, timeout_s: float) -> None:
+        """Disconnect cleanly and end the thread; the broker keeps the session."""
+        thread = self._thread
+        if thread is None:
+            return
+        self._stop_asked.set()
+        os.eventfd_write(self._wake_fd, 1)
+        try:
+            await asyncio.wait_for(self._ended.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            log.warning("the broker thread did not end within %.1f s", timeout_s)
+            return
+        thread.join()
+        os.close(self._wake_fd)
+        self._thread, self._state, self._wake_fd = None, "stopped", -1
+
+    def stats(self) -> dict[str, Any]:
+        """State, protocol, since when (wall clock), last error, and figures."""
+        heard = (time.monotonic_ns() - self._heard_ns) / 1e9 if self._heard_ns else None
+        is_up = self._state == "connected"
+        return {
+            "state": self._state,
+            "protocol": self._choice.current if is_up else None,
+            "since": self._since if is_up else None,
+            "broker": f"{self.options.host}:{self.options.port}",
+            "last_error": self._last_error or None,
+            "connections": self._connections,
+            "heard_s": heard,
+            "stale_commands": self._stale,
+        }
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether we are connected and the broker was heard within one and a half keepalives."""
+        silence_s = (time.monotonic_ns() - self._heard_ns) / 1e9
+        return self._state == "connected" and silence_s < 1.5 * self.options.keepalive_s
+
+    def _token(self) -> int:
+        self._tokens += 1
+        return self._tokens
+
+    def _command(self, connection: int, act: Callable[[Connection], None]) -> None:
+        if self._wake_fd < 0:
+            return
+        self._commands.append((connection, act))
+        if not self._is_woken:
+            self._is_woken = True
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _deliver(self) -> None:
+        self._is_announced = False
+        while self._events:
+            event = self._events.popleft()
+            if isinstance(event, Connected):
+                self._delivered = event.connection
+            try:
+                self._on_event(event)
+            except Exception:
+                log.exception("an MQTT event could not be handled")
+
+    # From here on: in the thread.
+
+    def _emit(self, event: SessionEvent) -> None:
+        if isinstance(event, Connected):
+            self._note_connected(event)
+        self._events.append(event)
+        if not self._is_announced and self._loop is not None:
+            self._is_announced = True
+            try:
+                self._loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop was closed before us: nobody is left to tell
+                self._stop_asked.set()
+
+    def _note_connected(self, event: Connected) -> None:
+        self._choice.accepted()
+        self._connections += 1
+        self._up_since_ns = self._heard_ns = time.monotonic_ns()
+        self._since, self._last_error, self._state = time.time(), "", "connected"
+        log.info(
+            "connected to %s:%d with MQTT %s (%s session)",
+            self.options.host,
+            self.options.port,
+            event.protocol,
+            "kept" if event.session_present else "new",
+        )
+
+    def _run(self) -> None:
+        attempt = 0
+        try:
+            while True:
+                verdict, is_instant = self._live()
+                if verdict is Verdict.STOP:
+                    break
+                lived_ns = time.monotonic_ns() - self._up_since_ns if self._up_since_ns else 0
+                attempt = 0 if lived_ns >= STEADY_S * 1e9 else attempt + 1
+                slowly = verdict is Verdict.SLOWLY
+                delay = next_delay(max(0, attempt - 1), self._rng, slowly=slowly)
+                self._pause(0.0 if is_instant else delay)
+                if self._stop_asked.is_set():
+                    break
+        except Exception:
+            log.exception("the broker thread failed")
+        finally:
+            with contextlib.suppress(RuntimeError):
+                if self._loop is not None:
+                    self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _live(self) -> tuple[Verdict, bool]:
+        """One connection from its first packet to its last; then: what now, and at once?"""
+        self._epoch += 1
+        self._up_since_ns = 0
+        connection = self._make_connection(
+            self.options, self._choice.current, self._epoch, self._emit
+        )
+        words, verdict = "", None
+        try:
+            connection.connect()
+            self._serve(connection)
+        except ssl.SSLCertVerificationError as exc:
+            words, verdict = f"TLS: {exc.verify_message or exc}", Verdict.SLOWLY
+        except OSError as exc:
+            words = str(exc) or type(exc).__name__
+        except Exception as exc:
+            log.exception("the MQTT client failed")
+            words = f"the MQTT client failed: {type(exc).__name__}"
+        if self._stop_asked.is_set():
+            return Verdict.STOP, False
+        judged, reason = judge(connection.reason_code or 0)
+        reason = reason or connection.reason or words or "the connection was closed"
+        is_instant = connection.reached_broker and not connection.is_up
+        is_instant = is_instant and self._choice.refused(connection.reason_code)
+        self._report(verdict or judged, reason, was_up=connection.is_up)
+        return (Verdict.RETRY if is_instant else verdict or judged), is_instant
+
+    def _report(self, verdict: Verdict, reason: str, *, was_up: bool) -> None:
+        self._state = "refused" if verdict is Verdict.STOP else "connecting"
+        if was_up or verdict is not Verdict.RETRY or reason != self._last_error:
+            level = logging.WARNING if verdict is Verdict.RETRY else logging.ERROR
+            log.log(level, "broker %s:%d: %s", self.options.host, self.options.port, reason)
+        self._last_error = reason
+        self._emit(Disconnected(self._epoch, reason, verdict is not Verdict.STOP))
+
+    def _serve(self, connection: Connection) -> None:
+        """Move bytes until the connection ends; raises TimeoutError for a silent broker."""
+        options = self.options
+        tick_ms = max(50.0, min(options.keepalive_s, options.connect_timeout_s) * 250)
+        begun = heard = time.monotonic()
+        poller = select.poll()
+        poller.register(self._wake_fd, select.POLLIN)
+        said_goodbye = False
+        while (fd := connection.fileno()) >= 0:
+            writes = select.POLLOUT if connection.wants_write() else 0
+            poller.register(fd, select.POLLIN | writes)
+            is_pending = connection.pending()
+            ready = dict(poller.poll(0 if is_pending else tick_ms))
+            now = time.monotonic()
+            is_readable = is_pending or bool(ready.get(fd, 0) & ~select.POLLOUT)
+            if is_readable:
+                heard, self._heard_ns = now, time.monotonic_ns()
+            self._run_commands(connection)
+            if self._stop_asked.is_set() and not said_goodbye:
+                said_goodbye = True
+                connection.disconnect()
+            if not connection.step(is_readable=is_readable):
+                return
+            if not connection.is_up and now - begun > options.connect_timeout_s:
+                raise TimeoutError("the broker did not answer CONNECT in time")
+            if now - heard > 1.5 * options.keepalive_s:
+                raise TimeoutError("the broker was not heard for one and a half keepalives")
+
+    def _run_commands(self, connection: Connection | None) -> None:
+        # The flag falls after the read and before the look: a command put in between is either seen
+        # here or wakes us again.
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake_fd)
+        self._is_woken = False
+        while self._commands:
+            number, act = self._commands.popleft()
+            if connection is None or number != self._epoch or not connection.is_up:
+                self._stale += 1
+            else:
+                act(connection)
+
+    def _pause(self, delay_s: float) -> None:
+        until = time.monotonic() + delay_s
+        while not self._stop_asked.is_set() and (left := until - time.monotonic()) > 0:
+            select.select([self._wake_fd], [], [], left)
+            self._run_commands(None)
+
+
+def _discard(event: SessionEvent) -> None:
+    pass

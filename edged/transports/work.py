@@ -1,0 +1,388 @@
+"""One binding's work on one message: decode, submit, publish, and the ways that may fail.
+
+Decides what a message ends as (result, dead letter, expired); when it is acknowledged is decided in
+``bindings.py``. Everything runs on the event loop but the decoding of large payloads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Protocol
+
+from edged.config.schema import BindingConfig
+from edged.errors import (
+    BusyError,
+    DeadlineExceededError,
+    DeniedError,
+    DrainingError,
+    EdgedError,
+    FieldError,
+    InvalidRequestError,
+    ModelNotReadyError,
+    RuntimeFailureError,
+    TensorMismatchError,
+    TooLargeError,
+)
+from edged.manifest import Manifest
+from edged.messages import InferRequest, InferResponse, OnResponse
+from edged.protocol.mqtt import (
+    JSON,
+    REFUSED,
+    BindingCounters,
+    Message,
+    Publication,
+    Published,
+    answer_properties,
+    encode_answer,
+    encode_dead_letter,
+    encode_error,
+    error_properties,
+)
+from edged.tensors import Array
+from edged.topics import check_topic
+from edged.transports.binding_set import BindingSet, Compiled, Route
+
+log = logging.getLogger("edged.mqtt")
+
+OFF_LOOP_BYTES = 32 << 10
+"""Larger JSON takes a millisecond and more to read, so that it is not read on the event loop."""
+LONGEST_HOLD_NS = 60 * 10**9
+"""A message that waits for a busy model holds one of ``max_inflight`` places, so its own expiry is
+not waited for longer than this."""
+_FIRST_RETRY_NS, _LONGEST_RETRY_NS = 5 * 10**6, 10**9
+
+
+class Door(Protocol):
+    """The dataplane as bindings see it."""
+
+    def submit(self, request: InferRequest, on_response: OnResponse) -> None:
+        """Answer a request, now or later."""
+        ...
+
+    def manifest(self, model: str, release: int | str | None = None) -> Manifest | None:
+        """The manifest of the release that would answer."""
+        ...
+
+
+class Outlet(Protocol):
+    """What a job needs of the bindings around it."""
+
+    loop: asyncio.AbstractEventLoop
+    door: Door
+    executor: Executor
+    max_packet_bytes: int | None
+
+    def is_current(self, connection: int) -> bool:
+        """Whether the connection a message arrived on is still up."""
+        ...
+
+    def publish(self, publication: Publication, on_published: Callable[[Published], None]) -> None:
+        """Send, and hear when the broker has it."""
+        ...
+
+
+class Job:
+    """One binding at work on one message.
+
+    Args:
+        outlet: where results go and time comes from.
+        route: the binding and its target topic.
+        bindings: the set the message was routed by, for loops.
+        message: the request.
+        counters: the binding's.
+        on_done: called once, when the message may be acknowledged as far as this binding goes.
+    """
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        route: Route,
+        bindings: BindingSet,
+        message: Message,
+        *,
+        counters: BindingCounters,
+        on_done: Callable[[Job], None],
+    ) -> None:
+        self._outlet = outlet
+        self._binding = route.binding
+        self._config: BindingConfig = route.binding.config
+        self._target = route.target
+        self._problem = route.problem
+        self._bindings = bindings
+        self._message = message
+        self._counters = counters
+        self._on_done = on_done
+        self._compiled: Compiled | None = None
+        self._reply_to: str | None = None
+        self._pending = 0
+        self._retry_ns = _FIRST_RETRY_NS
+        self._is_done = False
+        self._deadline_ns = _deadline_ns(message, self._config.timeout)
+
+    def start(self) -> None:
+        """Begin; every way out ends in ``on_done``, or in silence when the connection is lost."""
+        self._counters.received += 1
+        self._counters.in_flight += 1
+        self._guard(self._begin)
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Run a step; a poisonous message never stops the others."""
+        try:
+            step()
+        except EdgedError as exc:
+            self._fail(exc)
+        except Exception:
+            log.exception("binding %s: a message could not be handled", self._binding.name)
+            self._fail(RuntimeFailureError("the message could not be handled; see the log"))
+
+    def _begin(self) -> None:
+        self._reply_to = self._checked_reply_topic()
+        if self._reply_to is None and self._target is None:
+            raise InvalidRequestError(
+                self._problem
+                or "nowhere to answer to: no response topic was given and the binding has no `to`"
+            )
+        if self._reply_to is None and self._target is not None:
+            check_topic(self._target, "to")
+            if self._bindings.topics.holds(self._target):
+                raise DeniedError("the levels of this topic make `to` one of our own topics")
+        self._decode()
+
+    def _checked_reply_topic(self) -> str | None:
+        topic = self._message.response_topic
+        if topic is None:
+            return None
+        try:
+            check_topic(topic, "response topic")
+        except FieldError as exc:
+            raise InvalidRequestError(exc.message) from exc
+        if self._bindings.topics.holds(topic):
+            raise DeniedError("the response topic is one of our own topics")
+        if self._bindings.is_input(topic):
+            raise InvalidRequestError(
+                "the response topic is read by a binding: the answer would come back as a request"
+            )
+        return topic
+
+    def _decode(self) -> None:
+        payload = self._message.payload
+        manifest = self._outlet.door.manifest(self._binding.model, self._binding.release)
+        if manifest is None:
+            self._wait(ModelNotReadyError(f'no release of "{self._config.model}" is ready'))
+            return
+        self._compiled = compiled = self._fit(manifest)
+        if not compiled.codec.is_slow and len(payload) <= OFF_LOOP_BYTES:
+            self._submit(compiled.codec.decode(payload))
+            return
+        future = self._outlet.loop.run_in_executor(
+            self._outlet.executor, compiled.codec.decode, payload
+        )
+        future.add_done_callback(lambda done: self._guard(lambda: self._decoded(done)))
+
+    def _fit(self, manifest: Manifest) -> Compiled:
+        try:
+            return self._binding.compiled(manifest)
+        except FieldError as exc:
+            raise RuntimeFailureError(
+                f"the binding does not fit release {manifest.release}: {exc.message}"
+            ) from exc
+
+    def _decoded(self, done: asyncio.Future[dict[str, Array]]) -> None:
+        if not done.cancelled():
+            self._submit(done.result())
+
+    def _submit(self, inputs: dict[str, Array]) -> None:
+        if not self._is_wanted():
+            return
+        if time.monotonic_ns() >= self._deadline_ns:
+            self._expire()
+            return
+        request = InferRequest(
+            self._binding.model,
+            inputs,
+            self._binding.release,
+            deadline_ns=self._deadline_ns,
+            origin=self._binding.origin,
+        )
+        self._outlet.door.submit(request, self._on_response)
+
+    def _on_response(self, response: InferResponse, final: bool) -> None:
+        if final and not self._is_done and self._is_wanted():
+            self._guard(lambda: self._respond(response))
+
+    def _respond(self, response: InferResponse) -> None:
+        error = response.error
+        if error is None:
+            self._answer(response)
+        elif isinstance(error, DeadlineExceededError):
+            self._expire()
+        elif isinstance(error, DrainingError):
+            self.abandon()  # not acknowledged, so it is delivered again after the restart
+        elif isinstance(error, BusyError):
+            self._wait(error)
+        elif isinstance(error, TensorMismatchError) and self._is_other_release():
+            self._decode()  # the release was swapped between decoding and asking
+        else:
+            self._fail(error)
+
+    def _is_other_release(self) -> bool:
+        manifest = self._outlet.door.manifest(self._binding.model, self._binding.release)
+        before = self._compiled
+        return manifest is not None and before is not None and before.manifest is not manifest
+
+    def _wait(self, error: BusyError) -> None:
+        """Try again while the deadline allows: a full queue is no reason to lose a message."""
+        delay_ns = max(self._retry_ns, min(error.retry_after_ns, _LONGEST_RETRY_NS))
+        if time.monotonic_ns() + delay_ns >= self._deadline_ns:
+            if self._message.expiry_s is not None and self._has_expired():
+                self._expire()
+            else:
+                self._fail(error)
+            return
+        self._retry_ns = min(self._retry_ns * 2, _LONGEST_RETRY_NS)
+        self._outlet.loop.call_later(delay_ns / 1e9, self._retry)
+
+    def _retry(self) -> None:
+        if self._is_wanted():
+            self._guard(self._decode)
+
+    def _answer(self, response: InferResponse) -> None:
+        compiled = self._compiled
+        if compiled is None or compiled.manifest.release != response.release:
+            manifest = self._outlet.door.manifest(self._binding.model, response.release)
+            if manifest is not None:
+                compiled = self._fit(manifest)
+        if compiled is None:
+            raise RuntimeFailureError("the release that answered is gone")
+        if self._has_expired():
+            self._expire()
+            return
+        payload = encode_answer(response, compiled.output(response.outputs))
+        publication = self._publication(
+            payload, answer_properties(response, is_dup=self._message.dup)
+        )
+        limit = self._outlet.max_packet_bytes
+        if limit is not None and publication.size_bytes > limit:
+            raise TooLargeError(
+                f"the answer may take {publication.size_bytes} bytes; the broker takes {limit}"
+            )
+        if self._config.qos == 0:
+            self._outlet.publish(publication, _ignore)
+            self._counters.answered += 1
+            self._finish()
+        else:
+            self._outlet.publish(publication, self._on_answer_published)
+
+    def _publication(self, payload: bytes, properties: tuple[tuple[str, str], ...]) -> Publication:
+        is_reply = self._reply_to is not None
+        return Publication(
+            (self._reply_to if is_reply else self._target) or "",
+            payload,
+            qos=self._config.qos,
+            retain=self._config.retain and not is_reply,
+            content_type=JSON,
+            correlation=self._message.correlation,
+            expiry_s=self._remaining_s(),
+            properties=properties,
+        )
+
+    def _on_answer_published(self, event: Published) -> None:
+        if event.reason_code >= REFUSED:
+            self._fail(DeniedError(f"the broker refused the answer: {event.reason}"))
+            return
+        self._counters.answered += 1
+        self._finish()
+
+    def _fail(self, error: EdgedError) -> None:
+        """Tell the asker, if it can be told, and the operators."""
+        if self._is_done or not self._is_wanted():
+            return
+        message, binding = self._message, self._binding
+        if isinstance(error, EdgedError) and error.__cause__ is not None:
+            log.debug("binding %s: %s", binding.name, error, exc_info=error)
+        properties = error_properties(binding.model, error, is_dup=message.dup)
+        letter = Publication(
+            self._bindings.topics.error(binding.name),
+            encode_dead_letter(binding.name, error, message.topic, message.payload),
+            content_type=JSON,
+            properties=properties,
+        )
+        self._counters.dead_lettered += 1
+        self._pending = 1
+        limit = self._outlet.max_packet_bytes
+        if self._reply_to is not None:
+            reply = self._publication(encode_error(error), properties)
+            if limit is None or reply.size_bytes <= limit:
+                self._pending = 2
+                self._outlet.publish(reply, self._on_letter_published)
+        if limit is None or letter.size_bytes <= limit:
+            self._outlet.publish(letter, self._on_letter_published)
+        else:
+            self._on_letter_published(Published(message.connection, 0, REFUSED, "too large"))
+
+    def _on_letter_published(self, event: Published) -> None:
+        if event.reason_code >= REFUSED:
+            self._counters.undeliverable += 1
+            log.warning(
+                "binding %s: the broker refused an error report: %s",
+                self._binding.name,
+                event.reason,
+            )
+        self._pending -= 1
+        if self._pending == 0:
+            self._finish()
+
+    def _expire(self) -> None:
+        """Past its deadline: by its own expiry it just ends, by our timeout it is reported."""
+        if self._message.expiry_s is None or not self._has_expired():
+            self._fail(DeadlineExceededError("no answer within the binding's time"))
+            return
+        self._counters.expired += 1
+        self._finish()
+
+    def _has_expired(self) -> bool:
+        expiry_s, arrived_ns = self._message.expiry_s, self._message.arrived_ns
+        return expiry_s is not None and time.monotonic_ns() >= arrived_ns + expiry_s * 10**9
+
+    def _remaining_s(self) -> int | None:
+        expiry_s = self._message.expiry_s
+        if expiry_s is None:
+            return None
+        passed_s = (time.monotonic_ns() - self._message.arrived_ns) / 1e9
+        return max(1, math.ceil(expiry_s - passed_s))
+
+    def _is_wanted(self) -> bool:
+        """Whether the broker still waits for this; else it will deliver the message again."""
+        if self._outlet.is_current(self._message.connection):
+            return True
+        self.abandon()
+        return False
+
+    def abandon(self) -> None:
+        """Leave it un-acknowledged: the broker delivers the message again."""
+        if not self._is_done:
+            self._is_done = True
+            self._counters.in_flight -= 1
+            self._counters.abandoned += 1
+
+    def _finish(self) -> None:
+        if not self._is_done:
+            self._is_done = True
+            self._counters.in_flight -= 1
+            self._on_done(self)
+
+
+def _deadline_ns(message: Message, timeout_ns: int) -> int:
+    if message.expiry_s is None:
+        return message.arrived_ns + timeout_ns
+    hold_ns = max(timeout_ns, LONGEST_HOLD_NS)
+    return message.arrived_ns + min(message.expiry_s * 10**9, hold_ns)
+
+
+def _ignore(_: Published) -> None:
+    pass
