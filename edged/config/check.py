@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from edged.config.convert import Draft
 from edged.config.identity import base_topic
+from edged.config.loops import FilterTree
 from edged.config.problems import (
     Problem,
     did_you_mean,
@@ -34,6 +35,8 @@ _NO_KEYS = (
     "no key is trusted, so no bundle can be accepted; make one with `edged-convert keygen` and "
     "list its .pub file here, or write `require_signatures: false` on a test bench"
 )
+_MOST_LOOPS = 5
+"""A result that reaches more bindings than this is understood."""
 _SECOND = 10**9
 _RANGES: tuple[tuple[str, str, int, int, str], ...] = (
     ("reload.settle", "reload.settle", 1_000_000, 10 * _SECOND, "1ms to 10s"),
@@ -177,8 +180,9 @@ class _Route(NamedTuple):
 def _bindings(draft: Draft) -> Iterator[Found]:
     routes: list[_Route] = []
     names: dict[str, str] = {}
+    broken = draft.broken_bindings
     for index, binding in enumerate(draft.config.bindings):
-        if index in draft.broken_bindings:
+        if index in broken:
             continue
         path = f"bindings[{index}]"
         first = names.setdefault(binding.name, path)
@@ -193,10 +197,15 @@ def _bindings(draft: Draft) -> Iterator[Found]:
         target, found = _parse_template(path, binding.to)
         yield from found
         routes.append(_Route(path, binding, source, target))
+    own = _parse_own_topics(draft.config)
+    tree = FilterTree()
+    for number, route in enumerate(routes):
+        if route.source is not None:
+            tree.add(number, route.source)
     for route in routes:
         yield from _captured_names(route)
-        yield from _loops(route, routes)
-        yield from _own_topics(route, draft.config)
+        yield from _loops(route, routes, tree)
+        yield from _own_topics(route, own)
 
 
 def _binding_fields(path: str, binding: BindingConfig) -> Iterator[Found]:
@@ -256,11 +265,12 @@ def _captured_names(route: _Route) -> Iterator[Found]:
             yield f"{route.path}.to", text
 
 
-def _loops(route: _Route, routes: list[_Route]) -> Iterator[Found]:
+def _loops(route: _Route, routes: list[_Route], tree: FilterTree) -> Iterator[Found]:
     if route.target is None:
         return
-    for other in routes:
-        if other.source is not None and can_match(route.target, other.source):
+    for number in tree.reached_by(route.target)[:_MOST_LOOPS]:
+        other = routes[number]
+        if other.source is not None:
             whose = "its own" if other is route else f"binding {quote(other.binding.name)}'s"
             text = (
                 f"a result sent to {quote(route.target.source)} could arrive at {whose} `from` "
@@ -269,20 +279,31 @@ def _loops(route: _Route, routes: list[_Route]) -> Iterator[Found]:
             yield f"{route.path}.to", text
 
 
-def _own_topics(route: _Route, config: Config) -> Iterator[Found]:
+class _OwnTopic(NamedTuple):
+    name: str
+    as_filter: TopicFilter
+    as_template: TopicTemplate
+
+
+def _parse_own_topics(config: Config) -> list[_OwnTopic]:
     if config.mqtt is None:
-        return
-    base = base_topic(config)
+        return []
+    found = []
     for name in OWN_TOPICS:
-        topic = f"{base}/{name}"
+        topic = f"{base_topic(config)}/{name}"
         try:
-            theirs = TopicFilter.parse(topic)
-            ours = TopicTemplate.parse(topic.replace("+", "{any}"))
+            template = TopicTemplate.parse(topic.replace("+", "{any}"))
+            found.append(_OwnTopic(topic, TopicFilter.parse(topic), template))
         except FieldError:
-            return  # a bad base is reported where it stands
-        if route.source is not None and can_match(ours, route.source):
+            return []  # a bad base is reported where it stands
+    return found
+
+
+def _own_topics(route: _Route, own: list[_OwnTopic]) -> Iterator[Found]:
+    for topic in own:
+        if route.source is not None and can_match(topic.as_template, route.source):
             text = f"{quote(route.source.source)} would receive what this daemon itself publishes "
-            yield f"{route.path}.from", f"{text}to {topic}; make it narrower"
-        if route.target is not None and can_match(route.target, theirs):
-            text = f"results would mix with what this daemon publishes to {topic}"
+            yield f"{route.path}.from", f"{text}to {topic.name}; make it narrower"
+        if route.target is not None and can_match(route.target, topic.as_filter):
+            text = f"results would mix with what this daemon publishes to {topic.name}"
             yield f"{route.path}.to", f"{text}; use another topic"

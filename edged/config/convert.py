@@ -6,6 +6,7 @@ run reports them all. Never reads a file and never compares one field with anoth
 
 from __future__ import annotations
 
+import functools
 import types
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -113,6 +114,12 @@ def _describe_one(option: Option) -> str:
     return expectation(option.base, option.metas)
 
 
+@functools.cache
+def _fields(cls: Any) -> tuple[Any, ...]:
+    """msgspec evaluates the annotations at each call; a thousand bindings share one answer."""
+    return msgspec.structs.fields(cls)
+
+
 class _Walk:
     """Collects problems and places on the way through the tree."""
 
@@ -123,7 +130,7 @@ class _Walk:
 
     def structure(self, node: MapNode, cls: Any, path: str) -> Any:
         """A struct from a mapping; FAILED when a required field is missing or unusable."""
-        fields = {item.encode_name: item for item in msgspec.structs.fields(cls)}
+        fields = {item.encode_name: item for item in _fields(cls)}
         values: dict[str, Any] = {}
         usable = True
         for key, entry in node.entries.items():
