@@ -1,0 +1,61 @@
+import pytest
+
+from converters.describe import check_input, describe_processing, image_shape
+from converters.errors import ConversionError
+from converters.recipe import Recipe
+from converters.sources.base import SourceResult
+from edged.manifest import TensorEntry
+from edged.specs import FeaturesInput, ImageInput
+
+ROW = TensorEntry("x", "float32", ("batch", 3))
+SCORES = TensorEntry("p", "float32", ("batch", 2))
+
+
+def recipe(**fields):
+    return Recipe(source="m", samples="s", name="m", release=1, **fields)
+
+
+def test_what_the_framework_knows_is_filled_in():
+    result = SourceResult(labels=("no", "yes"), columns=("a", "b", "c"))
+    works, outputs = describe_processing(recipe(), [ROW], [SCORES], result, ())
+    assert works == {"x": FeaturesInput(("a", "b", "c"))}
+    assert outputs["p"].labels == ("no", "yes")
+
+
+def test_the_recipe_comes_first_and_must_fit():
+    mine = recipe(labels=("low", "high"), input_processing={"*": FeaturesInput(("c", "b", "a"))})
+    works, outputs = describe_processing(mine, [ROW], [SCORES], SourceResult(labels=("0", "1")), ())
+    assert works["x"].names == ("c", "b", "a")
+    assert outputs["p"].labels == ("low", "high")
+    with pytest.raises(ConversionError, match="3 labels do not fit"):
+        describe_processing(recipe(labels=("a", "b", "c")), [ROW], [SCORES], SourceResult(), ())
+    wrong = recipe(input_processing={"z": FeaturesInput(("a", "b", "c"))})
+    with pytest.raises(ConversionError, match=r'"z" is not an input \(x\)'):
+        describe_processing(wrong, [ROW], [SCORES], SourceResult(), ())
+    with pytest.raises(ConversionError, match="has 2 inputs"):
+        describe_processing(mine, [ROW, SCORES], [SCORES], SourceResult(), ())
+
+
+@pytest.mark.parametrize(
+    ("layout", "mode", "shape"),
+    [
+        ("NCHW", "RGB", (3, 4, 8)),
+        ("NHWC", "BGR", (4, 8, 3)),
+        ("NHW", "L", (4, 8)),
+        ("flat", "L", (32,)),
+    ],
+)
+def test_pictures_must_give_the_tensor(layout, mode, shape):
+    work = ImageInput(width=8, height=4, mode=mode, layout=layout)
+    assert image_shape(work) == shape
+    check_input(work, TensorEntry("x", "float32", ("batch", *shape)))
+    check_input(work, TensorEntry("x", "float32", ("batch", *shape[:-1], "free")))
+    with pytest.raises(ConversionError, match="the picture would give"):
+        check_input(work, TensorEntry("x", "float32", ("batch", *shape, 1)))
+
+
+def test_pictures_that_contradict_themselves():
+    with pytest.raises(ConversionError, match="mode must be L"):
+        image_shape(ImageInput(width=8, height=4, mode="RGB", layout="NHW"))
+    with pytest.raises(ConversionError, match="mean needs one value"):
+        image_shape(ImageInput(width=8, height=4, mode="RGB", mean=(1.0, 2.0)))

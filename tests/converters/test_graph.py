@@ -1,0 +1,139 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from converters import graph
+from converters.errors import ConversionError, UnsupportedModelError
+from converters.session import open_session
+
+ROWS = np.arange(6, dtype="f4").reshape(2, 3)
+
+
+def expected():
+    return ROWS @ np.array([[1, 2], [3, 4], [5, 6]], "f4") + np.array([0.5, -0.5], "f4")
+
+
+def test_a_clean_graph_computes_the_same_and_tells_nothing_of_its_maker(build_linear):
+    model = build_linear(ir=13)
+    model.graph.node[0].name = "/home/someone/layer"
+    model.graph.node[0].metadata_props.add(key="trace", value="/home/someone/net.py")
+    model.graph.node.append(helper.make_node("Relu", ["h"], ["unused"]))
+    model.opset_import.append(helper.make_opsetid("ai.onnx", 18))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    clean = graph.clean(model, 18)
+    data = graph.serialize(clean)
+    assert b"someone" not in data
+    assert [node.op_type for node in clean.graph.node] == ["MatMul", "Add"]
+    assert [(entry.domain, entry.version) for entry in clean.opset_import] == [("", 18)]
+    assert clean.ir_version == 10
+    np.testing.assert_allclose(open_session(data)({"x": ROWS})["y"], expected())
+
+
+def test_names_may_clash_with_inner_ones(build_linear):
+    model = graph.clean(build_linear(), None)
+    graph.rename(model, ["h"], ["W"])
+    np.testing.assert_allclose(open_session(graph.serialize(model))({"h": ROWS})["W"], expected())
+
+
+def test_a_name_used_inside_a_branch_is_renamed_too():
+    branch = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["z"])],
+        "b",
+        [],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+    )
+    other = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["z2"])],
+        "c",
+        [],
+        [helper.make_tensor_value_info("z2", TensorProto.FLOAT, None)],
+    )
+    g = helper.make_graph(
+        [helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=other)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(np.array(True), "c")],
+    )
+    model = graph.clean(helper.make_model(g, opset_imports=[helper.make_opsetid("", 18)]), None)
+    graph.rename(model, ["signal"], ["z"])
+    out = open_session(graph.serialize(model))({"signal": np.ones(3, "f4")})
+    np.testing.assert_array_equal(out["z"], [-1, -1, -1])
+
+
+def test_an_input_passed_through_gets_a_node_of_its_own(build_linear):
+    model = build_linear()
+    model.graph.output.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3]))
+    graph.rename(model, ["x"], ["y", "same"])
+    out = open_session(graph.serialize(graph.clean(model, None)))({"x": ROWS})
+    np.testing.assert_array_equal(out["same"], ROWS)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(["x"], ["x"]), (["x", "y"], ["z"]), (["a b"], ["y"]), (["x"], [])]
+)
+def test_names_that_cannot_be_are_refused(inputs, outputs, build_linear):
+    with pytest.raises(ConversionError, match="names"):
+        graph.rename(build_linear(), inputs, outputs)
+
+
+def test_another_opset_than_asked_is_refused(build_linear):
+    with pytest.raises(
+        ConversionError, match="opset 17 was asked for, the exporter wrote opset 18"
+    ):
+        graph.clean(build_linear(), 17)
+    with pytest.raises(UnsupportedModelError, match="opset 24 is above 23"):
+        graph.clean(build_linear(opset=24), None)
+
+
+@pytest.mark.parametrize(
+    ("op", "domain", "words"),
+    [("Erfc", "", r'Erfc \(at "odd"\)'), ("Foo", "my.ops", r'my\.ops:Foo \(at "odd"\)')],
+)
+def test_operators_that_are_not_onnx_are_named(op, domain, words, build_linear):
+    model = build_linear()
+    model.graph.node[0].CopyFrom(helper.make_node(op, ["x"], ["h"], name="odd", domain=domain))
+    model.opset_import.append(helper.make_opsetid("my.ops", 1))
+    with pytest.raises(UnsupportedModelError, match=words):
+        graph.clean(model, None)
+
+
+def test_dropout_left_on_is_refused(build_linear):
+    model = build_linear()
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0.5, "f4"), "ratio"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "train"))
+    model.graph.node[1].input[0] = "d"
+    model.graph.node.insert(1, helper.make_node("Dropout", ["h", "ratio", "train"], ["d"]))
+    with pytest.raises(UnsupportedModelError, match=r"eval\(\)"):
+        graph.clean(model, None)
+
+
+def test_text_and_maps_are_refused(build_linear):
+    model = build_linear()
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
+    with pytest.raises(UnsupportedModelError, match='input "x" holds text'):
+        graph.clean(model, None)
+    model = build_linear()
+    model.graph.output[0].type.CopyFrom(
+        helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    )
+    with pytest.raises(UnsupportedModelError, match='output "y" is a sequence'):
+        graph.clean(model, None)
+    model = build_linear()
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
+    with pytest.raises(UnsupportedModelError, match="BFLOAT16"):
+        graph.clean(model, None) and graph.dtype_of(model.graph.output[0])
+
+
+def test_weights_listed_as_inputs_stay_weights(build_linear):
+    model = build_linear()
+    model.graph.input.append(helper.make_tensor_value_info("W", TensorProto.FLOAT, [3, 2]))
+    assert [value.name for value in graph.clean(model, None).graph.input] == ["x"]
+
+
+def test_no_onnx_file():
+    with pytest.raises(ConversionError, match="not an ONNX file"):
+        graph.parse(b"hello")
+    with pytest.raises(ConversionError, match="not an ONNX file"):
+        graph.parse(onnx.ModelProto().SerializeToString())

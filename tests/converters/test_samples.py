@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from converters.errors import ConversionError
+from converters.samples import MAX_ROWS, UNNAMED, choose_rows, load_samples, spread
+
+
+def test_npz_keeps_names_and_npy_has_none(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones((2, 3)), y=np.zeros(2, "i4"))
+    np.save(tmp_path / "b.npy", np.ones((2, 3)))
+    assert set(load_samples(tmp_path / "a.npz")[0]) == {"x", "y"}
+    assert set(load_samples(tmp_path / "b.npy")[0]) == {UNNAMED}
+
+
+def test_csv_with_and_without_header(tmp_path):
+    (tmp_path / "a.csv").write_text("\ufeffmass, size\n1,2\n3,\n")
+    arrays, columns = load_samples(tmp_path / "a.csv")
+    assert columns == ("mass", "size")
+    np.testing.assert_array_equal(arrays[UNNAMED], [[1, 2], [3, np.nan]])
+    (tmp_path / "b.csv").write_text("1,2\n3,4\n")
+    assert load_samples(tmp_path / "b.csv")[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "a,b\n1,red\n", 'line 2, b: "red" is not a number'),
+        ("a.csv", "a,b\n1\n", "line 2 has 1 cells, expected 2"),
+        ("a.csv", "", "holds no line"),
+        ("a.npz", "not a zip", "a.npz"),
+        ("a.txt", "1", "expected a .npz, .npy or .csv"),
+    ],
+)
+def test_what_cannot_be_read_is_said(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConversionError, match=words):
+        load_samples(tmp_path / name)
+
+
+def test_objects_and_text_are_refused_unopened(tmp_path):
+    np.save(tmp_path / "o.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "t.npy", np.array(["red", "blue"]))
+    with pytest.raises(ConversionError, match="allow_pickle"):
+        load_samples(tmp_path / "o.npy")
+    with pytest.raises(ConversionError, match="not a number type"):
+        load_samples(tmp_path / "t.npy")
+
+
+def test_rows_are_spread_and_bounded():
+    assert spread(3, 8) == [0, 1, 2]
+    assert spread(100, 4) == [0, 33, 66, 99]
+    assert spread(10, 1) == [0]
+    many = choose_rows({"x": np.arange(MAX_ROWS * 3)})["x"]
+    assert len(many) == MAX_ROWS
+    assert many[0] == 0
+    assert many[-1] == MAX_ROWS * 3 - 1
+
+
+def test_arrays_of_different_length_are_refused():
+    with pytest.raises(ConversionError, match='"x" 2, "y" 3'):
+        choose_rows({"x": np.ones(2), "y": np.ones(3)})
