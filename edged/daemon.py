@@ -28,7 +28,7 @@ from edged.runtimes.base import Runtime
 from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
-from edged.status import is_ready, models_document, status_document
+from edged.status import announced_models, is_ready, models_document, status_document
 from edged.store.repository import Repository
 from edged.supervisor import Supervisor, passed_sockets
 from edged.telemetry import log as logging_setup
@@ -82,7 +82,7 @@ class Daemon:
             "manifest": self._manifest,
         }
         self.server = UnixServer(self.dataplane, calls)
-        self.links = BrokerLinks(self.dataplane, self.health, self._node, state_dir)
+        self.links = BrokerLinks(self.dataplane, self.health, state_dir)
         self.reloader = Reloader(
             House(
                 config_path,
@@ -164,11 +164,11 @@ class Daemon:
 
     def _on_change(self) -> None:
         self.reloader.review()
-        self.links.announce(self._info(), models_document(self.dataplane))
+        self.links.announce(self._info(), announced_models(self.dataplane))
 
     def _reloaded(self) -> None:
         self._watcher.follow(self.reloader.followed())
-        self.links.announce(self._info(), models_document(self.dataplane))
+        self.links.announce(self._info(), announced_models(self.dataplane))
         self._supervisor.ready(self._line())
 
     def _feed_watchdog(self) -> None:

@@ -43,11 +43,11 @@ log = logging.getLogger("edged.reload")
 class Links(Protocol):
     """The broker side, as a reload sees it."""
 
-    def prepare(self, config: Config, bindings: Sequence[BindingConfig], of: ManifestOf) -> Any:
+    def prepare(self, snapshot: Snapshot, bindings: Sequence[BindingConfig], of: ManifestOf) -> Any:
         """Make bindings that could serve; raises FieldError with ``bindings[i]...``."""
         ...
 
-    async def swap(self, config: Config, prepared: Any) -> None:
+    async def swap(self, snapshot: Snapshot, prepared: Any) -> None:
         """Serve by these bindings from now on, and reconcile the broker connection."""
         ...
 
@@ -145,7 +145,7 @@ class Reloader:
         house.dataplane.swap(table)
         self._candidate = candidate
         prepared = self._prepare_possible()
-        await house.links.swap(snapshot.config, prepared)
+        await house.links.swap(snapshot, prepared)
         self._report_own()
         self.review()
         await self._remember(is_good=not candidate.problems)
@@ -226,7 +226,7 @@ class Reloader:
         house.dataplane.swap(build_table(candidate, house.manager, generation))
         changes = diff(self.config, snapshot.config)
         self._candidate, self.digest, self._pending = candidate, digest, ()
-        await house.links.swap(snapshot.config, prepared)
+        await house.links.swap(snapshot, prepared)
         house.manager.want(desired)
         log.info("generation %d is in effect (%d changes)", generation, len(changes))
         for binding in snapshot.config.bindings:
@@ -243,11 +243,11 @@ class Reloader:
         if problems:
             raise ConfigProblemsError(problems)
         table = build_table(candidate, house.manager, house.dataplane.table.generation)
-        config = candidate.snapshot.config
+        snapshot = candidate.snapshot
         try:
-            return house.links.prepare(config, config.bindings, manifests_of(table))
+            return house.links.prepare(snapshot, snapshot.config.bindings, manifests_of(table))
         except FieldError as exc:
-            problem = candidate.snapshot.problem(exc.path, exc.reason)
+            problem = snapshot.problem(exc.path, exc.reason)
             raise ConfigProblemsError((problem,)) from exc
 
     async def _first_generation(self) -> int:
@@ -261,12 +261,13 @@ class Reloader:
     def _prepare_possible(self) -> Any:
         """At boot: the bindings that work, and a degradation for each that does not yet."""
         house = self._house
+        snapshot = self._candidate.snapshot
         of = manifests_of(house.dataplane.table)
         possible: list[BindingConfig] = []
         pending: list[BindingConfig] = []
         for binding in self.config.bindings:
             try:
-                house.links.prepare(self.config, [binding], of)
+                house.links.prepare(snapshot, [binding], of)
             except FieldError as exc:
                 pending.append(binding)
                 house.health.degrade(f"binding.{binding.name}", exc.reason)
@@ -274,11 +275,11 @@ class Reloader:
                 possible.append(binding)
                 house.health.restore(f"binding.{binding.name}")
         self._pending = tuple(pending)
-        return house.links.prepare(self.config, possible, of)
+        return house.links.prepare(snapshot, possible, of)
 
     def _retry_bindings(self) -> None:
         prepared = self._prepare_possible()
-        swap = self._house.links.swap(self.config, prepared)
+        swap = self._house.links.swap(self._candidate.snapshot, prepared)
         task = asyncio.get_running_loop().create_task(_awaited(swap))
         task.add_done_callback(_log_failure)
 

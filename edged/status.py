@@ -37,7 +37,7 @@ def status_document(
     dataplane: Dataplane,
     manager: Manager,
     health: Health,
-    links: dict[str, Any],
+    links: dict[str, Any] | None,
     socket: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything ``edged status`` shows.
@@ -49,7 +49,7 @@ def status_document(
         dataplane: the table.
         manager: every release, also those that only finish.
         health: what is degraded.
-        links: the broker's side.
+        links: the broker's side; None without one.
         socket: the Unix socket's side.
     """
     report = reloader.report
@@ -80,6 +80,15 @@ def status_document(
 def models_document(dataplane: Dataplane) -> list[dict[str, Any]]:
     """Every model with its releases and signature."""
     return [_model(route) for route in dataplane.table.routes.values()]
+
+
+def announced_models(dataplane: Dataplane) -> list[dict[str, Any]]:
+    """What devices are told of the models: what they are, not what they have done."""
+    kept = ("release", "version", "digest", "state", "reason", "runtime")
+    return [
+        {**model, "releases": [{name: r[name] for name in kept} for r in model["releases"]]}
+        for model in models_document(dataplane)
+    ]
 
 
 def release_document(release: ServedRelease) -> dict[str, Any]:

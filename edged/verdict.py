@@ -9,12 +9,14 @@ from pathlib import Path
 
 from edged.candidate import inspect_bundles
 from edged.config.diff import diff, format_changes
+from edged.config.identity import base_topic
 from edged.config.load import Snapshot, load
 from edged.config.problems import ConfigProblemsError, Problem
 from edged.errors import ApplyError, EdgedError, FieldError
 from edged.manifest import Manifest
+from edged.protocol.mqtt import BaseTopics
 from edged.record import find_state_dir, load_last_good
-from edged.transports.bindings import compile_bindings
+from edged.transports.binding_set import prepare_bindings
 
 
 def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
@@ -53,13 +55,14 @@ def _binding_problems(
             wanted = max(found) if wanted == "newest" else config.aliases.get(wanted, 0)
         return found.get(wanted)
 
+    topics = BaseTopics(base_topic(snapshot.config))
     problems = []
     for index, binding in enumerate(snapshot.config.bindings):
         # A model without a good bundle has its own problem already.
         if not manifests.get(binding.model.partition("@")[0]):
             continue
         try:
-            compile_bindings([binding], manifest_of)
+            prepare_bindings([binding], manifest_of, topics)
         except FieldError as exc:
             path = exc.path.replace("bindings[0]", f"bindings[{index}]", 1)
             problems.append(snapshot.problem(path, exc.reason))

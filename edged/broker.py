@@ -1,0 +1,230 @@
+"""The broker's side of the house: one session, made, changed in place, replaced or ended.
+
+Decides whether a changed configuration needs another session; what bindings do is
+``transports/bindings.py``'s. A session is never opened twice: the old one has said goodbye before a
+new one connects under the same name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edged.config.identity import base_topic, client_id
+from edged.config.load import Snapshot
+from edged.config.schema import BindingConfig, MqttConfig, Secret, TlsConfig
+from edged.errors import ApplyError
+from edged.generation import ManifestOf
+from edged.protocol.mqtt import BaseTopics
+from edged.serving.dataplane import Dataplane
+from edged.telemetry.health import Health
+
+if TYPE_CHECKING:
+    from edged.transports.binding_set import BindingSet
+    from edged.transports.bindings import Bindings
+    from edged.transports.session import SessionOptions
+
+log = logging.getLogger("edged.mqtt")
+
+ACK_EARLY = "EDGED_TEST_ACK_EARLY"
+_SECRET_CAP_BYTES = 64 << 10
+_STOP_S = 5.0
+_FILTERS = "mqtt-filters.json"
+
+
+class BrokerLinks:
+    """Bindings and their session; without a ``mqtt:`` section nothing of MQTT is even imported.
+
+    Args:
+        dataplane: the one door.
+        health: where a lost broker is noted.
+        state_dir: where the session's subscriptions are noted.
+    """
+
+    def __init__(self, dataplane: Dataplane, health: Health, state_dir: Path) -> None:
+        self._dataplane = dataplane
+        self._health = health
+        self._state_dir = state_dir
+        self._bindings: Bindings | None = None
+        self._identity: tuple[object, ...] = ()
+        self._decoders: ThreadPoolExecutor | None = None
+        self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
+        self._swapping = asyncio.Lock()
+
+    def prepare(
+        self, snapshot: Snapshot, bindings: Sequence[BindingConfig], of: ManifestOf
+    ) -> BindingSet | None:
+        """Make bindings that could serve.
+
+        Raises:
+            FieldError: one of them cannot; with the path ``bindings[i]...``.
+        """
+        if snapshot.config.mqtt is None:
+            return None
+        from edged.transports.binding_set import prepare_bindings  # noqa: PLC0415 - only if used
+
+        return prepare_bindings(bindings, of, BaseTopics(base_topic(snapshot.config)))
+
+    async def swap(self, snapshot: Snapshot, prepared: BindingSet | None) -> None:
+        """Serve by these bindings from now on, and reconcile the broker connection."""
+        async with self._swapping:
+            await self._swap(snapshot, prepared)
+
+    async def _swap(self, snapshot: Snapshot, prepared: BindingSet | None) -> None:
+        mqtt = snapshot.config.mqtt
+        if mqtt is None or prepared is None:
+            await self._end(_STOP_S)
+            self._health.restore("mqtt")
+            return
+        try:
+            options = session_options(snapshot, mqtt)
+        except ApplyError as exc:
+            # The old session keeps what it has: an unreadable new password costs nothing.
+            self._health.degrade("mqtt.secret", exc.message)
+            if self._bindings is not None:
+                self._bindings.swap(prepared)
+            return
+        self._health.restore("mqtt.secret")
+        # Everything that makes it another connection; certificates are compared by their paths.
+        identity = (mqtt, options.client_id, options.base, options.password)
+        if self._bindings is not None and identity == self._identity:
+            self._bindings.swap(prepared)
+            return
+        await self._end(_STOP_S)
+        self._begin(options, prepared)
+        self._identity = identity
+
+    def announce(self, info: dict[str, Any], models: list[dict[str, Any]]) -> None:
+        """Publish what we are; kept and published again after each reconnect."""
+        self._announced = (info, models)
+        if self._bindings is not None:
+            self._bindings.announce(info, models)
+
+    def stats(self) -> dict[str, Any] | None:
+        """For the status page; None without a broker."""
+        return self._bindings.stats() if self._bindings is not None else None
+
+    def line(self) -> str:
+        """A few words for the service manager's status line."""
+        stats = self.stats()
+        return f"mqtt {stats['state']}" if stats is not None else ""
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, finish what is in hand, and say goodbye."""
+        async with self._swapping:
+            await self._end(timeout_s)
+        if self._decoders is not None:
+            self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, options: SessionOptions, prepared: BindingSet) -> None:
+        from edged.transports.bindings import Bindings  # noqa: PLC0415 - only if used
+        from edged.transports.mqtt import MqttSession  # noqa: PLC0415 - only if used
+        from edged.transports.subscriptions import SubscriptionMemory  # noqa: PLC0415
+
+        ack_early = os.environ.get(ACK_EARLY) == "1"
+        if ack_early:
+            log.warning(
+                "%s is set: messages are acknowledged on arrival and CAN BE LOST", ACK_EARLY
+            )
+        if self._decoders is None:
+            self._decoders = ThreadPoolExecutor(1, "edged-decode")
+        self._bindings = Bindings(
+            MqttSession(options),
+            self._dataplane,
+            base=options.base,
+            executor=self._decoders,
+            max_inflight=options.max_inflight,
+            memory=SubscriptionMemory.in_file(self._state_dir / _FILTERS),
+            on_change=self._review,
+            ack_early=ack_early,
+        )
+        self._bindings.swap(prepared)
+        if self._announced is not None:
+            self._bindings.announce(*self._announced)
+        self._bindings.start()
+        self._review()
+
+    def _review(self) -> None:
+        """Note a broker that is away, or that refuses what the bindings need."""
+        problem = self._bindings.problem if self._bindings is not None else None
+        if problem:
+            self._health.degrade("mqtt", problem)
+        else:
+            self._health.restore("mqtt")
+
+    async def _end(self, timeout_s: float) -> None:
+        bindings, self._bindings = self._bindings, None
+        self._identity = ()
+        if bindings is not None:
+            await bindings.drain(timeout_s)
+
+
+def read_secret(snapshot: Snapshot, secret: Secret) -> str:
+    """The value of a secret, without the line end that editors add.
+
+    Raises:
+        ApplyError: it cannot be read; the message names the file, never the value.
+    """
+    if secret.file is not None:
+        path = snapshot.resolve(secret.file)
+    else:
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        if not directory:
+            raise ApplyError(
+                f'secret "{secret.secret}": $CREDENTIALS_DIRECTORY is not set; start the daemon '
+                "by systemd with LoadCredential=, or use file: PATH"
+            )
+        path = Path(directory) / (secret.secret or "")
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise ApplyError(f"{path}: the secret cannot be read: {exc.strerror}") from exc
+    if len(data) > _SECRET_CAP_BYTES:
+        raise ApplyError(f"{path}: {len(data)} bytes are too many for a secret")
+    try:
+        return data.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as exc:
+        raise ApplyError(f"{path}: the secret is not UTF-8") from exc
+
+
+def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
+    """What a session needs to know; reads the password and the TLS files.
+
+    Raises:
+        ApplyError: one of them cannot be read.
+    """
+    from edged.transports.session import SessionOptions  # noqa: PLC0415 - only if used
+
+    return SessionOptions(
+        client_id=client_id(snapshot.config),
+        base=base_topic(snapshot.config),
+        host=mqtt.host,
+        port=mqtt.port,
+        protocol=mqtt.protocol,
+        username=mqtt.username,
+        password=read_secret(snapshot, mqtt.password) if mqtt.password is not None else None,
+        tls=_tls_context(snapshot, mqtt.tls) if mqtt.tls is not None else None,
+        keepalive_s=mqtt.keepalive.seconds,
+        session_expiry_s=int(mqtt.session_expiry.seconds),
+        max_inflight=mqtt.max_inflight,
+    )
+
+
+def _tls_context(snapshot: Snapshot, tls: TlsConfig) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(
+            cafile=str(snapshot.resolve(tls.ca)) if tls.ca is not None else None
+        )
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if tls.cert is not None:
+            key = str(snapshot.resolve(tls.key)) if tls.key is not None else None
+            context.load_cert_chain(str(snapshot.resolve(tls.cert)), key)
+    except OSError as exc:
+        raise ApplyError(f"mqtt.tls: the certificates cannot be used: {exc}") from exc
+    return context
