@@ -100,11 +100,8 @@ class Manager:
         """Say what should be there, as a whole; work towards it starts at once."""
         self._desired = {item.key: item for item in desired}
         for key, item in self._desired.items():
-            if key not in self._releases or self._releases[key].state is State.UNLOADED:
-                self._releases[key] = ServedRelease(
-                    key, item.stored.manifest, item.config, self._inline_threshold_ns
-                )
-                self._releases[key].on_idle = self._on_idle
+            if key not in self._releases:
+                self._add(item)
             self._stored[key] = item.stored
         self.step()
 
@@ -113,7 +110,7 @@ class Manager:
         return list(self._desired.values())
 
     async def settled(self, keys: Iterable[ReleaseKey]) -> None:
-        """Wait until each of these is ready or has failed."""
+        """Wait until each of these is ready, has failed, or is wanted no longer."""
         waiting = frozenset(keys)
         if self._are_settled(waiting):
             return
@@ -170,10 +167,21 @@ class Manager:
             self._forget(release)
         self._on_change()
 
+    def _add(self, item: Desired) -> None:
+        release = ServedRelease(
+            item.key, item.stored.manifest, item.config, self._inline_threshold_ns
+        )
+        release.on_idle = self._on_idle
+        self._releases[item.key] = release
+        self._stored[item.key] = item.stored
+
     def _forget(self, release: ServedRelease) -> None:
         release.close()
         del self._releases[release.key]
-        self._stored.pop(release.key, None)
+        del self._stored[release.key]
+        if release.key in self._desired:
+            # Wanted again while it drained.
+            self._add(self._desired[release.key])
 
     def _start_load(self, release: ServedRelease) -> None:
         release.move(Event.LOAD)
@@ -196,6 +204,10 @@ class Manager:
         if future.cancelled():
             return
         error = future.exception()
+        if self._is_stopped:
+            if error is None:
+                future.result().session.close()
+            return
         if error is None:
             loaded = future.result()
             release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns)
@@ -221,7 +233,7 @@ class Manager:
 
     def _are_settled(self, keys: frozenset[ReleaseKey]) -> bool:
         done = (State.READY, State.FAILED)
-        return all(key in self._releases and self._releases[key].state in done for key in keys)
+        return all(key not in self._desired or self._releases[key].state in done for key in keys)
 
     def _wake_waiters(self) -> None:
         still: list[tuple[frozenset[ReleaseKey], asyncio.Future[None]]] = []

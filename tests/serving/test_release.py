@@ -307,7 +307,9 @@ class TestBounds:
             release = serve(FakeSession(), settings=config(queue=queue))
             asks = [Ask(rows) for rows in fits]
             offer(release, clock, *asks)
-            with pytest.raises(QueueFullError, match=r"its queue is full .5 rows, 80 bytes") as full:
+            with pytest.raises(
+                QueueFullError, match=r"its queue is full .5 rows, 80 bytes"
+            ) as full:
                 offer(release, clock, Ask(1))
             assert full.value.retry_after_ns >= MS
             assert release.in_flight == 2

@@ -1,0 +1,291 @@
+"""What runs is brought to what should run; nothing that fails stops anything."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from fakes.clock import on_loop, turns, until
+from fakes.session import FakeRuntime, FakeStored, doubler
+
+from edged.config.schema import ModelConfig
+from edged.errors import LoadError
+from edged.messages import InferRequest
+from edged.serving import manager as manager_module
+from edged.serving.dataplane import Dataplane, ServingTable
+from edged.serving.lifecycle import State
+from edged.serving.manager import Desired, Manager
+from edged.serving.router import Route
+
+MINUTE_NS = 60 * 10**9
+
+
+def want(number: int = 1, name: str = "gate", **stored) -> Desired:
+    made = FakeStored(doubler(name, number), **stored)
+    return Desired(f"{name}{number}", made, ModelConfig(bundle="b"))
+
+
+class House:
+    """A manager with a fake runtime, and the states it went through."""
+
+    def __init__(self) -> None:
+        self.runtime = FakeRuntime()
+        self.seen: list[dict[str, str]] = []
+        self.manager = Manager(lambda _: self.runtime, 200_000, self.note)
+
+    def note(self) -> None:
+        states = self.states()
+        if not self.seen or self.seen[-1] != states:
+            self.seen.append(states)
+
+    def states(self) -> dict[str, str]:
+        return {r.key.digest: r.state.value for r in self.manager.releases()}
+
+    async def want(self, *desired: Desired) -> None:
+        self.manager.want(desired)
+        await self.manager.settled([item.key for item in desired])
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    made = House()
+    yield made
+    if made.runtime.gate is not None:
+        made.runtime.gate.set()
+    made.manager._loader.shutdown(wait=True)
+
+
+@on_loop
+async def test_loads_warms_and_serves(house: House):
+    changes = []
+    await house.want(want(1), want(2), want(1, "door"))
+    assert house.states() == {"gate1": "ready", "gate2": "ready", "door1": "ready"}
+    assert sorted(house.runtime.loads) == ["door", "gate", "gate"]
+    release = house.manager.get(want(2).key)
+    assert (release.runtime, release.number) == ("onnxruntime", 2)
+    assert release.typical_run_ns > 0
+    assert house.seen[0] == {"gate1": "new", "gate2": "loading", "door1": "new"} or house.seen
+    assert not changes
+    house.manager.stop()
+    await until(lambda: all(session.closed for session in house.runtime.sessions))
+
+
+@on_loop
+async def test_one_load_at_a_time_highest_first(house: House):
+    house.runtime.gate = threading.Event()
+    house.manager.want([want(1), want(3), want(2)])
+    await until(lambda: house.runtime.loads)
+    assert house.states() == {"gate1": "new", "gate3": "loading", "gate2": "new"}
+    house.runtime.gate.set()
+    await house.manager.settled([want(n).key for n in (1, 2, 3)])
+    loading = [s for s in house.seen if list(s.values()).count("loading") > 1]
+    assert not loading
+    house.manager.stop()
+
+
+@on_loop
+async def test_the_loader_does_not_block_the_loop(house: House):
+    """A neighbour is served while a load takes its time."""
+    await house.want(want(1))
+    plane = Dataplane()
+    plane.swap(ServingTable(1, {"gate": Route("gate", {1: house.manager.get(want(1).key)})}))
+    house.runtime.gate = threading.Event()
+    house.manager.want([want(1), want(2)])
+    await until(lambda: len(house.runtime.loads) == 2)
+    answers = []
+    x = np.ones((1, 4), np.float32)
+    house.manager.get(want(1).key).typical_run_ns = 100
+    for _ in range(20):
+        plane.submit(InferRequest("gate", {"x": x}), lambda r, _: answers.append(r.error))
+        await turns()
+    assert answers == [None] * 20
+    assert house.states()["gate2"] == "loading"
+    house.runtime.gate.set()
+    await house.manager.settled([want(2).key])
+    house.manager.stop()
+
+
+@on_loop
+async def test_golden_mismatch_fails_with_reason_and_backs_off(house: House):
+    await house.want(want(1, off_by=1.0), want(2))
+    assert house.states() == {"gate1": "failed", "gate2": "ready"}
+    release = house.manager.get(want(1).key)
+    assert "does not reproduce the golden samples" in release.reason
+    assert release.failures == 1
+    assert 0 < release.retry_at_ns - time.monotonic_ns() <= 10**9
+    assert [session.closed for session in house.runtime.sessions].count(1) == 1
+    house.manager.stop()
+
+
+@on_loop
+async def test_what_the_loader_raises_is_contained(house: House, caplog: pytest.LogCaptureFixture):
+    house.runtime.error = ZeroDivisionError("a backend's bug")
+    await house.want(want(1))
+    assert house.manager.get(want(1).key).reason == "loading raised ZeroDivisionError; see the log"
+    assert "a backend's bug" in caplog.text
+    house.manager.stop()
+
+
+@on_loop
+async def test_retry_works(house: House, monkeypatch: pytest.MonkeyPatch):
+    waits: list[int] = []
+    monkeypatch.setattr(
+        manager_module, "retry_delay_ns", lambda failures: waits.append(failures) or 1_000_000
+    )
+    house.runtime.error = LoadError("no memory")
+    await house.want(want(1))
+    assert house.manager.get(want(1).key).reason.endswith("onnxruntime: no memory")
+    await until(lambda: len(waits) >= 3)
+    house.runtime.error = None
+    await until(lambda: house.states() == {"gate1": "ready"})
+    release = house.manager.get(want(1).key)
+    assert (release.failures, release.reason) == (0, "")
+    assert waits[:3] == [1, 2, 3]
+    house.manager.stop()
+
+
+@on_loop
+async def test_a_failed_release_is_not_tried_before_its_time(house: House):
+    house.runtime.error = LoadError("no")
+    await house.want(want(1))
+    house.runtime.error = None
+    for _ in range(5):
+        house.manager.step()
+        await turns()
+    assert house.states() == {"gate1": "failed"}
+    assert len(house.runtime.loads) == 1
+    house.manager.stop()
+
+
+@on_loop
+async def test_new_is_ready_before_old_goes(house: House):
+    await house.want(want(1))
+    house.seen.clear()
+    house.manager.want([want(2)])
+    await until(lambda: house.states() == {"gate2": "ready"})
+    for states in house.seen:
+        assert "ready" in states.values(), f"nobody served: {house.seen}"
+    assert house.seen[0] == {"gate1": "ready", "gate2": "loading"}
+    await until(lambda: house.runtime.sessions[0].closed == 1)
+    house.manager.stop()
+
+
+@on_loop
+async def test_old_is_closed_only_after_its_last_request(house: House):
+    await house.want(want(1))
+    old = house.manager.get(want(1).key)
+    old.typical_run_ns = 10**9
+    session = house.runtime.sessions[0]
+    session.gate = threading.Event()
+    plane = Dataplane()
+    plane.swap(ServingTable(1, {"gate": Route("gate", {1: old})}))
+    answers = []
+    x = np.ones((1, 4), np.float32)
+    for _ in range(3):
+        plane.submit(InferRequest("gate", {"x": x}), lambda r, _: answers.append(r.error))
+        await turns()
+    house.manager.want([want(2)])
+    await until(lambda: house.states().get("gate2") == "ready")
+    assert house.states()["gate1"] == "draining"
+    assert not session.closed
+    session.gate.set()
+    await house.manager.drained()
+    await until(lambda: session.closed)
+    assert answers == [None] * 3
+    assert house.states() == {"gate2": "ready"}
+    house.manager.stop()
+
+
+@on_loop
+async def test_wanted_again_while_it_drains(house: House):
+    """A roll-back before the last request ended: it is loaded again, not forgotten."""
+    await house.want(want(1))
+    session = house.runtime.sessions[0]
+    house.manager.get(want(1).key).in_flight = 1
+    house.manager.want([])
+    assert house.states() == {"gate1": "draining"}
+    house.manager.want([want(1)])
+    settled = asyncio.ensure_future(house.manager.settled([want(1).key]))
+    await turns()
+    assert not settled.done()
+    release = house.manager.get(want(1).key)
+    release.in_flight = 0
+    house.manager._on_idle(release)
+    await until(settled.done)
+    assert house.states() == {"gate1": "ready"}
+    assert house.manager.get(want(1).key) is not release
+    await until(lambda: session.closed == 1)
+    house.manager.stop()
+
+
+@on_loop
+async def test_not_wanted_while_it_loads(house: House):
+    house.runtime.gate = threading.Event()
+    house.manager.want([want(1)])
+    await until(lambda: house.runtime.loads)
+    house.manager.want([])
+    assert house.states() == {"gate1": "loading"}
+    house.runtime.gate.set()
+    await until(lambda: not house.states())
+    await until(lambda: house.runtime.sessions[0].closed == 1)
+    house.manager.stop()
+
+
+@on_loop
+async def test_settled_of_what_is_no_longer_wanted_returns(house: House):
+    house.runtime.gate = threading.Event()
+    house.manager.want([want(1), want(2)])
+    settled = asyncio.ensure_future(house.manager.settled([want(1).key, want(2).key]))
+    await turns()
+    house.manager.want([])
+    house.runtime.gate.set()
+    await until(settled.done)
+    house.manager.stop()
+
+
+@on_loop
+async def test_new_bytes_of_the_same_release_number(house: House):
+    """The key is the digest: other bytes are another release, loaded beside the first."""
+    await house.want(want(1))
+    other = Desired("other", FakeStored(doubler("gate", 1)), ModelConfig(bundle="b"))
+    house.manager.want([other])
+    await until(lambda: house.states() == {"other": "ready"})
+    assert len(house.runtime.loads) == 2
+    house.manager.stop()
+
+
+@on_loop
+async def test_same_key_is_not_loaded_again(house: House):
+    await house.want(want(1))
+    first = house.manager.get(want(1).key)
+    await house.want(want(1))
+    assert house.manager.get(want(1).key) is first
+    assert len(house.runtime.loads) == 1
+    assert [item.digest for item in house.manager.wanted()] == ["gate1"]
+    house.manager.stop()
+
+
+@on_loop
+async def test_stop_while_loading_closes_what_comes_too_late(house: House):
+    house.runtime.gate = threading.Event()
+    house.manager.want([want(1)])
+    await until(lambda: house.runtime.loads)
+    house.manager.stop()
+    house.runtime.gate.set()
+    await until(lambda: house.runtime.sessions and house.runtime.sessions[0].closed == 1)
+    assert State.READY.value not in house.states().values()
+
+
+@on_loop
+async def test_stop_twice_and_step_after_stop_do_nothing(house: House):
+    await house.want(want(1))
+    house.manager.stop()
+    house.manager.stop()
+    house.manager.want([want(2)])
+    house.manager.step()
+    assert len(house.runtime.loads) == 1
+    await until(lambda: house.runtime.sessions[0].closed == 1)
