@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edged.tensors import Array, TensorSpec
@@ -18,12 +18,14 @@ class Artefact:
         data: the very bytes that were hashed; they are what the backend gets.
         inputs: the signature the manifest promises.
         outputs: likewise.
+        sidecars: files that the model file refers to by plain name, verified in the same way.
     """
 
     model: str
     data: bytes
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    sidecars: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

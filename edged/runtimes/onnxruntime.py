@@ -1,0 +1,237 @@
+"""The ONNX Runtime backend, on the CPU.
+
+Decides how sessions are set up, and whether what a model file declares is what its bundle
+promises. Never opens a file: it gets verified bytes, and a model that names other files finds only
+the ones that were handed in. Never sends anything: telemetry is off before the package is imported.
+
+Threads: a run uses the caller's thread, and a session's own pool when more than one is asked for.
+The pool that all sessions could share spins for some 25 ms after every run, and the Python package
+has no way to stop that (session options do not reach it; seen with 1.23 and 1.32): a run of 0.1 ms
+would cost 20 ms of a core. A session's own pool can be told to sleep, and costs nothing asleep.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from edged.errors import LoadError, RunError
+from edged.runtimes.base import Artefact, RuntimeInfo
+from edged.tensors import Array, TensorSpec
+
+_INSTALL = 'install one: pip install "edged[cpu]" (or edged[gpu] where there is an NVIDIA GPU)'
+_PROVIDERS = ("CPUExecutionProvider",)
+_NOWHERE = "/dev/null"
+"""Files that a model names are looked for here, where none can be, instead of in the working
+directory."""
+_SESSION_BYTES = 32 << 20
+_COPIES = 3
+_MESSAGE_CAP = 400
+_FATAL = 4
+"""Log level: errors come as exceptions, so that they are said once and by us."""
+
+_DTYPES = {
+    "tensor(bool)": "bool",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64",
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+}
+_PATH = re.compile(r"(?<![\w])/[^\s:'\"]*[^\s:'\".,]")
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ")
+
+_import_lock = threading.Lock()
+
+
+def _backend() -> Any:
+    """The package, imported on first use with its telemetry off."""
+    with _import_lock:
+        # The public wheels carry an uploader that is on by default; it looks here when imported.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        import onnxruntime  # noqa: PLC0415 - seconds and megabytes that not every process needs
+
+        return onnxruntime
+
+
+class OnnxRuntime:
+    """Loads ONNX files on the CPU.
+
+    Args:
+        threads: threads of one run, the caller's included; 0 for one a core this process may use.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, *, threads: int) -> None:
+        self._threads = threads or len(os.sched_getaffinity(0))
+
+    def info(self) -> RuntimeInfo:
+        """Say whether the package is there and imports."""
+        try:
+            return RuntimeInfo(self.name, str(_backend().__version__), ("cpu",))
+        except ImportError as exc:
+            reason = f"is not installed ({_clean(exc)})"
+        except OSError as exc:
+            reason = f"is installed but does not load ({_clean(exc)})"
+        except Exception as exc:
+            reason = f"does not import ({type(exc).__name__}: {_clean(exc)})"
+        return RuntimeInfo(self.name, "", (), f"onnxruntime {reason}; {_INSTALL}")
+
+    def estimate_bytes(self, artefact: Artefact) -> int:
+        """Upper bound of what loading takes, without the tensors of a run.
+
+        While it loads, weights exist as the file, as the parsed model and in the layout the
+        kernels want; then there are the session, its kernels and its arena's first block.
+        """
+        size = len(artefact.data) + sum(map(len, artefact.sidecars.values()))
+        return _COPIES * size + _SESSION_BYTES
+
+    def load(self, artefact: Artefact) -> OnnxSession:
+        """Make a session and hold its signature against the artefact's.
+
+        Raises:
+            LoadError: no package, a file that it refuses, or another signature than promised.
+        """
+        if problem := self.info().problem:
+            raise LoadError(problem)
+        backend = _backend()
+        where = f'model "{artefact.model}"'
+        try:
+            session = backend.InferenceSession(
+                artefact.data, self._options(backend, artefact), providers=list(_PROVIDERS)
+            )
+        except LoadError:
+            raise
+        except Exception as exc:
+            raise LoadError(
+                f"{where}: onnxruntime {backend.__version__} refuses it: {_clean(exc)}"
+            ) from exc
+        return OnnxSession(session, artefact)
+
+    def _options(self, backend: Any, artefact: Artefact) -> Any:
+        options = backend.SessionOptions()
+        options.log_severity_level = _FATAL
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        for key, value in (
+            ("session.intra_op.allow_spinning", "0"),
+            ("session.inter_op.allow_spinning", "0"),
+            ("session.model_external_initializers_file_folder_path", _NOWHERE),
+        ):
+            options.add_session_config_entry(key, value)
+        if artefact.sidecars:
+            add = getattr(options, "add_external_initializers_from_files_in_memory", None)
+            if add is None:
+                raise LoadError(
+                    f'model "{artefact.model}" keeps weights in a second file; onnxruntime '
+                    f"{backend.__version__} takes those from memory only in newer versions: "
+                    "convert it into one file"
+                )
+            names = list(artefact.sidecars)
+            files = list(artefact.sidecars.values())
+            add(names, files, [len(data) for data in files])
+        return options
+
+
+class OnnxSession:
+    """A loaded model. ``run`` may be called from several threads at once.
+
+    Args:
+        session: the backend's session.
+        artefact: what it was loaded from.
+    """
+
+    def __init__(self, session: Any, artefact: Artefact) -> None:
+        where = f'model "{artefact.model}"'
+        self._where = where
+        self.inputs = _match(where, "input", artefact.inputs, session.get_inputs())
+        self.outputs = _match(where, "output", artefact.outputs, session.get_outputs())
+        self._names = [spec.name for spec in self.outputs]
+        self._call: Callable[[list[str], Mapping[str, Array]], Sequence[Any]] = session.run
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one batch; outputs come in the order of the artefact's signature.
+
+        Raises:
+            RunError: the model failed on these inputs; the session stays usable.
+        """
+        names = self._names
+        try:
+            values = self._call(names, inputs if type(inputs) is dict else dict(inputs))
+        except Exception as exc:
+            raise RunError(f"{self._where} failed while running: {_clean(exc)}") from exc
+        return dict(zip(names, values, strict=True))
+
+    def close(self) -> None:
+        """Let go of the backend's session; it goes when the last run in progress ends."""
+        self._call = _closed
+
+
+def _closed(_names: list[str], _inputs: Mapping[str, Array]) -> NoReturn:
+    raise ValueError("the session is closed")
+
+
+def _match(
+    where: str, side: str, promised: Sequence[TensorSpec], declared: Sequence[Any]
+) -> tuple[TensorSpec, ...]:
+    """Hold a promised signature against the declared one.
+
+    Returns:
+        The declared signature of the promised tensors, in the promised order.
+
+    Raises:
+        LoadError: names the tensor, what the bundle promises and what the model declares.
+    """
+    by_name = {node.name: node for node in declared}
+    wanted = {spec.name for spec in promised}
+    # Outputs that nobody promised are simply not computed; every input is needed.
+    unknown = [name for name in by_name if name not in wanted] if side == "input" else []
+    missing = [name for name in wanted if name not in by_name]
+    if missing or unknown:
+        has = ", ".join(f'"{name}"' for name in by_name)
+        raise LoadError(
+            f"{where}: the bundle promises {side}s {', '.join(sorted(wanted))}; the model file "
+            f"has {has}; convert the model again"
+        )
+    return tuple(_match_one(where, side, spec, by_name[spec.name]) for spec in promised)
+
+
+def _match_one(where: str, side: str, spec: TensorSpec, node: Any) -> TensorSpec:
+    dtype = _DTYPES.get(node.type)
+    if dtype is None:
+        raise LoadError(
+            f'{where}: {side} "{spec.name}" is {node.type}, not a dense tensor of numbers; '
+            "convert the model without it (for scikit-learn: zipmap off)"
+        )
+    # An empty list is a scalar or a tensor of unknown rank; only running it tells.
+    shape = tuple(
+        axis if isinstance(axis, int) else (axis or f"axis_{index}")
+        for index, axis in enumerate(node.shape or spec.shape)
+    )
+    found = TensorSpec(spec.name, dtype, shape)
+    fits = len(shape) == len(spec.shape) and all(
+        have == want or isinstance(have, str) for want, have in zip(spec.shape, shape, strict=True)
+    )
+    if dtype != spec.dtype or not fits:
+        raise LoadError(
+            f'{where}: {side} "{spec.name}" is {found} in the model file; the bundle promises '
+            f"{spec}; convert the model again"
+        )
+    return found
+
+
+def _clean(exc: BaseException) -> str:
+    """The backend's words, on one line, without its own source paths or ours."""
+    text = _PREFIX.sub(r"\1: ", " ".join(str(exc).split()))
+    text = _PATH.sub("(path)", text)
+    return text if len(text) <= _MESSAGE_CAP else text[: _MESSAGE_CAP - 1] + "…"
