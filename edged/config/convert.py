@@ -116,7 +116,7 @@ def _describe_one(option: Option) -> str:
 
 @functools.cache
 def _fields(cls: Any) -> tuple[Any, ...]:
-    """msgspec evaluates the annotations at each call; a thousand bindings share one answer."""
+    """The fields of a struct; asking msgspec evaluates annotations each time, so ask once."""
     return msgspec.structs.fields(cls)
 
 
@@ -200,13 +200,14 @@ class _Walk:
         for index, item in enumerate(node.items):
             here = field_path(path, index)
             self.marks[here] = item.mark
-            value = self.value(item, inner, here)
-            values.append(None if value is FAILED else value)
+            values.append(self.value(item, inner, here))
         for meta in option.metas:
             low, high = meta.min_length or 0, meta.max_length
             if len(values) < low or (high is not None and len(values) > high):
                 return self._mismatch(node.mark, f"{len(values)} entries", [option], path)
-        return tuple(values)
+        if path == "bindings":
+            return tuple(None if value is FAILED else value for value in values)
+        return FAILED if any(value is FAILED for value in values) else tuple(values)
 
     def _mapping(self, node: MapNode, option: Option, path: str) -> Any:
         key_type, value_type = get_args(option.base)

@@ -68,6 +68,15 @@ def test_broken_parts_keep_the_rest() -> None:
     }  # fmt: skip
 
 
+def test_a_list_with_a_broken_entry_is_not_half_kept() -> None:
+    made = draft("trust: {keys: [null, a]}\nmodels: {m: {bundle: [null]}}\n")
+    assert made.config.trust.keys == ()
+    assert made.config.models == {}
+    assert {problem.path for problem in made.problems} == {
+        "trust.keys[0]", "models.m.bundle[0]",
+    }  # fmt: skip
+
+
 def test_every_written_field_has_a_mark() -> None:
     made = draft("models:\n  a.b:\n    bundle:\n    - x\n    - y\n")
     assert {path: mark[1:] for path, mark in made.marks.items() if path} == {

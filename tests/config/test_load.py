@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from edged.config import load as loading
@@ -385,6 +385,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(["models", "bindings", "mqtt", "trust", "log"]), VALUES))
+@example({"models": None, "trust": {"keys": [None, None]}})
 def test_random_structures_raise_nothing_else(value: dict[str, object]) -> None:
     text = yaml.safe_dump(value, allow_unicode=True)
     assert_read_or_refused(text)
