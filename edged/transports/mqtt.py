@@ -12,6 +12,7 @@ import random
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,8 @@ class PahoConnection:
         self._protocol = protocol
         self._number = number
         self._emit = emit
+        self._window = 1
+        self._queue: deque[tuple[int, Publication]] = deque()
         self._tokens: dict[int, int] = {}
         self._filters: dict[int, tuple[int, tuple[str, ...]]] = {}
         self._client = self._make_client()
@@ -86,7 +89,7 @@ class PahoConnection:
             manual_ack=True,
         )
         client.connect_timeout = options.connect_timeout_s
-        client.max_inflight_messages = options.max_inflight
+        client.max_inflight_messages = 0  # paho never reads the broker's Receive Maximum; we do
         if options.username is not None:
             client.username_pw_set(options.username, options.password)
         if options.tls is not None:
@@ -162,7 +165,13 @@ class PahoConnection:
             self._filters[mid] = (token, tuple(filters))
 
     def publish(self, token: int, publication: Publication) -> None:
-        """Send PUBLISH, or report at once that it cannot be."""
+        """Send PUBLISH once the broker's window has room, in order."""
+        if self._queue or len(self._tokens) >= self._window:
+            self._queue.append((token, publication))
+        else:
+            self._send(token, publication)
+
+    def _send(self, token: int, publication: Publication) -> None:
         properties = _publish_properties(publication) if self._protocol == "5" else None
         for _ in range(64):  # "queue size" means that the next packet identifier is still in use
             info = self._client.publish(
@@ -188,14 +197,14 @@ class PahoConnection:
     # paho's callbacks: they note and enqueue, and raise nothing.
 
     def _on_connect(
-        self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any
+        self, _client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
         if reason.is_failure:
             self.reason_code, self.reason = reason.value, f"the broker refused us: {reason}"
             return
         self.is_up = True
         receive_maximum = int(getattr(properties, "ReceiveMaximum", 65535))
-        client.max_inflight_messages = min(self._options.max_inflight, receive_maximum)
+        self._window = min(self._options.max_inflight, receive_maximum)
         self._emit(
             Connected(
                 self._number,
@@ -245,6 +254,8 @@ class PahoConnection:
             self._emit(Published(self._number, token, reason.value, str(reason)))
         else:
             self._emit(Published(self._number, token))
+        while self._queue and len(self._tokens) < self._window:
+            self._send(*self._queue.popleft())
 
     def _on_subscribe(
         self, _client: paho.Client, _: Any, mid: int, reasons: list[ReasonCode], _properties: Any
