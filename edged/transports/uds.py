@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import struct
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
@@ -121,8 +122,11 @@ class UnixServer:
     async def _listen(self, sock: socket.socket, config: SocketConfig) -> None:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
+        # Since Python 3.13 a loop removes the file of any socket it listened on, also of one that
+        # the service manager passed and needs for the next start; we remove our own ourselves.
+        options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         self._server = await loop.create_unix_server(
-            lambda: Connection(self), sock=sock, backlog=BACKLOG
+            lambda: Connection(self), sock=sock, backlog=BACKLOG, **options
         )
         self._socket = config
         log.info("listening on %s", config.path)
@@ -186,15 +190,26 @@ class Connection(asyncio.BufferedProtocol):
             log.warning("closing a connection of %s: %s", self.origin, exc.message)
             self._write(native.encode_error(0, exc))
             self.close()
+        except Exception:
+            log.exception("closing a connection of %s: its frame could not be handled", self.origin)
+            error = RuntimeFailureError("the frame could not be handled; see the daemon's log")
+            self._write(native.encode_error(0, error))
+            self.close()
 
     def eof_received(self) -> bool:
         """Keep the write side open while answers are on their way."""
-        if not self._in_flight:
-            return False
-        self._closing = True
-        return True
+        self._closing = self._is_answering
+        return self._closing
 
     _closing = False
+
+    @property
+    def _is_answering(self) -> bool:
+        return bool(self._in_flight or self._tasks)
+
+    def _close_when_answered(self) -> None:
+        if self._closing and not self._is_answering:
+            self.close()
 
     def pause_writing(self) -> None:
         """The client does not read: read nothing more from it until it does."""
@@ -256,8 +271,7 @@ class Connection(asyncio.BufferedProtocol):
             if final:
                 self._in_flight.discard(request_id)
             self._write(_encode(request_id, response))
-            if self._closing and not self._in_flight:
-                self.close()
+            self._close_when_answered()
 
         self._server.door.submit(request, on_response)
 
@@ -271,7 +285,11 @@ class Connection(asyncio.BufferedProtocol):
             self._reply(frame.request_id, call, head.arguments)
         )
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._replied)
+
+    def _replied(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._close_when_answered()
 
     async def _reply(self, request_id: int, call: Call, arguments: dict[str, Any]) -> None:
         try:
@@ -292,7 +310,9 @@ class Connection(asyncio.BufferedProtocol):
         elif sum(map(len, buffers)) <= 64 << 10:
             transport.write(b"".join(buffers))
         else:
-            transport.writelines(buffers)
+            # Not writelines: asyncio's does not call pause_writing on Python 3.12 and 3.13.
+            for buffer in buffers:
+                transport.write(buffer)
         if transport.get_write_buffer_size() > _OUTPUT_CAP_BYTES:
             log.warning("closing a connection of %s: it does not read its answers", self.origin)
             transport.abort()

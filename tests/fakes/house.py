@@ -1,0 +1,131 @@
+"""A server on a real socket, on each event loop that the daemon may run on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from fakes.wire import EchoDoor, joined
+
+from edged.config.schema import Config, LimitsConfig, ListenConfig, SocketConfig
+from edged.errors import ModelNotFoundError
+from edged.protocol.frames import Buffer, Frame, FrameReader, Limits
+from edged.transports.uds import UnixServer
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+class House:
+    """A UnixServer in a thread of its own; ``call`` runs something on its loop and waits."""
+
+    def __init__(self, path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        self.path = path
+        self.door = EchoDoor()
+        self.server = UnixServer(
+            self.door, {"status": self.status, "fail": self.fail, "hold": self.hold}
+        )
+        self.gate: asyncio.Event | None = None
+        self.trouble: list[dict[str, Any]] = []
+        self._loop = new_loop()
+        self._loop.set_exception_handler(lambda _, context: self.trouble.append(context))
+        self._thread = threading.Thread(target=self._loop.run_forever, name="house")
+        self._thread.start()
+
+    async def status(self, arguments: dict[str, Any]) -> Any:
+        return {"asked": arguments}
+
+    async def fail(self, arguments: dict[str, Any]) -> Any:
+        if arguments:
+            raise ModelNotFoundError("no such model")
+        raise ZeroDivisionError
+
+    async def hold(self, arguments: dict[str, Any]) -> Any:
+        self.gate = asyncio.Event()
+        await self.gate.wait()
+        return "at last"
+
+    def config(self, **limits: Any) -> Config:
+        connections = limits.pop("max_connections", 256)
+        return Config(
+            listen=ListenConfig(
+                socket=SocketConfig(path=str(self.path)), max_connections=connections
+            ),
+            limits=LimitsConfig(**limits),
+        )
+
+    def start(self, passed: socket.socket | None = None, **limits: Any) -> House:
+        self.run(self.server.start(self.config(**limits), passed))
+        return self
+
+    def run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        async def work() -> Any:
+            return function(*arguments)
+
+        return self.run(work())
+
+    def stop(self) -> None:
+        self.call(self.server.close)
+        eventually(lambda: not self.server.connections)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+class Peer:
+    """A bare socket that speaks frames, and anything else."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(10)
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
+        self._reader = FrameReader(Limits(body_bytes=1 << 30, head_bytes=1 << 20))
+        self._frames: list[Frame] = []
+
+    def send(self, *messages: list[Buffer] | bytes) -> None:
+        self.socket.sendall(b"".join(m if isinstance(m, bytes) else joined(m) for m in messages))
+
+    def frame(self) -> Frame:
+        """The next frame; AssertionError when the other end closes first."""
+        while not self._frames:
+            data = self.socket.recv(1 << 16)
+            assert data, "the connection was closed"
+            self._frames += self._reader.feed(data)
+        return self._frames.pop(0)
+
+    def is_closed(self) -> bool:
+        """Waits for the other end to close; False when it says something instead."""
+        try:
+            return not self._frames and self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def eventually(condition: Callable[[], object], limit_s: float = 10.0) -> None:
+    give_up = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < give_up, "what was waited for did not happen"
+        time.sleep(0.001)
+
+
+def houses(loop: str, path: Path) -> Iterator[House]:
+    """For a fixture: a house that is stopped, and in which nothing went wrong unseen."""
+    made = House(path, LOOPS[loop])
+    yield made
+    made.stop()
+    assert not made.trouble, made.trouble
