@@ -204,7 +204,6 @@ class BindingCounters:
     answered: int = 0
     dead_lettered: int = 0
     expired: int = 0
-    rejected: int = 0
     abandoned: int = 0
     undeliverable: int = 0
     in_flight: int = 0

@@ -18,7 +18,9 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+MOSQUITTO = shutil.which(
+    "mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+)
 
 
 def free_port() -> int:
@@ -105,7 +107,7 @@ class Mosquitto:
         self.stop(sig)
         self.start()
 
-    def __enter__(self) -> Mosquitto:
+    def __enter__(self) -> Mosquitto:  # noqa: PYI034 - typing.Self is 3.11
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -169,7 +171,7 @@ class Device:
     def one(self, timeout_s: float = 10) -> paho.MQTTMessage:
         return self.get(1, timeout_s)[0]
 
-    def __enter__(self) -> Device:
+    def __enter__(self) -> Device:  # noqa: PYI034 - typing.Self is 3.11
         self._client.loop_start()
         assert self._ready.wait(10), "the device could not connect"
         return self

@@ -1,100 +1,121 @@
-"""A model without a runtime: doubles its input, fails, blocks or lies on request."""
+"""A broker session without a broker: it notes what it is told, and says what it is told to say."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-from fakes.manifests import make_manifest
-
-from edged.manifest import Manifest
-from edged.runtimes.base import Artefact, RuntimeInfo
-from edged.tensors import Array
-
-Arrays = dict[str, Array]
-WIDTH = 4
-
-
-def doubler(name: str = "gate", release: int = 1, shape: tuple = ("batch", WIDTH)) -> Manifest:
-    """x float32[batch,4] -> y float32[batch,4]."""
-    return make_manifest(
-        [("x", "float32", shape)], [("y", "float32", shape)], name=name, release=release
-    )
-
-
-def double(inputs: Mapping[str, Array]) -> Arrays:
-    return {"y": inputs["x"] * 2}
+from edged.protocol.mqtt import (
+    Connected,
+    Disconnected,
+    Message,
+    OnEvent,
+    Publication,
+    Published,
+    Subscribed,
+    Unsubscribed,
+)
 
 
 class FakeSession:
-    """Runs ``function``; waits for ``gate`` when there is one. Counts rows of each run."""
+    """Keeps every command in ``log``; PUBACKs come at once or when asked for.
 
-    def __init__(self, function: Callable[..., Arrays] = double) -> None:
-        self.function = function
-        self.gate: threading.Event | None = None
-        self.runs: list[int] = []
-        self.threads: set[int] = set()
-        self.closed = 0
+    Args:
+        auto: answer publications and subscriptions at once.
+    """
 
-    inputs = ()
-    outputs = ()
+    def __init__(self, *, auto: bool = True) -> None:
+        self.auto = auto
+        self.connection = 0
+        self.log: list[tuple[str, Any]] = []
+        self.acked: list[int] = []
+        self.published: dict[int, Publication] = {}
+        self.open: list[int] = []
+        self.stopped = False
+        self._tokens = itertools.count(1)
+        self._mids = itertools.count(1)
+        self.emit: OnEvent = lambda _: None
 
-    def run(self, inputs: Mapping[str, Array]) -> Arrays:
-        assert not self.closed, "a closed session was run"
-        first = next(iter(inputs.values()))
-        self.runs.append(first.shape[0] if first.ndim else 1)
-        self.threads.add(threading.get_ident())
-        if self.gate is not None:
-            assert self.gate.wait(15)
-        return self.function(inputs)
+    def start(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
+        self.emit = on_event
 
-    def close(self) -> None:
-        self.closed += 1
+    def connect(self, *, session_present: bool = False, limit: int | None = None) -> None:
+        self.connection += 1
+        self.emit(Connected(self.connection, "5", session_present, 100, limit))
+
+    def disconnect(self, reason: str = "gone", *, will_retry: bool = True) -> None:
+        self.open.clear()
+        self.emit(Disconnected(self.connection, reason, will_retry))
+
+    def receive(self, topic: str, payload: bytes, qos: int = 1, **more: Any) -> Message:
+        mid = next(self._mids) if qos else 0
+        words = {"retain": False, "dup": False, "arrived_ns": time.monotonic_ns()} | more
+        message = Message(self.connection, mid, topic, payload, qos, **words)
+        self.emit(message)
+        return message
+
+    def puback(self, token: int | None = None, code: int = 0) -> None:
+        token = self.open[0] if token is None else token
+        self.open.remove(token)
+        self.emit(Published(self.connection, token, code, "because" if code else ""))
+
+    def puback_all(self) -> None:
+        while self.open:
+            self.puback()
+
+    def subscribe(self, filters: Sequence[tuple[str, int]]) -> int:
+        return self._note("subscribe", list(filters), Subscribed)
+
+    def unsubscribe(self, filters: Sequence[str]) -> int:
+        return self._note("unsubscribe", list(filters), Unsubscribed)
+
+    def publish(self, publication: Publication) -> int:
+        token = next(self._tokens)
+        self.log.append(("publish", publication))
+        self.published[token] = publication
+        self.open.append(token)
+        if self.auto:
+            asyncio.get_running_loop().call_soon(self._auto_puback, token)
+        return token
+
+    def _auto_puback(self, token: int) -> None:
+        if token in self.open:
+            self.puback(token)
+
+    def _note(self, verb: str, what: Any, event: Any) -> int:
+        token = next(self._tokens)
+        self.log.append((verb, what))
+        if self.auto:
+            number = self.connection
+            asyncio.get_running_loop().call_soon(lambda: self.emit(event(number, token)))
+        return token
+
+    def ack(self, message: Message) -> None:
+        self.log.append(("ack", message.mid))
+        if message.connection == self.connection:
+            self.acked.append(message.mid)
+
+    async def stop(self, timeout_s: float) -> None:
+        self.stopped = True
+
+    def stats(self) -> dict[str, Any]:
+        return {"state": "connected"}
+
+    def of(self, verb: str) -> list[Any]:
+        return [what for done, what in self.log if done == verb]
+
+    def to(self, topic: str) -> list[Publication]:
+        return [found for found in self.of("publish") if found.topic == topic]
+
+    def documents(self, topic: str) -> list[Any]:
+        return [json.loads(found.payload) for found in self.to(topic)]
 
 
-class FakeRuntime:
-    """Loads FakeSessions; ``problem`` or ``error`` say why not, ``gate`` makes loading slow."""
-
-    name = "onnxruntime"
-
-    def __init__(self, function: Callable[..., Arrays] = double) -> None:
-        self.function = function
-        self.problem = ""
-        self.error: BaseException | None = None
-        self.gate: threading.Event | None = None
-        self.sessions: list[FakeSession] = []
-        self.loads: list[str] = []
-
-    def info(self) -> RuntimeInfo:
-        return RuntimeInfo(self.name, "1.0", ("cpu",), self.problem)
-
-    def estimate_bytes(self, artefact: Artefact) -> int:
-        return len(artefact.data)
-
-    def load(self, artefact: Artefact) -> FakeSession:
-        self.loads.append(artefact.model)
-        if self.gate is not None:
-            assert self.gate.wait(15)
-        if self.error is not None:
-            raise self.error
-        self.sessions.append(FakeSession(self.function))
-        return self.sessions[-1]
-
-
-class FakeStored:
-    """A stored release with three golden rows; ``off_by`` makes the promise a false one."""
-
-    def __init__(self, manifest: Manifest, *, off_by: float = 0.0, has_golden: bool = True) -> None:
-        self.manifest = manifest
-        self.off_by = off_by
-        self.has_golden = has_golden
-
-    def artefact(self, runtime: str) -> bytes:
-        return runtime.encode()
-
-    def golden(self) -> tuple[Arrays, Arrays] | None:
-        if not self.has_golden:
-            return None
-        x = np.arange(3 * WIDTH, dtype=np.float32).reshape(3, WIDTH)
-        return {"x": x}, {"y": x * 2 + np.float32(self.off_by)}
+async def settle(turns: int = 20) -> None:
+    """Let all that is ready happen."""
+    for _ in range(turns):
+        await asyncio.sleep(0)

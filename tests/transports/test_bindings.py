@@ -154,7 +154,6 @@ async def test_a_message_that_cannot_be_parsed_stops_nobody():
         "answered": 1,
         "dead_lettered": 5,
         "expired": 0,
-        "rejected": 0,
         "abandoned": 0,
         "undeliverable": 0,
         "in_flight": 0,

@@ -1,0 +1,79 @@
+import json
+
+import numpy as np
+import pytest
+
+from edged.errors import DecodeError, QueueFullError
+from edged.messages import InferResponse
+from edged.protocol.mqtt import (
+    BaseTopics,
+    Publication,
+    answer_properties,
+    encode_answer,
+    encode_dead_letter,
+    encode_document,
+    encode_error,
+    error_properties,
+)
+
+RESPONSE = InferResponse("gate", 3, 7, {"y": np.zeros(1)})
+
+
+def test_one_row_stands_beside_who_answered():
+    assert json.loads(encode_answer(RESPONSE, [{"label": "7", "score": 0.9}])) == {
+        "model": "gate",
+        "release": 3,
+        "generation": 7,
+        "label": "7",
+        "score": 0.9,
+    }
+
+
+@pytest.mark.parametrize("rows", [[], [{"y": 1}, {"y": 2}], [{"model": 1}]])
+def test_several_rows_or_a_clash_of_names_make_a_list(rows):
+    document = json.loads(encode_answer(RESPONSE, rows))
+    assert document == {"model": "gate", "release": 3, "generation": 7, "rows": rows}
+
+
+def test_errors_and_dead_letters():
+    error = DecodeError('row 0, field "a": is missing \ud800')
+    assert json.loads(encode_error(error)) == {
+        "error": {
+            "code": "INVALID_ARGUMENT",
+            "name": "DecodeError",
+            "message": 'row 0, field "a": is missing \\ud800',
+        }
+    }
+    letter = json.loads(encode_dead_letter("vib", error, "in/x", b"abc"))
+    assert letter["size"] == 3
+    assert letter["sha256"].startswith("ba7816bf")
+    assert letter["topic"] == "in/x"
+    assert set(letter) == {"binding", "code", "message", "topic", "size", "sha256"}
+
+
+def test_user_properties():
+    assert ("edged-dup", "1") not in answer_properties(RESPONSE, is_dup=False)
+    assert answer_properties(RESPONSE, is_dup=True)[-1] == ("edged-dup", "1")
+    assert error_properties("gate", QueueFullError("full"), is_dup=True) == (
+        ("edged-model", "gate"),
+        ("edged-status", "RESOURCE_EXHAUSTED"),
+        ("edged-dup", "1"),
+    )
+
+
+def test_our_own_tree():
+    topics = BaseTopics("edged/n")
+    assert topics.error("vib") == "edged/n/error/vib"
+    assert topics.holds("edged/n")
+    assert topics.holds("edged/n/x/y")
+    assert not topics.holds("edged/nn")
+    assert not topics.holds("edged")
+
+
+def test_the_size_of_a_packet_is_never_guessed_too_small():
+    publication = Publication("t\u00e9" * 10, b"x" * 100, correlation=b"y" * 50)
+    assert publication.size_bytes >= 30 + 100 + 50
+
+
+def test_documents_carry_no_nan():
+    assert encode_document({"a": float("nan")}) == b'{"a":null}'
