@@ -137,7 +137,9 @@ def _entry(
         elif isinstance(dim, int):
             shape.append(size)  # converters declare sizes that the model does not give
         else:
-            shape.append(_axis_name(dim or f"{value.name}_{axis}", names))
+            # Exporters write "?" for any number of axes: that is no name they share.
+            is_name = any(char.isalnum() for char in dim or "")
+            shape.append(_axis_name(dim if is_name else f"{value.name}_{axis}", names))
     dtype = dtype_of(value)
     elem = value.type.tensor_type.elem_type
     value.type.CopyFrom(onnx.helper.make_tensor_type_proto(elem, shape))

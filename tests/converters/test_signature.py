@@ -90,3 +90,14 @@ def test_without_rows_the_own_axes_stay():
     inputs, outputs = read_signature(model, samples, {"y": samples["x"]}, "none")
     assert inputs[0].shape == ("n_batch", 2)
     assert outputs[0].shape == (3, 2)
+
+
+def test_a_question_mark_is_no_name_that_axes_share():
+    model = model_of(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        [value("x", ["?", 3, "?", "?"])],
+        [value("y", ["?", 3, "?", "?"])],
+    )
+    samples = {"x": np.ones((2, 3, 8, 8), "f4")}
+    inputs, _outputs = read_signature(model, samples, {"y": samples["x"]}, "rows")
+    assert str(inputs[0].spec()) == "float32[batch,3,x_2,x_3]"
