@@ -23,6 +23,7 @@ from converters.sources.base import SourceJob, SourceResult
 from edged.store.golden import read_safetensors, write_safetensors
 from edged.tensors import Array
 
+WORKER = "converters.worker"
 MAX_MODEL_BYTES = 2**31 - 1
 MAX_TENSOR_BYTES = 4 << 30
 MAX_RESULT_BYTES = 16 << 20
@@ -73,25 +74,39 @@ def run_source(job: SourceJob, samples: Mapping[str, Array], timeout_s: int) -> 
         (folder / "job.json").write_bytes(msgspec.json.encode(job))
         (folder / "samples.safetensors").write_bytes(write_safetensors(dict(samples)))
         _run(folder, timeout_s)
-        result = msgspec.json.decode(
-            _read(folder, "result.json", MAX_RESULT_BYTES), type=SourceResult
-        )
+        result = _read_result(folder)
         if result.error:
             kind = UnsupportedModelError if "Unsupported" in result.error_kind else ConversionError
             raise kind(result.error)
-        tensors = read_safetensors(_read(folder, "reference.safetensors", MAX_TENSOR_BYTES))
-        return Converted(
-            model=_read(folder, "model.onnx", MAX_MODEL_BYTES),
-            inputs={key: tensors[f"in.{key}"] for key in result.input_names},
-            outputs={key: tensors[f"out.{key}"] for key in result.output_names},
-            result=result,
-        )
+        return _collect(folder, result)
+
+
+def _collect(folder: Path, result: SourceResult) -> Converted:
+    tensors = read_safetensors(_read(folder, "reference.safetensors", MAX_TENSOR_BYTES))
+    wanted = [f"in.{name}" for name in result.input_names]
+    wanted += [f"out.{name}" for name in result.output_names]
+    if not result.input_names or not result.output_names or set(wanted) != set(tensors):
+        raise ConversionError("the conversion process left other tensors than it named")
+    return Converted(
+        model=_read(folder, "model.onnx", MAX_MODEL_BYTES),
+        inputs={name: tensors[f"in.{name}"] for name in result.input_names},
+        outputs={name: tensors[f"out.{name}"] for name in result.output_names},
+        result=result,
+    )
+
+
+def _read_result(folder: Path) -> SourceResult:
+    data = _read(folder, "result.json", MAX_RESULT_BYTES)
+    try:
+        return msgspec.json.decode(data, type=SourceResult)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ConversionError(f"the conversion process left a malformed result: {exc}") from exc
 
 
 def _run(folder: Path, timeout_s: int) -> None:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "converters.worker", str(folder)],
+            [sys.executable, "-m", WORKER, str(folder)],
             cwd=folder,
             env=_environment(folder),
             stdin=subprocess.DEVNULL,
@@ -108,7 +123,7 @@ def _run(folder: Path, timeout_s: int) -> None:
         finally:
             _end(process)
     if status != 0:
-        raise ConversionError(f"the conversion process {_how(status)}:\n{_tail(folder / 'log')}")
+        raise ConversionError(f"the conversion process {_how(status)}: {_tail(folder / 'log')}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -128,7 +143,7 @@ def _how(status: int) -> str:
 
 def _tail(log: Path) -> str:
     lines = log.read_text("utf-8", "replace").strip().splitlines()
-    return "\n".join(f"  {line[:300]}" for line in lines[-8:]) or "  (it said nothing)"
+    return " | ".join(line.strip()[:400] for line in lines[-3:]) or "it said nothing"
 
 
 def _environment(folder: Path) -> dict[str, str]:

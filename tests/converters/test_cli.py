@@ -1,0 +1,153 @@
+import zipfile
+
+import pytest
+
+from converters.cli import main
+
+
+def run(capsys, *words):
+    code = main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_convert_without_the_word_and_in_plain_lines(linear, tmp_path, capsys):
+    recipe = linear()
+    words = ["--name", "m", "--release", "2", "--samples", recipe.samples, "--features", "a,b,c"]
+    code, out, err = run(capsys, recipe.source, "-o", tmp_path / "m.edgb", *words)
+    assert code == 0, err
+    assert "m release 2 (2.0.0)" in out
+    assert "proving rows and numbers" in err
+    assert "\x1b" not in out + err
+    code, out, _ = run(capsys, "inspect", tmp_path / "m.edgb")
+    assert code == 0
+    for words in ("float32[batch,3]", "columns a, b, c", "nobody", "recipe_sha256", "model.onnx"):
+        assert words in out
+
+
+def test_a_recipe_file_is_enough(linear, tmp_path, capsys):
+    linear()
+    (tmp_path / "r.yaml").write_text(
+        "source: linear.onnx\nsamples: rows.npy\nname: m\nrelease: 1\n"
+    )
+    code, _, err = run(
+        capsys, "convert", "--recipe", tmp_path / "r.yaml", "-o", tmp_path / "m.edgb"
+    )
+    assert code == 0, err
+
+
+def test_keygen_sign_verify(linear, tmp_path, capsys):
+    recipe = linear()
+    bundle = tmp_path / "m.edgb"
+    words = ["--name", "m", "--release", "1", "--samples", recipe.samples]
+    assert run(capsys, recipe.source, "-o", bundle, *words)[0] == 0
+    assert run(capsys, "keygen", tmp_path / "site")[0] == 0
+    assert (tmp_path / "site.key").stat().st_mode & 0o777 == 0o600
+    assert run(capsys, "keygen", tmp_path / "site")[0] == 78
+    code, _, err = run(capsys, "verify", bundle, "--key", tmp_path / "site.pub")
+    assert code == 78
+    assert err.startswith("error: signed by 0 of 1")
+    assert err.count("\n") == 1
+    assert run(capsys, "sign", bundle, "--key", tmp_path / "site.key")[0] == 0
+    code, out, _ = run(capsys, "verify", bundle, "--key", tmp_path / "site.pub", "--run")
+    assert code == 0
+    assert 'golden "y": ok' in out
+    assert "signature: ok" in out
+
+
+def test_every_tampered_member_fails_verify(linear, tmp_path, capsys):
+    recipe = linear()
+    bundle = tmp_path / "m.edgb"
+    words = ["--name", "m", "--release", "1", "--samples", recipe.samples]
+    run(capsys, "keygen", tmp_path / "site")
+    words += ["--key", tmp_path / "site.key"]
+    assert run(capsys, recipe.source, "-o", bundle, *words)[0] == 0
+    good = bundle.read_bytes()
+    with zipfile.ZipFile(bundle) as archive:
+        spots = [
+            (info.filename, info.header_offset + 30 + len(info.filename) + 20)
+            for info in archive.infolist()
+        ]
+    assert len(spots) == 4
+    for name, spot in spots:
+        bad = bytearray(good)
+        bad[spot] ^= 1
+        bundle.write_bytes(bad)
+        code, _, err = run(capsys, "verify", bundle, "--key", tmp_path / "site.pub")
+        assert code == 78, name
+        assert err.startswith("error: ")
+
+
+def test_a_changed_model_with_a_right_crc_fails_its_hash(linear, tmp_path, capsys):
+    recipe = linear()
+    bundle = tmp_path / "m.edgb"
+    run(
+        capsys,
+        recipe.source,
+        "-o",
+        bundle,
+        "--name",
+        "m",
+        "--release",
+        1,
+        "--samples",
+        recipe.samples,
+    )
+    with zipfile.ZipFile(bundle) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    from converters.pack import write_zip
+
+    model = bytearray(members["model.onnx"])
+    model[-40] ^= 1
+    write_zip(
+        bundle,
+        members["manifest.json"],
+        None,
+        {"model.onnx": bytes(model), "golden.safetensors": members["golden.safetensors"]},
+    )
+    code, _, err = run(capsys, "verify", bundle)
+    assert code == 78
+    assert '"model.onnx"' in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["missing.onnx"], 65, "no such file"),
+        (["weights.pt"], 65, "torch.export.save"),
+        (["model.joblib"], 77, "--trust"),
+        (["net:build"], 77, "module:factory runs the module's code"),
+        (["model.pt2"], 77, "unpickles"),
+        (["model.h5"], 65, "save it as .keras"),
+        (["odd.bin"], 65, "not a kind that is known"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(tmp_path, monkeypatch, capsys, words, code, text):
+    monkeypatch.chdir(tmp_path)
+    for name in ("weights.pt", "model.joblib", "model.pt2", "model.h5", "odd.bin"):
+        (tmp_path / name).write_bytes(b"not opened")
+    rest = ["-o", "m.edgb", "--name", "m", "--release", "1", "--samples", "s.npz"]
+    got, out, err = run(capsys, *words, *rest)
+    assert got == code
+    assert text in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not out
+
+
+def test_a_missing_bundle_or_key(tmp_path, capsys, linear):
+    assert run(capsys, "inspect", tmp_path / "none.edgb")[0] == 78
+    recipe = linear()
+    words = [
+        "--name",
+        "m",
+        "--release",
+        "1",
+        "--samples",
+        recipe.samples,
+        "--key",
+        tmp_path / "no.key",
+    ]
+    code, _, err = run(capsys, recipe.source, "-o", tmp_path / "m.edgb", *words)
+    assert code == 78
+    assert "reading samples" not in err  # told before anything slow
