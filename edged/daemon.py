@@ -125,10 +125,7 @@ class Daemon:
             raise ConfigError(f"{len(passed)} sockets were passed; expected one, for the protocol")
         await self.reloader.boot()
         if self._boot_problems:
-            for line in self._boot_problems:
-                log.error("configuration refused: %s", line)
-            reason = f"the last good configuration serves: {self._boot_problems[0]}"
-            self.health.degrade("config", reason)
+            self.reloader.rejected(self._boot_problems)
         # Only now do clients connect: the first request already finds its model.
         await self.server.start(config, passed[0] if passed else None)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)

@@ -176,7 +176,7 @@ class Reloader:
             self._report_own()
             self._house.health.restore("config")
             return True
-        self._rejected(problems)
+        self.rejected(problems)
         return False
 
     def review(self) -> None:
@@ -329,13 +329,16 @@ class Reloader:
         problems = self._candidate.problems
         self.report = Report(not problems, time.time(), _lines(problems))
 
-    def _rejected(self, problems: tuple[str, ...]) -> None:
+    def rejected(self, problems: tuple[str, ...]) -> None:
+        """Note that the files are not what is in effect, and why."""
         self.report = Report(applied=False, at=time.time(), problems=problems)
         for line in problems:
             log.error("configuration refused: %s", line)
         generation = self._house.dataplane.table.generation
         self._house.health.degrade(
-            "config", f"the files are refused, generation {generation} still serves: {problems[0]}"
+            "config",
+            f"the files are refused; the last good configuration (generation {generation}) "
+            f"serves: {problems[0]}",
         )
 
 

@@ -71,8 +71,8 @@ def publish(port: int) -> None:
 def kill_and_restart(box: Path, **env: str) -> dict[str, int]:
     """Kill the daemon with all messages in its hands; returns how often each id was answered."""
     make_bundle(box / "m-1.edgb", slow(), name="m", release=1)
-    config = f"max_inflight_messages {MESSAGES}\nmax_queued_messages 10000\n"
-    with Mosquitto(box / "broker", config) as broker:
+    config = f"max_inflight_messages {MESSAGES}"
+    with Mosquitto(box, config) as broker:
         counter = Counter(broker.port)
         daemon = DaemonProcess(box)
         daemon.write(body(broker.port))

@@ -143,7 +143,7 @@ def test_refused_config_is_shown_and_old_serves(bundles: Path) -> None:
         daemon.write(body(1).replace("serve: 1", "serv: 2"))
         status = wait_for(lambda: (s := daemon.status())["config"]["problems"] and s)
         (problem,) = status["config"]["problems"]
-        assert "edged.yaml:8:" in problem
+        assert "edged.yaml:9:" in problem
         assert 'did you mean "serve"' in problem
         assert status["generation"] == before
         assert "config" in status["degradations"]
