@@ -16,9 +16,11 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
+
+import numpy as np
 
 from edged.errors import (
     DeadlineExceededError,
@@ -36,6 +38,8 @@ DEFAULT_SOCKET = "/run/edged/edged.sock"
 _GRACE_S = 2.0
 """How much longer than the request's own timeout the client waits: the server's answer, which says
 where the time went, is worth more than our own "timed out"."""
+_TIMEOUT_CAP_S = 1e9
+"""Thirty years: what is longer, or no number, is a mistake and not a timeout."""
 _ANSWER_LIMITS = Limits(head_bytes=1 << 20, body_bytes=1 << 32)
 """Answers come from the daemon that the operator trusts; the caps only stop nonsense."""
 
@@ -53,12 +57,29 @@ class InferResult(dict[str, Array]):
         self.batch_rows = response.batch_rows
 
 
+class _Link:
+    """One connection with all that is on its way over it.
+
+    What breaks, breaks for this one alone: a thread that still reads a dead connection must not
+    touch the one that another thread has made since.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.reader = FrameReader(_ANSWER_LIMITS)
+        self.pending: dict[int, Pending] = {}
+        self.error: EdgedError | None = None
+
+
 class Pending:
     """An answer that may still be on its way."""
 
-    def __init__(self, client: Client, request_id: int, model: str, until: float | None) -> None:
+    def __init__(
+        self, client: Client, link: _Link, request_id: int, model: str, until: float | None
+    ) -> None:
         self._client = client
         self._until = until
+        self.link = link
         self.request_id = request_id
         self.model = model
         self.frame: Frame | None = None
@@ -102,9 +123,7 @@ class Client:
     ) -> None:
         self.path = os.fspath(path or os.environ.get("EDGED_SOCKET") or DEFAULT_SOCKET)
         self.timeout = timeout
-        self._socket: socket.socket | None = None
-        self._reader = FrameReader(_ANSWER_LIMITS)
-        self._pending: dict[int, Pending] = {}
+        self._link: _Link | None = None
         self._next_id = 1
         self._lock = threading.Lock()
         self._read_lock = threading.Lock()
@@ -168,12 +187,16 @@ class Client:
         """Send a request without waiting; many may be in flight on one connection."""
         named = {**(inputs or {}), **tensors}
         for name, array in named.items():
-            if not hasattr(array, "dtype"):
+            if not isinstance(array, np.ndarray | np.generic):
                 raise InvalidRequestError(
-                    f'"{name}" is a {type(array).__name__}; expected an array'
+                    f'"{name}" is a {type(array).__name__}; expected a NumPy array'
                 )
         request = InferRequest(model, named, release, tuple(outputs))
         seconds = self.timeout if timeout is None else timeout
+        if seconds is not None and not seconds < _TIMEOUT_CAP_S:
+            raise InvalidRequestError(
+                f"timeout {seconds}: expected a number of seconds (Client(timeout=None): no limit)"
+            )
         timeout_us = 0 if seconds is None else max(1, int(seconds * 1e6))
         return self._send(
             model, seconds, lambda number: native.encode_infer(number, request, timeout_us)
@@ -198,35 +221,44 @@ class Client:
 
     def close(self) -> None:
         """End the connection; calls that wait get DisconnectedError."""
-        self._drop(DisconnectedError("the client was closed"))
+        if self._link is not None:
+            self._drop(self._link, DisconnectedError("the client was closed"))
 
     def read_until(self, pending: Pending, until: float | None) -> None:
         """Read for everybody until ``pending`` has its answer."""
         while not pending.is_done:
-            with self._read_lock:
+            left = -1 if until is None else max(0.0, until - time.monotonic())
+            if not self._read_lock.acquire(timeout=left):
+                _give_up(pending)
+                return
+            try:
                 if not pending.is_done:
                     self._read_some(pending, until)
+            finally:
+                self._read_lock.release()
 
-    def _send(self, model: str, seconds: float | None, encode: Any) -> Pending:
+    def _send(
+        self, model: str, seconds: float | None, encode: Callable[[int], list[Buffer]]
+    ) -> Pending:
         until = None if seconds is None else time.monotonic() + seconds + _GRACE_S
         with self._lock:
-            sock = self._connect()
+            link = self._connect()
             number = self._next_id
             self._next_id += 1
             buffers = encode(number)
-            pending = Pending(self, number, model, until)
-            self._pending[number] = pending
+            pending = Pending(self, link, number, model, until)
+            link.pending[number] = pending
             try:
-                self._write(sock, buffers)
-            except OSError as exc:
-                error = _disconnected(self.path, exc)
-                self._drop(error)
+                self._write(link, buffers)
+            except (OSError, ValueError, RemoteProtocolError) as exc:
+                self._read_last_words(link)
+                error = self._drop(link, _disconnected(self.path, exc))
                 raise error from exc
         return pending
 
-    def _connect(self) -> socket.socket:
-        if self._socket is not None:
-            return self._socket
+    def _connect(self) -> _Link:
+        if self._link is not None:
+            return self._link
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.connect(self.path)
@@ -237,11 +269,10 @@ class Client:
                 "(edged run), and may this user use its socket?"
             ) from exc
         sock.setblocking(False)
-        self._reader = FrameReader(_ANSWER_LIMITS)
-        self._socket = sock
-        return sock
+        self._link = _Link(sock)
+        return self._link
 
-    def _write(self, sock: socket.socket, buffers: list[Buffer]) -> None:
+    def _write(self, link: _Link, buffers: list[Buffer]) -> None:
         """Send everything; when the daemon waits for us to read first, read."""
         if sum(map(len, buffers)) <= 64 << 10:
             buffers = [b"".join(buffers)]
@@ -249,45 +280,51 @@ class Client:
             view = memoryview(buffer)
             while view:
                 try:
-                    view = view[sock.send(view) :]
+                    view = view[link.sock.send(view) :]
                 except BlockingIOError:
-                    _wait(sock, select.POLLOUT | select.POLLIN, None)
+                    _wait(link.sock, select.POLLOUT | select.POLLIN, None)
                     if self._read_lock.acquire(blocking=False):
                         try:
-                            self._receive(sock)
+                            self._receive(link)
                         finally:
                             self._read_lock.release()
 
+    def _read_last_words(self, link: _Link) -> None:
+        """The daemon closed while we wrote: it may have said why, and that is worth more."""
+        with self._read_lock, contextlib.suppress(OSError, ValueError, RemoteProtocolError):
+            while link.error is None and _wait(link.sock, select.POLLIN, 0):
+                self._receive(link)
+
     def _read_some(self, pending: Pending, until: float | None) -> None:
-        sock = self._socket
-        if sock is None:
-            pending.error = pending.error or DisconnectedError("the connection is closed")
+        link = pending.link
+        if link.error is not None:
+            pending.error = link.error
             return
         left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            _give_up(pending)
+            return
         try:
-            if (left is None or left > 0) and _wait(sock, select.POLLIN, left):
-                self._receive(sock)
-            else:
-                self._pending.pop(pending.request_id, None)
-                pending.error = DeadlineExceededError("no answer came in time")
+            if _wait(link.sock, select.POLLIN, left):
+                self._receive(link)
         except (OSError, ValueError, RemoteProtocolError) as exc:
             # ValueError: another thread closed the socket between two lines of this one.
-            self._drop(_disconnected(self.path, exc))
+            self._drop(link, _disconnected(self.path, exc))
 
-    def _receive(self, sock: socket.socket) -> None:
+    def _receive(self, link: _Link) -> None:
         """Take what is there, if anything, and hand out whole frames."""
         try:
-            count = sock.recv_into(self._reader.next_buffer())
+            count = link.sock.recv_into(link.reader.next_buffer())
         except BlockingIOError:
             return
         if count == 0:
             raise ConnectionResetError("the daemon closed the connection")
-        for frame in self._reader.received(count):
-            self._dispatch(frame)
-        self._reader.check()
+        for frame in link.reader.received(count):
+            self._dispatch(link, frame)
+        link.reader.check()
 
-    def _dispatch(self, frame: Frame) -> None:
-        pending = self._pending.pop(frame.request_id, None)
+    def _dispatch(self, link: _Link, frame: Frame) -> None:
+        pending = link.pending.pop(frame.request_id, None)
         if pending is not None:
             pending.frame = frame
         elif frame.kind == Kind.ERROR and frame.request_id == 0:
@@ -295,18 +332,26 @@ class Client:
             try:
                 native.decode_reply(frame)
             except EdgedError as exc:
-                self._drop(exc)
+                self._drop(link, exc)
 
-    def _drop(self, error: EdgedError) -> None:
-        sock, self._socket = self._socket, None
-        if sock is not None:
-            # Wakes a thread that waits in recv before the descriptor is given back.
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        waiting, self._pending = self._pending, {}
-        for pending in waiting.values():
+    def _drop(self, link: _Link, error: EdgedError) -> EdgedError:
+        """End a connection; returns what ended it, which may have been something before this."""
+        error = link.error = link.error or error
+        if self._link is link:
+            self._link = None
+        # Wakes a thread that waits in poll before the descriptor is given back.
+        with contextlib.suppress(OSError):
+            link.sock.shutdown(socket.SHUT_RDWR)
+        link.sock.close()
+        waiting, link.pending = link.pending, {}
+        for pending in list(waiting.values()):
             pending.error = error
+        return error
+
+
+def _give_up(pending: Pending) -> None:
+    pending.link.pending.pop(pending.request_id, None)
+    pending.error = DeadlineExceededError("no answer came in time")
 
 
 def _wait(sock: socket.socket, events: int, seconds: float | None) -> bool:
@@ -316,7 +361,8 @@ def _wait(sock: socket.socket, events: int, seconds: float | None) -> bool:
     """
     poll = select.poll()
     poll.register(sock, events)
-    return bool(poll.poll(None if seconds is None else seconds * 1000))
+    # Never longer than poll can count; who waits for longer asks again.
+    return bool(poll.poll(None if seconds is None else min(seconds, 3600.0) * 1000))
 
 
 def _disconnected(path: str, cause: BaseException) -> DisconnectedError:
