@@ -9,11 +9,17 @@ end of standard input.
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+
+def send_at_once(_client: object, _userdata: object, sock: socket.socket) -> None:
+    """Small messages must not wait for company."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def show(client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
@@ -39,6 +45,7 @@ def main() -> None:
     )
     client.on_message = show
     client.on_subscribe = lambda *_arguments: print('{"subscribed": true}', flush=True)
+    client.on_socket_open = send_at_once
     client.connect("127.0.0.1", int(port))
     client.loop_start()
     client.subscribe([(topic, 1) for topic in filters])

@@ -9,6 +9,7 @@ broker has acknowledged, and stops at the end of standard input.
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -19,6 +20,11 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+
+
+def send_at_once(_client: object, _userdata: object, sock: socket.socket) -> None:
+    """Small messages must not wait for company."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Device:
@@ -38,6 +44,7 @@ class Device:
             CallbackAPIVersion.VERSION2, f"device-{name}", protocol=MQTTProtocolVersion.MQTTv5
         )
         self._client.on_publish = self._on_publish
+        self._client.on_socket_open = send_at_once
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 

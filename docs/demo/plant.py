@@ -10,6 +10,8 @@ listener {port} 127.0.0.1
 allow_anonymous true
 persistence false
 log_type error
+# Without it small messages wait up to 40 ms for an acknowledgement of the network (Nagle).
+set_tcp_nodelay true
 """
 
 HEAD = """\

@@ -39,6 +39,7 @@ NETWORK = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
 """A pre-trained text orientation classifier (Apache-2.0), carried by rapidocr-onnxruntime 1.4.4."""
 LOAD_S = 5.0
 """How long messages flow before, between and after the edits."""
+READY_S = 10.0
 ANSWER_S = 20.0
 """How long the last results may take after the last message."""
 
@@ -109,7 +110,8 @@ class Demo:
                 step(f"{name}.edgb")
         last = f"{self.models[0].bundles[-1]}.edgb"
         text = _run([convert, "verify", last, "--key", "site.pub", "--run"], self.folder)
-        self.view.line(text.strip().splitlines()[-1])
+        for line in text.strip().splitlines():
+            self.view.line(f"{last}: {line}")
 
     def start(self) -> None:
         """Broker, daemon, subscriber, devices."""
@@ -127,7 +129,7 @@ class Demo:
         daemon = self.daemon = self.processes.start(
             "edged", [program("edged"), "run", "--config", str(self.config)]
         )
-        wait_for("edged", lambda: self.status().get("ready"), daemon, 30)
+        wait_for("edged", lambda: self.status().get("ready"), daemon, READY_S)
         self.view.line(f"edged is ready after {time.monotonic() - started:.2f} s")
         wait_for("the broker link", lambda: "connected" in str(self.status().get("mqtt")), daemon)
         counter = [sys.executable, str(HERE / "counter.py"), str(self.port), RESULTS, DEAD_LETTERS]
@@ -258,17 +260,19 @@ class Demo:
 
     def try_next(self, *, keep: bool) -> None:
         """Commands with which to look around."""
-        self.view.title("Try next" if keep else "Try next (after: make demo ARGS=--keep)")
         edged_program, where = program("edged"), f"--socket {self.socket}"
-        for line in (
-            f"{edged_program} status {where}",
-            f"{edged_program} models {where}",
-            f"{edged_program} infer digits @{self.folder / 'digits-1.example.png'} {where}",
-            f"$EDITOR {self.config}      # then: {edged_program} status {where}",
-            f"{program('edged-convert')} inspect {self.folder / 'digits-2.edgb'}",
-            f"{edged_program} device",
-        ):
-            self.view.line(line)
+        self.view.title("Try next")
+        self.view.line(f"{program('edged-convert')} inspect {self.folder / 'digits-2.edgb'}")
+        self.view.line(f"{edged_program} check --config {self.config}")
+        self.view.line(f"{edged_program} device")
+        if not keep:
+            self.view.line("make demo ARGS=--keep     # stays up afterwards, to look into it")
+            return
+        self.view.line(f"{edged_program} status {where}")
+        self.view.line(f"{edged_program} models {where}")
+        picture = self.folder / "digits-1.example.png"
+        self.view.line(f"{edged_program} infer digits @{picture} {where}")
+        self.view.line(f"edit {self.config}, save it, and look at the status again")
 
 
 def _has_torch() -> bool:

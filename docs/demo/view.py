@@ -13,7 +13,7 @@ from rich.table import Table
 from tally import Tally
 
 COLUMNS = ("model", "sent", "answered", "labels equal", "worst difference", "p50", "p99", "release")
-PLAIN_S = 2.0
+PLAIN_S = 4.0
 """Off a terminal a table this often, so that a log of the demo stays readable."""
 
 
