@@ -27,7 +27,6 @@ from converters.session import Run, open_session
 from converters.signature import prove_rows, read_signature
 from converters.sources.base import SourceJob, run_in_rows
 from converters.sources.detect import detect
-from edged import __version__
 from edged.errors import DeniedError
 from edged.manifest import ArtefactEntry, Golden, Manifest, TensorEntry
 from edged.specs import FeaturesInput
@@ -35,6 +34,7 @@ from edged.store.golden import write_safetensors
 from edged.store.onnx_check import check_onnx
 from edged.store.signing import Signer
 from edged.tensors import Array
+from edged.version import __version__
 
 MODEL = "model.onnx"
 GOLDEN = "golden.safetensors"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edged.config.load import Snapshot, check_files
-from edged.config.problems import Problem
+from edged.config.problems import Problem, field_path
 from edged.config.schema import ModelConfig
 from edged.errors import BundleError, EdgedError
 from edged.manifest import Manifest
@@ -82,7 +82,7 @@ def _import_model(
     repository: Repository,
     trust: TrustStore,
 ) -> tuple[list[Desired], list[Problem]]:
-    field_path = f"models.{name}.bundle"
+    bundle_path = model_path(name, "bundle")
     found: dict[int, Desired] = {}
     problems: list[Problem] = []
     for path in snapshot.bundle_paths(name):
@@ -90,17 +90,17 @@ def _import_model(
             stored = repository.import_bundle(path, trust)
             _check_name(stored.manifest, name)
         except EdgedError as exc:
-            problems.append(snapshot.problem(field_path, f"{path.name}: {exc.message}"))
+            problems.append(snapshot.problem(bundle_path, f"{path.name}: {exc.message}"))
             continue
         except OSError as exc:
             reason = exc.strerror or str(exc)
-            problems.append(snapshot.problem(field_path, f"{path.name}: {reason}"))
+            problems.append(snapshot.problem(bundle_path, f"{path.name}: {reason}"))
             continue
         release = stored.manifest.release
         if release in found and found[release].digest != stored.digest:
             problems.append(
                 snapshot.problem(
-                    field_path,
+                    bundle_path,
                     f"{path.name}: release {release} is in another bundle too, with other contents",
                 )
             )
@@ -116,9 +116,12 @@ def check_releases(
     """Whether ``serve`` and the aliases name releases that are there."""
     have = ", ".join(str(number) for number in sorted(releases)) or "none"
     problems = []
-    wanted = {f"models.{name}.aliases.{alias}": number for alias, number in config.aliases.items()}
+    wanted = {
+        field_path(model_path(name, "aliases"), alias): number
+        for alias, number in config.aliases.items()
+    }
     if config.serve != "newest":
-        wanted[f"models.{name}.serve"] = config.serve
+        wanted[model_path(name, "serve")] = config.serve
     for path, number in wanted.items():
         if number not in releases:
             message = f"release {number} is in none of the bundles; they hold: {have}"
@@ -147,13 +150,18 @@ def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]],
                 _check_name(manifest, name)
             except (EdgedError, OSError) as exc:
                 text = exc.message if isinstance(exc, EdgedError) else str(exc)
-                problem = snapshot.problem(f"models.{name}.bundle", f"{path.name}: {text}")
+                problem = snapshot.problem(model_path(name, "bundle"), f"{path.name}: {text}")
                 problems.append(problem)
             else:
                 found[manifest.release] = manifest
         if found:
             problems += check_releases(snapshot, name, config, set(found))
     return manifests, problems
+
+
+def model_path(name: str, field: str) -> str:
+    """The path of one field of a model."""
+    return field_path(field_path("models", name), field)
 
 
 def _check_name(manifest: Manifest, name: str) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edged import __version__
 from edged.errors import STATUS, Code, EdgedError
+from edged.version import __version__
 
 DEFAULT_CONFIG = "/etc/edged/edged.yaml"
 

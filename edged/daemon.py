@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edged import __version__
 from edged.broker import BrokerLinks
 from edged.config.identity import node_name
 from edged.config.load import Snapshot
@@ -34,6 +33,7 @@ from edged.supervisor import Supervisor, passed_sockets
 from edged.telemetry import log as logging_setup
 from edged.telemetry.health import Health
 from edged.transports.uds import Call, UnixServer
+from edged.version import __version__
 
 log = logging.getLogger("edged.daemon")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from edged.candidate import Candidate
+from edged.candidate import Candidate, model_path
 from edged.config.diff import diff
 from edged.config.problems import Problem
 from edged.config.schema import Config
@@ -65,7 +65,7 @@ def failed_problems(
     for item in candidate.desired():
         release = manager.get(item.key)
         if item.key in new and release.state is State.FAILED:
-            path = f"models.{item.key.model}.bundle"
+            path = model_path(item.key.model, "bundle")
             problems.append(candidate.snapshot.problem(path, release.reason))
     return tuple(problems)
 

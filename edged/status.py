@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from edged import __version__
 from edged.manifest import Manifest
 from edged.reload import Reloader
 from edged.serving.dataplane import Dataplane
@@ -21,6 +20,7 @@ from edged.serving.manager import Manager
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
 from edged.telemetry.health import Health
+from edged.version import __version__
 
 
 def is_ready(dataplane: Dataplane) -> bool:

@@ -24,7 +24,6 @@ import shutil
 import threading
 from pathlib import Path
 
-import edged
 from edged.errors import BundleError, EdgedError, IncompatibleError
 from edged.manifest import Manifest, version_tuple
 from edged.store.activation import History, Record, Verdict, encode, judge, read_log
@@ -40,6 +39,7 @@ from edged.store.faults import fault
 from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
 from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
 from edged.store.stored import StoredRelease, open_release
+from edged.version import __version__
 
 __all__ = ["Repository", "StoredRelease"]
 
@@ -330,8 +330,8 @@ class Repository:
 
 def _check_requires(manifest: Manifest) -> None:
     wanted = manifest.requires.edged
-    if version_tuple(wanted) > version_tuple(edged.__version__):
+    if version_tuple(wanted) > version_tuple(__version__):
         raise IncompatibleError(
             f'model "{manifest.name}" release {manifest.release} needs edged {wanted} or newer; '
-            f"this is {edged.__version__}"
+            f"this is {__version__}"
         )

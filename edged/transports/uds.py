@@ -15,7 +15,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-from edged import __version__
 from edged.config.schema import Config, SocketConfig
 from edged.errors import (
     EdgedError,
@@ -29,6 +28,7 @@ from edged.messages import InferRequest, InferResponse, OnResponse
 from edged.protocol import native
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
 from edged.transports.socket_file import BACKLOG, bind_socket, remove_socket, set_access
+from edged.version import __version__
 
 log = logging.getLogger("edged.uds")
 
