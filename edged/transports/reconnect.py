@@ -16,6 +16,12 @@ _FIRST_S, _LONGEST_S = 0.5, 60.0
 STEADY_S = 10.0
 """A connection that lived shorter than this does not count as a success: two clients of one name
 that throw each other out would otherwise do so for ever at full speed."""
+BRIEF_LIMIT = 3
+BRIEF_WORDS = (
+    "the broker accepts us and soon closes the connection, again and again: most likely another "
+    'client uses our client id "{}" too; give each its own mqtt.client_id'
+)
+"""Brokers before MQTT 5, and some with it, do not say that another client took over the session."""
 
 Protocol = Literal["5", "3.1.1"]
 

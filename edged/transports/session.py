@@ -31,6 +31,8 @@ from edged.protocol.mqtt import (
     SessionEvent,
 )
 from edged.transports.reconnect import (
+    BRIEF_LIMIT,
+    BRIEF_WORDS,
     STEADY_S,
     ProtocolChoice,
     Verdict,
@@ -159,6 +161,7 @@ class Session:
         self._stale = 0
         self._last_error = ""
         self._up_since_ns = 0
+        self._brief = 0
         self._since = 0.0
 
     def start(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
@@ -288,8 +291,7 @@ class Session:
                 verdict, is_instant = self._live()
                 if verdict is Verdict.STOP:
                     break
-                lived_ns = time.monotonic_ns() - self._up_since_ns if self._up_since_ns else 0
-                attempt = 0 if lived_ns >= STEADY_S * 1e9 else attempt + 1
+                attempt = 0 if self._was_steady() else attempt + 1
                 slowly = verdict is Verdict.SLOWLY
                 delay = next_delay(max(0, attempt - 1), self._rng, slowly=slowly)
                 self._pause(0.0 if is_instant else delay)
@@ -301,6 +303,10 @@ class Session:
             with contextlib.suppress(RuntimeError):
                 if self._loop is not None:
                     self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _was_steady(self) -> bool:
+        since = self._up_since_ns
+        return since > 0 and time.monotonic_ns() - since >= STEADY_S * 1e9
 
     def _live(self) -> tuple[Verdict, bool]:
         """One connection from its first packet to its last; then: what now, and at once?"""
@@ -323,6 +329,9 @@ class Session:
         if self._stop_asked.is_set():
             return Verdict.STOP, False
         judged, reason = judge(connection.reason_code or 0)
+        self._brief = self._brief + 1 if connection.is_up and not self._was_steady() else 0
+        if self._brief >= BRIEF_LIMIT and judged is Verdict.RETRY:
+            verdict, reason = Verdict.SLOWLY, BRIEF_WORDS.format(self.options.client_id)
         reason = reason or connection.reason or words or "the connection was closed"
         is_instant = connection.reached_broker and not connection.is_up
         is_instant = is_instant and self._choice.refused(connection.reason_code)
