@@ -33,7 +33,7 @@ class Supervisor:
         watchdog_us = os.environ.pop("WATCHDOG_USEC", "")
         pid = os.environ.pop("WATCHDOG_PID", "")
         is_ours = not pid or pid == str(os.getpid())
-        usable = watchdog_us.isdigit() and is_ours
+        usable = watchdog_us.isdecimal() and is_ours
         return cls(address, int(watchdog_us) * 1000 if usable else 0)
 
     def ready(self, status: str) -> None:
@@ -78,20 +78,28 @@ def passed_sockets() -> list[socket.socket]:
     os.environ.pop("LISTEN_FDNAMES", "")
     if not count or pid != str(os.getpid()):
         return []
-    if not count.isdigit() or int(count) > 16:
+    if not count.isdecimal() or int(count) > 16:
         raise ConfigError(f"LISTEN_FDS={count[:16]}: expected a number of sockets, at most 16")
-    return [_take(fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
+    sockets: list[socket.socket] = []
+    try:
+        sockets.extend(_take(fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count)))
+    except ConfigError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
 
 
 def _take(fd: int) -> socket.socket:
     expected = "expected a listening Unix stream socket (ListenStream=/run/edged/edged.sock)"
     try:
         sock = socket.socket(fileno=fd)
-        is_listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as exc:
         raise ConfigError(f"descriptor {fd} from the service manager: {exc}; {expected}") from exc
+    is_listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     is_stream = sock.family == socket.AF_UNIX and sock.type == socket.SOCK_STREAM
     if not is_stream or not is_listening:
+        sock.close()
         raise ConfigError(f"descriptor {fd} from the service manager: {expected}")
     os.set_inheritable(fd, False)
     return sock

@@ -70,8 +70,10 @@ def _clear_stale(path: str) -> None:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
-    except OSError as exc:
-        raise ApplyError(f"listen.socket.path: {path}: {exc.strerror}") from exc
+    except (OSError, ValueError) as exc:
+        # ValueError: a zero byte, which no path has.
+        reason = getattr(exc, "strerror", None) or exc
+        raise ApplyError(f"listen.socket.path: {path!r}: {reason}") from exc
     if not stat.S_ISSOCK(mode):
         raise ApplyError(
             f"listen.socket.path: {path} is there and is not a socket; remove it or choose another"
