@@ -8,6 +8,7 @@ Ends with exit status 0 only if every published message got exactly one right re
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import subprocess
@@ -260,19 +261,27 @@ class Demo:
 
     def try_next(self, *, keep: bool) -> None:
         """Commands with which to look around."""
-        edged_program, where = program("edged"), f"--socket {self.socket}"
+        edged_program, where = _shown(program("edged")), f"--socket {self.socket}"
         self.view.title("Try next")
-        self.view.line(f"{program('edged-convert')} inspect {self.folder / 'digits-2.edgb'}")
-        self.view.line(f"{edged_program} check --config {self.config}")
+        self.view.line(
+            f"{_shown(program('edged-convert'))} inspect {_shown(self.folder / 'digits-2.edgb')}"
+        )
+        self.view.line(f"{edged_program} check --config {_shown(self.config)}")
         self.view.line(f"{edged_program} device")
         if not keep:
             self.view.line("make demo ARGS=--keep     # stays up afterwards, to look into it")
             return
         self.view.line(f"{edged_program} status {where}")
         self.view.line(f"{edged_program} models {where}")
-        picture = self.folder / "digits-1.example.png"
+        picture = _shown(self.folder / "digits-1.example.png")
         self.view.line(f"{edged_program} infer digits @{picture} {where}")
-        self.view.line(f"edit {self.config}, save it, and look at the status again")
+        self.view.line(f"edit {_shown(self.config)}, save it, and look at the status again")
+
+
+def _shown(path: Path | str) -> str:
+    """The path as one would type it here."""
+    here, whole = Path.cwd(), Path(path)
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
 
 
 def _has_torch() -> bool:
@@ -319,8 +328,9 @@ def _tell(demo: Demo, *, keep: bool) -> int:
     demo.try_next(keep=keep)
     if keep:
         demo.view.title("Serving on. Ctrl-C ends it.")
-        while demo.daemon.is_running:
-            time.sleep(0.5)
+        with contextlib.suppress(KeyboardInterrupt):
+            while demo.daemon.is_running:
+                time.sleep(0.5)
     return 1 if demo.failures else 0
 
 
