@@ -148,7 +148,6 @@ class BrokerLinks:
         if self._announced is not None:
             self._bindings.announce(*self._announced)
         self._bindings.start()
-        self._review()
 
     def _review(self) -> None:
         """Note a broker that is away, or that refuses what the bindings need."""

@@ -40,7 +40,7 @@ class Counters:
     batches: int = 0
     run_ns: int = 0
     queue_ns: int = 0
-    inline: int = 0
+    inline_batches: int = 0
 
 
 class ServedRelease:
@@ -188,7 +188,7 @@ class ServedRelease:
         session = self.session
         assert session is not None
         if self.is_inline:
-            self.counters.inline += 1
+            self.counters.inline_batches += 1
             self._deliver(run_batch(session, decision.items), now_ns)
             if self._items:
                 self._schedule()

@@ -247,13 +247,15 @@ class _Walk:
                 "this bundle",
             )
         offset = self._number(start, "offset", entries.get("offset", b"0"))
+        # A negative dimension reads as a huge one here, and so fits into no member.
         count = math.prod(tensor[1])
         bits = _BITS.get(tensor[2][0] if tensor[2] else 0)
-        # Lengths come as unsigned; one that was negative is now beyond every size.
         if bits is None:
             self._fail(start, "external data of a type that cannot lie outside the model")
         wanted = (count * bits + 7) // 8
-        length = self._number(start, "length", entries.get("length", b"%d" % wanted))
+        length = wanted
+        if "length" in entries:
+            length = self._number(start, "length", entries["length"])
         if length < wanted or offset + length > size:
             self._fail(
                 start,

@@ -103,7 +103,7 @@ class TestInline:
         assert release.in_flight == 0
         counters = release.counters
         assert (counters.requests, counters.rows, counters.batches) == (3, 6, 1)
-        assert (counters.inline, counters.failures) == (1, 0)
+        assert (counters.inline_batches, counters.failures) == (1, 0)
         release.close()
 
     @on_loop
