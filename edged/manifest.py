@@ -21,15 +21,15 @@ from edged.tensors import DTYPES, TensorSpec
 FORMAT = "edged-bundle-v1"
 MANIFEST_CAP_BYTES = 1 << 20
 """A manifest is a page of text; labels of a large vocabulary still fit in 1 MiB."""
-MEMBER_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+MEMBER_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}\Z"
 """Lower case only, so that no two names differ in case alone; no slash, so no path can leave."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Release = Annotated[int, Meta(ge=1, le=2**53 - 1)]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 MemberName = Annotated[str, Meta(pattern=MEMBER_NAME)]
 AxisEntry = (
-    Annotated[int, Meta(ge=1, le=2**31)] | Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,31}$")]
+    Annotated[int, Meta(ge=1, le=2**31)] | Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,31}\Z")]
 )
 
 
@@ -85,7 +85,7 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
 class Requires(Struct, frozen=True, forbid_unknown_fields=True):
     """What a device must have."""
 
-    edged: Annotated[str, Meta(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}(\.[0-9]{1,4})?$")] = "0.1"
+    edged: Annotated[str, Meta(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}(\.[0-9]{1,4})?\Z")] = "0.1"
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

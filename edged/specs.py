@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""A model's name is a dictionary key and an MQTT topic level; it is never joined to a path."""
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+"""A model's name is a dictionary key and an MQTT topic level; it is never joined to a path. It ends
+with \\Z, because $ would let a line end through."""
 
 _UNITS_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
 _UNITS_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6}
