@@ -23,7 +23,7 @@ P = 2**255 - 19
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> list[tuple[Signer, Path]]:
+def three_keys(tmp_path: Path) -> list[tuple[Signer, Path]]:
     made = [generate_key(tmp_path / name) for name in ("one", "two", "three")]
     return [(Signer.from_file(private), public) for private, public in made]
 
@@ -131,45 +131,45 @@ class TestSmallOrderKeys:
 
 
 class TestVerify:
-    def test_good(self, keys):
-        signer, public = keys[0]
+    def test_good(self, three_keys):
+        signer, public = three_keys[0]
         trust = TrustStore.from_files([public])
         assert trust.verify(MANIFEST, sign_manifest(MANIFEST, [signer])) == (signer.key_id,)
 
-    def test_signed_by_unknown_key(self, keys):
-        trust = TrustStore.from_files([keys[0][1]])
+    def test_signed_by_unknown_key(self, three_keys):
+        trust = TrustStore.from_files([three_keys[0][1]])
         with pytest.raises(SignatureError, match="0 of 1 required"):
-            trust.verify(MANIFEST, sign_manifest(MANIFEST, [keys[1][0]]))
+            trust.verify(MANIFEST, sign_manifest(MANIFEST, [three_keys[1][0]]))
 
-    def test_unsigned(self, keys):
-        public = keys[0][1]
+    def test_unsigned(self, three_keys):
+        public = three_keys[0][1]
         with pytest.raises(SignatureError, match="signers: nobody"):
             TrustStore.from_files([public]).verify(MANIFEST, None)
         assert TrustStore.from_files([public], required=False).verify(MANIFEST, None) == ()
 
-    def test_no_trusted_keys_trusts_nobody(self, keys):
+    def test_no_trusted_keys_trusts_nobody(self, three_keys):
         """R30: an empty policy denies."""
         with pytest.raises(SignatureError, match="trusted here: none"):
-            TrustStore.from_files([]).verify(MANIFEST, sign_manifest(MANIFEST, [keys[0][0]]))
+            TrustStore.from_files([]).verify(MANIFEST, sign_manifest(MANIFEST, [three_keys[0][0]]))
 
     @pytest.mark.parametrize("required", [True, False])
-    def test_changed_manifest_is_refused_even_when_signing_is_optional(self, keys, required):
-        signer, public = keys[0]
+    def test_changed_manifest_is_refused_even_when_signing_is_optional(self, three_keys, required):
+        signer, public = three_keys[0]
         trust = TrustStore.from_files([public], required=required)
         with pytest.raises(SignatureError, match="changed after"):
             trust.verify(MANIFEST + b" ", sign_manifest(MANIFEST, [signer]))
 
-    def test_threshold(self, keys):
-        signers = [signer for signer, _ in keys]
-        trust = TrustStore.from_files([public for _, public in keys], threshold=2)
+    def test_threshold(self, three_keys):
+        signers = [signer for signer, _ in three_keys]
+        trust = TrustStore.from_files([public for _, public in three_keys], threshold=2)
         with pytest.raises(SignatureError, match="1 of 2 required"):
             trust.verify(MANIFEST, sign_manifest(MANIFEST, signers[:1]))
         two = trust.verify(MANIFEST, sign_manifest(MANIFEST, signers[:2]))
         assert list(two) == sorted(signer.key_id for signer in signers[:2])
 
-    def test_one_vote_per_key(self, keys):
+    def test_one_vote_per_key(self, three_keys):
         """Twice the same key, in the file or in the trust store, is one signer."""
-        (one, public), (_, other) = keys[:2]
+        (one, public), (_, other) = three_keys[:2]
         trust = TrustStore.from_files([public, public, other], threshold=2)
         assert len(trust.keys) == 2
         entry = {"key": one.key_id, "signature": base64.b64encode(one.sign(MANIFEST)).decode()}
@@ -178,8 +178,8 @@ class TestVerify:
         with pytest.raises(SignatureError, match="1 of 2"):
             trust.verify(MANIFEST, sign_manifest(MANIFEST, [one, one]))
 
-    def test_domain_keeps_other_signatures_out(self, keys):
-        signer, public = keys[0]
+    def test_domain_keeps_other_signatures_out(self, three_keys):
+        signer, public = three_keys[0]
         bare = base64.b64encode(signer._key.sign(MANIFEST)).decode()
         with pytest.raises(SignatureError, match="does not fit"):
             TrustStore.from_files([public]).verify(
@@ -200,17 +200,17 @@ class TestVerify:
             (canonical([{"key": k, "signature": ""} for k in ("b", "a")]), "sorted"),
         ],
     )
-    def test_malformed(self, keys, data: bytes, message: str):
+    def test_malformed(self, three_keys, data: bytes, message: str):
         with pytest.raises(SignatureError, match=message):
-            TrustStore.from_files([keys[0][1]], required=False).verify(MANIFEST, data)
+            TrustStore.from_files([three_keys[0][1]], required=False).verify(MANIFEST, data)
 
-    def test_impossible_thresholds(self, keys):
+    def test_impossible_thresholds(self, three_keys):
         with pytest.raises(SignatureError, match="only 1 different"):
-            TrustStore.from_files([keys[0][1]], threshold=2)
+            TrustStore.from_files([three_keys[0][1]], threshold=2)
         with pytest.raises(SignatureError, match="at least 1"):
             TrustStore({}, threshold=0)
         with pytest.raises(SignatureError, match="not its own"):
-            TrustStore({"0" * 64: keys[0][0].public_key})
+            TrustStore({"0" * 64: three_keys[0][0].public_key})
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,0 +1,193 @@
+"""What every runtime keeps, over all that import here: the same answers for every tiny model."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edged.errors import LoadError, RunError
+from edged.runtimes.base import Artefact, Runtime
+from edged.runtimes.registry import RUNTIME_NAMES, create_runtime
+from edged.tensors import TensorSpec
+from tests.models import TinyModel, all_models, classifier, double, scalar, two_inputs
+
+
+@pytest.fixture(params=RUNTIME_NAMES)
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    made = create_runtime(request.param, threads=2)
+    if problem := made.info().problem:
+        pytest.skip(problem)
+    return made
+
+
+def artefact(model: TinyModel, **changes: object) -> Artefact:
+    made = Artefact(
+        model.name,
+        model.data,
+        tuple(entry.spec() for entry in model.inputs),
+        tuple(entry.spec() for entry in model.outputs),
+    )
+    return replace(made, **changes)
+
+
+def test_info(runtime: Runtime):
+    info = runtime.info()
+    assert info.name == runtime.name
+    assert info.version
+    assert info.devices
+
+
+@pytest.mark.parametrize("model", all_models(), ids=lambda m: m.name)
+def test_model(runtime: Runtime, model: TinyModel):
+    session = runtime.load(artefact(model))
+    model.check(session)
+    assert [spec.name for spec in session.inputs] == [entry.name for entry in model.inputs]
+    assert [spec.dtype for spec in session.outputs] == [entry.dtype for entry in model.outputs]
+    session.close()
+
+
+def test_outputs_are_arrays_even_without_axes(runtime: Runtime):
+    session = runtime.load(artefact(scalar()))
+    for value in (np.array(3, "f4"), np.ones((), "f4")):
+        got = session.run({"x": value})["y"]
+        assert isinstance(got, np.ndarray)
+        assert got.shape == ()
+    session.close()
+
+
+def test_outputs_in_the_order_of_the_signature_and_only_those(runtime: Runtime):
+    model = classifier()
+    label, probabilities = (entry.spec() for entry in model.outputs)
+    session = runtime.load(artefact(model, outputs=(probabilities, label)))
+    assert list(session.run(model.sample(2))) == ["probabilities", "label"]
+    session = runtime.load(artefact(model, outputs=(probabilities,)))
+    assert list(session.run(model.sample(2))) == ["probabilities"]
+
+
+class TestInputsInAnyMemory:
+    @pytest.fixture
+    def rows(self) -> np.ndarray:
+        return np.arange(12, dtype="f4").reshape(3, 4)
+
+    def arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        wide = np.zeros((3, 8), "f4")
+        wide[:, ::2] = rows
+        buffer = b"x" + rows.tobytes()
+        read_only = rows.copy()
+        read_only.flags.writeable = False
+        return {
+            "strided": wide[:, ::2],
+            "fortran": np.asfortranarray(rows),
+            "reversed": rows[::-1].copy()[::-1],
+            "unaligned": np.frombuffer(buffer, "f4", offset=1).reshape(3, 4),
+            "read-only": read_only,
+            "broadcast": np.broadcast_to(rows, (3, 4)),
+        }
+
+    @pytest.mark.parametrize(
+        "kind", ["strided", "fortran", "reversed", "unaligned", "read-only", "broadcast"]
+    )
+    def test_kind(self, runtime: Runtime, rows: np.ndarray, kind: str):
+        array = self.arrays(rows)[kind]
+        np.testing.assert_array_equal(array, rows)
+        got = runtime.load(artefact(double())).run({"x": array})["y"]
+        np.testing.assert_array_equal(got, rows * 2)
+
+    def test_outputs_outlive_the_session(self, runtime: Runtime, rows: np.ndarray):
+        session = runtime.load(artefact(double()))
+        kept = [session.run({"x": rows + n})["y"] for n in range(20)]
+        session.close()
+        del session
+        for n, array in enumerate(kept):
+            np.testing.assert_array_equal(array, (rows + n) * 2)
+
+
+class TestSignature:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (
+                {"inputs": (TensorSpec("z", "float32", ("batch", 4)),)},
+                r'promises inputs z.*has "x"',
+            ),
+            ({"outputs": (TensorSpec("z", "float32", ("batch", 4)),)}, r'outputs z.*has "y"'),
+            ({"inputs": ()}, 'has "x"'),
+            ({"inputs": (TensorSpec("x", "float64", ("batch", 4)),)}, r'"x" is float32\[batch,4\]'),
+            (
+                {"inputs": (TensorSpec("x", "float32", ("batch", 5)),)},
+                r"promises float32\[batch,5\]",
+            ),
+            ({"inputs": (TensorSpec("x", "float32", ("batch",)),)}, r"promises float32\[batch\]"),
+            ({"inputs": (TensorSpec("x", "float32", ("batch", "n")),)}, r"float32\[batch,n\]"),
+            ({"outputs": (TensorSpec("y", "int64", ("batch", 4)),)}, r'output "y" is float32'),
+        ],
+    )
+    def test_other_than_promised(self, runtime: Runtime, changes, message: str):
+        with pytest.raises(LoadError, match=message):
+            runtime.load(artefact(double(), **changes))
+
+    def test_a_narrower_promise_is_fine(self, runtime: Runtime):
+        spec = TensorSpec("x", "float32", (1, 4))
+        runtime.load(artefact(double(), inputs=(spec,)))
+
+
+class TestErrors:
+    @pytest.mark.parametrize("data", [b"", b"hello", double().data[:50], bytes(1000)])
+    def test_not_a_model(self, runtime: Runtime, data: bytes):
+        with pytest.raises(LoadError, match="refuses it"):
+            runtime.load(artefact(double(), data=data))
+
+    @pytest.mark.parametrize(
+        "inputs",
+        [
+            {},
+            {"x": np.ones((1, 5), "f4")},
+            {"x": np.ones((1, 4), "f8")},
+            {"x": np.ones(4, "f4")},
+            {"z": np.ones((1, 4), "f4")},
+        ],
+    )
+    def test_failing_run_leaves_the_session_usable(self, runtime: Runtime, inputs):
+        session = runtime.load(artefact(double()))
+        with pytest.raises(RunError, match='model "double-float32" failed') as caught:
+            session.run(inputs)
+        assert "/" not in caught.value.message.replace("inputs/outputs", "")
+        double().check(session)
+
+    def test_closed(self, runtime: Runtime):
+        session = runtime.load(artefact(double()))
+        session.close()
+        session.close()
+        with pytest.raises(RunError, match="closed"):
+            session.run(double().sample(1))
+
+
+def test_runs_from_several_threads(runtime: Runtime):
+    model = two_inputs()
+    session = runtime.load(artefact(model))
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(20):
+                model.check(session)
+        except BaseException as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+
+
+def test_estimate_grows_with_the_file(runtime: Runtime):
+    small = runtime.estimate_bytes(artefact(double()))
+    large = runtime.estimate_bytes(artefact(double(), data=bytes(1 << 20)))
+    assert large - small >= 3 << 20
+    beside = runtime.estimate_bytes(artefact(double(), sidecars={"w.data": bytes(1 << 20)}))
+    assert beside - small >= 3 << 20

@@ -1,0 +1,282 @@
+"""What is the ONNX Runtime backend's own: threads asleep, no telemetry, no file but ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from edged.errors import LoadError, RunError
+from edged.manifest import TensorEntry
+from edged.runtimes.base import Artefact
+from edged.runtimes.onnxruntime import OnnxRuntime, _clean
+from tests.models import OPSET, double, onnx_bytes, with_external_data
+
+ort = pytest.importorskip("onnxruntime")
+ROOT = Path(__file__).resolve().parents[2]
+X, Y = (TensorEntry(name, "float32", ("batch", 4)) for name in "xy")
+
+
+def artefact(data: bytes, sidecars: dict[str, bytes] | None = None) -> Artefact:
+    return Artefact("tiny", data, (X.spec(),), (Y.spec(),), sidecars or {})
+
+
+def in_process(code: str, *arguments: str, **env: str) -> dict[str, object]:
+    """Run code in a fresh interpreter; it prints one JSON document."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"} | env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+PREAMBLE = """
+import json, os, sys, time
+import numpy as np
+from onnx import helper
+from edged.manifest import TensorEntry
+from edged.runtimes.base import Artefact
+from edged.runtimes.onnxruntime import OnnxRuntime
+from tests.models import onnx_bytes
+
+def rss_bytes():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+def stack(op, n, layers=4):
+    "layers of one weight each, n wide, as an artefact and an input"
+    conv = op == "Conv"
+    tail = (n, 8, 8) if conv else (n,)
+    x, y = (TensorEntry(name, "float32", ("batch", *tail)) for name in "xy")
+    rng = np.random.default_rng(0)
+    weights = {f"w{i}": rng.random((n, n, 3, 3) if conv else (n, n), dtype="f4") for i in range(layers)}
+    names = ["x", *(f"h{i}" for i in range(layers - 1)), "y"]
+    more = {"pads": [1] * 4} if conv else {}
+    nodes = [helper.make_node(op, [names[i], f"w{i}"], [names[i + 1]], **more) for i in range(layers)]
+    data = onnx_bytes(nodes, [x], [y], weights)
+    return Artefact("m", data, (x.spec(),), (y.spec(),)), np.ones((1, *tail), "f4")
+"""
+
+
+class TestThreads:
+    CODE = (
+        PREAMBLE
+        + """
+threads, count = int(sys.argv[1]), int(sys.argv[2])
+runtime = OnnxRuntime(threads=threads)
+made, x = stack("MatMul", 512)
+x = np.repeat(x, 64, 0)
+before = len(os.listdir("/proc/self/task"))
+sessions = [runtime.load(made) for _ in range(count)]
+after = len(os.listdir("/proc/self/task"))
+sessions[0].run({"x": x})
+
+def others_ns():
+    "time that threads other than this one spent on a core"
+    total = 0
+    for task in os.listdir("/proc/self/task"):
+        if task != str(os.getpid()):
+            total += int(open(f"/proc/self/task/{task}/schedstat").read().split()[0])
+    return total
+
+start = others_ns()
+for _ in range(10):
+    sessions[0].run({"x": x})
+    time.sleep(0.03)
+print(json.dumps({"added": after - before, "idle_ms": (others_ns() - start) / 10 / 1e6}))
+"""
+    )
+
+    @pytest.mark.parametrize(("threads", "count"), [(1, 20), (2, 1), (2, 5)])
+    def test_number_and_that_they_sleep(self, threads: int, count: int):
+        found = in_process(self.CODE, str(threads), str(count), OPENBLAS_NUM_THREADS="1")
+        assert found["added"] == (threads - 1) * count
+        # Work itself is some 0.1 ms a run; a pool that spins adds 20 ms.
+        assert found["idle_ms"] < 5
+
+    def test_control_the_shared_pool_spins(self):
+        """Negative control, and the reason for the sessions' own pools."""
+        code = self.CODE.replace(
+            "runtime = OnnxRuntime(threads=threads)",
+            """
+import onnxruntime
+onnxruntime.set_global_thread_pool_sizes(2, 1)
+class Shared(OnnxRuntime):
+    def _options(self, backend, artefact):
+        options = super()._options(backend, artefact)
+        options.use_per_session_threads = False
+        return options
+runtime = Shared(threads=threads)
+""",
+        )
+        assert in_process(code, "2", "1", OPENBLAS_NUM_THREADS="1")["idle_ms"] > 10
+
+    def test_zero_is_one_for_each_core(self):
+        assert OnnxRuntime(threads=0)._threads == len(os.sched_getaffinity(0))
+
+
+class TestTelemetry:
+    def test_off_before_the_import(self):
+        code = """
+import json, os, sys
+seen = []
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            seen.append(os.environ.get("ORT_DISABLE_TELEMETRY"))
+sys.meta_path.insert(0, Watch())
+from edged.runtimes.onnxruntime import OnnxRuntime
+assert "onnxruntime" not in sys.modules
+version = OnnxRuntime(threads=1).info().version
+print(json.dumps({"seen": seen, "version": version}))
+"""
+        assert in_process(code) == {"seen": ["1"], "version": ort.__version__}
+
+    @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+    def test_no_connection_is_attempted(self, tmp_path: Path):
+        trace = tmp_path / "trace"
+        code = (
+            PREAMBLE
+            + """
+made, x = stack("MatMul", 16)
+OnnxRuntime(threads=2).load(made).run({"x": x})
+time.sleep(0.5)
+"""
+        )
+        env = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+        command = ["strace", "-f", "-e", "trace=connect", "-o", str(trace)]
+        subprocess.run(
+            [*command, sys.executable, "-c", code],
+            cwd=ROOT,
+            env=env | {"HOME": str(tmp_path)},
+            timeout=100,
+            check=True,
+        )
+        assert "AF_INET" not in trace.read_text()
+
+
+class TestMemory:
+    CODE = (
+        PREAMBLE
+        + """
+made, x = stack(sys.argv[1], int(sys.argv[2]))
+runtime = OnnxRuntime(threads=1)
+small, y = stack("MatMul", 16)
+runtime.load(small).run({"x": y})
+before = rss_bytes()
+session = runtime.load(made)
+session.run({"x": x})
+grown = rss_bytes() - before
+print(json.dumps({"grown": grown, "estimate": runtime.estimate_bytes(made), "file": len(made.data)}))
+"""
+    )
+
+    @pytest.mark.parametrize(("operator", "width"), [("MatMul", 1024), ("Conv", 320)])
+    def test_estimate_is_an_upper_bound(self, operator: str, width: int):
+        found = in_process(self.CODE, operator, str(width))
+        assert found["file"] > 12 << 20
+        assert found["grown"] <= found["estimate"], found
+        # Negative control: the file alone would be no bound.
+        assert found["grown"] > found["file"], found
+
+
+class TestExternalData:
+    takes_files = pytest.mark.skipif(
+        not hasattr(ort.SessionOptions, "add_external_initializers_from_files_in_memory"),
+        reason="this onnxruntime takes no files from memory",
+    )
+
+    @takes_files
+    def test_from_the_bytes_handed_in(self):
+        model, files = with_external_data()
+        model.check(OnnxRuntime(threads=1).load(artefact(model.data, files)))
+
+    @pytest.mark.skipif(
+        hasattr(ort.SessionOptions, "add_external_initializers_from_files_in_memory"),
+        reason="this onnxruntime takes files from memory",
+    )
+    def test_an_older_one_says_so(self):
+        model, files = with_external_data()
+        with pytest.raises(LoadError, match="convert it into one file"):
+            OnnxRuntime(threads=1).load(artefact(model.data, files))
+
+    def test_never_from_the_working_directory(self, tmp_path: Path, monkeypatch):
+        """A file of the right name lies there; the very bytes that were verified are not in it."""
+        model, files = with_external_data()
+        (tmp_path / "weights.data").write_bytes(files["weights.data"])
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(LoadError, match="refuses it") as caught:
+            OnnxRuntime(threads=1).load(artefact(model.data))
+        assert str(tmp_path) not in caught.value.message
+
+
+class TestWhatIsNotANumber:
+    def test_text_output(self):
+        imports = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 2)]
+        i = TensorEntry("x", "int64", ("batch",))
+        o = TensorEntry("y", "string", ("batch",))
+        node = helper.make_node(
+            "LabelEncoder",
+            ["x"],
+            ["y"],
+            domain="ai.onnx.ml",
+            keys_int64s=[0],
+            values_strings=["a"],
+            default_string="b",
+        )
+        data = onnx_bytes([node], [i], [o], opset_imports=imports)
+        made = Artefact("text", data, (i.spec(),), (o.spec(),))
+        with pytest.raises(LoadError, match=r'output "y" is tensor\(string\), not a dense tensor'):
+            OnnxRuntime(threads=1).load(made)
+
+    def test_sequence_output(self):
+        graph = helper.make_graph(
+            [helper.make_node("SequenceConstruct", ["x"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+            [helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)],
+        )
+        data = helper.make_model(
+            graph, ir_version=8, opset_imports=[helper.make_opsetid("", OPSET)]
+        ).SerializeToString()
+        with pytest.raises(LoadError, match="zipmap off"):
+            OnnxRuntime(threads=1).load(artefact(data))
+
+
+def test_a_model_that_wants_more_memory_than_there_is():
+    """16-byte input that makes the model allocate much → that request fails, the process lives."""
+    i, o = TensorEntry("x", "int64", (2,)), TensorEntry("y", "float32", ("a", "b"))
+    data = onnx_bytes([helper.make_node("ConstantOfShape", ["x"], ["y"])], [i], [o])
+    session = OnnxRuntime(threads=1).load(Artefact("big", data, (i.spec(),), (o.spec(),)))
+    with pytest.raises(RunError, match='model "big" failed'):
+        session.run({"x": np.array([1 << 30, 1 << 30])})
+    assert session.run({"x": np.array([1, 2])})["y"].shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : bad", "INVALID_ARGUMENT: bad"),
+        ("/onnxruntime_src/core/a.cc:44 failed\n  at once", "(path):44 failed at once"),
+        ('open "/root/secret file"', 'open "(path) file"'),
+        ("inputs/outputs 1/2", "inputs/outputs 1/2"),
+        ("x" * 1000, "x" * 399 + "…"),
+    ],
+)
+def test_messages_are_short_and_without_paths(text: str, clean: str):
+    assert _clean(ValueError(text)) == clean
+
+
+def test_double_is_exact():
+    double().check(OnnxRuntime(threads=2).load(artefact(double().data)))

@@ -1,0 +1,76 @@
+"""The registry: names become runtimes; nothing is imported that was not asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from edged.errors import LoadError
+from edged.runtimes.registry import RUNTIME_NAMES, all_infos, create_runtime
+
+
+@pytest.mark.parametrize("name", RUNTIME_NAMES)
+def test_every_name_makes_its_runtime(name: str):
+    assert create_runtime(name, threads=1).name == name
+
+
+def test_unknown_name():
+    with pytest.raises(LoadError, match=r'"tensorflow" is not known; there are: onnxruntime'):
+        create_runtime("tensorflow", threads=1)
+
+
+def test_infos():
+    assert [info.name for info in all_infos()] == list(RUNTIME_NAMES)
+
+
+def test_importing_and_making_imports_no_backend():
+    code = (
+        "import sys; from edged.runtimes.registry import create_runtime;"
+        "create_runtime('onnxruntime', threads=1);"
+        "sys.exit('onnxruntime' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+WITHOUT = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            raise {error}
+sys.meta_path.insert(0, Missing())
+from edged.errors import LoadError
+from edged.runtimes.base import Artefact
+from edged.runtimes.registry import all_infos, create_runtime
+print(all_infos()[0].problem)
+try:
+    create_runtime("onnxruntime", threads=1).load(Artefact("m", b"", (), ()))
+except LoadError as exc:
+    print(exc.message)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("ModuleNotFoundError(\"No module named 'onnxruntime'\")", "is not installed"),
+        ("ImportError('libcuda.so.1: cannot open shared object file')", "is not installed"),
+        ("OSError('/opt/secret/lib.so: file too short')", "does not load"),
+        ("ValueError('numpy.dtype size changed')", "does not import"),
+    ],
+)
+def test_a_missing_or_broken_package_is_a_problem_with_a_remedy(error: str, words: str):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(error=error)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    said, raised = done.stdout.splitlines()
+    assert said == raised
+    assert words in said
+    assert 'pip install "edged[cpu]"' in said
+    assert "/opt/secret" not in said

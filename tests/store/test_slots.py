@@ -1,0 +1,85 @@
+"""Slots: names never leave their folder, links never lead anywhere else, swaps are whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edged.errors import BundleError
+from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
+
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "slots"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def slots(folder: Path):
+    fd = os.open(folder, DIRECTORY_FLAGS)
+    yield Slots(fd)
+    os.close(fd)
+
+
+def test_swap_keeps_the_one_before(slots: Slots):
+    assert slots.read("gate") == (None, None)
+    slots.swap("gate", A, None)
+    assert slots.read("gate") == (A, None)
+    slots.swap("gate", B, A)
+    assert slots.read("gate") == (B, A)
+    assert slots.models() == ["gate"]
+
+
+def test_restore(slots: Slots, folder: Path):
+    slots.swap("gate", B, A)
+    (folder / "gate" / ".current-0123").symlink_to("leftover")
+    slots.restore("gate", A, None)
+    assert slots.read("gate") == (A, None)
+    assert [path.name for path in (folder / "gate").iterdir()] == ["current"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "gate\n", ".hidden", "-x", "x" * 65, "ü", "a b"],
+)
+def test_hostile_model_name(slots: Slots, folder: Path, name: str):
+    for act in (check_model, slots.read, lambda n: slots.swap(n, A, None)):
+        with pytest.raises(BundleError, match="not a model's name"):
+            act(name)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("digest", ["", "a" * 63, "A" * 64, "../" + "a" * 61, "a" * 64 + "\n"])
+def test_hostile_digest(slots: Slots, digest: str):
+    with pytest.raises(BundleError, match="digest"):
+        check_digest(digest)
+    with pytest.raises(BundleError, match="digest"):
+        slots.swap("gate", digest, None)
+
+
+@pytest.mark.parametrize(
+    "target", ["/etc", "../../store/../x", f"../../store/{A}/..", A, "x" * 300]
+)
+def test_link_that_leads_elsewhere_counts_as_nothing(slots: Slots, folder: Path, target: str):
+    (folder / "gate").mkdir()
+    (folder / "gate" / "current").symlink_to(target)
+    assert slots.read("gate") == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_slot_that_is_no_folder(slots: Slots, folder: Path, tmp_path: Path, kind: str):
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+        (folder / "gate").symlink_to(tmp_path / "elsewhere")
+    else:
+        (folder / "gate").write_text("")
+    assert slots.read("gate") == (None, None)
+    with pytest.raises(NotADirectoryError):
+        slots.swap("gate", A, None)
+    assert kind == "file" or not list((tmp_path / "elsewhere").iterdir())
