@@ -37,16 +37,17 @@ class Screen:
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            tasks: list[int] = []
+
+            def finish_last() -> None:
+                for task in progress.task_ids[-1:]:
+                    progress.update(task, total=1, completed=1)
 
             def step(name: str) -> None:
-                for task in tasks:
-                    progress.update(progress.task_ids[task], total=1, completed=1)
-                tasks.append(int(progress.add_task(name, total=None)))
+                finish_last()
+                progress.add_task(name, total=None)
 
             yield step
-            for task in tasks:
-                progress.update(progress.task_ids[task], total=1, completed=1)
+            finish_last()
 
     def show_report(self, report: Report) -> None:
         """What a conversion did."""

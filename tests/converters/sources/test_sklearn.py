@@ -216,3 +216,20 @@ def test_wrong_conversions_do_not_pass_the_gate(tmp_path):
     model = CalibratedClassifierCV(scaled(LogisticRegression())).fit(WINE, WINE_LABELS)
     with pytest.raises(ParityError, match="178 of 178 rows"):
         check(export(tmp_path, model))
+
+
+def test_column_transformers_by_name_take_one_table(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    names = list(load_wine().feature_names)
+    table = pandas.DataFrame(WINE, columns=names)
+    model = make_pipeline(
+        ColumnTransformer(
+            [("scale", StandardScaler(), ["hue", "alcohol"])], remainder="passthrough"
+        ),
+        LogisticRegression(max_iter=5000),
+    ).fit(table, WINE_LABELS)
+    shuffled = names[::-1]
+    exported = export(tmp_path, model, table[shuffled].to_numpy(), tuple(shuffled))
+    assert exported.columns == tuple(names)
+    np.testing.assert_allclose(exported.inputs["features"], WINE.astype("f4"))
+    check(exported)
