@@ -24,6 +24,8 @@ REFUSED = 0x80
 FULL_QUEUE = 0x97
 """Quota exceeded: also what a session says when it had no packet identifier left."""
 
+_OWN = frozenset({"status", "info", "models", "config", "error", "metrics"})
+"""First levels below the base that only the daemon publishes to; results may lie beside them."""
 _META = ("model", "release", "generation")
 
 
@@ -55,6 +57,12 @@ class BaseTopics:
     def holds(self, topic: str) -> bool:
         """Whether a topic lies in the daemon's own tree."""
         return topic == self.base or topic.startswith(f"{self.base}/")
+
+    def owns(self, topic: str) -> bool:
+        """Whether only the daemon itself may publish to a topic; results may lie beside it."""
+        if not self.holds(topic):
+            return False
+        return topic[len(self.base) + 1 :].partition("/")[0] in _OWN or topic == self.base
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +286,30 @@ def error_properties(model: str, error: EdgedError, *, is_dup: bool) -> tuple[tu
     """User properties of an error and of a dead letter."""
     found = (("edged-model", model), ("edged-status", error.code.value))
     return (*found, ("edged-dup", "1")) if is_dup else found
+
+
+def encode_properties(publication: Publication) -> bytes:
+    """The MQTT 5 properties of a PUBLISH packet, with their length in front (MQTT 5.0, 3.3.2.3)."""
+    parts = []
+    if publication.expiry_s is not None:
+        parts.append(b"\x02" + publication.expiry_s.to_bytes(4, "big"))
+    if publication.content_type is not None:
+        parts.append(b"\x03" + _prefixed(publication.content_type.encode()))
+    if publication.correlation is not None:
+        parts.append(b"\x09" + _prefixed(publication.correlation))
+    for key, value in publication.properties:
+        parts.append(b"\x26" + _prefixed(key.encode()) + _prefixed(value.encode()))
+    body = b"".join(parts)
+    length, left = bytearray(), len(body)
+    while left > 0x7F:
+        length.append(left & 0x7F | 0x80)
+        left >>= 7
+    length.append(left)
+    return bytes(length) + body
+
+
+def _prefixed(data: bytes) -> bytes:
+    return len(data).to_bytes(2, "big") + data
 
 
 def encode_document(document: Mapping[str, Any] | Sequence[Any]) -> bytes:

@@ -175,15 +175,12 @@ def prepare_bindings(
 
 
 def _check_loops(bindings: list[Binding], topics: BaseTopics) -> None:
-    own = TopicFilter.parse(f"{topics.base}/#")
     for index, binding in enumerate(bindings):
         if binding.template is None:
             continue
         path = f"bindings[{index}].to"
-        if not binding.template.names and can_match(binding.template, own):
-            raise FieldError(
-                path, f'"{binding.template.source}" lies in our own tree {topics.base}'
-            )
+        if topics.owns(binding.template.source):
+            raise FieldError(path, f'"{binding.template.source}" is one of our own topics')
         for other in bindings:
             if can_match(binding.template, other.filter):
                 raise FieldError(

@@ -158,7 +158,8 @@ class Bindings:
         self._is_draining = True
         self._publish_retained(self.topics.status, DRAINING)
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            if not self._idle.is_set():
+                await asyncio.wait_for(self._idle.wait(), timeout_s)
         except asyncio.TimeoutError:
             log.warning("%d messages are left for the next start", self._in_flight)
         if self._connection:

@@ -34,6 +34,7 @@ from edged.protocol.mqtt import (
     SessionEvent,
     Subscribed,
     Unsubscribed,
+    encode_properties,
 )
 from edged.transports.session import Session, SessionOptions
 
@@ -172,14 +173,14 @@ class PahoConnection:
             self._send(token, publication)
 
     def _send(self, token: int, publication: Publication) -> None:
-        properties = _publish_properties(publication) if self._protocol == "5" else None
+        packed: Any = _Packed(publication) if self._protocol == "5" else None
         for _ in range(64):  # "queue size" means that the next packet identifier is still in use
             info = self._client.publish(
                 publication.topic,
                 publication.payload,
                 publication.qos,
                 publication.retain,
-                properties,
+                packed,
             )
             if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 self._tokens[info.mid] = token
@@ -275,17 +276,17 @@ class PahoConnection:
         self._emit(Unsubscribed(self._number, token))
 
 
-def _publish_properties(publication: Publication) -> Properties:
-    properties = _properties(PacketTypes.PUBLISH)
-    if publication.content_type is not None:
-        properties.ContentType = publication.content_type
-    if publication.correlation is not None:
-        properties.CorrelationData = publication.correlation
-    if publication.expiry_s is not None:
-        properties.MessageExpiryInterval = publication.expiry_s
-    if publication.properties:
-        properties.UserProperty = list(publication.properties)
-    return properties
+class _Packed:
+    """What paho asks of properties when it sends; its own class takes 30 us to fill and pack."""
+
+    __slots__ = ("_publication",)
+
+    def __init__(self, publication: Publication) -> None:
+        self._publication = publication
+
+    def pack(self) -> bytes:
+        """The bytes of the properties."""
+        return encode_properties(self._publication)
 
 
 def _properties(packet_type: int) -> Properties:

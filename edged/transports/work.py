@@ -149,7 +149,7 @@ class Job:
             )
         if self._reply_to is None and self._target is not None:
             check_topic(self._target, "to")
-            if self._bindings.topics.holds(self._target):
+            if self._bindings.topics.owns(self._target):
                 raise DeniedError("the levels of this topic make `to` one of our own topics")
         self._decode()
 

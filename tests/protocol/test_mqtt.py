@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from edged.errors import DecodeError, QueueFullError
 from edged.messages import InferResponse
@@ -13,6 +15,7 @@ from edged.protocol.mqtt import (
     encode_dead_letter,
     encode_document,
     encode_error,
+    encode_properties,
     error_properties,
 )
 
@@ -67,12 +70,37 @@ def test_our_own_tree():
     assert topics.holds("edged/n")
     assert topics.holds("edged/n/x/y")
     assert not topics.holds("edged/nn")
+    assert topics.owns("edged/n")
+    assert topics.owns("edged/n/error/vib")
+    assert not topics.owns("edged/n/result/digits")
+    assert not topics.owns("status")
     assert not topics.holds("edged")
 
 
 def test_the_size_of_a_packet_is_never_guessed_too_small():
     publication = Publication("t\u00e9" * 10, b"x" * 100, correlation=b"y" * 50)
     assert publication.size_bytes >= 30 + 100 + 50
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {},
+        {"content_type": "application/json", "expiry_s": 4_000_000_000},
+        {"correlation": b""},
+        {"correlation": b"c" * 65535, "properties": (("edged-model", "gat\u00e9"), ("a", ""))},
+        {"properties": tuple((f"k{i}", "v" * 50) for i in range(3))},
+    ],
+)
+def test_properties_read_as_paho_reads_them(words):
+    packed = encode_properties(Publication("t", b"", **words))
+    read = Properties(PacketTypes.PUBLISH)
+    _, size = read.unpack(packed + b"payload")
+    assert size == len(packed)
+    assert getattr(read, "ContentType", None) == words.get("content_type")
+    assert getattr(read, "MessageExpiryInterval", None) == words.get("expiry_s")
+    assert getattr(read, "CorrelationData", None) == words.get("correlation")
+    assert tuple(getattr(read, "UserProperty", ())) == words.get("properties", ())
 
 
 def test_documents_carry_no_nan():

@@ -27,7 +27,7 @@ def prepare(*configs):
         (binding(to="a/{room}"), "bindings[1].to", "{room} is not a level of `from`"),
         (binding(to="in/x"), "bindings[1].to", "come back as requests"),
         (binding(from_="deep/#", to="first/in"), "bindings[1].to", 'binding "first"'),
-        (binding(to="edged/n/status"), "bindings[1].to", "our own tree"),
+        (binding(to="edged/n/status"), "bindings[1].to", "our own topics"),
         (binding(model="nope"), "bindings[1].model", "no release answers"),
         (binding(model="nope@2"), "bindings[1].model", '"nope@2"'),
         (binding(fields=("a",)), "bindings[1].fields", "expected 2"),
