@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fakes.clock import Clock, on_loop, turns, until
 from fakes.manifests import make_manifest
-from fakes.session import FakeSession, doubler
+from fakes.model import FakeSession, doubler
 
 from edged.config.schema import ModelConfig, QueueConfig
 from edged.errors import (

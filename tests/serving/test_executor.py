@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from fakes.session import FakeSession
+from fakes.model import FakeSession
 
 from edged.errors import EdgedError, LoadError, RunError
 from edged.messages import InferRequest

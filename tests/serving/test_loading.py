@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from fakes.manifests import make_manifest
-from fakes.session import FakeRuntime, FakeSession, FakeStored, double, doubler
+from fakes.model import FakeRuntime, FakeSession, FakeStored, double, doubler
 
 from edged.errors import EdgedError, GoldenMismatchError, LoadError
 from edged.manifest import Tolerance

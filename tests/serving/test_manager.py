@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from fakes.clock import on_loop, turns, until
-from fakes.session import FakeRuntime, FakeStored, doubler
+from fakes.model import FakeRuntime, FakeStored, doubler
 
 from edged.config.schema import ModelConfig
 from edged.errors import LoadError

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from fakes.clock import Clock, on_loop, turns, until
-from fakes.session import FakeSession, doubler
+from fakes.model import FakeSession, doubler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

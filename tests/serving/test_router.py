@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fakes.session import doubler
+from fakes.model import doubler
 
 from edged.config.schema import ModelConfig
 from edged.errors import EdgedError, ModelNotReadyError, VersionNotFoundError
