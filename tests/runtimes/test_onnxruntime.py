@@ -102,8 +102,8 @@ print(json.dumps({"added": after - before, "idle_ms": (others_ns() - start) / 10
     def test_number_and_that_they_sleep(self, threads: int, count: int):
         found = in_process(self.CODE, str(threads), str(count), OPENBLAS_NUM_THREADS="1")
         assert found["added"] == (threads - 1) * count
-        # Work itself is some 0.1 ms a run; a pool that spins adds 20 ms.
-        assert found["idle_ms"] < 5
+        # Work itself is some 0.1 ms a run; a pool that spins adds 20 ms, less on a busy machine.
+        assert found["idle_ms"] < 2
 
     def test_control_the_shared_pool_spins(self):
         """Negative control, and the reason for the sessions' own pools."""
@@ -120,7 +120,8 @@ class Shared(OnnxRuntime):
 runtime = Shared(threads=threads)
 """,
         )
-        assert in_process(code, "2", "1", OPENBLAS_NUM_THREADS="1")["idle_ms"] > 10
+        found = [in_process(code, "2", "1", OPENBLAS_NUM_THREADS="1") for _ in range(2)]
+        assert max(one["idle_ms"] for one in found) > 4
 
     def test_zero_is_one_for_each_core(self):
         assert OnnxRuntime(threads=0)._threads == len(os.sched_getaffinity(0))
