@@ -29,6 +29,9 @@ from edged.serving.scheduler import BatchLimits, Waiting, WaitUntil, form_batch
 
 log = logging.getLogger("edged.serving")
 
+_INLINE_ROWS = 64
+"""The measured time is that of one row; a request of very many rows would hold up the loop."""
+
 
 @dataclass(slots=True)
 class Counters:
@@ -187,7 +190,7 @@ class ServedRelease:
             self.counters.queue_ns += now_ns - item.enqueued_ns
         session = self.session
         assert session is not None
-        if self.is_inline:
+        if self.is_inline and decision.rows <= _INLINE_ROWS:
             self.counters.inline_batches += 1
             self._deliver(run_batch(session, decision.items), now_ns)
             if self._items:

@@ -119,6 +119,22 @@ class TestInline:
         release.close()
 
     @on_loop
+    async def test_many_rows_of_a_fast_model_leave_the_loop(self, monkeypatch: pytest.MonkeyPatch):
+        """Its measured time is that of one row; 1,000 of them must not hold up the loop."""
+        clock, session = Clock(monkeypatch), FakeSession()
+        release = serve(session)
+        few, many = Ask(64), Ask(1000)
+        offer(release, clock, few)
+        await turns()
+        assert session.threads == {threading.get_ident()}
+        offer(release, clock, many)
+        await until(lambda: many.answers)
+        assert threading.get_ident() in session.threads
+        assert len(session.threads) == 2
+        assert release.counters.inline_batches == 1
+        release.close()
+
+    @on_loop
     async def test_a_model_with_a_fixed_batch_runs_one_by_one(
         self, monkeypatch: pytest.MonkeyPatch
     ):
