@@ -60,8 +60,8 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         help="the only input is a picture: mode=, layout=, resize=, scale=, mean=a/b/c, std=a/b/c",
     )
     add("--activation", choices=("none", "softmax", "sigmoid"), help="still to be applied")
-    add("--input-name", metavar="A,B", help="new names for the inputs, in order")
-    add("--output-name", metavar="A,B", help="new names for the outputs, in order")
+    add("--input-name", metavar="A,B", help="new names for the first inputs")
+    add("--output-name", metavar="A,B", help="new names for the first outputs")
     add("--opset", type=int, help="ONNX operator set (default 18; an .onnx file keeps its own)")
     add("--batch", choices=("rows", "none"), help="none: one call cannot be split into rows")
     add("--rtol", type=float, help="allowed relative difference (default 1e-4)")

@@ -42,8 +42,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         opset: the ONNX operator set; default 18 (an .onnx source keeps its own).
         batch: ``rows`` when axis 0 of every input and output is the row axis (proven), ``none``
             for a model whose call cannot be split into rows.
-        input_names: new names for the inputs, in order.
-        output_names: new names for the outputs, in order.
+        input_names: new names for the first inputs; the rest keep theirs.
+        output_names: new names for the first outputs; the rest keep theirs.
         labels: names of the last axis of the first output; a scikit-learn classifier brings its
             own.
         activation: what is still to be applied to the first output to get probabilities.

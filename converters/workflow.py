@@ -26,7 +26,7 @@ from converters.session import VERSION as ORT_VERSION
 from converters.session import Run, open_session
 from converters.signature import prove_rows, read_signature
 from converters.sources.base import SourceJob, run_in_rows
-from converters.sources.detect import detect
+from converters.sources.detect import Detected, detect
 from edged.errors import DeniedError
 from edged.manifest import ArtefactEntry, Golden, Manifest, TensorEntry
 from edged.specs import FeaturesInput
@@ -114,16 +114,7 @@ def convert(
     samples, columns = _read_samples(recipe)
     contents = _hash_sources(recipe)
     progress(f"converting with {detected.framework}")
-    job = SourceJob(
-        framework=detected.framework,
-        source=recipe.source if is_factory(recipe.source) else str(Path(recipe.source).absolute()),
-        weights=None if recipe.weights is None else str(Path(recipe.weights).absolute()),
-        opset=recipe.opset,
-        batch=recipe.batch,
-        columns=columns,
-        import_from=str(Path.cwd()) if detected.runs_code else "",
-        cpu_seconds=recipe.timeout_s * 4,
-    )
+    job = _source_job(recipe, detected, columns)
     converted = run_source(job, samples, recipe.timeout_s)
     if _hash_sources(recipe) != contents:
         raise ConversionError("a source file changed while it was converted; start again")
@@ -140,6 +131,21 @@ def convert(
         isolation=converted.result.isolation,
         warnings=converted.result.warnings,
         is_signed=signer is not None,
+    )
+
+
+def _source_job(recipe: Recipe, detected: Detected, columns: tuple[str, ...]) -> SourceJob:
+    """What the throw-away process is told: absolute paths, and nothing that it does not need."""
+    is_code = is_factory(recipe.source)
+    return SourceJob(
+        framework=detected.framework,
+        source=recipe.source if is_code else str(Path(recipe.source).absolute()),
+        weights=None if recipe.weights is None else str(Path(recipe.weights).absolute()),
+        opset=recipe.opset,
+        batch=recipe.batch,
+        columns=columns,
+        import_from=str(Path.cwd()) if detected.runs_code else "",
+        cpu_seconds=recipe.timeout_s * 4,
     )
 
 
@@ -185,12 +191,12 @@ def _hash_sources(recipe: Recipe) -> dict[str, str]:
 def _prove(recipe: Recipe, converted: Converted) -> _Proven:
     """Clean the graph, then run it against the framework's numbers."""
     result = converted.result
-    input_names = recipe.input_names or result.input_names
-    output_names = recipe.output_names or result.output_names
-    renamed = dict(zip(result.output_names, output_names, strict=False))
-    label_of = {renamed[name]: renamed[scores] for name, scores in result.label_of.items()}
+    input_names = _names(recipe.input_names, result.input_names)
+    output_names = _names(recipe.output_names, result.output_names)
     model = graph.clean(graph.parse(converted.model), recipe.opset)
     graph.rename(model, input_names, output_names)
+    renamed = dict(zip(result.output_names, output_names, strict=True))
+    label_of = {renamed[name]: renamed[scores] for name, scores in result.label_of.items()}
     samples = dict(zip(input_names, converted.inputs.values(), strict=True))
     run = open_session(graph.serialize(model))
     if recipe.batch == "rows":
@@ -218,6 +224,11 @@ def _prove(recipe: Recipe, converted: Converted) -> _Proven:
         # On a tie another processor may choose the other label: no golden row.
         doubtful=frozenset(np.flatnonzero(tied[0]).tolist() if tied else ()),
     )
+
+
+def _names(wanted: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
+    """The recipe's names for the first ones, their own for the rest."""
+    return (*wanted, *own[len(wanted) :])
 
 
 def _as_output(name: str, expected: Array, got: Array) -> Array:

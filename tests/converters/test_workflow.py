@@ -73,6 +73,17 @@ def test_the_same_recipe_gives_the_same_bytes_in_another_process(digits, digits_
     assert digits_bundle.digest in done.stdout
 
 
+def test_names_given_are_for_the_first_ones(digits, tmp_path):
+    fields = {"source": str(digits / "digits.joblib"), "samples": str(digits / "samples.npz")}
+    recipe = Recipe(**fields, name="m", release=1, output_names=("chance",))
+    manifest = converters.convert(recipe, tmp_path / "m.edgb", trust=True).manifest
+    assert [entry.name for entry in manifest.outputs] == ["chance", "label"]
+    assert "chance" in manifest.output_processing
+    recipe = Recipe(**fields, name="m", release=1, output_names=("a", "b", "c"))
+    with pytest.raises(ConversionError, match="names given"):
+        converters.convert(recipe, tmp_path / "m.edgb", trust=True)
+
+
 class Bomb:
     """A pickle that makes a file when it is opened."""
 
