@@ -195,19 +195,28 @@ def test_names_twice(field: str):
         as_bytes(document()).replace(b"0.0001", b"1e999"),
         as_bytes(document()).replace(b"0.5", b"1e999"),
         as_bytes(document()).replace(b'"release":3', b'"release":' + b"9" * 5000),
-        as_bytes(document(provenance={})).replace(
-            b'"provenance":{}', b'"provenance":' + b'{"a":' * 5000 + b"1" + b"}" * 5000
-        ),
         as_bytes(document()).replace(b'"scikit-learn"', b'"\\ud800"'),
     ],
     ids=[
         "empty", "null", "list", "cut", "utf8", "deep", "nan", "nan tolerance", "infinite tolerance",
-        "infinity in parity", "digits", "deep provenance", "half a surrogate",
+        "infinity in parity", "digits", "half a surrogate",
     ],
 )  # fmt: skip
 def test_malformed(data: bytes):
     with pytest.raises(ManifestError):
         parse_manifest(data)
+
+
+@pytest.mark.parametrize("depth", [10, 300, 900, 980, 2000, 5000, 90_000])
+def test_deep_provenance_is_read_or_refused(depth: int):
+    """How deep is too deep differs between Pythons; a RecursionError comes out of none."""
+    data = as_bytes(document(provenance={})).replace(
+        b'"provenance":{}', b'"provenance":' + b'{"a":' * depth + b"1" + b"}" * depth
+    )
+    try:
+        parse_manifest(data)
+    except ManifestError:
+        assert depth > 10
 
 
 def test_too_large():
