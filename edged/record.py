@@ -73,7 +73,9 @@ class Record:
             digest = serving.key.digest
             if repository.current(route.model) != digest:
                 repository.activate(route.model, digest)
-                repository.mark_good(route.model, digest)
+            # Also for one that was activated before: a kill between the two lines would otherwise
+            # leave it unproven, and set it aside at the third start.
+            repository.mark_good(route.model, digest)
 
 
 def load_for_boot(config_path: Path, state_dir: Path) -> tuple[Snapshot, tuple[str, ...]]:

@@ -38,6 +38,10 @@ class Stored(Protocol):
         """The verified bytes of the artefact for a runtime."""
         ...
 
+    def sidecars(self) -> dict[str, bytes]:
+        """The verified files that an artefact keeps weights in, by name."""
+        ...
+
     def golden(self) -> tuple[dict[str, Array], dict[str, Array]] | None:
         """Sample inputs and their expected outputs."""
         ...
@@ -103,7 +107,11 @@ def _load(stored: Stored, runtime: Runtime, name: str) -> Session:
     if info.problem:
         raise LoadError(info.problem)
     artefact = Artefact(
-        manifest.name, stored.artefact(kind), manifest.input_specs(), manifest.output_specs()
+        manifest.name,
+        stored.artefact(kind),
+        manifest.input_specs(),
+        manifest.output_specs(),
+        stored.sidecars(),
     )
     return runtime.load(artefact)
 

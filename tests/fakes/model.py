@@ -93,6 +93,9 @@ class FakeStored:
     def artefact(self, runtime: str) -> bytes:
         return runtime.encode()
 
+    def sidecars(self) -> dict[str, bytes]:
+        return {}
+
     def golden(self) -> tuple[Arrays, Arrays] | None:
         if not self.has_golden:
             return None
