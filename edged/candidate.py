@@ -6,8 +6,10 @@ nothing that serves: what it writes is the store, where entries are immutable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
 
 from edged.config.load import Snapshot, check_files
 from edged.config.problems import Problem, field_path
@@ -15,9 +17,11 @@ from edged.config.schema import ModelConfig
 from edged.errors import BundleError, EdgedError
 from edged.manifest import Manifest
 from edged.serving.manager import Desired
-from edged.store.bundle import read_manifest
-from edged.store.repository import Repository
+from edged.store.bundle import bundle_digest, read_manifest
+from edged.store.repository import Repository, StoredRelease, check_requires
 from edged.store.signing import TrustStore
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,15 @@ class Candidate:
         return [item for items in self.releases.values() for item in items]
 
 
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """One bundle that was taken, and what was made of it."""
+
+    digest: str
+    manifest: Manifest
+    content: T
+
+
 def load_trust(snapshot: Snapshot) -> TrustStore:
     """The operator's keys.
 
@@ -57,57 +70,92 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
 
     Runs on a thread: it reads and hashes whole bundles.
     """
-    problems = list(check_files(snapshot))
+    files = check_files(snapshot)
     try:
         trust = load_trust(snapshot)
     except EdgedError as exc:
-        problems.append(snapshot.problem("trust.keys", exc.message))
         broken = dict.fromkeys(snapshot.config.models, exc.message)
-        return Candidate(snapshot, {}, tuple(problems), broken)
+        return Candidate(snapshot, {}, _with_trust(snapshot, files, exc), broken)
+
+    def take(path: Path) -> Found[StoredRelease]:
+        stored = repository.import_bundle(path, trust)
+        return Found(stored.digest, stored.manifest, stored)
+
     releases: dict[str, tuple[Desired, ...]] = {}
+    problems = list(files)
     broken = {}
     for name, config in snapshot.config.models.items():
-        found, trouble = _import_model(snapshot, name, config, repository, trust)
-        releases[name] = tuple(sorted(found, key=lambda item: item.stored.manifest.release))
+        found, trouble = _gather(snapshot, name, take, files)
+        items = sorted(found.items())
+        releases[name] = tuple(Desired(one.digest, one.content, config) for _, one in items)
         problems += trouble
-        if trouble or not found:
-            broken[name] = trouble[0].message if trouble else "no bundle was found"
+        reasons = [*_about(name, files), *trouble]
+        if reasons or not found:
+            broken[name] = reasons[0].message if reasons else "no bundle was found"
     return Candidate(snapshot, releases, tuple(problems), broken)
 
 
-def _import_model(
-    snapshot: Snapshot,
-    name: str,
-    config: ModelConfig,
-    repository: Repository,
-    trust: TrustStore,
-) -> tuple[list[Desired], list[Problem]]:
+def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]], list[Problem]]:
+    """The same checks without a store: manifests and signatures only; for ``edged check``.
+
+    Returns:
+        Manifests by model and release, and what is wrong.
+    """
+    files = check_files(snapshot)
+    try:
+        trust = load_trust(snapshot)
+    except EdgedError as exc:
+        return {}, list(_with_trust(snapshot, files, exc))
+
+    def take(path: Path) -> Found[Manifest]:
+        data, manifest, signatures = read_manifest(path)
+        trust.verify(data, signatures)
+        check_requires(manifest)
+        return Found(bundle_digest(data), manifest, manifest)
+
+    manifests: dict[str, dict[int, Manifest]] = {}
+    problems = list(files)
+    for name in snapshot.config.models:
+        found, trouble = _gather(snapshot, name, take, files)
+        manifests[name] = {release: one.content for release, one in sorted(found.items())}
+        problems += trouble
+    return manifests, problems
+
+
+def _gather(
+    snapshot: Snapshot, name: str, take: Callable[[Path], Found[T]], files: list[Problem]
+) -> tuple[dict[int, Found[T]], list[Problem]]:
+    """Take every bundle of a model; what is in ``files`` already is not said twice."""
     bundle_path = model_path(name, "bundle")
-    found: dict[int, Desired] = {}
+    said = _about(name, files)
+    found: dict[int, Found[T]] = {}
     problems: list[Problem] = []
     for path in snapshot.bundle_paths(name):
         try:
-            stored = repository.import_bundle(path, trust)
-            _check_name(stored.manifest, name)
-        except EdgedError as exc:
-            problems.append(snapshot.problem(bundle_path, f"{path.name}: {exc.message}"))
-            continue
-        except OSError as exc:
-            reason = exc.strerror or str(exc)
-            problems.append(snapshot.problem(bundle_path, f"{path.name}: {reason}"))
-            continue
-        release = stored.manifest.release
-        if release in found and found[release].digest != stored.digest:
-            problems.append(
-                snapshot.problem(
-                    bundle_path,
-                    f"{path.name}: release {release} is in another bundle too, with other contents",
-                )
-            )
-            continue
-        found[release] = Desired(stored.digest, stored, config)
-    problems += check_releases(snapshot, name, config, set(found))
-    return list(found.values()), problems
+            one = take(path)
+            _check_name(one.manifest, name)
+            _check_conflict(one, found)
+        except (EdgedError, OSError) as exc:
+            reason = exc.message if isinstance(exc, EdgedError) else exc.strerror or str(exc)
+            if not any(str(path) in problem.message for problem in said):
+                problems.append(snapshot.problem(bundle_path, f"{path.name}: {reason}"))
+        else:
+            found[one.manifest.release] = one
+    if found:
+        problems += check_releases(snapshot, name, snapshot.config.models[name], set(found))
+    return found, problems
+
+
+def _about(name: str, files: list[Problem]) -> list[Problem]:
+    """The problems of one model's bundle files."""
+    path = model_path(name, "bundle")
+    return [one for one in files if one.path == path or one.path.startswith(f"{path}[")]
+
+
+def _with_trust(snapshot: Snapshot, files: list[Problem], error: EdgedError) -> tuple[Problem, ...]:
+    if any(problem.path.startswith("trust.keys") for problem in files):
+        return tuple(files)
+    return (*files, snapshot.problem("trust.keys", error.message))
 
 
 def check_releases(
@@ -129,36 +177,6 @@ def check_releases(
     return problems
 
 
-def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]], list[Problem]]:
-    """The same checks without a store: manifests and signatures only; for ``edged check``.
-
-    Returns:
-        Manifests by model and release, and what is wrong.
-    """
-    problems = list(check_files(snapshot))
-    manifests: dict[str, dict[int, Manifest]] = {}
-    try:
-        trust = load_trust(snapshot)
-    except EdgedError as exc:
-        return {}, [*problems, snapshot.problem("trust.keys", exc.message)]
-    for name, config in snapshot.config.models.items():
-        found = manifests.setdefault(name, {})
-        for path in snapshot.bundle_paths(name):
-            try:
-                data, manifest, signatures = read_manifest(path)
-                trust.verify(data, signatures)
-                _check_name(manifest, name)
-            except (EdgedError, OSError) as exc:
-                text = exc.message if isinstance(exc, EdgedError) else str(exc)
-                problem = snapshot.problem(model_path(name, "bundle"), f"{path.name}: {text}")
-                problems.append(problem)
-            else:
-                found[manifest.release] = manifest
-        if found:
-            problems += check_releases(snapshot, name, config, set(found))
-    return manifests, problems
-
-
 def model_path(name: str, field: str) -> str:
     """The path of one field of a model."""
     return field_path(field_path("models", name), field)
@@ -170,3 +188,9 @@ def _check_name(manifest: Manifest, name: str) -> None:
             f'holds model "{manifest.name}", not "{name}"; rename the model in the configuration '
             f"or convert it again with --name {name}"
         )
+
+
+def _check_conflict(one: Found[T], found: Mapping[int, Found[T]]) -> None:
+    release = one.manifest.release
+    if release in found and found[release].digest != one.digest:
+        raise BundleError(f"release {release} is in another bundle too, with other contents")

@@ -41,7 +41,7 @@ from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
 from edged.store.stored import StoredRelease, open_release
 from edged.version import __version__
 
-__all__ = ["Repository", "StoredRelease"]
+__all__ = ["Repository", "StoredRelease", "check_requires"]
 
 log = logging.getLogger("edged.store")
 
@@ -103,7 +103,7 @@ class Repository:
         """
         with open_bundle(path) as bundle, self._mutex:
             trust.verify(bundle.manifest_bytes, bundle.signatures)
-            _check_requires(bundle.manifest)
+            check_requires(bundle.manifest)
             try:
                 if self._is_kept(bundle):
                     self._keep_signatures(bundle)
@@ -328,7 +328,8 @@ class Repository:
         return fd
 
 
-def _check_requires(manifest: Manifest) -> None:
+def check_requires(manifest: Manifest) -> None:
+    """Refuse a bundle that needs a newer edged than this; raises IncompatibleError."""
     wanted = manifest.requires.edged
     if version_tuple(wanted) > version_tuple(__version__):
         raise IncompatibleError(

@@ -1,0 +1,226 @@
+"""Configurations made concrete: every refusal has its place, and ``edged check`` says the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes.site import UNSIGNED, Site
+
+from edged.candidate import Candidate, build_candidate, inspect_bundles, load_trust
+from edged.config.problems import Problem
+from edged.errors import EdgedError
+from edged.manifest import Requires
+from edged.store.repository import Repository
+from tests.bundles import make_keys
+from tests.models import double
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def repository(site: Site) -> Iterator[Repository]:
+    opened = site.repository()
+    yield opened
+    opened.close()
+
+
+def both(site: Site, repository: Repository) -> tuple[Candidate, list[Problem]]:
+    """What a reload says of the files, having seen that ``edged check`` says the same."""
+    snapshot = site.load()
+    candidate = build_candidate(snapshot, repository)
+    manifests, problems = inspect_bundles(snapshot)
+    assert [str(problem) for problem in problems] == [str(p) for p in candidate.problems]
+    assert {
+        name: {item.stored.manifest.release for item in items}
+        for name, items in candidate.releases.items()
+    } == {name: set(found) for name, found in manifests.items()}
+    return candidate, problems
+
+
+def located(problem: Problem, line: int, path: str) -> None:
+    assert re.match(rf".*/edged\.yaml:{line}:\d+: {re.escape(path)}: ", str(problem)), problem
+
+
+class TestGood:
+    def test_releases_are_sorted_and_carry_their_configuration(
+        self, site: Site, repository: Repository
+    ) -> None:
+        for release in (10, 2, 9):
+            site.bundle("m", release)
+        site.write("models:\n  m: {bundle: '*.edgb', serve: 2, aliases: {old: 9}}\n")
+        candidate, problems = both(site, repository)
+        assert not problems
+        assert [item.stored.manifest.release for item in candidate.releases["m"]] == [2, 9, 10]
+        assert {item.config.serve for item in candidate.desired()} == {2}
+        assert not candidate.broken
+
+    def test_the_same_bundle_twice_is_one_release(self, site: Site, repository: Repository) -> None:
+        copy = site.directory / "copy.edgb"
+        copy.write_bytes(site.bundle("m").read_bytes())
+        site.write("models:\n  m: {bundle: [m-1.edgb, copy.edgb]}\n")
+        candidate, problems = both(site, repository)
+        assert not problems
+        assert len(candidate.desired()) == 1
+
+    def test_no_models_at_all(self, site: Site, repository: Repository) -> None:
+        site.write("models: {}\n")
+        candidate, problems = both(site, repository)
+        assert (problems, candidate.desired()) == ([], [])
+
+    def test_signed_by_enough_keys(self, site: Site, repository: Repository) -> None:
+        pairs = [make_keys(site.directory, name) for name in ("one", "two")]
+        keys = ", ".join(public.name for _, public in pairs)
+        trust = f"trust: {{keys: [{keys}], threshold: 2}}\n"
+        from edged.store.signing import Signer
+
+        site.bundle("m", key=[Signer.from_file(private) for private, _ in pairs])
+        site.write("models:\n  m: {bundle: m-1.edgb}\n", trust=trust)
+        candidate, problems = both(site, repository)
+        assert not problems
+        assert candidate.releases["m"]
+
+
+class TestSignatures:
+    def test_an_unsigned_bundle_is_refused_where_it_is_named(
+        self, site: Site, repository: Repository
+    ) -> None:
+        make_keys(site.directory, "ours")
+        site.bundle("m")
+        site.write("models:\n  m:\n    bundle: m-1.edgb\n", trust="trust: {keys: [ours.pub]}\n")
+        candidate, (problem,) = both(site, repository)
+        located(problem, 6, "models.m.bundle")
+        assert "m-1.edgb: " in problem.message
+        assert "sign" in problem.message
+        assert candidate.broken == {"m": problem.message}
+        assert candidate.releases == {"m": ()}
+
+    def test_a_stranger_s_signature_is_refused(self, site: Site, repository: Repository) -> None:
+        make_keys(site.directory, "ours")
+        private, _ = make_keys(site.directory, "theirs")
+        site.bundle("m", key=private)
+        site.bundle("good", key=site.directory / "ours.key")
+        site.write(
+            "models:\n  m: {bundle: m-1.edgb}\n  good: {bundle: good-1.edgb}\n",
+            trust="trust: {keys: [ours.pub]}\n",
+        )
+        candidate, (problem,) = both(site, repository)
+        located(problem, 5, "models.m.bundle")
+        assert [item.stored.manifest.name for item in candidate.desired()] == ["good"]
+
+    @pytest.mark.parametrize("content", [None, "not a key"])
+    def test_a_key_that_cannot_be_read_breaks_every_model(
+        self, site: Site, repository: Repository, content: str | None
+    ) -> None:
+        if content is not None:
+            (site.directory / "lost.pub").write_text(content)
+        site.bundle("m")
+        site.write("models:\n  m: {bundle: m-1.edgb}\n", trust="trust:\n  keys: [lost.pub]\n")
+        candidate = build_candidate(site.load(), repository)
+        assert [str(p) for p in inspect_bundles(site.load())[1]] == [
+            str(problem) for problem in candidate.problems
+        ]
+        for problem in candidate.problems:
+            assert re.search(r"edged\.yaml:4:\d+: trust\.keys", str(problem))
+            assert "lost.pub" in problem.message
+        assert len(candidate.problems) == 1, candidate.problems
+        assert list(candidate.broken) == ["m"]
+        with pytest.raises(EdgedError):
+            load_trust(site.load())
+
+
+class TestBundles:
+    def test_another_model_s_name(self, site: Site, repository: Repository) -> None:
+        site.bundle("other")
+        site.write("models:\n  m: {bundle: other-1.edgb}\n")
+        _, (problem,) = both(site, repository)
+        located(problem, 5, "models.m.bundle")
+        assert 'holds model "other", not "m"' in problem.message
+        assert "--name m" in problem.message
+
+    def test_one_release_with_two_contents(self, site: Site, repository: Repository) -> None:
+        site.bundle("m")
+        site.bundle("m", 1, double(factor=7)).rename(site.directory / "n.edgb")
+        site.bundle("m")
+        site.write("models:\n  m: {bundle: [m-1.edgb, n.edgb]}\n")
+        candidate, (problem,) = both(site, repository)
+        located(problem, 5, "models.m.bundle")
+        assert "n.edgb: release 1 is in another bundle too, with other contents" in problem.message
+        assert "m" in candidate.broken
+
+    def test_releases_that_are_not_there(self, site: Site, repository: Repository) -> None:
+        site.bundle("m")
+        site.write(
+            "models:\n  m:\n    bundle: m-1.edgb\n    serve: 4\n    aliases:\n      live: 3\n"
+        )
+        _, problems = both(site, repository)
+        assert {p.path: p.line for p in problems} == {
+            "models.m.serve": 7,
+            "models.m.aliases.live": 9,
+        }
+        assert all("they hold: 1" in problem.message for problem in problems)
+
+    def test_a_missing_bundle_is_one_problem(self, site: Site, repository: Repository) -> None:
+        site.write("models:\n  m: {bundle: gone.edgb, serve: 1}\n")
+        candidate, problems = both(site, repository)
+        assert len(problems) == 1, problems
+        located(problems[0], 5, "models.m.bundle")
+        assert "gone.edgb" in problems[0].message
+        assert "No such file" in candidate.broken["m"]
+
+    def test_a_pattern_that_matches_nothing(self, site: Site, repository: Repository) -> None:
+        site.write("models:\n  m: {bundle: 'in/*.edgb'}\n")
+        candidate, (problem,) = both(site, repository)
+        located(problem, 5, "models.m.bundle")
+        assert "no file matches" in problem.message
+        assert "no file matches" in candidate.broken["m"]
+
+    @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x05\x06" + bytes(18)])
+    def test_a_file_that_is_no_bundle(
+        self, site: Site, repository: Repository, content: bytes
+    ) -> None:
+        (site.directory / "bad.edgb").write_bytes(content)
+        site.bundle("m")
+        site.write("models:\n  m: {bundle: [m-1.edgb, bad.edgb]}\n")
+        candidate, (problem,) = both(site, repository)
+        located(problem, 5, "models.m.bundle")
+        assert problem.message.startswith("bad.edgb: ")
+        assert len(candidate.desired()) == 1
+
+    def test_a_directory_in_place_of_a_bundle(self, site: Site, repository: Repository) -> None:
+        (site.directory / "m.edgb").mkdir()
+        site.write("models:\n  m: {bundle: m.edgb}\n")
+        _, problems = both(site, repository)
+        assert len(problems) == 1, problems
+
+    def test_a_bundle_for_a_newer_edged(self, site: Site, repository: Repository) -> None:
+        site.bundle("m", requires=Requires(edged="99.0.0"))
+        site.write("models:\n  m: {bundle: m-1.edgb}\n")
+        _, (problem,) = both(site, repository)
+        assert "needs edged 99.0.0" in problem.message
+
+    def test_the_other_models_are_still_taken(self, site: Site, repository: Repository) -> None:
+        site.bundle("a")
+        site.bundle("b")
+        site.write("models:\n  a: {bundle: a-1.edgb}\n  b: {bundle: a-1.edgb}\n", trust=UNSIGNED)
+        candidate, (problem,) = both(site, repository)
+        located(problem, 6, "models.b.bundle")
+        assert list(candidate.broken) == ["b"]
+        assert [item.key.model for item in candidate.desired()] == ["a"]
+
+
+def test_a_damaged_member_is_found_by_the_store(site: Site, repository: Repository) -> None:
+    """What only reading every byte can find; ``edged check`` stays quick and leaves it to that."""
+    path = site.bundle("m")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    site.write("models:\n  m: {bundle: m-1.edgb}\n")
+    candidate = build_candidate(site.load(), repository)
+    assert len(candidate.problems) == 1
+    assert "m" in candidate.broken
