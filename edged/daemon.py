@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import signal
 import time
 from pathlib import Path
@@ -144,6 +145,7 @@ class Daemon:
 
     async def _stop(self) -> None:
         self._supervisor.stopping()
+        self.reloader.stop()
         self._watcher.stop()
         self.server.close_listener()
         await self.links.drain(_DRAIN_S)
@@ -158,6 +160,11 @@ class Daemon:
         self.manager.stop()
         self._repository.close()
         log.info("stopped")
+        if self.manager.is_loading:
+            # Python would wait for the loader's thread, and a load may take minutes. Nothing of it
+            # is needed any more: every answer is written and the store is closed.
+            logging.shutdown()
+            os._exit(0)
 
     def _on_change(self) -> None:
         self.reloader.review()

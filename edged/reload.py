@@ -128,6 +128,12 @@ class Reloader:
             return
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+    def stop(self) -> None:
+        """Give up a reload that runs; what serves stays as it is."""
+        self._again = False
+        if self._task is not None:
+            self._task.cancel()
+
     async def boot(self) -> None:
         """Serve what can be served of the first configuration; what cannot is a degradation."""
         house = self._house

@@ -95,4 +95,7 @@ def _constraints(option: Option) -> dict[str, Any]:
             value = getattr(meta, ours)
             if value is not None:
                 said[theirs] = value
+    if "pattern" in said:
+        # JSON schema's patterns are ECMAScript's, where $ is the very end and \Z is unknown.
+        said["pattern"] = said["pattern"].replace(r"\Z", "$")
     return said

@@ -99,6 +99,8 @@ def _length(metas: tuple[Meta, ...]) -> str:
     pattern = next((meta.pattern for meta in metas if meta.pattern is not None), None)
     longest = next((meta.max_length for meta in metas if meta.max_length is not None), None)
     words = f" of at most {longest} characters" if longest is not None else ""
+    if pattern is not None:
+        pattern = pattern.replace(r"\Z", "$")  # the same to a person, and better known
     return words + (f" matching {pattern}" if pattern is not None else "")
 
 

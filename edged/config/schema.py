@@ -14,8 +14,8 @@ from msgspec import Meta, Struct
 from edged.specs import MODEL_NAME, Duration, FieldSpec, OutputSpec, Size
 
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
-BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
+SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Path = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
@@ -38,7 +38,7 @@ class SocketConfig(Section, frozen=True, kw_only=True):
 
     path: Annotated[Path, Meta(description="where the socket is made")] = "/run/edged/edged.sock"
     mode: Annotated[
-        str, Meta(pattern=r"^0[0-7]{3}$", description="octal permissions; group may connect")
+        str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions; group may connect")
     ] = "0660"
     group: Annotated[str | None, Meta(description="group that owns the socket")] = None
 
@@ -129,7 +129,7 @@ class MqttConfig(Section, frozen=True, kw_only=True):
         Literal["auto", "5", "3.1.1"], Meta(description="auto = 5, then 3.1.1 if refused")
     ] = "auto"
     client_id: Annotated[
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None,
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")] | None,
         Meta(description="default: edged-<node>"),
     ] = None
     username: Annotated[str | None, Meta(description="name to log in with; default: anonymous")] = (
@@ -147,7 +147,7 @@ class MqttConfig(Section, frozen=True, kw_only=True):
         int, Meta(ge=1, le=65535, description="QoS 1 requests taken at a time; bounds memory")
     ] = 64
     base: Annotated[
-        Annotated[str, Meta(pattern=r"^[^#+\x00]{1,128}$")] | None,
+        Annotated[str, Meta(pattern=r"^[^#+\x00]{1,128}\Z")] | None,
         Meta(description="prefix of our topics; default: edged/<node>"),
     ] = None
 
@@ -208,7 +208,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
         Meta(description="release that answers when none is named; newest = highest ready"),
     ] = "newest"
     aliases: Annotated[
-        dict[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")], int],
+        dict[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}\Z")], int],
         Meta(description="names for releases, e.g. {champion: 2}"),
     ] = msgspec.field(default_factory=dict)
     required: Annotated[bool, Meta(description="ready waits for this model")] = True
@@ -228,7 +228,7 @@ class Config(Section, frozen=True, kw_only=True):
     """Everything an operator says. Frozen; a change is a new one."""
 
     node: Annotated[
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] | None,
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")] | None,
         Meta(description="default: the host's name"),
     ] = None
     state_dir: Annotated[Path, Meta(description="store and last good configuration")] = (

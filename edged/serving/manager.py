@@ -22,6 +22,7 @@ from edged.config.schema import ModelConfig
 from edged.errors import EdgedError
 from edged.runtimes.base import Runtime
 from edged.serving.lifecycle import (
+    BUSY,
     Action,
     Event,
     Load,
@@ -132,6 +133,11 @@ class Manager:
         self._loader.shutdown(wait=False, cancel_futures=True)
         for release in self._releases.values():
             release.close()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the loader is at work; a load cannot be interrupted."""
+        return any(release.state in BUSY for release in self._releases.values())
 
     def step(self) -> None:
         """Do what ``next_action`` says until it says nothing more."""
