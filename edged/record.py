@@ -6,14 +6,18 @@ Everything is written so that a power cut leaves the old or the new, wholly.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
 
 from edged.config.load import Snapshot, load, load_saved, save
 from edged.config.problems import ConfigProblemsError
+from edged.config.source import read_source
 from edged.errors import EdgedError
 from edged.serving.dataplane import ServingTable
 from edged.store.repository import Repository
@@ -23,6 +27,16 @@ log = logging.getLogger("edged.reload")
 _LAST_GOOD = "last-good"
 _GENERATION = "generation.json"
 DEFAULT_STATE_DIR = "/var/lib/edged"
+_STATE_DIR_LINE = re.compile(
+    r"""^["']?state_dir["']?[ \t]*:[ \t]+["']?([^"'#\n]+?)["']?[ \t]*(?:#.*)?$""", re.MULTILINE
+)
+
+
+class _Noted(Struct, frozen=True):
+    """The last generation; a file that holds anything else counts as none."""
+
+    generation: Annotated[int, Meta(ge=0, lt=2**53)]
+    digest: str
 
 
 class Record:
@@ -40,13 +54,12 @@ class Record:
         """
         path = self._directory / _GENERATION
         number, last = 0, ""
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            document = json.loads(path.read_bytes())
-            number, last = int(document["generation"]), str(document["digest"])
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            noted = msgspec.json.decode(path.read_bytes(), type=_Noted)
+            number, last = noted.generation, noted.digest
         if last == digest and number > 0:
             return number
-        data = json.dumps({"generation": number + 1, "digest": digest}).encode()
-        write_atomically(path, data)
+        write_atomically(path, msgspec.json.encode(_Noted(number + 1, digest)))
         return number + 1
 
     def keep(self, snapshot: Snapshot) -> None:
@@ -100,22 +113,31 @@ def load_for_boot(config_path: Path, state_dir: Path) -> tuple[Snapshot, tuple[s
 def find_state_dir(config_path: Path) -> Path:
     """Where the state is, also when the configuration cannot be parsed.
 
-    $STATE_DIRECTORY (systemd) goes first; then a line ``state_dir:`` at the top level of
-    edged.yaml, read as text, so that a syntax error elsewhere does not hide the last good
-    configuration; then the default.
+    $STATE_DIRECTORY (systemd) goes first; then the configuration; when that is broken, a line
+    ``state_dir:`` at the top level of one of its files, read as text, so that a syntax error
+    elsewhere does not hide the last good configuration; then the default. Files that others could
+    have written are not asked: they would choose which last good configuration is believed.
     """
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if given:
         return Path(given)
-    path = config_path / "edged.yaml" if config_path.is_dir() else config_path
     try:
-        text = path.read_bytes()[: 1 << 20].decode("utf-8", "replace")
-    except OSError:
+        snapshot = load(config_path)
+    except ConfigProblemsError:
+        return _search_state_dir(config_path)
+    return snapshot.resolve(snapshot.config.state_dir)
+
+
+def _search_state_dir(config_path: Path) -> Path:
+    try:
+        source = read_source(config_path)
+    except ConfigProblemsError:
         return Path(DEFAULT_STATE_DIR)
-    match = re.search(
-        r"^state_dir:[ \t]*[\"']?([^\"'#\n]+?)[\"']?[ \t]*(?:#.*)?$", text, re.MULTILINE
-    )
-    return path.parent / match[1] if match else Path(DEFAULT_STATE_DIR)
+    for data in source.files.values():
+        match = _STATE_DIR_LINE.search(data.decode("utf-8", "replace").replace("\r", "\n"))
+        if match:
+            return Path(os.path.normpath(source.root / match[1]))
+    return Path(DEFAULT_STATE_DIR)
 
 
 def load_last_good(state_dir: Path) -> Snapshot:
@@ -126,15 +148,21 @@ def load_last_good(state_dir: Path) -> Snapshot:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file by rename, with the file and its folder synced."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(path)
+        with open(temporary, "wb", opener=_open_private) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
