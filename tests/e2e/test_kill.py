@@ -10,11 +10,11 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from tests.fakes.broker import Mosquitto
 
 from tests.bundles import make_bundle
 from tests.e2e.models import slow
 from tests.e2e.process import DaemonProcess, wait_for
+from tests.fakes.broker import Mosquitto
 
 pytestmark = pytest.mark.broker
 

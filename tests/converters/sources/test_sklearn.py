@@ -4,6 +4,7 @@ import warnings
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import DBSCAN, KMeans
@@ -219,9 +220,8 @@ def test_wrong_conversions_do_not_pass_the_gate(tmp_path):
 
 
 def test_column_transformers_by_name_take_one_table(tmp_path):
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     names = list(load_wine().feature_names)
-    table = pandas.DataFrame(WINE, columns=names)
+    table = pd.DataFrame(WINE, columns=names)
     model = make_pipeline(
         ColumnTransformer(
             [("scale", StandardScaler(), ["hue", "alcohol"])], remainder="passthrough"
