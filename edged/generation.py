@@ -20,7 +20,14 @@ from edged.serving.router import Route, choose_release
 
 ManifestOf = Callable[[str, int | str | None], Manifest | None]
 
-NEEDS_RESTART = ("state_dir", "runtime.threads", "limits.inline_threshold")
+NEEDS_RESTART = (
+    "state_dir",
+    "runtime.threads",
+    "limits.inline_threshold",
+    "reload.watch",
+    "reload.settle",
+    "reload.poll",
+)
 """Settings of things that exist once in a process."""
 
 
@@ -88,7 +95,8 @@ def trouble_of(route: Route, broken: str) -> str:
     if serving is None:
         return "; ".join(reasons) or "no release is ready"
     if serving is route.fallback:
-        return f"release {serving.number} (the last good one) serves; " + "; ".join(reasons)
+        why = "; ".join(reasons) or "no release that is asked for is ready"
+        return f"release {serving.number} (the last good one) serves; {why}"
     return "; ".join(reasons)
 
 
