@@ -25,6 +25,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from edged.serving.lifecycle import TRANSITIONS
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```([a-z]*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -130,6 +132,35 @@ def test_commands_run(path: Path, workshop: Path, tmp_path: Path):
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
+def missing_modules(text: str) -> list[str]:
+    """Paths in backquotes like ``serving/router.py`` that are in no package."""
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", text))
+    folders = [ROOT, ROOT / "edged", ROOT / "converters"]
+    return sorted(name for name in named if not any((base / name).exists() for base in folders))
+
+
+def table_of(text: str) -> dict[str, dict[str, str]]:
+    """The table of states in docs/architecture.md."""
+    rows = re.findall(r"^\| ([a-z]+) \| ?([^|]*?) ?\|$", text, re.MULTILINE)
+    states = {row[0]: row[1] for row in rows if row[0] != "state"}
+    return {
+        state: dict(change.split(": ", 1) for change in changes.split("; ") if change)
+        for state, changes in states.items()
+    }
+
+
+def test_the_map_names_files_that_exist():
+    assert missing_modules((ROOT / "docs/architecture.md").read_text()) == []
+
+
+def test_the_map_shows_the_law_of_a_release():
+    law = {
+        state.value: {event.value: new.value for event, new in changes.items()}
+        for state, changes in TRANSITIONS.items()
+    }
+    assert table_of((ROOT / "docs/architecture.md").read_text()) == law
+
+
 class TestControls:
     """Each rule, seen to refuse."""
 
@@ -147,6 +178,9 @@ class TestControls:
     )
     def test_command_that_is_not_there(self, line: str):
         assert device_problems(line)
+
+    def test_module_that_is_not_there(self):
+        assert missing_modules("see `serving/oracle.py`") == ["serving/oracle.py"]
 
     def test_failing_command(self, tmp_path: Path):
         assert run_script("sleep 60 &\nfalse\ntrue\n", tmp_path).returncode != 0
