@@ -99,6 +99,7 @@ class Daemon:
         )
         self.reloader.on_begin = supervisor.reloading
         self.reloader.on_end = self._reloaded
+        self._followed: list[Path] | None = None
         # Made before anything is imported from the files, so that no change between is missed.
         self._watcher = Watcher(
             config_path,
@@ -140,8 +141,18 @@ class Daemon:
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.reloader.config.reload.watch:
             self.reloader.is_writing = self._watcher.is_writing
-            self._watcher.follow(self.reloader.followed())
+            self._follow()
             self._watcher.start(loop)
+
+    def _follow(self) -> None:
+        """Watch the bundles that the configuration names now."""
+        paths = self.reloader.followed()
+        if paths == self._followed:
+            return
+        self._followed = paths
+        self._watcher.follow(paths)
+        # A bundle that came after the files were read and before it was followed is seen now.
+        self.reloader.request()
 
     async def _stop(self) -> None:
         self._supervisor.stopping()
@@ -171,7 +182,7 @@ class Daemon:
         self.links.announce(self._info(), announced_models(self.dataplane))
 
     def _reloaded(self) -> None:
-        self._watcher.follow(self.reloader.followed())
+        self._follow()
         self.links.announce(self._info(), announced_models(self.dataplane))
         self._supervisor.ready(self._line())
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.site import UNSIGNED, Site
 
 from edged.candidate import Candidate, build_candidate, inspect_bundles, load_trust
 from edged.config.problems import Problem
@@ -15,6 +14,7 @@ from edged.errors import EdgedError
 from edged.manifest import Requires
 from edged.store.repository import Repository
 from tests.bundles import make_keys
+from tests.fakes.site import UNSIGNED, Site
 from tests.models import double
 
 

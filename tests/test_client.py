@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes.house import LOOPS, House, eventually, houses
-from fakes.wire import answer, header, joined, only
 
 import edged
 from edged.client import Client
@@ -29,6 +27,8 @@ from edged.messages import InferRequest, InferResponse
 from edged.protocol import native
 from edged.specs import Size
 from edged.tensors import DTYPES
+from tests.fakes.house import LOOPS, House, eventually, houses
+from tests.fakes.wire import answer, header, joined, only
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.site import Site
 
 from edged.config.problems import ConfigProblemsError
 from edged.errors import EdgedError
@@ -24,6 +23,7 @@ from edged.record import (
     write_atomically,
 )
 from edged.store.repository import Repository
+from tests.fakes.site import Site
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes import sysfs
 
 from edged.device.cpu import ThermalZone, count_cpus, read_cpu
+from tests.fakes import sysfs
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes import sysfs
 
 from edged.device.jetson import parse_l4t, read_jetson
+from tests.fakes import sysfs
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import sysfs
-from fakes.nvml import FakeNvml
 
 from edged.device.nvidia import parse_driver, read_nvidia
+from tests.fakes import sysfs
+from tests.fakes.nvml import FakeNvml
 
 
 def absent(name: str) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from fakes.manifests import make_manifest
 
 from edged.errors import EdgedError
 from edged.manifest import Manifest
 from edged.messages import InferRequest, InferResponse, OnResponse
 from edged.specs import FeaturesInput
+from tests.fakes.manifests import make_manifest
 
 SUM = make_manifest(
     [("x", "float32", ("batch", 2))],

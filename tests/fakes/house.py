@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from fakes.wire import EchoDoor, joined
 
 from edged.config.schema import Config, LimitsConfig, ListenConfig, SocketConfig
 from edged.errors import ModelNotFoundError
 from edged.protocol.frames import Buffer, Frame, FrameReader, Limits
 from edged.transports.uds import UnixServer
+from tests.fakes.wire import EchoDoor, joined
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from fakes.manifests import make_manifest
 
 from edged.manifest import Manifest
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.tensors import Array
+from tests.fakes.manifests import make_manifest
 
 Arrays = dict[str, Array]
 WIDTH = 4

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from fakes.manifests import make_manifest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +7,7 @@ from edged.errors import DecodeError, FieldError, InvalidRequestError
 from edged.processing.codecs import RawCodec, build_codec
 from edged.specs import FeaturesInput, ImageInput
 from edged.tensors import TensorSpec
+from tests.fakes.manifests import make_manifest
 
 TABLE = make_manifest([("x", "float32", ("batch", 2))])
 NAMED = make_manifest(

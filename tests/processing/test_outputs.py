@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from fakes.manifests import make_manifest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -10,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from edged.errors import FieldError
 from edged.processing.outputs import activate, build_output
 from edged.specs import OutputProcessing, OutputSpec
+from tests.fakes.manifests import make_manifest
 
 X = [("x", "float32", ("batch", 2))]
 PLAIN = make_manifest(X, [("y", "float32", ("batch", 3)), ("n", "int64", ("batch",))])

@@ -6,7 +6,6 @@ import struct
 import tracemalloc
 
 import pytest
-from fakes.wire import events, header, joined, only, pieces_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from edged.protocol.frames import (
     encode_frame,
     padding,
 )
+from tests.fakes.wire import events, header, joined, only, pieces_of
 
 SMALL = joined(encode_frame(Kind.CALL, 1, b"head", [b"12345678"]))
 EMPTY = joined(encode_frame(Kind.HELLO, 0, b"", []))

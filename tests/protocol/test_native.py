@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from fakes.wire import joined, only, pieces_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +28,7 @@ from edged.messages import InferRequest, InferResponse
 from edged.protocol import native
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits
 from edged.tensors import DTYPES
+from tests.fakes.wire import joined, only, pieces_of
 
 LIMITS = Limits()
 DOC = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"

@@ -6,9 +6,6 @@ import threading
 
 import numpy as np
 import pytest
-from fakes.clock import Clock, on_loop, turns, until
-from fakes.manifests import make_manifest
-from fakes.model import FakeSession, doubler
 
 from edged.config.schema import ModelConfig, QueueConfig
 from edged.errors import (
@@ -28,6 +25,9 @@ from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import Event, ReleaseKey
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
+from tests.fakes.clock import Clock, on_loop, turns, until
+from tests.fakes.manifests import make_manifest
+from tests.fakes.model import FakeSession, doubler
 
 X = np.ones((2, 4), np.float32)
 

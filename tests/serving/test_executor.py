@@ -7,12 +7,12 @@ import threading
 
 import numpy as np
 import pytest
-from fakes.model import FakeSession
 
 from edged.errors import EdgedError, LoadError, RunError
 from edged.messages import InferRequest
 from edged.serving.executor import InstanceThread, run_batch
 from edged.serving.scheduler import Waiting
+from tests.fakes.model import FakeSession
 
 
 def item(rows: int, value: float = 1.0) -> Waiting:

@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fakes.manifests import make_manifest
-from fakes.model import FakeRuntime, FakeSession, FakeStored, double, doubler
 
 from edged.errors import EdgedError, GoldenMismatchError, LoadError
 from edged.manifest import Tolerance
 from edged.serving import loading
 from edged.serving.loading import compare, load_release, warm
+from tests.fakes.manifests import make_manifest
+from tests.fakes.model import FakeRuntime, FakeSession, FakeStored, double, doubler
 
 ONE = np.ones((2, 3), np.float32)
 NAN = np.array([[1, np.nan, 1]], np.float32)

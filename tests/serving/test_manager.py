@@ -9,8 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from fakes.clock import on_loop, turns, until
-from fakes.model import FakeRuntime, FakeStored, doubler
 
 from edged.config.schema import ModelConfig
 from edged.errors import LoadError
@@ -20,6 +18,8 @@ from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import State
 from edged.serving.manager import Desired, Manager
 from edged.serving.router import Route
+from tests.fakes.clock import on_loop, turns, until
+from tests.fakes.model import FakeRuntime, FakeStored, doubler
 
 MINUTE_NS = 60 * 10**9
 

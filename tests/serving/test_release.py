@@ -9,8 +9,6 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from fakes.clock import Clock, on_loop, turns, until
-from fakes.model import FakeSession, doubler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +19,8 @@ from edged.serving.lifecycle import Event, ReleaseKey, State
 from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Waiting
 from edged.specs import Duration, Size
+from tests.fakes.clock import Clock, on_loop, turns, until
+from tests.fakes.model import FakeSession, doubler
 
 MS = 1_000_000
 INLINE_NS, THREADED_NS = 100, 10**9

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from fakes.model import doubler
 
 from edged.config.schema import ModelConfig
 from edged.errors import EdgedError, ModelNotReadyError, VersionNotFoundError
 from edged.serving.lifecycle import ReleaseKey, State
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
+from tests.fakes.model import doubler
 
 
 def release(number: int, state: State = State.READY, reason: str = "") -> ServedRelease:

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fakes.broker import Mosquitto
-from fakes.door import FakeDoor
 
 from edged.config.schema import BindingConfig
 from edged.transports.bindings import Bindings
 from edged.transports.mqtt import MqttSession, SessionOptions
+from tests.fakes.broker import Mosquitto
+from tests.fakes.door import FakeDoor
 
 VIB = BindingConfig(name="vib", from_="in/{site}", to="out/{site}", model="sum")
 

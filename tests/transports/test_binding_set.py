@@ -1,11 +1,11 @@
 import pytest
-from fakes.door import SUM
 
 from edged.config.schema import BindingConfig
 from edged.errors import FieldError
 from edged.protocol.mqtt import BaseTopics
 from edged.specs import OutputSpec
 from edged.transports.binding_set import prepare_bindings
+from tests.fakes.door import SUM
 
 TOPICS = BaseTopics("edged/n")
 

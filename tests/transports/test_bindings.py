@@ -7,9 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from fakes.door import SUM, FakeDoor
-from fakes.manifests import make_manifest
-from fakes.session import FakeSession, settle
 
 from edged.config.schema import BindingConfig
 from edged.errors import (
@@ -24,6 +21,9 @@ from edged.messages import InferResponse
 from edged.specs import Duration, FeaturesInput
 from edged.transports.bindings import Bindings
 from edged.transports.subscriptions import SubscriptionMemory
+from tests.fakes.door import SUM, FakeDoor
+from tests.fakes.manifests import make_manifest
+from tests.fakes.session import FakeSession, settle
 
 GOOD = b'{"a": 1, "b": 2}'
 

@@ -12,11 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from fakes.broker import Device, Mosquitto, free_port
-from fakes.proxy import Proxy
 
 from edged.config.schema import BindingConfig
 from edged.transports.subscriptions import SubscriptionMemory
+from tests.fakes.broker import Device, Mosquitto, free_port
+from tests.fakes.proxy import Proxy
 
 from .conftest import VIB, Rig, until
 

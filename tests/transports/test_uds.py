@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from fakes.house import LOOPS, House, Peer, eventually, houses
-from fakes.wire import header, joined
 
 from edged.config.schema import SocketConfig
 from edged.errors import ApplyError, EdgedError
@@ -24,6 +22,8 @@ from edged.protocol import native
 from edged.protocol.frames import Frame, Kind, Limits, encode_frame
 from edged.transports import uds
 from edged.transports.uds import UnixServer, peer_credentials
+from tests.fakes.house import LOOPS, House, Peer, eventually, houses
+from tests.fakes.wire import header, joined
 
 Connect = Callable[[], Peer]
 MEBIBYTE = 1 << 20
