@@ -118,9 +118,10 @@ def parse(source: Source, shown: Path) -> Snapshot:
                 key=lambda p: (order.get(p.file, -1), p.line, p.column, p.path),
             )
         )
-    return Snapshot(
+    snapshot = Snapshot(
         config=draft.config, root=source.root, files=dict(source.files), marks=draft.marks
     )
+    return snapshot.with_absolute_socket()
 
 
 def read_document(file: str, data: bytes) -> tuple[MapNode | None, list[Problem]]:

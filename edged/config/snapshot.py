@@ -9,8 +9,10 @@ import glob
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import structs
 
 from edged.config.problems import Mark, Problem, field_path, parent_path, problem_at
 from edged.config.schema import Config, Secret
@@ -48,6 +50,13 @@ class Snapshot:
     def resolve(self, path: str) -> Path:
         """A path from the configuration, absolute; relative ones start at ``root``."""
         return Path(os.path.normpath(self.root / path))
+
+    def with_absolute_socket(self) -> Snapshot:
+        """The same with ``listen.socket.path`` resolved: it is compared and bound, not opened."""
+        listen = self.config.listen
+        path = str(self.resolve(listen.socket.path))
+        absolute = structs.replace(listen, socket=structs.replace(listen.socket, path=path))
+        return replace(self, config=structs.replace(self.config, listen=absolute))
 
     def bundle_paths(self, model: str) -> tuple[Path, ...]:
         """The bundle files of a model, sorted; a plain path is there even if the file is not.

@@ -110,3 +110,8 @@ def test_problem_of_a_field_that_was_not_written(site) -> None:
     site.write("node: a\n")
     problem = site.load().problem("mqtt.host", "cannot be reached")
     assert str(problem) == f"{site.root}/edged.yaml:1:1: mqtt.host: cannot be reached"
+
+
+def test_the_socket_starts_at_the_directory_of_the_file(filled) -> None:
+    filled.write("listen: {socket: {path: run/edged.sock}}" + TEXT)
+    assert filled.load().config.listen.socket.path == str(filled.root / "run/edged.sock")
