@@ -6,12 +6,13 @@ nothing that serves: what it writes is the store, where entries are immutable.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from edged.config.load import Snapshot, check_files
+from edged.config.load import Snapshot, check_files, full_digest
 from edged.config.problems import Problem, field_path
 from edged.config.schema import ModelConfig
 from edged.errors import BundleError, EdgedError
@@ -22,6 +23,8 @@ from edged.store.repository import Repository, StoredRelease, check_requires
 from edged.store.signing import TrustStore
 
 T = TypeVar("T")
+
+_KEY_CAP_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,29 @@ def _with_trust(snapshot: Snapshot, files: list[Problem], error: EdgedError) -> 
     if any(problem.path.startswith("trust.keys") for problem in files):
         return tuple(files)
     return (*files, snapshot.problem("trust.keys", error.message))
+
+
+def content_digest(snapshot: Snapshot) -> str:
+    """What a configuration comes to: its files, the keys and every bundle they name.
+
+    Values of secrets are in no digest: it is shown, and a short secret could be guessed from it.
+    """
+    digest = hashlib.sha256(full_digest(snapshot, _fingerprint).encode())
+    for key in snapshot.config.trust.keys:
+        try:
+            with snapshot.resolve(key).open("rb") as file:
+                data = file.read(_KEY_CAP_BYTES)
+        except OSError:
+            data = b"unreadable"
+        digest.update(b"\0%d:%b" % (len(data), data))
+    return digest.hexdigest()
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return bundle_digest(read_manifest(path)[0])
+    except EdgedError as exc:
+        return f"broken: {exc.message}"
 
 
 def check_releases(

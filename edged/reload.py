@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edged.candidate import Candidate, build_candidate, load_trust
+from edged.candidate import Candidate, build_candidate, content_digest
 from edged.config.diff import diff
-from edged.config.load import Snapshot, full_digest, load
+from edged.config.load import Snapshot, load
 from edged.config.problems import ConfigProblemsError
 from edged.config.schema import BindingConfig, Config
-from edged.errors import EdgedError, FieldError
+from edged.errors import ApplyError, EdgedError
+from edged.fallback import find_fallbacks, keep_fallbacks
+from edged.fitting import fit_all, fit_possible
 from edged.generation import (
     ManifestOf,
     build_route,
@@ -32,8 +34,8 @@ from edged.generation import (
 )
 from edged.record import Record
 from edged.serving.dataplane import Dataplane
+from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired, Manager
-from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.repository import Repository
 from edged.telemetry.health import Health
 
@@ -49,6 +51,10 @@ class Links(Protocol):
 
     async def swap(self, snapshot: Snapshot, prepared: Any) -> None:
         """Serve by these bindings from now on, and reconcile the broker connection."""
+        ...
+
+    async def refresh(self, snapshot: Snapshot) -> None:
+        """Look again at what no digest covers: the password and the certificates."""
         ...
 
 
@@ -102,6 +108,8 @@ class Reloader:
         self._boot_config = snapshot.config
         self._candidate = Candidate(snapshot, {})
         self._pending: tuple[BindingConfig, ...] = ()
+        self._fallbacks: dict[str, Desired] = {}
+        self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
         self._again = False
         self.digest = ""
@@ -116,13 +124,25 @@ class Reloader:
         return self._candidate.snapshot.config
 
     def followed(self) -> list[Path]:
-        """The bundles in effect, as absolute paths or patterns; a change of one is a change."""
+        """What the configuration in effect names, as absolute paths or patterns of bundles.
+
+        A change of one of them is a change.
+        """
         snapshot = self._candidate.snapshot
-        models = snapshot.config.models.values()
-        return [snapshot.resolve(pattern) for model in models for pattern in model.bundles]
+        config = snapshot.config
+        named = [pattern for model in config.models.values() for pattern in model.bundles]
+        named += config.trust.keys
+        if config.mqtt is not None:
+            password, tls = config.mqtt.password, config.mqtt.tls
+            secret = password.file if password is not None else None
+            files = (tls.ca, tls.cert, tls.key) if tls is not None else ()
+            named += [path for path in (secret, *files) if path is not None]
+        return [snapshot.resolve(path) for path in named]
 
     def request(self) -> None:
         """Ask for a reload; requests that come while one runs are answered by one more."""
+        if self._is_stopped:
+            return
         if self._task is not None and not self._task.done():
             self._again = True
             return
@@ -131,6 +151,7 @@ class Reloader:
     def stop(self) -> None:
         """Give up a reload that runs; what serves stays as it is."""
         self._again = False
+        self._is_stopped = True
         if self._task is not None:
             self._task.cancel()
 
@@ -144,10 +165,10 @@ class Reloader:
         desired = candidate.desired()
         house.manager.want(desired)
         await house.manager.settled([item.key for item in desired])
-        fallbacks = await self._load_fallbacks(candidate)
-        self.digest = await asyncio.to_thread(full_digest, snapshot, _fingerprint)
+        await self._load_fallbacks(candidate)
+        self.digest = await asyncio.to_thread(content_digest, snapshot)
         generation = await self._first_generation()
-        table = build_table(candidate, house.manager, generation, fallbacks)
+        table = build_table(candidate, house.manager, generation, self._fallbacks)
         house.dataplane.swap(table)
         self._candidate = candidate
         prepared = self._prepare_possible()
@@ -168,9 +189,11 @@ class Reloader:
             if self.is_writing():
                 # What was read may be half a file. Its writer's close brings us back here.
                 return False
-            digest = await asyncio.to_thread(full_digest, snapshot, _fingerprint)
+            digest = await asyncio.to_thread(content_digest, snapshot)
             if digest != self.digest:
                 await self._apply(snapshot, digest)
+            else:
+                await self._house.links.refresh(snapshot)
         except ConfigProblemsError as exc:
             problems = _lines(exc.problems)
         except EdgedError as exc:
@@ -215,13 +238,18 @@ class Reloader:
         candidate = await asyncio.to_thread(build_candidate, snapshot, house.repository)
         if candidate.problems:
             raise ConfigProblemsError(candidate.problems)
+        fallbacks = await asyncio.to_thread(
+            keep_fallbacks, candidate, self._fallbacks, house.repository
+        )
         before = house.manager.wanted()
         desired = candidate.desired()
         house.manager.want(_union(before, desired))
         try:
-            prepared = await self._build(candidate, {item.key for item in before})
+            new = {item.key for item in desired} - {item.key for item in before}
+            prepared, waiting = await self._build(candidate, new, fallbacks)
+            # Before the listener, which may move: a number that is left out harms nobody.
+            generation = await self._next_generation(digest)
             await house.listener.apply(snapshot.config)
-            generation = await asyncio.to_thread(house.record.next_generation, digest)
         except BaseException:
             house.manager.want(before)
             raise
@@ -229,90 +257,90 @@ class Reloader:
         # the loop, and the rest follows it.
         for item in desired:
             house.manager.get(item.key).configure(item.config)
-        house.dataplane.swap(build_table(candidate, house.manager, generation))
+        house.dataplane.swap(build_table(candidate, house.manager, generation, fallbacks))
         changes = diff(self.config, snapshot.config)
-        self._candidate, self.digest, self._pending = candidate, digest, ()
+        gone = [binding.name for binding in self.config.bindings]
+        self._candidate, self.digest = candidate, digest
+        self._note_bindings(waiting, gone)
+        self._fallbacks = self._needed(fallbacks)
         await house.links.swap(snapshot, prepared)
-        house.manager.want(desired)
+        house.manager.want([*desired, *self._fallbacks.values()])
         log.info("generation %d is in effect (%d changes)", generation, len(changes))
-        for binding in snapshot.config.bindings:
-            house.health.restore(f"binding.{binding.name}")
         self.review()
         await self._remember(is_good=True)
 
-    async def _build(self, candidate: Candidate, known: set[Any]) -> Any:
+    async def _build(
+        self, candidate: Candidate, new: set[ReleaseKey], fallbacks: dict[str, Desired]
+    ) -> tuple[Any, dict[str, str]]:
         """Load what is new and fit the bindings to it; raises when any of it cannot be."""
         house = self._house
-        keys = {item.key for item in candidate.desired()}
-        await house.manager.settled(keys)
-        problems = failed_problems(candidate, house.manager, keys - known)
+        await house.manager.settled([item.key for item in candidate.desired()])
+        problems = failed_problems(candidate, house.manager, new)
         if problems:
             raise ConfigProblemsError(problems)
-        table = build_table(candidate, house.manager, house.dataplane.table.generation)
-        snapshot = candidate.snapshot
+        number = house.dataplane.table.generation
+        of = manifests_of(build_table(candidate, house.manager, number, fallbacks))
+        return fit_all(house.links.prepare, candidate.snapshot, self._pending, of)
+
+    def _needed(self, fallbacks: dict[str, Desired]) -> dict[str, Desired]:
+        """Those whose model still has no release of its own."""
+        routes = self._house.dataplane.table.routes
+        return {
+            name: item
+            for name, item in fallbacks.items()
+            if routes[name].default_release() is routes[name].fallback
+        }
+
+    async def _next_generation(self, digest: str) -> int:
         try:
-            return house.links.prepare(snapshot, snapshot.config.bindings, manifests_of(table))
-        except FieldError as exc:
-            problem = snapshot.problem(exc.path, exc.reason)
-            raise ConfigProblemsError((problem,)) from exc
+            return await asyncio.to_thread(self._house.record.next_generation, digest)
+        except OSError as exc:
+            raise ApplyError(f"the state directory cannot be written: {exc.strerror}") from exc
 
     async def _first_generation(self) -> int:
         try:
-            return await asyncio.to_thread(self._house.record.next_generation, self.digest)
-        except OSError as exc:
+            return await self._next_generation(self.digest)
+        except ApplyError as exc:
             # A read-only disk must not keep a box from answering.
-            log.error("the generation's number could not be noted: %s", exc)
+            log.error("the generation's number could not be noted: %s", exc.message)
             return 1
 
     def _prepare_possible(self) -> Any:
         """At boot: the bindings that work, and a degradation for each that does not yet."""
         house = self._house
-        snapshot = self._candidate.snapshot
         of = manifests_of(house.dataplane.table)
-        possible: list[BindingConfig] = []
-        pending: list[BindingConfig] = []
-        for binding in self.config.bindings:
-            try:
-                house.links.prepare(snapshot, [binding], of)
-            except FieldError as exc:
-                pending.append(binding)
-                house.health.degrade(f"binding.{binding.name}", exc.reason)
-            else:
-                possible.append(binding)
-                house.health.restore(f"binding.{binding.name}")
-        self._pending = tuple(pending)
-        return house.links.prepare(snapshot, possible, of)
+        prepared, waiting = fit_possible(house.links.prepare, self._candidate.snapshot, of)
+        self._note_bindings(waiting, ())
+        return prepared
+
+    def _note_bindings(self, waiting: dict[str, str], gone: Iterable[str]) -> None:
+        bindings = self.config.bindings
+        self._pending = tuple(binding for binding in bindings if binding.name in waiting)
+        for name in {*gone, *(binding.name for binding in bindings)} - waiting.keys():
+            self._house.health.restore(f"binding.{name}")
+        for name, reason in waiting.items():
+            self._house.health.degrade(f"binding.{name}", reason)
 
     def _retry_bindings(self) -> None:
         prepared = self._prepare_possible()
-        swap = self._house.links.swap(self._candidate.snapshot, prepared)
-        task = asyncio.get_running_loop().create_task(_awaited(swap))
+        task = asyncio.get_running_loop().create_task(self._swap(self._candidate, prepared))
         task.add_done_callback(_log_failure)
 
-    async def _load_fallbacks(self, candidate: Candidate) -> dict[str, Desired]:
+    async def _swap(self, candidate: Candidate, prepared: Any) -> None:
+        # A reload that came between has swapped in its own already.
+        if candidate is self._candidate:
+            await self._house.links.swap(candidate.snapshot, prepared)
+
+    async def _load_fallbacks(self, candidate: Candidate) -> None:
         """For models that cannot be served as asked: the release that served last."""
-        house = self._house
-        found: dict[str, Desired] = {}
-        wanted = candidate.desired()
-        for name, config in candidate.snapshot.config.models.items():
-            if build_route(candidate, name, house.manager).is_ready:
-                continue
-            for digest in (house.repository.current(name), house.repository.previous(name)):
-                if digest is None or any(item.digest == digest for item in wanted):
-                    continue
-                try:
-                    stored = await asyncio.to_thread(house.repository.release, digest)
-                    # A key that the operator took away takes its releases with it.
-                    stored.verify(load_trust(candidate.snapshot))
-                except (EdgedError, OSError) as exc:
-                    log.warning("model %s: the last good release is lost too: %s", name, exc)
-                    continue
-                found[name] = Desired(digest, stored, config)
-                break
+        manager = self._house.manager
+        models = candidate.snapshot.config.models
+        lost = [name for name in models if not build_route(candidate, name, manager).is_ready]
+        found = await asyncio.to_thread(find_fallbacks, candidate, lost, self._house.repository)
         if found:
-            house.manager.want([*wanted, *found.values()])
-            await house.manager.settled([item.key for item in found.values()])
-        return found
+            manager.want([*candidate.desired(), *found.values()])
+            await manager.settled([item.key for item in found.values()])
+        self._fallbacks = found
 
     async def _remember(self, *, is_good: bool) -> None:
         """Note on disk what serves: the releases that do, and the configuration if it is whole."""
@@ -348,13 +376,6 @@ class Reloader:
         )
 
 
-def _fingerprint(path: Path) -> str:
-    try:
-        return bundle_digest(read_manifest(path)[0])
-    except EdgedError as exc:
-        return f"broken: {exc.message}"
-
-
 def _union(first: Iterable[Desired], second: Iterable[Desired]) -> list[Desired]:
     return list({item.key: item for item in (*first, *second)}.values())
 
@@ -369,10 +390,6 @@ def _nothing() -> None:
 
 def _false() -> bool:
     return False
-
-
-async def _awaited(work: Any) -> None:
-    await work
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
