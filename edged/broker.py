@@ -8,6 +8,8 @@ new one connects under the same name.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import logging
 import os
 import ssl
@@ -52,10 +54,12 @@ class BrokerLinks:
         self._health = health
         self._state_dir = state_dir
         self._bindings: Bindings | None = None
+        self._prepared: BindingSet | None = None
         self._identity: tuple[object, ...] = ()
         self._decoders: ThreadPoolExecutor | None = None
         self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._swapping = asyncio.Lock()
+        self._is_drained = False
 
     def prepare(
         self, snapshot: Snapshot, bindings: Sequence[BindingConfig], of: ManifestOf
@@ -76,14 +80,25 @@ class BrokerLinks:
         async with self._swapping:
             await self._swap(snapshot, prepared)
 
+    async def refresh(self, snapshot: Snapshot) -> None:
+        """Look again at password and certificates; other ones mean another connection."""
+        async with self._swapping:
+            if self._prepared is not None:
+                await self._swap(snapshot, self._prepared)
+
     async def _swap(self, snapshot: Snapshot, prepared: BindingSet | None) -> None:
+        if self._is_drained:
+            return
         mqtt = snapshot.config.mqtt
+        self._prepared = prepared
         if mqtt is None or prepared is None:
             await self._end(_STOP_S)
             self._health.restore("mqtt")
+            self._health.restore("mqtt.secret")
             return
         try:
-            options = session_options(snapshot, mqtt)
+            options = await asyncio.to_thread(session_options, snapshot, mqtt)
+            certificates = await asyncio.to_thread(_tls_digest, snapshot, mqtt.tls)
         except ApplyError as exc:
             # The old session keeps what it has: an unreadable new password costs nothing.
             self._health.degrade("mqtt.secret", exc.message)
@@ -91,8 +106,8 @@ class BrokerLinks:
                 self._bindings.swap(prepared)
             return
         self._health.restore("mqtt.secret")
-        # Everything that makes it another connection; certificates are compared by their paths.
-        identity = (mqtt, options.client_id, options.base, options.password)
+        # Everything that makes it another connection.
+        identity = (mqtt, options.client_id, options.base, options.password, certificates)
         if self._bindings is not None and identity == self._identity:
             self._bindings.swap(prepared)
             return
@@ -118,6 +133,7 @@ class BrokerLinks:
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, finish what is in hand, and say goodbye."""
         async with self._swapping:
+            self._is_drained = True
             await self._end(timeout_s)
         if self._decoders is not None:
             self._decoders.shutdown(wait=False, cancel_futures=True)
@@ -181,15 +197,17 @@ def read_secret(snapshot: Snapshot, secret: Secret) -> str:
             )
         path = Path(directory) / (secret.secret or "")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_SECRET_CAP_BYTES + 1)
     except OSError as exc:
         raise ApplyError(f"{path}: the secret cannot be read: {exc.strerror}") from exc
     if len(data) > _SECRET_CAP_BYTES:
-        raise ApplyError(f"{path}: {len(data)} bytes are too many for a secret")
+        raise ApplyError(f"{path}: more than {_SECRET_CAP_BYTES} bytes are too many for a secret")
     try:
         return data.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as exc:
-        raise ApplyError(f"{path}: the secret is not UTF-8") from exc
+    except UnicodeDecodeError:
+        # Not chained: the cause carries the bytes.
+        raise ApplyError(f"{path}: the secret is not UTF-8") from None
 
 
 def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
@@ -216,14 +234,30 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
 
 
 def _tls_context(snapshot: Snapshot, tls: TlsConfig) -> ssl.SSLContext:
+    ca, cert, key = (
+        str(snapshot.resolve(path)) if path is not None else None
+        for path in (tls.ca, tls.cert, tls.key)
+    )
+    step = f"mqtt.tls.ca: {ca}"
     try:
-        context = ssl.create_default_context(
-            cafile=str(snapshot.resolve(tls.ca)) if tls.ca is not None else None
-        )
+        context = ssl.create_default_context(cafile=ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.cert is not None:
-            key = str(snapshot.resolve(tls.key)) if tls.key is not None else None
-            context.load_cert_chain(str(snapshot.resolve(tls.cert)), key)
-    except OSError as exc:
-        raise ApplyError(f"mqtt.tls: the certificates cannot be used: {exc}") from exc
+        if cert is not None:
+            step = f"mqtt.tls.cert: {cert} with key {key}"
+            # Without a password OpenSSL would ask for one on the terminal, and wait.
+            context.load_cert_chain(cert, key, password="")
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else None
+        hint = "; expected PEM, and a key that is not encrypted" if "PEM" in str(exc) else ""
+        raise ApplyError(f"{step}: cannot be used: {reason or exc}{hint}") from exc
     return context
+
+
+def _tls_digest(snapshot: Snapshot, tls: TlsConfig | None) -> bytes:
+    """What changes with the contents of the certificates."""
+    digest = hashlib.sha256()
+    for path in (tls.ca, tls.cert, tls.key) if tls is not None else ():
+        if path is not None:
+            with contextlib.suppress(OSError):
+                digest.update(snapshot.resolve(path).read_bytes() + b"\0")
+    return digest.digest()

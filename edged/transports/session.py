@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from edged.protocol.mqtt import (
@@ -62,7 +62,7 @@ class SessionOptions:
     port: int = 1883
     protocol: str = "auto"
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
     keepalive_s: float = 30.0
     session_expiry_s: int = 86400
