@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,19 @@ from typing import Any
 import numpy as np
 
 from edged.client import Client, InferResult
-from edged.errors import DecodeError, InvalidRequestError
+from edged.errors import DecodeError, FieldError, InvalidRequestError, RequestError
 from edged.manifest import Manifest, parse_manifest
-from edged.processing.codecs import build_codec
-from edged.processing.outputs import build_output
+from edged.processing.codecs import Codec, build_codec
+from edged.processing.json_text import parse_json
+from edged.processing.nested import NestedCodec
+from edged.processing.outputs import build_output, plain_values
 from edged.specs import OutputSpec
-from edged.tensors import DTYPES, Array, TensorSpec
+from edged.tensors import Array, TensorSpec
 
 _PICTURES = (".png", ".jpg", ".jpeg")
+_RELEASE_DIGITS = 16
+_NPY_ERRORS = (ValueError, TypeError, EOFError, SyntaxError, OverflowError, MemoryError)
+"""What NumPy raises for files that are none of its own, or that claim more than there is."""
 
 
 def ask(
@@ -35,65 +41,95 @@ def ask(
         InvalidRequestError: a word does not fit the model.
         EdgedError: what the daemon says.
     """
-    name, _, selector = model.partition("@")
-    release: int | str | None = int(selector) if selector.isdigit() else selector or None
+    name, release = split_model(model)
     with Client(socket, timeout=timeout) as client:
         document = client.call("manifest", model=name, release=release)
         manifest = parse_manifest(document.encode())
         inputs = read_inputs(manifest, words)
         result = client.infer(name, inputs, release=release)
-    return _answer(manifest, result, raw)
+    return make_answer(manifest, result, raw)
+
+
+def split_model(word: str) -> tuple[str, int | str | None]:
+    """NAME, NAME@RELEASE or NAME@ALIAS as model and selector."""
+    name, _, selector = word.partition("@")
+    if selector.isascii() and selector.isdigit() and len(selector) <= _RELEASE_DIGITS:
+        return name, int(selector)
+    return name, selector or None
 
 
 def read_inputs(manifest: Manifest, words: list[str]) -> dict[str, Array]:
-    """Make tensors of the words of a command line."""
+    """Make tensors of the words of a command line, as strictly as a binding would.
+
+    Raises:
+        RequestError: a word does not fit the model.
+    """
     specs = {spec.name: spec for spec in manifest.input_specs()}
     inputs: dict[str, Array] = {}
     for word in words:
         name, sign, value = word.partition("=")
-        if not sign or name not in specs:
-            if len(specs) != 1:
-                raise InvalidRequestError(
-                    f'"{word[:40]}": expected INPUT=VALUE with INPUT one of {", ".join(specs)}'
-                )
-            name, value = next(iter(specs)), word
-        inputs[name] = _read_value(manifest, specs[name], value)
+        if sign and name in specs:
+            found = {name: _read_value(manifest, specs[name], value)}
+        elif len(specs) == 1:
+            name = next(iter(specs))
+            found = {name: _read_value(manifest, specs[name], word)}
+        elif word.lstrip().startswith("{"):
+            found = _codec("json", manifest, None).decode(word.encode())
+        else:
+            raise InvalidRequestError(
+                f'"{word[:40]}": expected INPUT=VALUE with INPUT one of {", ".join(specs)}'
+            )
+        if twice := found.keys() & inputs.keys():
+            raise InvalidRequestError(f'input "{min(twice)}" is given twice')
+        inputs |= found
     return inputs
 
 
 def _read_value(manifest: Manifest, spec: TensorSpec, value: str) -> Array:
     if not value.startswith("@"):
-        return _from_json(manifest, spec, value.encode())
+        return _from_json(manifest, spec, value.encode("utf-8", "surrogateescape"))
     path = Path(value[1:])
     try:
         data = path.read_bytes()
     except OSError as exc:
         raise InvalidRequestError(f"{path}: {exc.strerror}") from exc
-    suffix = path.suffix.lower()
+    try:
+        return _from_file(manifest, spec, path.suffix.lower(), data)
+    except RequestError as exc:
+        raise DecodeError(f"{path}: {exc.message}") from exc
+
+
+def _from_file(manifest: Manifest, spec: TensorSpec, suffix: str, data: bytes) -> Array:
     if suffix == ".npy":
         try:
-            array: Array = np.load(path)
-        except ValueError as exc:
-            raise DecodeError(f"{path}: {exc}") from exc
+            array: Array = np.lib.format.read_array(io.BytesIO(data))
+        except _NPY_ERRORS as exc:
+            raise DecodeError(f"not an array of numbers in NumPy's format: {exc}") from exc
         return array
     if suffix in _PICTURES:
-        codec = build_codec("image", manifest, input_name=spec.name, fields=())
-        return codec.decode(data)[spec.name]
+        return _codec("image", manifest, spec.name).decode(data)[spec.name]
     return _from_json(manifest, spec, data)
 
 
 def _from_json(manifest: Manifest, spec: TensorSpec, data: bytes) -> Array:
     text = data.lstrip()
     if text.startswith(b"{") or (text.startswith(b"[") and text[1:].lstrip().startswith(b"{")):
-        codec = build_codec("json", manifest, input_name=spec.name, fields=())
-        return codec.decode(data)[spec.name]
+        return _codec("json", manifest, spec.name).decode(data)[spec.name]
+    parse_json(data)
+    # The list alone may mean named columns; here it is the tensor's own nesting.
+    document = b'{"inputs":{%b:%b}}' % (json.dumps(spec.name).encode(), data)
+    return NestedCodec([spec]).decode(document)[spec.name]
+
+
+def _codec(kind: str, manifest: Manifest, name: str | None) -> Codec:
     try:
-        return np.asarray(json.loads(data), dtype=DTYPES[spec.dtype].numpy)
-    except (ValueError, TypeError, OverflowError, RecursionError) as exc:
-        raise DecodeError(f'"{spec.name}": not a {spec} in JSON: {exc}') from exc
+        return build_codec(kind, manifest, input_name=name, fields=())
+    except FieldError as exc:
+        raise InvalidRequestError(exc.reason) from exc
 
 
-def _answer(manifest: Manifest, result: InferResult, raw: bool) -> dict[str, Any]:
+def make_answer(manifest: Manifest, result: InferResult, raw: bool) -> dict[str, Any]:
+    """What is printed: who answered, and rows or, with ``raw``, tensors."""
     answer: dict[str, Any] = {
         "model": result.model,
         "release": result.release,
@@ -101,7 +137,7 @@ def _answer(manifest: Manifest, result: InferResult, raw: bool) -> dict[str, Any
         "run_us": round(result.run_ns / 1000, 1),
     }
     if raw or not manifest.is_row_wise:
-        answer["outputs"] = {name: array.tolist() for name, array in result.items()}
+        answer["outputs"] = {name: plain_values(array) for name, array in result.items()}
     else:
         answer["rows"] = build_output(OutputSpec(), manifest)(result)
     return answer
