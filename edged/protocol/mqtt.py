@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -75,6 +76,8 @@ class Message:
         response_topic: MQTT 5; None where absent, as the following.
         expiry_s: what is left of its lifetime, seconds, as of ``arrived_ns``.
         arrived_ns: monotonic clock, nanoseconds.
+        subscriptions: ``subscription_id`` of the filters this copy came by; empty where the broker
+            does not say.
     """
 
     connection: int
@@ -88,6 +91,7 @@ class Message:
     response_topic: str | None = None
     correlation: bytes | None = None
     expiry_s: int | None = None
+    subscriptions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +290,14 @@ def error_properties(model: str, error: EdgedError, *, is_dup: bool) -> tuple[tu
     """User properties of an error and of a dead letter."""
     found = (("edged-model", model), ("edged-status", error.code.value))
     return (*found, ("edged-dup", "1")) if is_dup else found
+
+
+def subscription_id(mqtt_filter: str) -> int:
+    """The number under which we subscribe to a filter (MQTT 5.0, 3.8.2.1.2: 1 to 268435455).
+
+    Made of the text, so that what the broker queued for an earlier process is still understood.
+    """
+    return zlib.crc32(mqtt_filter.encode()) % 0x0FFF_FFFF + 1
 
 
 def encode_properties(publication: Publication) -> bytes:

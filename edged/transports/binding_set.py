@@ -14,7 +14,7 @@ from edged.errors import FieldError
 from edged.manifest import Manifest
 from edged.processing.codecs import Codec, build_codec
 from edged.processing.outputs import Output, build_output
-from edged.protocol.mqtt import BaseTopics
+from edged.protocol.mqtt import BaseTopics, subscription_id
 from edged.topics import TopicFilter, TopicTemplate, can_match
 
 ManifestOf = Callable[[str, int | str | None], Manifest | None]
@@ -50,6 +50,7 @@ class Binding:
         self.config = config
         self.name = config.name
         self.filter = TopicFilter.parse(config.from_, f"{path}.from")
+        self.subscription = subscription_id(self.filter.mqtt)
         self.template = None if config.to is None else TopicTemplate.parse(config.to, f"{path}.to")
         self.model, _, release = config.model.partition("@")
         self.release: int | str | None = int(release) if release.isdecimal() else release or None
@@ -115,8 +116,21 @@ class BindingSet:
             found[text] = max(found.get(text, 0), binding.config.qos)
         return found
 
-    def routes(self, topic: str) -> tuple[Route, ...]:
-        """The bindings whose filter matches a topic."""
+    def routes(self, topic: str, subscriptions: tuple[int, ...] = ()) -> tuple[Route, ...]:
+        """The bindings that a message belongs to.
+
+        Args:
+            topic: what their filters must match.
+            subscriptions: by which the broker sent this copy. Where filters overlap it may send one
+                copy for each (MQTT 5.0, 3.3.4), and every binding must run once, not once a copy.
+        """
+        routes = self._matching(topic)
+        if len(routes) < 2 or not subscriptions:
+            return routes
+        # None of ours: a subscription that is being given back; better twice than not at all.
+        return tuple(r for r in routes if r.binding.subscription in subscriptions) or routes
+
+    def _matching(self, topic: str) -> tuple[Route, ...]:
         known = self._routes.get(topic)
         if known is not None:
             return known

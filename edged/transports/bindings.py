@@ -303,7 +303,7 @@ class Bindings:
             # Old state the broker kept, not a request made now; it would run again at each start.
             self.counters.retained += 1
         else:
-            routes = self._set.routes(message.topic)
+            routes = self._set.routes(message.topic, message.subscriptions)
             self.counters.unmatched += not routes
             arrival.open_jobs += len(routes)
             for route in routes:

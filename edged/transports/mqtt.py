@@ -14,6 +14,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -35,6 +36,7 @@ from edged.protocol.mqtt import (
     Subscribed,
     Unsubscribed,
     encode_properties,
+    subscription_id,
 )
 from edged.transports.session import Session, SessionOptions
 
@@ -53,6 +55,15 @@ class MqttSession(Session):
 
     def __init__(self, options: SessionOptions, rng: random.Random | None = None) -> None:
         super().__init__(options, PahoConnection, rng)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A subscription of ours, which may take several packets, and what was refused of it."""
+
+    token: int
+    open_packets: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
 
 
 class PahoConnection:
@@ -76,7 +87,9 @@ class PahoConnection:
         self._window = 1
         self._queue: deque[tuple[int, Publication]] = deque()
         self._tokens: dict[int, int] = {}
-        self._filters: dict[int, tuple[int, tuple[str, ...]]] = {}
+        self._subscribing: dict[int, tuple[_Asked, list[str]]] = {}
+        self._unsubscribing: dict[int, int] = {}
+        self._numbers_filters = False
         self._client = self._make_client()
 
     def _make_client(self) -> paho.Client:
@@ -148,22 +161,38 @@ class PahoConnection:
         return client.socket() is not None and client.loop_misc() == _OK
 
     def subscribe(self, token: int, filters: tuple[tuple[str, int], ...]) -> None:
-        """Send SUBSCRIBE; with MQTT 5 without our own messages and without retained ones."""
+        """Send SUBSCRIBE; with MQTT 5 without our own messages and without retained ones.
+
+        One packet for each filter where the broker takes numbers: a packet has one number only.
+        """
+        asked = _Asked(token)
+        if not self._numbers_filters:
+            self._subscribe(asked, filters, None)
+            return
+        for text, qos in filters:
+            properties = _properties(PacketTypes.SUBSCRIBE)
+            properties.SubscriptionIdentifier = subscription_id(text)
+            self._subscribe(asked, ((text, qos),), properties)
+
+    def _subscribe(
+        self, asked: _Asked, filters: tuple[tuple[str, int], ...], properties: Properties | None
+    ) -> None:
         wanted: list[Any] = list(filters)
         if self._protocol == "5":
             wanted = [
                 (text, SubscribeOptions(qos=qos, noLocal=True, retainHandling=_NEVER_RETAINED))
                 for text, qos in filters
             ]
-        _, mid = self._client.subscribe(wanted)
+        _, mid = self._client.subscribe(wanted, properties=properties)
         if mid is not None:
-            self._filters[mid] = (token, tuple(text for text, _ in filters))
+            asked.open_packets += 1
+            self._subscribing[mid] = (asked, [text for text, _ in filters])
 
     def unsubscribe(self, token: int, filters: list[str]) -> None:
         """Send UNSUBSCRIBE."""
         _, mid = self._client.unsubscribe(filters)
         if mid is not None:
-            self._filters[mid] = (token, tuple(filters))
+            self._unsubscribing[mid] = token
 
     def publish(self, token: int, publication: Publication) -> None:
         """Send PUBLISH once the broker's window has room, in order."""
@@ -206,6 +235,9 @@ class PahoConnection:
         self.is_up = True
         receive_maximum = int(getattr(properties, "ReceiveMaximum", 65535))
         self._window = min(self._options.max_inflight, receive_maximum)
+        self._numbers_filters = self._protocol == "5" and bool(
+            getattr(properties, "SubscriptionIdentifierAvailable", 1)
+        )
         self._emit(
             Connected(
                 self._number,
@@ -242,6 +274,7 @@ class PahoConnection:
                 getattr(properties, "ResponseTopic", None),
                 getattr(properties, "CorrelationData", None),
                 getattr(properties, "MessageExpiryInterval", None),
+                tuple(getattr(properties, "SubscriptionIdentifier", ())),
             )
         )
 
@@ -261,19 +294,20 @@ class PahoConnection:
     def _on_subscribe(
         self, _client: paho.Client, _: Any, mid: int, reasons: list[ReasonCode], _properties: Any
     ) -> None:
-        token, filters = self._filters.pop(mid, (0, ()))
-        failures = tuple(
+        asked, filters = self._subscribing.pop(mid, (_Asked(0), []))
+        asked.failures += [
             (text, str(reason))
             for text, reason in zip(filters, reasons, strict=False)
             if reason.is_failure
-        )
-        self._emit(Subscribed(self._number, token, failures))
+        ]
+        asked.open_packets -= 1
+        if asked.open_packets == 0:
+            self._emit(Subscribed(self._number, asked.token, tuple(asked.failures)))
 
     def _on_unsubscribe(
         self, _client: paho.Client, _: Any, mid: int, _reasons: list[ReasonCode], _properties: Any
     ) -> None:
-        token, _filters = self._filters.pop(mid, (0, ()))
-        self._emit(Unsubscribed(self._number, token))
+        self._emit(Unsubscribed(self._number, self._unsubscribing.pop(mid, 0)))
 
 
 class _Packed:

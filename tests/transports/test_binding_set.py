@@ -91,3 +91,18 @@ def test_model_references(reference, model, release):
 def test_a_release_is_compiled_once():
     (made,) = prepare(binding()).bindings
     assert made.compiled(SUM) is made.compiled(SUM)
+
+
+def test_a_copy_runs_the_bindings_of_its_own_subscription():
+    """MQTT 5.0, 3.3.4: where filters overlap a broker may send one copy for each."""
+    found = prepare(binding("one"), binding("all", from_="in/#", to=None))
+    one, every = (item.subscription for item in found.bindings)
+
+    def names(*subscriptions):
+        return [route.binding.name for route in found.routes("in/hall", subscriptions)]
+
+    assert names(one) == ["one"]
+    assert names(every) == ["all"]
+    assert names(one, every) == names() == ["one", "all"]
+    assert names(1) == ["one", "all"], "a subscription of an earlier configuration loses nothing"
+    assert all(1 <= number <= 268_435_455 for number in (one, every))

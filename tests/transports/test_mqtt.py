@@ -97,6 +97,24 @@ def test_an_answer_with_mqtt_3(broker):
     run(main())
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_overlapping_bindings_answer_once_each(broker, protocol):
+    """mosquitto sends an MQTT 5 client one copy for each subscription that matches."""
+
+    async def main():
+        configs = [VIB, BindingConfig(name="all", from_="in/#", to="all", model="sum")]
+        async with Rig(broker.port, *configs, protocol=protocol) as rig:
+            with Device(broker, "out/#", "all") as device:
+                device.publish("in/hall", body(4))
+                answers = await get(device, 2)
+                assert sorted(message.topic for message in answers) == ["all", "out/hall"]
+                device.publish("in/hall", body(5))
+                assert sums(await get(device, 2)) == [5, 5], "a third answer to the first message"
+            await until(lambda: rig.stats["in_flight"] == 0)
+
+    run(main())
+
+
 @pytest.mark.parametrize("answer", [CONNACK_V311_BAD_VERSION, b""])
 def test_a_broker_that_speaks_only_3_1_1(broker, answer):
     """amqtt #174, aedes PR #1129: embeddable brokers lag on v5."""
