@@ -18,6 +18,8 @@ from edged.errors import STATUS, Code, EdgedError
 from edged.version import __version__
 
 DEFAULT_CONFIG = "/etc/edged/edged.yaml"
+_EX_IOERR = 74
+"""sysexits.h: an input or output error; no code of ours means that."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,16 +27,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        status = run(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a reader that went away is understood
     except EdgedError as exc:
         print(f"error: {exc.message}", file=sys.stderr)
         return STATUS[exc.code].exit
     except BrokenPipeError:
-        # The reader (less, head) had enough; Python must not complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (less, head) had enough.
+        _forget_output()
         return 0
+    except OSError as exc:
+        _forget_output()
+        print(f"error: {exc}", file=sys.stderr)
+        return _EX_IOERR
     except KeyboardInterrupt:
         return 130
+    return status
+
+
+def _forget_output() -> None:
+    """What could not be written must not be tried, and complained about, again at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
