@@ -20,7 +20,13 @@ from edged.broker import BrokerLinks
 from edged.config.identity import node_name
 from edged.config.load import Snapshot
 from edged.config.watch import Watcher
-from edged.errors import STATUS, ConfigError, EdgedError, VersionNotFoundError
+from edged.errors import (
+    STATUS,
+    ConfigError,
+    EdgedError,
+    InvalidRequestError,
+    ModelNotFoundError,
+)
 from edged.manifest import canonical_json
 from edged.record import Record, find_state_dir, load_for_boot
 from edged.reload import House, Reloader
@@ -28,6 +34,7 @@ from edged.runtimes.base import Runtime
 from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
+from edged.serving.router import choose_release
 from edged.status import announced_models, is_ready, models_document, status_document
 from edged.store.repository import Repository
 from edged.supervisor import Supervisor, passed_sockets
@@ -40,6 +47,8 @@ log = logging.getLogger("edged.daemon")
 
 _DRAIN_S = 10.0
 """Work in hand gets this long at the stop; the unit's TimeoutStopSec is three times that."""
+_FLUSH_S = 2.0
+"""Answers that were written get this long to leave; a client that does not read loses its own."""
 
 
 class Daemon:
@@ -67,7 +76,6 @@ class Daemon:
         self._boot_problems = boot_problems
         self._started = time.monotonic()
         self._stopping = asyncio.Event()
-        self._node = node_name(config)
         self.health = Health()
         self.dataplane = Dataplane()
         self._repository = Repository(state_dir)
@@ -113,14 +121,32 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self._repository.open()
         try:
-            await self._start(loop)
-            await self._stopping.wait()
+            await self._start_or_stop(loop)
         finally:
             await self._stop()
+        if self.manager.is_loading:
+            # Python would wait for the loader's thread, and a load may take minutes. Nothing of it
+            # is needed any more: every answer is written and the store is closed.
+            logging.shutdown()
+            os._exit(0)
 
-    async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _start_or_stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start, and serve until told to stop; a start may load for minutes, SIGTERM ends that."""
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        start = loop.create_task(self._start(loop))
+        stopping = loop.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((start, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if start.done():
+                start.result()
+            await self._stopping.wait()
+        finally:
+            start.cancel()
+            stopping.cancel()
+            await asyncio.gather(start, stopping, return_exceptions=True)
+
+    async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         config = self._snapshot.config
         passed = passed_sockets()
         if len(passed) > 1:
@@ -166,16 +192,10 @@ class Daemon:
         except asyncio.TimeoutError:
             log.warning("some requests were not answered within %.0f s", _DRAIN_S)
         self.server.close()
-        # One more turn of the loop, so that what was answered last is written.
-        await asyncio.sleep(0)
+        await self.server.closed(_FLUSH_S)
         self.manager.stop()
         self._repository.close()
         log.info("stopped")
-        if self.manager.is_loading:
-            # Python would wait for the loader's thread, and a load may take minutes. Nothing of it
-            # is needed any more: every answer is written and the store is closed.
-            logging.shutdown()
-            os._exit(0)
 
     def _on_change(self) -> None:
         self.reloader.review()
@@ -183,6 +203,7 @@ class Daemon:
 
     def _reloaded(self) -> None:
         self._follow()
+        logging_setup.setup(self.reloader.config.log.level)
         self.links.announce(self._info(), announced_models(self.dataplane))
         self._supervisor.ready(self._line())
 
@@ -207,7 +228,7 @@ class Daemon:
         limits = self.reloader.config.limits
         return {
             "edged": __version__,
-            "node": self._node,
+            "node": node_name(self.reloader.config),
             "generation": self.dataplane.table.generation,
             "config_digest": self.reloader.digest,
             "config_applied": self.reloader.report.applied,
@@ -219,7 +240,7 @@ class Daemon:
     async def _status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
         server = self.server
         return status_document(
-            node=self._node,
+            node=node_name(self.reloader.config),
             started=self._started,
             reloader=self.reloader,
             dataplane=self.dataplane,
@@ -239,15 +260,15 @@ class Daemon:
         return models_document(self.dataplane)
 
     async def _manifest(self, arguments: dict[str, Any]) -> str:
-        model, release = arguments.get("model"), arguments.get("release")
-        manifest = self.dataplane.manifest(str(model), release)
-        if manifest is None:
-            raise VersionNotFoundError(
-                f'model "{str(model)[:64]}" has no ready release'
-                + (f' "{str(release)[:32]}"' if release is not None else "")
-                + "; see: edged models"
+        model, release = str(arguments.get("model")), arguments.get("release")
+        if release is not None and not isinstance(release, int | str):
+            raise InvalidRequestError("release: expected a number or an alias")
+        route = self.dataplane.table.routes.get(model)
+        if route is None:
+            raise ModelNotFoundError(
+                f'no model "{model[:64]}" is configured; see which there are: edged models'
             )
-        return canonical_json(manifest).decode("ascii")
+        return canonical_json(choose_release(route, release).manifest).decode("ascii")
 
 
 def run(config_path: Path, state_dir: Path | None = None) -> int:

@@ -119,6 +119,13 @@ class UnixServer:
         for connection in list(self.connections):
             connection.close()
 
+    async def closed(self, timeout_s: float) -> None:
+        """After ``close``: wait until what was written has left, but no longer than this."""
+        until = time.monotonic() + timeout_s
+        # Looked at, not signalled: this happens once, when the process stops.
+        while self.connections and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
     async def _listen(self, sock: socket.socket, config: SocketConfig) -> None:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
@@ -142,6 +149,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._in_flight: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_ending = False
         self.origin = "uds"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -198,17 +206,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """Keep the write side open while answers are on their way."""
-        self._closing = self._is_answering
-        return self._closing
-
-    _closing = False
+        self._is_ending = self._is_answering
+        return self._is_ending
 
     @property
     def _is_answering(self) -> bool:
         return bool(self._in_flight or self._tasks)
 
     def _close_when_answered(self) -> None:
-        if self._closing and not self._is_answering:
+        if self._is_ending and not self._is_answering:
             self.close()
 
     def pause_writing(self) -> None:

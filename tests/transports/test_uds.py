@@ -475,6 +475,19 @@ class TestListener:
         assert client.is_closed()
         assert house.path.exists()
 
+    def test_what_was_answered_leaves_before_the_end(self, house: House, peer: Connect):
+        house.start()
+        client = peer()
+        x = np.zeros((2, 2 * MEBIBYTE), np.float32)
+        client.send(infer(1, x))
+        eventually(lambda: house.server.requests == 1)
+        house.call(house.server.close)
+        house.run(house.server.closed(0.02))
+        assert house.server.connections, "the client has not read yet; nobody waits for ever"
+        assert result(client.frame(), 1).outputs["x"].shape == x.shape
+        house.run(house.server.closed(10))
+        assert not house.server.connections
+
     def test_path_is_empty_before_start(self):
         server = UnixServer(None, {})
         assert server.path == ""
