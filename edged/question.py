@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def ask(
         InvalidRequestError: a word does not fit the model.
         EdgedError: what the daemon says.
     """
+    if not 0 < timeout < math.inf:
+        raise InvalidRequestError(f"timeout {timeout}: expected a number of seconds above 0")
     name, release = split_model(model)
     with Client(socket, timeout=timeout) as client:
         document = client.call("manifest", model=name, release=release)

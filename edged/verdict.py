@@ -58,8 +58,9 @@ def _binding_problems(
     topics = BaseTopics(base_topic(snapshot.config))
     problems = []
     for index, binding in enumerate(snapshot.config.bindings):
-        # A model without a good bundle has its own problem already.
-        if not manifests.get(binding.model.partition("@")[0]):
+        # A model without a good bundle, and a `serve` or alias that names none, were said already.
+        model, _, selector = binding.model.partition("@")
+        if manifest_of(model, None if selector.isdecimal() else selector or None) is None:
             continue
         try:
             prepare_bindings([binding], manifest_of, topics)

@@ -1,0 +1,109 @@
+"""``edged check`` and ``edged diff``: what a reload would say, said without a daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edged.config.problems import ConfigProblemsError
+from edged.errors import ApplyError
+from edged.record import Record
+from edged.store.repository import Repository
+from edged.verdict import check_config, diff_config
+from tests.fakes.site import Site
+
+BOUND = """\
+mqtt: {host: localhost}
+models:
+  m: {bundle: 'm-*.edgb', aliases: {live: 1}}
+bindings:
+  - name: one
+    from: in/{id}
+    to: out/{id}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    made = Site(tmp_path)
+    made.bundle("m", 1)
+    made.bundle("m", 2)
+    return made
+
+
+class TestCheck:
+    @pytest.mark.parametrize("model", ["m", "m@1", "m@live"])
+    def test_good(self, site: Site, model: str) -> None:
+        site.write(BOUND + f"    model: {model}\n")
+        assert check_config(site.config, with_files=True) == ([], "good: 1 models, 1 bindings")
+        lines, summary = check_config(site.config, with_files=False)
+        assert not lines
+        assert "were not looked at" in summary
+
+    @pytest.mark.parametrize(
+        ("rest", "path", "line"),
+        [
+            ("    model: m@7\n", "bindings[0].model", 11),
+            ("    model: m\n    codec: image\n", "bindings[0].codec", 12),
+            ("    model: m\n    input: z\n", "bindings[0].input", 12),
+            ("    model: m\n    output: {tensor: z}\n", "bindings[0].output.tensor", 12),
+        ],
+    )
+    def test_what_a_binding_needs_of_its_model(
+        self, site: Site, rest: str, path: str, line: int
+    ) -> None:
+        site.write(BOUND + rest)
+        (said,) = check_config(site.config, with_files=True)[0]
+        assert said.startswith(f"{site.config}:{line}:")
+        assert f": {path}: " in said
+        assert check_config(site.config, with_files=False)[0] == []
+
+    def test_the_second_binding_is_named_as_the_second(self, site: Site) -> None:
+        second = "  - {name: two, from: b, model: m, codec: image}\n"
+        site.write(BOUND + "    model: m\n" + second)
+        (said,) = check_config(site.config, with_files=True)[0]
+        assert f"{site.config}:12:" in said
+        assert "bindings[1].codec" in said
+
+    def test_a_model_without_a_bundle_has_one_problem(self, site: Site) -> None:
+        site.write(BOUND.replace("m-*", "x-*") + "    model: m\n")
+        (said,) = check_config(site.config, with_files=True)[0]
+        assert "no file matches" in said
+
+    def test_a_release_that_is_not_there_is_said_once(self, site: Site) -> None:
+        site.write(BOUND.replace("aliases: {live: 1}", "serve: 9") + "    model: m\n")
+        (said,) = check_config(site.config, with_files=True)[0]
+        assert "release 9 is in none of the bundles" in said
+
+    def test_broken(self, site: Site) -> None:
+        site.write("models: [\n")
+        lines, summary = check_config(site.config, with_files=True)
+        assert len(lines) == 1
+        assert not summary
+
+
+class TestDiff:
+    def keep(self, site: Site, state: Path) -> None:
+        state.mkdir(exist_ok=True)
+        Record(state, Repository(state)).keep(site.load())
+
+    def test_against_what_was_applied_last(self, site: Site) -> None:
+        site.write("models: {}\n")
+        self.keep(site, site.state)
+        assert diff_config(site.config, None) == ""
+        site.write("models:\n  m: {bundle: m-1.edgb}\n")
+        assert diff_config(site.config, None) == "+ models.m: {bundle: m-1.edgb}"
+
+    def test_another_state_directory(self, site: Site, tmp_path: Path) -> None:
+        site.write("models: {}\n")
+        self.keep(site, tmp_path / "other")
+        assert diff_config(site.config, tmp_path / "other") == ""
+        with pytest.raises(ApplyError, match="holds no applied configuration yet"):
+            diff_config(site.config, None)
+
+    def test_broken(self, site: Site) -> None:
+        site.write("models: [\n")
+        with pytest.raises(ConfigProblemsError, match=r"edged\.yaml:5:"):
+            diff_config(site.config, None)
