@@ -11,12 +11,11 @@ from edged.candidate import Candidate, model_path
 from edged.config.diff import diff
 from edged.config.problems import Problem
 from edged.config.schema import Config
-from edged.errors import EdgedError
 from edged.manifest import Manifest
 from edged.serving.dataplane import ServingTable
 from edged.serving.lifecycle import ReleaseKey, State
 from edged.serving.manager import Desired, Manager
-from edged.serving.router import Route, choose_release
+from edged.serving.router import Route
 
 ManifestOf = Callable[[str, int | str | None], Manifest | None]
 
@@ -98,21 +97,6 @@ def trouble_of(route: Route, broken: str) -> str:
         why = "; ".join(reasons) or "no release that is asked for is ready"
         return f"release {serving.number} (the last good one) serves; {why}"
     return "; ".join(reasons)
-
-
-def manifests_of(table: ServingTable) -> ManifestOf:
-    """Look up the manifest of the release that would answer, or None."""
-
-    def manifest_of(model: str, selector: int | str | None) -> Manifest | None:
-        route = table.routes.get(model)
-        if route is None:
-            return None
-        try:
-            return choose_release(route, selector).manifest
-        except EdgedError:
-            return None
-
-    return manifest_of
 
 
 def restart_changes(boot: Config, now: Config) -> list[str]:

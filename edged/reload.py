@@ -28,7 +28,6 @@ from edged.generation import (
     build_route,
     build_table,
     failed_problems,
-    manifests_of,
     restart_changes,
     trouble_of,
 )
@@ -279,7 +278,7 @@ class Reloader:
         if problems:
             raise ConfigProblemsError(problems)
         number = house.dataplane.table.generation
-        of = manifests_of(build_table(candidate, house.manager, number, fallbacks))
+        of = build_table(candidate, house.manager, number, fallbacks).manifest
         return fit_all(house.links.prepare, candidate.snapshot, self._pending, of)
 
     def _needed(self, fallbacks: dict[str, Desired]) -> dict[str, Desired]:
@@ -308,7 +307,7 @@ class Reloader:
     def _prepare_possible(self) -> Any:
         """At boot: the bindings that work, and a degradation for each that does not yet."""
         house = self._house
-        of = manifests_of(house.dataplane.table)
+        of = house.dataplane.table.manifest
         prepared, waiting = fit_possible(house.links.prepare, self._candidate.snapshot, of)
         self._note_bindings(waiting, ())
         return prepared

@@ -23,7 +23,6 @@ from edged.generation import (
     build_route,
     build_table,
     failed_problems,
-    manifests_of,
     restart_changes,
     trouble_of,
 )
@@ -94,7 +93,7 @@ class TestTable:
 
     def test_manifests(self, shelf: Shelf) -> None:
         items = [shelf.put(item(1)), shelf.put(item(2)), shelf.put(item(3), State.FAILED)]
-        of = manifests_of(build_table(candidate(*items), manager(shelf), 1))
+        of = build_table(candidate(*items), manager(shelf), 1).manifest
         found = {selector: of("gate", selector) for selector in (None, 1, "old", 3, 9, "new")}
         numbers = {selector: m.release if m else None for selector, m in found.items()}
         assert numbers == {None: 2, 1: 1, "old": 1, 3: None, 9: None, "new": None}

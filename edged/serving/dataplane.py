@@ -35,6 +35,16 @@ class ServingTable:
     generation: int = 0
     routes: Mapping[str, Route] = field(default_factory=dict)
 
+    def manifest(self, model: str, selector: int | str | None = None) -> Manifest | None:
+        """The manifest of the release that would answer, or None when none would."""
+        route = self.routes.get(model)
+        if route is None:
+            return None
+        try:
+            return choose_release(route, selector).manifest
+        except EdgedError:
+            return None
+
 
 class Dataplane:
     """Takes requests for the current table."""
@@ -50,13 +60,7 @@ class Dataplane:
 
     def manifest(self, model: str, release: int | str | None = None) -> Manifest | None:
         """The manifest of the release that would answer, or None when none would."""
-        route = self.table.routes.get(model)
-        if route is None:
-            return None
-        try:
-            return choose_release(route, release).manifest
-        except EdgedError:
-            return None
+        return self.table.manifest(model, release)
 
     def submit(self, request: InferRequest, on_response: OnResponse) -> None:
         """Answer a request, now or later.
@@ -105,15 +109,20 @@ def _offer(
     release: ServedRelease, generation: int, request: InferRequest, on_response: OnResponse
 ) -> None:
     rows = check_tensors(release.inputs, request.inputs, release.owner)
-    known = {spec.name for spec in release.outputs}
-    for name in request.outputs:
-        if name not in known:
-            raise InvalidRequestError(
-                f'{release.owner} has no output "{name[:64]}"; it has: {", ".join(sorted(known))}'
-            )
+    if request.outputs:
+        _check_outputs(release, request.outputs)
     now_ns = time.monotonic_ns()
     if request.deadline_ns is not None and request.deadline_ns <= now_ns:
         raise DeadlineExceededError(f"{release.owner}: the deadline had passed on arrival")
     layout = layout_of(release.inputs, request) if release.needs_layout else ()
     size = sum(array.nbytes for array in request.inputs.values())
     release.offer(Waiting(request, on_response, rows or 1, layout, size, now_ns, generation))
+
+
+def _check_outputs(release: ServedRelease, wanted: tuple[str, ...]) -> None:
+    known = {spec.name for spec in release.outputs}
+    for name in wanted:
+        if name not in known:
+            raise InvalidRequestError(
+                f'{release.owner} has no output "{name[:64]}"; it has: {", ".join(sorted(known))}'
+            )
