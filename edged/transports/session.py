@@ -249,7 +249,9 @@ class Session:
 
     def _deliver(self) -> None:
         self._is_announced = False
-        while self._events:
+        # Not those that come meanwhile, which announce themselves again: a flood of messages must
+        # not keep the sockets waiting.
+        for _ in range(len(self._events)):
             event = self._events.popleft()
             if isinstance(event, Connected):
                 self._delivered = event.connection
@@ -318,7 +320,9 @@ class Session:
         words, verdict = "", None
         try:
             connection.connect()
-            self._serve(connection)
+            if not self._stop_asked.is_set():
+                # Nothing was sent so far, so that a session that was given up takes over no other.
+                self._serve(connection)
         except ssl.SSLCertVerificationError as exc:
             words, verdict = f"TLS: {exc.verify_message or exc}", Verdict.SLOWLY
         except OSError as exc:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import threading
 import time
 
 import pytest
@@ -243,5 +244,53 @@ def test_stopping_twice_and_commands_afterwards_are_harmless(connection_class):
         await session.stop(5)
         session.publish(Publication("t", b""))
         assert session.stats()["state"] == "stopped"
+
+    run(connection_class, main)
+
+
+def test_a_flood_of_messages_lets_the_sockets_have_their_turn(connection_class):
+    async def main(session, events):
+        await until(lambda: connection_class.made and connection_class.made[0].is_up)
+        await until(lambda: events)
+        turns = []
+        loop = asyncio.get_running_loop()
+
+        def on_event(event):
+            turns.append(event.mid)
+            if event.mid < 5:
+                session._emit(message(1, event.mid + 1))  # it comes while this one is handled
+                loop.call_soon(turns.append, "another")
+
+        session._on_event = on_event
+        session._emit(message(1, 1))
+        await until(lambda: 5 in turns)
+        assert turns[:4] == [1, "another", 2, "another"] or turns[:3] == [1, 2, "another"]
+        assert [turn for turn in turns if turn != "another"] == [1, 2, 3, 4, 5]
+        assert turns.index("another") < turns.index(3)
+
+    run(connection_class, main)
+
+
+def test_a_connection_that_comes_up_after_the_stop_says_nothing(connection_class):
+    """It would take the session over from the one that was begun since, under the same name."""
+
+    async def main(session, events):
+        entered, leave = threading.Event(), threading.Event()
+
+        def connect(self):
+            entered.set()
+            leave.wait(10)
+            self.reached_broker = True
+            self.theirs.send(b"x")
+
+        connection_class.connect = connect
+        await until(lambda: len(connection_class.made) >= 1)
+        connection_class.made[0].theirs.close()
+        await until(entered.is_set)
+        await session.stop(0.01)
+        leave.set()
+        await until(lambda: not session._thread.is_alive())
+        assert connection_class.made[-1].done == []
+        assert not connection_class.made[-1].is_up
 
     run(connection_class, main)
