@@ -249,9 +249,10 @@ class Client:
             pending = Pending(self, link, number, model, until)
             link.pending[number] = pending
             try:
-                self._write(link, buffers)
+                self._write(link, buffers, until)
             except (OSError, ValueError, RemoteProtocolError) as exc:
-                self._read_last_words(link)
+                if not isinstance(exc, TimeoutError):
+                    self._read_last_words(link)
                 error = self._drop(link, _disconnected(self.path, exc))
                 raise error from exc
         return pending
@@ -272,8 +273,12 @@ class Client:
         self._link = _Link(sock)
         return self._link
 
-    def _write(self, link: _Link, buffers: list[Buffer]) -> None:
-        """Send everything; when the daemon waits for us to read first, read."""
+    def _write(self, link: _Link, buffers: list[Buffer], until: float | None) -> None:
+        """Send everything; when the daemon waits for us to read first, read.
+
+        Raises:
+            TimeoutError: half a request was sent, so the connection is of no more use.
+        """
         if sum(map(len, buffers)) <= 64 << 10:
             buffers = [b"".join(buffers)]
         for buffer in buffers:
@@ -282,7 +287,10 @@ class Client:
                 try:
                     view = view[link.sock.send(view) :]
                 except BlockingIOError:
-                    _wait(link.sock, select.POLLOUT | select.POLLIN, None)
+                    left = None if until is None else until - time.monotonic()
+                    if left is not None and left <= 0:
+                        raise TimeoutError("the daemon does not read; is it stopped?") from None
+                    _wait(link.sock, select.POLLOUT | select.POLLIN, left)
                     if self._read_lock.acquire(blocking=False):
                         try:
                             self._receive(link)

@@ -364,6 +364,18 @@ class TestTime:
                 client.infer("m", x=X)
             assert 0.04 < time.monotonic() - started < 5
 
+    def test_a_daemon_that_does_not_read_holds_nobody_for_ever(
+        self, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("edged.client._GRACE_S", 0.05)
+        with Client(tmp_path / "l", timeout=0.05) as client:
+            with pytest.raises(DisconnectedError, match="does not read"):
+                client.infer("m", x=np.zeros(16 << 20, np.uint8))
+            listener.accept()
+            pending = client.submit("m", x=X)
+            listener.accept()
+            assert not pending.is_done, "the next request has a connection of its own"
+
     def test_a_late_answer_is_nobodys(self, listener: Listener, tmp_path: Path):
         with Client(tmp_path / "l", timeout=10) as client:
             with pytest.raises(DeadlineExceededError):

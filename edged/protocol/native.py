@@ -257,9 +257,8 @@ def _pack(tensors: Mapping[str, Array]) -> tuple[list[TensorHead], list[Buffer]]
         dense = np.ascontiguousarray(array, dtype=dtype.numpy)
         heads.append(TensorHead(name, dtype.name, array.shape))
         size = dense.nbytes
-        # A zero-dimensional or empty array cannot be cast as a view.
-        small = size <= 4096 or not dense.ndim
-        body.append(dense.tobytes() if small else dense.data.cast("B"))
+        # A copy of little costs less than a view; and an empty array cannot be cast as one.
+        body.append(dense.tobytes() if size <= 4096 else dense.data.cast("B"))
         if size % 8:
             body.append(bytes(padding(size)))
     return heads, body
