@@ -16,6 +16,7 @@ from edged.errors import DecodeError, FieldError
 from edged.manifest import Manifest
 from edged.processing.columns import ColumnsCodec
 from edged.processing.nested import NestedCodec
+from edged.processing.values import check_rows
 from edged.specs import FeaturesInput, FieldSpec, ImageInput
 from edged.tensors import DTYPES, Array, TensorSpec
 
@@ -137,6 +138,7 @@ class RawCodec:
 
         Raises:
             DecodeError: not a whole number of rows, or a boolean that is neither 0 nor 1.
+            TooLargeError: more rows than one message may hold.
         """
         rows, rest = divmod(len(payload), self._row_bytes)
         if rest or not rows or (rows > 1 and not self._spec.is_batched):
@@ -144,6 +146,7 @@ class RawCodec:
                 f"{len(payload)} bytes; {self._spec} takes "
                 f"{'a multiple of ' if self._spec.is_batched else ''}{self._row_bytes}"
             )
+        check_rows(rows)
         shape = (rows, *self._shape) if self._spec.is_batched else self._shape
         if self._dtype.name == "bool" and payload.translate(None, b"\0\1"):
             raise DecodeError("a boolean that is neither 0 nor 1")

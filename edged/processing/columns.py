@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edged.errors import DecodeError, FieldError, TooLargeError
+from edged.errors import DecodeError, FieldError
 from edged.processing.json_text import parse_json
-from edged.processing.values import array_from_values
+from edged.processing.values import array_from_values, check_rows
 from edged.specs import FieldSpec
 from edged.tensors import DTYPES, Array, TensorSpec
-
-MAX_ROWS = 4096
-"""Rows of one message; more belongs in several messages, so that others get their turn."""
 
 _ABSENT = object()
 
@@ -101,8 +98,7 @@ class ColumnsCodec:
         rows = document if isinstance(document, list) else [document]
         if not rows:
             raise DecodeError("the payload is an empty list; expected at least one row")
-        if len(rows) > MAX_ROWS:
-            raise TooLargeError(f"{len(rows)} rows in one payload; the limit is {MAX_ROWS}")
+        check_rows(len(rows))
         for number, row in enumerate(rows):
             if not isinstance(row, dict):
                 where = f"row {number}" if isinstance(document, list) else "the payload"

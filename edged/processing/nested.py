@@ -11,7 +11,7 @@ from typing import Any
 
 from edged.errors import DecodeError
 from edged.processing.json_text import parse_json
-from edged.processing.values import array_from_values
+from edged.processing.values import array_from_values, check_rows
 from edged.tensors import DTYPES, Array, TensorSpec
 
 
@@ -35,6 +35,7 @@ class NestedCodec:
 
         Raises:
             DecodeError: not JSON, an input missing or unknown, ragged, or not of the input's shape.
+            TooLargeError: more rows than one message may hold.
         """
         document = parse_json(payload)
         if isinstance(document, list) and len(self._specs) == 1:
@@ -72,6 +73,8 @@ def _tensor(spec: TensorSpec, value: Any) -> Array:
     )
     if not fits:
         raise DecodeError(f'input "{spec.name}": expected {spec}; got {shape}')
+    if spec.is_batched:
+        check_rows(shape[0])
     return array.reshape(shape)
 
 

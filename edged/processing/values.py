@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from edged.errors import DecodeError
+from edged.errors import DecodeError, TooLargeError
 from edged.tensors import Array, DType
+
+MAX_ROWS = 4096
+"""Rows of one message; more belongs in several messages, so that others get their turn."""
 
 _KINDS = {dict: "an object", list: "a list", str: "text", type(None): "null"}
 
@@ -51,6 +54,12 @@ def array_from_values(values: list[Any], dtype: DType, name_of: Callable[[int], 
     if float in kinds:
         values = [int(value) for value in values]
     return np.array(values, dtype=dtype.numpy)
+
+
+def check_rows(rows: int) -> None:
+    """Refuse a message of more than MAX_ROWS rows; raises TooLargeError."""
+    if rows > MAX_ROWS:
+        raise TooLargeError(f"{rows} rows in one payload; the limit is {MAX_ROWS}")
 
 
 def _range(dtype: DType) -> tuple[int, int]:

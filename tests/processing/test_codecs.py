@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.errors import DecodeError, FieldError, InvalidRequestError
+from edged.errors import DecodeError, FieldError, InvalidRequestError, TooLargeError
 from edged.processing.codecs import RawCodec, build_codec
+from edged.processing.values import MAX_ROWS
 from edged.specs import FeaturesInput, ImageInput
 from edged.tensors import TensorSpec
 from tests.fakes.manifests import make_manifest
@@ -100,3 +101,10 @@ class TestRaw:
             assert len(payload) % 4 or not payload
         else:
             assert array.tobytes() == payload
+
+
+def test_raw_takes_as_many_rows_as_json():
+    row = np.zeros(2, np.float32).tobytes()
+    assert len(build("raw", TABLE).decode(row * MAX_ROWS)["x"]) == MAX_ROWS
+    with pytest.raises(TooLargeError, match=str(MAX_ROWS)):
+        build("raw", TABLE).decode(row * (MAX_ROWS + 1))

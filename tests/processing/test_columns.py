@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.errors import DecodeError, FieldError, InvalidRequestError, TooLargeError
-from edged.processing.columns import MAX_ROWS, ColumnsCodec
+from edged.processing.columns import ColumnsCodec
+from edged.processing.values import MAX_ROWS
 from edged.specs import FieldSpec
 from edged.tensors import TensorSpec
 

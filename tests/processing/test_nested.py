@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.errors import DecodeError, InvalidRequestError
+from edged.errors import DecodeError, InvalidRequestError, TooLargeError
 from edged.processing.nested import NestedCodec
+from edged.processing.values import MAX_ROWS
 from edged.tensors import TensorSpec
 
 X = TensorSpec("x", "float32", ("batch", 2))
@@ -71,3 +72,10 @@ def test_any_nesting_decodes_or_is_refused(value):
     except InvalidRequestError:
         return
     assert tensors["y"].ndim == 3
+
+
+def test_too_many_rows_belong_in_several_messages():
+    rows = [[1, 2]] * MAX_ROWS
+    assert len(NestedCodec([X]).decode(json.dumps(rows).encode())["x"]) == MAX_ROWS
+    with pytest.raises(TooLargeError, match=str(MAX_ROWS)):
+        NestedCodec([X]).decode(json.dumps([*rows, [1, 2]]).encode())
