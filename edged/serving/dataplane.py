@@ -98,6 +98,7 @@ class Dataplane:
         self, request: InferRequest, on_response: OnResponse, error: EdgedError, number: int
     ) -> None:
         self.refused += 1
+        log.debug("refused %s: %s", request.origin, error.message)
         response = InferResponse(request.model, number, self.table.generation, error=error)
         try:
             on_response(response, True)

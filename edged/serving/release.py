@@ -255,6 +255,8 @@ class ServedRelease:
         if response.error is not None:
             self.counters.failures += 1
         self.in_flight -= 1
+        if log.isEnabledFor(logging.DEBUG):
+            _log_answer(self.owner, item, response)
         try:
             item.on_response(response, True)
         except Exception:
@@ -301,3 +303,15 @@ class ServedRelease:
         ]
         if deadlines:
             self._arm(min(deadlines))
+
+
+def _log_answer(owner: str, item: Waiting, response: InferResponse) -> None:
+    log.debug(
+        "%s answers %s: %s; waited %d us, ran %d us in a batch of %d",
+        owner,
+        item.request.origin,
+        response.error.message if response.error is not None else "ok",
+        response.queue_ns // 1000,
+        response.run_ns // 1000,
+        response.batch_rows,
+    )

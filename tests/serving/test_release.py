@@ -411,6 +411,20 @@ class TestDraining:
         release.close()
 
     @on_loop
+    async def test_debug_says_a_line_for_each_request(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        clock, ask = Clock(monkeypatch), Ask(rows=3)
+        release = serve(FakeSession())
+        with caplog.at_level("DEBUG", "edged.serving"):
+            offer(release, clock, ask)
+            await turns()
+        (line,) = [record.message for record in caplog.records if record.levelname == "DEBUG"]
+        assert line.startswith('model "gate" release 1 answers local: ok; waited ')
+        assert line.endswith(" in a batch of 3")
+        release.close()
+
+    @on_loop
     async def test_a_run_that_fails_is_counted(self, monkeypatch: pytest.MonkeyPatch):
         clock = Clock(monkeypatch)
         release = serve(FakeSession(lambda _: 1 / 0))
