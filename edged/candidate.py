@@ -98,6 +98,15 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     return Candidate(snapshot, releases, tuple(problems), broken)
 
 
+def is_servable(snapshot: Snapshot, repository: Repository) -> bool:
+    """Whether a configuration can be served as a whole by now; asked of one that could not.
+
+    Its digest need not tell: that covers a bundle's manifest, not a damaged member that was copied
+    again, nor a full disk that has room now.
+    """
+    return not build_candidate(snapshot, repository).problems
+
+
 def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]], list[Problem]]:
     """The same checks without a store: manifests and signatures only; for ``edged check``.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edged.candidate import Candidate, build_candidate, content_digest
+from edged.candidate import Candidate, build_candidate, content_digest, is_servable
 from edged.config.diff import diff
 from edged.config.load import Snapshot, load
 from edged.config.problems import ConfigProblemsError
@@ -189,7 +189,10 @@ class Reloader:
                 # What was read may be half a file. Its writer's close brings us back here.
                 return False
             digest = await asyncio.to_thread(content_digest, snapshot)
-            if digest != self.digest:
+            broken = self._candidate.problems
+            if digest != self.digest or (
+                broken and await asyncio.to_thread(is_servable, snapshot, self._house.repository)
+            ):
                 await self._apply(snapshot, digest)
             else:
                 await self._house.links.refresh(snapshot)
