@@ -96,6 +96,9 @@ class BrokerLinks:
             self._health.restore("mqtt")
             self._health.restore("mqtt.secret")
             return
+        from edged.transports.binding_set import with_waiting  # noqa: PLC0415 - only if used
+
+        prepared = with_waiting(prepared, snapshot.config.bindings)
         try:
             options = await asyncio.to_thread(session_options, snapshot, mqtt)
             certificates = await asyncio.to_thread(_tls_digest, snapshot, mqtt.tls)

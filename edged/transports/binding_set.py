@@ -188,6 +188,30 @@ def prepare_bindings(
     return BindingSet(bindings, topics)
 
 
+def with_waiting(prepared: BindingSet, configs: Sequence[BindingConfig]) -> BindingSet:
+    """Add the bindings that cannot serve yet, so that their messages are not lost.
+
+    Left out, their filters would be given back, and what the broker kept for them be acknowledged
+    as nobody's: lost without a word. So they wait for their model, and then end as dead letters.
+
+    Args:
+        prepared: those that can serve.
+        configs: all that were written.
+    """
+    known = {binding.name for binding in prepared.bindings}
+    bindings = list(prepared.bindings)
+    for index, config in enumerate(configs):
+        if config.name in known:
+            continue
+        try:
+            binding = Binding(config, f"bindings[{index}]")
+            _check_loops([*bindings, binding], prepared.topics)
+        except FieldError:
+            continue  # its own words are at fault; no model will help it
+        bindings.append(binding)
+    return BindingSet(bindings, prepared.topics)
+
+
 def _check_loops(bindings: list[Binding], topics: BaseTopics) -> None:
     for index, binding in enumerate(bindings):
         if binding.template is None:

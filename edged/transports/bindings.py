@@ -195,6 +195,14 @@ class Bindings:
             "bindings": {name: found.as_dict() for name, found in self._by_binding.items()},
         }
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of the session's places are taken.
+
+        Also by what is answered but stands behind an open one: acknowledgements keep their order.
+        """
+        return max(self._in_flight, len(self._order)) * 2 > self._max_inflight
+
     def is_current(self, connection: int) -> bool:
         """Whether the connection a message arrived on is still up."""
         return connection == self._connection

@@ -77,6 +77,11 @@ class Outlet(Protocol):
     executor: Executor
     max_packet_bytes: int | None
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether messages should not wait long, lest they stop those of other bindings."""
+        ...
+
     def is_current(self, connection: int) -> bool:
         """Whether the connection a message arrived on is still up."""
         ...
@@ -236,9 +241,14 @@ class Job:
         return manifest is not None and before is not None and before.manifest is not manifest
 
     def _wait(self, error: BusyError) -> None:
-        """Try again while the deadline allows: a full queue is no reason to lose a message."""
+        """Try again while the deadline allows: a full queue is no reason to lose a message.
+
+        Who waits holds a place of the session. A queue drains by itself; a model that is not ready
+        may stay so for hours, and its messages must not take the places of all others.
+        """
         delay_ns = max(self._retry_ns, min(error.retry_after_ns, _LONGEST_RETRY_NS))
-        if time.monotonic_ns() + delay_ns >= self._deadline_ns:
+        is_hopeless = isinstance(error, ModelNotReadyError) and self._outlet.is_crowded
+        if is_hopeless or time.monotonic_ns() + delay_ns >= self._deadline_ns:
             if self._message.expiry_s is not None and self._has_expired():
                 self._expire()
             else:

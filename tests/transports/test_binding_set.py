@@ -4,7 +4,7 @@ from edged.config.schema import BindingConfig
 from edged.errors import FieldError
 from edged.protocol.mqtt import BaseTopics
 from edged.specs import OutputSpec
-from edged.transports.binding_set import prepare_bindings
+from edged.transports.binding_set import prepare_bindings, with_waiting
 from tests.fakes.door import SUM
 
 TOPICS = BaseTopics("edged/n")
@@ -106,3 +106,22 @@ def test_a_copy_runs_the_bindings_of_its_own_subscription():
     assert names(one, every) == names() == ["one", "all"]
     assert names(1) == ["one", "all"], "a subscription of an earlier configuration loses nothing"
     assert all(1 <= number <= 268_435_455 for number in (one, every))
+
+
+def test_bindings_that_wait_for_their_model_keep_their_filters():
+    ready, waiting = (
+        binding(from_="a/{id}", to=None),
+        binding("late", from_="b/{id}", to=None, model="no"),
+    )
+    both = with_waiting(prepare(ready), [ready, waiting])
+    assert [one.name for one in both.bindings] == ["vib", "late"]
+    assert set(both.filters()) == {"a/+", "b/+"}
+
+
+def test_no_model_helps_a_binding_whose_own_words_are_wrong():
+    ready = binding(from_="a/{id}", to="out/{id}")
+    loop = binding("loop", from_="b/{id}", to="a/{id}", model="no")
+    typo = binding("typo", from_="c/{id}", to="out/{ib}", model="no")
+    assert [one.name for one in with_waiting(prepare(ready), [ready, loop, typo]).bindings] == [
+        "vib"
+    ]
