@@ -27,6 +27,7 @@ WORKER = "converters.worker"
 MAX_MODEL_BYTES = 2**31 - 1
 MAX_TENSOR_BYTES = 4 << 30
 MAX_RESULT_BYTES = 16 << 20
+_TAIL_BYTES = 64 << 10
 
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -142,7 +143,9 @@ def _how(status: int) -> str:
 
 
 def _tail(log: Path) -> str:
-    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
     return " | ".join(line.strip()[:400] for line in lines[-3:]) or "it said nothing"
 
 

@@ -77,6 +77,12 @@ def detect(recipe: Recipe) -> Detected:
         return Detected(
             framework, "torch.export.load unpickles constants and unusual weights of a .pt2 archive"
         )
+    if framework == "keras" and path.suffix.lower() != ".keras":
+        # Keras goes by the ending, and its older versions run the code in an HDF5 file.
+        raise UnsupportedModelError(
+            f'source "{path.name}": a Keras model is taken from a .keras file only; load this one '
+            "with Keras and save it as .keras"
+        )
     return Detected(framework)
 
 

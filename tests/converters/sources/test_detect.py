@@ -33,7 +33,8 @@ def test_by_content_and_by_word(tmp_path):
     with zipfile.ZipFile(tmp_path / "zipped", "w") as archive:
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", "")
-    assert detect(recipe(tmp_path / "zipped")).framework == "keras"
+    with pytest.raises(UnsupportedModelError, match="rename it to .keras"):
+        detect(recipe(tmp_path / "zipped"))  # Keras goes by the ending
     with zipfile.ZipFile(tmp_path / "archive", "w") as archive:
         archive.writestr("net/archive_format", "pt2")
     assert detect(recipe(tmp_path / "archive")).framework == "torch"
@@ -53,3 +54,10 @@ def test_refusals_say_what_to_do(tmp_path):
     (tmp_path / "m.safetensors").write_bytes(b"")
     with pytest.raises(UnsupportedModelError, match="--weights"):
         detect(recipe(tmp_path / "m.safetensors"))
+
+
+def test_hdf5_is_not_opened_whatever_is_said(tmp_path):
+    """Keras before 3.11.3 ran the code in such a file, safe mode or not."""
+    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(UnsupportedModelError, match="save it as .keras"):
+        detect(recipe(tmp_path / "m.h5", kind="keras"))
