@@ -80,8 +80,8 @@ def detect(recipe: Recipe) -> Detected:
     if framework == "keras" and path.suffix.lower() != ".keras":
         # Keras goes by the ending, and its older versions run the code in an HDF5 file.
         raise UnsupportedModelError(
-            f'source "{path.name}": a Keras model is taken from a .keras file only; load this one '
-            "with Keras and save it as .keras"
+            f'source "{path.name}": a Keras model is taken from a .keras file only; if it is one, '
+            "rename it to .keras, else load it with Keras and save it as .keras"
         )
     return Detected(framework)
 

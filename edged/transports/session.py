@@ -249,8 +249,7 @@ class Session:
 
     def _deliver(self) -> None:
         self._is_announced = False
-        # Not those that come meanwhile, which announce themselves again: a flood of messages must
-        # not keep the sockets waiting.
+        # Not what comes meanwhile and announces itself again: a flood must not keep sockets waiting.
         for _ in range(len(self._events)):
             event = self._events.popleft()
             if isinstance(event, Connected):
@@ -320,8 +319,7 @@ class Session:
         words, verdict = "", None
         try:
             connection.connect()
-            if not self._stop_asked.is_set():
-                # Nothing was sent so far, so that a session that was given up takes over no other.
+            if not self._stop_asked.is_set():  # nothing was sent yet: it takes over nobody's name
                 self._serve(connection)
         except ssl.SSLCertVerificationError as exc:
             words, verdict = f"TLS: {exc.verify_message or exc}", Verdict.SLOWLY

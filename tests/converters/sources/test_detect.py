@@ -33,7 +33,7 @@ def test_by_content_and_by_word(tmp_path):
     with zipfile.ZipFile(tmp_path / "zipped", "w") as archive:
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", "")
-    with pytest.raises(UnsupportedModelError, match="rename it to .keras"):
+    with pytest.raises(UnsupportedModelError, match="rename it"):
         detect(recipe(tmp_path / "zipped"))  # Keras goes by the ending
     with zipfile.ZipFile(tmp_path / "archive", "w") as archive:
         archive.writestr("net/archive_format", "pt2")
@@ -59,5 +59,5 @@ def test_refusals_say_what_to_do(tmp_path):
 def test_hdf5_is_not_opened_whatever_is_said(tmp_path):
     """Keras before 3.11.3 ran the code in such a file, safe mode or not."""
     (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(UnsupportedModelError, match="save it as .keras"):
+    with pytest.raises(UnsupportedModelError, match="save it as"):
         detect(recipe(tmp_path / "m.h5", kind="keras"))
