@@ -249,7 +249,7 @@ class Session:
 
     def _deliver(self) -> None:
         self._is_announced = False
-        # Not what comes meanwhile and announces itself again: a flood must not keep sockets waiting.
+        # Not what comes meanwhile, it announces itself: a flood must not keep sockets waiting.
         for _ in range(len(self._events)):
             event = self._events.popleft()
             if isinstance(event, Connected):
