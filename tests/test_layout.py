@@ -32,6 +32,7 @@ ROOMS = {
 WORDS_ONLY = {
     "edged/messages.py",
     "edged/runtimes/base.py",
+    "edged/transports/connection.py",
     "edged/version.py",
     "edged/__main__.py",
 }

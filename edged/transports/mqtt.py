@@ -38,7 +38,8 @@ from edged.protocol.mqtt import (
     encode_properties,
     subscription_id,
 )
-from edged.transports.session import Session, SessionOptions
+from edged.transports.connection import SessionOptions
+from edged.transports.session import Session
 
 _OK = MQTTErrorCode.MQTT_ERR_SUCCESS
 _NEVER_RETAINED = 2

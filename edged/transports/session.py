@@ -19,8 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from edged.protocol.mqtt import (
     Connected,
@@ -30,6 +29,7 @@ from edged.protocol.mqtt import (
     Publication,
     SessionEvent,
 )
+from edged.transports.connection import Connection, MakeConnection, SessionOptions
 from edged.transports.reconnect import (
     BRIEF_LIMIT,
     BRIEF_WORDS,
@@ -41,86 +41,6 @@ from edged.transports.reconnect import (
 )
 
 log = logging.getLogger("edged.mqtt")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """Where the broker is and who we are.
-
-    Args:
-        protocol: ``auto``, ``5`` or ``3.1.1``.
-        keepalive_s: the broker is taken for dead after one and a half of it.
-        session_expiry_s: how long the broker keeps our session while we are away (MQTT 5).
-        max_inflight: unacknowledged QoS 1 messages in either direction.
-        tls: None for plain TCP.
-        connect_timeout_s: for TCP, TLS and the broker's answer, each.
-    """
-
-    client_id: str
-    base: str
-    host: str = "localhost"
-    port: int = 1883
-    protocol: str = "auto"
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: ssl.SSLContext | None = None
-    keepalive_s: float = 30.0
-    session_expiry_s: int = 86400
-    max_inflight: int = 64
-    connect_timeout_s: float = 10.0
-
-
-class Connection(Protocol):
-    """One connection, as its thread sees it; the library's side of the session."""
-
-    is_up: bool
-    reached_broker: bool
-    reason_code: int | None
-    reason: str
-
-    def connect(self) -> None:
-        """Open the socket and send CONNECT; raises OSError."""
-        ...
-
-    def fileno(self) -> int:
-        """The socket, or -1 once it is closed."""
-        ...
-
-    def wants_write(self) -> bool:
-        """Whether bytes wait to be written."""
-        ...
-
-    def pending(self) -> bool:
-        """Whether received bytes wait outside the socket (TLS)."""
-        ...
-
-    def step(self, *, is_readable: bool) -> bool:
-        """Read, write and keep alive; False when the connection has ended."""
-        ...
-
-    def subscribe(self, token: int, filters: tuple[tuple[str, int], ...]) -> None:
-        """Send SUBSCRIBE."""
-        ...
-
-    def unsubscribe(self, token: int, filters: list[str]) -> None:
-        """Send UNSUBSCRIBE."""
-        ...
-
-    def publish(self, token: int, publication: Publication) -> None:
-        """Send PUBLISH."""
-        ...
-
-    def ack(self, mid: int) -> None:
-        """Send PUBACK."""
-        ...
-
-    def disconnect(self) -> None:
-        """Send DISCONNECT behind all that waits to be written."""
-        ...
-
-
-MakeConnection = Callable[[SessionOptions, str, int, Callable[[SessionEvent], None]], Connection]
-"""Called with options, protocol, connection number, and where events go."""
 
 
 class Session:

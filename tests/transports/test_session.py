@@ -10,7 +10,8 @@ import pytest
 
 from edged.protocol.mqtt import Connected, Disconnected, Message, Publication
 from edged.transports import session as module
-from edged.transports.session import Session, SessionOptions
+from edged.transports.connection import SessionOptions
+from edged.transports.session import Session
 
 from .conftest import until
 
