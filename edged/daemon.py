@@ -120,6 +120,9 @@ class Daemon:
         """Serve until SIGTERM or SIGINT; then finish what is in hand."""
         loop = asyncio.get_running_loop()
         self._repository.open()
+        if self._repository.is_read_only:
+            reason = "is on a read-only file system: what it holds serves, nothing can be added"
+            self.health.degrade("state", f"the state directory {reason}")
         try:
             await self._start_or_stop(loop)
         finally:

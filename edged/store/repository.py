@@ -16,6 +16,7 @@ making room is another's decision. Source: RAUC's order of steps, and the crash 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -69,6 +70,7 @@ class Repository:
         self._proven_whole: set[str] = set()
         self._root_fd = self._store_fd = self._log_fd = -1
         self._slots = Slots(-1)
+        self.is_read_only = False
 
     def open(self) -> None:
         """Take the lock, clean up after a crash, and apply the crash rules.
@@ -179,7 +181,10 @@ class Repository:
     def _open(self) -> None:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._root_fd = self._keep(os.open(self._root, DIRECTORY_FLAGS))
-        self._lock()
+        if os.fstatvfs(self._root_fd).f_flag & os.ST_RDONLY:
+            self._open_read_only()
+            return
+        self._lock(_LOCK_FLAGS)
         for name in ("store", "staging", "slots"):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=self._root_fd)
@@ -189,8 +194,20 @@ class Repository:
         self._empty_staging()
         self._recover()
 
-    def _lock(self) -> None:
-        fd = self._keep(os.open("lock", _LOCK_FLAGS, 0o600, dir_fd=self._root_fd))
+    def _open_read_only(self) -> None:
+        """Worn flash is mounted read-only, and a device must go on with what it has.
+
+        Nothing is cleaned up and no crash rule applied; whatever wants to write fails by itself.
+        """
+        self.is_read_only = True
+        self._lock(os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._store_fd = self._keep(os.open("store", DIRECTORY_FLAGS, dir_fd=self._root_fd))
+        self._slots = Slots(self._keep(os.open("slots", DIRECTORY_FLAGS, dir_fd=self._root_fd)))
+        with contextlib.suppress(FileNotFoundError):
+            self._history = read_log(read_small(self._root_fd, _LOG_NAME, _LOG_CAP_BYTES))
+
+    def _lock(self, flags: int) -> None:
+        fd = self._keep(os.open("lock", flags, 0o600, dir_fd=self._root_fd))
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -258,6 +275,8 @@ class Repository:
 
     def _append(self, record: Record) -> None:
         data = encode(record)
+        if self._log_fd < 0:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if os.write(self._log_fd, data) != len(data):
             raise OSError(28, "No space left on device")
         os.fdatasync(self._log_fd)

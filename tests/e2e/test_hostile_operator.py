@@ -220,3 +220,21 @@ def test_a_disk_that_fills_up_while_it_serves(box: Path, small_state: Path) -> N
         daemon.process.send_signal(signal.SIGHUP)
         wait_for(lambda: answer(daemon) == 3.0)
         wait_for(lambda: is_whole(daemon))
+
+
+def test_a_state_directory_that_is_read_only_at_boot(box: Path, small_state: Path) -> None:
+    """As worn flash is; a device goes on with what it has, and says that it can take nothing new."""
+    make_bundle(box / "m-2.edgb", double(factor=3), name="m", release=2)
+    with running(box, HEAD + MODELS):
+        pass
+    subprocess.run(["mount", "-o", "remount,ro", str(small_state)], check=True)
+    with running(box, HEAD + MODELS) as daemon:
+        assert answer(daemon) == 2.0
+        assert "read-only" in daemon.status()["degradations"]["state"]
+        daemon.write(HEAD + MODELS.replace("m-1", "m-2"))
+        wait_for(lambda: any("Read-only" in problem for problem in problems(daemon)))
+        assert answer(daemon) == 2.0
+        assert daemon.stop() == 0
+        # And with a bundle that is new to it: the release that served last stands in.
+        daemon.start()
+        assert answer(daemon) == 2.0
