@@ -30,7 +30,7 @@ from edged.telemetry.health import Health
 if TYPE_CHECKING:
     from edged.transports.binding_set import BindingSet
     from edged.transports.bindings import Bindings
-    from edged.transports.session import SessionOptions
+    from edged.transports.connection import SessionOptions
 
 log = logging.getLogger("edged.mqtt")
 
@@ -219,7 +219,7 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
     Raises:
         ApplyError: one of them cannot be read.
     """
-    from edged.transports.session import SessionOptions  # noqa: PLC0415 - only if used
+    from edged.transports.connection import SessionOptions  # noqa: PLC0415 - only if used
 
     return SessionOptions(
         client_id=client_id(snapshot.config),

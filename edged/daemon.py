@@ -84,6 +84,8 @@ class Daemon:
         def make_runtime(name: str) -> Runtime:
             return create_runtime(name, threads=threads)
 
+        self._is_announcing = False
+        self.health.on_change = self._announce_soon
         self.manager = Manager(make_runtime, int(config.limits.inline_threshold), self._on_change)
         calls: dict[str, Call] = {
             "status": self._status,
@@ -105,7 +107,7 @@ class Daemon:
             ),
             snapshot,
         )
-        self.reloader.on_begin = supervisor.reloading
+        self.reloader.on_begin = self._reloading
         self.reloader.on_end = self._reloaded
         self._followed: list[Path] | None = None
         # Made before anything is imported from the files, so that no change between is missed.
@@ -161,8 +163,6 @@ class Daemon:
         await self.server.start(config, passed[0] if passed else None)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
         self._watch(loop)
-        # What was saved while we booted is applied now.
-        self.reloader.request()
         self._supervisor.ready(self._line())
         self._feed_watchdog()
         log.info("ready after %.2f s: %s", time.monotonic() - self._started, self._line())
@@ -180,7 +180,7 @@ class Daemon:
             return
         self._followed = paths
         self._watcher.follow(paths)
-        # A bundle that came after the files were read and before it was followed is seen now.
+        # What was saved after the files were read and before they were followed is applied now.
         self.reloader.request()
 
     async def _stop(self) -> None:
@@ -200,14 +200,28 @@ class Daemon:
         self._repository.close()
         log.info("stopped")
 
+    def _announce_soon(self) -> None:
+        """Tell the broker what we are, once for all that changes in this turn of the loop."""
+        if not self._is_announcing:
+            self._is_announcing = True
+            asyncio.get_running_loop().call_soon(self._announce)
+
+    def _announce(self) -> None:
+        self._is_announcing = False
+        self.links.announce(self._info(), announced_models(self.dataplane))
+
     def _on_change(self) -> None:
         self.reloader.review()
-        self.links.announce(self._info(), announced_models(self.dataplane))
+        self._announce_soon()
+
+    def _reloading(self) -> None:
+        self._watcher.doubt()
+        self._supervisor.reloading()
 
     def _reloaded(self) -> None:
         self._follow()
         logging_setup.setup(self.reloader.config.log.level)
-        self.links.announce(self._info(), announced_models(self.dataplane))
+        self._announce_soon()
         self._supervisor.ready(self._line())
 
     def _feed_watchdog(self) -> None:
@@ -236,7 +250,8 @@ class Daemon:
             "config_digest": self.reloader.digest,
             "config_applied": self.reloader.report.applied,
             "ready": is_ready(self.dataplane),
-            "degradations": self.health.degradations(),
+            # Names only: the sentences may hold paths, and whoever reads the broker reads this.
+            "degraded": sorted(self.health.degradations()),
             "max_request_bytes": int(limits.max_request),
         }
 

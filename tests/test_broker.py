@@ -318,7 +318,7 @@ class TestSessions:
                 await eventually(lambda: "mqtt" in side.health.degradations())
                 with broker:
                     await eventually(side.is_connected)
-                    assert "mqtt" not in side.health.degradations()
+                    await eventually(lambda: "mqtt" not in side.health.degradations())
                     await side.swap(None)
 
         run(work())

@@ -90,6 +90,7 @@ class Watcher:
         self._known = _look(self._main, ())
         self._polled: _State | None = None
         self._unstable = 0
+        self._is_doubtful = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inotify: Any = None
         self._watches: dict[int, _Watch] = {}
@@ -135,6 +136,14 @@ class Watcher:
         # Only this half: a change of the configuration not yet reported must not become "known".
         self._known = self._known._replace(followed=fingerprint_followed(self._followed))
         self._place_watches()
+
+    def doubt(self) -> None:
+        """Somebody reads the files now, perhaps others than were seen here last.
+
+        The next change then calls back even when it leads back to what is known: a reload may have
+        read, and refused, what stood there in between.
+        """
+        self._is_doubtful = True
 
     def is_writing(self) -> bool:
         """Whether a file is open for writing now; ask after loading and before applying.
@@ -281,12 +290,13 @@ class Watcher:
         self._compare(future.result(), is_settled=is_settled)
 
     def _compare(self, seen: _State, *, is_settled: bool) -> None:
-        if seen == self._known:
+        if seen == self._known and not (is_settled and self._is_doubtful):
             self._polled, self._unstable = None, 0
         elif self._settler.has_writers:
             return  # half a file; its close comes back here
         elif is_settled or seen == self._polled or self._unstable >= _UNSTABLE_POLLS:
             self._known, self._polled, self._unstable = seen, None, 0
+            self._is_doubtful = False
             self._on_change()
         elif not self._settler.is_pending and self._loop is not None:
             self._polled = seen

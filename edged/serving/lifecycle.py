@@ -147,6 +147,10 @@ def next_action(snapshots: Sequence[Snapshot], now_ns: int) -> Action | None:
     return None
 
 
+NEVER_NS = (1 << 63) - 1
+"""A time that does not come."""
+
+
 def retry_delay_ns(failures: int) -> int:
     """How long to leave a failed load alone: 1 s, doubling, at most a minute."""
     return min(60, 1 << min(failures - 1, 6)) * 1_000_000_000

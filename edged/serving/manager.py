@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import msgspec
 
 from edged.config.schema import ModelConfig
-from edged.errors import EdgedError
+from edged.errors import BundleError, EdgedError
 from edged.runtimes.base import Runtime
 from edged.serving.lifecycle import (
     BUSY,
+    NEVER_NS,
     Action,
     Event,
     Load,
@@ -227,6 +228,9 @@ class Manager:
     def _load_failed(self, release: ServedRelease, error: BaseException) -> None:
         release.failures += 1
         release.retry_at_ns = time.monotonic_ns() + retry_delay_ns(release.failures)
+        if isinstance(error, BundleError):
+            # What a bundle holds does not change by waiting; another bundle is another release.
+            release.retry_at_ns = NEVER_NS
         if isinstance(error, EdgedError):
             reason = error.message
         else:
@@ -259,7 +263,9 @@ class Manager:
         due = [
             release.retry_at_ns
             for key, release in self._releases.items()
-            if release.state is State.FAILED and key in self._desired
+            if release.state is State.FAILED
+            and key in self._desired
+            and release.retry_at_ns != NEVER_NS
         ]
         if due:
             delay = max(0, min(due) - now_ns) / 1e9 + 0.001

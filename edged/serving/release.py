@@ -31,6 +31,8 @@ log = logging.getLogger("edged.serving")
 
 _INLINE_ROWS = 64
 """The measured time is that of one row; a request of very many rows would hold up the loop."""
+_INLINE_BUDGET_NS = 500_000
+"""The longest that one run should hold up the loop; a longer one halves what runs there."""
 
 
 @dataclass(slots=True)
@@ -82,6 +84,7 @@ class ServedRelease:
         self._items: list[Waiting] = []
         self._rows = 0
         self._bytes = 0
+        self._inline_rows = _INLINE_ROWS
         self._is_busy = False
         self._is_pump_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -190,9 +193,11 @@ class ServedRelease:
             self.counters.queue_ns += now_ns - item.enqueued_ns
         session = self.session
         assert session is not None
-        if self.is_inline and decision.rows <= _INLINE_ROWS:
+        if self.is_inline and decision.rows <= self._inline_rows:
             self.counters.inline_batches += 1
-            self._deliver(run_batch(session, decision.items), now_ns)
+            result = run_batch(session, decision.items)
+            self._learn(result)
+            self._deliver(result, now_ns)
             if self._items:
                 self._schedule()
             return
@@ -206,6 +211,13 @@ class ServedRelease:
             loop.call_soon_threadsafe(self._finished, result, now_ns)
 
         self._thread.submit(job)
+
+    def _learn(self, result: BatchResult) -> None:
+        """Fit the rows that run on the loop to what they really take."""
+        if result.run_ns > _INLINE_BUDGET_NS:
+            self._inline_rows = max(1, result.rows // 2)
+        elif result.rows == self._inline_rows and result.run_ns < _INLINE_BUDGET_NS // 4:
+            self._inline_rows = min(_INLINE_ROWS, self._inline_rows * 2)
 
     def _finished(self, result: BatchResult, started_ns: int) -> None:
         self._is_busy = False

@@ -287,6 +287,21 @@ def test_a_change_between_construction_and_start_is_noticed(site) -> None:
     play(scene)
 
 
+def test_a_change_and_back_while_somebody_reads_calls_back(site) -> None:
+    """A reload of its own accord read what stood there in between, and refused it."""
+    file = site.write("node: a")
+
+    async def scene() -> None:
+        with watched(site.root) as seen:
+            seen.watcher.doubt()
+            by_rename(file, "nodde: b")
+            by_rename(file, "node: a\n" if file.read_text() == "node: a\n" else "node: a")
+            await seen.wait_for("a")
+            assert len(seen.nodes) == 1
+
+    play(scene)
+
+
 def test_other_files_and_touches_are_quiet(site) -> None:
     main = site.write("node: a\n")
 

@@ -135,6 +135,35 @@ class TestInline:
         release.close()
 
     @on_loop
+    async def test_rows_that_take_long_leave_the_loop_and_come_back(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """How many rows run on the loop follows what they take, not what one row promised."""
+        clock, session = Clock(monkeypatch), FakeSession()
+        settings = config(batching=BatchingConfig(max_batch=64))
+        release = serve(session, settings=settings)
+
+        def slowly(inputs):
+            clock.now_ns += 2 * MS
+            return {"y": inputs["x"] * 2}
+
+        quickly, session.function = session.function, slowly
+        offer(release, clock, Ask(32))
+        await turns()
+        assert (len(session.runs), release.counters.inline_batches) == (1, 1)
+        session.function = quickly
+        asked = Ask(17)
+        offer(release, clock, asked)
+        await until(lambda: asked.answers)
+        assert release.counters.inline_batches == 1, "half of the slow ones is the most now"
+        for rows in (16, 17):
+            asked = Ask(rows)
+            offer(release, clock, asked)
+            await until(lambda asked=asked: asked.answers)
+        assert release.counters.inline_batches == 3, "quick ones earn the room back"
+        release.close()
+
+    @on_loop
     async def test_a_model_with_a_fixed_batch_runs_one_by_one(
         self, monkeypatch: pytest.MonkeyPatch
     ):
