@@ -73,7 +73,8 @@ class BrokerLinks:
             return None
         from edged.transports.binding_set import prepare_bindings  # noqa: PLC0415 - only if used
 
-        return prepare_bindings(bindings, of, BaseTopics(base_topic(snapshot.config)))
+        topics = BaseTopics(base_topic(snapshot.config))
+        return prepare_bindings(bindings, of, topics, int(snapshot.config.limits.max_request))
 
     async def swap(self, snapshot: Snapshot, prepared: BindingSet | None) -> None:
         """Serve by these bindings from now on, and reconcile the broker connection."""

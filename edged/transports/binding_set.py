@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edged.config.schema import BindingConfig
-from edged.errors import FieldError
+from edged.config.schema import BindingConfig, LimitsConfig
+from edged.errors import FieldError, TooLargeError
 from edged.manifest import Manifest
 from edged.processing.codecs import Codec, build_codec
 from edged.processing.outputs import Output, build_output
@@ -20,6 +20,8 @@ from edged.topics import TopicFilter, TopicTemplate, can_match
 ManifestOf = Callable[[str, int | str | None], Manifest | None]
 """The manifest of the release that answers for a model and selector, or None while none does."""
 
+MAX_REQUEST_BYTES = int(LimitsConfig().max_request)
+"""The default of ``limits.max_request``."""
 _ROUTES_KEPT = 4096
 """Topics whose routes are remembered; a hostile publisher may invent any number of topics."""
 _LONGEST_KEPT = 256
@@ -101,12 +103,31 @@ class BindingSet:
     Args:
         bindings: in the order they were written.
         topics: the daemon's own tree, which nothing may be published into from outside.
+        max_request_bytes: larger payloads are refused (``limits.max_request``).
     """
 
-    def __init__(self, bindings: Sequence[Binding], topics: BaseTopics) -> None:
+    def __init__(
+        self,
+        bindings: Sequence[Binding],
+        topics: BaseTopics,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
+    ) -> None:
         self.bindings = tuple(bindings)
         self.topics = topics
+        self.max_request_bytes = max_request_bytes
         self._routes: dict[str, tuple[Route, ...]] = {}
+
+    def admit(self, payload: bytes) -> bytes:
+        """The payload, if it is not over the limit; raises TooLargeError.
+
+        Not the MQTT session's Maximum Packet Size: the broker would drop such messages silently.
+        """
+        if len(payload) > self.max_request_bytes:
+            raise TooLargeError(
+                f"a payload of {len(payload)} bytes; the limit is {self.max_request_bytes} "
+                "(limits.max_request)"
+            )
+        return payload
 
     def filters(self) -> dict[str, int]:
         """What to subscribe to: MQTT filters and the highest QoS wanted for each."""
@@ -160,7 +181,10 @@ def _route(binding: Binding, levels: dict[str, str]) -> Route:
 
 
 def prepare_bindings(
-    configs: Sequence[BindingConfig], of: ManifestOf, topics: BaseTopics
+    configs: Sequence[BindingConfig],
+    of: ManifestOf,
+    topics: BaseTopics,
+    max_request_bytes: int = MAX_REQUEST_BYTES,
 ) -> BindingSet:
     """Make a set, or say why it cannot work.
 
@@ -168,6 +192,7 @@ def prepare_bindings(
         configs: as written.
         of: the manifests the bindings will be served by.
         topics: the daemon's own tree.
+        max_request_bytes: ``limits.max_request``.
 
     Raises:
         FieldError: with the path ``bindings[i]…``.
@@ -185,7 +210,7 @@ def prepare_bindings(
             raise FieldError(f"{path}.{exc.path}", exc.reason) from exc
         bindings.append(binding)
     _check_loops(bindings, topics)
-    return BindingSet(bindings, topics)
+    return BindingSet(bindings, topics, max_request_bytes)
 
 
 def with_waiting(prepared: BindingSet, configs: Sequence[BindingConfig]) -> BindingSet:
@@ -209,7 +234,7 @@ def with_waiting(prepared: BindingSet, configs: Sequence[BindingConfig]) -> Bind
         except FieldError:
             continue  # its own words are at fault; no model will help it
         bindings.append(binding)
-    return BindingSet(bindings, prepared.topics)
+    return BindingSet(bindings, prepared.topics, prepared.max_request_bytes)
 
 
 def _check_loops(bindings: list[Binding], topics: BaseTopics) -> None:

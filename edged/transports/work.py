@@ -175,7 +175,7 @@ class Job:
         return topic
 
     def _decode(self) -> None:
-        payload = self._message.payload
+        payload = self._bindings.admit(self._message.payload)
         manifest = self._outlet.door.manifest(self._binding.model, self._binding.release)
         if manifest is None:
             self._wait(ModelNotReadyError(f'no release of "{self._config.model}" is ready'))

@@ -19,6 +19,7 @@ from edged.errors import (
 )
 from edged.messages import InferResponse
 from edged.specs import Duration, FeaturesInput
+from edged.transports.binding_set import prepare_bindings
 from edged.transports.bindings import Bindings
 from edged.transports.subscriptions import SubscriptionMemory
 from tests.fakes.door import SUM, FakeDoor
@@ -653,3 +654,19 @@ async def test_a_set_that_cannot_work_is_refused_and_the_old_one_stays():
         bench.bindings.prepare([binding(model="nope")])
     bench.session.receive("in/hall", GOOD)
     assert bench.session.to("out/hall")
+
+
+@on_loop
+async def test_a_payload_over_the_limit_is_a_dead_letter():
+    """limits.max_request holds on MQTT too, before anything is decoded; the next one is served."""
+    bench = Bench()
+    limit = prepare_bindings([binding()], bench.door.manifest, bench.bindings.topics, len(GOOD))
+    bench.bindings.swap(limit)
+    large = bench.session.receive("in/hall", GOOD + b" ")
+    (letter,) = bench.letters()
+    assert "limits.max_request" in letter["message"]
+    assert letter["size"] == len(GOOD) + 1
+    fits = bench.session.receive("in/hall", GOOD)
+    assert len(bench.session.documents("out/hall")) == 1
+    await settle()
+    assert bench.session.acked == [large.mid, fits.mid]
