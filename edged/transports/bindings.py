@@ -97,6 +97,7 @@ class Bindings:
         self._by_binding: dict[str, BindingCounters] = {}
         self._connection = 0  # 0 = none is up
         self._is_draining = False
+        self._has_said_unmatched = False
         self._order: deque[_Arrival] = deque()
         self._waiting: deque[_Arrival] = deque()
         self._jobs: set[Job] = set()
@@ -127,6 +128,7 @@ class Bindings:
     def swap(self, bindings: BindingSet) -> None:
         """Use this set for all messages from now on; work in hand ends by the old one."""
         self._set = bindings
+        self._has_said_unmatched = False
         self._by_binding = {
             binding.name: self._by_binding.get(binding.name) or BindingCounters()
             for binding in bindings.bindings
@@ -312,11 +314,23 @@ class Bindings:
             self.counters.retained += 1
         else:
             routes = self._set.routes(message.topic, message.subscriptions)
-            self.counters.unmatched += not routes
+            if not routes:
+                self._unmatched(message)
             arrival.open_jobs += len(routes)
             for route in routes:
                 self._start_job(route, arrival)
         self._part_done(arrival)
+
+    def _unmatched(self, message: Message) -> None:
+        """Kept by the broker for a binding that is gone or reads elsewhere now; said once a set."""
+        self.counters.unmatched += 1
+        if not self._has_said_unmatched:
+            self._has_said_unmatched = True
+            log.warning(
+                'a message on "%s" belongs to no binding any more: it is acknowledged without a '
+                "result, and counted as unmatched with those that follow",
+                message.topic[:128],
+            )
 
     def _start_job(self, route: Route, arrival: _Arrival) -> None:
         def on_done(job: Job) -> None:
