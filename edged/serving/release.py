@@ -32,7 +32,10 @@ log = logging.getLogger("edged.serving")
 _INLINE_ROWS = 64
 """The measured time is that of one row; a request of very many rows would hold up the loop."""
 _INLINE_BUDGET_NS = 500_000
-"""The longest that one run should hold up the loop; a longer one halves what runs there."""
+"""The longest that a run should hold up the loop."""
+_SLOW_RUNS = 4
+"""So many runs over the budget in a row halve what runs on the loop. One alone says little: a run
+that lost the interpreter lock to another thread gets it back after up to 5 ms."""
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class ServedRelease:
         self._rows = 0
         self._bytes = 0
         self._inline_rows = _INLINE_ROWS
+        self._slow_runs = 0
         self._is_busy = False
         self._is_pump_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -215,12 +219,19 @@ class ServedRelease:
     def _learn(self, result: BatchResult) -> None:
         """Fit the rows that run on the loop to what they really take."""
         if result.run_ns > _INLINE_BUDGET_NS:
-            self._inline_rows = max(1, result.rows // 2)
-        elif result.rows == self._inline_rows and result.run_ns < _INLINE_BUDGET_NS // 4:
-            self._inline_rows = min(_INLINE_ROWS, self._inline_rows * 2)
+            self._slow_runs += 1
+            if self._slow_runs >= _SLOW_RUNS:
+                self._slow_runs = 0
+                self._inline_rows = max(1, min(self._inline_rows, result.rows // 2))
+            return
+        self._slow_runs = 0
+        if result.run_ns < _INLINE_BUDGET_NS // 2:
+            # Also learnt from a run on the thread: so what was only a busy moment comes back.
+            self._inline_rows = max(self._inline_rows, min(_INLINE_ROWS, result.rows))
 
     def _finished(self, result: BatchResult, started_ns: int) -> None:
         self._is_busy = False
+        self._learn(result)
         # The next batch starts before this one's answers are written.
         self._pump()
         self._deliver(result, started_ns)

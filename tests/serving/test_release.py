@@ -147,20 +147,21 @@ class TestInline:
             clock.now_ns += 2 * MS
             return {"y": inputs["x"] * 2}
 
-        quickly, session.function = session.function, slowly
-        offer(release, clock, Ask(32))
-        await turns()
-        assert (len(session.runs), release.counters.inline_batches) == (1, 1)
-        session.function = quickly
-        asked = Ask(17)
-        offer(release, clock, asked)
-        await until(lambda: asked.answers)
-        assert release.counters.inline_batches == 1, "half of the slow ones is the most now"
-        for rows in (16, 17):
-            asked = Ask(rows)
+        async def ask(rows: int) -> int:
+            before, asked = release.counters.inline_batches, Ask(rows)
             offer(release, clock, asked)
-            await until(lambda asked=asked: asked.answers)
-        assert release.counters.inline_batches == 3, "quick ones earn the room back"
+            await until(lambda: asked.answers)
+            return release.counters.inline_batches - before
+
+        quickly, session.function = session.function, slowly
+        assert await ask(32) == 1
+        session.function = quickly
+        assert await ask(32) == 1, "one slow run says little"
+        session.function = slowly
+        assert [await ask(32) for _ in range(5)] == [1, 1, 1, 1, 0]
+        session.function = quickly
+        assert await ask(17) == 0, "half of the slow ones is the most now"
+        assert await ask(17) == 1, "it was quick, if on the thread: it comes back"
         release.close()
 
     @on_loop
