@@ -18,6 +18,7 @@ from edged.config.load import Snapshot
 from edged.config.schema import BindingConfig, Config
 from edged.errors import ApplyError, FieldError
 from edged.generation import ManifestOf
+from edged.loading import Loaded, Stored, load_release
 from edged.messages import InferRequest, InferResponse
 from edged.record import Record, load_for_boot
 from edged.reload import House, Reloader
@@ -25,7 +26,6 @@ from edged.runtimes.base import Runtime
 from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
-from edged.serving.loading import Loaded, Stored, load_release
 from edged.serving.manager import Manager
 from edged.telemetry.health import Health
 from tests.bundles import make_keys

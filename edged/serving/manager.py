@@ -20,6 +20,7 @@ import msgspec
 
 from edged.config.schema import ModelConfig
 from edged.errors import BundleError, EdgedError
+from edged.loading import Loaded, Stored, load_release
 from edged.runtimes.base import Runtime
 from edged.serving.lifecycle import (
     BUSY,
@@ -34,7 +35,6 @@ from edged.serving.lifecycle import (
     next_action,
     retry_delay_ns,
 )
-from edged.serving.loading import Loaded, Stored, load_release
 from edged.serving.release import ServedRelease
 
 log = logging.getLogger("edged.serving")

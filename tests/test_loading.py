@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from edged import loading
 from edged.errors import EdgedError, GoldenMismatchError, LoadError
+from edged.loading import compare, load_release, warm
 from edged.manifest import Tolerance
-from edged.serving import loading
-from edged.serving.loading import compare, load_release, warm
 from tests.fakes.manifests import make_manifest
 from tests.fakes.model import FakeRuntime, FakeSession, FakeStored, double, doubler
 
