@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make venv | demo | test | test-all | fuzz | lint | clean        (PYTHON=python3.12 picks an interpreter)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -7,18 +7,22 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= auto
 BIN := $(VENV)/bin
+# make fuzz: seconds for each parser, and which (names with commas between; all when empty).
+SECONDS ?= 600
+TARGET ?=
 # Pass pytest arguments with ARGS="-k reload".
 ARGS ?=
 CORE := not slow and not frameworks and not gpu
 REST := slow or frameworks or gpu
 
-.PHONY: help venv demo test test-all lint format clean broker
+.PHONY: help venv demo test test-all fuzz lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
 	@echo "make demo      train, convert, sign, serve over MQTT and a socket, reload under load"
 	@echo "make test      the core tests (at most 10 minutes)"
 	@echo "make test-all  the rest: frameworks, slow tests, faults"
+	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make clean     remove what these made"
 
@@ -40,6 +44,10 @@ test-all: broker
 	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks
 	@$(BIN)/python -m pytest -n $(JOBS) -m "$(REST)" $(ARGS)
 
+fuzz:
+	@.ci/venv $(VENV) $(PYTHON) test fuzz
+	@$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) --target "$(TARGET)" $(ARGS)
+
 lint:
 	@.ci/venv $(VENV) $(PYTHON) test lint
 	$(BIN)/ruff check .
@@ -54,5 +62,5 @@ format:
 
 clean:
 	rm -rf .venv .venv-* .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	rm -rf .import_linter_cache .hypothesis
+	rm -rf .import_linter_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples each time: a core run that fails fails for everybody. New ones are looked for by
+# `make fuzz`, and by `pytest --hypothesis-profile=search`.
+hypothesis.settings.register_profile("core", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("search", deadline=None, database=None)
+hypothesis.settings.load_profile("core")
 
 # Set before anything imports onnxruntime: the wheel otherwise opens a database in the user's cache.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

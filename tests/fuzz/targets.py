@@ -1,0 +1,463 @@
+"""One target for each parser: bytes in, our own errors out, and nothing else ever.
+
+A target raises only when the parser broke its promise: another exception than an EdgedError, or an
+input that was accepted and does not mean to others what it means to us. ``seeds`` makes valid
+inputs, so that a mutation gets past the first check.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError as ProtobufError
+from PIL import Image
+
+from edged.config.load import parse
+from edged.config.source import Source
+from edged.errors import EdgedError, InvalidRequestError, RemoteProtocolError
+from edged.manifest import canonical_json, parse_manifest
+from edged.messages import InferRequest, InferResponse
+from edged.processing.codecs import build_codec
+from edged.processing.columns import ColumnsCodec
+from edged.processing.json_text import parse_json
+from edged.protocol import native
+from edged.protocol.frames import FrameReader, Kind, Limits
+from edged.specs import FeaturesInput, ImageInput
+from edged.store import archive
+from edged.store.activation import Record, encode, judge, read_log
+from edged.store.bundle import check_names, open_bundle
+from edged.store.golden import read_safetensors, write_safetensors
+from edged.store.onnx_check import check_onnx
+from edged.store.signing import Signer, generate_key, parse_signatures, sign_manifest
+from edged.tensors import check_tensors
+from edged.topics import TopicFilter, TopicTemplate, can_match
+from tests.bundles import make_bundle, make_manifest
+from tests.fakes.manifests import make_manifest as bare_manifest
+from tests.models import all_models, double, with_external_data
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Target:
+    """One parser under test.
+
+    Args:
+        run: feeds it one input; whatever it raises is a finding.
+        seeds: valid inputs, made anew each time.
+        max_bytes: longest input worth trying.
+    """
+
+    run: Callable[[bytes], object]
+    seeds: Callable[[], list[bytes]]
+    max_bytes: int = 4096
+
+
+# --- native frames --------------------------------------------------------------------------------
+
+_LIMITS = Limits(body_bytes=1 << 20)
+_DECODERS = {
+    Kind.HELLO: native.decode_hello,
+    Kind.WELCOME: native.decode_welcome,
+    Kind.INFER: lambda frame: native.decode_infer(frame, _LIMITS),
+    Kind.RESULT: lambda frame: native.decode_response(frame, "m", _LIMITS),
+    Kind.ERROR: native.decode_reply,
+    Kind.CALL: native.decode_call,
+    Kind.REPLY: native.decode_reply,
+}
+
+
+def _frames(pieces: list[bytes]) -> list[tuple[object, ...]]:
+    """What a reader makes of a stream: its frames, and the error that ended it."""
+    reader = FrameReader(_LIMITS)
+    found: list[tuple[object, ...]] = []
+    try:
+        for piece in pieces:
+            for frame in reader.feed(piece):
+                found.append((frame.kind, frame.request_id, bytes(frame.head), bytes(frame.body)))
+                decode = _DECODERS.get(frame.kind)
+                if decode is not None:
+                    with contextlib.suppress(EdgedError):
+                        decode(frame)
+            reader.check()
+    except RemoteProtocolError as exc:
+        found.append((exc.message,))
+    return found
+
+
+def run_frames(data: bytes) -> None:
+    """The first byte says how the rest is cut; the cuts must not change what is read."""
+    if not data:
+        return
+    step, stream = data[0] + 1, data[1:]
+    pieces = [stream[at : at + step] for at in range(0, len(stream), step)]
+    assert _frames(pieces) == _frames([stream])
+
+
+def seed_frames() -> list[bytes]:
+    rows = np.arange(8, dtype=np.float32).reshape(2, 4)
+    request = InferRequest("gate", {"x": rows, "on": np.array([True])}, 3, ("y",))
+    response = InferResponse("gate", 3, 12, {"y": rows}, None, 1, 2, 3)
+    failed = InferResponse("gate", 3, 12, error=RemoteProtocolError("no"))
+    messages = [
+        native.encode_hello("camera"),
+        native.encode_welcome("edged", _LIMITS, 16),
+        native.encode_infer(7, request, 250),
+        native.encode_response(7, response),
+        native.encode_response(7, failed),
+        native.encode_call(8, "status", {"model": "m", "n": [1, {"a": None}]}),
+        native.encode_reply(8, {"models": [{"name": "m", "ready": True}]}),
+    ]
+    frames = [b"".join(buffers) for buffers in messages]
+    return [b"\x00" + frame for frame in frames] + [b"\x1f" + b"".join(frames)]
+
+
+# --- files of a bundle ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _file(data: bytes):
+    fd = os.memfd_create("fuzz")
+    try:
+        os.write(fd, data)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def run_archive(data: bytes) -> None:
+    """What is accepted reads the same in another zip reader."""
+    with _file(data) as fd:
+        try:
+            mine = {e.name: archive.read(fd, e, 1 << 20) for e in archive.read_entries(fd)}
+        except EdgedError:
+            return
+    with zipfile.ZipFile(io.BytesIO(data)) as other:
+        assert mine == {name: other.read(name) for name in other.namelist()}
+
+
+def run_bundle(data: bytes) -> None:
+    """Frame, manifest, names, members: everything that is read before a byte is staged."""
+    with (
+        _file(data) as fd,
+        contextlib.suppress(EdgedError),
+        open_bundle(Path(f"/proc/self/fd/{fd}")) as bundle,
+    ):
+        for member in bundle.manifest.members:
+            for _ in bundle.stream(member):
+                pass
+
+
+def seed_bundles() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.edgb"
+        key = Signer.from_file(generate_key(Path(folder) / "k")[0])
+        external, files = with_external_data()
+        sidecars = {name: ("onnx-data", data) for name, data in files.items()}
+        return [
+            make_bundle(path, double(), key=key).read_bytes(),
+            make_bundle(path, double(), golden=False).read_bytes(),
+            make_bundle(path, external, key=key, extra=sidecars).read_bytes(),
+        ]
+
+
+def _sorted_json(data: bytes) -> bytes:
+    """The same document in the one form that is read, so that a change gets past that check."""
+    try:
+        return json.dumps(json.loads(data), sort_keys=True, separators=(",", ":")).encode("ascii")
+    except (ValueError, RecursionError):
+        return b""
+
+
+def run_manifest(data: bytes) -> None:
+    """What is accepted has one form, and its signature can be asked for."""
+    for text in (data, _sorted_json(data)):
+        with contextlib.suppress(EdgedError):
+            manifest = parse_manifest(text)
+            assert canonical_json(manifest) == text
+            assert manifest.input_specs()
+            assert manifest.is_row_wise in (True, False)
+            check_names(manifest)
+
+
+def seed_manifests() -> list[bytes]:
+    image = ImageInput(width=8, height=8, mode="L", scale=0.5, mean=(0.1,), std=(0.2,))
+    processing = {"input_processing": {"x": image}}
+    return [
+        canonical_json(make_manifest(double())[0]),
+        canonical_json(make_manifest(double(), golden=False, **processing)[0]),
+        *(canonical_json(make_manifest(model)[0]) for model in all_models()[:5]),
+    ]
+
+
+def run_signatures(data: bytes) -> None:
+    """Pairs of a name and 64 bytes, or refused."""
+    for text in (data, _sorted_json(data)):
+        with contextlib.suppress(EdgedError):
+            assert all(len(signature) == 64 for _, signature in parse_signatures(text))
+
+
+def seed_signatures() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        signers = [Signer.from_file(generate_key(Path(folder) / name)[0]) for name in "abc"]
+    return [sign_manifest(b"{}", signers[:count]) for count in range(4)]
+
+
+def run_golden(data: bytes) -> None:
+    """Every byte of the body belongs to one tensor; also with the header's length set right."""
+    _golden(data)
+    end = data.rfind(b"}") + 1
+    if end > 8:
+        _golden((end - 8).to_bytes(8, "little") + data[8:])
+
+
+def _golden(data: bytes) -> None:
+    try:
+        tensors = read_safetensors(data)
+    except EdgedError:
+        return
+    head = int.from_bytes(data[:8], "little")
+    assert sum(array.nbytes for array in tensors.values()) == len(data) - 8 - head
+    again = read_safetensors(write_safetensors(tensors))
+    assert all(again[name].tobytes() == array.tobytes() for name, array in tensors.items())
+
+
+def seed_golden() -> list[bytes]:
+    samples = {"in.x": np.ones((2, 3), np.float32), "out.y": np.array([True, False])}
+    return [
+        write_safetensors(samples),
+        write_safetensors({"a": np.zeros((0, 4), np.int64), "b": np.array(1, np.uint8)}),
+        write_safetensors({}),
+    ]
+
+
+_MEMBERS = {"weights.data": 64}
+
+
+def run_onnx(data: bytes) -> None:
+    """What is accepted names, as the official parser reads it, no file but the members."""
+    try:
+        check_onnx(data, _MEMBERS)
+    except EdgedError:
+        return
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except ProtobufError:
+        return  # a part that we pass over is malformed: a runtime refuses it too
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            assert entry.key != "location" or entry.value in _MEMBERS, entry
+
+
+def seed_onnx() -> list[bytes]:
+    return [model.data for model in all_models()] + [with_external_data()[0].data]
+
+
+def run_log(data: bytes) -> None:
+    """Reading raises nothing; what was read, written again, says the same; it can be judged."""
+    _log(data)
+    texts = [line[9:] for line in data.split(b"\n")]
+    _log(b"".join(b"%08x %s\n" % (zlib.crc32(text), text) for text in texts))
+
+
+def _log(data: bytes) -> None:
+    history = read_log(data)
+    again = read_log(b"".join(encode(record) for record in history.records()))
+    assert again.damaged == 0
+    for record in history.last.values():
+        judge(record.digest, record.previous, record, {record.digest: True})
+        judge(None, None, record, {})
+
+
+def seed_log() -> list[bytes]:
+    records = [
+        Record(event="try", model="m", digest="a" * 64, current="b" * 64, previous="c" * 64),
+        Record(event="good", model="m", digest="a" * 64),
+        Record(event="bad", model="n", digest="d" * 64, attempts=3),
+    ]
+    return [b"".join(encode(record) for record in records), encode(records[0]), b""]
+
+
+# --- configuration --------------------------------------------------------------------------------
+
+
+def run_config(data: bytes) -> None:
+    """A snapshot, or problems of which each has a place."""
+    source = Source(Path("/etc/edged"), {"edged.yaml": data})
+    try:
+        parse(source, source.root)
+    except EdgedError as exc:
+        problems = getattr(exc, "problems", ())
+        assert problems
+        assert all(problem.file and problem.message for problem in problems)
+
+
+def seed_config() -> list[bytes]:
+    files = sorted(ROOT.glob("configs/**/*.yaml"))
+    cases = sorted((ROOT / "tests/config/cases").glob("**/*.yaml"))
+    return [path.read_bytes() for path in [*files, *cases]]
+
+
+def run_topics(data: bytes) -> None:
+    """Filter, template and topic, a line each; a rendering is caught where it may be caught."""
+    words = [*data.decode("utf-8", "surrogateescape").split("\n", 2), "", ""][:3]
+    topic_filter = template = None
+    with contextlib.suppress(EdgedError):
+        topic_filter = TopicFilter.parse(words[0])
+        topic_filter.match(words[2])
+    with contextlib.suppress(EdgedError):
+        template = TopicTemplate.parse(words[1])
+        levels = dict.fromkeys(template.names, words[2])
+        topic = template.render(levels)
+        if topic_filter is not None and topic_filter.match(topic) is not None:
+            assert can_match(template, topic_filter)
+
+
+def seed_topics() -> list[bytes]:
+    return [
+        b"plant/{site}/+/vib\nplant/{site}/out\na",
+        b"plant/{site}/#\nplant/{a}/{b}\nplant",
+        b"$SYS/broker/+\na//b\nx/y",
+        "größe/{é}/+\na/{n}\nü".encode(),
+    ]
+
+
+# --- payloads -------------------------------------------------------------------------------------
+
+_TABLE = bare_manifest([("x", "float32", ("batch", 2))])
+_NAMED = bare_manifest(
+    [("x", "float32", ("batch", 2))], input_processing={"x": FeaturesInput(names=("a b", "c.0"))}
+)
+_TWO = bare_manifest([("x", "float32", ("batch", "time")), ("n", "int64", ("batch", 1))])
+_FLAGS = bare_manifest([("x", "bool", ("batch", 2, 2))])
+
+
+@cache
+def _codecs() -> list[tuple[object, object]]:
+    def make(codec, manifest):
+        return build_codec(codec, manifest, input_name=None, fields=()), manifest
+
+    table = ColumnsCodec([(_TABLE.input_specs()[0], ("p.q", "r"))])
+    return [
+        make("json", _TABLE),
+        make("json", _NAMED),
+        make("json", _TWO),
+        make("json", _FLAGS),
+        make("raw", _TABLE),
+        make("raw", _FLAGS),
+        (table, _TABLE),
+    ]
+
+
+def run_payload(data: bytes) -> None:
+    """The first byte picks a codec; what is accepted fits the model."""
+    if not data:
+        return
+    codec, manifest = _codecs()[data[0] % len(_codecs())]
+    try:
+        tensors = codec.decode(data[1:])
+    except InvalidRequestError:
+        return
+    check_tensors(manifest.input_specs(), tensors, "m")
+
+
+def seed_payloads() -> list[bytes]:
+    payloads = [
+        b"[[1, 2.5], [-3e2, 4]]",
+        b'{"a b": 1, "c": [true]}',
+        b'{"inputs": {"x": [[1, 2]], "n": [[9007199254740993]]}}',
+        b"[[[true, false], [0, 1]]]",
+        np.ones((2, 2), np.float32).tobytes(),
+        bytes([0, 1, 1, 0]),
+        b'[{"p": {"q": 1}, "r": null}, {"p": {"q": "\\u0041"}, "r": 2}]',
+    ]
+    return [bytes([number]) + payload for number, payload in enumerate(payloads)]
+
+
+def run_json(data: bytes) -> None:
+    """What is accepted is what the standard parser reads, and can be written again."""
+    try:
+        found = parse_json(data)
+    except InvalidRequestError:
+        return
+    assert repr(found) == repr(json.loads(data))
+
+
+def seed_json() -> list[bytes]:
+    tree = {"a": [1, -2.5e-3, "\u00fc\U0001f600", None, True, {"b": []}], "": {"c": '\\"/'}}
+    return [
+        json.dumps(tree).encode(),
+        json.dumps(tree, ensure_ascii=False, indent=1).encode(),
+        b"[" * 32 + b"]" * 32,
+        b"1" * 400,
+        msgspec.json.encode({str(number): number for number in range(40)}),
+    ]
+
+
+_PICTURE = bare_manifest(
+    [("x", "float32", ("batch", 3, 6, 4))],
+    input_processing={"x": ImageInput(width=4, height=6, resize="letterbox")},
+)
+
+
+def run_image(data: bytes) -> None:
+    """A picture of the model's size, or refused."""
+    codec = build_codec("image", _PICTURE, input_name=None, fields=())
+    try:
+        tensor = codec.decode(data)["x"]
+    except InvalidRequestError:
+        return
+    assert tensor.shape == (1, 3, 6, 4)
+
+
+def seed_images() -> list[bytes]:
+    pixels = np.random.default_rng(7).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    ways: list[tuple[str, str, dict[str, object]]] = [
+        ("RGB", "PNG", {}),
+        ("P", "PNG", {}),
+        ("1", "PNG", {}),
+        ("RGBA", "PNG", {}),
+        ("RGB", "JPEG", {}),
+        ("RGB", "JPEG", {"progressive": True}),
+        ("L", "JPEG", {"exif": exif}),
+        ("CMYK", "JPEG", {}),
+    ]
+    found = []
+    for mode, kind, options in ways:
+        out = io.BytesIO()
+        Image.fromarray(pixels).convert(mode).save(out, kind, **options)
+        found.append(out.getvalue())
+    return found
+
+
+TARGETS: dict[str, Target] = {
+    "frames": Target(run_frames, seed_frames, 2048),
+    "archive": Target(run_archive, seed_bundles, 8192),
+    "bundle": Target(run_bundle, seed_bundles, 8192),
+    "manifest": Target(run_manifest, seed_manifests),
+    "signatures": Target(run_signatures, seed_signatures),
+    "golden": Target(run_golden, seed_golden),
+    "onnx": Target(run_onnx, seed_onnx, 8192),
+    "activation": Target(run_log, seed_log),
+    "config": Target(run_config, seed_config, 8192),
+    "topics": Target(run_topics, seed_topics, 2048),
+    "payload": Target(run_payload, seed_payloads),
+    "json": Target(run_json, seed_json),
+    "image": Target(run_image, seed_images, 8192),
+}
