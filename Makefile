@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | fuzz | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make venv | demo | test | test-all | fuzz | bench | lint | clean        (PYTHON=python3.12 picks an interpreter)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ ARGS ?=
 CORE := not slow and not frameworks and not gpu
 REST := slow or frameworks or gpu
 
-.PHONY: help venv demo test test-all fuzz lint format clean broker
+.PHONY: help venv demo test test-all fuzz bench lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
@@ -23,6 +23,7 @@ help:
 	@echo "make test      the core tests (at most 10 minutes)"
 	@echo "make test-all  the rest: frameworks, slow tests, faults"
 	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
+	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make clean     remove what these made"
 
@@ -47,6 +48,14 @@ test-all: broker
 fuzz:
 	@.ci/venv $(VENV) $(PYTHON) test fuzz
 	@$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) --target "$(TARGET)" $(ARGS)
+
+build/load: benchmarks/load.c
+	@mkdir -p build
+	$(CC) -O2 -Wall -Wextra -o $@ $< -lm
+
+bench: broker build/load
+	@.ci/venv $(VENV) $(PYTHON) demo
+	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 lint:
 	@.ci/venv $(VENV) $(PYTHON) test lint

@@ -1,0 +1,194 @@
+"""The test stand: a folder, the models, daemons as processes, and what the machine is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import models
+from edged.client import Client
+from edged.errors import EdgedError
+
+ROOT = Path(__file__).resolve().parent.parent
+START_S, STOP_S = 60.0, 20.0
+ENVIRONMENT = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+
+
+class BenchError(Exception):
+    """A row cannot be measured; says why."""
+
+
+class Daemon:
+    """One ``edged run`` with its own folder."""
+
+    def __init__(self, folder: Path, body: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.socket = folder / "s"
+        self.log = folder / "log"
+        self.config = folder / "edged.yaml"
+        self.config.write_text(
+            f"node: bench\nstate_dir: {folder}/state\n"
+            f"listen: {{socket: {{path: {self.socket}}}}}\n"
+            f"trust: {{require_signatures: false}}\n{body}"
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> float:
+        """Start it; returns the seconds from exec to its READY=1."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            address = self.folder / "notify"
+            address.unlink(missing_ok=True)
+            ready.bind(os.fspath(address))
+            ready.settimeout(START_S)
+            began = time.monotonic()
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "edged", "run", "--config", str(self.config)],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
+                    env={**ENVIRONMENT, "NOTIFY_SOCKET": os.fspath(address)},
+                )  # fmt: skip
+            try:
+                while not ready.recv(4096).startswith(b"READY=1"):
+                    pass
+            except TimeoutError:
+                self.stop()
+                raise BenchError(f"the daemon was not ready in time:\n{self.tail()}") from None
+            return time.monotonic() - began
+
+    def stop(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def client(self) -> Client:
+        """A client of its socket."""
+        return Client(self.socket)
+
+    def status(self) -> dict[str, Any]:
+        """What it says of itself."""
+        with self.client() as client:
+            return client.status()
+
+    def wait_until_served(self, model: str) -> None:
+        """Wait until a model answers; READY may come before a model that failed is tried again."""
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            with contextlib.suppress(EdgedError):
+                if any(m["name"] == model and m["ready"] for m in self.status()["models"]):
+                    return
+            time.sleep(0.05)
+        raise BenchError(f'model "{model}" is not served:\n{self.tail()}')
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
+
+
+class Stand:
+    """What every row may use; leaving the context ends what still runs.
+
+    Args:
+        folder: for everything that is made; removed by nobody here.
+        load: the compiled load generator.
+        scale: of all durations; 1 is what the published figures are made with.
+    """
+
+    def __init__(self, folder: Path, load: Path, scale: float = 1.0) -> None:
+        self.folder = folder
+        self.load = load
+        self.scale = scale
+        self._daemons: list[Daemon] = []
+        self._count = 0
+
+    def tiny(self, releases: int = 1) -> models.Model:
+        """See models.make_tiny."""
+        return models.make_tiny(self._made(), releases)
+
+    def cnn(self) -> models.Model:
+        """See models.make_cnn."""
+        return models.make_cnn(self._made())
+
+    @contextlib.contextmanager
+    def daemon(self, body: str) -> Iterator[Daemon]:
+        """A daemon with this configuration, started and ready."""
+        with self.prepared(body) as daemon:
+            daemon.start()
+            yield daemon
+
+    @contextlib.contextmanager
+    def prepared(self, body: str) -> Iterator[Daemon]:
+        """A daemon that is not started yet."""
+        self._count += 1
+        daemon = Daemon(self.folder / f"d{self._count}-{os.getpid()}", body)
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
+
+    @contextlib.contextmanager
+    def child(self, module: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """A module of ours as a process; it has said a first line (that it is ready) by then."""
+        command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env=ENVIRONMENT,
+        )  # fmt: skip
+        try:
+            assert child.stdout is not None
+            if not child.stdout.readline():
+                raise BenchError(f"{module} did not start")
+            yield child
+        finally:
+            child.kill()
+            child.wait()
+
+    def _made(self) -> Path:
+        folder = self.folder / "models"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def machine() -> dict[str, Any]:
+    """What this machine is and how busy."""
+    import onnxruntime  # noqa: PLC0415
+
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    name = next(
+        (line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), ""
+    )
+    return {
+        "cpu": name,
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": os.uname().release,
+        "python": sys.version.split()[0],
+        "onnxruntime": onnxruntime.__version__,
+        "load_average": load_average(),
+    }
+
+
+def load_average() -> float:
+    """Of the last minute; 2.0 on two cores is a machine that has no time left."""
+    return os.getloadavg()[0]

@@ -1,0 +1,133 @@
+"""Requests for the load generator, written by edged's own encoder, with the right answers."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.models import Model
+from benchmarks.stand import BenchError, Stand
+from edged.client import Client
+from edged.messages import InferRequest
+from edged.protocol import native
+
+
+@dataclass(frozen=True)
+class Script:
+    """What the load generator says.
+
+    Args:
+        requests: file of whole frames, used in turn.
+        answers: file of the numbers that each of them must be answered with; None to take any.
+        setup: file of frames that each connection says first; None for nothing.
+    """
+
+    requests: Path
+    answers: Path | None
+    setup: Path | None
+
+
+def write_script(
+    folder: Path, name: str, model: Model, client: Client, *, count: int = 64, check: bool = True
+) -> Script:
+    """Requests of one row each for a model, and what ONNX Runtime alone answers to them.
+
+    Args:
+        folder: where the files go.
+        name: of the files.
+        model: asked.
+        client: tells how an answer is laid out.
+        count: different requests.
+        check: whether answers are compared; not for a model whose release changes meanwhile.
+    """
+    available = len(next(iter(model.rows.values())))
+    asked = [model.request(i) for i in range(min(count, available))]
+    requests = folder / f"{name}.requests"
+    frames = [native.encode_infer(1, InferRequest(model.name, inputs)) for inputs in asked]
+    requests.write_bytes(b"".join(bytes(part) for frame in frames for part in frame))
+    answers = None
+    if check:
+        answers = folder / f"{name}.answers"
+        answers.write_bytes(_expected(model, client, asked))
+    return Script(requests, answers, None)
+
+
+def _expected(model: Model, client: Client, asked: list[dict[str, Any]]) -> bytes:
+    import onnxruntime  # noqa: PLC0415
+
+    session = onnxruntime.InferenceSession(str(model.onnx), providers=["CPUExecutionProvider"])
+    offset, chosen = 0, ""
+    for name, array in client.infer(model.name, asked[0]).items():
+        if array.dtype == np.float32:
+            chosen = name
+            break
+        offset += array.nbytes + -array.nbytes % 8
+    parts = []
+    for inputs in asked:
+        (values,) = session.run([chosen], inputs)
+        parts.append(struct.pack("<II", offset, values.size) + values.astype("<f4").tobytes())
+    return b"".join(parts)
+
+
+def run_load(stand: Stand, socket: Path, script: Script, **options: Any) -> dict[str, Any]:
+    """Run the generator to its end; for the options see ``command_for``.
+
+    Raises:
+        BenchError: an answer was wrong or never came.
+    """
+    command = command_for(stand, socket, script, **options)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return read_report(done.returncode, done.stdout, done.stderr)
+
+
+def command_for(
+    stand: Stand,
+    socket: Path,
+    script: Script,
+    *,
+    seconds: float,
+    connections: int = 1,
+    depth: int = 1,
+    rate: float = 0.0,
+    trace: Path | None = None,
+    tolerance: float = 1e-4,
+    seed: int = 1,
+) -> list[str]:
+    """The generator's command line.
+
+    Args:
+        stand: where the generator is, and the scale of durations.
+        socket: of the daemon.
+        script: what to say.
+        seconds: measured, after a short warm-up.
+        connections: of one thread.
+        depth: requests that each connection keeps on their way.
+        rate: requests a second of an open loop; 0 for a closed one.
+        trace: file for start and latency of every request.
+        tolerance: absolute, of the numbers in answers.
+        seed: of the open loop's times.
+    """
+    values = {
+        "socket": socket, "requests": script.requests, "answers": script.answers,
+        "setup": script.setup, "connections": connections, "depth": depth,
+        "seconds": seconds * stand.scale, "rate": rate, "trace": trace, "tolerance": tolerance,
+        "seed": seed,
+    }  # fmt: skip
+    words = [(f"--{name}", str(value)) for name, value in values.items() if value is not None]
+    return [str(stand.load), *(word for pair in words for word in pair)]
+
+
+def read_report(status: int, out: str, err: str) -> dict[str, Any]:
+    """What the generator measured, unless something was lost or wrong."""
+    if status or not out:
+        raise BenchError(f"the load generator ended with {status}: {out} {err[-400:]}")
+    report: dict[str, Any] = json.loads(out)
+    if report["errors"]:
+        raise BenchError(f"{report['errors']} requests were refused: {err[-400:]}")
+    return report
