@@ -1,4 +1,4 @@
-"""The command line: ``edged run | check | diff | status | models | infer | device``.
+"""The command line: ``edged run | check | diff | status | models | metrics | infer | device``.
 
 Decides what is printed and the exit status (errors.STATUS; 78 for a bad configuration). Each
 command imports what it needs when it runs, so that ``edged status`` stays quick on a small box.
@@ -90,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         _socket_option(sub)
         sub.add_argument("--json", action="store_true", help="print the whole document as JSON")
 
+    metrics = command("metrics", _metrics, "Print every figure, as Prometheus reads them.")
+    _socket_option(metrics)
+
     infer = command("infer", _infer, "Ask a model once.")
     infer.add_argument("model", help="NAME, NAME@RELEASE or NAME@ALIAS")
     infer.add_argument(
@@ -172,6 +175,14 @@ def _models(options: argparse.Namespace) -> int:
     with Client(options.socket) as client:
         document = client.models()
     print(json.dumps(document, indent=2) if options.json else render_models(document))
+    return 0
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from edged.client import Client  # noqa: PLC0415
+
+    with Client(options.socket) as client:
+        print(client.call("metrics"), end="")
     return 0
 
 

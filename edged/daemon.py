@@ -27,6 +27,7 @@ from edged.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
+from edged.figures import Listening, ReloadTally, collect
 from edged.manifest import canonical_json
 from edged.record import Record, find_state_dir, load_for_boot
 from edged.reload import House, Reloader
@@ -39,6 +40,7 @@ from edged.status import announced_models, is_ready, models_document, status_doc
 from edged.store.repository import Repository
 from edged.supervisor import Supervisor, passed_sockets
 from edged.telemetry import log as logging_setup
+from edged.telemetry.exposition import Family, render
 from edged.telemetry.health import Health
 from edged.transports.uds import Call, UnixServer
 from edged.version import __version__
@@ -84,6 +86,7 @@ class Daemon:
         def make_runtime(name: str) -> Runtime:
             return create_runtime(name, threads=threads)
 
+        self._reloads = ReloadTally()
         self._is_announcing = False
         self.health.on_change = self._announce_soon
         self.manager = Manager(make_runtime, int(config.limits.inline_threshold), self._on_change)
@@ -91,6 +94,7 @@ class Daemon:
             "status": self._status,
             "models": self._models,
             "manifest": self._manifest,
+            "metrics": self._metrics,
         }
         self.server = UnixServer(self.dataplane, calls)
         self.links = BrokerLinks(self.dataplane, self.health, state_dir)
@@ -159,6 +163,7 @@ class Daemon:
         await self.reloader.boot()
         if self._boot_problems:
             self.reloader.rejected(self._boot_problems)
+        self._reloads.start(self.reloader.report, self.dataplane.table.generation)
         # Only now do clients connect: the first request already finds its model.
         await self.server.start(config, passed[0] if passed else None)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
@@ -219,6 +224,7 @@ class Daemon:
         self._supervisor.reloading()
 
     def _reloaded(self) -> None:
+        self._reloads.note(self.reloader.report, self.dataplane.table.generation)
         self._follow()
         logging_setup.setup(self.reloader.config.log.level)
         self._announce_soon()
@@ -276,6 +282,23 @@ class Daemon:
 
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return models_document(self.dataplane)
+
+    def _families(self) -> list[Family]:
+        server = self.server
+        sockets = Listening(len(server.connections), server.accepted, server.refused)
+        return collect(
+            reloader=self.reloader,
+            reloads=self._reloads,
+            dataplane=self.dataplane,
+            manager=self.manager,
+            health=self.health,
+            links=self.links.stats(),
+            listeners={"socket": sockets},
+        )
+
+    async def _metrics(self, _arguments: dict[str, Any]) -> str:
+        text, _ = await render(self._families())
+        return text.decode()
 
     async def _manifest(self, arguments: dict[str, Any]) -> str:
         model, release = str(arguments.get("model")), arguments.get("release")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +18,7 @@ from edged.serving.manager import Manager
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
 from edged.telemetry.health import Health
+from edged.telemetry.process import resident_bytes
 from edged.version import __version__
 
 
@@ -104,17 +103,8 @@ def release_document(release: ServedRelease) -> dict[str, Any]:
         "inline": release.is_inline and release.session is not None,
         "typical_run_us": round(release.typical_run_ns / 1000, 1),
         "in_flight": release.in_flight,
-        **asdict(release.counters),
+        **release.counters.as_dict(),
     }
-
-
-def resident_bytes() -> int | None:
-    """Resident memory of this process, or None where the kernel does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _route_line(route: Route) -> dict[str, Any]:

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edged import status
 from edged.status import (
     announced_models,
     is_ready,
     models_document,
     release_document,
-    resident_bytes,
     status_document,
 )
 from tests.e2e.models import lying
@@ -92,16 +90,3 @@ def look(site: Site, *, required: bool) -> Box:
 @pytest.mark.parametrize("required", [True, False])
 def test_ready_means_every_required_model_answers(site: Site, required: bool) -> None:
     look(site, required=required)
-
-
-def test_memory_is_none_where_the_kernel_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (resident_bytes() or 0) > 1 << 20
-
-    class Nowhere:
-        def __init__(self, _: str) -> None: ...
-
-        def read_text(self, **_: str) -> str:
-            raise FileNotFoundError
-
-    monkeypatch.setattr(status, "Path", Nowhere)
-    assert resident_bytes() is None

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -227,12 +227,16 @@ class BindingCounters:
 
 @dataclass(slots=True)
 class SessionCounters:
-    """What became of messages that no binding owns."""
+    """What a session's messages came to; those that no binding owns, and all together."""
 
     unmatched: int = 0
     retained: int = 0
     dropped: int = 0
-    early_acks: int = field(default=0)
+    early_acks: int = 0
+    acknowledged: int = 0
+    published: int = 0
+    received_bytes: int = 0
+    published_bytes: int = 0
 
 
 def encode_answer(response: InferResponse, rows: list[dict[str, Any]]) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edged.errors import (
+    Code,
     DeadlineExceededError,
     DrainingError,
     EdgedError,
@@ -20,6 +21,7 @@ from edged.errors import (
 )
 from edged.manifest import Manifest
 from edged.messages import InferRequest, InferResponse, OnResponse
+from edged.serving.counters import transport_of
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
 from edged.serving.scheduler import Waiting, layout_of
@@ -53,6 +55,8 @@ class Dataplane:
         self.table = ServingTable()
         self.is_draining = False
         self.refused = 0
+        self.refusals: dict[tuple[str, str, Code], int] = {}
+        """By model, transport and code; a model that is not configured reads as none."""
 
     def swap(self, table: ServingTable) -> None:
         """Serve by another table from now on; requests in flight finish on theirs."""
@@ -98,6 +102,9 @@ class Dataplane:
         self, request: InferRequest, on_response: OnResponse, error: EdgedError, number: int
     ) -> None:
         self.refused += 1
+        model = request.model if request.model in self.table.routes else ""
+        key = (model, transport_of(request.origin), error.code)
+        self.refusals[key] = self.refusals.get(key, 0) + 1
         log.debug("refused %s: %s", request.origin, error.message)
         response = InferResponse(request.model, number, self.table.generation, error=error)
         try:

@@ -1,4 +1,4 @@
-"""One release on this device: its state, its session, its queue and its counters.
+"""One release on this device: its state, its session and its queue.
 
 Decides when to pump its queue; what runs together is ``scheduler.form_batch``'s decision, and how
 it runs is ``executor.run_batch``'s. Everything here happens on the event loop except the run.
@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from edged.config.schema import ModelConfig
 from edged.errors import (
@@ -23,6 +22,7 @@ from edged.errors import (
 from edged.manifest import Manifest
 from edged.messages import InferResponse
 from edged.runtimes.base import Session
+from edged.serving.counters import Counters
 from edged.serving.executor import BatchResult, InstanceThread, run_batch
 from edged.serving.lifecycle import Event, ReleaseKey, Snapshot, State, advance
 from edged.serving.scheduler import BatchLimits, Waiting, WaitUntil, form_batch
@@ -36,19 +36,6 @@ _INLINE_BUDGET_NS = 500_000
 _SLOW_RUNS = 4
 """So many runs over the budget in a row halve what runs on the loop. One alone says little: a run
 that lost the interpreter lock to another thread gets it back after up to 5 ms."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """Plain integers, written on the loop only."""
-
-    requests: int = 0
-    failures: int = 0
-    rows: int = 0
-    batches: int = 0
-    run_ns: int = 0
-    queue_ns: int = 0
-    inline_batches: int = 0
 
 
 class ServedRelease:
@@ -107,6 +94,7 @@ class ServedRelease:
         """Change state by the table."""
         old, self.state = self.state, advance(self.state, event)
         self.reason = reason
+        self.counters.moved(event)
         log.info(
             "%s: %s -> %s%s",
             self.owner,
@@ -126,6 +114,11 @@ class ServedRelease:
     def is_inline(self) -> bool:
         """Whether it is fast enough to run on the event loop."""
         return self.typical_run_ns < self._inline_threshold_ns
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Rows and bytes that wait."""
+        return self._rows, self._bytes
 
     def snapshot(self, is_desired: bool) -> Snapshot:
         """What deciding may know."""
@@ -194,7 +187,7 @@ class ServedRelease:
             return
         self._remove(decision.items)
         for item in decision.items:
-            self.counters.queue_ns += now_ns - item.enqueued_ns
+            self.counters.waited(now_ns - item.enqueued_ns)
         session = self.session
         assert session is not None
         if self.is_inline and decision.rows <= self._inline_rows:
@@ -237,10 +230,7 @@ class ServedRelease:
         self._deliver(result, started_ns)
 
     def _deliver(self, result: BatchResult, started_ns: int) -> None:
-        counters = self.counters
-        counters.batches += 1
-        counters.rows += result.rows
-        counters.run_ns += result.run_ns
+        self.counters.ran(result.run_ns, result.rows)
         for outcome in result.outcomes:
             item = outcome.item
             outputs, error = outcome.outputs or {}, outcome.error
@@ -274,9 +264,8 @@ class ServedRelease:
         self._answer(item, response)
 
     def _answer(self, item: Waiting, response: InferResponse) -> None:
-        self.counters.requests += 1
-        if response.error is not None:
-            self.counters.failures += 1
+        duration_ns = time.monotonic_ns() - item.enqueued_ns
+        self.counters.answered(item.request.origin, response.error, duration_ns)
         self.in_flight -= 1
         if log.isEnabledFor(logging.DEBUG):
             _log_answer(self.owner, item, response)

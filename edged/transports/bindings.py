@@ -211,6 +211,8 @@ class Bindings:
 
     def publish(self, publication: Publication, on_published: Callable[[Published], None]) -> None:
         """Send, and hear when the broker has it; never heard when the connection is lost first."""
+        self.counters.published += 1
+        self.counters.published_bytes += len(publication.payload)
         self._waiters[self.session.publish(publication)] = on_published
 
     def _publish_retained(self, topic: str, payload: bytes) -> None:
@@ -298,7 +300,7 @@ class Bindings:
         self._order.append(arrival)
         if self._ack_early:
             self.counters.early_acks += 1
-            self.session.ack(message)
+            self._acknowledge(message)
         if self._in_flight < self._max_inflight:
             self._take(arrival)
         else:
@@ -309,6 +311,7 @@ class Bindings:
         self._in_flight += 1
         self._idle.clear()
         message = arrival.message
+        self.counters.received_bytes += len(message.payload)
         if message.retain:
             # Old state the broker kept, not a request made now; it would run again at each start.
             self.counters.retained += 1
@@ -351,10 +354,14 @@ class Bindings:
         while order and not order[0].open_jobs:
             done = order.popleft()
             if not self._ack_early:
-                self.session.ack(done.message)
+                self._acknowledge(done.message)
         self._pump()
         if self._in_flight == 0:
             self._idle.set()
+
+    def _acknowledge(self, message: Message) -> None:
+        self.counters.acknowledged += 1
+        self.session.ack(message)
 
     def _pump(self) -> None:
         """Take what waits while there is room; a loop, for some messages are done at once."""

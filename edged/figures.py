@@ -1,0 +1,264 @@
+"""The catalogue of what the daemon measures, and where each figure is read.
+
+Reads the parts, changes none, and counts nothing itself but how reloads ended. Labels hold names
+from the configuration and words of ours only: no peer can make a new series.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edged.reload import Reloader, Report
+from edged.serving.dataplane import Dataplane
+from edged.serving.lifecycle import State
+from edged.serving.manager import Manager
+from edged.serving.release import ServedRelease
+from edged.status import is_ready
+from edged.telemetry.exposition import Family, Figure, Kind, Times, Value, merged
+from edged.telemetry.health import Health
+from edged.telemetry.process import ProcessFigures, read_process
+from edged.version import __version__
+
+_RELEASE = ("model", "release")
+_C, _F, _G, _H, _I = Kind.COUNTER, Kind.FLAG, Kind.GAUGE, Kind.HISTOGRAM, Kind.INFO
+_TOLD = ("version", "digest", "runtime")
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("edged_build", _I, "Version of edged and of Python.", ("version", "python")),
+    Figure("edged_ready", _F, "1 when every model declared required would be answered."),
+    Figure("edged_degraded", _F, "1 for each thing that is not as it should be.", ("key",)),
+    Figure("edged_generation", _G, "Generation of the configuration in effect."),
+    Figure("edged_config_digest", _I, "Digest of the configuration in effect.", ("digest",)),
+    Figure("edged_config_last_reload_success", _F, "1 when the files are what is in effect."),
+    Figure("edged_config_last_reload_timestamp_seconds", _G, "When the files were last tried."),
+    Figure("edged_reloads", _C, "Reloads by how they ended.", ("outcome",)),
+    Figure("edged_model_ready", _F, "1 when the model would be answered.", ("model", "required")),
+    Figure("edged_model_serving_release", _G, "Release that answers by default.", ("model",)),
+    Figure("edged_release", _I, "What each release is.", (*_RELEASE, *_TOLD)),
+    Figure("edged_release_state", _F, "1 for the state each release is in.", (*_RELEASE, "state")),
+    Figure("edged_release_loads", _C, "Loads that were begun.", _RELEASE),
+    Figure("edged_release_load_failures", _C, "Loads and trials that failed.", _RELEASE),
+    Figure("edged_requests", _C, "Answers, errors among them.", (*_RELEASE, "transport")),
+    Figure("edged_request_failures", _C, "Answers that were an error.", (*_RELEASE, "code")),
+    Figure(
+        "edged_requests_refused", _C, "Requests that reached no queue; no model: unknown name.",
+        ("model", "transport", "code"),
+    ),
+    Figure("edged_requests_in_flight", _G, "Requests taken and not answered yet.", _RELEASE),
+    Figure("edged_request_duration_seconds", _H, "From taken to answered.", _RELEASE),
+    Figure("edged_queue_duration_seconds", _H, "A request's wait for its turn.", _RELEASE),
+    Figure("edged_queue_rows", _G, "Rows that wait.", _RELEASE),
+    Figure("edged_queue_bytes", _G, "Bytes of the tensors that wait.", _RELEASE),
+    Figure("edged_run_duration_seconds", _H, "A batch's time in the runtime.", _RELEASE),
+    Figure("edged_rows", _C, "Rows that were run.", _RELEASE),
+    Figure("edged_batches", _C, "Batches: inline or off_loop.", (*_RELEASE, "where")),
+    Figure("edged_connections", _G, "Open connections.", ("listener",)),
+    Figure("edged_connections_accepted", _C, "Connections taken.", ("listener",)),
+    Figure("edged_connections_refused", _C, "Connections refused: too many.", ("listener",)),
+    Figure("edged_mqtt_connected", _F, "1 while the broker is connected."),
+    Figure("edged_mqtt_connections", _C, "Connections made to the broker."),
+    Figure("edged_mqtt_messages_received", _C, "Messages taken for a binding.", ("binding",)),
+    Figure("edged_mqtt_messages_ended", _C, "What became of messages.", ("binding", "outcome")),
+    Figure("edged_mqtt_messages_in_flight", _G, "Messages at work.", ("binding",)),
+    Figure("edged_mqtt_messages_waiting", _G, "Messages that wait for a place (max_inflight)."),
+    Figure("edged_mqtt_messages_ignored", _C, "Messages for no binding, by why.", ("reason",)),
+    Figure("edged_mqtt_reports_refused", _C, "Error reports the broker refused.", ("binding",)),
+    Figure("edged_mqtt_acknowledged", _C, "QoS 1 messages acknowledged to the broker."),
+    Figure("edged_mqtt_published", _C, "Messages published: answers, reports and our own state."),
+    Figure("edged_mqtt_received_bytes", _C, "Bytes of payloads received."),
+    Figure("edged_mqtt_published_bytes", _C, "Bytes of payloads published."),
+    Figure("process_resident_memory_bytes", _G, "Resident memory of the daemon."),
+    Figure("process_cpu_seconds", _C, "Processor time of the daemon, user and system."),
+    Figure("process_open_fds", _G, "Open descriptors."),
+    Figure("process_max_fds", _G, "Most descriptors that may be open."),
+    Figure("process_start_time_seconds", _G, "When the daemon was started."),
+)  # fmt: skip
+"""Everything; docs/operations.md lists the same (a test compares them)."""
+
+_ENDINGS = ("answered", "dead_lettered", "expired", "abandoned")
+_IGNORED = ("unmatched", "retained", "dropped")
+
+
+@dataclass(slots=True)
+class Listening:
+    """One listener's connections."""
+
+    open: int
+    accepted: int
+    refused: int
+
+
+@dataclass(slots=True)
+class ReloadTally:
+    """How reloads ended; told by the daemon after each."""
+
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("applied", "unchanged", "refused", "postponed"), 0)
+    )
+    _last: Report | None = None
+    _generation: int = 0
+
+    def start(self, report: Report, generation: int) -> None:
+        """What the boot came to; counts nothing."""
+        self._last, self._generation = report, generation
+
+    def note(self, report: Report, generation: int) -> None:
+        """One reload has ended."""
+        if report is self._last:
+            outcome = "postponed"  # a file was being written; its close asks again
+        elif not report.applied:
+            outcome = "refused"
+        else:
+            outcome = "applied" if generation != self._generation else "unchanged"
+        self.counts[outcome] += 1
+        self._last, self._generation = report, generation
+
+
+class _Sheet:
+    """Families being filled in; a name that is not in the catalogue is a bug and raises."""
+
+    def __init__(self) -> None:
+        self._families = {figure.name: Family(figure) for figure in FIGURES}
+
+    def add(self, name: str, value: Value | None, *labels: str) -> None:
+        """Note a value; a second one for the same labels is put together with the first.
+
+        A release that is loaded anew with other options is there twice while the old one drains,
+        and a text with one series twice is refused as a whole.
+        """
+        if value is not None:
+            family = self._families[name]
+            if labels in family.samples:
+                value = merged(family.figure.kind, family.samples[labels], value)
+            family.samples[labels] = value
+
+    def filled(self) -> list[Family]:
+        return [family for family in self._families.values() if family.samples]
+
+
+def collect(
+    *,
+    reloader: Reloader,
+    reloads: ReloadTally,
+    dataplane: Dataplane,
+    manager: Manager,
+    health: Health,
+    links: Mapping[str, Any] | None,
+    listeners: Mapping[str, Listening],
+) -> list[Family]:
+    """Every figure that has a value now.
+
+    Args:
+        reloader: the configuration in effect and how the last change went.
+        reloads: how all changes went.
+        dataplane: the table, and what was refused.
+        manager: every release.
+        health: what is degraded.
+        links: the broker's side; None without one.
+        listeners: each listener's connections, by a name of ours.
+    """
+    sheet = _Sheet()
+    sheet.add("edged_build", 1, __version__, platform.python_version())
+    sheet.add("edged_ready", int(is_ready(dataplane)))
+    for key in health.degradations():
+        sheet.add("edged_degraded", 1, key)
+    _add_configuration(sheet, reloader, reloads, dataplane.table.generation)
+    _add_models(sheet, dataplane)
+    for release in manager.releases():
+        _add_release(sheet, release)
+    for name, listening in listeners.items():
+        sheet.add("edged_connections", listening.open, name)
+        sheet.add("edged_connections_accepted", listening.accepted, name)
+        sheet.add("edged_connections_refused", listening.refused, name)
+    if links is not None:
+        _add_mqtt(sheet, links)
+    _add_process(sheet, read_process())
+    return sheet.filled()
+
+
+def _add_configuration(
+    sheet: _Sheet, reloader: Reloader, reloads: ReloadTally, generation: int
+) -> None:
+    report = reloader.report
+    sheet.add("edged_generation", generation)
+    sheet.add("edged_config_digest", 1, reloader.digest)
+    sheet.add("edged_config_last_reload_success", int(report.applied))
+    sheet.add("edged_config_last_reload_timestamp_seconds", report.at)
+    for outcome, count in reloads.counts.items():
+        sheet.add("edged_reloads", count, outcome)
+
+
+def _add_models(sheet: _Sheet, dataplane: Dataplane) -> None:
+    routes = dataplane.table.routes
+    for name, route in routes.items():
+        serving = route.default_release()
+        sheet.add("edged_model_ready", int(serving is not None), name, _word(route.required))
+        if serving is not None:
+            sheet.add("edged_model_serving_release", serving.number, name)
+    for (model, transport, code), count in dataplane.refusals.items():
+        if not model or model in routes:
+            sheet.add("edged_requests_refused", count, model, transport, code.value)
+
+
+def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
+    counters = release.counters
+    of = (release.key.model, str(release.number))
+    version, digest = release.manifest.version, release.key.digest
+    sheet.add("edged_release", 1, *of, version, digest, release.runtime)
+    for state in State:
+        sheet.add("edged_release_state", int(state is release.state), *of, state.value)
+    sheet.add("edged_release_loads", counters.loads, *of)
+    sheet.add("edged_release_load_failures", counters.load_failures, *of)
+    for transport, count in counters.transports.items():
+        sheet.add("edged_requests", count, *of, transport)
+    for code, count in counters.failed.items():
+        sheet.add("edged_request_failures", count, *of, code.value)
+    rows, size = release.queued
+    sheet.add("edged_requests_in_flight", release.in_flight, *of)
+    sheet.add("edged_queue_rows", rows, *of)
+    sheet.add("edged_queue_bytes", size, *of)
+    sheet.add("edged_rows", counters.rows, *of)
+    sheet.add("edged_batches", counters.inline_batches, *of, "inline")
+    sheet.add("edged_batches", counters.batches - counters.inline_batches, *of, "off_loop")
+    durations = Times(tuple(counters.durations), counters.duration_ns)
+    sheet.add("edged_request_duration_seconds", durations, *of)
+    waits = Times(tuple(counters.queue_times), counters.queue_ns)
+    sheet.add("edged_queue_duration_seconds", waits, *of)
+    runs = Times(tuple(counters.run_times), counters.run_ns)
+    sheet.add("edged_run_duration_seconds", runs, *of)
+
+
+def _add_mqtt(sheet: _Sheet, links: Mapping[str, Any]) -> None:
+    sheet.add("edged_mqtt_connected", int(links["state"] == "connected"))
+    sheet.add("edged_mqtt_connections", links["connections"])
+    sheet.add("edged_mqtt_messages_waiting", links["waiting"])
+    for name in ("acknowledged", "published", "received_bytes", "published_bytes"):
+        sheet.add(f"edged_mqtt_{name}", links[name])
+    for reason in _IGNORED:
+        sheet.add("edged_mqtt_messages_ignored", links[reason], reason)
+    for binding, counters in links["bindings"].items():
+        sheet.add("edged_mqtt_messages_received", counters["received"], binding)
+        sheet.add("edged_mqtt_messages_in_flight", counters["in_flight"], binding)
+        sheet.add("edged_mqtt_reports_refused", counters["undeliverable"], binding)
+        for ending in _ENDINGS:
+            sheet.add("edged_mqtt_messages_ended", counters[ending], binding, ending)
+
+
+def _add_process(sheet: _Sheet, process: ProcessFigures) -> None:
+    sheet.add("process_resident_memory_bytes", process.resident_bytes)
+    sheet.add("process_cpu_seconds", process.cpu_s)
+    sheet.add("process_open_fds", process.open_fds)
+    sheet.add("process_max_fds", process.max_fds)
+    sheet.add("process_start_time_seconds", process.started_s)
+
+
+def names() -> Iterable[str]:
+    """The names that one asks Prometheus for."""
+    return (figure.shown for figure in FIGURES)
+
+
+def _word(truth: object) -> str:
+    return "true" if truth else "false"
