@@ -114,6 +114,7 @@ class TestSignatures:
         assert [item.stored.manifest.name for item in candidate.desired()] == ["good"]
 
     @pytest.mark.parametrize("content", [None, "not a key"])
+    @pytest.mark.hostile("R30 an empty or missing policy denies")
     def test_a_key_that_cannot_be_read_breaks_every_model(
         self, site: Site, repository: Repository, content: str | None
     ) -> None:

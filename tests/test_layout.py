@@ -86,6 +86,7 @@ def test_file_is_small_and_well_named(path: Path):
 
 
 @pytest.mark.parametrize("path", sources("edged"), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.hostile("R17 nothing is unpickled in the daemon")
 def test_daemon_file_keeps_packages_in_their_room_and_runs_no_foreign_code(path: Path):
     text = path.read_text()
     assert not room_problems(str(path.relative_to(ROOT)), text)

@@ -61,6 +61,7 @@ def test_same(name: str):
 
 
 @pytest.mark.parametrize("name", OTHER)
+@pytest.mark.hostile("G13 NaN or infinity on the golden samples")
 def test_other(name: str):
     got, wanted, tolerances, message = OTHER[name]
     outputs = {} if got is None else {"y": got}

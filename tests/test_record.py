@@ -160,6 +160,7 @@ class TestWriteAtomically:
         write_atomically(tmp_path / "note", b"x")
         assert steps == ["file", "rename", "folder"]
 
+    @pytest.mark.hostile("R33 state files are the owner's alone")
     def test_others_cannot_read_it(self, tmp_path: Path) -> None:
         write_atomically(tmp_path / "note", b"x")
         assert (tmp_path / "note").stat().st_mode & 0o777 == 0o600

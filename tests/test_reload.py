@@ -217,6 +217,7 @@ class TestWholeOrNothing:
 
         run(work())
 
+    @pytest.mark.hostile("R31 a reload that fails changes nothing")
     def test_the_listener_refuses(self, site: Site) -> None:
         async def work() -> None:
             async with booted(site) as box:
@@ -227,6 +228,7 @@ class TestWholeOrNothing:
 
         run(work())
 
+    @pytest.mark.hostile("F7 a model that is missing or fails its check")
     def test_one_of_two_models_fails_to_load(self, site: Site) -> None:
         site.bundle("bad", 1, lying(double()))
         site.bundle("good", 1)
@@ -550,6 +552,7 @@ class TestBoot:
         run(work())
 
     @pytest.mark.parametrize("is_trusted", [True, False])
+    @pytest.mark.hostile("R32 a right that goes takes along what it granted")
     def test_only_while_its_key_is_trusted(self, site: Site, is_trusted: bool) -> None:
         private, _ = make_keys(site.directory, "ours")
         make_keys(site.directory, "other")
@@ -574,6 +577,7 @@ class TestBoot:
 
         run(work())
 
+    @pytest.mark.hostile("R32 a right that goes takes along what it granted")
     def test_a_fallback_loses_its_key_while_it_serves(self, site: Site) -> None:
         private, public = make_keys(site.directory, "ours")
         other, _ = make_keys(site.directory, "other")

@@ -1,21 +1,24 @@
 """Pictures to tensors: PNG and JPEG, checked from their headers before a pixel is decoded.
 
 Decides which files are pictures we accept and what each pixel becomes. Refused: other formats, more
-than MAX_PIXELS, 16 bits a channel, CMYK, see-through pixels, files cut short. Converted: palette,
-grey and one-bit pictures to the input's mode; EXIF orientation is applied, so the model sees what
-people see. Colour profiles and gamma are ignored, as training pipelines do. Pillow is imported when
-the first codec is built.
+than MAX_PIXELS, 16 bits a channel, CMYK, see-through pixels, files cut short, also with an end mark
+put behind the cut (a loss within a JPEG's last block or a progressive one's last scan goes
+unseen). Converted: palette, grey and one-bit pictures to the input's mode; EXIF orientation is
+applied, so the model sees what people see. Colour profiles and gamma are ignored, as training
+pipelines do. Pillow is imported when the first codec is built.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edged.errors import DecodeError, FieldError, TooLargeError
+from edged.processing import whole
 from edged.specs import ImageInput
 from edged.tensors import DTYPES, Array, TensorSpec
 
@@ -30,7 +33,14 @@ MAX_PIXELS = 7680 * 4320
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG = b"\xff\xd8\xff"
+_JPEG_END = b"\xff\xd9"
 _EXIF_ORIENTATION = 0x0112
+_MISSING_GREY = 128
+"""What a decoder makes of a block that is not there: all coefficients are zero."""
+_SPARE_BYTES = 256
+"""Zeros that fill more than the next block, if one is missing."""
+_OBJECT = re.compile(r"\s*<[^<>]* object at 0x[0-9a-f]+>")
+"""Pillow names its file object; an address of ours is nobody's business."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG markers that open a frame; C4, C8 and CC are tables and extensions."""
 
@@ -82,7 +92,8 @@ class ImageCodec:
         except TooLargeError:
             raise
         except Exception as exc:  # Pillow raises a dozen classes, some by mistake, on bad files
-            raise DecodeError(f"the picture does not decode: {str(exc)[:128]}") from exc
+            reason = _OBJECT.sub("", str(exc))[:128]
+            raise DecodeError(f"the picture does not decode: {reason}") from exc
         planes = [table[pixels[:, :, index]] for index, table in enumerate(self._tables)]
         axis = 0 if self._work.layout == "NCHW" else -1
         array = np.stack(planes, axis=axis)
@@ -157,6 +168,7 @@ def _decode_pixels(payload: bytes, work: ImageInput) -> Array:
         if opened.mode == "CMYK":
             raise DecodeError("the picture is CMYK; expected grey or RGB")
         opened.load()
+        _check_rows(payload, opened)
         picture: Image.Image = opened
         if opened.getexif().get(_EXIF_ORIENTATION, 1) != 1:
             picture = ImageOps.exif_transpose(opened)
@@ -166,6 +178,31 @@ def _decode_pixels(payload: bytes, work: ImageInput) -> Array:
     if work.mode == "L":
         return pixels[:, :, np.newaxis]
     return pixels[:, :, ::-1] if work.mode == "BGR" else pixels
+
+
+def _check_rows(payload: bytes, opened: Image.Image) -> None:
+    """Refuse a picture whose data end early though its end mark is there, as Pillow does not.
+
+    Rows that are missing are black in a PNG and mid-grey in a JPEG, the last pixel among them; only
+    such a picture is looked at again.
+    """
+    corner = opened.getpixel((opened.width - 1, opened.height - 1))
+    samples = corner if isinstance(corner, tuple) else (corner,)
+    if opened.format == "PNG":
+        if (whole.is_interlaced(payload) or not any(samples)) and not whole.has_all_rows(payload):
+            raise DecodeError("the PNG is cut short: rows are missing")
+    elif set(samples) == {_MISSING_GREY} and not _has_all_blocks(payload, opened):
+        raise DecodeError("the JPEG is cut short: a part of its picture is missing")
+
+
+def _has_all_blocks(payload: bytes, opened: Image.Image) -> bool:
+    """Whether zeros before the end mark of a JPEG change nothing: then no block was waiting."""
+    from PIL import Image  # noqa: PLC0415 - only who decodes pictures pays for it
+
+    end = payload.find(_JPEG_END, _scan_start(payload))
+    longer = payload[:end] + bytes(_SPARE_BYTES) + payload[end:]
+    with Image.open(io.BytesIO(longer), formats=["JPEG"]) as again:
+        return bool(again.tobytes() == opened.tobytes())
 
 
 def check_header(payload: bytes) -> str:
@@ -204,7 +241,12 @@ def _check_png(payload: bytes) -> None:
 
 
 def _check_jpeg(payload: bytes) -> None:
-    """Walk the segments up to the first scan; every frame header on the way is checked."""
+    if payload.find(_JPEG_END, _scan_start(payload)) < 0:
+        raise DecodeError("the JPEG is cut short: it has no end marker")
+
+
+def _scan_start(payload: bytes) -> int:
+    """Walk the segments up to the first scan's data; every frame header on the way is checked."""
     at, frames = 2, 0
     while True:
         if at + 4 > len(payload) or payload[at] != 0xFF:
@@ -216,7 +258,7 @@ def _check_jpeg(payload: bytes) -> None:
         if marker in {0x01, *range(0xD0, 0xD9)}:  # markers without a body
             at += 2
             continue
-        (length,) = struct.unpack_from(">H", payload, at + 2)
+        length = int.from_bytes(payload[at + 2 : at + 4], "big")
         if marker in _FRAMES:
             if length < 8 or at + 10 > len(payload):
                 raise DecodeError("the JPEG's frame header is cut short")
@@ -228,8 +270,9 @@ def _check_jpeg(payload: bytes) -> None:
         at += 2 + length
         if marker == 0xDA:
             break
-    if not frames or payload.find(b"\xff\xd9", at) < 0:
-        raise DecodeError("the JPEG is cut short: it has no end marker")
+    if not frames:
+        raise DecodeError("the JPEG is malformed: no frame header before its first scan")
+    return at
 
 
 def _check_pixels(width: int, height: int) -> None:

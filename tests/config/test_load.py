@@ -82,6 +82,7 @@ def test_there_are_golden_cases() -> None:
     assert len(CASES) >= 15
 
 
+@pytest.mark.hostile("F1 a key twice")
 def test_duplicate_key_refused_with_both_line_numbers() -> None:
     """ "duplicate key → refused with both line numbers." """
     (line,) = refuse("node: a\nlog: {level: info}\nnode: b\n")
@@ -100,6 +101,7 @@ BOMB = "\n".join(
 )
 
 
+@pytest.mark.hostile("F2 an alias bomb of 271 bytes")
 def test_alias_bomb_refused() -> None:
     """ "271-byte alias bomb → refused." """
     assert len(BOMB) < 300
@@ -121,6 +123,7 @@ def test_the_alias_gate_is_what_refuses_the_bomb() -> None:
     assert leaves(built["h"]) == 9**8 == 43_046_721
 
 
+@pytest.mark.hostile("F3 500 nested brackets")
 def test_500_nested_brackets_refused() -> None:
     """ "500 nested brackets → refused as config error." """
     lines = refuse("models: " + "[" * 500 + "]" * 500)
@@ -134,6 +137,7 @@ def test_the_depth_cap_is_what_refuses_brackets(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n# here\n", "null\n", "~", "---\n...\n"])
+@pytest.mark.hostile("F4 an empty file, comments only, or null")
 def test_empty_refused(text: str) -> None:
     """ "empty file, only comments, `null` → refused, running config stays, nothing opens up." """
     (line,) = refuse(text)
@@ -156,6 +160,7 @@ def test_empty_drop_in_refused() -> None:
         (b"node: a\x07b\n", "1:8", "U+0007"),
     ],
 )
+@pytest.mark.hostile("F5 NUL, UTF-16, broken UTF-8")
 def test_encodings_refused_with_line(data: bytes, place: str, words: str) -> None:
     """ "NUL, UTF-16, bad UTF-8 → refused with line." """
     (line,) = refuse(data)
@@ -167,6 +172,7 @@ def test_a_byte_order_mark_is_read() -> None:
     assert read(b"\xef\xbb\xbfnode: a\n").config.node == "a"
 
 
+@pytest.mark.hostile("F6 an unknown or misspelt key")
 def test_unknown_name_refused_with_the_nearest() -> None:
     """ "unknown key or misspelling → refused with the nearest name." """
     (line,) = refuse("limits: {max_inflight: 3}\n")
@@ -174,6 +180,7 @@ def test_unknown_name_refused_with_the_nearest() -> None:
     assert '(did you mean "max_in_flight"?)' in line
 
 
+@pytest.mark.hostile("F7 a model that is missing or fails its check")
 def test_missing_model_refused() -> None:
     """ "config naming a missing or unverified model → whole change refused, old serves on." """
     binding = "bindings:\n- {name: a, from: a/b, model: gate}\nmqtt: {}\n"
@@ -198,6 +205,7 @@ def test_missing_model_refused() -> None:
         ("node: 'a\n", "cannot be read as YAML"),
     ],
 )
+@pytest.mark.hostile("R15 no YAML tags")
 def test_yaml_beyond_the_plain_kind_refused(text: str, words: str) -> None:
     assert any(words in line for line in refuse(text))
 

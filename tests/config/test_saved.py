@@ -31,6 +31,7 @@ def test_round_trip_keeps_bytes_digest_and_root(site, keep: Path) -> None:
     assert again.resolve("models/a.edgb") == site.root / "models/a.edgb"
 
 
+@pytest.mark.hostile("R33 state files are the owner's alone")
 def test_only_the_owner_may_read(site, keep: Path) -> None:
     site.write("node: a\n")
     save(site.load(), keep)

@@ -36,6 +36,7 @@ def test_missing_file(site) -> None:
 
 
 @pytest.mark.parametrize("name", ["edged.yaml", "conf.d/a.yaml"])
+@pytest.mark.hostile("F9 a file that others may write or that is another's")
 def test_file_writable_by_others_refused(site, name: str) -> None:
     """ "file writable by others, or wrong owner → refused." """
     site.write("node: a\n")
@@ -60,6 +61,7 @@ def test_directory_writable_by_others_refused(site) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.hostile("F9 a file that others may write or that is another's")
 def test_wrong_owner_refused(site) -> None:
     path = site.write("node: a\n")
     os.chown(path, 12345, -1)

@@ -97,6 +97,7 @@ def test_ways_of_saving(site, save) -> None:
     play(scene)
 
 
+@pytest.mark.hostile("F8 an editor that truncates and then writes in pieces")
 def test_truncate_then_three_pieces_over_2_s(site) -> None:
     """ "editor truncates, then writes in 3 pieces over 2 s → no partial config is ever applied." """
     main = site.write("node: a\n")
@@ -204,6 +205,7 @@ def test_directory_deleted_and_made_again(site) -> None:
     play(scene)
 
 
+@pytest.mark.hostile("F10 a thousand changes in ten seconds")
 def test_1000_saves_are_coalesced_and_the_last_wins(site) -> None:
     """ "1,000 changes in 10 s → coalesced, serving p99 < 2x, last one wins." """
     main = site.write("node: a\n")

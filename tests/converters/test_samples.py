@@ -37,6 +37,7 @@ def test_what_cannot_be_read_is_said(tmp_path, name, text, words):
         load_samples(tmp_path / name)
 
 
+@pytest.mark.hostile("H4 an npy file with dtype object")
 def test_objects_and_text_are_refused_unopened(tmp_path):
     np.save(tmp_path / "o.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.save(tmp_path / "t.npy", np.array(["red", "blue"]))

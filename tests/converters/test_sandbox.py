@@ -23,6 +23,7 @@ def run(tmp_path, monkeypatch, body, timeout_s=60):
     return sandbox.run_source(SourceJob(framework="onnx", source="x"), SAMPLES, timeout_s)
 
 
+@pytest.mark.hostile("R21 foreign models run in a throw-away process")
 def test_the_environment_is_bare(tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     body = "import os\nprint(sorted(os.environ), os.getcwd())\nraise SystemExit(3)"
@@ -81,6 +82,7 @@ def test_what_it_leaves_is_not_believed(tmp_path, monkeypatch, body, words):
         run(tmp_path, monkeypatch, body)
 
 
+@pytest.mark.hostile("R21 foreign models run in a throw-away process")
 def test_the_network_is_cut_where_the_kernel_lets_us(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -103,6 +103,7 @@ def is_idle(daemon: DaemonProcess) -> bool:
     return daemon.status()["uptime_s"] > 5 and in_flight(daemon) == 0
 
 
+@pytest.mark.hostile("R35 acknowledged only after the result is safe")
 def test_every_message_is_answered_across_a_kill(tmp_path: Path) -> None:
     """SIGKILL between durable accept and PUBACK: never lost."""
     seen = kill_and_restart(tmp_path)

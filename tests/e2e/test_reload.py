@@ -139,6 +139,7 @@ def save(daemon: DaemonProcess, number: int, rng: random.Random) -> bool:
     return kind in ("valid", "in place")
 
 
+@pytest.mark.hostile("F4 an empty file, comments only, or null")
 def test_refused_config_is_shown_and_old_serves(bundles: Path) -> None:
     with running(bundles, body(1)) as daemon:
         before = daemon.status()["generation"]
@@ -195,6 +196,9 @@ def test_socket_moves_without_losing_connections(bundles: Path) -> None:
             assert second.infer("m", x=x).release == 1
 
 
+@pytest.mark.hostile(
+    "F11 a new socket path that is in use", "R31 a reload that fails changes nothing"
+)
 def test_new_socket_path_in_use_refuses_the_whole_change(bundles: Path) -> None:
     """Old listeners stay, and so does everything else that the same edit wanted."""
     with running(bundles, body(1)) as daemon:

@@ -175,6 +175,7 @@ def test_ten_thousand_errors_leave_nothing_behind(tmp_path: Path) -> None:
     assert all(now - then <= more for now, then, more in zip(after, before, (1, 1, 8), strict=True))
 
 
+@pytest.mark.hostile("G18 killed at each step of activation")
 def test_fifty_kills_at_any_moment(tmp_path: Path) -> None:
     """At boot, in a reload, at each labelled step, and with the store gone: it starts and serves."""
     rng = random.Random(9)

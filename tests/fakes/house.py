@@ -85,9 +85,10 @@ class Peer:
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(10)
         try:
+            # Without a timeout for as long: with one, a full queue at the listener is an error at once.
             self.socket.connect(str(path))
+            self.socket.settimeout(10)
         except OSError:
             self.socket.close()
             raise

@@ -13,6 +13,7 @@ from edged.errors import DecodeError, FieldError, InvalidRequestError, TooLargeE
 from edged.processing.image import MAX_IMAGE_BYTES, ImageCodec, check_header
 from edged.specs import ImageInput
 from edged.tensors import TensorSpec
+from tests.fakes.pictures import png
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (6, 4, 3), dtype=np.uint8)
@@ -118,22 +119,26 @@ def test_see_through_pixels_are_refused(mode):
         decode(encode(picture, **options))
 
 
+@pytest.mark.hostile("H3 CMYK, 16 bits a channel, a turned picture by EXIF")
 def test_cmyk_is_refused():
     with pytest.raises(DecodeError, match="CMYK"):
         decode(encode(Image.fromarray(RGB).convert("CMYK"), "JPEG"))
 
 
+@pytest.mark.hostile("H3 CMYK, 16 bits a channel, a turned picture by EXIF")
 def test_16_bits_are_refused():
     deep = Image.fromarray(np.full((6, 4), 40000, np.uint16))
     with pytest.raises(DecodeError, match="16 bits"):
         decode(encode(deep))
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_exif_orientation_is_applied(orientation):
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.hostile("H3 CMYK, 16 bits a channel, a turned picture by EXIF")
+def test_exif_orientation_is_applied(orientation, kind):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    payload = encode(RGB, exif=exif)
+    payload = encode(RGB, kind, exif=exif)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(payload)))
     tensor = decode(
         payload, width=upright.width, height=upright.height, layout="NHWC",
@@ -150,6 +155,7 @@ def test_jpeg(options):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.hostile("H2 a picture that is cut short")
 def test_a_picture_cut_anywhere_is_refused(kind):
     """truncated JPEG → error, never a half-grey image."""
     payload = encode(RGB, kind)
@@ -158,6 +164,66 @@ def test_a_picture_cut_anywhere_is_refused(kind):
     for size in range(len(payload)):
         with pytest.raises(DecodeError):
             reader.decode(payload[:size])
+
+
+NOISE = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+WAYS = [{}, {"quality": 95}, {"subsampling": 0}, {"optimize": True}, {"restart_marker_rows": 1}]
+
+
+@pytest.mark.parametrize("options", WAYS, ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.hostile("H2 a picture that is cut short")
+def test_a_jpeg_cut_short_and_closed(mode, options):
+    """As receivers of video over lossy links do: Pillow alone makes a half-grey picture of it."""
+    payload = encode(Image.fromarray(NOISE).convert(mode), "JPEG", **options)
+    work = {"width": 64, "height": 64, "mode": mode, "layout": "flat"}
+    reader = codec(shape=("batch", 64 * 64 * len(mode)), **work)
+    reader.decode(payload)
+    start = payload.index(b"\xff\xda") + 40
+    last_block = 400 if mode == "RGB" else 100  # a cut in there spoils this one block, unseen
+    for size in range(start, len(payload) - last_block, 97):
+        with pytest.raises(DecodeError, match="a part of its picture is missing"):
+            reader.decode(payload[:size] + b"\xff\xd9")
+    grey = np.asarray(Image.open(io.BytesIO(payload[:start] + b"\xff\xd9")))
+    assert grey[-1, -1].max() == 128, "control: this is what would go to the model"
+
+
+@pytest.mark.parametrize("options", [*WAYS, {"progressive": True}], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_is_really_grey(mode, options):
+    picture = NOISE.copy()
+    for rows in (64, 20, 1):
+        picture[-rows:] = 128
+        payload = encode(Image.fromarray(picture).convert(mode), "JPEG", **options)
+        wanted = np.asarray(Image.open(io.BytesIO(payload)))
+        work = {"width": 64, "height": 64, "mode": mode, "layout": "flat"}
+        tensor = decode(payload, shape=("batch", 64 * 64 * len(mode)), **work)
+        np.testing.assert_array_equal(tensor[0], wanted.reshape(-1))
+
+
+@pytest.mark.hostile("H2 a picture that is cut short")
+@pytest.mark.parametrize("rows", range(6))
+def test_a_png_with_rows_missing_and_its_end_in_place(rows):
+    """Pillow alone leaves them black."""
+    lines = [b"\0" + line.tobytes() for line in RGB]
+    whole = png(4, 6, 8, 2, zlib.compress(b"".join(lines)))
+    np.testing.assert_array_equal(decode(whole)[0], RGB.transpose(2, 0, 1))
+    with pytest.raises(DecodeError, match=r"rows are missing|truncated"):
+        decode(png(4, 6, 8, 2, zlib.compress(b"".join(lines[:rows]))))
+
+
+def test_a_png_that_is_really_black():
+    assert not decode(encode(np.zeros((6, 4, 3), np.uint8))).any()
+
+
+@pytest.mark.hostile("R2 an error says our words and the client's own values")
+def test_an_error_names_no_object_of_ours():
+    """Pillow's own words have the address of its file object in them."""
+    broken = bytearray(encode(RGB))
+    broken[16 + 13] ^= 1  # the header's checksum
+    with pytest.raises(DecodeError, match="cannot identify image file") as caught:
+        decode(bytes(broken))
+    assert "0x" not in caught.value.message
 
 
 def test_a_jpeg_cut_after_its_thumbnail_is_refused():
@@ -171,6 +237,7 @@ def test_a_jpeg_cut_after_its_thumbnail_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
+@pytest.mark.hostile("R38 PNG and JPEG only, capped from the header")
 def test_other_formats_are_refused(kind):
     with pytest.raises(DecodeError, match="expected a PNG or JPEG"):
         decode(encode(RGB, kind))
@@ -190,6 +257,9 @@ def jpeg_header(width, height):
 
 
 @pytest.mark.parametrize("payload", [png_header(65500, 65500), jpeg_header(65500, 65500)])
+@pytest.mark.hostile(
+    "H1 a JPEG of 65,500 x 65,500 by its header", "R38 PNG and JPEG only, capped from the header"
+)
 def test_bombs_are_refused_from_the_header(payload):
     """JPEG claiming 65,500 x 65,500 → refused from the header."""
     with pytest.raises(TooLargeError, match="65500x65500"):

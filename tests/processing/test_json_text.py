@@ -30,6 +30,7 @@ from edged.processing.json_text import MAX_DEPTH, MAX_DIGITS, MAX_JSON_BYTES, pa
         (b'["a' + b"\0" + b'"]', "control character"),
     ],
 )
+@pytest.mark.hostile("R10 one entry for JSON")
 def test_refusals(payload, message):
     with pytest.raises(DecodeError, match=message):
         parse_json(payload)

@@ -129,6 +129,7 @@ class TestSameEvents:
 
 class TestMemory:
     @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+    @pytest.mark.hostile("R8 lengths and shapes are copied out before they are checked")
     def test_a_frame_keeps_its_bytes_when_more_arrives(self, data: bytes):
         reader = FrameReader(Limits())
         (frame,) = reader.feed(data)
@@ -152,6 +153,7 @@ class TestMemory:
             (header(body=2**64 - 1), "limits.max_request"),
         ],
     )
+    @pytest.mark.hostile("A2 a length field of 2^32-1 or 2^63")
     def test_length_bomb(self, data: bytes, message: str):
         """SECURITY A: length field 2^32-1 or 2^63 -> refused before any allocation."""
         reader = FrameReader(Limits())

@@ -191,6 +191,12 @@ REFUSED = {
 
 class TestRefused:
     @pytest.mark.parametrize("name", REFUSED)
+    @pytest.mark.hostile(
+        "A7 a shape of [2^32, 2^32]",
+        "A8 rank 255, a negative axis, an axis of zero rows",
+        "R9 every list of a peer has caps of count and bytes",
+        "R39 counts of elements are Python's own numbers",
+    )
     def test_tensors_that_do_not_add_up(self, name: str):
         """SECURITY A: shape [2^32, 2^32] -> "size mismatch"; rank 255, negative dim -> error
         names the tensor."""

@@ -193,6 +193,7 @@ print(json.dumps({"grown": grown, "estimate": runtime.estimate_bytes(made), "fil
 
 
 class TestExternalData:
+    @pytest.mark.hostile("R28 the bytes that were hashed are handed on")
     def test_from_the_bytes_handed_in_or_refused_in_words(self):
         """onnxruntime 1.23 (Python 3.10) cannot take files from memory; it says what to do."""
         model, files = with_external_data()
@@ -266,6 +267,7 @@ def test_a_model_that_wants_more_memory_than_there_is():
         ("x" * 1000, "x" * 399 + "…"),
     ],
 )
+@pytest.mark.hostile("R2 an error says our words and the client's own values")
 def test_messages_are_short_and_without_paths(text: str, clean: str):
     assert _clean(ValueError(text)) == clean
 

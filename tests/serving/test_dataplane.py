@@ -125,6 +125,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 @on_loop
+@pytest.mark.hostile("A8 rank 255, a negative axis, an axis of zero rows")
 async def test_refused_at_once(name: str):
     fields, kind, message = REFUSED[name]
     plane = door(served(FakeSession()))

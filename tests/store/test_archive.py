@@ -126,12 +126,14 @@ class TestFrame:
             file.truncate(5 << 30)
         refused(path, "limit")
 
+    @pytest.mark.hostile("R9 every list of a peer has caps of count and bytes")
     def test_too_many_members(self, tmp_path: Path):
         refused(
             write_archive(tmp_path / "a", [(f"m{i}", b"x") for i in range(259)]), "more than 258"
         )
 
     @pytest.mark.parametrize("second", ["model.onnx", "MODEL.onnx"])
+    @pytest.mark.hostile("G4 one name twice, good then bad")
     def test_duplicate_member_name_good_then_bad(self, tmp_path: Path, second: str):
         path = tmp_path / "a"
         with pytest.warns(UserWarning, match="Duplicate") if second == "model.onnx" else _nothing():
@@ -145,6 +147,7 @@ def _nothing() -> Iterator[None]:
 
 
 class TestHeaders:
+    @pytest.mark.hostile("G5 97 kB that would become 100 MB")
     def test_compressed(self, tmp_path: Path):
         """97 kB that expands to 100 MB: refused by the method, before a byte is expanded."""
         path = tmp_path / "a"
@@ -154,6 +157,7 @@ class TestHeaders:
         assert path.stat().st_size < 120_000
         refused(path, "stored, not compressed")
 
+    @pytest.mark.hostile("G5 97 kB that would become 100 MB")
     def test_declared_size_larger_than_what_is_there(self, good: Path):
         """Refused by declared size: 4 GiB stated, none of it there."""
         patched(good, 18, struct.pack("<II", 0xFFFFFFF0, 0xFFFFFFF0))

@@ -89,6 +89,7 @@ class TestGood:
 
 
 class TestSignature:
+    @pytest.mark.hostile("G1 signed by an unknown key")
     def test_signed_by_unknown_key_touches_nothing(self, tmp_path: Path, staging: Path, keys):
         """signed by unknown key → refused, only staging touched."""
         other = Signer(Ed25519PrivateKey.generate())
@@ -114,12 +115,14 @@ class TestSignature:
 
 
 class TestMembers:
+    @pytest.mark.hostile("G2 a file in the archive only or in the manifest only")
     def test_file_in_archive_but_not_in_manifest(self, tmp_path: Path, keys):
         manifest, files = make_manifest(double())
         path = build(tmp_path / "a", keys, manifest, files | {"more.txt": b"x"})
         with pytest.raises(BundleError, match=r'"more.txt" is in the archive but not in the man'):
             read_manifest(path)
 
+    @pytest.mark.hostile("G2 a file in the archive only or in the manifest only")
     def test_file_in_manifest_but_not_in_archive(self, tmp_path: Path, keys):
         manifest, files = make_manifest(double())
         files.pop("golden.safetensors")
@@ -139,6 +142,7 @@ class TestMembers:
         with pytest.raises(BundleError, match="first member"):
             read_manifest(write_archive(tmp_path / "a", members))
 
+    @pytest.mark.hostile("G5 97 kB that would become 100 MB")
     def test_other_size(self, tmp_path: Path, keys):
         """Refused by declared size."""
         manifest, files = make_manifest(double())
@@ -156,6 +160,9 @@ class TestMembers:
             stage(path, keys.trust, staging)
 
     @pytest.mark.parametrize("name", NAMES, ids=repr)
+    @pytest.mark.hostile(
+        "G3 a name with .., a slash, a backslash, a NUL, 300 characters or another case"
+    )
     def test_hostile_name_in_the_manifest(self, tmp_path: Path, keys, name: str):
         """names ../x, absolute, a/../../x, backslash, NUL, 300 characters, case → refused."""
         manifest, files = make_manifest(double())
@@ -167,12 +174,18 @@ class TestMembers:
             read_manifest(path)
 
     @pytest.mark.parametrize("name", NAMES[:-1], ids=repr)
+    @pytest.mark.hostile(
+        "G3 a name with .., a slash, a backslash, a NUL, 300 characters or another case"
+    )
     def test_hostile_name_in_the_archive(self, tmp_path: Path, keys, name: str):
         manifest, files = make_manifest(double())
         files = {name if key == "model.onnx" else key: data for key, data in files.items()}
         with pytest.raises(BundleError):
             read_manifest(build(tmp_path / "a", keys, manifest, files))
 
+    @pytest.mark.hostile(
+        "G3 a name with .., a slash, a backslash, a NUL, 300 characters or another case"
+    )
     def test_names_differing_only_in_case(self, tmp_path: Path, keys):
         manifest, files = make_manifest(double())
         with pytest.raises(BundleError, match="twice"):
@@ -185,6 +198,7 @@ class TestMembers:
             bundles.check_names(manifest)
 
     @pytest.mark.parametrize("model", ["gate\n", "gate/x"])
+    @pytest.mark.hostile("R11 a model name is a key and never a path")
     def test_hostile_model_name(self, model: str):
         with pytest.raises(ManifestError, match="model name"):
             bundles.check_names(make_manifest(double(), name=model)[0])
@@ -192,6 +206,7 @@ class TestMembers:
 
 class TestTypes:
     @pytest.mark.parametrize("kind", ["pickle", "joblib", "so", "python", ""])
+    @pytest.mark.hostile("G16 a pickle, joblib, .so or .py inside a bundle")
     def test_refused_by_type_list(self, tmp_path: Path, keys, kind: str):
         """pickle, joblib, .so or .py inside a bundle → refused by type list."""
         manifest, files = make_manifest(double(), extra={"a.bin": (kind, b"x")})
@@ -200,6 +215,7 @@ class TestTypes:
 
     @pytest.mark.parametrize("name", ["a.pkl", "a.joblib", "liba.so", "a.py", "a.onnx.sh", "a"])
     @pytest.mark.parametrize("kind", ["text", "json", "onnx", "onnx-data"])
+    @pytest.mark.hostile("G16 a pickle, joblib, .so or .py inside a bundle")
     def test_disguised_as_another_type(self, tmp_path: Path, keys, name: str, kind: str):
         manifest, files = make_manifest(double(), extra={name: (kind, b"x")})
         with pytest.raises(ManifestError, match="not a name for type"):
@@ -217,6 +233,7 @@ class TestTypes:
             read_manifest(build(tmp_path / "a", keys, wrong, files))
 
     @pytest.mark.parametrize("cut", [1, 40])
+    @pytest.mark.hostile("G12 an empty or truncated model")
     def test_truncated_model(self, tmp_path: Path, staging: Path, keys, cut: int):
         """0-byte or truncated model → refused (a member of 0 bytes by the manifest's own rules)."""
         broken = replace(double(), data=double().data[:cut])
@@ -240,6 +257,7 @@ class TestFile:
             read_manifest(tmp_path)
 
     @pytest.mark.parametrize("name", ["manifest.json", "signatures.json"])
+    @pytest.mark.hostile("R9 every list of a peer has caps of count and bytes")
     def test_caps_of_the_small_members(self, tmp_path: Path, name: str):
         manifest, files = make_manifest(double())
         members = {"manifest.json": canonical_json(manifest), "signatures.json": b"", **files}
@@ -262,6 +280,10 @@ class TestFile:
             stage(path, keys.trust, staging)
         assert not (tmp_path / "target").exists()
 
+    @pytest.mark.hostile(
+        "G17 a bundle exchanged between check and load",
+        "R28 the bytes that were hashed are handed on",
+    )
     def test_bundle_changed_between_verify_and_load(self, tmp_path, staging, keys):
         """verified bytes are the loaded bytes: the file is exchanged after it was opened."""
         path = make_bundle(tmp_path / "a", double(), key=keys.private)
@@ -289,6 +311,7 @@ class TestReadFile:
         assert self.read(staging, member) == double().data
 
     @pytest.mark.parametrize("change", ["flip", "longer", "shorter", "gone", "link", "folder"])
+    @pytest.mark.hostile("R19 containment is proven by opening")
     def test_anything_else(self, staging: Path, tmp_path: Path, member: Member, change: str):
         path = staging / "model.onnx"
         data = path.read_bytes()

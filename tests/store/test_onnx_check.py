@@ -144,12 +144,20 @@ class TestGood:
 class TestExternalData:
     @pytest.mark.parametrize("place", PLACES)
     @pytest.mark.parametrize("location", ["../weights.data", "/etc/passwd"])
+    @pytest.mark.hostile(
+        "G7 external data at ../, absolute, a link, sub/../..",
+        "R24 a walk through the ONNX file before any runtime sees it",
+    )
     def test_refused_wherever_it_is(self, place: str, location: str):
         """ONNX external data ../, absolute → refused by our check, on every ONNX Runtime."""
         with pytest.raises(ManifestError, match="not the plain name"):
             check_onnx(model(**{place: tensor(location=location)}), MEMBERS)
 
     @pytest.mark.parametrize("location", LOCATIONS, ids=repr)
+    @pytest.mark.hostile(
+        "G7 external data at ../, absolute, a link, sub/../..",
+        "R24 a walk through the ONNX file before any runtime sees it",
+    )
     def test_location(self, location: str):
         """../, absolute, sub/../.. (a symlink is no member: members are files we wrote)."""
         with pytest.raises(ManifestError, match="not the plain name"):
@@ -175,6 +183,10 @@ class TestExternalData:
             ({"basepath": "/"}, "key 'basepath'"),
         ],
     )
+    @pytest.mark.hostile(
+        "G8 an external offset below zero, a length of 1 TiB, past the end",
+        "R4 offset and size are whole numbers held against the real size",
+    )
     def test_offset_and_length(self, entries: dict[str, object], message: str):
         """external offset negative, length 1 TiB, past end → refused."""
         with pytest.raises(ManifestError, match=message):
@@ -198,6 +210,10 @@ class TestExternalData:
             check_onnx(model(initializer=value), MEMBERS)
 
     @pytest.mark.parametrize("dims", [[-1], [2**40, 2**40], [-1, -1]])
+    @pytest.mark.hostile(
+        "R4 offset and size are whole numbers held against the real size",
+        "R39 counts of elements are Python's own numbers",
+    )
     def test_shape_that_wraps(self, dims: list[int]):
         value = external_tensor("k", TensorProto.FLOAT, dims, location="weights.data")
         with pytest.raises(ManifestError, match="does not lie inside"):
@@ -232,6 +248,10 @@ class TestOperators:
             ("Relu", " "),
         ],
     )
+    @pytest.mark.hostile(
+        "G9 a custom operator domain or library",
+        "R26 no library is loaded by a path from a bundle or the configuration",
+    )
     def test_custom_domain(self, operator: str, domain: str):
         """ONNX asking for a custom-op domain or library → refused, nothing dlopened."""
         with pytest.raises(ManifestError, match="built in"):
@@ -249,6 +269,10 @@ class TestOperators:
     def test_built_in(self, operator: str, domain: str):
         check_onnx(self.using(operator, domain), {})
 
+    @pytest.mark.hostile(
+        "G9 a custom operator domain or library",
+        "R24 a walk through the ONNX file before any runtime sees it",
+    )
     def test_in_a_subgraph_and_in_a_function(self):
         bad = helper.make_node("Anything", [], ["z"], domain="my.custom")
         branch = helper.make_graph([bad], "b", [], [])
@@ -287,12 +311,14 @@ def field(number: int, wire: int, payload: bytes) -> bytes:
 
 
 class TestForm:
+    @pytest.mark.hostile("G12 an empty or truncated model")
     def test_empty(self):
         """0-byte or truncated model → refused."""
         with pytest.raises(ManifestError, match="empty or cut off"):
             check_onnx(b"", {})
 
     @pytest.mark.parametrize("tiny", all_models()[7:], ids=lambda m: m.name)
+    @pytest.mark.hostile("G12 an empty or truncated model")
     def test_truncated_anywhere(self, tiny):
         for size in range(len(tiny.data)):
             with pytest.raises(ManifestError):

@@ -93,6 +93,7 @@ class TestImport:
         repository.close()
 
     @pytest.mark.parametrize("fault", ["key", "bit", "room", "disk"])
+    @pytest.mark.hostile("G1 signed by an unknown key")
     def test_failure_leaves_nothing(self, shop: Shop, tmp_path: Path, monkeypatch, fault: str):
         """refused, only staging touched, staging removed."""
         repository = shop.open()
@@ -117,6 +118,7 @@ class TestImport:
         monkeypatch.undo()
         repository.close()
 
+    @pytest.mark.hostile("G6 made for another device or a newer edged")
     def test_needs_a_newer_edged(self, shop: Shop, tmp_path: Path):
         path = make_bundle(
             tmp_path / "new", double(), key=shop.keys.private, requires=Requires("99.0")
@@ -196,6 +198,7 @@ class TestActivate:
         repository.close()
 
     @pytest.mark.parametrize("name", ["../x", "a/b", "", "gate\n", "..", "a\0"])
+    @pytest.mark.hostile("R11 a model name is a key and never a path")
     def test_hostile_model_name(self, shop: Shop, name: str):
         repository, digests = shop.filled(0)
         for act in (
@@ -320,6 +323,7 @@ def run(shop: Shop, bundle: Path, act: str, point: str) -> int:
     ).returncode
 
 
+@pytest.mark.hostile("G18 killed at each step of activation")
 class TestKilledAtEachStep:
     """SIGKILL at each step of activation → old or new, wholly; staging empty after start."""
 

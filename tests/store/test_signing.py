@@ -97,6 +97,7 @@ def _double(y: int) -> int:
     return (y * y + x2) * pow(1 - t, -1, P) % P
 
 
+@pytest.mark.hostile("R40 weak Ed25519 keys are refused")
 class TestSmallOrderKeys:
     """R40: a small-order public key accepts a forged signature over any message."""
 
@@ -147,6 +148,7 @@ class TestVerify:
             TrustStore.from_files([public]).verify(MANIFEST, None)
         assert TrustStore.from_files([public], required=False).verify(MANIFEST, None) == ()
 
+    @pytest.mark.hostile("R30 an empty or missing policy denies")
     def test_no_trusted_keys_trusts_nobody(self, three_keys):
         """R30: an empty policy denies."""
         with pytest.raises(SignatureError, match="trusted here: none"):

@@ -48,6 +48,7 @@ def test_restore(slots: Slots, folder: Path):
     "name",
     ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "gate\n", ".hidden", "-x", "x" * 65, "ü", "a b"],
 )
+@pytest.mark.hostile("R11 a model name is a key and never a path")
 def test_hostile_model_name(slots: Slots, folder: Path, name: str):
     for act in (check_model, slots.read, lambda n: slots.swap(n, A, None)):
         with pytest.raises(BundleError, match="not a model's name"):
@@ -66,6 +67,7 @@ def test_hostile_digest(slots: Slots, digest: str):
 @pytest.mark.parametrize(
     "target", ["/etc", "../../store/../x", f"../../store/{A}/..", A, "x" * 300]
 )
+@pytest.mark.hostile("R19 containment is proven by opening")
 def test_link_that_leads_elsewhere_counts_as_nothing(slots: Slots, folder: Path, target: str):
     (folder / "gate").mkdir()
     (folder / "gate" / "current").symlink_to(target)

@@ -89,6 +89,9 @@ def test_golden_that_does_not_fit(put, tensors, message: str):
         StoredRelease(release.digest, manifest, release.directory).golden()
 
 
+@pytest.mark.hostile(
+    "G17 a bundle exchanged between check and load", "R28 the bytes that were hashed are handed on"
+)
 class TestTampering:
     """bundle changed between verify and load → verified bytes are the loaded bytes."""
 
@@ -101,6 +104,7 @@ class TestTampering:
         with pytest.raises(DigestMismatchError, match=r"model.onnx.*import the bundle again"):
             release.artefact("onnx")
 
+    @pytest.mark.hostile("R19 containment is proven by opening")
     def test_member_behind_a_link(self, put, tmp_path: Path):
         release = put(double())
         (release.directory / "model.onnx").rename(tmp_path / "same.onnx")

@@ -463,6 +463,7 @@ async def test_a_result_too_large_for_the_broker_does_not_kill_the_connection():
 
 
 @on_loop
+@pytest.mark.hostile("R38 PNG and JPEG only, capped from the header")
 async def test_large_payloads_are_decoded_off_the_loop():
     bench = Bench()
     names = []
@@ -661,6 +662,7 @@ async def test_a_set_that_cannot_work_is_refused_and_the_old_one_stays():
 
 
 @on_loop
+@pytest.mark.hostile("R36 what waits is capped in bytes")
 async def test_a_payload_over_the_limit_is_a_dead_letter():
     """limits.max_request holds on MQTT too, before anything is decoded; the next one is served."""
     bench = Bench()

@@ -183,6 +183,7 @@ def test_no_command_is_ever_left_lying(connection_class):
     run(connection_class, main, keepalive_s=60, connect_timeout_s=60)
 
 
+@pytest.mark.hostile("R34 callbacks of the MQTT client only enqueue and never raise")
 def test_events_that_raise_do_not_stop_the_others(connection_class, caplog):
     async def main(session, events):
         await until(lambda: events)
@@ -226,6 +227,7 @@ def test_goodbye_goes_behind_what_was_said(connection_class):
     assert [done[0] for done in connection_class.made[0].done] == ["publish", "disconnect"]
 
 
+@pytest.mark.hostile("R34 callbacks of the MQTT client only enqueue and never raise")
 def test_readiness_follows_the_monotonic_clock(connection_class, monkeypatch):
     async def main(session, events):
         await until(lambda: events)

@@ -38,6 +38,7 @@ def config(path: Path, **fields) -> SocketConfig:
 
 
 @pytest.mark.parametrize("mode", ["0660", "0600", "0666"])
+@pytest.mark.hostile("R22 the listener is a Unix socket of mode 0660")
 def test_mode_and_group(tmp_path: Path, made: list, mode: str):
     group = grp.getgrgid(os.getgid()).gr_name
     made.append(bind_socket(config(tmp_path / "s", mode=mode, group=group)))
@@ -48,6 +49,7 @@ def test_mode_and_group(tmp_path: Path, made: list, mode: str):
     assert not made[0].get_inheritable()
 
 
+@pytest.mark.hostile("R22 the listener is a Unix socket of mode 0660")
 def test_closed_to_others_before_the_mode_is_set(
     tmp_path: Path, made: list, monkeypatch: pytest.MonkeyPatch
 ):

@@ -115,6 +115,7 @@ class TestTalk:
         assert before + 5 * 10**9 <= deadline <= time.monotonic_ns() + 5 * 10**9
         assert house.door.requests[1].deadline_ns is None
 
+    @pytest.mark.hostile("R6 a feature that is off says so", "R23 routes are an allow list")
     def test_calls(self, house: House, peer: Connect, caplog: pytest.LogCaptureFixture):
         house.start()
         client = peer()
@@ -183,6 +184,7 @@ class TestTalk:
 class TestHostile:
     """SECURITY part 3 A, line by line."""
 
+    @pytest.mark.hostile("A1 connects, says nothing and closes")
     def test_connect_send_nothing_close(self, house: House, peer: Connect):
         """Connect, send nothing, close -> closed quietly, no fd kept."""
         house.start()
@@ -207,6 +209,7 @@ class TestHostile:
         ],
         ids=["head 2^32-1", "body 2^32-1", "body 2^63", "flags", "reserved", "version", "http"],
     )
+    @pytest.mark.hostile("A2 a length field of 2^32-1 or 2^63", "A6 reserved bits that are set")
     def test_bad_stream(self, house: House, peer: Connect, data: bytes, message: str):
         """Length field 2^32-1 or 2^63 -> refused before any allocation, RSS unchanged, connection
         closed with one error frame; reserved flag bits set -> error, not ignored."""
@@ -221,6 +224,7 @@ class TestHostile:
         assert psutil.Process().memory_info().rss - before < 32 << 20
         assert is_served(other)
 
+    @pytest.mark.hostile("A3 a good frame that trickles in")
     def test_one_byte_at_a_time(self, house: House, peer: Connect):
         """A correct frame sent byte by byte -> served; other clients unaffected."""
         house.start()
@@ -231,6 +235,7 @@ class TestHostile:
                 assert is_served(other)
         assert result(client.frame(), 1).error is None
 
+    @pytest.mark.hostile("A4 two and a half frames in one write")
     def test_two_and_a_half_frames_in_one_write(self, house: House, peer: Connect):
         """Two and a half frames in one write -> two answers in order, then wait for the rest."""
         house.start()
@@ -242,6 +247,7 @@ class TestHostile:
         assert client.frame().request_id == 3
 
     @pytest.mark.parametrize("kind", [0, 4, 5, 7, 8, 255])
+    @pytest.mark.hostile("A5 an unknown kind of frame", "R23 routes are an allow list")
     def test_unknown_message_type(self, house: House, peer: Connect, kind: int):
         """Unknown message type with valid length -> error frame, connection kept."""
         house.start()
@@ -274,6 +280,7 @@ class TestHostile:
         assert error(client.frame(), 9).message
         assert is_served(client)
 
+    @pytest.mark.hostile("A12 a request id that is still in flight")
     def test_same_request_id_twice_in_flight(self, house: House, peer: Connect):
         """Same request id twice in flight -> second refused; answers never mixed."""
         house.start()
@@ -303,6 +310,7 @@ class TestHostile:
         house.call(house.door.release_all)
         assert {client.frame().request_id for _ in range(3)} == {1, 2, 3}
 
+    @pytest.mark.hostile("A9 requests whose answers are never read")
     def test_client_that_never_reads(
         self, house: House, peer: Connect, monkeypatch: pytest.MonkeyPatch
     ):
@@ -325,6 +333,9 @@ class TestHostile:
         assert is_served(other)
         assert len(house.server.connections) == 2
 
+    @pytest.mark.hostile(
+        "A9 requests whose answers are never read", "R36 what waits is capped in bytes"
+    )
     def test_answers_of_one_that_never_reads_are_capped(
         self, house: House, peer: Connect, monkeypatch: pytest.MonkeyPatch
     ):
@@ -340,6 +351,10 @@ class TestHostile:
         house.door.is_holding = False
         assert is_served(other)
 
+    @pytest.mark.hostile(
+        "A10 200 descriptors in one control message",
+        "R41 descriptors that nobody asked for are closed",
+    )
     def test_200_descriptors_in_one_message(self, house: House, peer: Connect):
         """200 fds in one control message -> fd count back to baseline."""
         house.start()
@@ -354,6 +369,7 @@ class TestHostile:
         assert result(client.frame(), 1).error is None
         eventually(lambda: descriptors() == before)
 
+    @pytest.mark.hostile("A13 clients that are killed in mid-request")
     def test_client_killed_in_mid_request(self, house: House, peer: Connect):
         """Client SIGKILLed in mid-request -> no growth in fds; others are served."""
         house.start()
@@ -385,6 +401,7 @@ class TestHostile:
         house.door.is_holding = False
         assert is_served(other)
 
+    @pytest.mark.hostile("A14 ten thousand idle connections")
     def test_too_many_connections(self, house: House, peer: Connect):
         """Idle connections -> cap reached, refused with a reason, existing served."""
         house.start(max_connections=5)

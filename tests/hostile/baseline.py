@@ -1,0 +1,135 @@
+"""What an attack must leave as it was: the daemon's descriptors and memory, and a neighbour's answers."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from edged.errors import EdgedError
+from tests.e2e.process import DaemonProcess, wait_for
+
+SETTLE_S = 20.0
+"""Five seconds are promised; a loaded machine gets more, and the time it took is printed."""
+MEMORY_MIB = 16
+"""What the allocators may keep of what was freed; a leak of one frame in each attack is more."""
+
+
+class Neighbour(threading.Thread):
+    """A client that asks all the time and holds every answer against what it must be."""
+
+    def __init__(self, daemon: DaemonProcess) -> None:
+        super().__init__(name="neighbour", daemon=True)
+        self._daemon_process = daemon
+        self._stopped = threading.Event()
+        self.failures: list[str] = []
+        self.times_ms: list[float] = []
+
+    def run(self) -> None:
+        rng = np.random.default_rng(11)
+        try:
+            with self._daemon_process.client(timeout=60) as client:
+                while not self._stopped.wait(0.002):
+                    x = rng.normal(size=(1 + len(self.times_ms) % 3, 4)).astype(np.float32)
+                    began = time.perf_counter()
+                    y = client.infer("m", x=x)["y"]
+                    self.times_ms.append((time.perf_counter() - began) * 1e3)
+                    if not np.array_equal(y, x * 2):
+                        self.failures.append(f"{x} gave {y}")
+        except EdgedError as exc:
+            self.failures.append(f"{type(exc).__name__}: {exc}")
+
+    def has_answers(self, count: int) -> bool:
+        """Whether so many came; raises when one was wrong or none can come any more."""
+        assert not self.failures, self.failures[:3]
+        assert self.is_alive()
+        return len(self.times_ms) >= count
+
+    def finish(self) -> None:
+        self._stopped.set()
+        self.join(70)
+        assert not self.is_alive()
+        assert not self.failures, self.failures[:3]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process holds."""
+
+    descriptors: int
+    children: int
+    memory_mib: float
+
+    @classmethod
+    def of(cls, daemon: DaemonProcess) -> Footprint:
+        process = process_of(daemon)
+        return cls(
+            process.num_fds(), len(process.children()), process.memory_info().rss / (1 << 20)
+        )
+
+    def is_back_at(self, before: Footprint, memory_mib: float) -> bool:
+        return (
+            self.descriptors <= before.descriptors
+            and self.children <= before.children
+            and self.memory_mib <= before.memory_mib + memory_mib
+        )
+
+
+def process_of(daemon: DaemonProcess) -> psutil.Process:
+    assert daemon.process is not None
+    return psutil.Process(daemon.process.pid)
+
+
+@contextlib.contextmanager
+def undisturbed(
+    daemon: DaemonProcess, memory_mib: float = MEMORY_MIB, settle_s: float = SETTLE_S
+) -> Iterator[Neighbour]:
+    """Around an attack: a neighbour is answered rightly throughout, and all is back afterwards."""
+    assert daemon.process is not None
+    pid = daemon.process.pid
+    neighbour = Neighbour(daemon)
+    neighbour.start()
+    try:
+        wait_for(lambda: neighbour.has_answers(50))
+        before, quiet = Footprint.of(daemon), len(neighbour.times_ms)
+        yield neighbour
+        ended, during = time.monotonic(), len(neighbour.times_ms)
+        after: list[Footprint] = []
+
+        def is_back() -> bool:
+            after.append(Footprint.of(daemon))
+            return after[-1].is_back_at(before, memory_mib)
+
+        try:
+            wait_for(is_back, settle_s)
+        except AssertionError:
+            raise AssertionError(f"before {before}, after {after[-1]}") from None
+        took = time.monotonic() - ended
+        wait_for(lambda: neighbour.has_answers(during + 50))
+    finally:
+        neighbour.finish()
+    assert daemon.process.poll() is None
+    assert daemon.process.pid == pid
+    times = neighbour.times_ms
+    parts = {"before": times[:quiet], "during": times[quiet:during], "after": times[during:]}
+    worst = {word: f"{np.percentile(part or [0], 99):.2f}" for word, part in parts.items()}
+    print(f"\n{before} -> {after[-1]} in {took:.2f} s; the neighbour's p99 in ms: {worst}")
+
+
+@contextlib.contextmanager
+def bounded_peak(daemon: DaemonProcess, memory_mib: float) -> Iterator[None]:
+    """The daemon's memory never rises by more than this in between, not even for a moment."""
+    assert daemon.process is not None
+    folder = Path(f"/proc/{daemon.process.pid}")
+    (folder / "clear_refs").write_text("5")  # the kernel's high-water mark starts anew
+    before = process_of(daemon).memory_info().rss / (1 << 20)
+    yield
+    lines = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+    peak = int(lines["VmHWM"].split()[0]) / 1024
+    assert peak - before <= memory_mib, f"{before:.0f} MiB before, {peak:.0f} MiB at the peak"

@@ -1,0 +1,65 @@
+"""The instruments of the attacks, each seen to notice what it is for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.process import DaemonProcess
+from tests.fakes.house import Peer
+from tests.fakes.wire import header
+from tests.hostile.baseline import bounded_peak, undisturbed
+
+FRAME = header(body=48 << 20) + bytes(40 << 20)
+
+
+@contextlib.contextmanager
+def held(daemon: DaemonProcess, data: bytes) -> Iterator[None]:
+    peer = Peer(daemon.socket)
+    peer.socket.settimeout(60)
+    try:
+        peer.send(data)
+        yield
+    finally:
+        peer.close()
+
+
+def leave(daemon: DaemonProcess, stack: contextlib.ExitStack, data: bytes) -> None:
+    """An attack after which something stays, until the stack unwinds."""
+    with undisturbed(daemon, settle_s=0.2):
+        stack.enter_context(held(daemon, data))
+
+
+def test_control_a_descriptor_that_stays_is_noticed(daemon: DaemonProcess) -> None:
+    with contextlib.ExitStack() as stack, pytest.raises(AssertionError, match="before Footprint"):
+        leave(daemon, stack, b"")
+
+
+def test_control_memory_that_stays_is_noticed(daemon: DaemonProcess) -> None:
+    """On a connection that was there before, so that no descriptor tells."""
+    peer = Peer(daemon.socket)
+    peer.socket.settimeout(60)
+    with contextlib.closing(peer), pytest.raises(AssertionError, match="before Footprint"):  # noqa: SIM117
+        with undisturbed(daemon, settle_s=0.2):
+            peer.send(FRAME)
+
+
+def test_control_memory_that_is_given_back_is_noticed_too(daemon: DaemonProcess) -> None:
+    with (
+        pytest.raises(AssertionError, match="MiB at the peak"),
+        bounded_peak(daemon, 16),
+        held(daemon, FRAME),
+    ):
+        pass
+
+
+def test_control_a_wrong_answer_is_noticed(daemon: DaemonProcess) -> None:
+    with pytest.raises(AssertionError, match="gave"), undisturbed(daemon) as neighbour:
+        neighbour.failures.append("1 gave 3")
+
+
+def test_nothing_is_noticed_when_nothing_is_done(daemon: DaemonProcess) -> None:
+    with undisturbed(daemon), bounded_peak(daemon, 16):
+        pass
