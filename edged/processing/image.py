@@ -33,6 +33,10 @@ MAX_PIXELS = 7680 * 4320
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG = b"\xff\xd8\xff"
+_JPEG_SCAN = b"\xff\xda"
+MAX_SCANS = 50
+"""A decoder walks the whole picture for each scan of a progressive JPEG, and a scan may be 14 bytes
+long: a file of a few kilobytes would take hours. Pillow writes 10."""
 _JPEG_END = b"\xff\xd9"
 _EXIF_ORIENTATION = 0x0112
 _MISSING_GREY = 128
@@ -241,8 +245,13 @@ def _check_png(payload: bytes) -> None:
 
 
 def _check_jpeg(payload: bytes) -> None:
-    if payload.find(_JPEG_END, _scan_start(payload)) < 0:
+    start = _scan_start(payload)
+    if payload.find(_JPEG_END, start) < 0:
         raise DecodeError("the JPEG is cut short: it has no end marker")
+    # In the data of a scan the mark cannot occur; in what stands between, it hardly does.
+    scans = payload.count(_JPEG_SCAN, start) + 1
+    if scans > MAX_SCANS:
+        raise TooLargeError(f"a JPEG of {scans} scans; the limit is {MAX_SCANS}")
 
 
 def _scan_start(payload: bytes) -> int:

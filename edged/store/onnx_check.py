@@ -18,8 +18,10 @@ from edged.errors import ManifestError
 
 DEPTH_CAP = 90
 """Messages within messages. Protobuf's own limit is 100; a sub-graph takes three."""
-FIELDS_CAP = 20_000_000
-"""Bounds the time of the walk; a forest of a million nodes has a tenth of it after packing."""
+FIELDS_CAP = 5_000_000
+"""Bounds the time of the walk to some 20 s; a forest of a million nodes has two million of them."""
+RANK_CAP = 64
+"""NumPy's own limit. The product of a hundred thousand axes takes minutes."""
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 """Operator sets that every ONNX Runtime has built in and that do nothing but compute."""
@@ -221,6 +223,8 @@ class _Walk:
 
     def _look_at(self, kind: str, start: int, kept: Values) -> None:
         if kind == "tensor":
+            if len(kept[1]) > RANK_CAP:
+                self._fail(start, f"a tensor has more than {RANK_CAP} axes")
             if kept[13] or _EXTERNAL in kept[14]:
                 self._check_external(start, kept)
         elif kind == "node":
@@ -309,8 +313,8 @@ class _Walk:
         return 0, at, at + size
 
     def _packed(self, at: int, end: int) -> list[int]:
-        values = []
-        while at < end:
+        values: list[int] = []
+        while at < end and len(values) <= RANK_CAP:  # only axes are kept, and more are refused
             value, at = self._varint(at, end)
             values.append(value)
         return values

@@ -226,6 +226,16 @@ def test_an_error_names_no_object_of_ours():
     assert "0x" not in caught.value.message
 
 
+@pytest.mark.hostile("R9 every list of a peer has caps of count and bytes")
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded():
+    """Each takes 14 bytes and a walk through the whole picture."""
+    payload = encode(RGB, "JPEG", progressive=True)
+    last = payload[payload.rindex(b"\xff\xda") : -2]
+    with pytest.raises(TooLargeError, match="a JPEG of 1000000 scans"):
+        check_header(payload[:-2] + last * (1_000_000 - payload.count(b"\xff\xda")) + payload[-2:])
+    assert decode(payload[:-2] + last * 20 + payload[-2:]).shape == (1, 3, 6, 4)
+
+
 def test_a_jpeg_cut_after_its_thumbnail_is_refused():
     thumbnail = encode(RGB, "JPEG")
     payload = encode(RGB, "JPEG")

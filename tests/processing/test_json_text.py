@@ -59,6 +59,14 @@ def test_hostile_quotes_cost_linear_time():
     assert time.process_time() - before < 5
 
 
+@pytest.mark.hostile("R9 every list of a peer has caps of count and bytes")
+def test_a_key_twice_among_many_costs_linear_time():
+    """Counting each key would take half an hour for this one, and hold every other thread up."""
+    keys = b",".join(b'"%d":1' % number for number in range(300_000))
+    with pytest.raises(DecodeError, match="the key 'z' twice"):
+        parse_json(b"{" + keys + b',"z":1,"z":2}')
+
+
 @given(st.binary(max_size=200))
 def test_random_bytes_raise_nothing_else(payload):
     with contextlib.suppress(InvalidRequestError):

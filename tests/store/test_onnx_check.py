@@ -363,6 +363,17 @@ class TestForm:
         with pytest.raises(ManifestError, match="too many"):
             check_onnx(double().data, {})
 
+    @pytest.mark.hostile("R9 every list of a peer has caps of count and bytes")
+    @pytest.mark.parametrize("is_packed", [True, False])
+    def test_axes(self, is_packed: bool):
+        """The product of so many would be a number of millions of digits: three minutes, measured."""
+        axes = [b"\xff" * 9 + b"\x01"] * 200_000
+        dims = _long(1, b"".join(axes)) if is_packed else b"".join(b"\x08" + axis for axis in axes)
+        away = field(14, 0, b"\x01") + _long(13, _long(1, b"location") + _long(2, b"w"))
+        with pytest.raises(ManifestError, match="more than 64 axes"):
+            check_onnx(_long(7, _long(5, dims + away)), {"w": 8})
+        check_onnx(model(initializer=numpy_helper.from_array(np.ones((1,) * 64))), {})
+
     def test_another_format(self):
         with pytest.raises(ManifestError, match="runtime's own format"):
             check_onnx(b"\x08\x00\x00\x00ORTM" + bytes(20), {})
