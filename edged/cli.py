@@ -1,4 +1,4 @@
-"""The command line: ``edged run | check | diff | status | models | metrics | infer | device``.
+"""The command line: ``edged run | check | diff | status | models | metrics | infer | ...``.
 
 Decides what is printed and the exit status (errors.STATUS; 78 for a bad configuration). Each
 command imports what it needs when it runs, so that ``edged status`` stays quick on a small box.
@@ -92,6 +92,11 @@ def _parser() -> argparse.ArgumentParser:
 
     metrics = command("metrics", _metrics, "Print every figure, as Prometheus reads them.")
     _socket_option(metrics)
+    _quarantine_options(
+        command(
+            "quarantine", _quarantine, "Show which releases are left out; let one be tried again."
+        )
+    )
 
     infer = command("infer", _infer, "Ask a model once.")
     infer.add_argument("model", help="NAME, NAME@RELEASE or NAME@ALIAS")
@@ -107,6 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")
     device.add_argument("--json", action="store_true", help="print the whole document as JSON")
     return parser
+
+
+def _quarantine_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+    parser.add_argument(
+        "--lift", metavar="MODEL", help="let it be tried again (a model's name or a digest)"
+    )
 
 
 def _config_option(parser: argparse.ArgumentParser) -> None:
@@ -183,6 +196,15 @@ def _metrics(options: argparse.Namespace) -> int:
 
     with Client(options.socket) as client:
         print(client.call("metrics"), end="")
+    return 0
+
+
+def _quarantine(options: argparse.Namespace) -> int:
+    from edged.quarantine import lift, quarantined, render  # noqa: PLC0415
+    from edged.record import find_state_dir  # noqa: PLC0415
+
+    state_dir = options.state_dir or find_state_dir(options.config)
+    print(lift(state_dir, options.lift) if options.lift else render(quarantined(state_dir)))
     return 0
 
 

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from edged.breaker import Breaker
 from edged.broker import BrokerLinks
 from edged.config.identity import node_name
 from edged.config.load import Snapshot
@@ -36,6 +37,7 @@ from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
 from edged.serving.router import choose_release
+from edged.serving.trial import Loader
 from edged.status import announced_models, is_ready, models_document, status_document
 from edged.store.repository import Repository
 from edged.supervisor import Supervisor, passed_sockets
@@ -87,9 +89,13 @@ class Daemon:
             return create_runtime(name, threads=threads)
 
         self._reloads = ReloadTally()
+        self._breaker = Breaker(state_dir, self.health, lambda: self.reloader.config.trial)
+        loader = Loader(make_runtime, self._breaker.probation, config.trial, threads)
         self._is_announcing = False
         self.health.on_change = self._announce_soon
-        self.manager = Manager(make_runtime, int(config.limits.inline_threshold), self._on_change)
+        self.manager = Manager(loader, int(config.limits.inline_threshold), self._on_change)
+        self.manager.on_ready = self._breaker.on_ready
+        self.manager.on_hopeless = self._breaker.on_hopeless
         calls: dict[str, Call] = {
             "status": self._status,
             "models": self._models,
@@ -108,6 +114,7 @@ class Daemon:
                 self.health,
                 self.links,
                 self.server,
+                self._breaker.is_quarantined,
             ),
             snapshot,
         )
@@ -129,10 +136,12 @@ class Daemon:
         if self._repository.is_read_only:
             reason = "is on a read-only file system: what it holds serves, nothing can be added"
             self.health.degrade("state", f"the state directory {reason}")
+        self._breaker.start(self._repository)
         try:
             await self._start_or_stop(loop)
         finally:
             await self._stop()
+        self._breaker.stop()
         if self.manager.is_loading:
             # Python would wait for the loader's thread, and a load may take minutes. Nothing of it
             # is needed any more: every answer is written and the store is closed.

@@ -179,10 +179,30 @@ class RunError(RuntimeFailureError):
     """A loaded model failed while running."""
 
 
+class WorkerDiedError(RuntimeFailureError):
+    """The process that hosted the model is gone.
+
+    Args:
+        message: as in EdgedError.
+        crash: the signal it brought upon itself; empty when the end came from outside.
+        detail: as in EdgedError.
+    """
+
+    def __init__(
+        self, message: str, *, crash: str = "", detail: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, detail=detail)
+        self.crash = crash
+
+
 class BundleError(EdgedError):
     """A bundle is not what it must be."""
 
     code = Code.FAILED_PRECONDITION
+
+
+class QuarantinedError(BundleError):
+    """The release did harm on this device and is left out until somebody says otherwise."""
 
 
 class ManifestError(BundleError):

@@ -6,12 +6,15 @@ operator took away takes its releases with it, also those that serve.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection, Mapping
 
 from edged.candidate import Candidate, load_trust
 from edged.errors import EdgedError
-from edged.serving.manager import Desired
+from edged.serving.lifecycle import State
+from edged.serving.manager import Desired, Manager
+from edged.serving.router import Route
 from edged.store.repository import Repository
 from edged.store.stored import StoredRelease
 
@@ -55,6 +58,55 @@ def keep_fallbacks(
         for name, item in serving.items()
         if name in wanted and _trusted(candidate, name, item.digest, repository) is not None
     }
+
+
+def lost_models(routes: Mapping[str, Route]) -> frozenset[str]:
+    """Models that nothing answers for, because what answered is in quarantine."""
+    return frozenset(
+        name
+        for name, route in routes.items()
+        if not route.is_ready and any(one.is_quarantined for one in route.releases.values())
+    )
+
+
+class Fallbacks:
+    """The releases that stand in at present, and how they are found and kept.
+
+    Args:
+        manager: loads them.
+        repository: the store.
+    """
+
+    def __init__(self, manager: Manager, repository: Repository) -> None:
+        self._manager = manager
+        self._repository = repository
+        self.serving: Mapping[str, Desired] = {}
+
+    async def find(self, candidate: Candidate) -> None:
+        """For models that cannot be served as asked: load the release that served last."""
+        manager = self._manager
+        lost = [
+            name
+            for name, items in candidate.releases.items()
+            if not any(manager.get(item.key).state is State.READY for item in items)
+        ]
+        found = await asyncio.to_thread(find_fallbacks, candidate, lost, self._repository)
+        if found:
+            manager.want([*candidate.desired(), *found.values()])
+            await manager.settled([item.key for item in found.values()])
+        self.serving = found
+
+    async def kept(self, candidate: Candidate) -> dict[str, Desired]:
+        """Those that may serve on under another configuration."""
+        return await asyncio.to_thread(keep_fallbacks, candidate, self.serving, self._repository)
+
+    def keep(self, fallbacks: Mapping[str, Desired], routes: Mapping[str, Route]) -> None:
+        """Serve on by those whose model still has no release of its own."""
+        self.serving = {
+            name: item
+            for name, item in fallbacks.items()
+            if routes[name].default_release() is routes[name].fallback
+        }
 
 
 def _trusted(

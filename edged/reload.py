@@ -21,11 +21,10 @@ from edged.config.load import Snapshot, load
 from edged.config.problems import ConfigProblemsError
 from edged.config.schema import BindingConfig, Config
 from edged.errors import ApplyError, EdgedError
-from edged.fallback import find_fallbacks, keep_fallbacks
+from edged.fallback import Fallbacks, lost_models
 from edged.fitting import fit_all, fit_possible
 from edged.generation import (
     ManifestOf,
-    build_route,
     build_table,
     failed_problems,
     restart_changes,
@@ -92,6 +91,7 @@ class House:
     health: Health
     links: Links
     listener: Listener
+    is_quarantined: Callable[[str], bool] = lambda _digest: False
 
 
 class Reloader:
@@ -107,7 +107,8 @@ class Reloader:
         self._boot_config = snapshot.config
         self._candidate = Candidate(snapshot, {})
         self._pending: tuple[BindingConfig, ...] = ()
-        self._fallbacks: dict[str, Desired] = {}
+        self._fallbacks = Fallbacks(house.manager, house.repository)
+        self._lost: frozenset[str] = frozenset()
         self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
         self._again = False
@@ -164,10 +165,10 @@ class Reloader:
         desired = candidate.desired()
         house.manager.want(desired)
         await house.manager.settled([item.key for item in desired])
-        await self._load_fallbacks(candidate)
+        await self._fallbacks.find(candidate)
         self.digest = await asyncio.to_thread(content_digest, snapshot)
         generation = await self._first_generation()
-        table = build_table(candidate, house.manager, generation, self._fallbacks)
+        table = build_table(candidate, house.manager, generation, self._fallbacks.serving)
         house.dataplane.swap(table)
         self._candidate = candidate
         prepared = self._prepare_possible()
@@ -182,20 +183,23 @@ class Reloader:
         Returns:
             Whether the files are what is in effect now.
         """
+        house = self._house
         problems: tuple[str, ...]
         try:
-            snapshot = await asyncio.to_thread(load, self._house.config_path)
+            snapshot = await asyncio.to_thread(load, house.config_path)
             if self.is_writing():
                 # What was read may be half a file. Its writer's close brings us back here.
                 return False
             digest = await asyncio.to_thread(content_digest, snapshot)
             broken = self._candidate.problems
             if digest != self.digest or (
-                broken and await asyncio.to_thread(is_servable, snapshot, self._house.repository)
+                broken and await asyncio.to_thread(is_servable, snapshot, house.repository)
             ):
                 await self._apply(snapshot, digest)
             else:
-                await self._house.links.refresh(snapshot)
+                await house.links.refresh(snapshot)
+            house.manager.reconsider(house.is_quarantined)
+            await self._stand_in()
         except ConfigProblemsError as exc:
             problems = _lines(exc.problems)
         except EdgedError as exc:
@@ -223,6 +227,10 @@ class Reloader:
         for key in health.degradations():
             if key.startswith("model.") and key.removeprefix("model.") not in routes:
                 health.restore(key)
+        lost = lost_models(routes)
+        if lost - self._lost:
+            self.request()
+        self._lost = lost
         waiting = {binding.model.partition("@")[0] for binding in self._pending}
         if any(name in routes and routes[name].is_ready for name in waiting):
             self._retry_bindings()
@@ -240,11 +248,10 @@ class Reloader:
         candidate = await asyncio.to_thread(build_candidate, snapshot, house.repository)
         if candidate.problems:
             raise ConfigProblemsError(candidate.problems)
-        fallbacks = await asyncio.to_thread(
-            keep_fallbacks, candidate, self._fallbacks, house.repository
-        )
+        fallbacks = await self._fallbacks.kept(candidate)
         before = house.manager.wanted()
         desired = candidate.desired()
+        house.manager.loader.trial = snapshot.config.trial
         house.manager.want(_union(before, desired))
         try:
             new = {item.key for item in desired} - {item.key for item in before}
@@ -264,9 +271,9 @@ class Reloader:
         gone = [binding.name for binding in self.config.bindings]
         self._candidate, self.digest = candidate, digest
         self._note_bindings(waiting, gone)
-        self._fallbacks = self._needed(fallbacks)
+        self._fallbacks.keep(fallbacks, house.dataplane.table.routes)
         await house.links.swap(snapshot, prepared)
-        house.manager.want([*desired, *self._fallbacks.values()])
+        house.manager.want([*desired, *self._fallbacks.serving.values()])
         log.info("generation %d is in effect (%d changes)", generation, len(changes))
         self.review()
         await self._remember(is_good=True)
@@ -283,15 +290,6 @@ class Reloader:
         number = house.dataplane.table.generation
         of = build_table(candidate, house.manager, number, fallbacks).manifest
         return fit_all(house.links.prepare, candidate.snapshot, self._pending, of)
-
-    def _needed(self, fallbacks: dict[str, Desired]) -> dict[str, Desired]:
-        """Those whose model still has no release of its own."""
-        routes = self._house.dataplane.table.routes
-        return {
-            name: item
-            for name, item in fallbacks.items()
-            if routes[name].default_release() is routes[name].fallback
-        }
 
     async def _next_generation(self, digest: str) -> int:
         try:
@@ -333,16 +331,16 @@ class Reloader:
         if candidate is self._candidate:
             await self._house.links.swap(candidate.snapshot, prepared)
 
-    async def _load_fallbacks(self, candidate: Candidate) -> None:
-        """For models that cannot be served as asked: the release that served last."""
-        manager = self._house.manager
-        models = candidate.snapshot.config.models
-        lost = [name for name in models if not build_route(candidate, name, manager).is_ready]
-        found = await asyncio.to_thread(find_fallbacks, candidate, lost, self._house.repository)
-        if found:
-            manager.want([*candidate.desired(), *found.values()])
-            await manager.settled([item.key for item in found.values()])
-        self._fallbacks = found
+    async def _stand_in(self) -> None:
+        """For a model whose release was quarantined while it served: the one that served before."""
+        house, candidate = self._house, self._candidate
+        if not lost_models(house.dataplane.table.routes):
+            return
+        await self._fallbacks.find(candidate)
+        number = house.dataplane.table.generation
+        table = build_table(candidate, house.manager, number, self._fallbacks.serving)
+        house.dataplane.swap(table)
+        self.review()
 
     async def _remember(self, *, is_good: bool) -> None:
         """Note on disk what serves: the releases that do, and the configuration if it is whole."""

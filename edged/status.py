@@ -101,6 +101,7 @@ def release_document(release: ServedRelease) -> dict[str, Any]:
         "reason": release.reason,
         "runtime": release.runtime,
         "inline": release.is_inline and release.session is not None,
+        "worker_pid": release.worker_pid,
         "typical_run_us": round(release.typical_run_ns / 1000, 1),
         "in_flight": release.in_flight,
         **release.counters.as_dict(),

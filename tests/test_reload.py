@@ -30,6 +30,7 @@ from edged.serving.manager import Manager
 from edged.telemetry.health import Health
 from tests.bundles import make_keys
 from tests.e2e.models import lying
+from tests.fakes.loader import make_loader
 from tests.fakes.site import Site
 from tests.models import double
 
@@ -89,7 +90,7 @@ class Box:
         self.listener = FakeListener()
         self.loads = 0
         self.gate: threading.Event | None = None
-        self.manager = Manager(self._create_runtime, 0, self._review)
+        self.manager = Manager(make_loader(self._create_runtime), 0, self._review)
         snapshot, self.problems = load_for_boot(site.config, site.state)
         house = House(
             site.config,
@@ -427,7 +428,7 @@ class TestBindings:
                 raise MemoryError
             return load_release(stored, *arguments)
 
-        monkeypatch.setattr("edged.serving.manager.load_release", load)
+        monkeypatch.setattr("edged.serving.trial.load_release", load)
 
         async def work() -> None:
             box = Box(site)
@@ -659,7 +660,7 @@ class TestReview:
                     raise MemoryError
                 return create(name)
 
-            box.manager._create_runtime = sometimes
+            box.manager.loader._create_runtime = sometimes
             try:
                 await box.reloader.boot()
                 assert "model.m" in box.degraded

@@ -87,6 +87,24 @@ class RuntimeConfig(Section, frozen=True, kw_only=True):
     ] = 0
 
 
+class TrialConfig(Section, frozen=True, kw_only=True):
+    """The first run of a new release, in a process of its own, before it may serve."""
+
+    enabled: Annotated[
+        bool, Meta(description="off: a release that crashes takes the daemon along, at most twice")
+    ] = True
+    memory: Annotated[
+        Size | None, Meta(description="most private memory; default: half of the device's")
+    ] = None
+    timeout: Annotated[
+        Duration, Meta(description="for loading, and for each run; a busy device needs patience")
+    ] = Duration(120_000_000_000)
+    window: Annotated[
+        Duration,
+        Meta(description="serving time until a death of the daemon is not blamed on it any more"),
+    ] = Duration(60_000_000_000)
+
+
 class ReloadConfig(Section, frozen=True, kw_only=True):
     """How changed files are noticed."""
 
@@ -196,6 +214,18 @@ class QueueConfig(Section, frozen=True, kw_only=True):
     max_size: Annotated[Size, Meta(description="bytes of the waiting tensors")] = Size(256 << 20)
 
 
+class WorkerConfig(Section, frozen=True, kw_only=True):
+    """What the process of a model with ``isolation: model`` may take."""
+
+    memory: Annotated[
+        Size | None, Meta(description="most private memory; default: half of the device's")
+    ] = None
+    run_timeout: Annotated[
+        Duration,
+        Meta(description="longest run; then the process is killed and started again"),
+    ] = Duration(30_000_000_000)
+
+
 class ModelConfig(Section, frozen=True, kw_only=True):
     """One model: its bundles, which release answers, and how it runs."""
 
@@ -215,6 +245,11 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     runtime: Annotated[
         tuple[Literal["onnxruntime"], ...], Meta(description="order of preference")
     ] = ("onnxruntime",)
+    isolation: Annotated[
+        Literal["none", "model"],
+        Meta(description="model: in a process of its own, whose crash or hang harms no other"),
+    ] = "none"
+    worker: WorkerConfig = WorkerConfig()
     batching: BatchingConfig = BatchingConfig()
     queue: QueueConfig = QueueConfig()
 
@@ -238,6 +273,7 @@ class Config(Section, frozen=True, kw_only=True):
     trust: TrustConfig = TrustConfig()
     limits: LimitsConfig = LimitsConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    trial: TrialConfig = TrialConfig()
     reload: ReloadConfig = ReloadConfig()
     log: LogConfig = LogConfig()
     mqtt: MqttConfig | None = None

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edged.errors import EdgedError, RunError
+from edged.errors import EdgedError, RunError, WorkerDiedError
 from edged.serving.scheduler import Waiting
 from edged.tensors import Array
 
@@ -67,11 +67,25 @@ def run_batch(runner: Runner, items: Sequence[Waiting]) -> BatchResult:
 
 
 def _run_together(runner: Runner, items: Sequence[Waiting], rows: int) -> list[Outcome]:
-    names = items[0].request.inputs
-    stacked = {
-        name: np.concatenate([item.request.inputs[name] for item in items]) for name in names
-    }
-    outputs = runner.run(stacked)
+    return split(items, rows, runner.run(stack(items)))
+
+
+def stack(items: Sequence[Waiting]) -> Mapping[str, Array]:
+    """The inputs of requests of one layout as one batch; a request alone is not copied."""
+    first = items[0].request.inputs
+    if len(items) == 1:
+        return first
+    return {name: np.concatenate([item.request.inputs[name] for item in items]) for name in first}
+
+
+def split(items: Sequence[Waiting], rows: int, outputs: Mapping[str, Array]) -> list[Outcome]:
+    """Give each request of a batch its rows, as views.
+
+    Raises:
+        RunError: an output does not have a row for each row of the batch.
+    """
+    if len(items) == 1:
+        return [Outcome(items[0], outputs, None)]
     for name, array in outputs.items():
         if array.ndim == 0 or array.shape[0] != rows:
             raise RunError(
@@ -96,6 +110,78 @@ def _run_one(runner: Runner, item: Waiting) -> Outcome:
     except Exception:
         log.exception('model "%s" failed in an unexpected way', item.request.model)
         return Outcome(item, None, RunError(f'model "{item.request.model}" failed while running'))
+
+
+class RemoteSession(Protocol):
+    """The part of a worker's session that running through the loop needs."""
+
+    def begin(
+        self,
+        inputs: Mapping[str, Array],
+        on_done: Callable[[Mapping[str, Array], EdgedError | None], None],
+    ) -> None:
+        """Start a run; its end is told on the loop."""
+        ...
+
+
+class RemoteBatch:
+    """A batch that runs in a worker process, answered through the loop.
+
+    Args:
+        session: with no run under way.
+        items: requests of one layout.
+        on_done: called once, on the loop.
+    """
+
+    def __init__(
+        self,
+        session: RemoteSession,
+        items: Sequence[Waiting],
+        on_done: Callable[[BatchResult], None],
+    ) -> None:
+        self._session = session
+        self._items = items
+        self._on_done = on_done
+        self._rows = sum(item.rows for item in items)
+        self._outcomes: list[Outcome] = []
+        self._started_ns = time.monotonic_ns()
+
+    def begin(self) -> None:
+        """Start it."""
+        self._session.begin(stack(self._items), self._ran)
+
+    def _ran(self, outputs: Mapping[str, Array], error: EdgedError | None) -> None:
+        if error is None:
+            try:
+                self._finish(split(self._items, self._rows, outputs))
+                return
+            except RunError as exc:
+                error = exc
+        if len(self._items) == 1 or isinstance(error, WorkerDiedError):
+            self._finish([Outcome(item, None, error) for item in self._items])
+            return
+        log.warning(
+            "a batch of %d requests failed, running them one by one: %s",
+            len(self._items),
+            error.message,
+        )
+        self._next()
+
+    def _next(self) -> None:
+        item = self._items[len(self._outcomes)]
+        self._session.begin(item.request.inputs, self._ran_alone)
+
+    def _ran_alone(self, outputs: Mapping[str, Array], error: EdgedError | None) -> None:
+        item = self._items[len(self._outcomes)]
+        self._outcomes.append(Outcome(item, None if error else outputs, error))
+        if len(self._outcomes) == len(self._items):
+            self._finish(self._outcomes)
+        else:
+            self._next()
+
+    def _finish(self, outcomes: list[Outcome]) -> None:
+        run_ns = time.monotonic_ns() - self._started_ns
+        self._on_done(BatchResult(outcomes, run_ns, self._rows))
 
 
 class InstanceThread:

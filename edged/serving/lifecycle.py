@@ -32,6 +32,7 @@ class Event(enum.Enum):
     LOADED = "loaded"
     WARMED = "warmed"
     FAIL = "fail"
+    DIE = "die"
     RETIRE = "retire"
     DRAINED = "drained"
 
@@ -40,7 +41,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.NEW: {Event.LOAD: State.LOADING, Event.RETIRE: State.UNLOADED},
     State.LOADING: {Event.LOADED: State.WARMING, Event.FAIL: State.FAILED},
     State.WARMING: {Event.WARMED: State.READY, Event.FAIL: State.FAILED},
-    State.READY: {Event.RETIRE: State.DRAINING},
+    State.READY: {Event.DIE: State.FAILED, Event.RETIRE: State.DRAINING},
     State.DRAINING: {Event.DRAINED: State.UNLOADED},
     State.FAILED: {Event.LOAD: State.LOADING, Event.RETIRE: State.UNLOADED},
     State.UNLOADED: {},
@@ -145,6 +146,27 @@ def next_action(snapshots: Sequence[Snapshot], now_ns: int) -> Action | None:
         if not snapshot.is_desired and snapshot.state in retirable:
             return Retire(snapshot.key)
     return None
+
+
+DEATHS_CAP, DEATHS_WINDOW_NS = 5, 60_000_000_000
+"""A worker that died so often within so long will die again: its release is quarantined."""
+
+
+def restart_delay_ns(deaths_ns: Sequence[int], now_ns: int) -> int | None:
+    """How long to leave a worker's release alone after a death, or None for ever.
+
+    The first death is answered at once, the next ones after 0.1 s, doubling: a model that dies of
+    certain requests is back within two seconds, and one that dies of all does not take the box
+    along.
+
+    Args:
+        deaths_ns: when its workers died, monotonic, this death included.
+        now_ns: monotonic clock, nanoseconds.
+    """
+    recent = [at_ns for at_ns in deaths_ns if at_ns > now_ns - DEATHS_WINDOW_NS]
+    if len(recent) >= DEATHS_CAP:
+        return None
+    return 0 if len(recent) < 2 else 100_000_000 << (len(recent) - 2)
 
 
 NEVER_NS = (1 << 63) - 1

@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import msgspec
-
 from edged.config.schema import ModelConfig
-from edged.errors import BundleError, EdgedError
-from edged.loading import Loaded, Stored, load_release
-from edged.runtimes.base import Runtime
+from edged.errors import BundleError, EdgedError, QuarantinedError
+from edged.loading import Loaded, Stored
 from edged.serving.lifecycle import (
     BUSY,
+    DEATHS_CAP,
+    DEATHS_WINDOW_NS,
     NEVER_NS,
     Action,
     Event,
@@ -33,9 +32,11 @@ from edged.serving.lifecycle import (
     State,
     Unload,
     next_action,
+    restart_delay_ns,
     retry_delay_ns,
 )
 from edged.serving.release import ServedRelease
+from edged.serving.trial import Loader, LoadOrder
 
 log = logging.getLogger("edged.serving")
 
@@ -60,7 +61,10 @@ class Desired:
     @property
     def key(self) -> ReleaseKey:
         """What it is, with the options that need another session."""
-        options = msgspec.json.encode(self.config.runtime).decode()
+        config = self.config
+        options = ",".join(config.runtime)
+        if config.isolation != "none":
+            options += f" apart {config.worker.memory} {config.worker.run_timeout}"
         return ReleaseKey(self.stored.manifest.name, self.digest, options)
 
 
@@ -68,18 +72,18 @@ class Manager:
     """Owns every release of the process; used from the event loop only.
 
     Args:
-        create_runtime: makes a runtime by name.
+        loader: loads a release; called on a thread of low priority.
         inline_threshold_ns: faster models run on the event loop.
         on_change: called after any release changed its state.
     """
 
     def __init__(
         self,
-        create_runtime: Callable[[str], Runtime],
+        loader: Loader,
         inline_threshold_ns: int,
         on_change: Callable[[], None],
     ) -> None:
-        self._create_runtime = create_runtime
+        self.loader = loader
         self._inline_threshold_ns = inline_threshold_ns
         self._on_change = on_change
         self._desired: dict[ReleaseKey, Desired] = {}
@@ -87,8 +91,10 @@ class Manager:
         self._stored: dict[ReleaseKey, Stored] = {}
         self._waiters: list[tuple[frozenset[ReleaseKey], asyncio.Future[None]]] = []
         self._retry: asyncio.TimerHandle | None = None
-        self._loader = ThreadPoolExecutor(1, "edged-loader", initializer=_lower_priority)
+        self._thread = ThreadPoolExecutor(1, "edged-loader", initializer=_lower_priority)
         self._is_stopped = False
+        self.on_ready: Callable[[ServedRelease], None] = _nothing
+        self.on_hopeless: Callable[[ServedRelease, str], None] = _nothing
 
     def releases(self) -> list[ServedRelease]:
         """Every release in any state, oldest first."""
@@ -131,7 +137,7 @@ class Manager:
         self._is_stopped = True
         if self._retry is not None:
             self._retry.cancel()
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
         for release in self._releases.values():
             release.close()
 
@@ -179,6 +185,7 @@ class Manager:
             item.key, item.stored.manifest, item.config, self._inline_threshold_ns
         )
         release.on_idle = self._on_idle
+        release.on_death = self._on_death
         self._releases[item.key] = release
         self._stored[item.key] = item.stored
 
@@ -197,14 +204,9 @@ class Manager:
         def on_loaded() -> None:
             loop.call_soon_threadsafe(release.move, Event.LOADED)
 
-        job = functools.partial(
-            load_release,
-            self._stored[release.key],
-            release.config.runtime,
-            self._create_runtime,
-            on_loaded,
-        )
-        future = loop.run_in_executor(self._loader, job)
+        order = LoadOrder(release.key.digest, self._stored[release.key], release.config)
+        job = functools.partial(self.loader.load, order, on_loaded)
+        future = loop.run_in_executor(self._thread, job)
         future.add_done_callback(functools.partial(self._load_done, release))
 
     def _load_done(self, release: ServedRelease, future: asyncio.Future[Loaded]) -> None:
@@ -220,6 +222,7 @@ class Manager:
             release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns)
             release.failures = 0
             release.move(Event.WARMED)
+            self.on_ready(release)
         else:
             self._load_failed(release, error)
         self._on_change()
@@ -228,6 +231,7 @@ class Manager:
     def _load_failed(self, release: ServedRelease, error: BaseException) -> None:
         release.failures += 1
         release.retry_at_ns = time.monotonic_ns() + retry_delay_ns(release.failures)
+        release.is_quarantined = isinstance(error, QuarantinedError)
         if isinstance(error, BundleError):
             # What a bundle holds does not change by waiting; another bundle is another release.
             release.retry_at_ns = NEVER_NS
@@ -237,6 +241,32 @@ class Manager:
             log.error("%s: loading raised", release.owner, exc_info=error)
             reason = f"loading raised {type(error).__name__}; see the log"
         release.move(Event.FAIL, reason)
+
+    def reconsider(self, is_quarantined: Callable[[str], bool]) -> None:
+        """Try again what an operator let out of quarantine."""
+        for release in self._releases.values():
+            if release.is_quarantined and not is_quarantined(release.key.digest):
+                release.is_quarantined = False
+                release.retry_at_ns = 0
+        self.step()
+
+    def _on_death(self, release: ServedRelease, reason: str) -> None:
+        """The worker of a release that serves is gone."""
+        now_ns = time.monotonic_ns()
+        release.deaths_ns = [*release.deaths_ns[1 - DEATHS_CAP :], now_ns]
+        delay_ns = restart_delay_ns(release.deaths_ns, now_ns)
+        if release.state is not State.READY:
+            self.step()
+            return
+        if delay_ns is None:
+            minute = DEATHS_WINDOW_NS // 1_000_000_000
+            reason = f"its worker died {DEATHS_CAP} times within {minute} s, at last: {reason}"
+            self.on_hopeless(release, reason)
+            release.is_quarantined = True
+        release.retry_at_ns = NEVER_NS if delay_ns is None else now_ns + delay_ns
+        release.move(Event.DIE, reason)
+        self._on_change()
+        self.step()
 
     def _on_idle(self, _release: ServedRelease) -> None:
         self.step()
@@ -270,6 +300,10 @@ class Manager:
         if due:
             delay = max(0, min(due) - now_ns) / 1e9 + 0.001
             self._retry = asyncio.get_running_loop().call_later(delay, self.step)
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 def _lower_priority() -> None:

@@ -7,6 +7,7 @@ it runs is ``executor.run_batch``'s. Everything here happens on the event loop e
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -16,14 +17,16 @@ from edged.errors import (
     DeadlineExceededError,
     DrainingError,
     EdgedError,
+    ModelNotReadyError,
     QueueFullError,
     RunError,
 )
+from edged.isolation import WorkerSession
 from edged.manifest import Manifest
 from edged.messages import InferResponse
 from edged.runtimes.base import Session
 from edged.serving.counters import Counters
-from edged.serving.executor import BatchResult, InstanceThread, run_batch
+from edged.serving.executor import BatchResult, InstanceThread, RemoteBatch, run_batch
 from edged.serving.lifecycle import Event, ReleaseKey, Snapshot, State, advance
 from edged.serving.scheduler import BatchLimits, Waiting, WaitUntil, form_batch
 
@@ -36,6 +39,9 @@ _INLINE_BUDGET_NS = 500_000
 _SLOW_RUNS = 4
 """So many runs over the budget in a row halve what runs on the loop. One alone says little: a run
 that lost the interpreter lock to another thread gets it back after up to 5 ms."""
+
+_BACK_NS = 1_000_000_000
+"""A worker that died is started again; half a second is usual."""
 
 
 class ServedRelease:
@@ -62,11 +68,15 @@ class ServedRelease:
         self.failures = 0
         self.retry_at_ns = 0
         self.session: Session | None = None
+        self._remote: WorkerSession | None = None
         self.runtime = ""
         self.typical_run_ns = 0
         self.in_flight = 0
         self.counters = Counters()
         self.on_idle: Callable[[ServedRelease], None] | None = None
+        self.on_death: Callable[[ServedRelease, str], None] | None = None
+        self.deaths_ns: list[int] = []
+        self.is_quarantined = False
         self.needs_layout = any(
             isinstance(axis, str) for spec in self.inputs for axis in spec.shape[1:]
         )
@@ -109,11 +119,19 @@ class ServedRelease:
         self.runtime = runtime
         self.typical_run_ns = typical_run_ns
         self._loop = asyncio.get_running_loop()
+        if isinstance(session, WorkerSession):
+            self._remote = session
+            session.attach(self._loop, self._worker_died)
 
     @property
     def is_inline(self) -> bool:
         """Whether it is fast enough to run on the event loop."""
-        return self.typical_run_ns < self._inline_threshold_ns
+        return self._remote is None and self.typical_run_ns < self._inline_threshold_ns
+
+    @property
+    def worker_pid(self) -> int:
+        """The process that hosts it; 0 when this one does."""
+        return self._remote.pid if self._remote is not None else 0
 
     @property
     def queued(self) -> tuple[int, int]:
@@ -157,10 +175,23 @@ class ServedRelease:
         for item in waiting:
             self._fail(item, DrainingError(f"{self.owner}: the daemon stopped before its turn"))
         session, self.session = self.session, None
-        if session is not None:
+        if self._remote is not None:
+            self._remote.close()
+        elif session is not None:
             # The session's own last run is over, but freeing a large model takes time.
             self._thread.submit(session.close)
         self._thread.close()
+
+    def _worker_died(self, reason: str) -> None:
+        """What ran has been answered; what waits is told to come back."""
+        self.session = self._remote = None
+        waiting = tuple(self._items)
+        self._remove(waiting)
+        for item in waiting:
+            error = ModelNotReadyError(f"{self.owner}: {reason}", retry_after_ns=_BACK_NS)
+            self._fail(item, error)
+        if self.on_death is not None:
+            self.on_death(self, reason)
 
     def _drain_ns(self) -> int:
         per_run = max(self._limits.max_rows, 1)
@@ -200,6 +231,10 @@ class ServedRelease:
             return
         self._is_busy = True
         self._arm_deadlines()
+        if self._remote is not None:
+            finished = functools.partial(self._finished, started_ns=now_ns)
+            RemoteBatch(self._remote, decision.items, finished).begin()
+            return
         loop = self._loop
         assert loop is not None
 

@@ -124,6 +124,13 @@ class Repository:
         """
         return open_release(self._store, digest)
 
+    def digests(self) -> list[str]:
+        """Every release in the store, whole or not."""
+        try:
+            return sorted(name for name in os.listdir(self._store_fd) if len(name) == 64)  # noqa: PTH208
+        except OSError:
+            return []
+
     def current(self, model: str) -> str | None:
         """The digest of the release that serves, as the disk has it."""
         return self._slots.read(model)[0]

@@ -18,6 +18,7 @@ from edged.serving.lifecycle import NEVER_NS, State
 from edged.serving.manager import Desired, Manager
 from edged.serving.router import Route
 from tests.fakes.clock import on_loop, turns, until
+from tests.fakes.loader import make_loader
 from tests.fakes.model import FakeRuntime, FakeStored, doubler
 
 MINUTE_NS = 60 * 10**9
@@ -34,7 +35,7 @@ class House:
     def __init__(self) -> None:
         self.runtime = FakeRuntime()
         self.seen: list[dict[str, str]] = []
-        self.manager = Manager(lambda _: self.runtime, 200_000, self.note)
+        self.manager = Manager(make_loader(lambda _: self.runtime), 200_000, self.note)
 
     def note(self) -> None:
         states = self.states()
@@ -55,7 +56,7 @@ def house() -> Iterator[House]:
     yield made
     if made.runtime.gate is not None:
         made.runtime.gate.set()
-    made.manager._loader.shutdown(wait=True)
+    made.manager._thread.shutdown(wait=True)
 
 
 @on_loop

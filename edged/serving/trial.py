@@ -1,0 +1,174 @@
+"""How a release gets into the daemon: first alone in a throw-away process, then for good.
+
+Decides which way a load takes, from the model's ``isolation`` and from what this device learnt of
+the release before (``store/probation.py``). Runs on the loader's thread.
+
+    isolation: model            one worker process, for as long as the release is loaded
+    isolation: none, known      into the daemon; its trial on this runtime version went well
+    isolation: none, new        a trial in a worker of low priority, then into the daemon
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edged.config.schema import ModelConfig, TrialConfig
+from edged.errors import EdgedError, QuarantinedError
+from edged.isolation import WorkerCaps, WorkerRuntime
+from edged.loading import Loaded, Stored, load_release
+from edged.runtimes.base import Runtime
+
+log = logging.getLogger("edged.serving")
+
+_TRIAL_NICE = 19
+"""Everything that serves goes first; on an idle device a trial still takes what it needs."""
+
+
+class Standings(Protocol):
+    """What the loader asks and tells of each release; see ``store/probation.py``."""
+
+    def admit(self, digest: str) -> None:
+        """Raise QuarantinedError for a release that may not be loaded."""
+        ...
+
+    def begin(self, digest: str, model: str, release: int) -> None:
+        """Note a load into this process; raises QuarantinedError after too many deaths."""
+        ...
+
+    def release_unharmed(self, digest: str) -> None:
+        """The load failed and the daemon lives."""
+        ...
+
+    def has_passed(self, digest: str, runtime: str) -> bool:
+        """Whether a trial went well on this runtime and version."""
+        ...
+
+    def note_passed(self, digest: str, model: str, release: int, runtime: str) -> None:
+        """Remember that."""
+        ...
+
+    def quarantine(self, digest: str, model: str, release: int, reason: str) -> None:
+        """Leave a release out from now on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOrder:
+    """What to load.
+
+    Args:
+        digest: of the manifest.
+        stored: the verified bundle.
+        config: the model's section of the configuration.
+    """
+
+    digest: str
+    stored: Stored
+    config: ModelConfig
+
+
+class Loader:
+    """Loads releases, the safe way round.
+
+    Args:
+        create_runtime: makes a runtime by name.
+        standings: what the device learnt of each release.
+        trial: how trials are run; may be replaced while loads are under way.
+        threads: threads of one run.
+    """
+
+    def __init__(
+        self,
+        create_runtime: Callable[[str], Runtime],
+        standings: Standings,
+        trial: TrialConfig,
+        threads: int,
+    ) -> None:
+        self._create_runtime = create_runtime
+        self._standings = standings
+        self._threads = threads
+        self.trial = trial
+
+    def load(self, order: LoadOrder, on_loaded: Callable[[], None]) -> Loaded:
+        """Load a release; ``on_loaded`` is called between loading and warming.
+
+        Raises:
+            QuarantinedError: it may not be loaded, or its trial just crashed.
+            LoadError: no runtime took it.
+            GoldenMismatchError: it gives other numbers than promised.
+        """
+        self._standings.admit(order.digest)
+        if order.config.isolation == "model":
+            return self._load_apart(order, self._serving_caps(order.config), on_loaded)
+        if self.trial.enabled:
+            self._try(order)
+        manifest = order.stored.manifest
+        self._standings.begin(order.digest, manifest.name, manifest.release)
+        try:
+            return load_release(order.stored, order.config.runtime, self._create_runtime, on_loaded)
+        except BaseException:
+            self._standings.release_unharmed(order.digest)
+            raise
+
+    def _try(self, order: LoadOrder) -> None:
+        """The trial: the same load and the same golden samples, where they can hurt nobody."""
+        manifest = order.stored.manifest
+        runtime = self._runtime_id(order.config.runtime)
+        if self._standings.has_passed(order.digest, runtime):
+            return
+        caps = WorkerCaps(
+            threads=self._threads,
+            memory_bytes=int(self.trial.memory or _half_of_memory()),
+            load_timeout_s=int(self.trial.timeout) / 1e9,
+            run_timeout_s=int(self.trial.timeout) / 1e9,
+            nice=_TRIAL_NICE,
+        )
+        self._load_apart(order, caps, _nothing).session.close()
+        self._standings.note_passed(order.digest, manifest.name, manifest.release, runtime)
+        log.info('model "%s" release %d passed its trial', manifest.name, manifest.release)
+
+    def _load_apart(
+        self, order: LoadOrder, caps: WorkerCaps, on_loaded: Callable[[], None]
+    ) -> Loaded:
+        workers: list[WorkerRuntime] = []
+
+        def create(name: str) -> WorkerRuntime:
+            workers.append(WorkerRuntime(name, caps))
+            return workers[-1]
+
+        try:
+            return load_release(order.stored, order.config.runtime, create, on_loaded)
+        except EdgedError as exc:
+            crash = next((worker.crash for worker in workers if worker.crash), "")
+            if not crash:
+                raise
+            manifest = order.stored.manifest
+            reason = f"its trial died of {crash} on the golden samples or before"
+            self._standings.quarantine(order.digest, manifest.name, manifest.release, reason)
+            raise QuarantinedError(f"{exc.message}; the release is in quarantine") from exc
+
+    def _serving_caps(self, config: ModelConfig) -> WorkerCaps:
+        worker = config.worker
+        return WorkerCaps(
+            threads=self._threads,
+            memory_bytes=int(worker.memory or _half_of_memory()),
+            load_timeout_s=int(self.trial.timeout) / 1e9,
+            run_timeout_s=int(worker.run_timeout) / 1e9,
+        )
+
+    def _runtime_id(self, names: Sequence[str]) -> str:
+        infos = [self._create_runtime(name).info() for name in names]
+        return ", ".join(f"{info.name} {info.version or 'missing'}" for info in infos)
+
+
+def _half_of_memory() -> int:
+    """A cap for whoever names none: what is left keeps the device itself alive."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _nothing() -> None:
+    pass

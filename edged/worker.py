@@ -1,0 +1,226 @@
+"""The child process that hosts one session: trials, and models that are kept apart.
+
+Run as ``python -m edged.worker FD`` by ``isolation.py``, which is its only peer. It speaks the
+native protocol over the socket it inherited: one CALL ``load`` whose bytes lie in a memory file,
+then INFER frames, one after another. It trusts its parent and is not trusted by it: whatever goes
+wrong here, a crash included, is one model's trouble.
+
+Decides nothing. It ends when the parent closes the socket, and the kernel ends it when the parent
+dies without doing so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import Any
+
+import msgspec
+
+from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
+from edged.messages import InferResponse
+from edged.protocol import native
+from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
+from edged.protocol.repeats import Repeats
+from edged.runtimes.base import Artefact, Session
+from edged.runtimes.registry import create_runtime
+from edged.tensors import TensorSpec
+
+LIMITS = Limits(head_bytes=1 << 20, body_bytes=1 << 40)
+"""The parent holds the limits towards its own peers; these only stop nonsense."""
+_DESCRIPTORS = 256
+"""Far more than a session needs; a leak in a backend ends here and not at the daemon's limit."""
+_PR_SET_PDEATHSIG = 1
+
+
+class Piece(msgspec.Struct, array_like=True, frozen=True):
+    """A stretch of the memory file. The model itself has an empty name."""
+
+    name: str
+    offset: int
+    size: int
+
+
+class LoadJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Arguments of CALL ``load``.
+
+    Args:
+        model: the model's name, for messages.
+        runtime: which one loads it.
+        threads: threads of one run.
+        memory_bytes: the most anonymous memory the process may take; 0 for no cap.
+        nice: added to the priority; 19 lets everything else go first.
+        file: descriptor of the memory file, inherited.
+        pieces: the model, then its sidecars.
+        inputs: the signature that the manifest promises: name, dtype, shape.
+        outputs: likewise.
+    """
+
+    model: str
+    runtime: str
+    threads: int
+    memory_bytes: int
+    nice: int
+    file: int
+    pieces: list[Piece]
+    inputs: list[tuple[str, str, tuple[int | str, ...]]]
+    outputs: list[tuple[str, str, tuple[int | str, ...]]]
+
+
+def specs(
+    rows: list[tuple[str, str, tuple[int | str, ...]]],
+) -> tuple[TensorSpec, ...]:
+    """A signature as it travels, as specs again."""
+    return tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in rows)
+
+
+class Worker:
+    """The child's side of one socket.
+
+    Args:
+        sock: the inherited end; blocking.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._reader = FrameReader(LIMITS)
+        self._repeats = Repeats()
+        self._session: Session | None = None
+        self._owner = "the worker"
+
+    def serve(self) -> None:
+        """Answer until the parent closes its end."""
+        while count := self._sock.recv_into(self._reader.next_buffer()):
+            for frame in self._reader.received(count):
+                self._send(self._answer(frame))
+            self._reader.check()
+
+    def _answer(self, frame: Frame) -> list[Buffer]:
+        try:
+            if frame.kind == Kind.INFER:
+                return self._infer(frame)
+            return native.encode_reply(frame.request_id, self._call(frame))
+        except EdgedError as exc:
+            return native.encode_error(frame.request_id, exc)
+        except MemoryError:
+            error = RuntimeFailureError(f"{self._owner} needs more memory than it may have")
+            return native.encode_error(frame.request_id, error)
+        except Exception as exc:
+            faulthandler.dump_traceback()
+            error = RuntimeFailureError(f"{self._owner} failed: {type(exc).__name__}")
+            return native.encode_error(frame.request_id, error)
+
+    def _call(self, frame: Frame) -> dict[str, Any]:
+        call = native.decode_call(frame)
+        if call.verb != "load":
+            raise InvalidRequestError(f'a worker knows no call "{call.verb[:64]}"')
+        return self._load(call.arguments)
+
+    def _load(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        job = msgspec.convert(arguments, LoadJob, strict=False)
+        self._owner = f'model "{job.model}"'
+        os.nice(job.nice)
+        cap_memory(job.memory_bytes)
+        data = [read_piece(job.file, piece) for piece in job.pieces]
+        os.close(job.file)
+        sidecars = dict(zip((piece.name for piece in job.pieces[1:]), data[1:], strict=True))
+        artefact = Artefact(job.model, data[0], specs(job.inputs), specs(job.outputs), sidecars)
+        runtime = create_runtime(job.runtime, threads=job.threads)
+        self._session = session = runtime.load(artefact)
+        del artefact, data, sidecars
+        gc.collect()
+        # What lives now lives for ever: later collections need not look at it again.
+        gc.freeze()
+        return {
+            "version": runtime.info().version,
+            "inputs": [(s.name, s.dtype, s.shape) for s in session.inputs],
+            "outputs": [(s.name, s.dtype, s.shape) for s in session.outputs],
+        }
+
+    def _infer(self, frame: Frame) -> list[Buffer]:
+        session = self._session
+        if session is None:
+            raise InvalidRequestError("nothing is loaded yet")
+        repeats = self._repeats
+        inputs = repeats.decode(frame)
+        if inputs is None:
+            inputs = dict(native.decode_infer(frame, LIMITS)[0].inputs)
+            repeats.learn_layout(frame, inputs)
+        outputs = session.run(inputs)
+        buffers = repeats.encode(Kind.RESULT, frame.request_id, outputs)
+        if buffers is None:
+            buffers = native.encode_response(frame.request_id, InferResponse("", 0, 0, outputs))
+            repeats.learn(outputs, buffers)
+        return buffers
+
+    def _send(self, buffers: list[Buffer]) -> None:
+        if len(buffers) > 1 and sum(map(len, buffers)) <= 64 << 10:
+            buffers = [b"".join(buffers)]
+        for buffer in buffers:
+            self._sock.sendall(buffer)
+
+
+def read_piece(file: int, piece: Piece) -> bytes:
+    """One stretch of the memory file; the kernel gives two gigabytes at a time at most.
+
+    Raises:
+        InvalidRequestError: the file ends before the piece does.
+    """
+    data = os.pread(file, piece.size, piece.offset)
+    if len(data) == piece.size:
+        return data
+    parts = [data]
+    have = len(data)
+    while have < piece.size:
+        part = os.pread(file, piece.size - have, piece.offset + have)
+        if not part:
+            raise InvalidRequestError(f'"{piece.name}" has {have} of {piece.size} bytes')
+        parts.append(part)
+        have += len(part)
+    return b"".join(parts)
+
+
+def cap_memory(size: int) -> None:
+    """Let no more than ``size`` bytes of private memory be taken; 0 for no cap."""
+    if size:
+        # DATA and not AS: backends reserve address space by the gigabyte that they never touch.
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def confine() -> None:
+    """End with the parent, leave no core file, and hold few descriptors."""
+    parent = os.getppid()
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes  # noqa: PLC0415 - the one call that Python has no name for
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def main(arguments: list[str]) -> int:
+    """Serve on the inherited descriptor that the only argument names."""
+    # The service manager speaks to the parent; Ctrl-C at a terminal reaches the whole group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.enable()
+    confine()
+    with socket.socket(fileno=int(arguments[0])) as sock:
+        sock.setblocking(True)
+        with contextlib.suppress(ConnectionError):
+            Worker(sock).serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

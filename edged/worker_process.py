@@ -1,0 +1,157 @@
+"""One worker process: started, handed its model, and ended; and how it died.
+
+Decides nothing about what it is asked. The process is our child; it inherits one socket and one
+memory file that nobody can change any more, and no secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edged.errors import LoadError
+from edged.runtimes.base import Artefact
+from edged.worker import Piece
+
+_CRASHES = frozenset(
+    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
+)
+"""Signals that a process brings upon itself. SIGKILL comes from outside: from us, or from a kernel
+that is short of memory."""
+_SOCKET_BYTES = 4 << 20
+"""Room for a camera frame on its way, so that sender and receiver need not take turns."""
+_REAP_S = 0.05
+"""A process whose socket is closed is gone, but for the last steps of the kernel."""
+_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
+"""What a worker gets of our environment: credentials may stand in the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a process ended.
+
+    Args:
+        words: for people, e.g. ``died of SIGSEGV``.
+        crash: the signal it brought upon itself; empty when the end came from outside.
+    """
+
+    words: str
+    crash: str = ""
+
+
+class WorkerProcess:
+    """A child and our end of its socket; ``file`` is inherited by it under the same number."""
+
+    def __init__(self, file: int) -> None:
+        try:
+            self.socket, self._child = _start(file)
+        except OSError as exc:
+            raise LoadError(f"a worker process cannot be started: {exc.strerror}") from exc
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._child.pid
+
+    def end(self) -> None:
+        """Kill it and close our end; may be called twice."""
+        self.socket.close()
+        self._child.kill()
+        if self._child not in _dead:
+            _dead.append(self._child)
+        reap()
+
+    def death(self) -> Death:
+        """How it ended; asked when its socket was closed from the other side."""
+        try:
+            status = self._child.wait(_REAP_S)
+        except subprocess.TimeoutExpired:
+            return Death("closed its connection and was ended")
+        if status >= 0:
+            return Death(f"ended with status {status}")
+        name = f"signal {-status}"
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(-status).name
+        return Death(f"died of {name}", name if -status in _CRASHES else "")
+
+
+_dead: list[subprocess.Popen[bytes]] = []
+"""Killed, and not gone yet when we looked: a process inside the kernel takes its time."""
+
+
+def reap() -> None:
+    """Take note of killed processes that are gone by now."""
+    _dead[:] = [one for one in _dead if one.poll() is None]
+
+
+def _start(file: int) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    environment = {
+        **{name: os.environ[name] for name in _KEPT if name in os.environ},
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry.startswith("/")),
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
+    ours, theirs = socket.socketpair()
+    with theirs, contextlib.ExitStack() as undo:
+        undo.callback(ours.close)
+        for end in (ours, theirs):
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BYTES)
+        ours.setblocking(False)
+        child = subprocess.Popen(
+            [sys.executable, "-s", "-m", "edged.worker", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(), file),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            env=environment,
+        )
+        undo.pop_all()
+    return ours, child
+
+
+@contextlib.contextmanager
+def handed_over(artefact: Artefact) -> Iterator[tuple[int, list[Piece]]]:
+    """An artefact as a sealed memory file: its descriptor, and where its files lie in it.
+
+    Raises:
+        LoadError: there is no memory for it.
+    """
+    files = [("", artefact.data), *artefact.sidecars.items()]
+    pieces, offset = [], 0
+    for name, data in files:
+        pieces.append(Piece(name, offset, len(data)))
+        offset += len(data)
+    fd = _memory_file([data for _, data in files])
+    try:
+        yield fd, pieces
+    finally:
+        os.close(fd)
+
+
+def _memory_file(parts: Sequence[bytes]) -> int:
+    """A file in memory that nobody can change any more."""
+    fd = -1
+    try:
+        fd = os.memfd_create("edged-artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(fd, view) :]
+        _seal(fd)
+    except OSError as exc:
+        if fd >= 0:
+            os.close(fd)
+        raise LoadError(f"no memory to hand the model to a worker: {exc.strerror}") from exc
+    return fd
+
+
+def _seal(fd: int) -> None:
+    every = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, every)

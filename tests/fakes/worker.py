@@ -1,0 +1,173 @@
+"""The two ends of a worker without its process: the child as a thread, or as a test says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edged import worker, worker_session
+from edged.manifest import Manifest
+from edged.protocol import native
+from edged.protocol.frames import Buffer, Frame, FrameReader
+from edged.runtimes.base import Artefact
+from edged.tensors import Array
+from edged.worker import LIMITS, Worker, specs
+from edged.worker_process import Death, handed_over
+from edged.worker_session import WorkerCaps, WorkerSession
+from tests.fakes.model import FakeRuntime, doubler
+from tests.fakes.wire import joined
+from tests.models import TinyModel
+
+LOADED = {"version": "1.0", "inputs": [], "outputs": []}
+
+
+def artefact_of(model: TinyModel | Manifest, **sidecars: bytes) -> Artefact:
+    """What loading would hand over."""
+    if isinstance(model, Manifest):
+        return Artefact(
+            model.name, b"bytes", model.input_specs(), model.output_specs(), dict(sidecars)
+        )
+    sides = [[(e.name, e.dtype, e.shape) for e in side] for side in (model.inputs, model.outputs)]
+    return Artefact(model.name, model.data, specs(sides[0]), specs(sides[1]), dict(sidecars))
+
+
+class FakeProcess:
+    """Our end of a socket whose other end, ``peer``, a test holds; dies as it is told to."""
+
+    made: list[FakeProcess]
+    first_words: bytes = joined(native.encode_reply(1, LOADED))
+
+    def __init__(self, _file: int) -> None:
+        self.socket, self.peer = socket.socketpair()
+        for end in (self.socket, self.peer):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.socket.setblocking(False)
+        self.peer.settimeout(15)
+        self.pid = 4711
+        self.ends = 0
+        self.how = Death("ended with status 0")
+        self.reader = FrameReader(LIMITS)
+        self.frames: list[Frame] = []
+        self.made.append(self)
+        self.start()
+
+    def start(self) -> None:
+        self.peer.sendall(self.first_words)
+
+    def end(self) -> None:
+        self.socket.close()
+        self.ends += 1
+
+    def death(self) -> Death:
+        return self.how
+
+    def die(self, words: str, crash: str = "") -> None:
+        """As if the process had ended."""
+        self.how = Death(words, crash)
+        self.peer.shutdown(socket.SHUT_RDWR)
+
+    def frame(self) -> Frame:
+        """The next frame that the session sent, after CALL load."""
+        while not self.frames:
+            count = self.peer.recv_into(self.reader.next_buffer())
+            assert count, "the session closed its end"
+            self.frames += [f for f in self.reader.received(count) if f.request_id > 1]
+        return self.frames.pop(0)
+
+    def say(self, buffers: list[Buffer] | bytes) -> None:
+        self.peer.sendall(buffers if isinstance(buffers, bytes) else joined(buffers))
+
+
+class ThreadProcess(FakeProcess):
+    """Its other end is served by a real ``Worker``, on a thread of ours, with a fake runtime."""
+
+    def start(self) -> None:
+        self.peer.setblocking(True)
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            Worker(self.peer).serve()
+        self.peer.close()
+
+
+class Workers:
+    """Makes sessions whose processes are of ``kind``; all that were made are in ``made``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: type[FakeProcess]) -> None:
+        self.made: list[FakeProcess] = []
+        self.runtime = FakeRuntime()
+        self.kind = type(kind.__name__, (kind,), {"made": self.made})
+        monkeypatch.setattr(worker_session, "WorkerProcess", self.kind)
+        if issubclass(kind, ThreadProcess):
+            monkeypatch.setattr(worker, "create_runtime", lambda *_, **__: self.runtime)
+            monkeypatch.setattr(worker.gc, "freeze", lambda: None)
+            monkeypatch.setattr(worker_session, "handed_over", _lent)
+
+    def session(self, model: Artefact | None = None, **caps: float) -> WorkerSession:
+        artefact = model or artefact_of(doubler())
+        return WorkerSession("onnxruntime", artefact, WorkerCaps(**caps))
+
+    @property
+    def last(self) -> FakeProcess:
+        return self.made[-1]
+
+    def close(self) -> None:
+        if self.runtime.gate is not None:
+            self.runtime.gate.set()
+        for session in self.runtime.sessions:
+            if session.gate is not None:
+                session.gate.set()
+        for process in self.made:
+            process.socket.close()
+            if isinstance(process, ThreadProcess):
+                with contextlib.suppress(OSError):
+                    process.peer.shutdown(socket.SHUT_RDWR)
+                process.thread.join(15)
+                assert not process.thread.is_alive()
+            process.peer.close()
+
+
+@contextlib.contextmanager
+def _lent(artefact: Artefact) -> Iterator[tuple[int, object]]:
+    """Both ends are one process here: each needs a descriptor of its own to close."""
+    with handed_over(artefact) as (file, pieces):
+        yield os.dup(file), pieces
+
+
+class Told:
+    """What ``begin`` was answered, and what a death said."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[dict[str, Array], Exception | None]] = []
+        self.deaths: list[str] = []
+
+    def on_done(self, outputs: dict[str, Array], error: Exception | None) -> None:
+        self.answers.append((outputs, error))
+
+    @property
+    def error(self) -> Exception | None:
+        ((outputs, error),) = self.answers
+        assert not (outputs and error)
+        return error
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def wait_until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
+    """For processes; nothing turns meanwhile."""
+    give_up = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < give_up, "what was waited for did not happen"
+        time.sleep(0.002)

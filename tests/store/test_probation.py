@@ -1,0 +1,352 @@
+"""What is learnt of a release outlives the process, and never stands in the way by itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edged.errors import QuarantinedError
+from edged.store import probation as module
+from edged.store.probation import DEATHS_CAP, Probation, Quarantine, Standing, after_start
+
+A, B = "a" * 64, "b" * 64
+ORT = "onnxruntime 1.23"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "probation"
+
+
+@pytest.fixture
+def probation(directory: Path) -> Probation:
+    return Probation(directory, lambda: 1000.0)
+
+
+def again(directory: Path, *, has_crashed: bool, known: tuple[str, ...] = (A, B)) -> Probation:
+    """The daemon's next start."""
+    made = Probation(directory)
+    made.start(has_crashed=has_crashed, known=known)
+    return made
+
+
+ON = Standing(is_on_probation=True)
+ROWS = {
+    "a crash while on probation": (ON, True, Standing(deaths=1)),
+    "another": (Standing(is_on_probation=True, deaths=1), True, Standing(deaths=2)),
+    "an end from outside or in good order": (ON, False, Standing()),
+    "an end from outside does not forgive": (
+        Standing(is_on_probation=True, deaths=1),
+        False,
+        Standing(deaths=1),
+    ),
+    "a crash long after": (Standing(passed=(ORT,)), True, Standing(passed=(ORT,))),
+    "a crash after one that was blamed": (Standing(deaths=1), True, Standing(deaths=1)),
+    "in quarantine": (
+        Standing(quarantine=Quarantine(reason="r", at=1)),
+        True,
+        Standing(quarantine=Quarantine(reason="r", at=1)),
+    ),
+    "nothing known": (Standing(), True, Standing()),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_after_start(name: str):
+    before, has_crashed, after = ROWS[name]
+    assert after_start(before, has_crashed=has_crashed) == after
+
+
+LIVES: dict[str, tuple[str, str | None]] = {
+    # l = load into the daemon, s = survived its window, u = the load failed and did no harm;
+    # then how the daemon ended: C = by its own doing, K = from outside or in good order.
+    "first start": ("", "loads"),
+    "one crash": ("lC", "loads"),
+    "two crashes": ("lC lC", "left out"),
+    "killed twice": ("lK lK", "loads"),
+    "killed often": ("lK lK lK lK", "loads"),
+    "crash, killed, crash": ("lC lK lC", "left out"),
+    "crash, well, crash": ("lC lsC lC", "loads"),
+    "crashes long after loading": ("lsC lsC lsC", "loads"),
+    "crashes after a load that failed": ("luC luC luC", "loads"),
+    "crashes without a load": ("C C C", "loads"),
+    "crash, then loaded again and well": ("lC ls", "loads"),
+}
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_lives(directory: Path, name: str):
+    story, expected = LIVES[name]
+    probation = again(directory, has_crashed=False)
+    for run in story.split():
+        for step in run:
+            if step == "l":
+                probation.begin(A, "gate", 3)
+            elif step == "s":
+                probation.survived(A)
+            elif step == "u":
+                probation.release_unharmed(A)
+            else:
+                probation = again(directory, has_crashed=step == "C")
+    if expected == "loads":
+        probation.admit(A)
+        probation.begin(A, "gate", 3)
+    else:
+        with pytest.raises(QuarantinedError, match="the daemon died 2 times in a row"):
+            probation.begin(A, "gate", 3)
+        with pytest.raises(QuarantinedError):
+            again(directory, has_crashed=False).admit(A)
+        assert not probation.get(A).is_on_probation
+
+
+def test_the_cap_is_what_the_words_say():
+    assert DEATHS_CAP == 2
+
+
+class TestQuarantine:
+    def test_says_why_and_the_way_back(
+        self, probation: Probation, caplog: pytest.LogCaptureFixture
+    ):
+        probation.quarantine(A, "gate", 3, "its trial died of SIGFPE")
+        with pytest.raises(QuarantinedError) as caught:
+            probation.admit(A)
+        assert caught.value.message == (
+            "in quarantine: its trial died of SIGFPE; to try it again: "
+            f"edged quarantine --lift {A[:12]}, then reload"
+        )
+        assert probation.get(A).quarantine == Quarantine(reason="its trial died of SIGFPE", at=1000)
+        assert "model gate release 3 is in quarantine" in caplog.text
+        probation.admit(B)
+
+    def test_survives_starts_and_survived(self, directory: Path, probation: Probation):
+        probation.begin(A, "gate", 3)
+        probation.quarantine(A, "gate", 3, "why")
+        probation.survived(A)
+        for _ in range(3):
+            with pytest.raises(QuarantinedError):
+                again(directory, has_crashed=False).admit(A)
+
+    def test_lift_gives_a_clean_sheet(self, directory: Path, probation: Probation):
+        probation.begin(A, "gate", 3)
+        probation.note_passed(A, "gate", 3, ORT)
+        probation.quarantine(A, "gate", 3, "why")
+        probation.lift(A)
+        probation.admit(A)
+        assert probation.get(A) == Standing()
+        assert list(directory.iterdir()) == []
+        probation.lift(A)
+
+    def test_lifted_by_another_process(self, directory: Path, probation: Probation):
+        """``edged quarantine --lift`` beside the daemon that runs: it looks at the disk again."""
+        probation.quarantine(A, "gate", 3, "why")
+        Probation(directory).lift(A)
+        assert probation.get(A).quarantine is None
+        probation.admit(A)
+        probation.begin(A, "gate", 3)
+        assert probation.get(A).quarantine is None
+
+    def test_put_in_by_another_process(self, directory: Path, probation: Probation):
+        probation.begin(A, "gate", 3)
+        Probation(directory).quarantine(A, "gate", 3, "by hand")
+        with pytest.raises(QuarantinedError, match="by hand"):
+            probation.admit(A)
+
+
+class TestPassed:
+    def test_for_each_runtime_and_version(self, directory: Path, probation: Probation):
+        probation.note_passed(A, "gate", 3, ORT)
+        probation.note_passed(A, "gate", 3, ORT)
+        fresh = Probation(directory)
+        assert fresh.has_passed(A, ORT)
+        assert not fresh.has_passed(A, "onnxruntime 1.24")
+        assert not fresh.has_passed(B, ORT)
+        assert fresh.get(A) == Standing(model="gate", release=3, passed=(ORT,))
+
+    def test_the_last_few_versions_are_kept(self, probation: Probation):
+        for version in range(20):
+            probation.note_passed(A, "gate", 3, f"o {version}")
+        probation.note_passed(A, "gate", 3, "o 12")
+        assert probation.get(A).passed == (
+            *(f"o {version}" for version in range(13, 20)),
+            "o 12",
+        )
+
+    def test_keeps_what_else_is_known(self, probation: Probation):
+        probation.begin(A, "gate", 3)
+        probation.note_passed(A, "gate", 3, ORT)
+        assert probation.get(A).is_on_probation
+        probation.survived(A)
+        assert probation.has_passed(A, ORT)
+
+
+class TestStart:
+    def test_what_is_no_longer_in_the_store_is_forgotten(
+        self, directory: Path, probation: Probation
+    ):
+        probation.note_passed(A, "gate", 3, ORT)
+        probation.quarantine(B, "gate", 4, "why")
+        fresh = again(directory, has_crashed=True, known=(A,))
+        assert set(fresh.all()) == {A}
+        assert [path.name for path in directory.iterdir()] == [f"{A}.json"]
+        fresh.admit(B)
+
+    def test_the_blamed_are_named(
+        self, directory: Path, probation: Probation, caplog: pytest.LogCaptureFixture
+    ):
+        probation.begin(A, "gate", 3)
+        probation.note_passed(B, "door", 1, ORT)
+        again(directory, has_crashed=True)
+        assert (
+            "model gate release 3 was on probation when the daemon died (1 in a row)" in caplog.text
+        )
+        assert "door" not in caplog.text
+
+    def test_strangers_in_the_directory_are_left_alone(self, directory: Path):
+        directory.mkdir()
+        for name in ("README", "x.json", f"{A}.json.bak", f".{A}.json.tmp", f"{'G' * 64}.json"):
+            (directory / name).write_text("{}")
+        fresh = again(directory, has_crashed=True, known=())
+        assert fresh.all() == {}
+        assert len(list(directory.iterdir())) == 5
+
+
+DAMAGE: dict[str, bytes] = {
+    "empty": b"",
+    "cut off": b'{"model":"gate","rel',
+    "not json": b"\0" * 100,
+    "not utf-8": b'{"model":"\xff\xfe"}',
+    "a list": b"[]",
+    "other types": b'{"deaths":"many"}',
+    "deep": b'{"x":' + b"[" * 60_000,
+    "too long": b'{"model":"' + b"g" * 70_000 + b'"}',
+}
+
+
+class TestDisk:
+    def test_files_and_folder_are_the_daemon_s_alone(self, directory: Path, probation: Probation):
+        before = os.umask(0)
+        try:
+            probation.begin(A, "gate", 3)
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert [stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()] == [0o600]
+
+    @pytest.mark.parametrize("name", DAMAGE)
+    def test_a_damaged_file_is_nothing_known(self, directory: Path, name: str):
+        directory.mkdir()
+        (directory / f"{A}.json").write_bytes(DAMAGE[name])
+        fresh = again(directory, has_crashed=True)
+        fresh.admit(A)
+        assert fresh.get(A) == Standing()
+        fresh.note_passed(A, "gate", 3, ORT)
+        assert again(directory, has_crashed=False).has_passed(A, ORT)
+
+    def test_fields_of_a_newer_version_are_passed_over(self, directory: Path):
+        directory.mkdir()
+        (directory / f"{A}.json").write_bytes(b'{"model":"gate","deaths":1,"mood":"good"}')
+        assert Probation(directory).get(A) == Standing(model="gate", deaths=1)
+
+    def test_a_folder_in_the_place_of_a_file(
+        self, directory: Path, caplog: pytest.LogCaptureFixture
+    ):
+        (directory / f"{A}.json").mkdir(parents=True)
+        fresh = again(directory, has_crashed=True)
+        fresh.begin(A, "gate", 3)
+        assert "not noted on disk" in caplog.text
+
+    def test_a_link_is_not_written_through(self, directory: Path, tmp_path: Path):
+        directory.mkdir()
+        (tmp_path / "victim").write_text("mine")
+        (directory / f".{A}.json.tmp").symlink_to(tmp_path / "victim")
+        Probation(directory).begin(A, "gate", 3)
+        assert (tmp_path / "victim").read_text() == "mine"
+
+    @pytest.mark.parametrize("fails", ["open", "write", "fsync"])
+    def test_a_disk_that_takes_no_note(
+        self,
+        directory: Path,
+        probation: Probation,
+        fails: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ):
+        """Models load all the same; and what this process knows holds for its life."""
+        probation.note_passed(B, "door", 1, ORT)
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, fails, refuse)
+            probation.begin(A, "gate", 3)
+            probation.note_passed(A, "gate", 3, ORT)
+            assert probation.has_passed(A, ORT)
+            for digest in (A, B):
+                probation.quarantine(digest, "gate", 3, "why")
+                with pytest.raises(QuarantinedError):
+                    probation.admit(digest)
+        assert "not noted on disk: Read-only file system" in caplog.text
+        assert Probation(directory).get(A) == Standing()
+
+    def test_a_directory_that_is_a_file(self, directory: Path, probation: Probation):
+        directory.write_text("")
+        probation.start(has_crashed=True, known=())
+        assert probation.all() == {}
+        probation.begin(A, "gate", 3)
+        probation.admit(A)
+
+    def test_a_write_is_whole_or_not_at_all(
+        self, directory: Path, probation: Probation, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Cut off after the temporary file: the next start reads what was there before."""
+        probation.note_passed(A, "gate", 3, ORT)
+
+        def cut_off(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                probation.quarantine(A, "gate", 3, "why")
+        assert Probation(directory).get(A) == Standing(model="gate", release=3, passed=(ORT,))
+
+    def test_is_written_before_begin_returns(self, directory: Path, probation: Probation):
+        probation.begin(A, "gate", 3)
+        standing = msgspec.json.decode((directory / f"{A}.json").read_bytes(), type=Standing)
+        assert standing.is_on_probation
+
+    @pytest.mark.parametrize("digest", ["../../etc/passwd", "", "A" * 64, "a" * 63, "a" * 65])
+    def test_a_digest_never_leads_elsewhere(self, probation: Probation, digest: str):
+        acts: list[Callable[[], object]] = [
+            lambda: probation.get(digest),
+            lambda: probation.begin(digest, "gate", 3),
+            lambda: probation.lift(digest),
+        ]
+        for act in acts:
+            with pytest.raises(Exception, match="digest"):
+                act()
+
+    def test_two_threads(self, directory: Path, probation: Probation):
+        """The loader's and the one that notes survivors: each change is there at the end."""
+
+        def work(number: int) -> None:
+            for version in range(20):
+                probation.note_passed(f"{number}" * 64, "gate", number, f"o {version}")
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        fresh = Probation(directory).all()
+        assert [one.passed[-1] for one in fresh.values()] == ["o 19"] * 4
+        assert len(list(directory.iterdir())) == 4
