@@ -20,6 +20,7 @@ from edged.breaker import Breaker
 from edged.broker import BrokerLinks
 from edged.config.identity import node_name
 from edged.config.load import Snapshot
+from edged.config.schema import Config
 from edged.config.watch import Watcher
 from edged.errors import (
     STATUS,
@@ -83,19 +84,12 @@ class Daemon:
         self.health = Health()
         self.dataplane = Dataplane()
         self._repository = Repository(state_dir)
-        threads = config.runtime.threads
-
-        def make_runtime(name: str) -> Runtime:
-            return create_runtime(name, threads=threads)
-
+        self._breaker = Breaker(state_dir, self.health, lambda: self.reloader.config.trial)
         self._reloads = ReloadTally()
         self._breaker = Breaker(state_dir, self.health, lambda: self.reloader.config.trial)
-        loader = Loader(make_runtime, self._breaker.probation, config.trial, threads)
         self._is_announcing = False
         self.health.on_change = self._announce_soon
-        self.manager = Manager(loader, int(config.limits.inline_threshold), self._on_change)
-        self.manager.on_ready = self._breaker.on_ready
-        self.manager.on_hopeless = self._breaker.on_hopeless
+        self.manager = self._make_manager(config)
         calls: dict[str, Call] = {
             "status": self._status,
             "models": self._models,
@@ -128,6 +122,18 @@ class Daemon:
             poll_ns=int(config.reload.poll),
             on_change=self.reloader.request,
         )
+
+    def _make_manager(self, config: Config) -> Manager:
+        threads = config.runtime.threads
+
+        def make_runtime(name: str) -> Runtime:
+            return create_runtime(name, threads=threads)
+
+        loader = Loader(make_runtime, self._breaker.probation, config.trial, threads)
+        manager = Manager(loader, int(config.limits.inline_threshold), self._on_change)
+        manager.on_ready = self._breaker.on_ready
+        manager.on_hopeless = self._breaker.on_hopeless
+        return manager
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then finish what is in hand."""

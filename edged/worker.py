@@ -73,6 +73,14 @@ class LoadJob(msgspec.Struct, frozen=True, kw_only=True):
     outputs: list[tuple[str, str, tuple[int | str, ...]]]
 
 
+class LoadReply(msgspec.Struct, frozen=True):
+    """What CALL ``load`` is answered with: the runtime's version, and the model's own signature."""
+
+    version: str
+    inputs: list[tuple[str, str, tuple[int | str, ...]]]
+    outputs: list[tuple[str, str, tuple[int | str, ...]]]
+
+
 def specs(
     rows: list[tuple[str, str, tuple[int | str, ...]]],
 ) -> tuple[TensorSpec, ...]:

@@ -60,10 +60,13 @@ class WorkerProcess:
         """Of the process."""
         return self._child.pid
 
-    def end(self) -> None:
-        """Kill it and close our end; may be called twice."""
+    def end(self, wait_s: float = 0.0) -> None:
+        """Kill it and close our end, and wait so long until it is gone; may be called twice."""
         self.socket.close()
         self._child.kill()
+        if wait_s:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(wait_s)
         if self._child not in _dead:
             _dead.append(self._child)
         reap()

@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import select
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,16 +22,15 @@ import msgspec
 from edged.errors import (
     EdgedError,
     ProtocolError,
-    RunError,
+    RemoteProtocolError,
     WorkerDiedError,
 )
-from edged.messages import InferRequest
 from edged.protocol import native
-from edged.protocol.frames import Buffer, Frame, FrameReader, Kind
-from edged.protocol.repeats import Repeats
+from edged.protocol.frames import Frame
 from edged.runtimes.base import Artefact
 from edged.tensors import Array, TensorSpec
-from edged.worker import LIMITS, LoadJob, Piece, specs
+from edged.worker import LoadJob, LoadReply, Piece, specs
+from edged.worker_link import WorkerLink
 from edged.worker_process import WorkerProcess, handed_over, reap
 
 log = logging.getLogger("edged.serving")
@@ -86,10 +83,6 @@ class WorkerSession:
     def __init__(self, runtime: str, artefact: Artefact, caps: WorkerCaps) -> None:
         self._model = artefact.model
         self._caps = caps
-        self._reader = FrameReader(LIMITS)
-        self._repeats = Repeats()
-        self._request_id = 0
-        self._unsent: list[memoryview] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_death: Callable[[str], None] | None = None
         self._on_done: OnDone | None = None
@@ -107,6 +100,7 @@ class WorkerSession:
         with handed_over(artefact) as (file, pieces):
             self._process = WorkerProcess(file)
             self._sock = self._process.socket
+            self._link = WorkerLink(self._sock, artefact.model)
             try:
                 self._load(runtime, artefact, file, pieces)
             except BaseException:
@@ -132,10 +126,14 @@ class WorkerSession:
         )
         arguments: dict[str, Any] = msgspec.to_builtins(job)
         until = time.monotonic() + self._caps.load_timeout_s
-        frame = self._exchange(native.encode_call(self._next_id(), "load", arguments), until)
-        reply = native.decode_reply(frame)
-        self.version = str(reply["version"])
-        self.inputs, self.outputs = specs(reply["inputs"]), specs(reply["outputs"])
+        self._link.call("load", arguments)
+        frame = self._exchange(until)
+        try:
+            reply = msgspec.convert(native.decode_reply(frame), LoadReply, strict=False)
+        except (ProtocolError, msgspec.ValidationError) as exc:
+            raise self._lost(RemoteProtocolError(f"a reply that is none: {exc}")) from exc
+        self.version = reply.version
+        self.inputs, self.outputs = specs(reply.inputs), specs(reply.outputs)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one batch and wait for it; not while the session is attached to a loop.
@@ -144,8 +142,20 @@ class WorkerSession:
             RunError: the model failed on these inputs.
             WorkerDiedError: the process is gone.
         """
-        until = time.monotonic() + self._caps.run_timeout_s
-        return self._outputs(self._exchange(self._encode(inputs), until))
+        if self._is_closed:
+            raise self._death("was ended")
+        self._link.request(inputs)
+        frame = self._exchange(time.monotonic() + self._caps.run_timeout_s)
+        try:
+            return self._link.outputs(frame)
+        except ProtocolError as exc:
+            raise self._lost(exc) from exc
+
+    def _exchange(self, until: float) -> Frame:
+        try:
+            return self._link.exchange(until)
+        except (OSError, ProtocolError) as exc:
+            raise self._lost(exc) from exc
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_death: Callable[[str], None]) -> None:
         """Answer through this loop from now on; ``on_death`` is told once why it ended.
@@ -167,9 +177,9 @@ class WorkerSession:
         self._due_s = time.monotonic() + self._caps.run_timeout_s
         if self._timer is None:
             self._timer = loop.call_later(self._caps.run_timeout_s, self._look_at_clock)
-        self._unsent = _views(self._encode(inputs))
+        self._link.request(inputs)
         self._write()
-        if self._spin_ns and not self._unsent:
+        if self._spin_ns and not self._link.is_sending:
             self._spin(loop)
 
     def close(self) -> None:
@@ -182,83 +192,13 @@ class WorkerSession:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
+        if self._loop is None or self._loop.is_closed():
+            self._process.end(_REAP_LATER_S)
+            return
         self._process.end()
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_later(_REAP_LATER_S, reap)
-
-    def _next_id(self) -> int:
-        self._request_id += 1
-        return self._request_id
-
-    def _encode(self, inputs: Mapping[str, Array]) -> list[Buffer]:
-        number = self._next_id()
-        buffers = self._repeats.encode(Kind.INFER, number, inputs)
-        if buffers is None:
-            buffers = native.encode_infer(number, InferRequest(self._model, inputs))
-            self._repeats.learn(inputs, buffers)
-        return buffers
-
-    def _outputs(self, frame: Frame) -> dict[str, Array]:
-        """What a frame answers.
-
-        Raises:
-            RunError: the model failed.
-        """
-        if frame.kind == Kind.RESULT:
-            known = self._repeats.decode(frame)
-            if known is not None:
-                return known
-        response = native.decode_response(frame, self._model, LIMITS)
-        if response.error is not None:
-            error = response.error
-            raise error if isinstance(error, RunError) else RunError(error.message)
-        outputs = dict(response.outputs)
-        self._repeats.learn_layout(frame, outputs)
-        return outputs
-
-    # Blocking, for the loader's thread.
-
-    def _exchange(self, buffers: list[Buffer], until: float) -> Frame:
-        """Send a frame, wait for the one that answers; ends the process when none comes."""
-        views = _views(buffers)
-        try:
-            while views:
-                self._wait(select.POLLOUT, until)
-                views = _send(self._sock, views)
-            while True:
-                self._wait(select.POLLIN, until)
-                for frame in self._receive():
-                    return frame
-        except (OSError, ProtocolError) as exc:
-            raise self._lost(exc) from exc
-
-    def _wait(self, events: int, until: float) -> None:
-        poll = select.poll()
-        poll.register(self._sock, events)
-        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-            raise TimeoutError
-
-    def _receive(self) -> list[Frame]:
-        """Take what is there.
-
-        Raises:
-            ConnectionError: the process closed its end.
-            RemoteProtocolError: it said something that is not the protocol.
-        """
-        try:
-            count = self._sock.recv_into(self._reader.next_buffer())
-        except BlockingIOError:
-            return []
-        if count == 0:
-            raise ConnectionResetError
-        return self._frames(count)
-
-    def _frames(self, count: int) -> list[Frame]:
-        frames = self._reader.received(count)
-        self._reader.check()
-        return [frame for frame in frames if frame.request_id == self._request_id]
-
-    # Through the loop, for serving.
+        self._loop.call_later(_REAP_LATER_S, reap)
+        # What ran is answered; nothing else will do it.
+        self._loop.call_soon(self._finish, {}, self._death("was ended"))
 
     def _spin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait a moment for the answer without giving up this core."""
@@ -268,30 +208,28 @@ class WorkerSession:
                 return
             self._misses = self._skipped = 0
         until_ns = time.monotonic_ns() + self._spin_ns
-        sock, reader = self._sock, self._reader
         while time.monotonic_ns() < until_ns:
             try:
-                count = sock.recv_into(reader.next_buffer())
-            except BlockingIOError:
-                continue
-            except OSError:
-                break
-            if count == 0:
-                break  # the reader finds it, and out why
-            self._misses = 0
-            self._took(count, loop)
-            return
+                frames = self._link.receive()
+            except (OSError, ProtocolError) as exc:
+                loop.call_soon(self._broke, exc)
+                return
+            if frames:
+                self._misses = 0
+                # Whoever is told may begin the next run, and must not do so from within this one.
+                loop.call_soon(self._handle, frames)
+                return
         self._misses += 1
 
     def _write(self) -> None:
         loop = self._loop
         assert loop is not None
         try:
-            self._unsent = _send(self._sock, self._unsent)
+            self._link.send()
         except OSError:
             # The reader finds out why; it may hold last words.
-            self._unsent = []
-        if self._unsent:
+            self._link.forget()
+        if self._link.is_sending:
             loop.add_writer(self._sock.fileno(), self._writable)
 
     def _writable(self) -> None:
@@ -301,35 +239,27 @@ class WorkerSession:
 
     def _readable(self) -> None:
         try:
-            count = self._sock.recv_into(self._reader.next_buffer())
-            if count == 0:
-                raise ConnectionResetError
-        except BlockingIOError:
+            frames = self._link.receive()
+        except (OSError, ProtocolError) as exc:
+            self._broke(exc)
             return
-        except OSError as exc:
-            self._die(self._lost(exc))
-            return
-        self._took(count)
+        self._handle(frames or [])
 
-    def _took(self, count: int, later: asyncio.AbstractEventLoop | None = None) -> None:
-        """Bytes have arrived in the reader's buffer; what they say is handled now, or ``later``."""
-        try:
-            frames = self._frames(count)
-        except ProtocolError as exc:
-            self._die(self._lost(exc))
-            return
-        if later is None:
-            self._handle(frames)
-        elif frames:
-            # Whoever is told may begin the next run, and must not do so from within this one.
-            later.call_soon(self._handle, frames)
+    def _broke(self, cause: Exception) -> None:
+        if not self._is_closed:
+            self._die(self._lost(cause))
 
     def _handle(self, frames: list[Frame]) -> None:
         for frame in frames:
+            if self._on_done is None or not self._link.is_awaited(frame):
+                continue  # an answer that nobody asked for, or one more
             outputs: Mapping[str, Array] = {}
             error: EdgedError | None = None
             try:
-                outputs = self._outputs(frame)
+                outputs = self._link.outputs(frame)
+            except ProtocolError as exc:
+                self._die(self._lost(exc))
+                return
             except EdgedError as exc:
                 error = exc
             self._finish(outputs, error)
@@ -374,20 +304,3 @@ class WorkerSession:
     def _death(self, how: str) -> WorkerDiedError:
         words = f'the worker process of model "{self._model}" {how}'
         return WorkerDiedError(words, crash=self.crash)
-
-
-def _views(buffers: list[Buffer]) -> list[memoryview]:
-    if len(buffers) > 1 and sum(map(len, buffers)) <= 64 << 10:
-        return [memoryview(b"".join(buffers))]
-    return [memoryview(buffer) for buffer in buffers if buffer]
-
-
-def _send(sock: socket.socket, views: list[memoryview]) -> list[memoryview]:
-    """Send as much as goes without waiting; returns the rest."""
-    while views:
-        try:
-            sent = sock.send(views[0])
-        except BlockingIOError:
-            break
-        views = [views[0][sent:], *views[1:]] if sent < len(views[0]) else views[1:]
-    return views

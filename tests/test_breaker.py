@@ -1,92 +1,158 @@
-"""The breaker: what the end of the last run means for what was new to it."""
+"""Who is blamed for the daemon's end, and when a release is off probation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from edged.breaker import Breaker
-from edged.config.schema import TrialConfig
+from edged.config.schema import ModelConfig, TrialConfig
+from edged.errors import QuarantinedError
+from edged.serving.lifecycle import ReleaseKey
+from edged.serving.release import ServedRelease
 from edged.specs import Duration
-from edged.store.probation import Probation
+from edged.store.probation import Standing
+from edged.telemetry import crash
 from edged.telemetry.health import Health
-from tests.fakes.clock import on_loop, turns, until
+from tests.fakes.clock import Clock, on_loop, until
+from tests.fakes.model import doubler
 
-DIGEST = "d" * 64
+A, B = "a" * 64, "b" * 64
+MINUTE_NS = 60_000_000_000
+TRACE = "Fatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):\n"
 
 
-class Store:
-    """A store that holds some digests."""
+class FakeStore:
+    """The part of a repository that is asked."""
 
-    def __init__(self, *digests: str) -> None:
-        self._digests = digests
+    def digests(self) -> set[str]:
+        return {A, B}
 
-    def digests(self) -> list[str]:
-        return list(self._digests)
+
+class Device:
+    """A state directory, and the daemons that run on it one after another."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.window = Duration(MINUTE_NS)
+        self.running: Breaker | None = None
+
+    def start(self) -> Breaker:
+        self.health = Health()
+        self.running = Breaker(self.directory, self.health, lambda: TrialConfig(window=self.window))
+        self.running.start(FakeStore())
+        return self.running
+
+    def crash(self) -> None:
+        """The file that faulthandler would have written to."""
+        self._end()
+        (self.directory / "crash.txt").write_text(TRACE)
+
+    def kill(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        assert self.running is not None
+        self.running._mark.disarm()
 
 
 @pytest.fixture
-def breaker(tmp_path: Path) -> Iterator[Breaker]:
-    made = Breaker(tmp_path, Health(), lambda: TrialConfig(window=Duration(1_000_000)))
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    # The test runner has faulthandler for itself.
+    monkeypatch.setattr(crash.faulthandler, "enable", lambda _: None)
+    monkeypatch.setattr(crash.faulthandler, "disable", lambda: None)
+    made = Device(tmp_path)
     yield made
-    made.stop()
+    if made.running is not None:
+        made.running.stop()
 
 
-def start(breaker: Breaker, *digests: str) -> None:
-    store: Any = Store(*digests)
-    breaker.start(store)
+def ready(digest: str = A) -> ServedRelease:
+    return ServedRelease(
+        ReleaseKey("gate", digest, ""), doubler(), ModelConfig(bundle="b"), 200_000
+    )
 
 
-def ready(digest: str) -> Any:
-    return SimpleNamespace(key=SimpleNamespace(digest=digest, model="m"), number=1)
+def test_the_third_start_leaves_it_out(device: Device, caplog: pytest.LogCaptureFixture):
+    for _ in range(2):
+        device.start().probation.begin(A, "gate", 1)
+        device.crash()
+    breaker = device.start()
+    assert device.health.degradations() == {
+        "crash": "the last run died: Segmentation fault (crash.last.txt in the state directory)"
+    }
+    assert "died by its own doing:\nFatal Python error: Segmentation fault" in caplog.text
+    assert not breaker.is_quarantined(A)
+    with pytest.raises(QuarantinedError, match="2 times in a row"):
+        breaker.probation.begin(A, "gate", 1)
+    assert breaker.is_quarantined(A)
+    breaker.probation.begin(B, "door", 1)
+    device.kill()
+    breaker = device.start()
+    assert device.health.degradations() == {}, "a crash is told once"
+    assert breaker.is_quarantined(A)
 
 
-@pytest.mark.parametrize("crash", ["", "Fatal Python error: Segmentation fault\nthread 1\n"])
-def test_start_after(breaker: Breaker, tmp_path: Path, crash: str) -> None:
-    Probation(tmp_path / "probation").begin(DIGEST, "m", 1)
-    (tmp_path / "crash.txt").write_text(crash)
-    start(breaker, DIGEST)
-    standing = breaker.probation.get(DIGEST)
-    assert standing.deaths == bool(crash)
-    assert not standing.is_on_probation
-    shown = breaker._health.degradations()
-    assert ("Segmentation fault" in shown.get("crash", "")) == bool(crash)
+def test_kills_from_outside_blame_nobody(device: Device):
+    for _ in range(5):
+        device.start().probation.begin(A, "gate", 1)
+        device.kill()
+    device.start().probation.begin(A, "gate", 1)
 
 
-def test_what_left_the_store_is_forgotten(breaker: Breaker, tmp_path: Path) -> None:
-    Probation(tmp_path / "probation").note_passed(DIGEST, "m", 1, "onnxruntime 1")
-    start(breaker)
-    assert not breaker.probation.all()
-
-
-@on_loop
-async def test_off_probation_after_the_window(breaker: Breaker) -> None:
-    start(breaker, DIGEST)
-    breaker.probation.begin(DIGEST, "m", 1)
-    breaker.on_ready(ready(DIGEST))
-    assert breaker.probation.get(DIGEST).is_on_probation
-    await until(lambda: not breaker.probation.get(DIGEST).is_on_probation)
-
-
-@on_loop
-async def test_on_probation_until_then(tmp_path: Path) -> None:
-    breaker = Breaker(tmp_path, Health(), TrialConfig)
-    start(breaker, DIGEST)
-    breaker.probation.begin(DIGEST, "m", 1)
-    breaker.on_ready(ready(DIGEST))
-    await turns()
-    assert breaker.probation.get(DIGEST).is_on_probation
+def test_stop_is_an_end_in_good_order(device: Device):
+    breaker = device.start()
+    breaker.probation.begin(A, "gate", 1)
     breaker.stop()
+    breaker.stop()
+    assert device.start().probation.get(A) == Standing(model="gate", release=1)
 
 
-def test_hopeless(breaker: Breaker) -> None:
-    start(breaker, DIGEST)
-    assert not breaker.is_quarantined(DIGEST)
-    breaker.on_hopeless(ready(DIGEST), "its worker died on and on")
-    assert breaker.is_quarantined(DIGEST)
-    breaker.probation.lift(DIGEST)
-    assert not breaker.is_quarantined(DIGEST)
+def test_forgets_what_the_store_no_longer_has(device: Device):
+    breaker = device.start()
+    breaker.probation.quarantine("c" * 64, "gate", 1, "why")
+    device.kill()
+    assert not device.start().is_quarantined("c" * 64)
+
+
+@on_loop
+async def test_off_probation_after_the_window(device: Device, monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
+    device.window = Duration(10_000_000_000)
+    breaker = device.start()
+    breaker.probation.begin(A, "gate", 1)
+    breaker.on_ready(ready())
+    await clock.forward(10_000_000_000 - 1_000_000)
+    assert breaker.probation.get(A).is_on_probation
+    await clock.forward(2_000_000)
+    await until(lambda: not breaker.probation.get(A).is_on_probation)
+    device.crash()
+    assert device.start().probation.get(A).deaths == 0
+
+
+@on_loop
+async def test_the_window_is_the_one_in_effect(device: Device, monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
+    breaker = device.start()
+    for digest in (A, B):
+        breaker.probation.begin(digest, "gate", 1)
+    device.window = Duration(1_000_000_000)
+    breaker.on_ready(ready(A))
+    device.window = Duration(MINUTE_NS)
+    breaker.on_ready(ready(B))
+    await clock.forward(2_000_000_000)
+    await until(lambda: not breaker.probation.get(A).is_on_probation)
+    assert breaker.probation.get(B).is_on_probation
+
+
+def test_hopeless(device: Device):
+    breaker = device.start()
+    breaker.on_hopeless(ready(), "its worker died 5 times")
+    assert breaker.is_quarantined(A)
+    standing = breaker.probation.get(A)
+    assert (standing.model, standing.release) == ("gate", 1)
+    assert standing.quarantine.reason == "its worker died 5 times"
+    breaker.probation.lift(A)
+    assert not breaker.is_quarantined(A)

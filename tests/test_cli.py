@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from edged.specs import ImageInput, OutputProcessing
+from edged.store.probation import Probation
 from tests.bundles import make_bundle
 from tests.e2e.models import lying
 from tests.e2e.process import DaemonProcess, running
@@ -228,6 +229,24 @@ class TestCheck:
     def test_schema_and_explanation(self) -> None:
         assert json.loads(edged("check", "--schema").stdout)["type"] == "object"
         assert "max_batch" in edged("check", "--explain").stdout
+
+
+class TestQuarantine:
+    def test_shows_and_lifts(self, tmp_path: Path) -> None:
+        """Also without a daemon and with a configuration that is broken."""
+        (tmp_path / "edged.yaml").write_text(f"state_dir: {tmp_path}\nmodels: [\n")
+        Probation(tmp_path / "probation").quarantine("a" * 64, "gate", 3, "it died of SIGFPE")
+        done = edged("quarantine", "--config", tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("gate release 3  aaaaaaaaaaaa  since 20")
+        done = edged("quarantine", "--state-dir", tmp_path, "--lift", "door")
+        assert (done.returncode, done.stdout) == (66, "")
+        assert done.stderr == (
+            'error: "door" is not in quarantine; in it are: gate (aaaaaaaaaaaa)\n'
+        )
+        done = edged("quarantine", "--config", tmp_path, "--lift", "gate")
+        assert done.stdout.startswith("gate release 3: will be tried again at the next reload")
+        assert Probation(tmp_path / "probation").all() == {}
 
 
 class TestElsewhere:

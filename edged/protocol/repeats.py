@@ -75,8 +75,8 @@ class Repeats:
         """Take note of a frame that was made the long way for these tensors."""
         first = memoryview(buffers[0])
         *_, head_bytes, _, body_bytes = HEADER.unpack_from(first)
-        if body_bytes > _SMALL_BYTES:
-            return
+        if body_bytes > _SMALL_BYTES or any(a.dtype.byteorder == ">" for a in tensors.values()):
+            return  # the long way puts bytes into the order of the wire
         if len(self._heads) >= _LAYOUTS_CAP:
             self._heads.clear()
         head_end = HEADER_BYTES + head_bytes

@@ -247,6 +247,7 @@ class Manager:
         for release in self._releases.values():
             if release.is_quarantined and not is_quarantined(release.key.digest):
                 release.is_quarantined = False
+                release.deaths_ns = []
                 release.retry_at_ns = 0
         self.step()
 

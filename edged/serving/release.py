@@ -185,13 +185,14 @@ class ServedRelease:
     def _worker_died(self, reason: str) -> None:
         """What ran has been answered; what waits is told to come back."""
         self.session = self._remote = None
+        if self.on_death is not None:
+            # First: who is told to come back may do so at once, and must not be queued here.
+            self.on_death(self, reason)
         waiting = tuple(self._items)
         self._remove(waiting)
         for item in waiting:
             error = ModelNotReadyError(f"{self.owner}: {reason}", retry_after_ns=_BACK_NS)
             self._fail(item, error)
-        if self.on_death is not None:
-            self.on_death(self, reason)
 
     def _drain_ns(self) -> int:
         per_run = max(self._limits.max_rows, 1)

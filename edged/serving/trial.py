@@ -141,15 +141,24 @@ class Loader:
             return workers[-1]
 
         try:
-            return load_release(order.stored, order.config.runtime, create, on_loaded)
+            loaded = load_release(order.stored, order.config.runtime, create, on_loaded)
         except EdgedError as exc:
             crash = next((worker.crash for worker in workers if worker.crash), "")
             if not crash:
                 raise
-            manifest = order.stored.manifest
-            reason = f"its trial died of {crash} on the golden samples or before"
-            self._standings.quarantine(order.digest, manifest.name, manifest.release, reason)
-            raise QuarantinedError(f"{exc.message}; the release is in quarantine") from exc
+            raise self._condemned(order, crash, exc.message) from exc
+        crash = next((worker.crash for worker in workers if worker.crash), "")
+        if crash and order.config.isolation == "none":
+            # The first choice died of it and another took it; inside, the first is tried first.
+            loaded.session.close()
+            raise self._condemned(order, crash, f"a runtime of its list died of {crash}")
+        return loaded
+
+    def _condemned(self, order: LoadOrder, crash: str, words: str) -> QuarantinedError:
+        manifest = order.stored.manifest
+        reason = f"its trial died of {crash} on the golden samples or before"
+        self._standings.quarantine(order.digest, manifest.name, manifest.release, reason)
+        return QuarantinedError(f"{words}; the release is in quarantine")
 
     def _serving_caps(self, config: ModelConfig) -> WorkerCaps:
         worker = config.worker

@@ -129,7 +129,7 @@ class Probation:
             with self._path(digest).open("rb") as file:
                 data = file.read(_FILE_CAP_BYTES)
             return msgspec.json.decode(data, type=Standing)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
             return Standing()
 
     def admit(self, digest: str) -> None:

@@ -61,7 +61,7 @@ class FakeProcess:
     def start(self) -> None:
         self.peer.sendall(self.first_words)
 
-    def end(self) -> None:
+    def end(self, wait_s: float = 0.0) -> None:
         self.socket.close()
         self.ends += 1
 
@@ -107,9 +107,14 @@ class Workers:
         self.runtime = FakeRuntime()
         self.kind = type(kind.__name__, (kind,), {"made": self.made})
         monkeypatch.setattr(worker_session, "WorkerProcess", self.kind)
+        # A spin would wait for ever by a clock that a test holds still.
+        monkeypatch.setattr(worker_session, "_SPIN_NS", 0)
         if issubclass(kind, ThreadProcess):
             monkeypatch.setattr(worker, "create_runtime", lambda *_, **__: self.runtime)
+            # What a process of its own may do to itself, this one may not.
             monkeypatch.setattr(worker.gc, "freeze", lambda: None)
+            monkeypatch.setattr(worker.os, "nice", lambda _: 0)
+            monkeypatch.setattr(worker, "cap_memory", lambda _: None)
             monkeypatch.setattr(worker_session, "handed_over", _lent)
 
     def session(self, model: Artefact | None = None, **caps: float) -> WorkerSession:

@@ -8,9 +8,16 @@ import threading
 import numpy as np
 import pytest
 
-from edged.errors import EdgedError, LoadError, RunError
+from edged.errors import EdgedError, LoadError, RunError, WorkerDiedError
 from edged.messages import InferRequest
-from edged.serving.executor import InstanceThread, run_batch
+from edged.serving.executor import (
+    BatchResult,
+    InstanceThread,
+    RemoteBatch,
+    run_batch,
+    split,
+    stack,
+)
 from edged.serving.scheduler import Waiting
 from tests.fakes.model import FakeSession
 
@@ -96,6 +103,127 @@ def test_any_exception_of_a_model_becomes_ours(
         for outcome in run_batch(FakeSession(fails), items).outcomes:
             assert type(outcome.error) is kind
             assert outcome.error.message == message
+
+
+class TestStackAndSplit:
+    def test_there_and_back(self):
+        items = [item(2, 1.0), item(0, 2.0), item(3, 9.0)]
+        stacked = stack(items)
+        assert {name: array.shape for name, array in stacked.items()} == {"x": (5, 4)}
+        outcomes = split(items, 5, {"y": stacked["x"], "label": np.arange(5)})
+        for outcome, sent in zip(outcomes, items, strict=True):
+            assert (outcome.item, outcome.error) == (sent, None)
+            np.testing.assert_array_equal(outcome.outputs["y"], sent.request.inputs["x"])
+            assert outcome.outputs["y"].base is not None, "it was copied"
+        np.testing.assert_array_equal(outcomes[2].outputs["label"], [2, 3, 4])
+
+    def test_one_alone_is_not_touched(self):
+        """Not even looked at: a model without rows has outputs of any shape."""
+        alone = item(2)
+        assert stack([alone]) is alone.request.inputs
+        outputs = {"y": np.float32(3).reshape(())}
+        (outcome,) = split([alone], 2, outputs)
+        assert outcome.outputs is outputs
+
+    @pytest.mark.parametrize("shape", [(), (1, 4), (3,), (0, 2)])
+    def test_wrong_rows(self, shape: tuple[int, ...]):
+        good, bad = np.zeros((2, 4)), np.zeros(shape)
+        with pytest.raises(RunError, match=r'output "bad" has shape \[.*\] for a batch of 2 rows'):
+            split([item(1), item(1)], 2, {"good": good, "bad": bad})
+
+
+class FakeRemote:
+    """A worker's session: each run is answered when the test says."""
+
+    def __init__(self) -> None:
+        self.begun: list[np.ndarray] = []
+        self.on_done = None
+
+    def begin(self, inputs, on_done) -> None:
+        assert self.on_done is None, "one run at a time"
+        self.begun.append(inputs["x"])
+        self.on_done = on_done
+
+    def answer(self, outputs=None, error: EdgedError | None = None) -> None:
+        on_done, self.on_done = self.on_done, None
+        on_done({} if outputs is None else outputs, error)
+
+    def double(self) -> None:
+        self.answer({"y": self.begun[-1] * 2})
+
+
+class TestRemoteBatch:
+    def begin(self, *items: Waiting) -> tuple[FakeRemote, list[BatchResult]]:
+        remote, results = FakeRemote(), []
+        RemoteBatch(remote, items, results.append).begin()
+        assert not results
+        return remote, results
+
+    def test_each_gets_its_rows(self):
+        items = [item(2, 1.0), item(3, 5.0)]
+        remote, results = self.begin(*items)
+        remote.double()
+        (result,) = results
+        assert [array.shape for array in remote.begun] == [(5, 4)]
+        assert result.rows == 5
+        assert result.run_ns > 0
+        for got, sent in zip(result.outcomes, items, strict=True):
+            assert (got.item, got.error) == (sent, None)
+            np.testing.assert_array_equal(got.outputs["y"], sent.request.inputs["x"] * 2)
+
+    def test_one_alone_is_sent_as_it_came(self):
+        sent = item(3)
+        remote, results = self.begin(sent)
+        assert remote.begun[0] is sent.request.inputs["x"]
+        remote.answer(error=RunError("a negative reading"))
+        assert [(o.outputs, o.error.message) for o in results[0].outcomes] == [
+            (None, "a negative reading")
+        ]
+        assert len(remote.begun) == 1, "what failed alone was tried again"
+
+    def test_only_the_bad_member_fails(self, caplog: pytest.LogCaptureFixture):
+        items = [item(1, 1.0), item(2, -1.0), item(3, 3.0)]
+        remote, results = self.begin(*items)
+        remote.answer(error=RunError("a negative reading"))
+        remote.double()
+        remote.answer(error=RunError("a negative reading"))
+        assert not results
+        remote.double()
+        (result,) = results
+        assert [array.shape[0] for array in remote.begun] == [6, 1, 2, 3]
+        errors = [outcome.error and outcome.error.message for outcome in result.outcomes]
+        assert errors == [None, "a negative reading", None]
+        assert [outcome.item for outcome in result.outcomes] == items
+        assert result.outcomes[1].outputs is None
+        np.testing.assert_array_equal(result.outcomes[2].outputs["y"], np.full((3, 4), 6.0))
+        assert "running them one by one: a negative reading" in caplog.text
+
+    def test_wrong_rows_are_not_split(self):
+        remote, results = self.begin(item(1), item(1))
+        remote.answer({"y": np.zeros((1, 4))})
+        remote.double()
+        remote.double()
+        assert [array.shape[0] for array in remote.begun] == [2, 1, 1]
+        assert [outcome.error for outcome in results[0].outcomes] == [None, None]
+
+    def test_a_death_fails_all_and_nothing_is_run_again(self):
+        """The one that killed it is not known: run again one by one, it would kill again."""
+        remote, results = self.begin(item(1), item(2))
+        death = WorkerDiedError("died of SIGSEGV", crash="SIGSEGV")
+        remote.answer(error=death)
+        (result,) = results
+        assert [(o.outputs, o.error) for o in result.outcomes] == [(None, death)] * 2
+        assert len(remote.begun) == 1
+
+    def test_a_death_among_the_ones_run_alone(self):
+        remote, results = self.begin(item(1), item(2), item(3))
+        remote.answer(error=RunError("no"))
+        remote.double()
+        death = WorkerDiedError("died of SIGSEGV", crash="SIGSEGV")
+        for _ in range(2):
+            remote.answer(error=death)
+        (result,) = results
+        assert [outcome.error for outcome in result.outcomes] == [None, death, death]
 
 
 class TestInstanceThread:

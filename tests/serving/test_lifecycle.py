@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from edged.serving.lifecycle import (
     BUSY,
+    DEATHS_CAP,
+    DEATHS_WINDOW_NS,
     TRANSITIONS,
     Event,
     Load,
@@ -18,6 +20,7 @@ from edged.serving.lifecycle import (
     Unload,
     advance,
     next_action,
+    restart_delay_ns,
     retry_delay_ns,
 )
 
@@ -62,6 +65,11 @@ class TestTable:
         assert [s for s, row in TRANSITIONS.items() if State.READY in row.values()] == [
             State.WARMING
         ]
+
+    def test_only_what_serves_can_die_and_what_died_is_loaded_again(self):
+        assert [s for s, row in TRANSITIONS.items() if Event.DIE in row] == [State.READY]
+        assert advance(State.READY, Event.DIE) is State.FAILED
+        assert advance(State.FAILED, Event.LOAD) is State.LOADING
 
 
 NEW, LOADING, WARMING, READY = State.NEW, State.LOADING, State.WARMING, State.READY
@@ -152,3 +160,33 @@ def test_it_comes_to_rest(snapshots: list[Snapshot]):
 def test_retry_delay_doubles_up_to_a_minute():
     delays = [retry_delay_ns(failures) // SECOND for failures in (1, 2, 3, 4, 5, 6, 7, 8, 1000)]
     assert delays == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+NOW = 1_000 * SECOND
+DEATHS = {
+    "the first": ([0], 0),
+    "none that is known": ([], 0),
+    "the second": ([10, 0], 100_000_000),
+    "the third": ([20, 10, 0], 200_000_000),
+    "the fourth": ([30, 20, 10, 0], 400_000_000),
+    "the fifth is one too many": ([40, 30, 20, 10, 0], None),
+    "all at once": ([0, 0, 0, 0, 0], None),
+    "the fifth, the first was long ago": ([60, 30, 20, 10, 0], 400_000_000),
+    "just within": ([59.999999999, 30, 20, 10, 0], None),
+    "one an hour": ([4 * 3600, 3 * 3600, 2 * 3600, 3600, 0], 0),
+}
+
+
+@pytest.mark.parametrize("name", DEATHS)
+def test_restart_delay(name: str):
+    ago_s, delay_ns = DEATHS[name]
+    deaths_ns = [NOW - round(ago * SECOND) for ago in ago_s]
+    assert restart_delay_ns(deaths_ns, NOW) == delay_ns
+
+
+@given(st.lists(st.integers(0, 2 * DEATHS_WINDOW_NS), max_size=9))
+def test_restart_is_soon_or_never(ago_ns: list[int]):
+    delay = restart_delay_ns([NOW - ago for ago in ago_ns], NOW)
+    recent = sum(ago < DEATHS_WINDOW_NS for ago in ago_ns)
+    assert (delay is None) is (recent >= DEATHS_CAP)
+    assert delay is None or 0 <= delay < SECOND

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edged.config.schema import ModelConfig
-from edged.errors import LoadError
+from edged.errors import LoadError, QuarantinedError
 from edged.messages import InferRequest
 from edged.serving import manager as manager_module
 from edged.serving.dataplane import Dataplane, ServingTable
@@ -20,6 +20,7 @@ from edged.serving.router import Route
 from tests.fakes.clock import on_loop, turns, until
 from tests.fakes.loader import make_loader
 from tests.fakes.model import FakeRuntime, FakeStored, doubler
+from tests.fakes.worker import ThreadProcess, Workers
 
 MINUTE_NS = 60 * 10**9
 
@@ -290,3 +291,182 @@ async def test_stop_twice_and_step_after_stop_do_nothing(house: House):
     house.manager.step()
     assert len(house.runtime.loads) == 1
     await until(lambda: house.runtime.sessions[0].closed == 1)
+
+
+APART = ModelConfig(bundle="b", isolation="model")
+
+
+def apart(number: int = 1) -> Desired:
+    return Desired(f"gate{number}", FakeStored(doubler("gate", number)), APART)
+
+
+class WorkersHouse(House):
+    """Its releases live in workers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.workers = Workers(monkeypatch, ThreadProcess)
+        self.hopeless: list[tuple[str, str]] = []
+        self.ready: list[str] = []
+        self.manager.on_hopeless = lambda r, why: self.hopeless.append((r.key.digest, why))
+        self.manager.on_ready = lambda r: self.ready.append(r.key.digest)
+
+    async def die(self) -> None:
+        """The worker that serves dies, and that is noticed."""
+        before = len(self.manager.get(apart().key).deaths_ns), self.seen.copy()
+        self.workers.last.die("died of SIGSEGV", "SIGSEGV")
+        await until(lambda: self.seen != before[1])
+
+    async def back(self, loads: int) -> None:
+        await until(lambda: len(self.ready) == loads and self.states() == {"gate1": "ready"})
+
+
+@pytest.fixture
+def kept_apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkersHouse]:
+    made = WorkersHouse(monkeypatch)
+    yield made
+    made.manager._thread.shutdown(wait=True)
+    made.workers.close()
+
+
+@pytest.fixture
+def _without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decided stays; what would be waited for is not."""
+    decide = manager_module.restart_delay_ns
+    monkeypatch.setattr(manager_module, "restart_delay_ns", lambda *args: decide(*args) and 0)
+
+
+@on_loop
+async def test_a_worker_that_died_is_started_again_at_once(kept_apart: WorkersHouse):
+    house = kept_apart
+    await house.want(apart())
+    house.seen.clear()
+    await house.die()
+    await house.back(2)
+    assert house.seen[:3] == [{"gate1": "failed"}, {"gate1": "loading"}, {"gate1": "ready"}]
+    release = house.manager.get(apart().key)
+    assert (release.failures, release.reason, len(release.deaths_ns)) == (0, "", 1)
+    answers = []
+    plane = Dataplane()
+    plane.swap(ServingTable(1, {"gate": Route("gate", {1: release})}))
+    x = np.ones((1, 4), np.float32)
+    plane.submit(InferRequest("gate", {"x": x}), lambda r, _: answers.append(r.error))
+    await until(lambda: answers)
+    assert answers == [None]
+    assert not house.hopeless
+    house.manager.stop()
+
+
+@on_loop
+async def test_a_second_death_waits_a_moment(
+    kept_apart: WorkersHouse, monkeypatch: pytest.MonkeyPatch
+):
+    house = kept_apart
+    await house.want(apart())
+    await house.die()
+    await house.back(2)
+    monkeypatch.setattr(manager_module, "restart_delay_ns", lambda *_: MINUTE_NS)
+    await house.die()
+    for _ in range(5):
+        house.manager.step()
+        await turns()
+    assert house.states() == {"gate1": "failed"}
+    assert "died of SIGSEGV" in house.manager.get(apart().key).reason
+    assert len(house.workers.made) == 2
+    house.manager.stop()
+
+
+@pytest.mark.usefixtures("_without_delay")
+@on_loop
+async def test_five_deaths_within_a_minute_are_enough(kept_apart: WorkersHouse):
+    house = kept_apart
+    await house.want(apart())
+    for loads in range(2, 6):
+        await house.die()
+        await house.back(loads)
+        assert not house.hopeless
+    await house.die()
+    await until(lambda: house.hopeless)
+    assert house.states() == {"gate1": "failed"}
+    ((digest, why),) = house.hopeless
+    assert digest == "gate1"
+    assert why.startswith("its worker died 5 times within 60 s, at last: the worker process")
+    release = house.manager.get(apart().key)
+    assert release.is_quarantined
+    assert release.retry_at_ns == NEVER_NS
+    assert release.reason == why
+    house.manager.step()
+    await turns()
+    assert len(house.workers.made) == 5, "it was started again"
+    # Lifted: tried again, and what was before is forgotten.
+    house.manager.reconsider(lambda digest: digest == "gate1")
+    assert house.states() == {"gate1": "failed"}
+    house.manager.reconsider(lambda _: False)
+    await house.back(6)
+    await house.die()
+    await house.back(7)
+    assert len(house.hopeless) == 1
+    house.manager.stop()
+
+
+@on_loop
+async def test_reconsider_leaves_other_failures_alone(house: House):
+    house.runtime.error = LoadError("no")
+    await house.want(want(1))
+    house.runtime.error = None
+    house.manager.reconsider(lambda _: False)
+    await turns()
+    assert house.states() == {"gate1": "failed"}
+    house.manager.stop()
+
+
+@on_loop
+async def test_quarantined_is_not_tried_until_it_is_lifted(house: House):
+    house.runtime.error = QuarantinedError("in quarantine: why")
+    await house.want(want(1))
+    release = house.manager.get(want(1).key)
+    # Here the runtime says so, where the loader would: the words of a load that failed.
+    release.is_quarantined = True
+    release.retry_at_ns = NEVER_NS
+    house.runtime.error = None
+    house.manager.reconsider(lambda digest: digest == "gate1")
+    assert house.states() == {"gate1": "failed"}
+    house.manager.reconsider(lambda _: False)
+    await until(lambda: house.states() == {"gate1": "ready"})
+    assert not release.is_quarantined
+    house.manager.stop()
+
+
+@on_loop
+async def test_death_while_it_drains(kept_apart: WorkersHouse):
+    house = kept_apart
+    await house.want(apart())
+    release = house.manager.get(apart().key)
+    release.in_flight = 1  # somebody holds it
+    house.manager.want([])
+    assert house.states() == {"gate1": "draining"}
+    house.workers.last.die("died of SIGBUS", "SIGBUS")
+    await until(lambda: release.deaths_ns)
+    assert house.states() == {"gate1": "draining"}
+    release.in_flight = 0
+    house.manager._on_idle(release)
+    assert house.states() == {}
+    assert (house.hopeless, len(house.workers.made)) == ([], 1)
+    house.manager.stop()
+
+
+@on_loop
+async def test_death_of_one_that_is_wanted_no_longer(kept_apart: WorkersHouse):
+    """It served on until its successor would be ready; it is not started again."""
+    house = kept_apart
+    await house.want(apart(1))
+    house.workers.runtime.gate = threading.Event()
+    old = house.workers.last
+    house.manager.want([apart(2)])
+    await until(lambda: len(house.workers.made) == 2)
+    old.die("died of SIGSEGV", "SIGSEGV")
+    await until(lambda: house.states().get("gate1") != "ready")
+    house.workers.runtime.gate.set()
+    await until(lambda: house.states() == {"gate2": "ready"})
+    assert len(house.workers.made) == 2
+    house.manager.stop()

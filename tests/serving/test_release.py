@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.config.schema import BatchingConfig, ModelConfig, QueueConfig
-from edged.errors import DeadlineExceededError, DrainingError, QueueFullError, RunError
+from edged.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    ModelNotReadyError,
+    QueueFullError,
+    RunError,
+    WorkerDiedError,
+)
 from edged.messages import InferRequest, InferResponse
 from edged.serving.lifecycle import Event, ReleaseKey, State
 from edged.serving.release import ServedRelease
@@ -21,6 +28,7 @@ from edged.serving.scheduler import Waiting
 from edged.specs import Duration, Size
 from tests.fakes.clock import Clock, on_loop, turns, until
 from tests.fakes.model import FakeSession, doubler
+from tests.fakes.worker import ThreadProcess, Workers
 
 MS = 1_000_000
 INLINE_NS, THREADED_NS = 100, 10**9
@@ -470,6 +478,159 @@ class TestDraining:
         with pytest.raises(AssertionError, match="warmed cannot happen in state new"):
             release.move(Event.WARMED)
         assert release.state is State.NEW
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    made = Workers(monkeypatch, ThreadProcess)
+    yield made
+    made.close()
+
+
+class TestWorker:
+    """The session is in a process of its own; so is its end."""
+
+    async def busy(
+        self, workers: Workers, *waiting: Ask, settings: ModelConfig | None = None
+    ) -> tuple[ServedRelease, Ask, list[str]]:
+        """A release that runs one request until told, and holds others."""
+        release, deaths, running = serve(workers.session(), settings=settings), [], Ask()
+        release.on_death = lambda _, reason: deaths.append(reason)
+        session = workers.runtime.sessions[-1]
+        session.gate = threading.Event()
+        release.offer(running.waiting(0))
+        await until(lambda: session.runs)
+        for ask in waiting:
+            release.offer(ask.waiting(0))
+        await turns()
+        assert release.in_flight == 1 + len(waiting)
+        return release, running, deaths
+
+    @on_loop
+    async def test_serves_in_batches_and_never_inline(self, workers: Workers):
+        release = serve(workers.session(), INLINE_NS)
+        assert not release.is_inline
+        assert release.worker_pid == workers.last.pid
+        for rows in ((2,), (1, 3, 2), (1000,)):
+            asks = [Ask(n) for n in rows]
+            for ask in asks:
+                release.offer(ask.waiting(0))
+            await until(lambda asks=asks: all(ask.answers for ask in asks))
+            for ask in asks:
+                ask.check()
+                assert ask.answer.batch_rows == sum(rows)
+        assert workers.runtime.sessions[0].runs == [2, 6, 1000]
+        assert release.counters.inline_batches == 0
+        assert (release.counters.batches, release.in_flight) == (3, 0)
+        release.close()
+
+    @on_loop
+    async def test_what_waits_shares_the_next_run(self, workers: Workers):
+        asks = [Ask() for _ in range(5)]
+        release, running, _ = await self.busy(workers, *asks)
+        workers.runtime.sessions[0].gate.set()
+        await until(lambda: all(ask.answers for ask in asks))
+        for ask in (running, *asks):
+            ask.check()
+        assert workers.runtime.sessions[0].runs == [1, 5]
+        release.close()
+
+    @on_loop
+    async def test_a_deadline_passes_while_it_runs(
+        self, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    ):
+        clock = Clock(monkeypatch)
+        late = Ask(1, clock.now_ns + MS)
+        release, running, _ = await self.busy(workers, late)
+        await clock.forward(2 * MS)
+        assert isinstance(late.answer.error, DeadlineExceededError)
+        workers.runtime.sessions[0].gate.set()
+        await until(lambda: running.answers)
+        running.check()
+        release.close()
+
+    @on_loop
+    async def test_death(self, workers: Workers):
+        """What ran may be why it died; what waits did nothing and may come back."""
+        waiting = Ask(2)
+        release, running, deaths = await self.busy(workers, waiting)
+        workers.last.die("died of SIGSEGV", "SIGSEGV")
+        await until(lambda: running.answers)
+        assert isinstance(running.answer.error, WorkerDiedError)
+        assert "died of SIGSEGV" in running.answer.error.message
+        assert isinstance(waiting.answer.error, ModelNotReadyError)
+        assert waiting.answer.error.retry_after_ns > 0
+        assert "died of SIGSEGV" in waiting.answer.error.message
+        assert len(deaths) == 1
+        assert (release.in_flight, release.worker_pid, release.session) == (0, 0, None)
+        assert (release.counters.requests, release.counters.failures) == (2, 2)
+        release.close()
+
+    @on_loop
+    async def test_death_of_an_idle_one(self, workers: Workers):
+        release, deaths = serve(workers.session()), []
+        release.on_death = lambda _, reason: deaths.append(reason)
+        workers.last.die("died of SIGKILL")
+        await until(lambda: deaths)
+        assert release.session is None
+        release.close()
+
+    @on_loop
+    async def test_the_state_is_another_before_anybody_is_told(self, workers: Workers):
+        """Who is told to come back may do so at once: then it must not be queued for a dead one."""
+        states: list[State] = []
+        release = None
+
+        def look() -> None:
+            states.append(release.state)
+
+        waiting = Ask(then=look)
+        release, running, _ = await self.busy(workers, waiting)
+        running.then = look
+        release.on_death = lambda one, reason: one.move(Event.DIE, reason)
+        workers.last.die("died of SIGSEGV", "SIGSEGV")
+        await until(lambda: running.answers and waiting.answers)
+        assert states == [State.FAILED, State.FAILED]
+        release.close()
+
+    @on_loop
+    async def test_loaded_again_it_serves_again(self, workers: Workers):
+        release, running, deaths = await self.busy(workers)
+        workers.last.die("died of SIGSEGV", "SIGSEGV")
+        await until(lambda: running.answers and deaths)
+        release.move(Event.DIE)
+        release.move(Event.LOAD)
+        release.move(Event.LOADED)
+        release.loaded(workers.session(), "onnxruntime", INLINE_NS)
+        release.move(Event.WARMED)
+        ask = Ask(3)
+        release.offer(ask.waiting(0))
+        await until(lambda: ask.answers)
+        ask.check()
+        release.close()
+
+    @on_loop
+    async def test_death_while_it_drains(self, workers: Workers):
+        release, running, _ = await self.busy(workers, Ask())
+        idle: list[int] = []
+        release.on_idle = lambda one: idle.append(one.in_flight)
+        release.move(Event.RETIRE)
+        workers.last.die("died of SIGBUS", "SIGBUS")
+        await until(lambda: running.answers and idle)
+        assert idle == [0]
+        release.close()
+
+    @on_loop
+    async def test_close_ends_it(self, workers: Workers):
+        """Nobody is left without an answer, and a close of ours is no death."""
+        waiting = Ask()
+        release, running, deaths = await self.busy(workers, waiting)
+        release.close()
+        assert workers.last.ends == 1
+        assert isinstance(waiting.answer.error, DrainingError)
+        await until(lambda: running.answers)
+        assert isinstance(running.answer.error, WorkerDiedError)
+        assert (deaths, release.in_flight) == ([], 0)
 
 
 STEPS = st.lists(

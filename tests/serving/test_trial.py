@@ -188,8 +188,6 @@ class TestHarm:
 
     def test_too_slow_is_tried_again(self, bench: Bench):
         bench.loader.trial = TrialConfig(timeout=Duration(50_000_000))
-        release = bench.workers.last if bench.workers.made else None
-        assert release is None
 
         def never(inputs: Any) -> Any:
             bench.workers.last.peer.recv(1)  # until the other end is closed
