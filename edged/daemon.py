@@ -86,7 +86,6 @@ class Daemon:
         self._repository = Repository(state_dir)
         self._breaker = Breaker(state_dir, self.health, lambda: self.reloader.config.trial)
         self._reloads = ReloadTally()
-        self._breaker = Breaker(state_dir, self.health, lambda: self.reloader.config.trial)
         self._is_announcing = False
         self.health.on_change = self._announce_soon
         self.manager = self._make_manager(config)

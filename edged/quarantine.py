@@ -27,12 +27,18 @@ def render(standings: Mapping[str, Standing]) -> str:
     lines = []
     for digest, one in standings.items():
         assert one.quarantine is not None
-        since = dt.datetime.fromtimestamp(one.quarantine.at, tz=dt.timezone.utc)
         lines.append(
-            f"{one.model} release {one.release}  {digest[:12]}  since {since:%Y-%m-%d %H:%M} UTC\n"
+            f"{one.model} release {one.release}  {digest[:12]}  since {_date(one.quarantine.at)}\n"
             f"    {one.quarantine.reason}"
         )
     return "\n".join(lines)
+
+
+def _date(at: float) -> str:
+    try:
+        return f"{dt.datetime.fromtimestamp(at, tz=dt.timezone.utc):%Y-%m-%d %H:%M} UTC"
+    except (OverflowError, ValueError, OSError):
+        return "an unknown date"
 
 
 def lift(state_dir: Path, which: str) -> str:

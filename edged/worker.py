@@ -32,8 +32,9 @@ from edged.runtimes.base import Artefact, Session
 from edged.runtimes.registry import create_runtime
 from edged.tensors import TensorSpec
 
-LIMITS = Limits(head_bytes=1 << 20, body_bytes=1 << 40)
-"""The parent holds the limits towards its own peers; these only stop nonsense."""
+LIMITS = Limits(head_bytes=1 << 20, body_bytes=2 << 30)
+"""The parent holds the limits towards its own peers; these only stop nonsense in both directions,
+before memory is taken for it."""
 _DESCRIPTORS = 256
 """Far more than a session needs; a leak in a backend ends here and not at the daemon's limit."""
 _PR_SET_PDEATHSIG = 1

@@ -32,6 +32,8 @@ PROGRAM = """
         elif how == "after the end":
             mark.disarm()
             mark.disarm()
+            # The next file gets the number of the one that was closed.
+            other = Path(sys.argv[1], "other").open("wb")
             os.kill(os.getpid(), signal.SIGSEGV)
         else:
             os.kill(os.getpid(), getattr(signal, how))
@@ -70,6 +72,8 @@ def test_how_a_run_ended(tmp_path: Path, how: str, status: int, left: str):
     assert ("a_function_to_be_named" in text) is bool(left)
     assert mark.take() == "", "it is told once"
     assert (tmp_path / "crash.last.txt").exists() is bool(left)
+    other = tmp_path / "other"
+    assert not other.exists() or other.read_bytes() == b"", "it wrote into another's file"
 
 
 def test_from_run_to_run(tmp_path: Path):
