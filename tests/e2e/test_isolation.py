@@ -109,6 +109,7 @@ def crowd(
         yield daemon, names
 
 
+@pytest.mark.hostile("G10 one kernel of 30 s", "G11 a small input that makes the model want 16 GB")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
