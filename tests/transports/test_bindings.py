@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edged.config.schema import BindingConfig
 from edged.errors import (
@@ -676,3 +678,40 @@ async def test_a_payload_over_the_limit_is_a_dead_letter():
     assert len(bench.session.documents("out/hall")) == 1
     await settle()
     assert bench.session.acked == [large.mid, fits.mid]
+
+
+TEXTS = st.text(max_size=40) | st.sampled_from(
+    ["", "in/x", "re/+", "edged/n/status", "re/ok", "$a"]
+)
+
+
+@given(
+    topic=st.text(max_size=20),
+    payload=st.sampled_from([GOOD, b"", b"{", b"[" * 99]) | st.binary(max_size=40),
+    response=st.none() | TEXTS,
+    correlation=st.none() | st.binary(max_size=70_000),
+    expiry=st.none() | st.integers(0, 2**32 - 1),
+    qos=st.integers(0, 1),
+    dup=st.booleans(),
+)
+@settings(max_examples=100)
+def test_any_message_has_one_end(topic, payload, response, correlation, expiry, qos, dup):
+    """Whatever the wire can carry: one acknowledgement, one result or letter, and none follows it."""
+
+    @on_loop
+    async def run():
+        bench = Bench()
+        words = {"response_topic": response, "correlation": correlation, "expiry_s": expiry}
+        message = bench.session.receive(f"in/{topic}", payload, qos, dup=dup, **words)
+        await settle()
+        assert bench.session.acked == ([message.mid] if qos else [])
+        counts = bench.counters()
+        if counts["received"]:  # else the topic has more levels than the binding
+            ends = counts["answered"] + counts["dead_lettered"] + counts["expired"]
+            assert (ends, counts["in_flight"]) == (1, 0)
+        assert len(bench.letters()) == counts["dead_lettered"]
+        count = len(bench.session.log)
+        await settle()
+        assert len(bench.session.log) == count
+
+    run()
