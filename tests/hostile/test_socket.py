@@ -171,7 +171,7 @@ def test_refused_and_kept(daemon: DaemonProcess, frame: bytes, words: str) -> No
 def test_never_reads(daemon: DaemonProcess) -> None:
     """The daemon stops reading from it; what it holds is bounded and goes with the connection."""
     x = np.ones((1000, 4), np.float32)
-    data = memoryview(b"".join(infer(number, x) for number in range(2000)))
+    data = memoryview(b"".join(infer(number, x) for number in range(1, 2001)))
     with undisturbed(daemon), bounded_peak(daemon, 64):
         for _ in range(3):
             with connected(daemon) as peer:
@@ -284,7 +284,7 @@ def test_idle_connections(daemon: DaemonProcess, count: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(count + 500, hard)), hard))
     idle: list[Peer] = []
     try:
-        with undisturbed(daemon), bounded_peak(daemon, 48):
+        with undisturbed(daemon, 32), bounded_peak(daemon, 48):
             for _ in range(count):
                 idle.append(Peer(daemon.socket))
             refused = 0
