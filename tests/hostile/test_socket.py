@@ -13,14 +13,16 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from edged.config.schema import LimitsConfig
 from edged.errors import EdgedError
 from edged.messages import InferRequest
 from edged.protocol import native
@@ -29,10 +31,14 @@ from tests.e2e.process import DaemonProcess, wait_for
 from tests.fakes.house import Peer
 from tests.fakes.wire import header, joined
 from tests.hostile.baseline import bounded_peak, process_of, undisturbed
+from tests.hostile.conftest import BODY
 
 LIMITS = Limits(body_bytes=1 << 30)
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-Attack = Callable[[DaemonProcess], None]
+needs_frame_timeout = pytest.mark.skipif(
+    "frame_timeout" not in LimitsConfig.__struct_fields__,
+    reason="waits for the bounds on frames and turns of a connection",
+)
 
 
 def infer(number: int, x: np.ndarray = X, model: str = "m") -> bytes:
@@ -308,3 +314,47 @@ def is_served(daemon: DaemonProcess) -> bool:
     with contextlib.suppress(EdgedError), daemon.client() as client:
         return bool(client.infer("m", x=X)["y"].any())
     return False
+
+
+@needs_frame_timeout
+@pytest.mark.hostile("A3 a good frame that trickles in")
+def test_frames_that_are_never_finished(daemon: DaemonProcess) -> None:
+    """Each connection is told so and closed; what is whole in time was served above."""
+    daemon.write(BODY + "limits: {frame_timeout: 200ms}\n")
+    wait_for(lambda: closes_the_unfinished(daemon))
+    try:
+        with undisturbed(daemon), contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(connected(daemon)) for _ in range(60)]
+            for size, peer in enumerate(peers, start=1):
+                peer.send(infer(1)[:size])
+            for peer in peers:
+                assert "was not whole" in said(peer, 0)
+                assert peer.is_closed()
+    finally:
+        daemon.write(BODY)
+        wait_for(lambda: not closes_the_unfinished(daemon))
+
+
+def closes_the_unfinished(daemon: DaemonProcess) -> bool:
+    """Whether the short timeout is in force for a new connection."""
+    with connected(daemon) as peer:
+        peer.send(infer(1)[:40])
+        peer.socket.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            return bool(peer.frame())
+    return False
+
+
+@needs_frame_timeout
+@pytest.mark.hostile("R9 every list of a peer has caps of count and bytes")
+def test_a_flood_of_calls(daemon: DaemonProcess) -> None:
+    """Thousands of questions in one write: the neighbour is answered in between."""
+    calls = b"".join(joined(native.encode_call(n, "status", {})) for n in range(1, 3001))
+    with undisturbed(daemon) as neighbour, connected(daemon) as peer:
+        started = len(neighbour.times_ms)
+        sending = threading.Thread(target=peer.send, args=(calls,))
+        sending.start()
+        for number in range(1, 3001):
+            assert peer.frame().request_id == number
+        sending.join(60)
+        assert len(neighbour.times_ms) > started + 5
