@@ -119,8 +119,9 @@ def _local_entry(fd: int, at: int, file_size: int) -> Entry:
     if not 1 <= name_len <= NAME_CAP_BYTES:
         raise BundleError(f"{where}: a name has 1 to {NAME_CAP_BYTES} bytes; this has {name_len}")
     name = _exactly(fd, name_len, at + _LOCAL.size)
-    if not name.isascii():
-        raise BundleError(f"{where}: names are plain ASCII")
+    if not name.isascii() or min(name) < 0x20:
+        # Other readers end a name at a NUL, and so see another archive.
+        raise BundleError(f"{where}: names are plain ASCII without control characters")
     data_at = at + _LOCAL.size + name_len
     if data_at + size > file_size:
         raise BundleError(f"{where}: {size} bytes declared, the file ends before")

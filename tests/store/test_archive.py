@@ -179,6 +179,8 @@ class TestHeaders:
             (28, b"\x01\x00", "extra"),
             (30, b"M", "differs"),
             (30, b"\xff", "ASCII"),
+            (33, b"\0", "control characters"),
+            (33, b"\n", "control characters"),
         ],
     )
     def test_local_header(self, good: Path, at: int, data: bytes, message: str):
