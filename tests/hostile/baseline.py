@@ -100,6 +100,8 @@ def undisturbed(
         before, quiet = Footprint.of(daemon), len(neighbour.times_ms)
         yield neighbour
         ended, during = time.monotonic(), len(neighbour.times_ms)
+        # First some turns of the daemon's loop: it may not even have seen the last connection.
+        wait_for(lambda: neighbour.has_answers(during + 50))
         after: list[Footprint] = []
 
         def is_back() -> bool:
@@ -111,7 +113,6 @@ def undisturbed(
         except AssertionError:
             raise AssertionError(f"before {before}, after {after[-1]}") from None
         took = time.monotonic() - ended
-        wait_for(lambda: neighbour.has_answers(during + 50))
     finally:
         neighbour.finish()
     assert daemon.process.poll() is None
