@@ -4,91 +4,40 @@
         result = client.infer("digits", image=pixels)
         result["probabilities"]
 
+        digits = client.prepare("digits", pixels=((None, 64), "float32"))
+        digits(rows)["probabilities"]
+
 Errors are ours, with the server's message. Usable from several threads: each call may be in flight
-at the same time as others, and whoever waits reads for all.
+at the same time as others, and one of those that wait reads for all.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
-import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-import numpy as np
+from edged.errors import CancelledError, DisconnectedError, LayoutChangedError
+from edged.link import Link, NothingSentError, Waiter
+from edged.protocol import asking, native, prepared
+from edged.protocol.asking import InferResult, Layout, Opened, Plan
+from edged.protocol.frames import Buffer, Frame
+from edged.tensors import Array, TensorSpec
 
-from edged.errors import (
-    DeadlineExceededError,
-    DisconnectedError,
-    EdgedError,
-    InvalidRequestError,
-    RemoteProtocolError,
-)
-from edged.messages import InferRequest, InferResponse
-from edged.protocol import native
-from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
-from edged.tensors import Array
+__all__ = ["Client", "InferResult", "Pending", "Prepared"]
 
-DEFAULT_SOCKET = "/run/edged/edged.sock"
-_GRACE_S = 2.0
-"""How much longer than the request's own timeout the client waits: the server's answer, which says
-where the time went, is worth more than our own "timed out"."""
-_TIMEOUT_CAP_S = 1e9
-"""Thirty years: what is longer, or no number, is a mistake and not a timeout."""
-_ANSWER_LIMITS = Limits(head_bytes=1 << 20, body_bytes=1 << 32)
-"""Answers come from the daemon that the operator trusts; the caps only stop nonsense."""
+_TRIES = 3
+"""A prepared call whose connection is replaced so often by other threads gives up."""
 
 
-class InferResult(dict[str, Array]):
-    """Named outputs, and what the daemon says about them."""
-
-    def __init__(self, response: InferResponse) -> None:
-        super().__init__(response.outputs)
-        self.model = response.model
-        self.release = response.release
-        self.generation = response.generation
-        self.queue_ns = response.queue_ns
-        self.run_ns = response.run_ns
-        self.batch_rows = response.batch_rows
-
-
-class _Link:
-    """One connection with all that is on its way over it.
-
-    What breaks, breaks for this one alone: a thread that still reads a dead connection must not
-    touch the one that another thread has made since.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.reader = FrameReader(_ANSWER_LIMITS)
-        self.pending: dict[int, Pending] = {}
-        self.error: EdgedError | None = None
-
-
-class Pending:
+class Pending(Waiter):
     """An answer that may still be on its way."""
 
-    def __init__(
-        self, client: Client, link: _Link, request_id: int, model: str, until: float | None
-    ) -> None:
-        self._client = client
-        self._until = until
-        self.link = link
-        self.request_id = request_id
-        self.model = model
-        self.frame: Frame | None = None
-        self.error: EdgedError | None = None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether ``result`` returns at once."""
-        return self.frame is not None or self.error is not None
+    __slots__ = ()
 
     def result(self) -> InferResult:
         """Wait for the answer.
@@ -96,18 +45,97 @@ class Pending:
         Raises:
             EdgedError: what the server says went wrong, or DisconnectedError.
         """
-        response = native.decode_response(self.wait(), self.model, _ANSWER_LIMITS)
-        if response.error is not None:
-            raise response.error
-        return InferResult(response)
+        if self.frame is None:
+            self.link.read_until_done(self)
+        return self.infer_result()
 
     def wait(self) -> Frame:
         """Wait for the frame that answers."""
-        self._client.read_until(self, self._until)
-        if self.error is not None:
-            raise self.error
-        assert self.frame is not None
-        return self.frame
+        self.link.read_until_done(self)
+        return self.answer()
+
+    def cancel(self) -> bool:
+        """Withdraw the request; whoever waits gets CancelledError.
+
+        A request that still waits for its turn is never run. One that runs already is finished by
+        the daemon, and its answer dropped.
+
+        Returns:
+            False when it had been answered before.
+        """
+        if self.is_done:
+            return False
+        self.link.withdraw(self, CancelledError("withdrawn by the caller"))
+        return True
+
+
+class Prepared:
+    """A call prepared once: made by ``Client.prepare``, called with arrays of that layout.
+
+    It outlives the connection: on a new one, and when a release with another signature serves, it
+    is prepared again by itself.
+    """
+
+    def __init__(self, client: Client, plan: Plan) -> None:
+        self._client = client
+        self._plan = plan
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The layout: names, dtypes and shapes; ``batch`` is the free axis."""
+        return self._plan.request.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What answers hold: names, dtypes and shapes, as far as they are known before a run."""
+        return self._client.opened(self._plan).outputs
+
+    def __call__(self, *arrays: Array, timeout: float | None = None) -> InferResult:
+        """Ask with arrays in the order of the layout, and wait for the answer."""
+        return self._ask(self._plan.by_position(arrays), timeout)
+
+    def infer(
+        self,
+        inputs: Mapping[str, Array] | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        **tensors: Array,
+    ) -> InferResult:
+        """Ask and wait for the answer; as ``Client.infer``.
+
+        Raises:
+            TensorMismatchError: the arrays are not of the layout, or it no longer fits the model.
+        """
+        return self._ask({**(inputs or {}), **tensors}, timeout)
+
+    def submit(
+        self,
+        inputs: Mapping[str, Array] | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        **tensors: Array,
+    ) -> Pending:
+        """Send a request without waiting; many may be in flight.
+
+        When the model's signature changed while it was on its way, ``result`` raises
+        LayoutChangedError: the request was not run, and may be submitted again.
+        """
+        return self._client.run_prepared(self._plan, {**(inputs or {}), **tensors}, timeout)
+
+    def close(self) -> None:
+        """Let the daemon forget the call; using it again prepares it again."""
+        self._client.forget(self._plan)
+
+    def _ask(self, tensors: Mapping[str, Array], timeout: float | None) -> InferResult:
+        client, plan = self._client, self._plan
+        try:
+            return client.run_prepared(plan, tensors, timeout).result()
+        except LayoutChangedError:
+            # Refused, so not run: when the arrays still fit, nobody need know.
+            client.forget(plan)
+            return client.run_prepared(plan, tensors, timeout).result()
 
 
 class Client:
@@ -121,12 +149,10 @@ class Client:
     def __init__(
         self, path: str | os.PathLike[str] | None = None, *, timeout: float | None = 10.0
     ) -> None:
-        self.path = os.fspath(path or os.environ.get("EDGED_SOCKET") or DEFAULT_SOCKET)
+        self.path = asking.socket_path(path)
         self.timeout = timeout
-        self._link: _Link | None = None
-        self._next_id = 1
+        self._link: Link | None = None
         self._lock = threading.Lock()
-        self._read_lock = threading.Lock()
 
     def __enter__(self) -> Client:  # noqa: PYI034 - typing.Self is not in Python 3.10
         return self
@@ -185,29 +211,48 @@ class Client:
         **tensors: Array,
     ) -> Pending:
         """Send a request without waiting; many may be in flight on one connection."""
-        named = {**(inputs or {}), **tensors}
-        for name, array in named.items():
-            if not isinstance(array, np.ndarray | np.generic):
-                raise InvalidRequestError(
-                    f'"{name}" is a {type(array).__name__}; expected a NumPy array'
-                )
-        request = InferRequest(model, named, release, tuple(outputs))
-        seconds = self.timeout if timeout is None else timeout
-        if seconds is not None and not seconds < _TIMEOUT_CAP_S:
-            raise InvalidRequestError(
-                f"timeout {seconds}: expected a number of seconds (Client(timeout=None): no limit)"
-            )
-        timeout_us = 0 if seconds is None else max(1, int(seconds * 1e6))
-        return self._send(
-            model, seconds, lambda number: native.encode_infer(number, request, timeout_us)
-        )
+        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        pending, wait_us = self._pending(model, timeout)
+        self._send(pending, lambda number: native.encode_infer(number, request, wait_us))
+        return pending
+
+    def prepare(
+        self,
+        model: str,
+        inputs: Mapping[str, Layout] | None = None,
+        /,
+        *,
+        release: int | str | None = None,
+        outputs: tuple[str, ...] = (),
+        **layouts: Layout,
+    ) -> Prepared:
+        """Agree on a model and a layout once, so that each request costs as little as it can.
+
+            digits = client.prepare("digits", pixels=((None, 64), "float32"))
+            digits(rows)["probabilities"]
+
+        Args:
+            model: its name.
+            inputs: layouts by input name, for names that are no Python words.
+            release: as for ``infer``.
+            outputs: as for ``infer``.
+            **layouts: (shape, dtype) by input name; None as the first number of a shape leaves the
+                rows to each call.
+
+        Raises:
+            TensorMismatchError: the layout does not fit the model; the message says what does.
+            EdgedError: as for ``infer``.
+        """
+        plan = Plan(asking.prepare_request(model, inputs, layouts, release, outputs))
+        self.opened(plan)
+        return Prepared(self, plan)
 
     def call(self, verb: str, **arguments: Any) -> Any:
         """Ask the daemon itself, e.g. ``status`` or ``models``; returns plain values."""
-        pending = self._send(
-            "", self.timeout, lambda number: native.encode_call(number, verb, arguments)
-        )
-        return native.decode_reply(pending.wait())
+        pending, _ = self._pending("", None)
+        self._send(pending, lambda number: native.encode_call(number, verb, arguments))
+        pending.wait()
+        return pending.reply()
 
     def status(self) -> dict[str, Any]:
         """What ``edged status`` shows."""
@@ -221,158 +266,75 @@ class Client:
 
     def close(self) -> None:
         """End the connection; calls that wait get DisconnectedError."""
-        if self._link is not None:
-            self._drop(self._link, DisconnectedError("the client was closed"))
+        link = self._link
+        if link is not None:
+            link.drop(DisconnectedError("the client was closed"))
 
-    def read_until(self, pending: Pending, until: float | None) -> None:
-        """Read for everybody until ``pending`` has its answer."""
-        while not pending.is_done:
-            left = -1 if until is None else max(0.0, until - time.monotonic())
-            if not self._read_lock.acquire(timeout=left):
-                _give_up(pending)
-                return
-            try:
-                if not pending.is_done:
-                    self._read_some(pending, until)
-            finally:
-                self._read_lock.release()
-
-    def _send(
-        self, model: str, seconds: float | None, encode: Callable[[int], list[Buffer]]
+    def run_prepared(
+        self, plan: Plan, tensors: Mapping[str, Array], timeout: float | None
     ) -> Pending:
-        until = None if seconds is None else time.monotonic() + seconds + _GRACE_S
+        """Send a request of a prepared call; see ``Prepared``."""
+        pending, wait_us = self._pending(plan.request.model, timeout)
+        for _ in range(_TRIES):
+            link = self._link
+            opened = None if link is None else link.opened.get(plan)
+            if link is None or opened is None:
+                link, opened = self._open(plan, pending.until)
+            pending.answers = opened.answers
+            encode = functools.partial(plan.frame, opened.handle, tensors, wait_us)
+            try:
+                link.ask(pending, encode)
+            except NothingSentError:
+                continue
+            return pending
+        raise DisconnectedError(f"the connection to {self.path} broke again and again")
+
+    def opened(self, plan: Plan) -> Opened:
+        """The prepared call as the daemon knows it on the present connection."""
+        link = self._link
+        opened = None if link is None else link.opened.get(plan)
+        return opened or self._open(plan, self._until(self.timeout))[1]
+
+    def forget(self, plan: Plan) -> None:
+        """Give up a prepared call's handle, if it has one."""
+        link = self._link
+        opened = None if link is None else link.opened.pop(plan, None)
+        if link is not None and opened is not None:
+            link.tell(prepared.encode_forget(opened.handle))
+
+    def _open(self, plan: Plan, until: float | None) -> tuple[Link, Opened]:
+        """Prepare a call on a connection that is up."""
+        pending = Pending(plan.request.model, until)
+        self._send(pending, lambda number: prepared.encode_prepare(number, plan.request))
+        pending.wait()
+        opened = pending.opened()
+        # Another thread may have been faster; its handle and this one mean the same.
+        return pending.link, pending.link.opened.setdefault(plan, opened)
+
+    def _send(self, pending: Pending, encode: Callable[[int], list[Buffer]]) -> None:
+        """Send a request; once more when the connection turns out to have ended meanwhile."""
+        link = self._link
+        if link is not None and link.error is None:
+            try:
+                link.ask(pending, encode)
+            except NothingSentError:
+                pass
+            else:
+                return
+        self._connect(pending.until).ask(pending, encode, is_new=True)
+
+    def _connect(self, until: float | None) -> Link:
+        """The connection of all threads, a new one where the old one broke."""
         with self._lock:
-            link = self._connect()
-            number = self._next_id
-            self._next_id += 1
-            buffers = encode(number)
-            pending = Pending(self, link, number, model, until)
-            link.pending[number] = pending
-            try:
-                self._write(link, buffers, until)
-            except (OSError, ValueError, RemoteProtocolError) as exc:
-                if not isinstance(exc, TimeoutError):
-                    self._read_last_words(link)
-                error = self._drop(link, _disconnected(self.path, exc))
-                raise error from exc
-        return pending
+            link = self._link
+            if link is None or link.error is not None:
+                link = self._link = Link(self.path, until)
+            return link
 
-    def _connect(self) -> _Link:
-        if self._link is not None:
-            return self._link
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        try:
-            sock.connect(self.path)
-        except OSError as exc:
-            sock.close()
-            raise DisconnectedError(
-                f"cannot connect to {self.path}: {exc.strerror or exc}; is the daemon running "
-                "(edged run), and may this user use its socket?"
-            ) from exc
-        sock.setblocking(False)
-        self._link = _Link(sock)
-        return self._link
+    def _pending(self, model: str, timeout: float | None) -> tuple[Pending, int]:
+        seconds = self.timeout if timeout is None else timeout
+        wait_us = asking.timeout_us(seconds)
+        return Pending(model, self._until(seconds)), wait_us
 
-    def _write(self, link: _Link, buffers: list[Buffer], until: float | None) -> None:
-        """Send everything; when the daemon waits for us to read first, read.
-
-        Raises:
-            TimeoutError: half a request was sent, so the connection is of no more use.
-        """
-        if sum(map(len, buffers)) <= 64 << 10:
-            buffers = [b"".join(buffers)]
-        for buffer in buffers:
-            view = memoryview(buffer)
-            while view:
-                try:
-                    view = view[link.sock.send(view) :]
-                except BlockingIOError:
-                    left = None if until is None else until - time.monotonic()
-                    if left is not None and left <= 0:
-                        raise TimeoutError("the daemon does not read; is it stopped?") from None
-                    _wait(link.sock, select.POLLOUT | select.POLLIN, left)
-                    if self._read_lock.acquire(blocking=False):
-                        try:
-                            self._receive(link)
-                        finally:
-                            self._read_lock.release()
-
-    def _read_last_words(self, link: _Link) -> None:
-        """The daemon closed while we wrote: it may have said why, and that is worth more."""
-        with self._read_lock, contextlib.suppress(OSError, ValueError, RemoteProtocolError):
-            while link.error is None and _wait(link.sock, select.POLLIN, 0):
-                self._receive(link)
-
-    def _read_some(self, pending: Pending, until: float | None) -> None:
-        link = pending.link
-        if link.error is not None:
-            pending.error = link.error
-            return
-        left = None if until is None else until - time.monotonic()
-        if left is not None and left <= 0:
-            _give_up(pending)
-            return
-        try:
-            if _wait(link.sock, select.POLLIN, left):
-                self._receive(link)
-        except (OSError, ValueError, RemoteProtocolError) as exc:
-            # ValueError: another thread closed the socket between two lines of this one.
-            self._drop(link, _disconnected(self.path, exc))
-
-    def _receive(self, link: _Link) -> None:
-        """Take what is there, if anything, and hand out whole frames."""
-        try:
-            count = link.sock.recv_into(link.reader.next_buffer())
-        except BlockingIOError:
-            return
-        if count == 0:
-            raise ConnectionResetError("the daemon closed the connection")
-        for frame in link.reader.received(count):
-            self._dispatch(link, frame)
-        link.reader.check()
-
-    def _dispatch(self, link: _Link, frame: Frame) -> None:
-        pending = link.pending.pop(frame.request_id, None)
-        if pending is not None:
-            pending.frame = frame
-        elif frame.kind == Kind.ERROR and frame.request_id == 0:
-            # The server speaks about the connection itself and will close it.
-            try:
-                native.decode_reply(frame)
-            except EdgedError as exc:
-                self._drop(link, exc)
-
-    def _drop(self, link: _Link, error: EdgedError) -> EdgedError:
-        """End a connection; returns what ended it, which may have been something before this."""
-        error = link.error = link.error or error
-        if self._link is link:
-            self._link = None
-        # Wakes a thread that waits in poll before the descriptor is given back.
-        with contextlib.suppress(OSError):
-            link.sock.shutdown(socket.SHUT_RDWR)
-        link.sock.close()
-        waiting, link.pending = link.pending, {}
-        for pending in list(waiting.values()):
-            pending.error = error
-        return error
-
-
-def _give_up(pending: Pending) -> None:
-    pending.link.pending.pop(pending.request_id, None)
-    pending.error = DeadlineExceededError("no answer came in time")
-
-
-def _wait(sock: socket.socket, events: int, seconds: float | None) -> bool:
-    """Whether the socket became usable in time.
-
-    Poll, because a timeout set on the socket would be shared by the threads that send and read.
-    """
-    poll = select.poll()
-    poll.register(sock, events)
-    # Never longer than poll can count; who waits for longer asks again.
-    return bool(poll.poll(None if seconds is None else min(seconds, 3600.0) * 1000))
-
-
-def _disconnected(path: str, cause: BaseException) -> DisconnectedError:
-    text = getattr(cause, "strerror", None) or str(cause)
-    return DisconnectedError(f"the connection to {path} broke: {text}")
+    def _until(self, seconds: float | None) -> float | None:
+        return None if seconds is None else time.monotonic() + seconds + asking.GRACE_S

@@ -45,7 +45,8 @@ from edged.supervisor import Supervisor, passed_sockets
 from edged.telemetry import log as logging_setup
 from edged.telemetry.exposition import Family, render
 from edged.telemetry.health import Health
-from edged.transports.uds import Call, UnixServer
+from edged.transports.native_requests import Call
+from edged.transports.uds import UnixServer
 from edged.version import __version__
 
 log = logging.getLogger("edged.daemon")

@@ -251,6 +251,12 @@ class FieldError(EdgedError):
         self.reason = message
 
 
+class LayoutChangedError(RequestError):
+    """The model's signature is no longer the one a call was prepared for: prepare again."""
+
+    code = Code.FAILED_PRECONDITION
+
+
 class ProtocolError(EdgedError):
     """Bytes that break the wire rules."""
 
@@ -286,6 +292,7 @@ _BY_NAME: dict[str, type[EdgedError]] = {
         ModelNotReadyError,
         DrainingError,
         DeadlineExceededError,
+        LayoutChangedError,
         LoadError,
         RunError,
         BundleError,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from edged.errors import EdgedError
-from edged.tensors import Array
+from edged.tensors import Array, TensorSpec
 
 
 @dataclass(slots=True)
@@ -56,6 +57,37 @@ class InferResponse:
     queue_ns: int = 0
     run_ns: int = 0
     batch_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareRequest:
+    """A model and a layout of inputs, to be looked up once for many requests.
+
+    Args:
+        model: the model's name.
+        inputs: names, dtypes and shapes; ``batch`` as a first axis leaves the rows to each request,
+            every other axis is a number.
+        release: as in InferRequest.
+        outputs: the outputs wanted, in this order, or empty for all.
+    """
+
+    model: str
+    inputs: tuple[TensorSpec, ...]
+    release: int | str | None = None
+    outputs: tuple[str, ...] = ()
+
+
+class Ticket(Protocol):
+    """A request that was taken and may be withdrawn."""
+
+    def cancel(self) -> bool:
+        """Withdraw it if it still waits.
+
+        Returns:
+            Whether it did: then it has been answered with CancelledError before this returns. One
+            that runs or has been answered goes its way.
+        """
+        ...
 
 
 OnResponse = Callable[[InferResponse, bool], None]

@@ -15,20 +15,24 @@ import pytest
 import edged
 from edged.client import Client
 from edged.errors import (
+    CancelledError,
     DeadlineExceededError,
     DisconnectedError,
     EdgedError,
     InvalidRequestError,
+    LayoutChangedError,
     ModelNotFoundError,
     QueueFullError,
     RemoteProtocolError,
+    TensorMismatchError,
 )
 from edged.messages import InferRequest, InferResponse
 from edged.protocol import native
+from edged.protocol.frames import FrameReader, Limits
 from edged.specs import Size
 from edged.tensors import DTYPES
 from tests.fakes.house import LOOPS, House, eventually, houses
-from tests.fakes.wire import answer, header, joined, only
+from tests.fakes.wire import answer, header, joined
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -254,6 +258,160 @@ class TestMany:
         assert not wrong, wrong[:3]
 
 
+class TestPrepared:
+    def test_the_same_call_three_ways(self, house: House, client: Client):
+        house.start()
+        call = client.prepare("m", x=((None, 4), "float32"), z=((), np.int64))
+        assert [str(spec) for spec in call.inputs] == ["float32[batch,4]", "int64[]"]
+        assert [spec.name for spec in call.outputs] == ["x", "z"]
+        z = np.int64(5)
+        for rows in (1, 3, 5000):
+            x = np.random.default_rng(rows).random((rows, 4), np.float32)
+            for result in (call(x, z), call.infer(x=x, z=z), call.submit({"x": x}, z=z).result()):
+                np.testing.assert_array_equal(result["x"], x)
+                assert result["z"] == 5
+                assert (result.model, result.release, result.generation) == ("m", 7, 3)
+        assert house.server.accepted == 1
+
+    def test_many_in_flight(self, house: House, client: Client):
+        house.start()
+        call = client.prepare("m", x=((2, 4), "float32"))
+        pending = [call.submit(x=X * n) for n in range(500)]
+        for n, one in enumerate(pending):
+            np.testing.assert_array_equal(one.result()["x"], X * n)
+
+    def test_the_timeout_is_sent(self, house: House, client: Client):
+        house.start()
+        call = client.prepare("m", x=((None, 4), "float32"))
+        call(X, timeout=5)
+        assert 0 < house.door.requests[0].deadline_ns - time.monotonic_ns() <= 5 * 10**9
+
+    @pytest.mark.parametrize(
+        "x", [X[:, :3], X.astype(np.float64), X[0], [1, 2]], ids=["width", "dtype", "rank", "list"]
+    )
+    def test_other_arrays_are_refused_here(self, house: House, client: Client, x: object):
+        house.start()
+        call = client.prepare("m", x=((None, 4), "float32"))
+        with pytest.raises(InvalidRequestError, match=r"expected a NumPy array|prepared for"):
+            call(x)
+        with pytest.raises(InvalidRequestError, match="2 arrays; this call was prepared for x"):
+            call(X, X)
+        assert call(X)
+        assert house.server.accepted == 1
+
+    def test_outlives_the_connection(self, house: House, client: Client):
+        house.start()
+        call = client.prepare("m", x=((None, 4), "float32"))
+        for _ in range(3):
+            assert call(X)
+            for connection in list(house.server.connections):
+                house.call(connection.close)
+            eventually(lambda: not house.server.connections)
+        assert call.outputs
+        assert house.server.accepted == 3
+
+    def test_prepared_again_when_the_signature_changed(self, house: House, client: Client):
+        """The request was refused unrun; the caller does not notice when its arrays still fit."""
+        house.start()
+        call = client.prepare("m", x=((None, 4), "float32"))
+        house.door.error = LayoutChangedError("prepare it again")
+        np.testing.assert_array_equal(call(X)["x"], X)
+        assert house.door.prepared == 2
+        house.door.error = LayoutChangedError("prepare it again")
+        with pytest.raises(LayoutChangedError):
+            call.submit(x=X).result()
+
+    def test_a_layout_that_fits_no_more(self, house: House, client: Client):
+        house.start()
+        call = client.prepare("m", x=((None, 4), "float32"))
+        house.door.error = LayoutChangedError("prepare it again")
+        house.door.refusal = TensorMismatchError('wants float32[batch,5] for "x"')
+        with pytest.raises(TensorMismatchError, match=r"batch,5"):
+            call(X)
+        house.door.refusal = None
+        assert call(X), "and if it fits again it works again"
+
+    def test_close_forgets(self, house: House, client: Client):
+        house.start()
+        call = client.prepare("m", x=((None, 4), "float32"))
+        call.close()
+        call.close()
+        assert call(X)
+        (connection,) = house.server.connections
+        assert list(connection._requests._handles) == [2]
+
+    def test_threads_share_one(self, house: House, client: Client):
+        house.start()
+        call = client.prepare("m", x=((None,), "int64"))
+        wrong: list[object] = []
+
+        def work(thread: int) -> None:
+            for n in range(200):
+                sent = np.array([thread, n])
+                if not np.array_equal(call(sent)["x"], sent):
+                    wrong.append(sent)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert not wrong
+
+
+class TestCancel:
+    def test_a_request_that_waits_is_withdrawn(self, house: House, client: Client):
+        house.start()
+        house.door.is_holding = True
+        first, second = client.submit("m", x=X), client.submit("m", x=X * 2)
+        eventually(lambda: len(house.door.held) == 2)
+        assert first.cancel()
+        with pytest.raises(CancelledError, match="withdrawn by the caller"):
+            first.result()
+        eventually(lambda: house.door.cancelled == 1)
+        assert not first.cancel()
+        house.call(house.door.release_all)
+        np.testing.assert_array_equal(second.result()["x"], X * 2)
+        assert not second.cancel()
+
+    def test_one_who_waits_is_woken(self, house: House, client: Client):
+        house.start()
+        house.door.is_holding = True
+        pending = client.submit("m", x=X)
+        caught: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                pending.result()
+            except EdgedError as exc:
+                caught.append(exc)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        eventually(lambda: house.door.held)
+        pending.cancel()
+        thread.join(10)
+        assert [type(exc) for exc in caught] == [CancelledError]
+
+    def test_a_timeout_withdraws(
+        self, house: House, client: Client, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("edged.protocol.asking.GRACE_S", 0.0)
+        house.start()
+        house.door.is_holding = True
+        with pytest.raises(DeadlineExceededError):
+            client.infer("m", x=X, timeout=0.05)
+        eventually(lambda: house.door.cancelled == 1)
+
+    def test_a_closed_client_leaves_no_work(self, house: House, client: Client):
+        house.start()
+        house.door.is_holding = True
+        client.submit("m", x=X)
+        eventually(lambda: house.door.held)
+        client.close()
+        house.call(house.door.release_all)
+
+
 class TestConnection:
     def test_nobody_listens(self, tmp_path: Path):
         with (
@@ -355,7 +513,7 @@ class TestConnection:
 class TestTime:
     @pytest.fixture(autouse=True)
     def _no_grace(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("edged.client._GRACE_S", 0.0)
+        monkeypatch.setattr("edged.protocol.asking.GRACE_S", 0.0)
 
     def test_no_answer_in_time(self, listener: Listener, tmp_path: Path):
         with Client(tmp_path / "l", timeout=0.05) as client:
@@ -391,8 +549,8 @@ class TestTime:
             with pytest.raises(DeadlineExceededError):
                 client.infer("m", x=X)
             data = listener.accept().recv(1 << 16)
-            frame = only([data])
-            request, timeout_us = native.decode_infer(frame, native.Limits())
+            _hello, frame, _cancel = FrameReader(Limits()).feed(data)
+            request, timeout_us = native.decode_infer(frame, Limits())
             assert isinstance(request, InferRequest)
             assert timeout_us == 20_000
 
@@ -407,7 +565,7 @@ class TestTime:
 
             reader = threading.Thread(target=read)
             reader.start()
-            eventually(client._read_lock.locked)
+            eventually(client._link._read_lock.locked)
             started = time.monotonic()
             with pytest.raises(DeadlineExceededError):
                 client.infer("m", x=X, timeout=0.05)

@@ -73,6 +73,14 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     max_in_flight: Annotated[
         int, Meta(ge=1, le=65536, description="unanswered requests of one connection")
     ] = 1024
+    frame_timeout: Annotated[
+        Duration,
+        Meta(description="a frame over the socket that is not whole after this closes the client"),
+    ] = Duration(10_000_000_000)
+    max_unread: Annotated[
+        Size,
+        Meta(description="bytes of answers that one client may leave unread before it is closed"),
+    ] = Size(64 << 20)
     inline_threshold: Annotated[
         Duration,
         Meta(description="faster models run on the event loop; a thread costs 40 us more"),

@@ -51,9 +51,12 @@ class Kind(enum.IntEnum):
     ERROR = 5
     CALL = 6
     REPLY = 7
-
-
-KINDS = frozenset(int(kind) for kind in Kind)
+    PREPARE = 8
+    PREPARED = 9
+    RUN = 10
+    ANSWER = 11
+    CANCEL = 12
+    FORGET = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,30 @@ class Limits:
 
 
 class Frame(NamedTuple):
-    """One received frame. ``head`` and ``body`` view memory that belongs to this frame alone."""
+    """One received frame; its memory belongs to it alone.
+
+    Args:
+        kind: what it says, a Kind or a number that this side does not know.
+        request_id: the client's choice.
+        head_bytes: length of the head, without padding.
+        data: the whole frame, header included.
+    """
 
     kind: int
     request_id: int
-    head: memoryview
-    body: memoryview
+    head_bytes: int
+    data: bytes | memoryview
+
+    @property
+    def head(self) -> memoryview:
+        """A view of the head."""
+        return memoryview(self.data)[HEADER_BYTES : HEADER_BYTES + self.head_bytes]
+
+    @property
+    def body(self) -> memoryview:
+        """A view of the body."""
+        end = HEADER_BYTES + self.head_bytes
+        return memoryview(self.data)[end + padding(end) :]
 
 
 def padding(size: int) -> int:
@@ -106,10 +127,11 @@ def encode_frame(kind: Kind, request_id: int, head: bytes, body: list[Buffer]) -
 class FrameReader:
     """Cuts a byte stream into frames.
 
-    A transport either reads into ``next_buffer()`` and reports ``received(n)``, which spares a
-    copy for large frames, or hands over what it has with ``feed(data)``; both return whole frames.
-    Frames that stand before bytes that break the rules are returned first, so whoever handled them
-    calls ``check``. After a RemoteProtocolError the reader stays broken and says so again.
+    A transport reads into ``next_buffer()``, which spares a copy for large frames, and reports
+    ``take(n)``; then ``next_frame()`` gives one whole frame after the other. ``received(n)`` does
+    both and ``feed(data)`` also copies: they return all frames, those before bytes that break the
+    rules first, so whoever handled them calls ``check``.
+    After a RemoteProtocolError the reader stays broken and says so again.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -119,7 +141,7 @@ class FrameReader:
         self._end = 0
         self._large: memoryview | None = None
         self._large_filled = 0
-        self._header: tuple[int, int, int, int] | None = None
+        self._large_header = (0, 0, 0)
         self._error: RemoteProtocolError | None = None
 
     @property
@@ -127,34 +149,83 @@ class FrameReader:
         """Whether the stream may end here."""
         return self._large is None and self._start == self._end
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the last read filled the scratch buffer: more may wait behind it."""
+        return self._end == _SCRATCH_BYTES
+
     def next_buffer(self) -> memoryview:
-        """Where the next bytes go; never empty."""
+        """Where the next bytes go; never empty once ``next_frame`` has returned None."""
         if self._large is not None:
             return self._large[self._large_filled :]
         if self._end == _SCRATCH_BYTES:
             self._compact()
-        return self._scratch[self._end :]
+        return self._scratch[self._end :] if self._end else self._scratch
 
     def check(self) -> None:
         """Raise what is wrong with the bytes behind the frames returned last, if anything is."""
         if self._error is not None:
             raise RemoteProtocolError(self._error.message)
 
+    def take(self, count: int) -> None:
+        """Take note of ``count`` bytes written into ``next_buffer()``."""
+        if self._large is None:
+            self._end += count
+        else:
+            self._large_filled += count
+
+    def next_frame(self) -> Frame | None:
+        """Cut off the next whole frame; None when more bytes are needed for it.
+
+        Raises:
+            RemoteProtocolError: what comes next is no frame.
+        """
+        start = self._start
+        available = self._end - start
+        if available < HEADER_BYTES:
+            if available:
+                return None
+            self._start = self._end = 0
+            return None if self._large is None else self._next_large(self._large)
+        magic, version, kind, flags, request_id, head_bytes, reserved, body_bytes = (
+            HEADER.unpack_from(self._scratch, start)
+        )
+        limits = self.limits
+        if (
+            magic != MAGIC
+            or version != VERSION
+            or flags
+            or reserved
+            or head_bytes > limits.head_bytes
+            or body_bytes > limits.body_bytes
+            or self._error is not None
+        ):
+            raise self._refuse(magic, version, flags or reserved, head_bytes, body_bytes)
+        head_end = HEADER_BYTES + head_bytes
+        total = head_end + -head_end % ALIGNMENT + body_bytes
+        if total <= available:
+            # Copied out of the scratch buffer: tensors outlive the next read.
+            data = bytes(self._scratch[start : start + total])
+            if total == available:
+                self._start = self._end = 0
+            else:
+                self._start = start + total
+            return Frame(kind, request_id, head_bytes, data)
+        if total > _SCRATCH_BYTES:
+            self._start_large(total, (kind, request_id, head_bytes))
+        elif start + total > _SCRATCH_BYTES:
+            self._compact()
+        return None
+
     def received(self, count: int) -> list[Frame]:
         """Take note of ``count`` bytes written into ``next_buffer()``; return complete frames."""
         self.check()
-        if self._large is not None:
-            self._large_filled += count
-            if self._large_filled < len(self._large):
-                return []
-            frame = self._finish_large(self._large)
-            return [frame]
-        self._end += count
+        self.take(count)
         frames: list[Frame] = []
         try:
-            self._cut(frames)
-        except RemoteProtocolError as exc:
-            self._error = exc
+            while (frame := self.next_frame()) is not None:
+                frames.append(frame)
+        except RemoteProtocolError:
             if not frames:
                 raise
         return frames
@@ -175,76 +246,44 @@ class FrameReader:
             view = view[count:]
         return frames
 
-    def _cut(self, frames: list[Frame]) -> None:
-        """Move every whole frame out of the scratch buffer, or start a large one."""
-        while self._end - self._start >= HEADER_BYTES:
-            kind, request_id, head_bytes, body_bytes = self._read_header()
-            head_end = HEADER_BYTES + head_bytes
-            total = head_end + padding(head_end) + body_bytes
-            available = self._end - self._start
-            if total <= available:
-                # Copied out of the scratch buffer: tensors outlive the next read.
-                data = memoryview(bytes(self._scratch[self._start : self._start + total]))
-                self._start += total
-                frames.append(_frame(data, kind, request_id, head_bytes))
-                continue
-            if total > _SCRATCH_BYTES:
-                self._start_large(total, (kind, request_id, head_bytes, body_bytes))
-                break
-            if self._start + total > _SCRATCH_BYTES:
-                self._compact()
-            break
-        if self._start == self._end:
-            self._start = self._end = 0
+    def _refuse(
+        self, magic: bytes, version: int, reserved: int, head_bytes: int, body_bytes: int
+    ) -> RemoteProtocolError:
+        """Say what is wrong with a header, now and from now on."""
+        if self._error is None:
+            if magic != MAGIC:
+                text = "not an edged frame: it does not start with EDGD"
+            elif version != VERSION:
+                text = f"protocol version {version}; this side speaks {VERSION}"
+            elif reserved:
+                text = "reserved bits of the header are set; they must be zero"
+            elif head_bytes > self.limits.head_bytes:
+                text = f"a head of {head_bytes} bytes; the limit is {self.limits.head_bytes}"
+            else:
+                text = (
+                    f"a body of {body_bytes} bytes; the limit is {self.limits.body_bytes} "
+                    "(limits.max_request)"
+                )
+            self._error = RemoteProtocolError(text)
+        return RemoteProtocolError(self._error.message)
 
-    def _read_header(self) -> tuple[int, int, int, int]:
-        magic, version, kind, flags, request_id, head_bytes, reserved, body_bytes = (
-            HEADER.unpack_from(self._scratch, self._start)
-        )
-        if magic != MAGIC:
-            raise RemoteProtocolError("not an edged frame: it does not start with EDGD")
-        if version != VERSION:
-            raise RemoteProtocolError(f"protocol version {version}; this side speaks {VERSION}")
-        if flags or reserved:
-            raise RemoteProtocolError("reserved bits of the header are set; they must be zero")
-        if head_bytes > self.limits.head_bytes:
-            raise RemoteProtocolError(
-                f"a head of {head_bytes} bytes; the limit is {self.limits.head_bytes}"
-            )
-        if body_bytes > self.limits.body_bytes:
-            raise RemoteProtocolError(
-                f"a body of {body_bytes} bytes; the limit is {self.limits.body_bytes} "
-                "(limits.max_request)"
-            )
-        return kind, request_id, head_bytes, body_bytes
-
-    def _start_large(self, total: int, header: tuple[int, int, int, int]) -> None:
+    def _start_large(self, total: int, header: tuple[int, int, int]) -> None:
         # np.empty does not clear the memory, which matters for a camera frame.
         self._large = np.empty(total, dtype=np.uint8).data
-        self._header = header
+        self._large_header = header
         have = self._end - self._start
         self._large[:have] = self._scratch[self._start : self._end]
         self._large_filled = have
         self._start = self._end = 0
 
-    def _finish_large(self, data: memoryview) -> Frame:
-        assert self._header is not None
-        kind, request_id, head_bytes, _ = self._header
+    def _next_large(self, data: memoryview) -> Frame | None:
+        if self._large_filled < len(data):
+            return None
+        kind, request_id, head_bytes = self._large_header
         self._large = None
-        self._header = None
-        return _frame(data, kind, request_id, head_bytes)
+        return Frame(kind, request_id, head_bytes, data.toreadonly())
 
     def _compact(self) -> None:
         count = self._end - self._start
         self._scratch[:count] = bytes(self._scratch[self._start : self._end])
         self._start, self._end = 0, count
-
-
-def _frame(data: memoryview, kind: int, request_id: int, head_bytes: int) -> Frame:
-    head_end = HEADER_BYTES + head_bytes
-    return Frame(
-        kind,
-        request_id,
-        data[HEADER_BYTES:head_end].toreadonly(),
-        data[head_end + padding(head_end) :].toreadonly(),
-    )

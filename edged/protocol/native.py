@@ -105,7 +105,7 @@ def encode_infer(request_id: int, request: InferRequest, timeout_us: int = 0) ->
     """An INFER frame; the request's ``deadline_ns`` is not sent, ``timeout_us`` is."""
     tensors, body = _pack(request.inputs)
     head = InferHead(request.model, request.release, tensors, request.outputs, timeout_us)
-    return encode_frame(Kind.INFER, request_id, _encode_head(head), body)
+    return encode_frame(Kind.INFER, request_id, encode_head(head), body)
 
 
 def decode_infer(frame: Frame, limits: Limits) -> tuple[InferRequest, int]:
@@ -117,9 +117,8 @@ def decode_infer(frame: Frame, limits: Limits) -> tuple[InferRequest, int]:
     Raises:
         InvalidRequestError: the head is malformed or the tensors do not add up to the body.
     """
-    head = _decode_head(_infer_decoder, frame)
-    if not isinstance(head.release, str) and head.release is not None and head.release < 1:
-        raise InvalidRequestError(f"release {head.release}: expected a number from 1 or an alias")
+    head = decode_head(_infer_decoder, frame)
+    check_release(head.release)
     if head.timeout_us < 0:
         raise InvalidRequestError(f"timeout {head.timeout_us} us: expected 0 (none) or more")
     inputs = _unpack(head.tensors, frame.body, limits)
@@ -145,7 +144,7 @@ def encode_response(request_id: int, response: InferResponse) -> list[Buffer]:
 def decode_response(frame: Frame, model: str, limits: Limits) -> InferResponse:
     """Read a RESULT or ERROR frame; ``model`` is what the request named."""
     if frame.kind == Kind.ERROR:
-        error = _decode_head(_error_decoder, frame)
+        error = decode_head(_error_decoder, frame)
         return InferResponse(
             model,
             error.release,
@@ -154,7 +153,7 @@ def decode_response(frame: Frame, model: str, limits: Limits) -> InferResponse:
         )
     if frame.kind != Kind.RESULT:
         raise RemoteProtocolError(f"expected a RESULT or ERROR frame, got kind {frame.kind}")
-    head = _decode_head(_result_decoder, frame)
+    head = decode_head(_result_decoder, frame)
     outputs = _unpack(head.tensors, frame.body, limits)
     return InferResponse(
         model,
@@ -180,12 +179,12 @@ def encode_error(
 
 def encode_call(request_id: int, verb: str, arguments: dict[str, Any]) -> list[Buffer]:
     """A CALL frame; arguments are plain values."""
-    return encode_frame(Kind.CALL, request_id, _encode_head(CallHead(verb, arguments)), [])
+    return encode_frame(Kind.CALL, request_id, encode_head(CallHead(verb, arguments)), [])
 
 
 def decode_call(frame: Frame) -> CallHead:
     """Read a CALL frame."""
-    return _decode_head(_call_decoder, frame)
+    return decode_head(_call_decoder, frame)
 
 
 def encode_reply(request_id: int, document: Any) -> list[Buffer]:
@@ -197,7 +196,7 @@ def encode_reply(request_id: int, document: Any) -> list[Buffer]:
 def decode_reply(frame: Frame) -> Any:
     """Read a REPLY frame, or raise what an ERROR frame in its place says."""
     if frame.kind == Kind.ERROR:
-        error = _decode_head(_error_decoder, frame)
+        error = decode_head(_error_decoder, frame)
         raise error_from_wire(error.code, error.name, error.message, error.retry_after_ns)
     if frame.kind != Kind.REPLY:
         raise RemoteProtocolError(f"expected a REPLY or ERROR frame, got kind {frame.kind}")
@@ -214,7 +213,7 @@ def encode_hello(client: str) -> list[Buffer]:
 
 def decode_hello(frame: Frame) -> HelloHead:
     """Read a HELLO frame."""
-    return _decode_head(_hello_decoder, frame)
+    return decode_head(_hello_decoder, frame)
 
 
 def encode_welcome(server: str, limits: Limits, max_in_flight: int) -> list[Buffer]:
@@ -225,10 +224,21 @@ def encode_welcome(server: str, limits: Limits, max_in_flight: int) -> list[Buff
 
 def decode_welcome(frame: Frame) -> WelcomeHead:
     """Read a WELCOME frame."""
-    return _decode_head(_welcome_decoder, frame)
+    return decode_head(_welcome_decoder, frame)
 
 
-def _encode_head(head: InferHead | CallHead) -> bytes:
+def check_release(release: int | str | None) -> None:
+    """Refuse a number that no release has."""
+    if isinstance(release, int) and release < 1:
+        raise InvalidRequestError(f"release {release}: expected a number from 1 or an alias")
+
+
+def encode_head(head: msgspec.Struct) -> bytes:
+    """The bytes of a head.
+
+    Raises:
+        LocalProtocolError: it holds something that msgpack has not.
+    """
     try:
         return _encoder.encode(head)
     except (TypeError, OverflowError) as exc:
@@ -237,7 +247,12 @@ def _encode_head(head: InferHead | CallHead) -> bytes:
         ) from exc
 
 
-def _decode_head(decoder: msgspec.msgpack.Decoder[T], frame: Frame) -> T:
+def decode_head(decoder: msgspec.msgpack.Decoder[T], frame: Frame) -> T:
+    """Read a head.
+
+    Raises:
+        InvalidRequestError: it is not what the frame's kind asks for.
+    """
     try:
         return decoder.decode(frame.head)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:

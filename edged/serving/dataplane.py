@@ -15,13 +15,13 @@ from edged.errors import (
     DeadlineExceededError,
     DrainingError,
     EdgedError,
-    InvalidRequestError,
     ModelNotFoundError,
     RuntimeFailureError,
 )
 from edged.manifest import Manifest
-from edged.messages import InferRequest, InferResponse, OnResponse
+from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest, Ticket
 from edged.serving.counters import transport_of
+from edged.serving.prepared import PreparedCall, outputs_of
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
 from edged.serving.scheduler import Waiting, layout_of
@@ -66,41 +66,59 @@ class Dataplane:
         """The manifest of the release that would answer, or None when none would."""
         return self.table.manifest(model, release)
 
-    def submit(self, request: InferRequest, on_response: OnResponse) -> None:
+    def submit(self, request: InferRequest, on_response: OnResponse) -> Ticket | None:
         """Answer a request, now or later.
 
         Args:
             request: arrays in it must not change until the answer is there.
             on_response: called on the event loop, exactly once with ``final`` True; for a request
                 that is refused it is called before this returns.
+
+        Returns:
+            What withdraws it while it waits; None when it was refused.
         """
         table = self.table
         number = 0
         try:
-            release = self._admit(table, request)
+            release = self.admit(table, request.model, request.release)
             number = release.number
-            _offer(release, table.generation, request, on_response)
+            return _offer(release, table.generation, request, on_response)
         except EdgedError as exc:
-            self._refuse(request, on_response, exc, number)
+            self.refuse(request, on_response, exc, number)
         except Exception:
             log.exception("a request from %s could not be handled", request.origin)
             error = RuntimeFailureError("the request could not be handled; see the daemon's log")
-            self._refuse(request, on_response, error, number)
+            self.refuse(request, on_response, error, number)
+        return None
 
-    def _admit(self, table: ServingTable, request: InferRequest) -> ServedRelease:
+    def prepare(self, request: PrepareRequest) -> PreparedCall:
+        """Look up model, release and layout once for many requests.
+
+        Raises:
+            EdgedError: as a request of that layout would be refused.
+        """
+        return PreparedCall(self, request)
+
+    def admit(self, table: ServingTable, model: str, selector: int | str | None) -> ServedRelease:
+        """Find who answers.
+
+        Raises:
+            EdgedError: the daemon is stopping, or there is no such model or release, or none ready.
+        """
         if self.is_draining:
             raise DrainingError("the daemon is stopping and takes no new requests")
-        route = table.routes.get(request.model)
+        route = table.routes.get(model)
         if route is None:
             known = ", ".join(f'"{name}"' for name in sorted(table.routes)) or "none"
             raise ModelNotFoundError(
-                f'no model "{request.model[:64]}" is configured; the models are: {known}'
+                f'no model "{model[:64]}" is configured; the models are: {known}'
             )
-        return choose_release(route, request.release)
+        return choose_release(route, selector)
 
-    def _refuse(
+    def refuse(
         self, request: InferRequest, on_response: OnResponse, error: EdgedError, number: int
     ) -> None:
+        """Answer a request with an error, before it was queued."""
         self.refused += 1
         model = request.model if request.model in self.table.routes else ""
         key = (model, transport_of(request.origin), error.code)
@@ -115,22 +133,15 @@ class Dataplane:
 
 def _offer(
     release: ServedRelease, generation: int, request: InferRequest, on_response: OnResponse
-) -> None:
+) -> Ticket:
     rows = check_tensors(release.inputs, request.inputs, release.owner)
     if request.outputs:
-        _check_outputs(release, request.outputs)
+        outputs_of(release, request.outputs)
     now_ns = time.monotonic_ns()
     if request.deadline_ns is not None and request.deadline_ns <= now_ns:
         raise DeadlineExceededError(f"{release.owner}: the deadline had passed on arrival")
     layout = layout_of(release.inputs, request) if release.needs_layout else ()
     size = sum(array.nbytes for array in request.inputs.values())
-    release.offer(Waiting(request, on_response, rows or 1, layout, size, now_ns, generation))
-
-
-def _check_outputs(release: ServedRelease, wanted: tuple[str, ...]) -> None:
-    known = {spec.name for spec in release.outputs}
-    for name in wanted:
-        if name not in known:
-            raise InvalidRequestError(
-                f'{release.owner} has no output "{name[:64]}"; it has: {", ".join(sorted(known))}'
-            )
+    item = Waiting(request, on_response, rows or 1, layout, size, now_ns, generation, release)
+    release.offer(item)
+    return item

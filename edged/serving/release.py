@@ -11,9 +11,11 @@ import functools
 import logging
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 from edged.config.schema import ModelConfig
 from edged.errors import (
+    CancelledError,
     DeadlineExceededError,
     DrainingError,
     EdgedError,
@@ -53,6 +55,9 @@ class ServedRelease:
         config: the model's section of the configuration; may be replaced by ``configure``.
         inline_threshold_ns: faster models run on the event loop.
     """
+
+    moves: ClassVar[int] = 0
+    """How often any release changed its state: what was looked up before may be out of date."""
 
     def __init__(
         self, key: ReleaseKey, manifest: Manifest, config: ModelConfig, inline_threshold_ns: int
@@ -103,6 +108,7 @@ class ServedRelease:
     def move(self, event: Event, reason: str = "") -> None:
         """Change state by the table."""
         old, self.state = self.state, advance(self.state, event)
+        ServedRelease.moves += 1
         self.reason = reason
         self.counters.moved(event)
         log.info(
@@ -165,6 +171,14 @@ class ServedRelease:
             self._schedule()
         elif item.request.deadline_ns is not None:
             self._arm(item.request.deadline_ns)
+
+    def withdraw(self, item: Waiting) -> bool:
+        """Take out a request that still waits and answer it with CancelledError."""
+        if item not in self._items:
+            return False
+        self._remove((item,))
+        self._fail(item, CancelledError(f"{self.owner}: withdrawn before its turn"))
+        return True
 
     def close(self) -> None:
         """Give back session and thread; what still waits is answered, what runs ends by itself."""

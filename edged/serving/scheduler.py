@@ -9,11 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from edged.messages import InferRequest, OnResponse
 from edged.tensors import TensorSpec
 
 Layout = tuple[tuple[int, ...], ...]
+
+
+class Queue(Protocol):
+    """What a request waits in, as far as the request needs to know."""
+
+    def withdraw(self, item: Waiting) -> bool:
+        """Take an item out and answer it with CancelledError; False when it no longer waits."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +37,7 @@ class Waiting:
         size_bytes: bytes of its tensors.
         enqueued_ns: monotonic clock, nanoseconds.
         generation: the configuration generation it was accepted under.
+        queue: where it waits; None in tests of deciding alone.
     """
 
     request: InferRequest
@@ -37,6 +47,11 @@ class Waiting:
     size_bytes: int
     enqueued_ns: int
     generation: int
+    queue: Queue | None = None
+
+    def cancel(self) -> bool:
+        """Withdraw it, if it still waits; see ``messages.Ticket``."""
+        return self.queue is not None and self.queue.withdraw(self)
 
 
 @dataclass(frozen=True, slots=True)

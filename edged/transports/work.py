@@ -60,7 +60,7 @@ _FIRST_RETRY_NS, _LONGEST_RETRY_NS = 5 * 10**6, 10**9
 class Door(Protocol):
     """The dataplane as bindings see it."""
 
-    def submit(self, request: InferRequest, on_response: OnResponse) -> None:
+    def submit(self, request: InferRequest, on_response: OnResponse) -> object:
         """Answer a request, now or later."""
         ...
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from edged.errors import RemoteProtocolError
-from edged.messages import InferRequest, InferResponse, OnResponse
+from edged.errors import CancelledError, EdgedError, RemoteProtocolError
+from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest
 from edged.protocol.frames import HEADER, MAGIC, Buffer, Frame, FrameReader, Limits
+from edged.tensors import TensorSpec
 
 Event = tuple[int, int, bytes, bytes] | str
 
@@ -54,6 +56,54 @@ def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
+@dataclass
+class Held:
+    """What a held request may be withdrawn with."""
+
+    door: EchoDoor
+    request: InferRequest
+    on_response: OnResponse
+
+    def cancel(self) -> bool:
+        held = [one for one in self.door.held if one[0] is not self.request]
+        if len(held) == len(self.door.held):
+            return False
+        self.door.held = held
+        self.door.cancelled += 1
+        error = CancelledError("withdrawn before its turn")
+        self.on_response(InferResponse(self.request.model, 7, 3, error=error), True)
+        return True
+
+
+@dataclass
+class EchoCall:
+    """A prepared call of the echo: answers hold what requests hold."""
+
+    door: EchoDoor
+    request: PrepareRequest
+    release: int = 7
+    generation: int = 3
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self.request.inputs
+
+    def submit(
+        self,
+        inputs: dict[str, np.ndarray],
+        rows: int,
+        deadline_ns: int | None,
+        origin: str,
+        on_response: OnResponse,
+    ) -> Held | None:
+        request = InferRequest(self.request.model, inputs, None, (), deadline_ns, origin)
+        if self.door.error is not None:
+            error, self.door.error = self.door.error, None
+            on_response(InferResponse(request.model, 7, 3, error=error), True)
+            return None
+        return self.door.submit(request, on_response)
+
+
 class EchoDoor:
     """Answers each request with its own inputs, at once or when ``release_all`` is called."""
 
@@ -61,13 +111,24 @@ class EchoDoor:
         self.is_holding = False
         self.requests: list[InferRequest] = []
         self.held: list[tuple[InferRequest, OnResponse]] = []
+        self.cancelled = 0
+        self.prepared = 0
+        self.refusal: EdgedError | None = None
+        self.error: EdgedError | None = None
 
-    def submit(self, request: InferRequest, on_response: OnResponse) -> None:
+    def submit(self, request: InferRequest, on_response: OnResponse) -> Held | None:
         self.requests.append(request)
-        if self.is_holding:
-            self.held.append((request, on_response))
-        else:
+        if not self.is_holding:
             answer(request, on_response)
+            return None
+        self.held.append((request, on_response))
+        return Held(self, request, on_response)
+
+    def prepare(self, request: PrepareRequest) -> EchoCall:
+        if self.refusal is not None:
+            raise self.refusal
+        self.prepared += 1
+        return EchoCall(self, request)
 
     def release_all(self) -> None:
         held, self.held = self.held, []

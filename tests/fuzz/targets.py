@@ -29,13 +29,14 @@ from edged.config.load import parse
 from edged.config.source import Source
 from edged.errors import EdgedError, InvalidRequestError, RemoteProtocolError
 from edged.manifest import canonical_json, parse_manifest
-from edged.messages import InferRequest, InferResponse
+from edged.messages import InferRequest, InferResponse, PrepareRequest
 from edged.processing.codecs import build_codec
 from edged.processing.columns import ColumnsCodec
 from edged.processing.image import ImageCodec
 from edged.processing.json_text import parse_json
-from edged.protocol import native
-from edged.protocol.frames import FrameReader, Kind, Limits
+from edged.protocol import native, prepared
+from edged.protocol.frames import Frame, FrameReader, Kind, Limits
+from edged.protocol.layout import BodyLayout
 from edged.specs import FeaturesInput, ImageInput
 from edged.store import archive
 from edged.store.activation import Record, encode, judge, read_log
@@ -43,7 +44,7 @@ from edged.store.bundle import check_names, open_bundle
 from edged.store.golden import read_safetensors, write_safetensors
 from edged.store.onnx_check import check_onnx
 from edged.store.signing import Signer, generate_key, parse_signatures, sign_manifest
-from edged.tensors import check_tensors
+from edged.tensors import TensorSpec, check_tensors
 from edged.topics import TopicFilter, TopicTemplate, can_match
 from tests.bundles import make_bundle, make_manifest
 from tests.fakes.manifests import make_manifest as bare_manifest
@@ -70,6 +71,18 @@ class Target:
 # --- native frames --------------------------------------------------------------------------------
 
 _LIMITS = Limits(body_bytes=1 << 20)
+_SPECS = (TensorSpec("x", "float32", ("batch", 4)), TensorSpec("on", "bool", ("batch",)))
+_LAYOUT = BodyLayout(_SPECS)
+
+
+def _run_body(frame: Frame) -> None:
+    """A body that is accepted has as many bytes as its rows take."""
+    rows = prepared.decode_run_head(frame).rows
+    got = prepared.decode_run_body(frame, _LAYOUT, rows)
+    assert (got["x"].shape, got["on"].shape) == ((rows, 4), (rows,))
+    assert len(frame.body) == _LAYOUT.body_bytes(rows)
+
+
 _DECODERS = {
     Kind.HELLO: native.decode_hello,
     Kind.WELCOME: native.decode_welcome,
@@ -78,6 +91,11 @@ _DECODERS = {
     Kind.ERROR: native.decode_reply,
     Kind.CALL: native.decode_call,
     Kind.REPLY: native.decode_reply,
+    Kind.PREPARE: lambda frame: prepared.decode_prepare(frame, _LIMITS),
+    Kind.PREPARED: lambda frame: prepared.decode_prepared(frame, _LIMITS),
+    Kind.RUN: _run_body,
+    Kind.ANSWER: lambda frame: prepared.decode_answer(frame, "m", _LAYOUT),
+    Kind.FORGET: prepared.decode_forget,
 }
 
 
@@ -112,6 +130,7 @@ def seed_frames() -> list[bytes]:
     rows = np.arange(8, dtype=np.float32).reshape(2, 4)
     request = InferRequest("gate", {"x": rows, "on": np.array([True])}, 3, ("y",))
     response = InferResponse("gate", 3, 12, {"y": rows}, None, 1, 2, 3)
+    both = {"x": rows, "on": np.array([True, False])}
     failed = InferResponse("gate", 3, 12, error=RemoteProtocolError("no"))
     messages = [
         native.encode_hello("camera"),
@@ -121,6 +140,12 @@ def seed_frames() -> list[bytes]:
         native.encode_response(7, failed),
         native.encode_call(8, "status", {"model": "m", "n": [1, {"a": None}]}),
         native.encode_reply(8, {"models": [{"name": "m", "ready": True}]}),
+        prepared.encode_prepare(9, PrepareRequest("gate", _SPECS, "champion", ("y",))),
+        prepared.encode_prepared(9, 1, 3, 12, _SPECS),
+        prepared.encode_run(9, prepared.RunHead(1, 2, 250), _LAYOUT, both),
+        prepared.encode_answer(9, InferResponse("gate", 3, 12, both), _LAYOUT, 2) or [],
+        prepared.encode_cancel(9),
+        prepared.encode_forget(1),
     ]
     frames = [b"".join(buffers) for buffers in messages]
     return [b"\x00" + frame for frame in frames] + [b"\x1f" + b"".join(frames)]

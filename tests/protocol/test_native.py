@@ -26,7 +26,7 @@ from edged.errors import (
 )
 from edged.messages import InferRequest, InferResponse
 from edged.protocol import native
-from edged.protocol.frames import Frame, FrameReader, Kind, Limits
+from edged.protocol.frames import Frame, FrameReader, Kind, Limits, encode_frame
 from edged.tensors import DTYPES
 from tests.fakes.wire import joined, only, pieces_of
 
@@ -36,7 +36,7 @@ pack = msgspec.msgpack.encode
 
 
 def raw(kind: int, head: bytes, body: bytes = b"") -> Frame:
-    return Frame(kind, 1, memoryview(head), memoryview(body))
+    return only(encode_frame(kind, 1, head, [body]))
 
 
 def infer_frame(tensors: Any, body: bytes = b"", **fields: Any) -> Frame:

@@ -1,0 +1,283 @@
+"""Native protocol, prepared calls: a layout agreed once, then frames with fixed heads.
+
+PREPARE and PREPARED have msgpack heads. RUN and ANSWER have fixed ones, so that both ends read and
+write them with a single call; the tensors' places follow from the layout and the rows alone::
+
+    RUN     32  4  handle            ANSWER  32  8  release
+            36  4  rows                      40  8  generation
+            40  8  timeout_us                48  8  queue_ns
+            48  -  body                      56  8  run_ns
+                                             64  4  rows
+                                             68  4  batch_rows
+                                             72  -  body
+
+Full description: docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from edged.errors import InvalidRequestError, TensorMismatchError
+from edged.messages import InferResponse, PrepareRequest
+from edged.protocol.frames import (
+    HEADER_BYTES,
+    MAGIC,
+    VERSION,
+    Buffer,
+    Frame,
+    Kind,
+    Limits,
+    encode_frame,
+)
+from edged.protocol.layout import COPY_BYTES, BodyLayout
+from edged.protocol.native import NAME_CAP, check_release, decode_head, encode_head
+from edged.tensors import BATCH, DTYPES, Array, TensorSpec
+
+_RUN_FRAME = struct.Struct("<4sBBHQIIQ IIQ")
+_RUN_HEAD = struct.Struct("<IIQ")
+_ANSWER_FRAME = struct.Struct("<4sBBHQIIQ QQQQII")
+_ANSWER_HEAD = struct.Struct("<QQQQII")
+_RUN_BODY = HEADER_BYTES + _RUN_HEAD.size
+_ANSWER_BODY = HEADER_BYTES + _ANSWER_HEAD.size
+_RUN, _ANSWER = int(Kind.RUN), int(Kind.ANSWER)
+_U32 = 1 << 32
+
+
+class SpecHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One tensor of a layout; nil is an axis that each frame gives anew."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class PrepareHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Head of PREPARE."""
+
+    model: str
+    release: int | str | None
+    inputs: list[SpecHead]
+    outputs: tuple[str, ...] = ()
+
+
+class PreparedHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Head of PREPARED: the handle for RUN, who would answer now, and what ANSWER will hold."""
+
+    handle: int
+    release: int
+    generation: int
+    outputs: list[SpecHead]
+
+
+class ForgetHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Head of FORGET: a handle that will not be used again."""
+
+    handle: int
+
+
+class RunHead(NamedTuple):
+    """Head of RUN: ``rows`` is the free axis, 0 where the layout has none."""
+
+    handle: int
+    rows: int
+    timeout_us: int
+
+
+_prepare_decoder = msgspec.msgpack.Decoder(PrepareHead)
+_prepared_decoder = msgspec.msgpack.Decoder(PreparedHead)
+_forget_decoder = msgspec.msgpack.Decoder(ForgetHead)
+
+
+def encode_prepare(request_id: int, request: PrepareRequest) -> list[Buffer]:
+    """A PREPARE frame."""
+    head = PrepareHead(
+        request.model, request.release, _spec_heads(request.inputs), tuple(request.outputs)
+    )
+    return encode_frame(Kind.PREPARE, request_id, encode_head(head), [])
+
+
+def decode_prepare(frame: Frame, limits: Limits) -> PrepareRequest:
+    """Read a PREPARE frame.
+
+    Raises:
+        InvalidRequestError: the head is malformed, or one row would not fit a frame.
+    """
+    head = decode_head(_prepare_decoder, frame)
+    check_release(head.release)
+    if len(head.inputs) > limits.tensors:
+        raise InvalidRequestError(f"{len(head.inputs)} tensors; the limit is {limits.tensors}")
+    specs = [_read_spec(spec, limits) for spec in head.inputs]
+    if len({spec.name for spec in specs}) != len(specs):
+        raise TensorMismatchError("a tensor's name occurs twice")
+    layout = BodyLayout(specs)
+    if (size := layout.body_bytes(1)) > limits.body_bytes:
+        raise TensorMismatchError(
+            f"one row takes {size} bytes; the limit is {limits.body_bytes} (limits.max_request)"
+        )
+    return PrepareRequest(head.model, layout.specs, head.release, head.outputs)
+
+
+def encode_prepared(
+    request_id: int, handle: int, release: int, generation: int, outputs: Sequence[TensorSpec]
+) -> list[Buffer]:
+    """A PREPARED frame."""
+    head = PreparedHead(handle, release, generation, _spec_heads(outputs))
+    return encode_frame(Kind.PREPARED, request_id, encode_head(head), [])
+
+
+def decode_prepared(frame: Frame, limits: Limits) -> tuple[PreparedHead, BodyLayout | None]:
+    """Read a PREPARED frame.
+
+    Returns:
+        Its head, and the layout of ANSWER frames; None when shapes of outputs are not known before
+        the model ran, so that each answer is a RESULT frame.
+    """
+    head = decode_head(_prepared_decoder, frame)
+    if any(None in spec.shape[1:] for spec in head.outputs):
+        return head, None
+    return head, BodyLayout([_read_spec(spec, limits) for spec in head.outputs])
+
+
+def read_outputs(head: PreparedHead) -> tuple[TensorSpec, ...]:
+    """The outputs that were announced; an axis of no name is free."""
+    return tuple(
+        TensorSpec(
+            spec.name,
+            spec.dtype,
+            tuple(
+                axis if axis is not None else (BATCH if index == 0 else f"axis_{index}")
+                for index, axis in enumerate(spec.shape)
+            ),
+        )
+        for spec in head.outputs
+    )
+
+
+def answer_layout(outputs: Sequence[TensorSpec]) -> BodyLayout | None:
+    """The layout of ANSWER frames; None when a shape is not known before the model ran."""
+    for spec in outputs:
+        axes = spec.shape[1:] if spec.is_batched else spec.shape
+        if not all(isinstance(axis, int) and axis for axis in axes):
+            return None
+    return BodyLayout(outputs)
+
+
+def encode_forget(handle: int) -> list[Buffer]:
+    """A FORGET frame; it has no answer."""
+    return encode_frame(Kind.FORGET, 0, encode_head(ForgetHead(handle)), [])
+
+
+def decode_forget(frame: Frame) -> int:
+    """Read a FORGET frame; returns the handle."""
+    return decode_head(_forget_decoder, frame).handle
+
+
+def encode_run(
+    request_id: int, head: RunHead, layout: BodyLayout, tensors: Mapping[str, Array]
+) -> list[Buffer]:
+    """A RUN frame.
+
+    Raises:
+        TensorMismatchError: the tensors are not of the layout; nothing would be sent.
+    """
+    handle, rows, timeout_us = head
+    packed = layout.pack(tensors, rows) if len(tensors) == len(layout.specs) else None
+    if packed is None or (rows == 0 and layout.has_rows):
+        raise TensorMismatchError(layout.describe_mismatch(tensors))
+    body, size = packed
+    start = _RUN_FRAME.pack(
+        MAGIC, VERSION, _RUN, 0, request_id, _RUN_HEAD.size, 0, size, handle, rows, timeout_us
+    )
+    return _whole(start, body, size)
+
+
+def decode_run_head(frame: Frame) -> RunHead:
+    """Read the fixed head of a RUN frame."""
+    if frame.head_bytes != _RUN_HEAD.size:
+        raise InvalidRequestError(
+            f"a head of {frame.head_bytes} bytes; that of RUN has {_RUN_HEAD.size}"
+        )
+    return RunHead(*_RUN_HEAD.unpack_from(frame.data, HEADER_BYTES))
+
+
+def decode_run_body(frame: Frame, layout: BodyLayout, rows: int) -> dict[str, Array]:
+    """View the body of a RUN frame as tensors of its layout.
+
+    Raises:
+        TensorMismatchError: as BodyLayout.unpack.
+    """
+    return layout.unpack(frame.data, _RUN_BODY, rows)
+
+
+def encode_answer(
+    request_id: int, response: InferResponse, layout: BodyLayout, rows: int
+) -> list[Buffer] | None:
+    """An ANSWER frame, or None when the outputs are not of the layout that was announced."""
+    outputs = response.outputs
+    rows = rows if layout.has_rows else 0
+    packed = layout.pack(outputs, rows) if len(outputs) == len(layout.specs) else None
+    if packed is None or response.batch_rows >= _U32:
+        return None
+    body, size = packed
+    start = _ANSWER_FRAME.pack(
+        MAGIC, VERSION, _ANSWER, 0, request_id, _ANSWER_HEAD.size, 0, size,
+        response.release, response.generation, response.queue_ns, response.run_ns,
+        rows, response.batch_rows,
+    )  # fmt: skip
+    return _whole(start, body, size)
+
+
+def decode_answer(frame: Frame, model: str, layout: BodyLayout) -> InferResponse:
+    """Read an ANSWER frame by the layout that was announced."""
+    if frame.head_bytes != _ANSWER_HEAD.size:
+        raise InvalidRequestError(
+            f"a head of {frame.head_bytes} bytes; that of ANSWER has {_ANSWER_HEAD.size}"
+        )
+    release, generation, queue_ns, run_ns, rows, batch_rows = _ANSWER_HEAD.unpack_from(
+        frame.data, HEADER_BYTES
+    )
+    outputs = layout.unpack(frame.data, _ANSWER_BODY, rows)
+    return InferResponse(model, release, generation, outputs, None, queue_ns, run_ns, batch_rows)
+
+
+def _whole(start: bytes, body: list[Buffer], size: int) -> list[Buffer]:
+    return [b"".join((start, *body))] if size <= COPY_BYTES else [start, *body]
+
+
+def encode_cancel(request_id: int) -> list[Buffer]:
+    """A CANCEL frame for a request that was sent before; it has no answer of its own."""
+    return encode_frame(Kind.CANCEL, request_id, b"", [])
+
+
+def _spec_heads(specs: Sequence[TensorSpec]) -> list[SpecHead]:
+    return [
+        SpecHead(
+            spec.name,
+            spec.dtype,
+            tuple(axis if isinstance(axis, int) and axis else None for axis in spec.shape),
+        )
+        for spec in specs
+    ]
+
+
+def _read_spec(head: SpecHead, limits: Limits) -> TensorSpec:
+    if len(head.name) > NAME_CAP:
+        raise TensorMismatchError(f'"{head.name[:64]}": the name is too long')
+    if head.dtype not in DTYPES:
+        raise TensorMismatchError(
+            f'"{head.name}": unknown dtype "{head.dtype[:32]}"; expected one of {", ".join(DTYPES)}'
+        )
+    first, rest = head.shape[:1], head.shape[1:]
+    numbers = [axis for axis in head.shape if axis is not None]
+    if len(head.shape) > limits.rank or None in rest or any(axis < 1 for axis in numbers):
+        raise TensorMismatchError(
+            f'"{head.name}": shape {list(head.shape[:16])}; expected at most {limits.rank} axes, '
+            "each 1 or more, and only the first one free"
+        )
+    axes = tuple(axis for axis in rest if axis is not None)
+    return TensorSpec(head.name, head.dtype, (*(BATCH if a is None else a for a in first), *axes))

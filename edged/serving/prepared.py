@@ -1,0 +1,227 @@
+"""A call prepared once and made many times: what cannot change between two calls is looked up once.
+
+The lookup is repeated when the serving table was swapped or any release changed its state; a call
+whose layout no longer fits what is served now is refused, never squeezed in.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from edged.errors import (
+    DeadlineExceededError,
+    EdgedError,
+    InvalidRequestError,
+    LayoutChangedError,
+    RuntimeFailureError,
+    TensorMismatchError,
+)
+from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
+from edged.serving.release import ServedRelease
+from edged.serving.scheduler import Layout, Waiting
+from edged.tensors import BATCH, DTYPES, Array, TensorSpec, check_tensors, size_bytes
+
+if TYPE_CHECKING:
+    from edged.serving.dataplane import Dataplane
+
+log = logging.getLogger("edged.serving")
+
+
+class PreparedCall:
+    """A model and a layout, resolved to a release; made by ``Dataplane.prepare``.
+
+    Args:
+        plane: the door it belongs to.
+        request: what was asked for.
+
+    Raises:
+        EdgedError: as for a request: no such model, none ready, or inputs that do not fit it.
+    """
+
+    def __init__(self, plane: Dataplane, request: PrepareRequest) -> None:
+        self._plane = plane
+        self._request = request
+        self._wanted = tuple(request.outputs)
+        self._row_bytes = sum(_bytes(spec) for spec in request.inputs if spec.is_batched)
+        self._fixed_bytes = sum(_bytes(spec) for spec in request.inputs if not spec.is_batched)
+        self.outputs: tuple[TensorSpec, ...] = ()
+        """What answers hold: ``batch`` is the rows of the request, other names are only known after
+        a run. Set once; a release with other outputs does not fit."""
+        self._is_prepared = False
+        self._resolve()
+        self._is_prepared = True
+
+    @property
+    def release(self) -> int:
+        """The release that answered last, or would."""
+        return self._release.number
+
+    @property
+    def generation(self) -> int:
+        """Of the table that the release was found in."""
+        return self._table.generation
+
+    def submit(
+        self,
+        inputs: Mapping[str, Array],
+        rows: int,
+        deadline_ns: int | None,
+        origin: str,
+        on_response: OnResponse,
+    ) -> Ticket | None:
+        """Answer a request, now or later.
+
+        Args:
+            inputs: arrays of exactly the prepared layout; they must not change until the answer.
+            rows: their free axis; 0 where none was left free.
+            deadline_ns: monotonic clock, nanoseconds; None for no deadline.
+            origin: who asks.
+            on_response: as for ``Dataplane.submit``.
+
+        Returns:
+            What withdraws it; None when it has been answered already.
+        """
+        plane = self._plane
+        request = InferRequest(
+            self._request.model, inputs, self._request.release, self._wanted, deadline_ns, origin
+        )
+        number = 0
+        try:
+            if (
+                plane.table is not self._table
+                or ServedRelease.moves != self._moves
+                or plane.is_draining
+            ):
+                self._resolve()
+            release = self._release
+            number = release.number
+            now_ns = time.monotonic_ns()
+            if deadline_ns is not None and deadline_ns <= now_ns:
+                _raise_late(release)
+            size = self._fixed_bytes + rows * self._row_bytes
+            item = Waiting(
+                request,
+                on_response,
+                rows or self._rows,
+                self._layout,
+                size,
+                now_ns,
+                self._table.generation,
+                release,
+            )
+            release.offer(item)
+        except EdgedError as exc:
+            plane.refuse(request, on_response, exc, number)
+            return None
+        except Exception:
+            log.exception("a request from %s could not be handled", origin)
+            error = RuntimeFailureError("the request could not be handled; see the daemon's log")
+            plane.refuse(request, on_response, error, number)
+            return None
+        return item
+
+    def _resolve(self) -> None:
+        """Look up everything again; changes nothing when it raises."""
+        moves, table = ServedRelease.moves, self._plane.table
+        release = self._plane.admit(table, self._request.model, self._request.release)
+        try:
+            rows = _check_inputs(release, self._request.inputs)
+            outputs = _outputs(release, self._wanted, self._request.inputs, rows)
+        except InvalidRequestError as exc:
+            if not self._is_prepared:
+                raise
+            raise LayoutChangedError(
+                f"{exc.message}; the call was prepared for another release: prepare it again"
+            ) from exc
+        if self._is_prepared and outputs != self.outputs:
+            now = ", ".join(f'"{spec.name}" {spec}' for spec in outputs)
+            raise LayoutChangedError(
+                f"{release.owner} answers {now}, which is not what the call was prepared for: "
+                "prepare it again"
+            )
+        self.outputs = outputs
+        self._moves, self._table, self._release = moves, table, release
+        self._rows = rows or 1
+        by_name = {spec.name: spec for spec in self._request.inputs}
+        self._layout: Layout = (
+            tuple(_shape(by_name[spec.name])[1:] for spec in release.inputs)
+            if release.needs_layout
+            else ()
+        )
+
+
+def _raise_late(release: ServedRelease) -> NoReturn:
+    raise DeadlineExceededError(f"{release.owner}: the deadline had passed on arrival")
+
+
+def _check_inputs(release: ServedRelease, specs: tuple[TensorSpec, ...]) -> int | None:
+    """Check a layout against a signature; returns the rows where the layout fixes them."""
+    signature = {spec.name: spec for spec in release.inputs}
+    probes: dict[str, Array] = {}
+    firsts = set()
+    for spec in specs:
+        wanted = signature.get(spec.name)
+        if wanted is not None and spec.is_batched and not wanted.is_batched:
+            raise TensorMismatchError(
+                f'{release.owner} wants {wanted} for "{spec.name}": its first axis holds no rows '
+                "that may differ from call to call; give it as a number"
+            )
+        if wanted is not None and wanted.is_batched:
+            firsts.add(spec.shape[:1])
+        # An array of that dtype and shape without memory of its own.
+        zero = np.zeros((), DTYPES[spec.dtype].numpy)
+        probes[spec.name] = np.broadcast_to(zero, _shape(spec))
+    rows = check_tensors(release.inputs, probes, release.owner)
+    if len(firsts) > 1:
+        raise TensorMismatchError(
+            f'{release.owner}: the "{BATCH}" axis is free for one input and fixed for another; '
+            "leave it free or fix it for all"
+        )
+    return None if (BATCH,) in firsts else rows
+
+
+def outputs_of(release: ServedRelease, wanted: tuple[str, ...]) -> tuple[TensorSpec, ...]:
+    """The outputs that were asked for, all when none was named.
+
+    Raises:
+        InvalidRequestError: the release has no such output; the message lists what it has.
+    """
+    if not wanted:
+        return release.outputs
+    known = {spec.name: spec for spec in release.outputs}
+    for name in wanted:
+        if name not in known:
+            raise InvalidRequestError(
+                f'{release.owner} has no output "{name[:64]}"; it has: {", ".join(sorted(known))}'
+            )
+    return tuple(known[name] for name in wanted)
+
+
+def _outputs(
+    release: ServedRelease,
+    wanted: tuple[str, ...],
+    inputs: tuple[TensorSpec, ...],
+    rows: int | None,
+) -> tuple[TensorSpec, ...]:
+    """The outputs an answer will hold, with the rows filled in where the layout fixes them."""
+    specs = outputs_of(release, wanted)
+    if rows is None or any(spec.is_batched for spec in inputs):
+        return specs
+    return tuple(
+        TensorSpec(spec.name, spec.dtype, (rows, *spec.shape[1:])) if spec.is_batched else spec
+        for spec in specs
+    )
+
+
+def _shape(spec: TensorSpec) -> tuple[int, ...]:
+    """The shape of one row."""
+    return tuple(axis if isinstance(axis, int) else 1 for axis in spec.shape)
+
+
+def _bytes(spec: TensorSpec) -> int:
+    return size_bytes(spec.dtype, _shape(spec))

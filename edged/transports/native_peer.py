@@ -1,0 +1,233 @@
+"""One client of the Unix socket: its frames to requests, and answers back.
+
+Decides how much of the loop's turn one client may take, how long a frame may take to arrive, and
+what becomes of its requests when it goes; never what a request means to a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from typing import TYPE_CHECKING, cast
+
+from edged.errors import EdgedError, QueueFullError, RemoteProtocolError, RuntimeFailureError
+from edged.protocol import native
+from edged.protocol.frames import Buffer, FrameReader, Kind
+from edged.transports.native_requests import Requests
+
+if TYPE_CHECKING:
+    from edged.transports.uds import UnixServer
+
+log = logging.getLogger("edged.uds")
+
+_TURN = range(64)
+"""Frames of one client that are handled in one turn of the loop: about half a millisecond of
+decoding, and two full batches at the default ``max_batch``. What else it sent waits a turn."""
+_JOIN_BYTES = 64 << 10
+"""Joining so little costs less than a second call of the kernel."""
+_RUN, _INFER = int(Kind.RUN), int(Kind.INFER)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One client.
+
+    Args:
+        server: its limits hold as they were when the connection was made.
+    """
+
+    def __init__(self, server: UnixServer) -> None:
+        self._server = server
+        self._limits = server.limits
+        self._reader = FrameReader(self._limits)
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._requests = Requests(server, self._write, self._on_answered)
+        self._is_ending = False
+        self._has_more = False
+        self._is_stuck = False
+        self._frames = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note who it is; refuse when there are too many."""
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = transport = cast(asyncio.Transport, transport)
+        server = self._server
+        if len(server.connections) >= server.max_connections:
+            server.refused += 1
+            error = QueueFullError(
+                f"{server.max_connections} connections are open, the most allowed "
+                "(listen.max_connections)"
+            )
+            self._write(native.encode_error(0, error))
+            transport.close()
+            return
+        server.accepted += 1
+        server.connections.add(self)
+        sock = transport.get_extra_info("socket")
+        pid, uid, gid = peer_credentials(sock)
+        self._requests.origin = f"uds:{uid}"
+        log.info(
+            "connected: pid %d uid %d gid %d (%d open)", pid, uid, gid, len(server.connections)
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it, and withdraw what still waits: nobody would read the answers."""
+        self._transport = None
+        self._server.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._requests.withdraw_all()
+        if exc is not None:
+            log.info("a connection of %s broke: %s", self._requests.origin, exc)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Where the next bytes go: straight into a large frame's own memory."""
+        return self._reader.next_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Handle the frames that are now complete, as many as one turn allows."""
+        reader = self._reader
+        reader.take(nbytes)
+        # A full buffer means that more waits in the socket, which the loop would read at once.
+        is_full = reader.is_full
+        if self._serve() or is_full:
+            self._go_on_next_turn()
+
+    def eof_received(self) -> bool:
+        """Keep the write side open while answers are on their way."""
+        self._is_ending = self._requests.are_in_flight
+        return self._is_ending
+
+    def pause_writing(self) -> None:
+        """The client does not read: read nothing more from it until it does."""
+        self._is_stuck = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._is_stuck = False
+        if self._has_more:
+            self._loop.call_soon(self._next_turn)
+        elif self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """End the connection after what was written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _serve(self) -> bool:
+        """Handle whole frames; returns whether more may be there."""
+        reader, requests = self._reader, self._requests
+        try:
+            for _ in _TURN:
+                frame = reader.next_frame()
+                if frame is None:
+                    break
+                self._frames += 1
+                kind = frame.kind
+                if kind == _RUN:
+                    requests.run(frame)
+                elif kind == _INFER:
+                    requests.infer(frame)
+                else:
+                    requests.handle(frame)
+            else:
+                return True
+        except RemoteProtocolError as exc:
+            self._fail(exc)
+        except Exception:
+            log.exception(
+                "closing a connection of %s: its frame could not be handled", self._requests.origin
+            )
+            self._end_with(
+                RuntimeFailureError("the frame could not be handled; see the daemon's log")
+            )
+        else:
+            if self._timer is None and not reader.is_between_frames:
+                self._time_frame()
+        return False
+
+    def _go_on_next_turn(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._has_more = True
+            self._transport.pause_reading()
+            self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        """Others had their turn."""
+        transport = self._transport
+        if not self._has_more or self._is_stuck or transport is None or transport.is_closing():
+            return
+        self._has_more = False
+        if self._serve():
+            self._go_on_next_turn()
+        elif not self._is_stuck and not transport.is_closing():
+            transport.resume_reading()
+
+    def _time_frame(self) -> None:
+        """A frame has begun and is not whole: look again when it should be.
+
+        One timer that is not touched while frames come and go: it closes the connection only when
+        the same frame is still unfinished, so a frame has between one and two times the limit.
+        """
+        self._timer = self._loop.call_later(
+            self._server.frame_timeout_s, self._on_frame_timeout, self._frames
+        )
+
+    def _on_frame_timeout(self, frames: int) -> None:
+        self._timer = None
+        if self._reader.is_between_frames or self._transport is None:
+            return
+        if frames != self._frames or self._is_stuck or self._has_more:
+            # Another frame, or one that we ourselves do not read.
+            self._time_frame()
+            return
+        self._fail(
+            RemoteProtocolError(
+                f"a frame was not whole after {self._server.frame_timeout_s:g} s "
+                "(limits.frame_timeout)"
+            )
+        )
+
+    def _fail(self, error: RemoteProtocolError) -> None:
+        log.warning("closing a connection of %s: %s", self._requests.origin, error.message)
+        self._end_with(error)
+
+    def _end_with(self, error: EdgedError) -> None:
+        self._write(native.encode_error(0, error))
+        self.close()
+
+    def _on_answered(self) -> None:
+        """Nothing is in flight any more."""
+        if self._is_ending:
+            self.close()
+
+    def _write(self, buffers: list[Buffer]) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > self._server.max_unread_bytes:
+            log.warning(
+                "closing a connection of %s: it does not read its answers", self._requests.origin
+            )
+            transport.abort()
+        elif len(buffers) == 1:
+            transport.write(buffers[0])
+        elif sum(map(len, buffers)) <= _JOIN_BYTES:
+            transport.write(b"".join(buffers))
+        else:
+            # Not writelines: asyncio's does not call pause_writing on Python 3.12 and 3.13.
+            for buffer in buffers:
+                transport.write(buffer)
+
+
+def peer_credentials(sock: socket.socket) -> tuple[int, int, int]:
+    """Process, user and group of the other end, as the kernel knows them."""
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, gid = struct.unpack("3i", data)
+    return pid, uid, gid

@@ -1,0 +1,296 @@
+"""What one client of the native protocol has asked for: requests in flight, prepared calls, calls.
+
+Decides what a frame starts and under which id its answer leaves; never reads or writes a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from edged.errors import (
+    EdgedError,
+    InvalidRequestError,
+    LayoutChangedError,
+    NotFoundError,
+    QueueFullError,
+    RemoteProtocolError,
+    RuntimeFailureError,
+)
+from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest, Ticket
+from edged.protocol import native, prepared
+from edged.protocol.frames import Buffer, Frame, Kind, Limits
+from edged.protocol.layout import BodyLayout
+from edged.tensors import Array, TensorSpec
+from edged.version import __version__
+
+log = logging.getLogger("edged.uds")
+
+_HANDLES = 1024
+"""Prepared calls of one connection; each keeps a few small objects. One a model is plenty."""
+
+Call = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class Prepared(Protocol):
+    """A call that the dataplane prepared."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What answers hold, as far as it is known before a run."""
+        ...
+
+    @property
+    def release(self) -> int:
+        """Who would answer now."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """Of the table it was found in."""
+        ...
+
+    def submit(
+        self,
+        inputs: Mapping[str, Array],
+        rows: int,
+        deadline_ns: int | None,
+        origin: str,
+        on_response: OnResponse,
+    ) -> Ticket | None:
+        """Answer a request of the prepared layout, now or later."""
+        ...
+
+
+class Door(Protocol):
+    """The dataplane as this transport sees it."""
+
+    def submit(self, request: InferRequest, on_response: OnResponse) -> Ticket | None:
+        """Answer a request, now or later."""
+        ...
+
+    def prepare(self, request: PrepareRequest) -> Prepared:
+        """Look up model and layout once for many requests."""
+        ...
+
+
+class Server(Protocol):
+    """What the requests of all clients share."""
+
+    door: Door
+    calls: dict[str, Call]
+    limits: Limits
+    max_in_flight: int
+    requests: int
+
+
+class _Handle(NamedTuple):
+    """What a client prepared, and how its bytes lie."""
+
+    call: Prepared
+    inputs: BodyLayout
+    outputs: BodyLayout | None
+
+
+class Requests:
+    """The requests of one connection.
+
+    Args:
+        server: the door, the calls and the limits.
+        write: sends one frame.
+        on_answered: called when an answer was written and no other is on its way.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        write: Callable[[list[Buffer]], None],
+        on_answered: Callable[[], None],
+    ) -> None:
+        self.origin = "uds"
+        self._server = server
+        self._limits = server.limits
+        self._write = write
+        self._on_answered = on_answered
+        self._in_flight: dict[int, Ticket | None] = {}
+        self._handles: dict[int, _Handle] = {}
+        self._last_handle = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def are_in_flight(self) -> bool:
+        """Whether answers are still to come."""
+        return bool(self._in_flight)
+
+    def withdraw_all(self) -> None:
+        """The client is gone: nobody would read the answers."""
+        for task in self._tasks:
+            task.cancel()
+        for ticket in list(self._in_flight.values()):
+            if ticket is not None:
+                ticket.cancel()
+
+    def handle(self, frame: Frame) -> None:
+        """Anything but a request for inference."""
+        try:
+            if frame.kind == Kind.HELLO:
+                hello = native.decode_hello(frame)
+                log.info("%s calls itself %r", self.origin, hello.client[:64])
+                self._write(
+                    native.encode_welcome(
+                        f"edged/{__version__}", self._limits, self._server.max_in_flight
+                    )
+                )
+            elif frame.kind == Kind.PREPARE:
+                self._prepare(frame)
+            elif frame.kind == Kind.CANCEL:
+                # One that runs, or whose answer crossed this frame on its way, has no ticket.
+                ticket = self._in_flight.get(frame.request_id)
+                if ticket is not None:
+                    ticket.cancel()
+            elif frame.kind == Kind.FORGET:
+                self._handles.pop(prepared.decode_forget(frame), None)
+            elif frame.kind == Kind.CALL:
+                self._call(frame)
+            else:
+                raise InvalidRequestError(f"unknown kind of frame: {frame.kind}")
+        except RemoteProtocolError:
+            raise
+        except EdgedError as exc:
+            self._write(native.encode_error(frame.request_id, exc))
+
+    def _check_id(self, request_id: int) -> None:
+        if request_id in self._in_flight:
+            # Not answered under that id: the first request's answer must stay the only one.
+            raise RemoteProtocolError(f"request id {request_id} is already in flight")
+        if request_id == 0:
+            raise RemoteProtocolError("request id 0 stands for the connection; use another")
+
+    def _check_room(self) -> None:
+        if len(self._in_flight) >= self._server.max_in_flight:
+            raise QueueFullError(
+                f"{len(self._in_flight)} requests of this connection are unanswered, the most "
+                "allowed (limits.max_in_flight)"
+            )
+
+    def _prepare(self, frame: Frame) -> None:
+        self._check_id(frame.request_id)
+        if len(self._handles) >= _HANDLES:
+            raise QueueFullError(
+                f"{_HANDLES} prepared calls are open on this connection, the most allowed: "
+                "close those that are not needed"
+            )
+        request = prepared.decode_prepare(frame, self._limits)
+        call = self._server.door.prepare(request)
+        outputs = call.outputs
+        layout = prepared.answer_layout(outputs)
+        self._last_handle += 1
+        self._handles[self._last_handle] = _Handle(call, BodyLayout(request.inputs), layout)
+        self._write(
+            prepared.encode_prepared(
+                frame.request_id, self._last_handle, call.release, call.generation, outputs
+            )
+        )
+
+    def run(self, frame: Frame) -> None:
+        """Take a request of a prepared call: the shortest way there is."""
+        request_id = frame.request_id
+        in_flight = self._in_flight
+        if request_id in in_flight or not request_id:
+            self._check_id(request_id)
+        try:
+            number, rows, timeout_us = prepared.decode_run_head(frame)
+            handle = self._handles.get(number)
+            if handle is None:
+                raise LayoutChangedError(
+                    f"no handle {number} is open on this connection: prepare the call again"
+                )
+            inputs = prepared.decode_run_body(frame, handle.inputs, rows)
+            if len(in_flight) >= self._server.max_in_flight:
+                self._check_room()
+        except EdgedError as exc:
+            self._write(native.encode_error(request_id, exc))
+            return
+        deadline_ns = time.monotonic_ns() + timeout_us * 1000 if timeout_us else None
+        in_flight[request_id] = None
+        self._server.requests += 1
+
+        def on_response(response: InferResponse, final: bool) -> None:
+            if final:
+                del in_flight[request_id]
+            buffers = None
+            if response.error is None and handle.outputs is not None:
+                buffers = prepared.encode_answer(request_id, response, handle.outputs, rows)
+            self._write(_encode(request_id, response) if buffers is None else buffers)
+            if not in_flight:
+                self._on_answered()
+
+        ticket = handle.call.submit(inputs, rows, deadline_ns, self.origin, on_response)
+        if request_id in in_flight:
+            in_flight[request_id] = ticket
+
+    def infer(self, frame: Frame) -> None:
+        """Take a request that says everything itself."""
+        request_id = frame.request_id
+        in_flight = self._in_flight
+        self._check_id(request_id)
+        try:
+            request, timeout_us = native.decode_infer(frame, self._limits)
+            self._check_room()
+        except EdgedError as exc:
+            self._write(native.encode_error(request_id, exc))
+            return
+        if timeout_us:
+            request.deadline_ns = time.monotonic_ns() + timeout_us * 1000
+        request.origin = self.origin
+        in_flight[request_id] = None
+        self._server.requests += 1
+
+        def on_response(response: InferResponse, final: bool) -> None:
+            if final:
+                del in_flight[request_id]
+            self._write(_encode(request_id, response))
+            if not in_flight:
+                self._on_answered()
+
+        ticket = self._server.door.submit(request, on_response)
+        if request_id in in_flight:
+            in_flight[request_id] = ticket
+
+    def _call(self, frame: Frame) -> None:
+        request_id = frame.request_id
+        self._check_id(request_id)
+        head = native.decode_call(frame)
+        call = self._server.calls.get(head.verb)
+        if call is None:
+            known = ", ".join(sorted(self._server.calls))
+            raise NotFoundError(f'no call "{head.verb[:64]}"; there are: {known}')
+        self._check_room()
+        self._in_flight[request_id] = None
+        task = asyncio.get_running_loop().create_task(self._reply(request_id, call, head.arguments))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reply(self, request_id: int, call: Call, arguments: dict[str, Any]) -> None:
+        try:
+            buffers = native.encode_reply(request_id, await call(arguments))
+        except EdgedError as exc:
+            buffers = native.encode_error(request_id, exc)
+        except Exception:
+            log.exception("a call from %s failed", self.origin)
+            error = RuntimeFailureError("the call failed; see the daemon's log")
+            buffers = native.encode_error(request_id, error)
+        del self._in_flight[request_id]
+        self._write(buffers)
+        if not self._in_flight:
+            self._on_answered()
+
+
+def _encode(request_id: int, response: InferResponse) -> list[Buffer]:
+    try:
+        return native.encode_response(request_id, response)
+    except EdgedError as exc:
+        return native.encode_error(request_id, exc, response.release, response.generation)
