@@ -1,0 +1,287 @@
+"""The client for asyncio programs: as ``edged.Client``, with ``await``.
+
+    async with edged.aio.Client("/run/edged/edged.sock") as client:
+        result = await client.infer("digits", image=pixels)
+        digits = await client.prepare("digits", pixels=((None, 64), "float32"))
+        results = await asyncio.gather(*(digits(rows) for rows in batches))
+
+What is said to the daemon is ``protocol/asking.py``'s, as for ``edged.Client``. Any number of
+requests may be in flight; cancelling the task that waits for one withdraws it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from edged.aio_link import Link, Pending
+from edged.errors import DeadlineExceededError, DisconnectedError, LayoutChangedError
+from edged.protocol import asking, native, prepared
+from edged.protocol.asking import InferResult, Layout, Opened, Plan
+from edged.protocol.frames import Buffer
+from edged.tensors import Array, TensorSpec
+
+__all__ = ["Client", "InferResult", "Pending", "Prepared"]
+
+_TRIES = 3
+"""A request whose connection ends so often before it could be sent fails with what ended it."""
+
+
+class Prepared:
+    """A call prepared once: made by ``Client.prepare``, called with arrays of that layout.
+
+    As the one of ``edged.Client``, it outlives the connection and changes of the model.
+    """
+
+    def __init__(self, client: Client, plan: Plan, opened: Opened) -> None:
+        self._client = client
+        self._plan = plan
+        self.outputs = opened.outputs
+        """What answers hold, as far as it was known when the call was prepared."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The layout: names, dtypes and shapes; ``batch`` is the free axis."""
+        return self._plan.request.inputs
+
+    async def __call__(self, *arrays: Array, timeout: float | None = None) -> InferResult:
+        """Ask with arrays in the order of the layout."""
+        return await self._ask(self._plan.by_position(arrays), timeout)
+
+    async def infer(
+        self,
+        inputs: Mapping[str, Array] | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        **tensors: Array,
+    ) -> InferResult:
+        """Ask and wait for the answer."""
+        return await self._ask({**(inputs or {}), **tensors}, timeout)
+
+    async def submit(
+        self,
+        inputs: Mapping[str, Array] | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        **tensors: Array,
+    ) -> Pending:
+        """Send a request without waiting for the answer; see ``edged.client.Prepared.submit``."""
+        return await self._client.run_prepared(self._plan, {**(inputs or {}), **tensors}, timeout)
+
+    def close(self) -> None:
+        """Let the daemon forget the call; using it again prepares it again."""
+        self._client.forget(self._plan)
+
+    async def _ask(self, tensors: Mapping[str, Array], timeout: float | None) -> InferResult:
+        client, plan = self._client, self._plan
+        try:
+            return await (await client.run_prepared(plan, tensors, timeout)).result()
+        except LayoutChangedError:
+            # Refused, so not run: when the arrays still fit, nobody need know.
+            client.forget(plan)
+            return await (await client.run_prepared(plan, tensors, timeout)).result()
+
+
+class Client:
+    """A connection to the daemon; made with the first request, made again after it broke.
+
+    Arrays that were handed in must not change until the answer is there.
+
+    Args:
+        path: the Unix socket; default $EDGED_SOCKET, else /run/edged/edged.sock.
+        timeout: seconds an answer stays useful; sent with each request. None waits for ever.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, timeout: float | None = 10.0
+    ) -> None:
+        self.path = asking.socket_path(path)
+        self.timeout = timeout
+        self._link: Link | None = None
+        self._connecting: asyncio.Task[Link] | None = None
+
+    async def __aenter__(self) -> Client:  # noqa: PYI034 - typing.Self is not in Python 3.10
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, Array] | None = None,
+        /,
+        *,
+        release: int | str | None = None,
+        outputs: tuple[str, ...] = (),
+        timeout: float | None = None,
+        **tensors: Array,
+    ) -> InferResult:
+        """Ask a model and wait for its answer; as ``edged.Client.infer``."""
+        pending = await self.submit(
+            model, inputs, release=release, outputs=outputs, timeout=timeout, **tensors
+        )
+        return await pending.result()
+
+    async def submit(
+        self,
+        model: str,
+        inputs: Mapping[str, Array] | None = None,
+        /,
+        *,
+        release: int | str | None = None,
+        outputs: tuple[str, ...] = (),
+        timeout: float | None = None,
+        **tensors: Array,
+    ) -> Pending:
+        """Send a request; ``await`` what it returns for the answer."""
+        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        pending, wait_us = self._pending(model, timeout)
+        return await self._send(
+            pending, lambda number: native.encode_infer(number, request, wait_us)
+        )
+
+    async def prepare(
+        self,
+        model: str,
+        inputs: Mapping[str, Layout] | None = None,
+        /,
+        *,
+        release: int | str | None = None,
+        outputs: tuple[str, ...] = (),
+        **layouts: Layout,
+    ) -> Prepared:
+        """Agree on a model and a layout once; as ``edged.Client.prepare``."""
+        plan = Plan(asking.prepare_request(model, inputs, layouts, release, outputs))
+        _, opened = await self._open(plan, self._until(self.timeout))
+        return Prepared(self, plan, opened)
+
+    async def call(self, verb: str, **arguments: Any) -> Any:
+        """Ask the daemon itself, e.g. ``status`` or ``models``; returns plain values."""
+        pending, _ = self._pending("", None)
+        await self._send(pending, lambda number: native.encode_call(number, verb, arguments))
+        await pending.wait()
+        return pending.reply()
+
+    async def status(self) -> dict[str, Any]:
+        """What ``edged status`` shows."""
+        document: dict[str, Any] = await self.call("status")
+        return document
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Every model with its releases, signature and state."""
+        document: list[dict[str, Any]] = await self.call("models")
+        return document
+
+    async def close(self) -> None:
+        """End the connection; requests that wait get DisconnectedError."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        link, self._link = self._link, None
+        if link is not None:
+            link.drop(DisconnectedError("the client was closed"))
+            await link.closed
+
+    async def run_prepared(
+        self, plan: Plan, tensors: Mapping[str, Array], timeout: float | None
+    ) -> Pending:
+        """Send a request of a prepared call; see ``Prepared``."""
+        pending, wait_us = self._pending(plan.request.model, timeout)
+        for _ in range(_TRIES):
+            link = await self._connected(pending.until)
+            opened = link.opened.get(plan)
+            if opened is None:
+                link, opened = await self._open(plan, pending.until)
+            await link.drained(pending.until)
+            if link.error is None:
+                pending.answers = opened.answers
+                link.ask(pending, functools.partial(plan.frame, opened.handle, tensors, wait_us))
+                return pending
+        assert link.error is not None
+        raise link.error
+
+    def forget(self, plan: Plan) -> None:
+        """Give up a prepared call's handle, if it has one."""
+        link = self._link
+        opened = None if link is None else link.opened.pop(plan, None)
+        if link is not None and opened is not None:
+            link.write(prepared.encode_forget(opened.handle))
+
+    async def _open(self, plan: Plan, until: float | None) -> tuple[Link, Opened]:
+        pending = Pending(plan.request.model, until)
+        await self._send(pending, lambda number: prepared.encode_prepare(number, plan.request))
+        await pending.wait()
+        # Another task may have been faster; its handle and this one mean the same.
+        return pending.link, pending.link.opened.setdefault(plan, pending.opened())
+
+    async def _send(self, pending: Pending, encode: Callable[[int], list[Buffer]]) -> Pending:
+        for _ in range(_TRIES):
+            link = await self._connected(pending.until)
+            await link.drained(pending.until)
+            # Nothing was sent yet: another connection is as good.
+            if link.error is None:
+                link.ask(pending, encode)
+                return pending
+        assert link.error is not None
+        raise link.error
+
+    async def _connected(self, until: float | None) -> Link:
+        """The connection of all tasks, a new one where the old one broke.
+
+        Raises:
+            DisconnectedError: nobody listens there.
+            DeadlineExceededError: whoever does takes no connections.
+        """
+        link = self._link
+        loop = asyncio.get_running_loop()
+        if link is not None and link.error is None and link.loop is loop:
+            return link
+        task = self._connecting
+        if task is None or task.done() or task.get_loop() is not loop:
+            task = self._connecting = loop.create_task(self._connect())
+            task.add_done_callback(_heard)
+        left_s = None if until is None else max(0.0, until - loop.time())
+        try:
+            # Shielded: others wait for the same connection.
+            return await asyncio.wait_for(asyncio.shield(task), left_s)
+        except asyncio.TimeoutError:
+            raise DeadlineExceededError(f"{self.path} took no connection in time") from None
+
+    async def _connect(self) -> Link:
+        loop = asyncio.get_running_loop()
+        try:
+            _, link = await loop.create_unix_connection(lambda: Link(self.path), self.path)
+        except OSError as exc:
+            raise DisconnectedError(
+                f"cannot connect to {self.path}: {exc.strerror or exc}; is the daemon running "
+                "(edged run), and may this user use its socket?"
+            ) from exc
+        self._link = link
+        return link
+
+    def _pending(self, model: str, timeout: float | None) -> tuple[Pending, int]:
+        seconds = self.timeout if timeout is None else timeout
+        wait_us = asking.timeout_us(seconds)
+        return Pending(model, self._until(seconds)), wait_us
+
+    def _until(self, seconds: float | None) -> float | None:
+        if seconds is None:
+            return None
+        return asyncio.get_running_loop().time() + seconds + asking.GRACE_S
+
+
+def _heard(task: asyncio.Task[Link]) -> None:
+    """Whoever waited for the connection may have given up: its failure is nobody's any more."""
+    if not task.cancelled():
+        task.exception()
