@@ -249,9 +249,14 @@ class Link(Conversation):
         The limit is a power of two below what is left, so that calls with one timeout leave it as
         it is; a read that it ended is begun again while time is left.
         """
-        wanted = 0.0 if left_s is None else _below(left_s)
         have = self._limit_s
-        if have == wanted or (wanted and have and have <= wanted <= 4 * have):
+        if left_s is None:
+            wanted = 0.0
+        elif have and have <= left_s < 8 * have:
+            return
+        else:
+            wanted = _below(left_s)
+        if wanted == have:
             return
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(wanted))
         self._limit_s = wanted

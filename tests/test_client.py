@@ -218,9 +218,13 @@ class TestMany:
         for n, one in enumerate(pending):
             assert one.result()["x"][0, 0] == n
 
-    def test_threads_while_the_server_goes_away_again_and_again(self, house: House, client: Client):
+    @pytest.mark.parametrize("way", ["infer", "prepared"])
+    def test_threads_while_the_server_goes_away_again_and_again(
+        self, house: House, client: Client, way: str
+    ):
         """Answered rightly or DisconnectedError; never another's answer, never stuck."""
         house.start()
+        prepared = client.prepare("m", x=((None,), "int64"))
         wrong: list[object] = []
         good = [0]
         stop = threading.Event()
@@ -231,7 +235,8 @@ class TestMany:
                 n += 1
                 sent = np.full(thread * 3000 + 1, n)
                 try:
-                    if not np.array_equal(client.infer("m", x=sent)["x"], sent):
+                    got = prepared(sent) if way == "prepared" else client.infer("m", x=sent)
+                    if not np.array_equal(got["x"], sent):
                         wrong.append(sent)
                     good[0] += 1
                 except DisconnectedError:

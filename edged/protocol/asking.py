@@ -161,22 +161,22 @@ class Conversation:
             ConnectionError: what came is no frame; the answers before were handed out.
             EdgedError: what the server says of the connection, which it closes.
         """
-        reader = self.reader
+        reader, waiting = self.reader, self.waiting
         reader.take(count)
-        while (frame := self._next_frame()) is not None:
-            asked = self.waiting.pop(frame.request_id, None)
+        while True:
+            try:
+                frame = reader.next_frame()
+            except RemoteProtocolError as exc:
+                raise ConnectionAbortedError(exc.message) from exc
+            if frame is None:
+                return
+            asked = waiting.pop(frame.request_id, None)
             if asked is not None:
                 asked.frame = frame
                 if asked.wake is not None:
                     asked.wake()
             elif frame.request_id == 0:
                 self._read_for_all(frame)
-
-    def _next_frame(self) -> Frame | None:
-        try:
-            return self.reader.next_frame()
-        except RemoteProtocolError as exc:
-            raise ConnectionAbortedError(exc.message) from exc
 
     def end(self, error: EdgedError) -> EdgedError:
         """Fail what waits; returns what ended it, which may have been something before this."""
@@ -322,7 +322,7 @@ class Plan:
             InvalidRequestError: something that is no array.
         """
         for name, array in tensors.items():
-            if not isinstance(array, _ARRAYS):
+            if type(array) is not np.ndarray and not isinstance(array, _ARRAYS):
                 raise _no_array(name, array)
         layout = self.layout
         head = prepared.RunHead(handle, layout.rows_of(tensors), wait_us)

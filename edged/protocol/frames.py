@@ -32,6 +32,9 @@ MAGIC = b"EDGD"
 VERSION = 1
 HEADER = struct.Struct("<4sBBHQIIQ")
 HEADER_BYTES = HEADER.size
+_HEADER = struct.Struct("<5sBHQIIQ")
+_START = MAGIC + bytes([VERSION])
+"""The header as it is read: magic and version are compared together."""
 ALIGNMENT = 8
 """Every tensor starts at a multiple of 8, so that no element is ever read across its own size."""
 
@@ -136,6 +139,7 @@ class FrameReader:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self._most_head, self._most_body = limits.head_bytes, limits.body_bytes
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._start = 0
         self._end = 0
@@ -187,20 +191,18 @@ class FrameReader:
                 return None
             self._start = self._end = 0
             return None if self._large is None else self._next_large(self._large)
-        magic, version, kind, flags, request_id, head_bytes, reserved, body_bytes = (
-            HEADER.unpack_from(self._scratch, start)
+        begin, kind, flags, request_id, head_bytes, reserved, body_bytes = _HEADER.unpack_from(
+            self._scratch, start
         )
-        limits = self.limits
         if (
-            magic != MAGIC
-            or version != VERSION
+            begin != _START
             or flags
             or reserved
-            or head_bytes > limits.head_bytes
-            or body_bytes > limits.body_bytes
+            or head_bytes > self._most_head
+            or body_bytes > self._most_body
             or self._error is not None
         ):
-            raise self._refuse(magic, version, flags or reserved, head_bytes, body_bytes)
+            raise self._refuse(begin[:4], begin[4], flags or reserved, head_bytes, body_bytes)
         head_end = HEADER_BYTES + head_bytes
         total = head_end + -head_end % ALIGNMENT + body_bytes
         if total <= available:

@@ -39,14 +39,15 @@ class BodyLayout:
         self.specs = tuple(specs)
         self.has_rows = any(spec.is_batched for spec in specs)
         self._places = [_place(spec) for spec in specs]
+        only = self._places[0] if len(self._places) == 1 else None
+        self._only = only if only is not None and not only.is_bool else None
+        self._first_free = next((spec.name for spec in specs if spec.is_batched), None)
 
     def rows_of(self, tensors: Mapping[str, Array]) -> int:
         """The rows that named tensors have; 0 where no axis is free."""
-        for name, _, is_free, *_ in self._places:
-            if is_free:
-                array = tensors.get(name)
-                return array.shape[0] if array is not None and array.ndim else 0
-        return 0
+        name = self._first_free
+        array = None if name is None else tensors.get(name)
+        return array.shape[0] if array is not None and array.ndim else 0
 
     def pack(self, tensors: Mapping[str, Array], rows: int) -> tuple[list[Buffer], int] | None:
         """Lay out the bytes of tensors, copying only what is small or not contiguous.
@@ -60,7 +61,8 @@ class BodyLayout:
             array = tensors.get(name)
             if array is None or array.shape != ((rows, *shape) if is_free else shape):
                 return None
-            if array.dtype != dtype:
+            # The same object nearly always, which costs less to see than what it is equal to.
+            if array.dtype is not dtype and array.dtype != dtype:
                 if array.dtype.name != dtype.name:
                     return None
                 array = array.astype(dtype)  # of the other byte order
@@ -84,6 +86,13 @@ class BodyLayout:
         """
         if (rows == 0) == self.has_rows:
             raise self._wrong_rows(rows)
+        if self._only is not None:
+            # One tensor: what most models take and give.
+            name, dtype, is_free, shape, size, _ = self._only
+            size = size * rows if is_free else size
+            if at + size + -size % ALIGNMENT != len(data):
+                raise self._wrong_size(rows)
+            return {name: np.ndarray((rows, *shape) if is_free else shape, dtype, data, at)}
         tensors: dict[str, Array] = {}
         have = len(data)
         for name, dtype, is_free, shape, size, is_bool in self._places:

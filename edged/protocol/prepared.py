@@ -38,13 +38,15 @@ from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.protocol.native import NAME_CAP, check_release, decode_head, encode_head
 from edged.tensors import BATCH, DTYPES, Array, TensorSpec
 
-_RUN_FRAME = struct.Struct("<4sBBHQIIQ IIQ")
+_RUN_FRAME = struct.Struct("<8sQIIQ IIQ")
 _RUN_HEAD = struct.Struct("<IIQ")
-_ANSWER_FRAME = struct.Struct("<4sBBHQIIQ QQQQII")
+_ANSWER_FRAME = struct.Struct("<8sQIIQ QQQQII")
 _ANSWER_HEAD = struct.Struct("<QQQQII")
 _RUN_BODY = HEADER_BYTES + _RUN_HEAD.size
 _ANSWER_BODY = HEADER_BYTES + _ANSWER_HEAD.size
-_RUN, _ANSWER = int(Kind.RUN), int(Kind.ANSWER)
+_RUN_START = MAGIC + bytes([VERSION, Kind.RUN, 0, 0])
+_ANSWER_START = MAGIC + bytes([VERSION, Kind.ANSWER, 0, 0])
+"""The first eight bytes of a header: what never differs is not packed anew."""
 _U32 = 1 << 32
 
 
@@ -191,7 +193,7 @@ def encode_run(
         raise TensorMismatchError(layout.describe_mismatch(tensors))
     body, size = packed
     start = _RUN_FRAME.pack(
-        MAGIC, VERSION, _RUN, 0, request_id, _RUN_HEAD.size, 0, size, handle, rows, timeout_us
+        _RUN_START, request_id, _RUN_HEAD.size, 0, size, handle, rows, timeout_us
     )
     return _whole(start, body, size)
 
@@ -225,7 +227,7 @@ def encode_answer(
         return None
     body, size = packed
     start = _ANSWER_FRAME.pack(
-        MAGIC, VERSION, _ANSWER, 0, request_id, _ANSWER_HEAD.size, 0, size,
+        _ANSWER_START, request_id, _ANSWER_HEAD.size, 0, size,
         response.release, response.generation, response.queue_ns, response.run_ns,
         rows, response.batch_rows,
     )  # fmt: skip

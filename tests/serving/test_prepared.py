@@ -207,6 +207,16 @@ class TestSwaps:
         assert (prepared.release, prepared.generation) == (2, 7)
 
     @on_loop
+    async def test_a_swap_counts_though_no_release_changed_its_state(self):
+        old, new = served(FakeSession()), served(FakeSession(), 2)
+        plane = door(old)
+        prepared = prepare(plane)
+        swap(plane, new)
+        answers = call(prepared)
+        await turns()
+        assert (answers[0].release, answers[0].generation) == (2, 7)
+
+    @on_loop
     async def test_a_release_that_becomes_ready_later_answers_without_a_swap(self):
         old, new = served(FakeSession()), served(None, 2)
         plane = door(old, new)
