@@ -97,7 +97,7 @@ def test_another_body_under_a_known_head() -> None:
     frame = one(request(1, {"x": X}))
     repeats.learn_layout(frame, {"x": X})
     assert repeats.decode(frame) is not None
-    assert repeats.decode(frame._replace(body=frame.body[:-8])) is None
+    assert repeats.decode(frame._replace(data=frame.data[:-8])) is None
 
 
 def test_bools_are_looked_at_each_time() -> None:
