@@ -18,6 +18,7 @@ MAX_TOPIC_BYTES = 1024
 MAX_LEVELS = 64
 """Matching walks the levels of every message; nobody names things deeper."""
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 _LEVEL_NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,31})\}")
 _SYNTAX = (
     'write one level as text, "{name}" (one level, named), "+" (one level) '
@@ -199,10 +200,8 @@ def _check_text(text: str, path: str) -> None:
         raise FieldError(path, f"has {size} bytes; the limit is {MAX_TOPIC_BYTES}")
     if text.count("/") >= MAX_LEVELS:
         raise FieldError(path, f"has {text.count('/') + 1} levels; the limit is {MAX_LEVELS}")
-    for char in text:
-        code = ord(char)
-        if code < 0x20 or 0x7F <= code < 0xA0 or code in {0xFFFE, 0xFFFF}:
-            raise FieldError(path, f"holds the control character U+{code:04X}")
+    if found := _CONTROL.search(text):
+        raise FieldError(path, f"holds the control character U+{ord(found[0]):04X}")
 
 
 def _parse_level(part: str, path: str, *, is_last: bool, wildcards: bool) -> _Level:

@@ -18,6 +18,9 @@ from edged.tensors import Array, DType
 MAX_ROWS = 4096
 """Rows of one message; more belongs in several messages, so that others get their turn."""
 
+_FEW = 64
+"""So few numbers are looked at faster in Python than in NumPy."""
+_LARGEST = {name: float(np.finfo(name).max) for name in ("float16", "float32", "float64")}
 _KINDS = {dict: "an object", list: "a list", str: "text", type(None): "null"}
 
 
@@ -68,6 +71,9 @@ def _range(dtype: DType) -> tuple[int, int]:
 
 
 def _floats(values: list[Any], dtype: DType, name_of: Callable[[int], str]) -> Array:
+    largest = _LARGEST[dtype.name]
+    if len(values) <= _FEW and -largest <= min(values) and max(values) <= largest:
+        return np.array(values, dtype=dtype.numpy)
     try:
         with np.errstate(over="ignore"):
             array = np.array(values, dtype=dtype.numpy)

@@ -11,7 +11,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -66,8 +66,7 @@ class BaseTopics:
         return topic[len(self.base) + 1 :].partition("/")[0] in _OWN or topic == self.base
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A message that came in.
 
     Args:
@@ -94,8 +93,7 @@ class Message:
     subscriptions: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(NamedTuple):
     """A message to send. The MQTT 5 parts are left out on older connections."""
 
     topic: str
@@ -141,8 +139,7 @@ class Disconnected:
     will_retry: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """A publication is in the broker's hands (QoS 1: PUBACK), or was refused."""
 
     connection: int

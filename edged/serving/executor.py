@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,8 +31,7 @@ class Runner(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one request: its outputs, or an error."""
 
     item: Waiting
@@ -92,6 +91,14 @@ def split(items: Sequence[Waiting], rows: int, outputs: Mapping[str, Array]) -> 
                 f'output "{name}" has shape {list(array.shape)} for a batch of {rows} rows; '
                 "the bundle promises one row each"
             )
+    if rows == len(items):
+        # One row each, the usual case: cut by iterating, which costs half of slicing.
+        columns = [list(a.reshape(rows, 1, *a.shape[1:])) for a in outputs.values()]
+        keys = tuple(outputs)
+        return [
+            Outcome(item, dict(zip(keys, parts, strict=True)), None)
+            for item, parts in zip(items, zip(*columns, strict=True), strict=True)
+        ]
     outcomes: list[Outcome] = []
     start = 0
     for item in items:

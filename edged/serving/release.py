@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from edged.config.schema import ModelConfig
@@ -31,6 +31,7 @@ from edged.serving.counters import Counters
 from edged.serving.executor import BatchResult, InstanceThread, RemoteBatch, run_batch
 from edged.serving.lifecycle import Event, ReleaseKey, Snapshot, State, advance
 from edged.serving.scheduler import BatchLimits, Waiting, WaitUntil, form_batch
+from edged.tensors import Array
 
 log = logging.getLogger("edged.serving")
 
@@ -232,8 +233,6 @@ class ServedRelease:
         if not decision.items:
             return
         self._remove(decision.items)
-        for item in decision.items:
-            self.counters.waited(now_ns - item.enqueued_ns)
         session = self.session
         assert session is not None
         if self.is_inline and decision.rows <= self._inline_rows:
@@ -281,25 +280,25 @@ class ServedRelease:
 
     def _deliver(self, result: BatchResult, started_ns: int) -> None:
         self.counters.ran(result.run_ns, result.rows)
-        for outcome in result.outcomes:
-            item = outcome.item
-            outputs, error = outcome.outputs or {}, outcome.error
-            if item.request.outputs and error is None:
-                wanted = item.request.outputs
-                if missing := [name for name in wanted if name not in outputs]:
-                    error = RunError(f'{self.owner} gave no output "{missing[0]}"')
-                outputs = {} if error else {name: outputs[name] for name in wanted}
+        model, number, run_ns, rows = self.key.model, self.number, result.run_ns, result.rows
+        for item, outputs, error in result.outcomes:
+            wanted = item.request.outputs
+            if wanted and error is None:
+                outputs, error = self._only(outputs or {}, wanted)  # noqa: PLW2901
+            waited_ns = started_ns - item.enqueued_ns
+            self.counters.waited(waited_ns)
             response = InferResponse(
-                self.key.model,
-                self.number,
-                item.generation,
-                outputs,
-                error,
-                started_ns - item.enqueued_ns,
-                result.run_ns,
-                result.rows,
+                model, number, item.generation, outputs or {}, error, waited_ns, run_ns, rows
             )
             self._answer(item, response)
+
+    def _only(
+        self, outputs: Mapping[str, Array], wanted: tuple[str, ...]
+    ) -> tuple[Mapping[str, Array], EdgedError | None]:
+        """The outputs that a request asked for."""
+        if missing := [name for name in wanted if name not in outputs]:
+            return {}, RunError(f'{self.owner} gave no output "{missing[0]}"')
+        return {name: outputs[name] for name in wanted}, None
 
     def _expire(self, expired: tuple[Waiting, ...]) -> None:
         if not expired:
@@ -327,6 +326,10 @@ class ServedRelease:
             self.on_idle(self)
 
     def _remove(self, items: tuple[Waiting, ...]) -> None:
+        if len(items) == len(self._items):
+            self._items = []
+            self._rows = self._bytes = 0
+            return
         gone = set(map(id, items))
         self._items = [item for item in self._items if id(item) not in gone]
         for item in items:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from edged.messages import InferRequest, OnResponse
 from edged.tensors import TensorSpec
@@ -67,8 +67,7 @@ class BatchLimits:
     max_delay_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What runs next.
 
     Args:
@@ -82,8 +81,7 @@ class Batch:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class WaitUntil:
+class WaitUntil(NamedTuple):
     """Ask again at this monotonic time; ``expired`` as in Batch."""
 
     at_ns: int
@@ -109,28 +107,25 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
     Returns:
         Batch, or WaitUntil when waiting may fill it.
     """
-    expired = tuple(
-        item
-        for item in queue
-        if item.request.deadline_ns is not None and item.request.deadline_ns <= now_ns
-    )
-    gone = set(map(id, expired))
+    expired: list[Waiting] = []
     items: list[Waiting] = []
-    rows = 0
+    layout: Layout = ()
+    rows, max_rows = 0, limits.max_rows
     for item in queue:
-        if id(item) in gone:
-            continue
-        if items and (item.layout != items[0].layout or rows + item.rows > limits.max_rows):
-            continue
-        items.append(item)
-        rows += item.rows
-        if rows >= limits.max_rows:
-            break
+        deadline_ns = item.request.deadline_ns
+        if deadline_ns is not None and deadline_ns <= now_ns:
+            expired.append(item)
+        elif not items:
+            items.append(item)
+            rows, layout = item.rows, item.layout
+        elif rows + item.rows <= max_rows and item.layout == layout:
+            items.append(item)
+            rows += item.rows
     if items and limits.max_delay_ns and rows < limits.max_rows:
         deadlines = [i.request.deadline_ns for i in items if i.request.deadline_ns is not None]
         # Waiting must never make a member miss its own deadline.
         latest_ns = [deadline_ns - limits.max_delay_ns for deadline_ns in deadlines]
         until_ns = min([items[0].enqueued_ns + limits.max_delay_ns, *latest_ns])
         if now_ns < until_ns:
-            return WaitUntil(until_ns, expired)
-    return Batch(tuple(items), expired, rows)
+            return WaitUntil(until_ns, tuple(expired))
+    return Batch(tuple(items), tuple(expired), rows)

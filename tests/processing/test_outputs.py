@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edged.errors import FieldError
+from edged.processing import outputs
 from edged.processing.outputs import activate, build_output
 from edged.specs import OutputProcessing, OutputSpec
 from tests.fakes.manifests import make_manifest
@@ -21,8 +22,8 @@ LABELS = make_manifest(
 SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.5, 0.0]], np.float32)
 
 
-def rows(manifest, outputs, **spec):
-    return build_output(OutputSpec(**spec), manifest)(outputs)
+def rows(manifest, values, **spec):
+    return build_output(OutputSpec(**spec), manifest)(values)
 
 
 def test_plain_outputs_by_name_one_dict_a_row():
@@ -143,3 +144,21 @@ def test_any_floats_become_json(scores, activation, top_k):
         )  # fmt: skip
         json.dumps(got, allow_nan=False)
         assert len(got) == len(scores)
+
+
+@given(
+    st.lists(
+        st.sampled_from([0.0, 1.0, -1.0, 0.5, float("nan"), float("inf"), float("-inf")]),
+        min_size=1,
+        max_size=9,
+    ),
+    st.sampled_from(["float32", "float64", "float16"]),
+    st.integers(0, 4),
+)
+def test_short_lists_rank_as_long_ones_do(scores: list[float], dtype: str, top_k: int):
+    ranking = outputs._Ranking("y", "none", (), top_k, None)
+    row = np.array(scores, dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outputs, "_FEW", 0)
+        long = ranking._row(row)
+    assert ranking._row(row) == long

@@ -274,3 +274,16 @@ def test_messages_are_short_and_without_paths(text: str, clean: str):
 
 def test_double_is_exact():
     double().check(OnnxRuntime(threads=2).load(artefact(double().data)))
+
+
+def test_without_what_lies_below_the_package_it_runs_all_the_same(monkeypatch):
+    class Public(ort.InferenceSession):
+        def __getattribute__(self, name: str):
+            if name == "_sess" and sys._getframe(1).f_globals["__name__"].startswith("edged"):
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(ort, "InferenceSession", Public)
+    session = OnnxRuntime(threads=1).load(artefact(double().data))
+    assert session._call.__self__.__class__ is Public
+    double().check(session)
