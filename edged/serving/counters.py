@@ -89,6 +89,17 @@ class Counters:
         if error is not None:
             self.failed[error.code] = self.failed.get(error.code, 0) + 1
 
+    def served(self, origin: str, waited_ns: int, duration_ns: int) -> None:
+        """``waited`` and ``answered`` in one, for a request that went well: nearly all do."""
+        self.queue_ns += waited_ns
+        self.queue_times[(waited_ns - 1).bit_length()] += 1
+        self.duration_ns += duration_ns
+        self.durations[(duration_ns - 1).bit_length()] += 1
+        try:
+            self._origins[origin] += 1
+        except KeyError:
+            self._begin(origin)
+
     @property
     def transports(self) -> dict[str, int]:
         """Answers by the way their requests came."""

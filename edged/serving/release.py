@@ -279,18 +279,24 @@ class ServedRelease:
         self._deliver(result, started_ns)
 
     def _deliver(self, result: BatchResult, started_ns: int) -> None:
-        self.counters.ran(result.run_ns, result.rows)
+        counters, now_ns = self.counters, time.monotonic_ns()
+        counters.ran(result.run_ns, result.rows)
         model, number, run_ns, rows = self.key.model, self.number, result.run_ns, result.rows
         for item, outputs, error in result.outcomes:
             wanted = item.request.outputs
             if wanted and error is None:
                 outputs, error = self._only(outputs or {}, wanted)  # noqa: PLW2901
             waited_ns = started_ns - item.enqueued_ns
-            self.counters.waited(waited_ns)
+            duration_ns = now_ns - item.enqueued_ns
+            if error is None:
+                counters.served(item.request.origin, waited_ns, duration_ns)
+            else:
+                counters.waited(waited_ns)
+                counters.answered(item.request.origin, error, duration_ns)
             response = InferResponse(
                 model, number, item.generation, outputs or {}, error, waited_ns, run_ns, rows
             )
-            self._answer(item, response)
+            self._hand_over(item, response)
 
     def _only(
         self, outputs: Mapping[str, Array], wanted: tuple[str, ...]
@@ -309,12 +315,12 @@ class ServedRelease:
             self._fail(item, error)
 
     def _fail(self, item: Waiting, error: EdgedError) -> None:
-        response = InferResponse(self.key.model, self.number, item.generation, error=error)
-        self._answer(item, response)
-
-    def _answer(self, item: Waiting, response: InferResponse) -> None:
         duration_ns = time.monotonic_ns() - item.enqueued_ns
-        self.counters.answered(item.request.origin, response.error, duration_ns)
+        self.counters.answered(item.request.origin, error, duration_ns)
+        response = InferResponse(self.key.model, self.number, item.generation, error=error)
+        self._hand_over(item, response)
+
+    def _hand_over(self, item: Waiting, response: InferResponse) -> None:
         self.in_flight -= 1
         if log.isEnabledFor(logging.DEBUG):
             _log_answer(self.owner, item, response)

@@ -66,3 +66,14 @@ def test_a_thousand_users_leave_nothing_behind():
     assert counters.transports == {"uds": 1000, "mqtt": 1000}
     assert counters.requests == 2000
     assert len(counters._origins) <= 64
+
+
+def test_served_is_waited_and_answered():
+    apart, together = Counters(), Counters()
+    for origin, waited_ns, duration_ns in [("uds:1", 5, 900), ("mqtt:a", 0, 1), ("uds:1", 70, 71)]:
+        apart.waited(waited_ns)
+        apart.answered(origin, None, duration_ns)
+        together.served(origin, waited_ns, duration_ns)
+    assert [getattr(apart, name) for name in Counters.__slots__] == [
+        getattr(together, name) for name in Counters.__slots__
+    ]
