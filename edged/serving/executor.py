@@ -91,7 +91,7 @@ def split(items: Sequence[Waiting], rows: int, outputs: Mapping[str, Array]) -> 
                 f'output "{name}" has shape {list(array.shape)} for a batch of {rows} rows; '
                 "the bundle promises one row each"
             )
-    if rows == len(items):
+    if outputs and rows == len(items):
         # One row each, the usual case: cut by iterating, which costs half of slicing.
         columns = [list(a.reshape(rows, 1, *a.shape[1:])) for a in outputs.values()]
         keys = tuple(outputs)
