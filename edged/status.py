@@ -103,6 +103,9 @@ def release_document(release: ServedRelease) -> dict[str, Any]:
         "inline": release.is_inline and release.session is not None,
         "worker_pid": release.worker_pid,
         "typical_run_us": round(release.typical_run_ns / 1000, 1),
+        "run_us_by_rows": {str(rows): round(ns / 1000, 1) for rows, ns in release.costs},
+        "batch_rows": release.batch_rows,
+        "instances": release.instances,
         "in_flight": release.in_flight,
         **release.counters.as_dict(),
     }

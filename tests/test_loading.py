@@ -73,10 +73,11 @@ def test_other(name: str):
 class TestWarm:
     def test_replays_whole_and_one_row_and_measures_one_row(self):
         session = FakeSession()
-        assert warm(session, doubler(), FakeStored(doubler()).golden()) > 0
+        costs = warm(session, doubler(), FakeStored(doubler()).golden())
         assert session.runs[:2] == [3, 1]
-        assert set(session.runs[2:]) == {1}
-        assert len(session.runs) == 2 + loading._MEASURE_RUNS
+        assert session.runs[2 : 2 + loading._MEASURE_RUNS] == [1] * loading._MEASURE_RUNS
+        assert costs[0][0] == 1
+        assert costs[0][1] > 0
 
     def test_a_model_whose_rows_depend_on_each_other_is_found(self):
         """One row alone must give what it gave among the others, or batching changes answers."""
@@ -104,8 +105,40 @@ class TestWarm:
         now = iter(range(0, 10**12, 150_000_000))
         monkeypatch.setattr(loading.time, "monotonic_ns", lambda: next(now))
         session = FakeSession()
-        assert warm(session, doubler(), None) == 150_000_000
+        assert warm(session, doubler(), None) == ((1, 150_000_000),)
         assert len(session.runs) == 2
+
+
+class TestMeasure:
+    """What runs take by their rows, with a model that moves the clock by as much."""
+
+    def costs(self, monkeypatch: pytest.MonkeyPatch, run_ns, manifest=None) -> tuple:
+        now = [0]
+        monkeypatch.setattr(loading.time, "monotonic_ns", lambda: now[0])
+
+        def run(inputs):
+            now[0] += run_ns(len(inputs["x"]))
+            return {"y": inputs["x"] * 2}
+
+        return warm(FakeSession(run), manifest or doubler(), None)
+
+    def test_every_size_while_batches_pay(self, monkeypatch: pytest.MonkeyPatch):
+        costs = self.costs(monkeypatch, lambda rows: 10_000 + rows * 100)
+        assert [rows for rows, _ in costs] == [1, 2, 4, 8, 16, 32]
+        assert costs[-1] == (32, 13_200)
+
+    def test_no_further_than_two_sizes_that_gain_nothing(self, monkeypatch: pytest.MonkeyPatch):
+        costs = self.costs(monkeypatch, lambda rows: rows * 1_000_000)
+        assert costs == ((1, 1_000_000), (2, 2_000_000), (4, 4_000_000))
+
+    def test_no_longer_than_the_cap(self, monkeypatch: pytest.MonkeyPatch):
+        costs = self.costs(monkeypatch, lambda rows: 20_000_000 + rows)
+        assert sum(run_ns for _, run_ns in costs) * 7 < loading._MEASURE_CAP_NS * 2
+        assert len(costs) < 6
+
+    def test_one_size_where_rows_cannot_be_stacked(self, monkeypatch: pytest.MonkeyPatch):
+        costs = self.costs(monkeypatch, lambda _: 1000, doubler(shape=(3, 4)))
+        assert costs == ((1, 1000),)
 
 
 class TestLoadRelease:

@@ -207,10 +207,18 @@ class BindingConfig(Section, frozen=True, kw_only=True):
 class BatchingConfig(Section, frozen=True, kw_only=True):
     """How requests of one release share a run."""
 
-    max_batch: Annotated[int, Meta(ge=1, le=65536, description="most rows in one run")] = 32
+    max_batch: Annotated[
+        int, Meta(ge=1, le=65536, description="most rows in one run; fewer when more gain nothing")
+    ] = 32
     max_queue_delay: Annotated[
         Duration, Meta(description="how long a run may wait for company; 0 = never waits")
     ] = Duration(0)
+    instances: Annotated[
+        int,
+        Meta(
+            ge=0, le=64, description="runs at once; 0 = one, or one a core if batches gain nothing"
+        ),
+    ] = 0
 
 
 class QueueConfig(Section, frozen=True, kw_only=True):

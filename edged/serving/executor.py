@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from edged.errors import EdgedError, RunError, WorkerDiedError
+from edged.messages import InferResponse
 from edged.serving.scheduler import Waiting
 from edged.tensors import Array
 
@@ -109,6 +110,15 @@ def split(items: Sequence[Waiting], rows: int, outputs: Mapping[str, Array]) -> 
     return outcomes
 
 
+def only(
+    outputs: Mapping[str, Array], wanted: Sequence[str], owner: str
+) -> tuple[Mapping[str, Array], EdgedError | None]:
+    """The outputs that a request asked for, or what is wrong with them."""
+    if missing := [name for name in wanted if name not in outputs]:
+        return {}, RunError(f'{owner} gave no output "{missing[0]}"')
+    return {name: outputs[name] for name in wanted}, None
+
+
 def _run_one(runner: Runner, item: Waiting) -> Outcome:
     try:
         return Outcome(item, runner.run(item.request.inputs), None)
@@ -117,6 +127,19 @@ def _run_one(runner: Runner, item: Waiting) -> Outcome:
     except Exception:
         log.exception('model "%s" failed in an unexpected way', item.request.model)
         return Outcome(item, None, RunError(f'model "{item.request.model}" failed while running'))
+
+
+def log_answer(owner: str, item: Waiting, response: InferResponse) -> None:
+    """One line for each request, at level debug."""
+    log.debug(
+        "%s answers %s: %s; waited %d us, ran %d us in a batch of %d",
+        owner,
+        item.request.origin,
+        response.error.message if response.error is not None else "ok",
+        response.queue_ns // 1000,
+        response.run_ns // 1000,
+        response.batch_rows,
+    )
 
 
 class RemoteSession(Protocol):
@@ -223,3 +246,37 @@ class InstanceThread:
                 job()
             except Exception:
                 log.exception("a job of %s raised", self._name)
+
+
+class InstanceThreads:
+    """The threads of one release: as many as it ever had runs under way at once.
+
+    Args:
+        name: of the first one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._all: list[InstanceThread] = []
+        self._free: list[InstanceThread] = []
+
+    def take(self) -> InstanceThread:
+        """One that does nothing."""
+        return self._free.pop() if self._free else self._make()
+
+    def give(self, thread: InstanceThread) -> None:
+        """It has done its job."""
+        self._free.append(thread)
+
+    def close(self, last_job: Callable[[], Any] | None) -> None:
+        """End them after their last jobs; ``last_job`` is done on one of them."""
+        if last_job is not None:
+            (self._all[0] if self._all else self._make()).submit(last_job)
+        for thread in self._all:
+            thread.close()
+
+    def _make(self) -> InstanceThread:
+        number = len(self._all) + 1
+        thread = InstanceThread(self._name if number == 1 else f"{self._name}-{number}")
+        self._all.append(thread)
+        return thread

@@ -37,6 +37,7 @@ from edged.serving.lifecycle import (
 )
 from edged.serving.release import ServedRelease
 from edged.serving.trial import Loader, LoadOrder
+from edged.serving.turn import Turn
 
 log = logging.getLogger("edged.serving")
 
@@ -95,6 +96,7 @@ class Manager:
         self._is_stopped = False
         self.on_ready: Callable[[ServedRelease], None] = _nothing
         self.on_hopeless: Callable[[ServedRelease, str], None] = _nothing
+        self._turn = Turn()
 
     def releases(self) -> list[ServedRelease]:
         """Every release in any state, oldest first."""
@@ -182,7 +184,7 @@ class Manager:
 
     def _add(self, item: Desired) -> None:
         release = ServedRelease(
-            item.key, item.stored.manifest, item.config, self._inline_threshold_ns
+            item.key, item.stored.manifest, item.config, self._inline_threshold_ns, self._turn
         )
         release.on_idle = self._on_idle
         release.on_death = self._on_death
@@ -219,7 +221,7 @@ class Manager:
             return
         if error is None:
             loaded = future.result()
-            release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns)
+            release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns, loaded.costs)
             release.failures = 0
             release.move(Event.WARMED)
             self.on_ready(release)

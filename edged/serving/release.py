@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import ClassVar
 
 from edged.config.schema import ModelConfig
@@ -21,27 +22,36 @@ from edged.errors import (
     EdgedError,
     ModelNotReadyError,
     QueueFullError,
-    RunError,
 )
 from edged.isolation import WorkerSession
+from edged.loading import Costs
 from edged.manifest import Manifest
 from edged.messages import InferResponse
 from edged.runtimes.base import Session
 from edged.serving.counters import Counters
-from edged.serving.executor import BatchResult, InstanceThread, RemoteBatch, run_batch
+from edged.serving.executor import (
+    BatchResult,
+    InstanceThread,
+    InstanceThreads,
+    RemoteBatch,
+    log_answer,
+    only,
+    run_batch,
+)
+from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import Event, ReleaseKey, Snapshot, State, advance
-from edged.serving.scheduler import BatchLimits, Waiting, WaitUntil, form_batch
-from edged.tensors import Array
+from edged.serving.scheduler import (
+    Batch,
+    BatchLimits,
+    Waiting,
+    WaitUntil,
+    form_batch,
+    parallel_runs,
+    paying_rows,
+)
+from edged.serving.turn import Turn
 
 log = logging.getLogger("edged.serving")
-
-_INLINE_ROWS = 64
-"""The measured time is that of one row; a request of very many rows would hold up the loop."""
-_INLINE_BUDGET_NS = 500_000
-"""The longest that a run should hold up the loop."""
-_SLOW_RUNS = 4
-"""So many runs over the budget in a row halve what runs on the loop. One alone says little: a run
-that lost the interpreter lock to another thread gets it back after up to 5 ms."""
 
 _BACK_NS = 1_000_000_000
 """A worker that died is started again; half a second is usual."""
@@ -55,13 +65,19 @@ class ServedRelease:
         manifest: of its bundle.
         config: the model's section of the configuration; may be replaced by ``configure``.
         inline_threshold_ns: faster models run on the event loop.
+        turn: shared by all releases of a loop.
     """
 
     moves: ClassVar[int] = 0
     """How often any release changed its state: what was looked up before may be out of date."""
 
     def __init__(
-        self, key: ReleaseKey, manifest: Manifest, config: ModelConfig, inline_threshold_ns: int
+        self,
+        key: ReleaseKey,
+        manifest: Manifest,
+        config: ModelConfig,
+        inline_threshold_ns: int,
+        turn: Turn | None = None,
     ) -> None:
         self.key = key
         self.manifest = manifest
@@ -77,6 +93,8 @@ class ServedRelease:
         self._remote: WorkerSession | None = None
         self.runtime = ""
         self.typical_run_ns = 0
+        self.costs: Costs = ()
+        self.batch_rows = self.instances = 1
         self.in_flight = 0
         self.counters = Counters()
         self.on_idle: Callable[[ServedRelease], None] | None = None
@@ -90,13 +108,13 @@ class ServedRelease:
         self._items: list[Waiting] = []
         self._rows = 0
         self._bytes = 0
-        self._inline_rows = _INLINE_ROWS
-        self._slow_runs = 0
-        self._is_busy = False
+        self._inline = InlineRows()
+        self._turn = turn or Turn()
+        self._running = 0
         self._is_pump_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
-        self._thread = InstanceThread(f"edged-{key.model}-{self.number}")
+        self._threads = InstanceThreads(f"edged-{key.model}-{self.number}")
         self._loop: asyncio.AbstractEventLoop | None = None
         self.configure(config)
 
@@ -104,7 +122,13 @@ class ServedRelease:
         """Take over queue and batch limits; requests already waiting are kept."""
         self.config = config
         rows = config.batching.max_batch if self.manifest.is_row_wise else 1
-        self._limits = BatchLimits(rows, int(config.batching.max_queue_delay))
+        self.batch_rows = paying_rows(self.costs, rows)
+        self.instances = parallel_runs(
+            config.batching.instances, self.costs, self.batch_rows, len(os.sched_getaffinity(0))
+        )
+        if self._remote is not None:
+            self.instances = 1  # a worker has one run at a time
+        self._limits = BatchLimits(self.batch_rows, int(config.batching.max_queue_delay))
 
     def move(self, event: Event, reason: str = "") -> None:
         """Change state by the table."""
@@ -120,8 +144,11 @@ class ServedRelease:
             f" ({reason})" if reason else "",
         )
 
-    def loaded(self, session: Session, runtime: str, typical_run_ns: int) -> None:
+    def loaded(
+        self, session: Session, runtime: str, typical_run_ns: int, costs: Costs = ()
+    ) -> None:
         """Take the session that was loaded and measured."""
+        self.costs = costs
         self.session = session
         self.runtime = runtime
         self.typical_run_ns = typical_run_ns
@@ -129,6 +156,7 @@ class ServedRelease:
         if isinstance(session, WorkerSession):
             self._remote = session
             session.attach(self._loop, self._worker_died)
+        self.configure(self.config)
 
     @property
     def is_inline(self) -> bool:
@@ -139,6 +167,11 @@ class ServedRelease:
     def worker_pid(self) -> int:
         """The process that hosts it; 0 when this one does."""
         return self._remote.pid if self._remote is not None else 0
+
+    @property
+    def expected_ns(self) -> int:
+        """How long the next run will hold up the loop, as far as the last one tells."""
+        return self._inline.last_ns if self.is_inline else 0
 
     @property
     def queued(self) -> tuple[int, int]:
@@ -168,7 +201,7 @@ class ServedRelease:
         self.in_flight += 1
         self._rows, self._bytes = rows, size
         self._items.append(item)
-        if not self._is_busy:
+        if not self._is_full:
             self._schedule()
         elif item.request.deadline_ns is not None:
             self._arm(item.request.deadline_ns)
@@ -192,10 +225,9 @@ class ServedRelease:
         session, self.session = self.session, None
         if self._remote is not None:
             self._remote.close()
-        elif session is not None:
-            # The session's own last run is over, but freeing a large model takes time.
-            self._thread.submit(session.close)
-        self._thread.close()
+            session = None
+        # The session's own last run is over, but freeing a large model takes time.
+        self._threads.close(session.close if session is not None else None)
 
     def _worker_died(self, reason: str) -> None:
         """What ran has been answered; what waits is told to come back."""
@@ -213,70 +245,83 @@ class ServedRelease:
         per_run = max(self._limits.max_rows, 1)
         return (self._rows // per_run + 1) * max(self.typical_run_ns, 1_000_000)
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether no further run may begin."""
+        return self._running >= self.instances
+
     def _schedule(self) -> None:
         # Not at once but at the end of this loop turn: what other connections sent meanwhile
         # joins the batch, at no cost in time.
         if not self._is_pump_scheduled and self._loop is not None:
             self._is_pump_scheduled = True
-            self._loop.call_soon(self._pump)
+            self._turn.ask(self, self._loop)
 
-    def _pump(self) -> None:
+    def pump(self) -> int:
+        """Run or start what may run now; returns for how long that held up the loop."""
         self._is_pump_scheduled = False
-        if self._is_busy or not self._items:
-            return
-        now_ns = time.monotonic_ns()
-        decision = form_batch(self._items, now_ns, self._limits)
-        self._expire(decision.expired)
-        if isinstance(decision, WaitUntil):
-            self._arm(decision.at_ns)
-            return
-        if not decision.items:
-            return
-        self._remove(decision.items)
-        session = self.session
+        while self._items and not self._is_full:
+            now_ns = time.monotonic_ns()
+            decision = form_batch(self._items, now_ns, self._limits)
+            self._expire(decision.expired)
+            if isinstance(decision, WaitUntil):
+                self._arm(decision.at_ns)
+                break
+            if not decision.items:
+                break
+            self._remove(decision.items)
+            if self.is_inline and decision.rows <= self._inline.rows:
+                return self._run_inline(decision, now_ns)
+            self._start(decision, now_ns)
+        return 0
+
+    def _run_inline(self, batch: Batch, now_ns: int) -> int:
+        assert self.session is not None
+        self.counters.inline_batches += 1
+        result = run_batch(self.session, batch.items)
+        self._inline.learn(result.run_ns, result.rows)
+        self._deliver(result, now_ns)
+        if self._items:
+            self._schedule()
+        return result.run_ns
+
+    def _start(self, batch: Batch, now_ns: int) -> None:
+        """Run a batch on a thread of its own for as long as it takes."""
+        session, loop = self.session, self._loop
         assert session is not None
-        if self.is_inline and decision.rows <= self._inline_rows:
-            self.counters.inline_batches += 1
-            result = run_batch(session, decision.items)
-            self._learn(result)
-            self._deliver(result, now_ns)
-            if self._items:
-                self._schedule()
-            return
-        self._is_busy = True
-        self._arm_deadlines()
-        if self._remote is not None:
-            finished = functools.partial(self._finished, started_ns=now_ns)
-            RemoteBatch(self._remote, decision.items, finished).begin()
-            return
-        loop = self._loop
         assert loop is not None
+        self._running += 1
+        if self._is_full:
+            self._arm_deadlines()
+        if self._remote is not None:
+            finished = functools.partial(self._finished, started_ns=now_ns, thread=None)
+            RemoteBatch(self._remote, batch.items, finished).begin()
+            return
+        thread = self._threads.take()
 
         def job() -> None:
-            result = run_batch(session, decision.items)
-            loop.call_soon_threadsafe(self._finished, result, now_ns)
+            result = run_batch(session, batch.items)
+            loop.call_soon_threadsafe(self._finished, result, now_ns, thread)
 
-        self._thread.submit(job)
+        thread.submit(job)
 
-    def _learn(self, result: BatchResult) -> None:
-        """Fit the rows that run on the loop to what they really take."""
-        if result.run_ns > _INLINE_BUDGET_NS:
-            self._slow_runs += 1
-            if self._slow_runs >= _SLOW_RUNS:
-                self._slow_runs = 0
-                self._inline_rows = max(1, min(self._inline_rows, result.rows // 2))
-            return
-        self._slow_runs = 0
-        if result.run_ns < _INLINE_BUDGET_NS // 2:
-            # Also learnt from a run on the thread: so what was only a busy moment comes back.
-            self._inline_rows = max(self._inline_rows, min(_INLINE_ROWS, result.rows))
-
-    def _finished(self, result: BatchResult, started_ns: int) -> None:
-        self._is_busy = False
-        self._learn(result)
+    def _finished(
+        self, result: BatchResult, started_ns: int, thread: InstanceThread | None
+    ) -> None:
+        self._running -= 1
+        if thread is not None:
+            self._threads.give(thread)
+        self._inline.learn(result.run_ns, result.rows)
         # The next batch starts before this one's answers are written.
-        self._pump()
+        self._go_on()
         self._deliver(result, started_ns)
+
+    def _go_on(self) -> None:
+        """Start what waits: at once when a thread does it, in its turn when the loop must."""
+        if self.is_inline:
+            self._schedule()
+        else:
+            self.pump()
 
     def _deliver(self, result: BatchResult, started_ns: int) -> None:
         counters, now_ns = self.counters, time.monotonic_ns()
@@ -285,7 +330,7 @@ class ServedRelease:
         for item, outputs, error in result.outcomes:
             wanted = item.request.outputs
             if wanted and error is None:
-                outputs, error = self._only(outputs or {}, wanted)  # noqa: PLW2901
+                outputs, error = only(outputs or {}, wanted, self.owner)  # noqa: PLW2901
             waited_ns = started_ns - item.enqueued_ns
             duration_ns = now_ns - item.enqueued_ns
             if error is None:
@@ -297,14 +342,6 @@ class ServedRelease:
                 model, number, item.generation, outputs or {}, error, waited_ns, run_ns, rows
             )
             self._hand_over(item, response)
-
-    def _only(
-        self, outputs: Mapping[str, Array], wanted: tuple[str, ...]
-    ) -> tuple[Mapping[str, Array], EdgedError | None]:
-        """The outputs that a request asked for."""
-        if missing := [name for name in wanted if name not in outputs]:
-            return {}, RunError(f'{self.owner} gave no output "{missing[0]}"')
-        return {name: outputs[name] for name in wanted}, None
 
     def _expire(self, expired: tuple[Waiting, ...]) -> None:
         if not expired:
@@ -323,7 +360,7 @@ class ServedRelease:
     def _hand_over(self, item: Waiting, response: InferResponse) -> None:
         self.in_flight -= 1
         if log.isEnabledFor(logging.DEBUG):
-            _log_answer(self.owner, item, response)
+            log_answer(self.owner, item, response)
         try:
             item.on_response(response, True)
         except Exception:
@@ -355,8 +392,8 @@ class ServedRelease:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if not self._is_busy:
-            self._pump()
+        if not self._is_full:
+            self._go_on()
             return
         now_ns = time.monotonic_ns()
         expired = [
@@ -374,15 +411,3 @@ class ServedRelease:
         ]
         if deadlines:
             self._arm(min(deadlines))
-
-
-def _log_answer(owner: str, item: Waiting, response: InferResponse) -> None:
-    log.debug(
-        "%s answers %s: %s; waited %d us, ran %d us in a batch of %d",
-        owner,
-        item.request.origin,
-        response.error.message if response.error is not None else "ok",
-        response.queue_ns // 1000,
-        response.run_ns // 1000,
-        response.batch_rows,
-    )

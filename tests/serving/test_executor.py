@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 
 import numpy as np
@@ -13,6 +14,7 @@ from edged.messages import InferRequest
 from edged.serving.executor import (
     BatchResult,
     InstanceThread,
+    InstanceThreads,
     RemoteBatch,
     run_batch,
     split,
@@ -264,3 +266,26 @@ class TestInstanceThread:
         thread = InstanceThread("edged-idle")
         thread.close()
         assert threading.active_count() == before
+
+
+class TestInstanceThreads:
+    def test_as_many_as_were_needed_at_once_and_all_end(self):
+        threads, names = InstanceThreads("edged-m"), queue.SimpleQueue()
+        two = [threads.take(), threads.take()]
+        for thread in two:
+            thread.submit(lambda: names.put(threading.current_thread()))
+        ran = [names.get(timeout=10) for _ in two]
+        assert sorted(thread.name for thread in ran) == ["edged-m", "edged-m-2"]
+        threads.give(two[0])
+        assert threads.take() is two[0]
+        threads.close(lambda: names.put("last"))
+        assert names.get(timeout=10) == "last"
+        for thread in ran:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def test_the_last_job_is_done_though_nothing_ever_ran(self):
+        threads, done = InstanceThreads("edged-m"), threading.Event()
+        threads.close(done.set)
+        assert done.wait(10)
+        InstanceThreads("edged-m").close(None)

@@ -25,6 +25,7 @@ from edged.messages import InferRequest, InferResponse
 from edged.serving.lifecycle import Event, ReleaseKey, State
 from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Waiting
+from edged.serving.turn import Turn
 from edged.specs import Duration, Size
 from tests.fakes.clock import Clock, on_loop, turns, until
 from tests.fakes.model import FakeSession, doubler
@@ -644,6 +645,75 @@ STEPS = st.lists(
     ),
     max_size=30,
 )
+
+
+class TestInstances:
+    """A model that batches do nothing for runs on several threads at once."""
+
+    COSTS = ((1, 10**9), (2, 2 * 10**9))
+
+    @on_loop
+    async def test_runs_at_once_and_each_answer_is_its_own(self):
+        session = FakeSession()
+        session.gate = threading.Event()
+        release = serve(session, THREADED_NS, config(batching=BatchingConfig(instances=3)))
+        asks = [Ask() for _ in range(5)]
+        release.configure(config(batching=BatchingConfig(instances=3, max_batch=1)))
+        for ask in asks:
+            release.offer(ask.waiting(0))
+        await until(lambda: len(session.runs) == 3)
+        assert release.in_flight == 5
+        session.gate.set()
+        await until(lambda: release.in_flight == 0)
+        assert session.runs == [1] * 5
+        assert len(session.threads) == 3
+        for ask in asks:
+            ask.check()
+        release.close()
+        await until(lambda: session.closed)
+
+    @on_loop
+    async def test_chosen_by_what_was_measured(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(2)))
+        release = serve(FakeSession(), THREADED_NS)
+        assert (release.batch_rows, release.instances) == (32, 1)
+        release.loaded(FakeSession(), "onnxruntime", THREADED_NS, self.COSTS)
+        assert (release.batch_rows, release.instances) == (1, 2)
+        release.configure(config(batching=BatchingConfig(instances=1)))
+        assert (release.batch_rows, release.instances) == (1, 1)
+        release.close()
+
+
+class TestTurn:
+    @on_loop
+    async def test_models_that_fill_a_turn_share_it(self, monkeypatch: pytest.MonkeyPatch):
+        clock, turn = Clock(monkeypatch), Turn()
+        sessions = [FakeSession() for _ in range(3)]
+        releases = []
+        for session in sessions:
+            release = serve(session)
+            release._turn = turn
+            release._inline.learn(300_000, 1)
+            releases.append(release)
+
+            def slow(inputs):
+                clock.now_ns += 300_000
+                return {"y": inputs["x"] * 2}
+
+            session.function = slow
+        asks = [Ask() for _ in releases]
+        for release, ask in zip(releases, asks, strict=True):
+            offer(release, clock, ask)
+        await turns(1)
+        assert [len(session.runs) for session in sessions] == [1, 0, 0]
+        await turns(1)
+        assert [len(session.runs) for session in sessions] == [1, 1, 0]
+        await turns(1)
+        for ask in asks:
+            ask.check()
+        assert turn.spills == 2
+        for release in releases:
+            release.close()
 
 
 @given(

@@ -15,6 +15,8 @@ from edged.serving.scheduler import (
     WaitUntil,
     form_batch,
     layout_of,
+    parallel_runs,
+    paying_rows,
 )
 from edged.tensors import TensorSpec
 
@@ -153,3 +155,62 @@ def test_layout_leaves_out_the_batch_axis_and_keeps_the_order_of_the_signature()
     specs = [TensorSpec("b", "float32", ("batch", "n")), TensorSpec("a", "int8", ("batch",))]
     request = InferRequest("m", {"a": np.zeros(2, np.int8), "b": np.zeros((2, 7), np.float32)})
     assert layout_of(specs, request) == ((7,), ())
+
+
+TINY = ((1, 9_000), (2, 9_300), (4, 9_700), (8, 10_400), (16, 11_500), (32, 14_500))
+MID = ((1, 12_000), (2, 16_000), (4, 24_000), (8, 41_000), (16, 80_000), (32, 160_000))
+CNN = ((1, 7_000_000), (2, 14_500_000), (4, 30_000_000))
+
+
+@pytest.mark.parametrize(
+    ("costs", "max_rows", "rows"),
+    [
+        ((), 32, 32),
+        ((), 1, 1),
+        (TINY, 32, 32),
+        (TINY, 256, 256),  # still rising at the largest that was measured
+        (TINY, 8, 8),
+        (TINY, 1, 1),
+        (TINY, 20, 20),
+        (MID, 32, 8),  # more of them gain nothing
+        (MID, 4, 4),
+        (CNN, 32, 1),
+        (((1, 100), (2, 195)), 32, 1),  # not worth the wait
+        (((1, 100), (2, 150)), 32, 32),  # the time was up, and it was still rising
+        (((1, 100), (2, 170)), 32, 2),
+        (((1, 100), (2, 90), (4, 500)), 32, 2),
+        (((1, 0), (2, 0)), 32, 32),
+        (((1, 500),), 32, 1),
+    ],
+)
+def test_paying_rows(costs: tuple, max_rows: int, rows: int):
+    assert paying_rows(costs, max_rows) == rows
+
+
+@given(
+    st.lists(st.integers(1, 10**9), min_size=1, max_size=6),
+    st.integers(1, 64),
+)
+def test_paying_rows_are_never_much_worse_than_the_best(times: list[int], max_rows: int):
+    costs = [(1 << index, run_ns) for index, run_ns in enumerate(times)]
+    rows = paying_rows(costs, max_rows)
+    assert 1 <= rows <= max_rows
+    rates = {size: size / run_ns for size, run_ns in costs if size <= max_rows}
+    if rows in rates:
+        assert rates[rows] * 1.1 >= max(rates.values()) * 0.999
+
+
+@pytest.mark.parametrize(
+    ("configured", "costs", "rows", "cores", "runs"),
+    [
+        (0, CNN, 1, 2, 2),
+        (0, CNN, 1, 64, 4),
+        (0, CNN, 1, 1, 1),
+        (0, TINY, 32, 4, 1),
+        (0, (), 1, 4, 1),
+        (3, TINY, 32, 2, 3),
+        (1, CNN, 1, 4, 1),
+    ],
+)
+def test_parallel_runs(configured: int, costs: tuple, rows: int, cores: int, runs: int):
+    assert parallel_runs(configured, costs, rows, cores) == runs

@@ -1,0 +1,108 @@
+"""What runs on the loop in one of its turns, over all models: rows of a table, and a loop by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from edged.serving.turn import Turn, fits
+
+
+@pytest.mark.parametrize(
+    ("spent", "expected", "answer"),
+    [
+        (0, 0, True),
+        (0, 500, True),
+        (0, 9_000, True),  # or it would never run
+        (100, 400, True),
+        (100, 401, False),
+        (500, 0, True),  # work on a thread holds up nobody
+        (501, 0, False),
+        (1, 9_000, False),
+    ],
+)
+def test_fits(spent: int, expected: int, answer: bool):
+    assert fits(spent, expected, 500) is answer
+
+
+class Loop:
+    """Callbacks of the next turn, run by hand."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable, *arguments: object) -> None:
+        self.soon.append(lambda: callback(*arguments))
+
+    def turn(self) -> None:
+        now, self.soon = self.soon, []
+        for callback in now:
+            callback()
+
+
+class Model:
+    """Runs ``batches`` runs of ``cost`` each, and asks again while some are left."""
+
+    def __init__(self, name: str, log: list[str], cost: int, batches: int = 1) -> None:
+        self.name, self.log, self.expected_ns, self.batches = name, log, cost, batches
+        self.then: Callable[[], None] = lambda: None
+
+    def pump(self) -> int:
+        self.log.append(self.name)
+        self.batches -= 1
+        if self.batches:
+            self.then()
+        return self.expected_ns
+
+
+def served(turn: Turn, loop: Loop, log: list[str], *models: Model) -> list[str]:
+    """What ran, turn by turn."""
+    for model in models:
+        model.then = lambda model=model: turn.ask(model, loop)
+        turn.ask(model, loop)
+    turns = []
+    while loop.soon:
+        log.clear()
+        loop.turn()
+        turns.append("".join(log))
+    return turns
+
+
+def test_all_that_fits_runs_in_one_turn():
+    log: list[str] = []
+    models = [Model(name, log, 100) for name in "abcde"]
+    assert served(Turn(500), Loop(), log, *models) == ["abcde"]
+
+
+def test_what_does_not_fit_runs_in_the_next_turn_and_in_order():
+    log: list[str] = []
+    turn = Turn(500)
+    models = [Model(name, log, 200) for name in "abcde"]
+    assert served(turn, Loop(), log, *models) == ["ab", "cd", "e"]
+    assert turn.spills == 2
+
+
+def test_a_full_queue_does_not_keep_the_others_waiting():
+    log: list[str] = []
+    models = [Model("a", log, 100, batches=4), Model("b", log, 100), Model("c", log, 0)]
+    assert served(Turn(500), Loop(), log, *models) == ["abc", "a", "a", "a"]
+
+
+def test_one_that_is_longer_than_a_turn_has_a_turn_of_its_own():
+    log: list[str] = []
+    models = [Model("a", log, 100), Model("b", log, 900), Model("c", log, 100)]
+    assert served(Turn(500), Loop(), log, *models) == ["a", "b", "c"]
+
+
+def test_the_line_is_called_once_and_again_when_it_was_empty():
+    log: list[str] = []
+    turn, loop = Turn(500), Loop()
+    for _ in range(2):
+        models = [Model(name, log, 1) for name in "ab"]
+        for model in models:
+            turn.ask(model, loop)
+        assert len(loop.soon) == 1
+        loop.turn()
+        assert not loop.soon
+    assert log == ["a", "b", "a", "b"]
