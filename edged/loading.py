@@ -23,6 +23,8 @@ _MEASURE_CAP_NS = 200_000_000
 """Enough runs for a median of a fast model; a slow one shows itself in the first. The cap is for
 all sizes of a batch together: a start must not wait long for what only a full queue will use."""
 _MEASURE_ROWS = (1, 2, 4, 8, 16, 32)
+_MEASURE_BYTES = 16 << 20
+"""Inputs of a batch that is made only to be measured; 32 camera frames would take a gigabyte."""
 _NO_GAIN = 1.1
 """Where twice the rows bring less than a tenth more rows a second, twice as many again will not."""
 
@@ -214,9 +216,18 @@ def _measure(session: Session, sample: Mapping[str, Array], *, is_row_wise: bool
     until_ns = time.monotonic_ns() + _MEASURE_CAP_NS
     costs: list[tuple[int, int]] = []
     idle_steps = 0
+    row_bytes = sum(array.nbytes for array in sample.values())
     for rows in _MEASURE_ROWS if is_row_wise else (1,):
+        if rows > 1 and rows * row_bytes > _MEASURE_BYTES:
+            break
         batch = {name: np.repeat(array, rows, axis=0) for name, array in sample.items()}
-        run_ns, is_over = _median_run_ns(session, batch if rows > 1 else sample, until_ns)
+        try:
+            run_ns, is_over = _median_run_ns(session, batch if rows > 1 else sample, until_ns)
+        except EdgedError:
+            if rows == 1:
+                raise
+            # It promised that rows may share a run, and does not take so many: they go alone.
+            return tuple(costs[:1])
         costs.append((rows, run_ns))
         if len(costs) > 1:
             gain = rows * costs[-2][1] / (costs[-2][0] * max(run_ns, 1))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edged import loading
-from edged.errors import EdgedError, GoldenMismatchError, LoadError
+from edged.errors import EdgedError, GoldenMismatchError, LoadError, RunError
 from edged.loading import compare, load_release, warm
 from edged.manifest import Tolerance
 from tests.fakes.manifests import make_manifest
@@ -135,6 +135,22 @@ class TestMeasure:
         costs = self.costs(monkeypatch, lambda rows: 20_000_000 + rows)
         assert sum(run_ns for _, run_ns in costs) * 7 < loading._MEASURE_CAP_NS * 2
         assert len(costs) < 6
+
+    def test_no_batch_of_large_inputs_is_made_to_be_measured(self, monkeypatch):
+        monkeypatch.setattr(loading, "_MEASURE_BYTES", 100)  # rows of 16 bytes
+        costs = self.costs(monkeypatch, lambda rows: 10_000 + rows)
+        assert [rows for rows, _ in costs] == [1, 2, 4]
+
+    def test_rows_that_the_model_refuses_together_are_not_joined(self, monkeypatch):
+        def run_ns(rows: int) -> int:
+            if rows > 2:
+                raise RunError("too many")
+            return 10_000
+
+        costs = self.costs(monkeypatch, run_ns)
+        assert costs == ((1, 10_000),)
+        with pytest.raises(RunError):
+            self.costs(monkeypatch, lambda rows: run_ns(rows + 2))
 
     def test_one_size_where_rows_cannot_be_stacked(self, monkeypatch: pytest.MonkeyPatch):
         costs = self.costs(monkeypatch, lambda _: 1000, doubler(shape=(3, 4)))
