@@ -94,7 +94,9 @@ def sixteen_connections(stand: Stand) -> list[Row]:
 
 def prepare(client: Client, model: Model) -> Callable[[dict[str, Any]], Any]:
     """A function that asks a model, with all that can be agreed on beforehand agreed on."""
-    return lambda inputs: client.infer(model.name, inputs)
+    layouts = {key: ((None, *a.shape[1:]), a.dtype.name) for key, a in model.rows.items()}
+    call = client.prepare(model.name, layouts)
+    return call.infer
 
 
 def check(call: Callable[[dict[str, Any]], Any], session: Any, model: Model) -> None:
@@ -115,9 +117,12 @@ def script_for(daemon: Daemon, model: Model, **options: Any) -> Script:
 
 def frame_sizes(daemon: Daemon, model: Model) -> tuple[int, int]:
     """Bytes of a request and of its answer on the socket."""
-    request = script_for(daemon, model, count=1).requests.read_bytes()
+    script = script_for(daemon, model, count=1)
+    request = script.requests.read_bytes()
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(daemon.socket))
+        sock.sendall(script.setup.read_bytes())
+        sock.recv(1 << 16)
         sock.sendall(request)
         return len(request), len(sock.recv(1 << 16))
 

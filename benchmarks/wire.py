@@ -14,8 +14,9 @@ import numpy as np
 from benchmarks.models import Model
 from benchmarks.stand import BenchError, Stand
 from edged.client import Client
-from edged.messages import InferRequest
-from edged.protocol import native
+from edged.messages import PrepareRequest
+from edged.protocol import prepared
+from edged.tensors import BATCH, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,18 @@ class Script:
     Args:
         requests: file of whole frames, used in turn.
         answers: file of the numbers that each of them must be answered with; None to take any.
-        setup: file of frames that each connection says first; None for nothing.
+        setup: file of frames that each connection says first.
     """
 
     requests: Path
     answers: Path | None
-    setup: Path | None
+    setup: Path
 
 
 def write_script(
     folder: Path, name: str, model: Model, client: Client, *, count: int = 64, check: bool = True
 ) -> Script:
-    """Requests of one row each for a model, and what ONNX Runtime alone answers to them.
+    """Prepared calls of one row each for a model, and what ONNX Runtime alone answers to them.
 
     Args:
         folder: where the files go.
@@ -49,13 +50,22 @@ def write_script(
     available = len(next(iter(model.rows.values())))
     asked = [model.request(i) for i in range(min(count, available))]
     requests = folder / f"{name}.requests"
-    frames = [native.encode_infer(1, InferRequest(model.name, inputs)) for inputs in asked]
+    specs = tuple(
+        TensorSpec(key, array.dtype.name, (BATCH, *array.shape[1:]))
+        for key, array in model.rows.items()
+    )
+    layout = prepared.BodyLayout(specs)
+    # A connection numbers its prepared calls from 1, and these make one each.
+    frames = [prepared.encode_run(1, prepared.RunHead(1, 1, 0), layout, inputs) for inputs in asked]
     requests.write_bytes(b"".join(bytes(part) for frame in frames for part in frame))
+    setup = folder / f"{name}.setup"
+    opening = prepared.encode_prepare(1, PrepareRequest(model.name, specs))
+    setup.write_bytes(b"".join(map(bytes, opening)))
     answers = None
     if check:
         answers = folder / f"{name}.answers"
         answers.write_bytes(_expected(model, client, asked))
-    return Script(requests, answers, None)
+    return Script(requests, answers, setup)
 
 
 def _expected(model: Model, client: Client, asked: list[dict[str, Any]]) -> bytes:

@@ -5,6 +5,7 @@ Decides whether arrays are of a layout and whether bytes add up to it; never wha
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from edged.tensors import BATCH, DTYPES, Array, TensorSpec, describe, size_bytes
 
 COPY_BYTES = 4096
 """A copy of so little costs less than a view."""
+_REMEMBERED_ROWS = 64
+"""For so few rows it is remembered where everything lies; a peer may ask for any number."""
 
 
 class _Place(NamedTuple):
@@ -25,6 +28,14 @@ class _Place(NamedTuple):
     shape: tuple[int, ...]  # without the free axis
     size: int  # bytes, of one row where the first axis is free
     is_bool: bool
+
+
+class _Fixed(NamedTuple):
+    """A body of one number of rows."""
+
+    places: tuple[tuple[str, np.dtype[np.generic], tuple[int, ...], int, int, bool], ...]
+    size: int
+    form: struct.Struct | None  # writes a small body, padding included, in one go
 
 
 class BodyLayout:
@@ -39,8 +50,7 @@ class BodyLayout:
         self.specs = tuple(specs)
         self.has_rows = any(spec.is_batched for spec in specs)
         self._places = [_place(spec) for spec in specs]
-        only = self._places[0] if len(self._places) == 1 else None
-        self._only = only if only is not None and not only.is_bool else None
+        self._remembered: dict[int, _Fixed] = {}
         self._first_free = next((spec.name for spec in specs if spec.is_batched), None)
 
     def rows_of(self, tensors: Mapping[str, Array]) -> int:
@@ -55,27 +65,24 @@ class BodyLayout:
         Returns:
             The buffers and their length; None when the tensors are not of this layout.
         """
+        places, size, form = self._fixed(rows)
         body: list[Buffer] = []
-        total = 0
-        for name, dtype, is_free, shape, _, _ in self._places:
+        for name, dtype, shape, _, length, _ in places:
             array = tensors.get(name)
-            if array is None or array.shape != ((rows, *shape) if is_free else shape):
+            if array is None or array.shape != shape:
                 return None
             # The same object nearly always, which costs less to see than what it is equal to.
             if array.dtype is not dtype and array.dtype != dtype:
                 if array.dtype.name != dtype.name:
                     return None
                 array = array.astype(dtype)  # of the other byte order
-            size = array.nbytes
-            if size <= COPY_BYTES:
+            if length <= COPY_BYTES:
                 body.append(array.tobytes())
             else:
                 body.append(np.ascontiguousarray(array).data.cast("B"))
-            total += size
-            if size % ALIGNMENT:
-                body.append(bytes(-size % ALIGNMENT))
-                total += -size % ALIGNMENT
-        return body, total
+            if form is None and length % ALIGNMENT:
+                body.append(bytes(-length % ALIGNMENT))
+        return ([form.pack(*body)] if form is not None else body), size
 
     def unpack(self, data: bytes | memoryview, at: int, rows: int) -> dict[str, Array]:
         """View what lies from ``at`` to the end as named tensors.
@@ -86,35 +93,41 @@ class BodyLayout:
         """
         if (rows == 0) == self.has_rows:
             raise self._wrong_rows(rows)
-        if self._only is not None:
-            # One tensor: what most models take and give.
-            name, dtype, is_free, shape, size, _ = self._only
-            size = size * rows if is_free else size
-            if at + size + -size % ALIGNMENT != len(data):
-                raise self._wrong_size(rows)
-            return {name: np.ndarray((rows, *shape) if is_free else shape, dtype, data, at)}
+        places, size, _ = self._fixed(rows)
+        if at + size != len(data):
+            raise self._wrong_size(rows)
         tensors: dict[str, Array] = {}
-        have = len(data)
-        for name, dtype, is_free, shape, size, is_bool in self._places:
-            if is_free:
-                shape = (rows, *shape)  # noqa: PLW2901 - a tuple of its own would cost as much again
-                size *= rows  # noqa: PLW2901
-            end = at + size
-            if end > have:
-                raise self._wrong_size(rows)
-            tensors[name] = np.ndarray(shape, dtype, data, at)
-            if is_bool and np.ndarray(size, np.uint8, data, at).max() > 1:
+        for name, dtype, shape, offset, length, is_bool in places:
+            tensors[name] = np.ndarray(shape, dtype, data, at + offset)
+            if is_bool and np.ndarray(length, np.uint8, data, at + offset).max() > 1:
                 # Reading such a byte as a bool is undefined in the C++ of every runtime.
                 raise TensorMismatchError(f'"{name}": a byte of a bool is not one of 0 and 1')
-            at = end + -size % ALIGNMENT
-        if at != have:
-            raise self._wrong_size(rows)
         return tensors
+
+    def _fixed(self, rows: int) -> _Fixed:
+        found = self._remembered.get(rows)
+        if found is None:
+            found = self._fix(rows)
+            if rows <= _REMEMBERED_ROWS:
+                self._remembered[rows] = found
+        return found
+
+    def _fix(self, rows: int) -> _Fixed:
+        """Work out where everything lies in a body of so many rows."""
+        places, size, code = [], 0, "<"
+        for name, dtype, is_free, shape, one, is_bool in self._places:
+            length = one * rows if is_free else one
+            places.append(
+                (name, dtype, (rows, *shape) if is_free else shape, size, length, is_bool)
+            )
+            size += length + -length % ALIGNMENT
+            code += f"{length}s{-length % ALIGNMENT}x"
+        form = struct.Struct(code) if size <= COPY_BYTES else None
+        return _Fixed(tuple(places), size, form)
 
     def body_bytes(self, rows: int) -> int:
         """Length of a body of so many rows."""
-        sizes = [place.size * (rows if place.is_free else 1) for place in self._places]
-        return sum(size + -size % ALIGNMENT for size in sizes)
+        return self._fixed(rows).size
 
     def describe_mismatch(self, tensors: Mapping[str, Array]) -> str:
         """Say what was prepared and what was given instead."""

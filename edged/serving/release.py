@@ -28,6 +28,7 @@ from edged.loading import Costs
 from edged.manifest import Manifest
 from edged.messages import InferResponse
 from edged.runtimes.base import Session
+from edged.serving.alarm import Alarm
 from edged.serving.counters import Counters
 from edged.serving.executor import (
     BatchResult,
@@ -112,8 +113,7 @@ class ServedRelease:
         self._turn = turn or Turn()
         self._running = 0
         self._is_pump_scheduled = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_ns = 0
+        self._alarm = Alarm(self._on_timer)
         self._threads = InstanceThreads(f"edged-{key.model}-{self.number}")
         self._loop: asyncio.AbstractEventLoop | None = None
         self.configure(config)
@@ -204,7 +204,7 @@ class ServedRelease:
         if not self._is_full:
             self._schedule()
         elif item.request.deadline_ns is not None:
-            self._arm(item.request.deadline_ns)
+            self._alarm.arm(item.request.deadline_ns)
 
     def withdraw(self, item: Waiting) -> bool:
         """Take out a request that still waits and answer it with CancelledError."""
@@ -216,8 +216,7 @@ class ServedRelease:
 
     def close(self) -> None:
         """Give back session and thread; what still waits is answered, what runs ends by itself."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         waiting = tuple(self._items)
         self._remove(waiting)
         for item in waiting:
@@ -265,7 +264,7 @@ class ServedRelease:
             decision = form_batch(self._items, now_ns, self._limits)
             self._expire(decision.expired)
             if isinstance(decision, WaitUntil):
-                self._arm(decision.at_ns)
+                self._alarm.arm(decision.at_ns)
                 break
             if not decision.items:
                 break
@@ -379,19 +378,7 @@ class ServedRelease:
             self._rows -= item.rows
             self._bytes -= item.size_bytes
 
-    def _arm(self, at_ns: int) -> None:
-        """Wake up at ``at_ns`` to look at deadlines and delays."""
-        assert self._loop is not None
-        if self._timer is not None:
-            if self._timer_ns <= at_ns:
-                return
-            self._timer.cancel()
-        self._timer_ns = at_ns
-        delay = max(0, at_ns - time.monotonic_ns()) / 1e9
-        self._timer = self._loop.call_later(delay, self._on_timer)
-
     def _on_timer(self) -> None:
-        self._timer = None
         if not self._is_full:
             self._go_on()
             return
@@ -410,4 +397,4 @@ class ServedRelease:
             i.request.deadline_ns for i in self._items if i.request.deadline_ns is not None
         ]
         if deadlines:
-            self._arm(min(deadlines))
+            self._alarm.arm(min(deadlines))

@@ -69,6 +69,9 @@ class Connection(asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         pid, uid, gid = peer_credentials(sock)
         self._requests.origin = f"uds:{uid}"
+        # An answer leaves at once: uvloop otherwise keeps it until the loop's turn is over, and the
+        # client could already be at work on its next request.
+        transport.set_write_buffer_limits(high=0)
         log.info(
             "connected: pid %d uid %d gid %d (%d open)", pid, uid, gid, len(server.connections)
         )
