@@ -122,7 +122,7 @@ def test_json_of_others_has_one_entry() -> None:
 
 @pytest.mark.hostile("R18 what a message calls itself selects no decoder")
 def test_a_message_has_no_content_type_to_ask() -> None:
-    fields = {field.name for field in dataclasses.fields(Message)}
+    fields = set(Message._fields)
     assert not {name for name in fields if "content" in name or "encoding" in name}
 
 
