@@ -171,6 +171,11 @@ class FrameReader:
         if self._error is not None:
             raise RemoteProtocolError(self._error.message)
 
+    def drop(self) -> None:
+        """Let go of a frame that will never be whole, at once: a reader may lie in a cycle."""
+        self._large, self._large_filled = None, 0
+        self._start = self._end = 0
+
     def take(self, count: int) -> None:
         """Take note of ``count`` bytes written into ``next_buffer()``."""
         if self._large is None:

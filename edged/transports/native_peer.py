@@ -80,6 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         """Forget it, and withdraw what still waits: nobody would read the answers."""
         self._transport = None
         self._server.connections.discard(self)
+        self._reader.drop()
         if self._timer is not None:
             self._timer.cancel()
         self._requests.withdraw_all()
