@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ class WorkerProcess:
         if wait_s:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(wait_s)
-        if self._child not in _dead:
+        with _dead_lock:
             _dead.append(self._child)
         reap()
 
@@ -89,9 +90,14 @@ _dead: list[subprocess.Popen[bytes]] = []
 """Killed, and not gone yet when we looked: a process inside the kernel takes its time."""
 
 
+_dead_lock = threading.Lock()
+"""Trials end on the loader's thread, workers that serve on the event loop."""
+
+
 def reap() -> None:
     """Take note of killed processes that are gone by now."""
-    _dead[:] = [one for one in _dead if one.poll() is None]
+    with _dead_lock:
+        _dead[:] = [one for one in _dead if one.poll() is None]
 
 
 def _start(file: int) -> tuple[socket.socket, subprocess.Popen[bytes]]:
