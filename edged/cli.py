@@ -89,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
         sub = command(name, handler, text)
         _socket_option(sub)
         sub.add_argument("--json", action="store_true", help="print the whole document as JSON")
+        if name == "status":
+            sub.add_argument(
+                "--ready", action="store_true",
+                help="one line for scripts and probes: exit status 0 when ready, 69 when not",
+            )  # fmt: skip
 
     metrics = command("metrics", _metrics, "Print every figure, as Prometheus reads them.")
     _socket_option(metrics)
@@ -173,11 +178,14 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from edged.client import Client  # noqa: PLC0415
-    from edged.rendering import render_status  # noqa: PLC0415
+    from edged.rendering import render_ready, render_status  # noqa: PLC0415
 
     with Client(options.socket) as client:
         document = client.status()
-    print(json.dumps(document, indent=2) if options.json else render_status(document))
+    if options.ready:
+        print(render_ready(document))
+    else:
+        print(json.dumps(document, indent=2) if options.json else render_status(document))
     return 0 if document["ready"] else STATUS[Code.UNAVAILABLE].exit
 
 

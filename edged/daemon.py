@@ -30,7 +30,9 @@ from edged.errors import (
     ModelNotFoundError,
 )
 from edged.figures import Listening, ReloadTally, collect
+from edged.listeners import Listeners
 from edged.manifest import canonical_json
+from edged.probes import Probes
 from edged.record import Record, find_state_dir, load_for_boot
 from edged.reload import House, Reloader
 from edged.runtimes.base import Runtime
@@ -45,7 +47,9 @@ from edged.supervisor import Supervisor, passed_sockets
 from edged.telemetry import log as logging_setup
 from edged.telemetry.exposition import Family, render
 from edged.telemetry.health import Health
+from edged.telemetry.lag import LoopLag
 from edged.transports.native_requests import Call
+from edged.transports.scrape import ScrapeServer, shown
 from edged.transports.uds import UnixServer
 from edged.version import __version__
 
@@ -97,6 +101,9 @@ class Daemon:
             "metrics": self._metrics,
         }
         self.server = UnixServer(self.dataplane, calls)
+        self._lag = LoopLag()
+        self._scrape = ScrapeServer(Probes(self.dataplane, self._families).pages())
+        self._listeners = Listeners(self.server, self._scrape, self.health, self._lag)
         self.links = BrokerLinks(self.dataplane, self.health, state_dir)
         self.reloader = Reloader(
             House(
@@ -107,7 +114,7 @@ class Daemon:
                 self.dataplane,
                 self.health,
                 self.links,
-                self.server,
+                self._listeners,
                 self._breaker.is_quarantined,
             ),
             snapshot,
@@ -175,6 +182,8 @@ class Daemon:
         passed = passed_sockets()
         if len(passed) > 1:
             raise ConfigError(f"{len(passed)} sockets were passed; expected one, for the protocol")
+        # Before models load, which may take minutes: probes are told that we start.
+        await self._listeners.start_scrape(config)
         await self.reloader.boot()
         if self._boot_problems:
             self.reloader.rejected(self._boot_problems)
@@ -216,6 +225,7 @@ class Daemon:
             log.warning("some requests were not answered within %.0f s", _DRAIN_S)
         self.server.close()
         await self.server.closed(_FLUSH_S)
+        self._listeners.close_scrape()
         self.manager.stop()
         self._repository.close()
         log.info("stopped")
@@ -293,14 +303,13 @@ class Daemon:
                 "refused": server.refused,
                 "requests": server.requests,
             },
+            metrics=shown(self._scrape.config),
         )
 
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return models_document(self.dataplane)
 
     def _families(self) -> list[Family]:
-        server = self.server
-        sockets = Listening(len(server.connections), server.accepted, server.refused)
         return collect(
             reloader=self.reloader,
             reloads=self._reloads,
@@ -308,7 +317,11 @@ class Daemon:
             manager=self.manager,
             health=self.health,
             links=self.links.stats(),
-            listeners={"socket": sockets},
+            listeners={
+                name: Listening(len(one.connections), one.accepted, one.refused)
+                for name, one in (("socket", self.server), ("metrics", self._scrape))
+            },
+            lag=self._lag.times,
         )
 
     async def _metrics(self, _arguments: dict[str, Any]) -> str:

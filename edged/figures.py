@@ -70,6 +70,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_mqtt_published", _C, "Messages published: answers, reports and our own state."),
     Figure("edged_mqtt_received_bytes", _C, "Bytes of payloads received."),
     Figure("edged_mqtt_published_bytes", _C, "Bytes of payloads published."),
+    Figure("edged_loop_lag_seconds", _H, "Lateness of the event loop, each second while scraped."),
     Figure("process_resident_memory_bytes", _G, "Resident memory of the daemon."),
     Figure("process_cpu_seconds", _C, "Processor time of the daemon, user and system."),
     Figure("process_open_fds", _G, "Open descriptors."),
@@ -148,6 +149,7 @@ def collect(
     health: Health,
     links: Mapping[str, Any] | None,
     listeners: Mapping[str, Listening],
+    lag: Times | None = None,
 ) -> list[Family]:
     """Every figure that has a value now.
 
@@ -159,6 +161,7 @@ def collect(
         health: what is degraded.
         links: the broker's side; None without one.
         listeners: each listener's connections, by a name of ours.
+        lag: how late the loop was; None while nobody measures.
     """
     sheet = _Sheet()
     sheet.add("edged_build", 1, __version__, platform.python_version())
@@ -175,6 +178,7 @@ def collect(
         sheet.add("edged_connections_refused", listening.refused, name)
     if links is not None:
         _add_mqtt(sheet, links)
+    sheet.add("edged_loop_lag_seconds", lag)
     _add_process(sheet, read_process())
     return sheet.filled()
 

@@ -42,18 +42,33 @@ def render_status(document: dict[str, Any]) -> str:
         + ("" if config["applied"] else " (the files are REFUSED, see below)"),
         _socket_line(document["socket"]),
     ]
+    if document.get("metrics"):
+        lines.append(f"figures and health on {document['metrics']}")
     if document["mqtt"]:
         lines.append(_mqtt_line(document["mqtt"]))
     lines += ["", _releases(document["releases"])]
     if document["mqtt"] and document["mqtt"].get("bindings"):
         lines += ["", _bindings(document["mqtt"]["bindings"])]
+    if document.get("not_ready"):
+        lines += ["", "not ready, because of:"]
+        lines += [f"  {name}: {reason}" for name, reason in document["not_ready"].items()]
     if document["degradations"]:
+        ages = document.get("degraded_for_s", {})
         lines += ["", "degraded:"]
-        lines += [f"  {key}: {text}" for key, text in document["degradations"].items()]
+        lines += [
+            f"  {key}{_age(ages.get(key))}: {text}"
+            for key, text in document["degradations"].items()
+        ]
     if config["problems"]:
         lines += ["", "the last change was refused:"]
         lines += [f"  {line}" for line in config["problems"]]
     return "\n".join(lines)
+
+
+def render_ready(document: dict[str, Any]) -> str:
+    """``edged status --ready``: one line."""
+    reasons = "; ".join(f"{name}: {why}" for name, why in document["not_ready"].items())
+    return "ready" if document["ready"] else f"NOT READY: {reasons}"
 
 
 def render_models(document: list[dict[str, Any]]) -> str:
@@ -180,6 +195,10 @@ def _size(size_bytes: int | None) -> str:
         if size_bytes >= factor:
             return f"{size_bytes / factor:.1f} {unit}"
     return f"{size_bytes / 1024:.0f} KiB"
+
+
+def _age(seconds: float | None) -> str:
+    return "" if seconds is None else f" (for {_seconds(seconds)})"
 
 
 def _seconds(seconds: float) -> str:

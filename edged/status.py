@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 
+from edged.errors import EdgedError
 from edged.manifest import Manifest
 from edged.reload import Reloader
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
 from edged.serving.release import ServedRelease
-from edged.serving.router import Route
+from edged.serving.router import Route, choose_release
 from edged.telemetry.health import Health
 from edged.telemetry.process import resident_bytes
 from edged.version import __version__
@@ -24,8 +25,26 @@ from edged.version import __version__
 
 def is_ready(dataplane: Dataplane) -> bool:
     """Whether every model declared required would be answered."""
-    routes = dataplane.table.routes.values()
-    return not dataplane.is_draining and all(r.is_ready for r in routes if r.required)
+    return not unready(dataplane)
+
+
+def unready(dataplane: Dataplane) -> dict[str, str]:
+    """What keeps the daemon from being ready: the required models, and why; empty when it is.
+
+    The words are those that a request would be answered with: fit for any peer, without paths.
+    """
+    if dataplane.is_draining:
+        return {"edged": "the daemon is stopping"}
+    if dataplane.table.generation == 0:
+        return {"edged": "the daemon is starting"}
+    reasons = {}
+    for name, route in dataplane.table.routes.items():
+        if route.required:
+            try:
+                choose_release(route, None)
+            except EdgedError as exc:
+                reasons[name] = exc.message
+    return reasons
 
 
 def status_document(
@@ -38,6 +57,7 @@ def status_document(
     health: Health,
     links: dict[str, Any] | None,
     socket: dict[str, Any],
+    metrics: str = "",
 ) -> dict[str, Any]:
     """Everything ``edged status`` shows.
 
@@ -50,8 +70,9 @@ def status_document(
         health: what is degraded.
         links: the broker's side; None without one.
         socket: the Unix socket's side.
+        metrics: where figures and health can be read over HTTP; empty for nowhere.
     """
-    report = reloader.report
+    report, now_ns = reloader.report, time.monotonic_ns()
     return {
         "edged": __version__,
         "node": node,
@@ -60,6 +81,7 @@ def status_document(
         "rss_bytes": resident_bytes(),
         "live": True,
         "ready": is_ready(dataplane),
+        "not_ready": unready(dataplane),
         "generation": dataplane.table.generation,
         "config": {
             "digest": reloader.digest,
@@ -68,10 +90,14 @@ def status_document(
             "problems": list(report.problems),
         },
         "degradations": health.degradations(),
+        "degraded_for_s": {
+            key: round(age_ns / 1e9, 1) for key, age_ns in health.ages_ns(now_ns).items()
+        },
         "models": [_route_line(route) for route in dataplane.table.routes.values()],
         "releases": [release_document(release) for release in manager.releases()],
         "refused": dataplane.refused,
         "socket": socket,
+        "metrics": metrics,
         "mqtt": links,
     }
 

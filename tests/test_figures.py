@@ -16,7 +16,7 @@ from edged.figures import FIGURES, Listening, ReloadTally, collect, names
 from edged.messages import InferRequest
 from edged.protocol.mqtt import BindingCounters, SessionCounters
 from edged.reload import Report
-from edged.telemetry.exposition import Kind, render
+from edged.telemetry.exposition import CELLS, Kind, Times, render
 from tests.bundles import make_bundle
 from tests.e2e.models import lying
 from tests.e2e.process import running
@@ -52,6 +52,7 @@ def look(box: Box, links: dict[str, Any] | None = None) -> Any:
         health=box.health,
         links=links,
         listeners={"socket": Listening(1, 2, 3)},
+        lag=Times((0,) * CELLS, 0),
     )
 
     async def text() -> str:

@@ -52,11 +52,14 @@ class Snapshot:
         return Path(os.path.normpath(self.root / path))
 
     def with_absolute_socket(self) -> Snapshot:
-        """The same with ``listen.socket.path`` resolved: it is compared and bound, not opened."""
+        """The same with the sockets' paths resolved: they are compared and bound, not opened."""
         listen = self.config.listen
         path = str(self.resolve(listen.socket.path))
-        absolute = structs.replace(listen, socket=structs.replace(listen.socket, path=path))
-        return replace(self, config=structs.replace(self.config, listen=absolute))
+        listen = structs.replace(listen, socket=structs.replace(listen.socket, path=path))
+        if listen.metrics is not None and listen.metrics.path is not None:
+            path = str(self.resolve(listen.metrics.path))
+            listen = structs.replace(listen, metrics=structs.replace(listen.metrics, path=path))
+        return replace(self, config=structs.replace(self.config, listen=listen))
 
     def bundle_paths(self, model: str) -> tuple[Path, ...]:
         """The bundle files of a model, sorted; a plain path is there even if the file is not.

@@ -1,18 +1,14 @@
 """What one release has done, as plain integers; written on the event loop only.
 
 Decides nothing and formats nothing: who wants to show a figure reads it here (``status.py``,
-``figures.py``). All of it together costs a
-request some 0.5 us.
+``figures.py``). All of it together costs a request some 0.5 us.
 """
 
 from __future__ import annotations
 
 from edged.errors import Code, EdgedError
 from edged.serving.lifecycle import Event
-
-CELLS = 65
-"""A time goes to the cell of its bit length, so that counting it needs no search; 64 bits of
-nanoseconds are 584 years, so that no time is outside."""
+from edged.telemetry.exposition import CELLS
 
 _ORIGINS = 64
 """An origin is looked up quicker than its transport is cut out, but it names a peer's user: so many
@@ -22,8 +18,7 @@ are counted apart, then their counts are put together."""
 class Counters:
     """Totals since the release was first wanted; times in nanoseconds.
 
-    ``run_times``, ``queue_times`` and ``durations`` are histograms: cell k counts the times above
-    2^(k-1) and up to 2^k nanoseconds.
+    ``run_times``, ``queue_times`` and ``durations`` are histograms, see ``exposition.CELLS``.
     """
 
     __slots__ = (

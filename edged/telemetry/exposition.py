@@ -23,6 +23,9 @@ MISSING = (
     "metrics need the package prometheus-client, which is not installed; "
     "run: pip install 'edged[metrics]'"
 )
+CELLS = 65
+"""A time goes to the cell of its bit length, so that counting it needs no search: cell k holds
+those above 2^(k-1) and up to 2^k nanoseconds. 64 bits are 584 years, so no time is outside."""
 _LOWEST, _HIGHEST = 13, 34
 """Histograms show the bounds from 2^13 ns (8 us: no run is shorter) to 2^34 ns (17 s: longer than a
 request waits by default). Between them each bound is twice the one before."""

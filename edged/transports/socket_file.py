@@ -16,14 +16,18 @@ BACKLOG = 128
 """Connections the kernel holds while the loop is busy; as in the socket unit."""
 
 
-def bind_socket(config: SocketConfig) -> socket.socket:
+def bind_socket(config: SocketConfig, field: str = "listen.socket") -> socket.socket:
     """Make a listening Unix socket with the right permissions from its first moment.
+
+    Args:
+        config: where, and who may connect.
+        field: where ``config`` stands, for errors.
 
     Raises:
         ApplyError: the path is taken by something that is not a stale socket, or cannot be made.
     """
     path = config.path
-    _clear_stale(path)
+    _clear_stale(path, field)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         previous = os.umask(0o177)
@@ -31,7 +35,7 @@ def bind_socket(config: SocketConfig) -> socket.socket:
             sock.bind(path)
         finally:
             os.umask(previous)
-        set_access(config)
+        set_access(config, field)
         sock.listen(BACKLOG)
     except (OSError, ApplyError) as exc:
         sock.close()
@@ -39,13 +43,13 @@ def bind_socket(config: SocketConfig) -> socket.socket:
             remove_socket(path)
             raise
         raise ApplyError(
-            f"listen.socket.path: cannot listen on {path}: {exc.strerror or exc}; the folder must "
+            f"{field}.path: cannot listen on {path}: {exc.strerror or exc}; the folder must "
             "exist and be writable by the daemon, and the path shorter than 108 bytes"
         ) from exc
     return sock
 
 
-def set_access(config: SocketConfig) -> None:
+def set_access(config: SocketConfig, field: str = "listen.socket") -> None:
     """Set group and mode of the socket file."""
     try:
         if config.group is not None:
@@ -53,7 +57,7 @@ def set_access(config: SocketConfig) -> None:
         Path(config.path).chmod(int(config.mode, 8))
     except (KeyError, OSError) as exc:
         raise ApplyError(
-            f'listen.socket: group "{config.group}" and mode {config.mode} cannot be set on '
+            f'{field}: group "{config.group}" and mode {config.mode} cannot be set on '
             f"{config.path}: {exc}"
         ) from exc
 
@@ -65,7 +69,7 @@ def remove_socket(path: str) -> None:
             Path(path).unlink()
 
 
-def _clear_stale(path: str) -> None:
+def _clear_stale(path: str, field: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -73,10 +77,10 @@ def _clear_stale(path: str) -> None:
     except (OSError, ValueError) as exc:
         # ValueError: a zero byte, which no path has.
         reason = getattr(exc, "strerror", None) or exc
-        raise ApplyError(f"listen.socket.path: {path!r}: {reason}") from exc
+        raise ApplyError(f"{field}.path: {path!r}: {reason}") from exc
     if not stat.S_ISSOCK(mode):
         raise ApplyError(
-            f"listen.socket.path: {path} is there and is not a socket; remove it or choose another"
+            f"{field}.path: {path} is there and is not a socket; remove it or choose another"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
@@ -86,5 +90,5 @@ def _clear_stale(path: str) -> None:
             Path(path).unlink()
             return
         except OSError as exc:
-            raise ApplyError(f"listen.socket.path: {path}: {exc.strerror or exc}") from exc
-    raise ApplyError(f"listen.socket.path: another process listens on {path}")
+            raise ApplyError(f"{field}.path: {path}: {exc.strerror or exc}") from exc
+    raise ApplyError(f"{field}.path: another process listens on {path}")

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.errors import Code, QueueFullError, RunError
-from edged.serving.counters import CELLS, Counters, transport_of
+from edged.serving.counters import Counters, transport_of
 from edged.serving.lifecycle import Event
+from edged.telemetry.exposition import CELLS
 
 
 @given(st.integers(0, 2**63))

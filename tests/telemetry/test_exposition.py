@@ -12,9 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
 from edged.errors import ConfigError
-from edged.serving.counters import CELLS
 from edged.telemetry import exposition
-from edged.telemetry.exposition import Family, Figure, Kind, Times, merged, render
+from edged.telemetry.exposition import CELLS, Family, Figure, Kind, Times, merged, render
 
 OPEN = "application/openmetrics-text; version=1.0.0"
 ODD = 'a "quoted"\\ name\nin two lines'

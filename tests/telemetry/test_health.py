@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 
@@ -50,3 +51,19 @@ def test_the_list_is_a_copy():
     health.degrade("a", "b")
     health.degradations().clear()
     assert health.degradations() == {"a": "b"}
+
+
+def test_how_long_it_has_been_so() -> None:
+    """From the first reason on; a new reason does not begin anew, a return does."""
+    health = Health()
+    before = time.monotonic_ns()
+    health.degrade("mqtt", "away")
+    health.degrade("mqtt", "refused")
+    now = time.monotonic_ns()
+    assert 0 <= health.ages_ns(now)["mqtt"] <= now - before
+    later = now + 60 * 10**9
+    assert health.ages_ns(later)["mqtt"] >= 60 * 10**9
+    health.restore("mqtt")
+    assert health.ages_ns(later) == {}
+    health.degrade("mqtt", "away")
+    assert health.ages_ns(time.monotonic_ns())["mqtt"] < 60 * 10**9

@@ -57,9 +57,9 @@ def test_closed_to_others_before_the_mode_is_set(
     seen: list[int] = []
     real = socket_file.set_access
 
-    def spy(access: SocketConfig) -> None:
+    def spy(access: SocketConfig, field: str) -> None:
         seen.append(stat.S_IMODE(os.lstat(access.path).st_mode))
-        real(access)
+        real(access, field)
 
     monkeypatch.setattr(socket_file, "set_access", spy)
     before = os.umask(0)

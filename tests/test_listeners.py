@@ -1,0 +1,147 @@
+"""All listeners move, or none; a probe's listener never keeps a device from serving."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from edged import listeners
+from edged.config.schema import Config, ListenConfig, MetricsConfig
+from edged.errors import ApplyError
+from edged.listeners import Listeners
+from edged.telemetry.exposition import MISSING
+from edged.telemetry.health import Health
+from edged.telemetry.lag import LoopLag
+
+
+class Part:
+    """Stands for either listener: notes what it is told, refuses when told to."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.refuse: Exception | None = None
+        self.break_commit: OSError | None = None
+
+    def _maybe(self) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+
+    async def apply(self, config: Config) -> None:
+        self._maybe()
+        self.told.append("applied")
+
+    def prepare(self, config: Config) -> Any:
+        self._maybe()
+        self.told.append("prepared")
+        return "staged"
+
+    def abandon(self, staged: Any) -> None:
+        self.told.append("abandoned")
+
+    async def commit(self, staged: Any) -> None:
+        if self.break_commit is not None:
+            raise self.break_commit
+        self.told.append("committed")
+
+    def close(self) -> None:
+        self.told.append("closed")
+
+
+class Box:
+    def __init__(self) -> None:
+        self.server, self.scrape = Part(), Part()
+        self.health, self.lag = Health(), LoopLag()
+        server: Any = self.server
+        scrape: Any = self.scrape
+        self.listeners = Listeners(server, scrape, self.health, self.lag)
+
+
+def config(port: int | None) -> Config:
+    metrics = MetricsConfig(port=port) if port else None
+    return Config(listen=ListenConfig(metrics=metrics))
+
+
+def test_both_move_and_the_lag_is_measured_while_somebody_may_scrape() -> None:
+    async def work() -> None:
+        box = Box()
+        await box.listeners.start_scrape(config(None))
+        assert box.lag.times is None
+        await box.listeners.apply(config(1))
+        assert box.scrape.told[-2:] == ["prepared", "committed"]
+        assert box.server.told == ["applied"]
+        assert box.lag.times is not None
+        await box.listeners.apply(config(None))
+        assert box.lag.times is None
+        box.listeners.close_scrape()
+        assert box.scrape.told[-1] == "closed"
+
+    asyncio.run(work())
+
+
+def test_the_socket_refuses_so_the_figures_stay_where_they_are() -> None:
+    async def work() -> None:
+        box = Box()
+        await box.listeners.start_scrape(config(None))
+        box.scrape.told.clear()
+        box.server.refuse = ApplyError("in use")
+        with pytest.raises(ApplyError):
+            await box.listeners.apply(config(1))
+        assert box.scrape.told == ["prepared", "abandoned"]
+        assert box.lag.times is None
+
+    asyncio.run(work())
+
+
+def test_the_figures_refuse_so_the_socket_stays() -> None:
+    async def work() -> None:
+        box = Box()
+        await box.listeners.start_scrape(config(None))
+        box.scrape.refuse = ApplyError("in use")
+        with pytest.raises(ApplyError):
+            await box.listeners.apply(config(1))
+        assert box.server.told == []
+        assert box.health.degradations() == {}
+
+    asyncio.run(work())
+
+
+def test_what_could_not_be_had_at_boot_refuses_no_other_change() -> None:
+    async def work() -> None:
+        box = Box()
+        box.scrape.refuse = ApplyError("in use")
+        await box.listeners.start_scrape(config(1))
+        assert box.health.degradations() == {"metrics": "in use"}
+        await box.listeners.apply(config(1))
+        assert box.server.told == ["applied"]
+        with pytest.raises(ApplyError):
+            await box.listeners.apply(config(2))
+        box.scrape.refuse = None
+        await box.listeners.apply(config(1))
+        assert box.health.degradations() == {}
+
+    asyncio.run(work())
+
+
+def test_a_listener_that_was_bound_and_cannot_begin_is_a_degradation() -> None:
+    async def work() -> None:
+        box = Box()
+        box.scrape.break_commit = OSError(24, "Too many open files")
+        await box.listeners.apply(config(1))
+        assert "Too many open files" in box.health.degradations()["metrics"]
+        assert box.scrape.told[-1] == "abandoned"
+
+    asyncio.run(work())
+
+
+def test_a_listener_without_the_package_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        box = Box()
+        monkeypatch.setattr(listeners, "is_available", lambda: False)
+        await box.listeners.apply(config(1))
+        assert box.health.degradations() == {"metrics": MISSING}
+        await box.listeners.apply(config(None))
+        assert box.health.degradations() == {}
+
+    asyncio.run(work())
