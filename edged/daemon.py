@@ -35,6 +35,7 @@ from edged.manifest import canonical_json
 from edged.probes import Probes
 from edged.record import Record, find_state_dir, load_for_boot
 from edged.reload import House, Reloader
+from edged.retry import Retry
 from edged.runtimes.base import Runtime
 from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane
@@ -91,6 +92,8 @@ class Daemon:
         self._repository = Repository(state_dir)
         self._breaker = Breaker(state_dir, self.health, lambda: self.reloader.config.trial)
         self._reloads = ReloadTally()
+        self._retry = Retry()
+        self._retry_timer: asyncio.TimerHandle | None = None
         self._is_announcing = False
         self.health.on_change = self._announce_soon
         self.manager = self._make_manager(config)
@@ -188,6 +191,7 @@ class Daemon:
         if self._boot_problems:
             self.reloader.rejected(self._boot_problems)
         self._reloads.start(self.reloader.report, self.dataplane.table.generation)
+        self._try_again()
         # Only now do clients connect: the first request already finds its model.
         await self.server.start(config, passed[0] if passed else None)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
@@ -250,10 +254,21 @@ class Daemon:
 
     def _reloaded(self) -> None:
         self._reloads.note(self.reloader.report, self.dataplane.table.generation)
+        self._try_again()
         self._follow()
         logging_setup.setup(self.reloader.config.log.level)
         self._announce_soon()
         self._supervisor.ready(self._line())
+
+    def _try_again(self) -> None:
+        """What was refused for want of descriptors or room is asked for again."""
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
+        delay_s = self._retry.after(self.reloader.report)
+        if delay_s is not None:
+            loop = asyncio.get_running_loop()
+            self._retry_timer = loop.call_later(delay_s, self.reloader.request)
 
     def _feed_watchdog(self) -> None:
         """Tell the service manager we live, from the loop itself: a blocked loop feeds nothing."""

@@ -136,7 +136,7 @@ def fingerprint(main: Path) -> str:
 
 
 def fingerprint_followed(paths: Iterable[Path]) -> str:
-    """One hash for followed files, by inode, size and time: they are too large to be read often.
+    """One hash for followed files, by inode, size and times: they are too large to be read often.
 
     Raises:
         Nothing, as above.
@@ -170,7 +170,8 @@ def _stamp(path: str) -> str:
         info = os.stat(path)  # noqa: PTH116 - a str is at hand
     except OSError as exc:
         return f"e{exc.errno};"
-    return f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns};"
+    # The time of change too: nobody can set that one, not even to 1970.
+    return f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns};"
 
 
 def _content(path: Path) -> bytes:

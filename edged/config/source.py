@@ -130,19 +130,20 @@ def _names(main: Path, problems: list[Problem]) -> list[str]:
     return names[:MAX_FILES]
 
 
-def _fingerprint(main: Path) -> list[tuple[str, int, int, int, int]]:
+def _fingerprint(main: Path) -> list[tuple[str, int, int, int, int, int]]:
     try:
         names = list_files(main)
     except OSError:
         names = [main.name]
-    seen: list[tuple[str, int, int, int, int]] = []
+    seen: list[tuple[str, int, int, int, int, int]] = []
     for name in names:
         try:
             info = (main.parent / name).stat()
         except OSError:
-            seen.append((name, 0, 0, 0, 0))
+            seen.append((name, 0, 0, 0, 0, 0))
         else:
-            seen.append((name, info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size))
+            times = (info.st_mtime_ns, info.st_ctime_ns)
+            seen.append((name, info.st_dev, info.st_ino, *times, info.st_size))
     return seen
 
 

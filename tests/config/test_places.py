@@ -118,3 +118,17 @@ def test_fingerprint_of_followed(site) -> None:
     site.write("xy", "a.edgb")
     assert fingerprint_followed([pattern]) not in (empty, one)
     assert fingerprint_followed([site.root / "none"])
+
+
+def test_a_followed_file_rewritten_in_place_with_its_size_and_time(tmp_path: Path) -> None:
+    """all mtimes 1970 → reload still noticed."""
+    path = tmp_path / "m.edgb"
+    path.write_bytes(b"old")
+    os.utime(path, (0, 0))
+    before = fingerprint_followed([path])
+    assert fingerprint_followed([path]) == before
+    with path.open("r+b") as file:
+        file.write(b"new")
+    os.utime(path, (0, 0))
+    assert path.stat().st_mtime_ns == 0
+    assert fingerprint_followed([path]) != before
