@@ -78,6 +78,34 @@ def _parser() -> argparse.ArgumentParser:
     _config_option(diff)
     diff.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
 
+    _add_looking(command)
+
+    infer = command("infer", _infer, "Ask a model once.")
+    infer.add_argument("model", help="NAME, NAME@RELEASE or NAME@ALIAS")
+    infer.add_argument(
+        "inputs", nargs="*", metavar="INPUT=VALUE",
+        help="VALUE is JSON, @file.npy, @file.json, or @file.png for models that take pictures; "
+        "INPUT= may be left out when the model has one input",
+    )  # fmt: skip
+    infer.add_argument("--timeout", type=float, default=10.0, help="seconds (default: 10)")
+    infer.add_argument("--raw", action="store_true", help="print the tensors, not what they mean")
+    _socket_option(infer)
+
+    device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")
+    device.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    return parser
+
+
+def _quarantine_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+    parser.add_argument(
+        "--lift", metavar="MODEL", help="let it be tried again (a model's name or a digest)"
+    )
+
+
+def _add_looking(command: Callable[..., Any]) -> None:
+    """The commands that ask a running daemon what it does."""
     for name, handler, text in (
         (
             "status",
@@ -101,29 +129,6 @@ def _parser() -> argparse.ArgumentParser:
         command(
             "quarantine", _quarantine, "Show which releases are left out; let one be tried again."
         )
-    )
-
-    infer = command("infer", _infer, "Ask a model once.")
-    infer.add_argument("model", help="NAME, NAME@RELEASE or NAME@ALIAS")
-    infer.add_argument(
-        "inputs", nargs="*", metavar="INPUT=VALUE",
-        help="VALUE is JSON, @file.npy, @file.json, or @file.png for models that take pictures; "
-        "INPUT= may be left out when the model has one input",
-    )  # fmt: skip
-    infer.add_argument("--timeout", type=float, default=10.0, help="seconds (default: 10)")
-    infer.add_argument("--raw", action="store_true", help="print the tensors, not what they mean")
-    _socket_option(infer)
-
-    device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")
-    device.add_argument("--json", action="store_true", help="print the whole document as JSON")
-    return parser
-
-
-def _quarantine_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
-    parser.add_argument(
-        "--lift", metavar="MODEL", help="let it be tried again (a model's name or a digest)"
     )
 
 
