@@ -13,6 +13,8 @@ FILE_LINES, FUNCTION_LINES = 400, 60
 FORBIDDEN_ROOMS = {"utils", "util", "helpers", "helper", "common", "misc", "manager2"}
 BANNED = re.compile(r"pickle|joblib|\bdill\b|\bmarshal\b|torch\.load|allow_pickle\s*=\s*True")
 """Ways to run code out of a file; the daemon has no use for any of them, not even in a comment."""
+MERGE = re.compile(r"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)
+"""What git leaves where two sides changed the same lines. Its line of ``=`` also underlines titles."""
 ROOMS = {
     "paho": {"edged/transports/mqtt.py"},
     "onnxruntime": {"edged/runtimes/onnxruntime.py"},
@@ -44,6 +46,12 @@ NOT_OURS = {"torch", "tensorflow", "keras", "sklearn", "skl2onnx", "tf2onnx", "o
 
 def sources(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def texts() -> list[Path]:
+    """Pages and data that no interpreter would stumble over."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("configs/**/*.yaml")]
+    return sorted([*pages, *ROOT.glob("tests/**/*.yaml")])
 
 
 def size_problems(path: Path, text: str) -> list[str]:
@@ -120,8 +128,17 @@ def test_every_daemon_file_has_tests_of_its_name(path: Path):
     assert any(list(folder.glob(name)) for folder in folders), f"no tests/{relative.parent}/{name}"
 
 
+@pytest.mark.parametrize("path", texts(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_merge_is_left_half_done(path: Path):
+    assert not MERGE.findall(path.read_text())
+
+
 class TestControls:
     """Each gate, seen to close."""
+
+    @pytest.mark.parametrize("mark", ["<", "|", ">"])
+    def test_half_done_merge(self, mark: str):
+        assert MERGE.search(f"text\n{mark * 7} HEAD\n")
 
     def test_long_file_and_long_function(self):
         body = "def f():\n" + "    x = 1\n" * FILE_LINES
