@@ -16,6 +16,7 @@ import numpy as np
 from edged.errors import EdgedError, GoldenMismatchError, IncompatibleError, LoadError
 from edged.manifest import Manifest, Tolerance
 from edged.runtimes.base import Artefact, Runtime, Session
+from edged.runtimes.registry import ARTEFACT_KINDS
 from edged.tensors import Array, TensorSpec
 
 _MEASURE_RUNS = 7
@@ -27,9 +28,6 @@ _MEASURE_BYTES = 16 << 20
 """Inputs of a batch that is made only to be measured; 32 camera frames would take a gigabyte."""
 _NO_GAIN = 1.1
 """Where twice the rows bring less than a tenth more rows a second, twice as many again will not."""
-
-_ARTEFACT_KINDS = {"onnxruntime": "onnx"}
-"""Which artefact of a bundle a runtime takes."""
 
 
 class Stored(Protocol):
@@ -114,7 +112,7 @@ def load_release(
 
 def _load(stored: Stored, runtime: Runtime, name: str) -> Session:
     manifest = stored.manifest
-    kind = _ARTEFACT_KINDS[name]
+    kind = ARTEFACT_KINDS[name]
     if not any(entry.runtime == kind for entry in manifest.artefacts):
         have = ", ".join(sorted({entry.runtime for entry in manifest.artefacts}))
         raise IncompatibleError(f"the bundle has no {kind} artefact; it has: {have}")

@@ -204,7 +204,7 @@ class TestLoadRelease:
         assert log == []
 
     def test_the_next_runtime_is_tried(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setitem(loading._ARTEFACT_KINDS, "second", "onnx")
+        monkeypatch.setitem(loading.ARTEFACT_KINDS, "second", "onnx")
         first, second = FakeRuntime(), FakeRuntime()
         first.error = LoadError("no")
         runtimes = {"onnxruntime": first, "second": second}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from edged.config.convert import Draft
 from edged.config.identity import base_topic
@@ -21,7 +21,7 @@ from edged.config.problems import (
     problem_at,
     quote,
 )
-from edged.config.schema import BindingConfig, Config, MqttConfig
+from edged.config.schema import BindingConfig, Config, MqttConfig, RuntimeName
 from edged.errors import FieldError
 from edged.specs import Duration
 from edged.topics import TopicFilter, TopicTemplate, can_match, check_topic
@@ -185,7 +185,8 @@ def _models(config: Config) -> Iterator[Found]:
             if alias == "newest":
                 yield f"{path}.aliases.{alias}", '"newest" always means the highest ready release'
         if not model.runtime:
-            yield f"{path}.runtime", "lists no runtime; expected [onnxruntime]"
+            known = ", ".join(get_args(RuntimeName))
+            yield f"{path}.runtime", f"lists no runtime; expected [{known}]"
         if len(set(model.runtime)) < len(model.runtime):
             yield f"{path}.runtime", "lists a runtime twice; remove one"
         if model.queue.max_rows < model.batching.max_batch:

@@ -17,6 +17,8 @@ ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
 SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Path = Annotated[str, Meta(min_length=1, max_length=1024)]
+RuntimeName = Literal["onnxruntime"]
+"""The names of ``runtimes/registry.py``, which no other room of this floor may import."""
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -279,9 +281,9 @@ class ModelConfig(Section, frozen=True, kw_only=True):
         Meta(description="names for releases, e.g. {champion: 2}"),
     ] = msgspec.field(default_factory=dict)
     required: Annotated[bool, Meta(description="ready waits for this model")] = True
-    runtime: Annotated[
-        tuple[Literal["onnxruntime"], ...], Meta(description="order of preference")
-    ] = ("onnxruntime",)
+    runtime: Annotated[tuple[RuntimeName, ...], Meta(description="order of preference")] = (
+        "onnxruntime",
+    )
     isolation: Annotated[
         Literal["none", "model"],
         Meta(description="model: in a process of its own, whose crash or hang harms no other"),

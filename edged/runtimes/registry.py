@@ -9,7 +9,9 @@ from __future__ import annotations
 from edged.errors import LoadError
 from edged.runtimes.base import Runtime, RuntimeInfo
 
-RUNTIME_NAMES = ("onnxruntime",)
+ARTEFACT_KINDS = {"onnxruntime": "onnx"}
+"""For each runtime's name, which artefact of a bundle it takes."""
+RUNTIME_NAMES = tuple(ARTEFACT_KINDS)
 """Every name that ``create_runtime`` takes."""
 
 

@@ -39,6 +39,7 @@ _ENDINGS = {
 }
 """What a member of each type may be called: a script is not let in as "text"."""
 _ARTEFACT_TYPES = {"onnx": "onnx", "tensorrt": "tensorrt", "openvino": "openvino"}
+"""For each kind of artefact, the type its member must have."""
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _RESERVE = 1.2
 """Room asked for beyond the members themselves: a full state disk stops more than an update."""

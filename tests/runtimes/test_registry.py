@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args, get_type_hints
 
 import pytest
 
+from edged.config.schema import RuntimeName
 from edged.errors import LoadError
-from edged.runtimes.registry import RUNTIME_NAMES, all_infos, create_runtime
+from edged.manifest import ArtefactEntry
+from edged.runtimes.registry import ARTEFACT_KINDS, RUNTIME_NAMES, all_infos, create_runtime
 
 
 @pytest.mark.parametrize("name", RUNTIME_NAMES)
 def test_every_name_makes_its_runtime(name: str):
     assert create_runtime(name, threads=1).name == name
+
+
+def test_a_configuration_takes_the_same_names_and_a_manifest_their_kinds():
+    assert get_args(RuntimeName) == RUNTIME_NAMES
+    assert set(ARTEFACT_KINDS.values()) <= set(get_args(get_type_hints(ArtefactEntry)["runtime"]))
 
 
 def test_unknown_name():

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -21,7 +22,7 @@ from edged.errors import (
     ManifestError,
     SignatureError,
 )
-from edged.manifest import Manifest, Member, canonical_json
+from edged.manifest import ArtefactEntry, Manifest, Member, canonical_json
 from edged.store import bundle as bundles
 from edged.store.bundle import bundle_digest, open_bundle, read_file, read_manifest, stage
 from edged.store.signing import Signer, sign_manifest
@@ -344,3 +345,10 @@ def test_damaged_manifest_raises_our_errors_only(tmp_path_factory, data):
         read_manifest(path)
     except EdgedError:
         return
+
+
+def test_every_type_has_an_ending_and_every_kind_a_type():
+    types = get_args(get_type_hints(Member)["type"])
+    assert set(bundles._ENDINGS) == set(types)
+    assert set(bundles._ARTEFACT_TYPES) == set(get_args(get_type_hints(ArtefactEntry)["runtime"]))
+    assert set(bundles._ARTEFACT_TYPES.values()) <= set(types)
