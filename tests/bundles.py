@@ -24,6 +24,7 @@ from edged.store.golden import write_safetensors
 from edged.store.signing import Signer, generate_key, sign_manifest
 
 MODEL, GOLDEN = "model.onnx", "golden.safetensors"
+ONNX = ArtefactEntry("onnx", MODEL)
 
 
 def describe(name: str, kind: str, data: bytes) -> Member:
@@ -40,6 +41,8 @@ def make_manifest(
     golden_rows: int = 4,
     extra: Mapping[str, tuple[str, bytes]] | None = None,
     tolerance: Tolerance | None = None,
+    artefact: ArtefactEntry = ONNX,
+    artefact_type: str = "onnx",
     **fields: Any,
 ) -> tuple[Manifest, dict[str, bytes]]:
     """A manifest and its members' bytes by name, in the manifest's order.
@@ -52,9 +55,11 @@ def make_manifest(
         golden_rows: how many.
         extra: further members, name to (type, bytes).
         tolerance: for every output; default as the manifest's.
+        artefact: what ``model.data`` is, and its name in the bundle.
+        artefact_type: the type of that member.
         fields: further fields of the manifest, or other values for these.
     """
-    files: dict[str, tuple[str, bytes]] = {MODEL: ("onnx", model.data)}
+    files: dict[str, tuple[str, bytes]] = {artefact.file: (artefact_type, model.data)}
     samples = None
     if golden:
         inputs, outputs = model.golden(golden_rows)
@@ -73,7 +78,7 @@ def make_manifest(
         "version": f"{release}.0.0",
         "inputs": tuple(model.inputs),
         "outputs": tuple(model.outputs),
-        "artefacts": (ArtefactEntry("onnx", MODEL),),
+        "artefacts": (artefact,),
         "members": tuple(describe(key, kind, data) for key, (kind, data) in files.items()),
         "golden": samples,
     }
