@@ -61,13 +61,22 @@ class Session(Protocol):
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one batch.
 
+        Args:
+            inputs: in any memory: strided, unaligned or read-only. Not checked against the
+                signature, and not kept.
+
+        Returns:
+            The outputs that the artefact promises and no others, in its order; arrays that the
+            caller may keep, also where they have no axes.
+
         Raises:
-            RunError: the backend failed; the session stays usable unless it says otherwise.
+            RunError: ``model "NAME" failed while running: `` and why, without paths; also after
+                ``close``. The session stays usable unless it says otherwise.
         """
         ...
 
     def close(self) -> None:
-        """Give back what the session holds."""
+        """Give back what the session holds; a second call does nothing."""
         ...
 
 
@@ -81,13 +90,20 @@ class Runtime(Protocol):
         ...
 
     def estimate_bytes(self, artefact: Artefact) -> int:
-        """An upper bound of the memory that loading will take."""
+        """An upper bound of the memory that loading will take, bytes.
+
+        For memory budgets, which are not built: only tests call it.
+        """
         ...
 
     def load(self, artefact: Artefact) -> Session:
         """Load an artefact.
 
+        A promise may be narrower than the file: a length where the file has a free axis, or
+        fewer outputs. Every input of the file must be promised.
+
         Raises:
-            LoadError: the backend refused it; the message says why and what to do.
+            LoadError: the backend refused it, or the file's signature is not the promised one;
+                the message names the model and says why and what to do.
         """
         ...
