@@ -44,6 +44,16 @@ def test_a_field_left_out_of_the_example_would_be_seen(example: Snapshot) -> Non
     assert missing_from(example, [*FIELDS, extra]) == {"limits.new_field"}
 
 
+def test_the_page_about_mqtt_has_a_row_for_every_field_of_a_binding() -> None:
+    page = (CONFIGS.parent / "docs/mqtt.md").read_text()
+    table = page.partition("\n## Bindings\n")[2].partition("\n## ")[0]
+    fields = {
+        item.path.removeprefix("bindings[].") for item in FIELDS if "bindings[]." in item.path
+    }
+    whole = {"output", "fields[].path", "fields[].default"}  # said in the rows of their parts
+    assert set(re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)) == fields - whole
+
+
 def test_the_example_shows_the_defaults(example: Snapshot) -> None:
     """A line that differs from the default says so in its comment."""
     text = (CONFIGS / "edged.yaml").read_text().splitlines()
