@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from edged.errors import LoadError, RunError
 from edged.runtimes.base import Artefact, RuntimeInfo
+from edged.runtimes.signature import check_fit, check_names
 from edged.tensors import Array, TensorSpec
 
 _INSTALL = 'install one: pip install "edged[cpu]" (or edged[gpu] where there is an NVIDIA GPU)'
@@ -198,16 +199,7 @@ def _match(
         LoadError: names the tensor, what the bundle promises and what the model declares.
     """
     by_name = {node.name: node for node in declared}
-    wanted = {spec.name for spec in promised}
-    # Outputs that nobody promised are simply not computed; every input is needed.
-    unknown = [name for name in by_name if name not in wanted] if side == "input" else []
-    missing = [name for name in wanted if name not in by_name]
-    if missing or unknown:
-        has = ", ".join(f'"{name}"' for name in by_name)
-        raise LoadError(
-            f"{where}: the bundle promises {side}s {', '.join(sorted(wanted))}; the model file "
-            f"has {has}; convert the model again"
-        )
+    check_names(where, side, promised, by_name)
     return tuple(_match_one(where, side, spec, by_name[spec.name]) for spec in promised)
 
 
@@ -224,14 +216,7 @@ def _match_one(where: str, side: str, spec: TensorSpec, node: Any) -> TensorSpec
         for index, axis in enumerate(node.shape or spec.shape)
     )
     found = TensorSpec(spec.name, dtype, shape)
-    fits = len(shape) == len(spec.shape) and all(
-        have == want or isinstance(have, str) for want, have in zip(spec.shape, shape, strict=True)
-    )
-    if dtype != spec.dtype or not fits:
-        raise LoadError(
-            f'{where}: {side} "{spec.name}" is {found} in the model file; the bundle promises '
-            f"{spec}; convert the model again"
-        )
+    check_fit(where, side, spec, found)
     return found
 
 
