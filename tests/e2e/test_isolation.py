@@ -214,7 +214,7 @@ def test_without_trials_the_breaker_catches_it_at_the_third_start(tmp_path: Path
         status = daemon.status()
         assert status["ready"]
         assert "died 2 times in a row" in status["degradations"]["model.c"]
-        assert "Floating point" in status["degradations"]["crash"]
+        assert "the last run died: Floating" in status["degradations"]["crash"]
         with daemon.client() as client:
             x = np.ones((1, 4), np.float32)
             assert np.array_equal(client.infer("m", x=x)["y"], x * 2)

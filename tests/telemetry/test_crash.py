@@ -68,7 +68,8 @@ def test_how_a_run_ended(tmp_path: Path, how: str, status: int, left: str):
     assert run(tmp_path, how) == (status, "")
     mark = CrashMark(tmp_path)
     text = mark.take()
-    assert text.partition("\n")[0] == left
+    # Python 3.13 writes "Floating-point".
+    assert text.partition("\n")[0].replace("-", " ") == left
     assert ("a_function_to_be_named" in text) is bool(left)
     assert mark.take() == "", "it is told once"
     assert (tmp_path / "crash.last.txt").exists() is bool(left)
