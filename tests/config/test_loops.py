@@ -31,10 +31,10 @@ def test_same_as_comparing_each(filters: list[str], template: str) -> None:
 
 def test_thousands_take_no_time() -> None:
     tree = FilterTree()
-    started = time.monotonic()
+    started = time.process_time()
     for number in range(5000):
         tree.add(number, TopicFilter.parse(f"plant/{number}/+/in"))
     for number in range(5000):
         assert tree.reached_by(TopicTemplate.parse(f"plant/{number}/x/out")) == []
     assert tree.reached_by(TopicTemplate.parse("plant/7/{x}/in")) == [7]
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
