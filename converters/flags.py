@@ -8,6 +8,7 @@ from typing import Any
 
 from converters.errors import ConversionError
 from converters.recipe import ONLY_INPUT, Recipe, load_recipe_fields, make_recipe
+from converters.sources.kinds import BY_NAME
 
 COMMANDS = ("convert", "keygen", "sign", "inspect", "verify")
 
@@ -41,14 +42,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", metavar="SOURCE", nargs="?", help="model file, or module:factory for PyTorch")
+    add("source", metavar="SOURCE", nargs="?", help="model file or folder, or module:factory")
     add("-o", "--output", required=True, type=Path, metavar="FILE", help="the bundle to write")
     add("--recipe", type=Path, help="a YAML file with these settings; flags override it")
     add("--name", help="the model's name")
     add("--release", type=int, help="a number that rises with every bundle of that name")
     add("--version", help="a version for people (default: RELEASE.0.0)")
     add("--samples", type=Path, help="real inputs: .npz (arrays by input name), .npy or .csv")
-    add("--kind", choices=("sklearn", "torch", "keras", "onnx"), help="default: told from the file")
+    add("--kind", choices=tuple(BY_NAME), help="default: told from the file")
     add("--weights", type=Path, help="state dict for module:factory (.safetensors or .pt)")
     add("--trust", action="store_true", help="allow a source that runs code when opened")
     add("--key", type=Path, help="sign with this private key")

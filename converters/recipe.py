@@ -21,7 +21,6 @@ from converters.errors import ConversionError
 from edged.manifest import Release, Tolerance
 from edged.specs import MODEL_NAME, InputProcessing
 
-Kind = Literal["auto", "sklearn", "torch", "keras", "onnx"]
 RECIPE_CAP_BYTES = 1 << 20
 """A recipe is a page of text; a long list of labels still fits in 1 MiB."""
 ONLY_INPUT = "*"
@@ -32,12 +31,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How one bundle is made.
 
     Args:
-        source: the model file, or ``module:factory`` for a PyTorch module built by code.
+        source: the model file or folder, or ``module:factory`` for a model built by code.
         samples: real inputs (.npz, .npy or .csv); the numbers are proven on them.
         name: the model's name.
         release: rises with every bundle of that name.
         version: for people; default ``release`` with ``.0.0``.
-        kind: the framework, or ``auto`` to tell from the file's name and first bytes.
+        kind: a name of ``converters.sources.kinds``, or ``auto`` to tell by looking.
         weights: the state dict for ``module:factory`` (.safetensors, or .pt read weights-only).
         opset: the ONNX operator set; default 18 (an .onnx source keeps its own).
         batch: ``rows`` when axis 0 of every input and output is the row axis (proven), ``none``
@@ -58,7 +57,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: Annotated[str, Meta(pattern=MODEL_NAME)]
     release: Release
     version: Annotated[str, Meta(max_length=64)] = ""
-    kind: Kind = "auto"
+    kind: Annotated[str, Meta(pattern="^[a-z0-9_]{1,32}$")] = "auto"
     weights: str | None = None
     opset: Annotated[int, Meta(ge=13, le=23)] | None = None
     batch: Literal["rows", "none"] = "rows"

@@ -17,16 +17,9 @@ from converters import graph
 from converters.errors import ConversionError
 from converters.isolation import isolate
 from converters.sources.base import Exported, SourceJob, SourceResult
+from converters.sources.kinds import BY_NAME
 from edged.store.golden import read_safetensors, write_safetensors
 from edged.tensors import Array
-
-SOURCES = {
-    "sklearn": ("converters.sources.sklearn", "edged[convert-sklearn]"),
-    "torch": ("converters.sources.torch", "edged[convert-torch]"),
-    "keras": ("converters.sources.keras", "edged[convert-tf]"),
-    "onnx": ("converters.sources.onnx", "edged[convert]"),
-}
-"""Framework: the one file that imports it, and the extra that brings it."""
 
 
 def main(folder: Path) -> int:
@@ -53,15 +46,15 @@ def main(folder: Path) -> int:
 
 
 def _export(job: SourceJob, samples: dict[str, Array]) -> Exported:
-    module, extra = SOURCES[job.framework]
+    kind = BY_NAME[job.framework]
     if job.import_from:
         sys.path.insert(0, job.import_from)
     try:
-        source = importlib.import_module(module)
+        source = importlib.import_module(kind.module)
     except ImportError as exc:
         raise ConversionError(
             f"a {job.framework} source needs {exc.name or 'a package'}, which is not installed: "
-            f"pip install '{extra}'"
+            f"pip install '{kind.extra}'"
         ) from exc
     exported: Exported = source.export(job, samples)
     return exported

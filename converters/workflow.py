@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from converters import graph
+from converters.contents import hash_sources
 from converters.describe import describe_processing
 from converters.errors import ConversionError
 from converters.pack import member, pack
@@ -112,11 +113,11 @@ def convert(
     signer = None if key is None else Signer.from_file(key)
     progress("reading samples")
     samples, columns = _read_samples(recipe)
-    contents = _hash_sources(recipe)
+    contents = hash_sources(recipe)
     progress(f"converting with {detected.framework}")
     job = _source_job(recipe, detected, columns)
     converted = run_source(job, samples, recipe.timeout_s)
-    if _hash_sources(recipe) != contents:
+    if hash_sources(recipe) != contents:
         raise ConversionError("a source file changed while it was converted; start again")
     progress("proving rows and numbers")
     proven = _prove(recipe, converted)
@@ -165,27 +166,6 @@ def _read_samples(recipe: Recipe) -> tuple[dict[str, Array], tuple[str, ...]]:
         if len(next(iter(samples.values()))) < 2:
             raise ConversionError("samples: one row proves nothing; bring at least 2, better 100")
     return samples, columns
-
-
-def _hash_sources(recipe: Recipe) -> dict[str, str]:
-    """What stands for each path in the recipe's digest: the sha256 of its bytes."""
-    contents: dict[str, str] = {}
-    for name in ("source", "samples", "weights"):
-        value = getattr(recipe, name)
-        if value is None:
-            continue
-        if name == "source" and is_factory(value):
-            contents[name] = value
-            continue
-        try:
-            with Path(value).open("rb") as file:
-                digest = hashlib.sha256()
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-        except OSError as exc:
-            raise ConversionError(f'{name} "{value}": {exc.strerror}') from exc
-        contents[name] = digest.hexdigest()
-    return contents
 
 
 def _prove(recipe: Recipe, converted: Converted) -> _Proven:

@@ -1,41 +1,21 @@
-"""Which framework a source belongs to, told from its name, first bytes and zip listing.
+"""Which kind of source this is, told from its content first and its ending second.
 
-Never loads anything: a model file may be a program.
+Never loads anything: a model file may be a program. The signs themselves are rows of ``kinds``.
 """
 
 from __future__ import annotations
 
-import zipfile
+import ast
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.recipe import Recipe, is_factory
+from converters.sources.kinds import ADVICE, BY_NAME, FACTORY, KINDS, SourceKind
+from converters.sources.look import Look, look
 
-Framework = Literal["sklearn", "torch", "keras", "onnx"]
-
-_BY_SUFFIX: dict[str, Framework] = {
-    ".joblib": "sklearn",
-    ".pkl": "sklearn",
-    ".pickle": "sklearn",
-    ".pt2": "torch",
-    ".keras": "keras",
-    ".onnx": "onnx",
-}
-_ADVICE = {
-    ".h5": "an HDF5 model: load it with Keras and save it as .keras",
-    ".hdf5": "an HDF5 model: load it with Keras and save it as .keras",
-    ".pb": "a TensorFlow graph: load it with Keras and save it as .keras, or bring an .onnx file",
-    ".tflite": "a TFLite model: convert it with tf2onnx --tflite and bring the .onnx file",
-    ".pt": "weights or TorchScript: save the module with torch.export.save as .pt2, or give "
-    "module:factory with --weights",
-    ".pth": "weights or TorchScript: save the module with torch.export.save as .pt2, or give "
-    "module:factory with --weights",
-    ".safetensors": "weights alone: give module:factory and --weights",
-    ".ckpt": "a training checkpoint: give module:factory and --weights",
-    ".ubj": "an XGBoost model: save the scikit-learn estimator with joblib or bring an .onnx file",
-}
+MODULE_CAP_BYTES = 1 << 20
+"""Largest Python file whose imports are read: longer ones are not written by hand."""
 
 
 @dataclass(frozen=True)
@@ -43,75 +23,81 @@ class Detected:
     """What a source is.
 
     Args:
-        framework: which converter takes it.
+        framework: which converter takes it (a name of ``kinds``).
         runs_code: why opening it can run code; empty when it cannot.
     """
 
-    framework: Framework
+    framework: str
     runs_code: str = ""
 
 
 def detect(recipe: Recipe) -> Detected:
-    """Tell the framework of a source without opening more than its first bytes.
+    """Tell the framework of a source without opening it as what it is.
 
     Raises:
         UnsupportedModelError: nothing here takes it; says what to do.
-        ConversionError: it is not there.
+        ConversionError: it is not there, or ``kind`` is not one that exists.
     """
+    if recipe.kind != "auto" and recipe.kind not in BY_NAME:
+        raise ConversionError(f'no kind "{recipe.kind}"; there are {", ".join(BY_NAME)}')
     if is_factory(recipe.source):
-        return Detected("torch", "module:factory runs the module's code")
+        name = recipe.kind if recipe.kind != "auto" else _guess_factory(recipe.source)
+        return Detected(name, FACTORY)
     path = Path(recipe.source)
-    if path.is_dir():
-        raise UnsupportedModelError(
-            f'source "{path.name}" is a folder (a SavedModel?): load it with Keras and save it as '
-            ".keras, or bring an .onnx file"
-        )
-    if not path.is_file():
+    if not path.exists():
         raise ConversionError(
-            f'source "{path}": no such file (a PyTorch factory is written module:factory)'
+            f'source "{path}": no such file (a factory is written module:factory)'
         )
-    framework = recipe.kind if recipe.kind != "auto" else _guess(path)
-    if framework == "sklearn":
-        return Detected(framework, "a pickle is a program that runs when it is opened")
-    if framework == "torch":
-        return Detected(
-            framework, "torch.export.load unpickles constants and unusual weights of a .pt2 archive"
-        )
-    if framework == "keras" and path.suffix.lower() != ".keras":
-        # Keras goes by the ending, and its older versions run the code in an HDF5 file.
-        raise UnsupportedModelError(
-            f'source "{path.name}": a Keras model is taken from a .keras file only; if it is one, '
-            "rename it to .keras, else load it with Keras and save it as .keras"
-        )
-    return Detected(framework)
+    try:
+        seen = look(path)
+    except OSError as exc:
+        raise ConversionError(f'source "{path}": {exc.strerror or exc}') from exc
+    kind = BY_NAME[recipe.kind] if recipe.kind != "auto" else _guess(seen)
+    if refusal := kind.refuse(seen):
+        raise UnsupportedModelError(f'source "{path.name}": {refusal}')
+    return Detected(kind.name, kind.runs_code(seen))
 
 
-def _guess(path: Path) -> Framework:
-    suffix = path.suffix.lower()
-    framework = _BY_SUFFIX.get(suffix) or _guess_by_content(path)
-    if framework is None:
-        advice = _ADVICE.get(suffix, "not a kind that is known here")
+def _guess(seen: Look) -> SourceKind:
+    by_content = (kind for kind in KINDS if kind.recognise(seen))
+    by_ending = (kind for kind in KINDS if seen.suffix in kind.suffixes and not seen.is_folder)
+    kind = next(by_content, None) or next(by_ending, None)
+    if kind is None:
+        taken = sorted(suffix for kind in KINDS for suffix in kind.suffixes)
         raise UnsupportedModelError(
-            f'source "{path.name}": {advice} (taken: {", ".join(sorted(_BY_SUFFIX))}, '
+            f'source "{seen.path.name}": {_advice(seen)} (taken: {", ".join(taken)}, '
             "module:factory; or say --kind)"
         )
-    return framework
+    return kind
 
 
-def _guess_by_content(path: Path) -> Framework | None:
-    with path.open("rb") as file:
-        start = file.read(16)
-    if start[:2] == b"\x80\x04" or start[:2] == b"\x80\x05":
-        return "sklearn" if path.suffix not in _ADVICE else None
-    if start[:4] != b"PK\x03\x04":
-        return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile:
-        return None
-    if "config.json" in names and "model.weights.h5" in names:
-        return "keras"
-    if any(name.endswith("archive_format") for name in names):
-        return "torch"
-    return None
+def _advice(seen: Look) -> str:
+    if seen.is_folder:
+        return "a folder that no framework is known for"
+    return ADVICE.get(seen.suffix, "not a kind that is known here")
+
+
+def _guess_factory(source: str) -> str:
+    """Read which framework the module imports, without importing it; PyTorch where unclear."""
+    module = Path(*source.partition(":")[0].split("."))
+    for path in (module.with_suffix(".py"), module / "__init__.py"):
+        try:
+            if path.stat().st_size > MODULE_CAP_BYTES:
+                continue
+            imported = _imports(path.read_bytes())
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        for kind in KINDS:
+            if imported.intersection(kind.imports):
+                return kind.name
+    return "torch"
+
+
+def _imports(text: bytes) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names

@@ -1,3 +1,5 @@
+import os
+import pickle
 import zipfile
 
 import pytest
@@ -5,6 +7,14 @@ import pytest
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.recipe import Recipe
 from converters.sources.detect import detect
+
+
+class Canary:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
 
 
 def recipe(source, **fields):
@@ -42,8 +52,25 @@ def test_by_content_and_by_word(tmp_path):
     assert detect(recipe(tmp_path / "raw", kind="onnx")).framework == "onnx"
 
 
-def test_a_factory_asks_for_trust():
+def test_a_factory_asks_for_trust_and_its_imports_are_read_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert detect(recipe("net:build")).framework == "torch"
     assert detect(recipe("net:build")).runs_code
+    (tmp_path / "net.py").write_text("import torch.nn\nopen('canary', 'w')")
+    assert detect(recipe("net:build")).framework == "torch"
+    assert not (tmp_path / "canary").exists()
+
+
+def test_content_speaks_before_the_ending(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
+    found = detect(recipe(tmp_path / "m.onnx"))
+    assert found.runs_code
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_kind_that_does_not_exist(tmp_path):
+    with pytest.raises(ConversionError, match="there are torch"):
+        detect(recipe(tmp_path, kind="caffe"))
 
 
 def test_refusals_say_what_to_do(tmp_path):
