@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from converters.errors import ConversionError, ParityError, UnsupportedModelError
-from converters.recipe import Recipe
 
 if TYPE_CHECKING:
+    from converters.recipe import Recipe
     from converters.workflow import Report, convert
 
 __all__ = [
@@ -25,7 +25,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import onnx and onnxruntime only for those who convert (keygen and the worker do not)."""
+    """Import numpy, onnx and onnxruntime only for those who convert; ``--help`` needs none."""
+    if name == "Recipe":
+        from converters import recipe  # noqa: PLC0415
+
+        return recipe.Recipe
     if name in {"Report", "convert"}:
         from converters import workflow  # noqa: PLC0415
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converters.errors import ConversionError
-from converters.recipe import ONLY_INPUT, Recipe, load_recipe_fields, make_recipe
 from converters.sources.kinds import BY_NAME
+from converters.targets.table import TARGETS
+
+if TYPE_CHECKING:
+    from converters.recipe import Recipe
+
+ONLY_INPUT = "*"
+"""As in ``converters.recipe``: the one input of a model that has one."""
 
 COMMANDS = ("convert", "keygen", "sign", "inspect", "verify")
 
@@ -50,6 +56,12 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("--version", help="a version for people (default: RELEASE.0.0)")
     add("--samples", type=Path, help="real inputs: .npz (arrays by input name), .npy or .csv")
     add("--kind", choices=tuple(BY_NAME), help="default: told from the file")
+    add(
+        "--for",
+        dest="target",
+        choices=tuple(TARGETS),
+        help="the device: " + ", ".join(f"{t.name} ({t.title})" for t in TARGETS.values()),
+    )
     add("--weights", type=Path, help="state dict for module:factory (.safetensors or .pt)")
     add("--trust", action="store_true", help="allow a source that runs code when opened")
     add("--key", type=Path, help="sign with this private key")
@@ -75,8 +87,11 @@ def recipe_from(args: argparse.Namespace) -> Recipe:
     Raises:
         ConversionError: something needed is missing or malformed; names the flag or field.
     """
+    from converters.recipe import load_recipe_fields, make_recipe  # noqa: PLC0415  (numpy, yaml)
+
     fields: dict[str, Any] = load_recipe_fields(args.recipe) if args.recipe else {}
-    for name in ("source", "name", "release", "version", "kind", "opset", "batch", "activation"):
+    names = ("source", "name", "release", "version", "kind", "target", "opset", "batch")
+    for name in (*names, "activation"):
         value = getattr(args, name)
         if value is not None:
             fields[name] = value

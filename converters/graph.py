@@ -14,13 +14,11 @@ import onnx
 from onnx import defs, helper, inliner
 
 from converters.errors import ConversionError, UnsupportedModelError
+from converters.targets.table import DEFAULT_OPSET, DEFAULT_TARGET, TARGETS, Target
 from edged.store.onnx_check import MICROSOFT_OPERATORS
 from edged.tensors import DTYPES
 
 ONNX_DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
-MAX_OPSET = 23
-"""ONNX Runtime 1.23, the last one for Python 3.10, reads no higher."""
-MAX_IR = 10
 MAX_BYTES = 2**31 - 1
 """A protobuf message ends there."""
 
@@ -41,12 +39,15 @@ def parse(data: bytes) -> onnx.ModelProto:
     return model
 
 
-def clean(model: onnx.ModelProto, opset: int | None) -> onnx.ModelProto:
+def clean(
+    model: onnx.ModelProto, opset: int | None, target: Target = TARGETS[DEFAULT_TARGET]
+) -> onnx.ModelProto:
     """Bring a graph to the one form.
 
     Args:
         model: changed in place where it can be.
         opset: the operator set that was asked for; None takes the one it has.
+        target: the device that must read it.
 
     Raises:
         UnsupportedModelError: an operator, type or mode that a bundle cannot carry, by name.
@@ -56,15 +57,15 @@ def clean(model: onnx.ModelProto, opset: int | None) -> onnx.ModelProto:
         model = inliner.inline_local_functions(model)
     _drop_initializer_inputs(model.graph)
     refuse_types(model.graph)
-    settle_opset(model, opset)
+    settle_opset(model, opset, target)
     refuse_operators(model)
     prune(model.graph)
     _strip(model)
-    model.ir_version = min(max(model.ir_version, 8), MAX_IR)
+    model.ir_version = min(max(model.ir_version, 8), target.max_ir)
     return model
 
 
-def settle_opset(model: onnx.ModelProto, asked: int | None) -> None:
+def settle_opset(model: onnx.ModelProto, asked: int | None, target: Target) -> None:
     """One import a domain, and the main one as asked: exporters ignore the wish silently."""
     versions: dict[str, int] = {}
     for entry in model.opset_import:
@@ -76,11 +77,16 @@ def settle_opset(model: onnx.ModelProto, asked: int | None) -> None:
         raise ConversionError(
             f"opset {asked} was asked for, the exporter wrote opset {got}; ask for --opset {got}"
         )
-    if got > MAX_OPSET:
-        raise UnsupportedModelError(
-            f"opset {got} is above {MAX_OPSET}, the highest that devices with Python 3.10 read; "
-            "export the model with a lower one"
-        )
+    for domain, name, highest in (
+        ("", "opset", target.max_opset),
+        ("ai.onnx.ml", "ai.onnx.ml opset", target.max_ml_opset),
+    ):
+        if versions.get(domain, 0) > highest:
+            raise UnsupportedModelError(
+                f"{name} {versions[domain]} is above {highest}, the highest that {target.title} "
+                f"(ONNX Runtime {target.onnxruntime}) reads; export the model with a lower one, "
+                f"or say --opset {DEFAULT_OPSET}"
+            )
     del model.opset_import[:]
     for domain in sorted(versions):
         if domain == "" or domain in used:

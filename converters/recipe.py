@@ -18,9 +18,12 @@ import yaml
 from msgspec import Meta, Struct
 
 from converters.errors import ConversionError
+from converters.targets.table import DEFAULT_TARGET, MIN_OPSET, find_target
 from edged.manifest import Release, Tolerance
 from edged.specs import MODEL_NAME, InputProcessing
 
+TargetName = Literal["cpu", "cpu-py311", "jetpack6", "jetpack7"]
+"""As in ``targets.table``; a test holds the two together."""
 RECIPE_CAP_BYTES = 1 << 20
 """A recipe is a page of text; a long list of labels still fits in 1 MiB."""
 ONLY_INPUT = "*"
@@ -37,6 +40,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         release: rises with every bundle of that name.
         version: for people; default ``release`` with ``.0.0``.
         kind: a name of ``converters.sources.kinds``, or ``auto`` to tell by looking.
+        target: the kind of device that must take it (``targets.table``).
         weights: the state dict for ``module:factory`` (.safetensors, or .pt read weights-only).
         opset: the ONNX operator set; default 18 (an .onnx source keeps its own).
         batch: ``rows`` when axis 0 of every input and output is the row axis (proven), ``none``
@@ -58,8 +62,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     release: Release
     version: Annotated[str, Meta(max_length=64)] = ""
     kind: Annotated[str, Meta(pattern="^[a-z0-9_]{1,32}$")] = "auto"
+    target: Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}$")] = DEFAULT_TARGET
     weights: str | None = None
-    opset: Annotated[int, Meta(ge=13, le=23)] | None = None
+    opset: Annotated[int, Meta(ge=MIN_OPSET, le=28)] | None = None
     batch: Literal["rows", "none"] = "rows"
     input_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
@@ -122,11 +127,13 @@ def make_recipe(fields: Mapping[str, Any], origin: str = "recipe") -> Recipe:
         ConversionError: names the field, what was expected and the fields that exist.
     """
     try:
-        return msgspec.convert(dict(fields), type=Recipe)
+        recipe = msgspec.convert(dict(fields), type=Recipe)
     except msgspec.ValidationError as exc:
         raise ConversionError(
             f"{origin}: {exc} (fields: {', '.join(Recipe.__struct_fields__)})"
         ) from exc
+    find_target(recipe.target)
+    return recipe
 
 
 def is_factory(source: str) -> bool:

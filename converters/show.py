@@ -64,8 +64,12 @@ def describe_bundle(data: bytes, manifest: Manifest, signatures: bytes | None) -
     if manifest.golden is not None:
         text = f"{manifest.golden.rows} rows in {manifest.golden.file}"
         tables.append(Table("golden samples", (), (("rows", text),)))
+    remedies = _remedies(manifest.provenance)
+    if remedies:
+        tables.append(Table("repaired", ("trap", "where", "what"), remedies))
     if manifest.provenance:
-        tables.append(Table("provenance", (), tuple(_flat(manifest.provenance))))
+        rest = {k: v for k, v in manifest.provenance.items() if k != "remedies"}
+        tables.append(Table("provenance", (), tuple(_flat(rest))))
     tables.append(
         Table(
             "members",
@@ -87,6 +91,7 @@ def describe_report(report: Report) -> list[Table]:
         ("graph", f"ONNX opset {artefact.opset}, IR {artefact.ir}"),
         ("signed", "yes" if report.is_signed else "no (--key, or edged-convert sign)"),
         ("converted in", report.isolation),
+        *((f"repaired: {trap}", what) for trap, _, what in _remedies(manifest.provenance)),
         *(("framework says", text[:200]) for text in report.warnings[:8]),
     ]
     return [Table("bundle", (), tuple(rows)), _tensors(manifest), _parity(manifest.parity)]
@@ -149,6 +154,14 @@ def _parity(parity: dict[str, Any]) -> Table:
     )
     head = ("output", "max abs", "max rel", "rows beyond", "same best class")
     return Table(title, head, tuple(rows))
+
+
+def _remedies(provenance: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """The repaired traps of a manifest's provenance, which is free in form: nothing is assumed."""
+    listed = provenance.get("remedies")
+    entries = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
+    keys = ("trap", "where", "what")
+    return tuple((*(str(entry.get(key, "")) for key in keys),) for entry in entries)  # type: ignore[misc]
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

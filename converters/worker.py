@@ -74,6 +74,7 @@ def _write(folder: Path, exported: Exported) -> SourceResult:
         columns=exported.columns,
         label_of={k: v for k, v in exported.label_of.items() if k in exported.outputs},
         warnings=tuple(exported.warnings),
+        remedies=tuple(exported.remedies),
     )
 
 

@@ -28,6 +28,7 @@ from converters.session import Run, open_session
 from converters.signature import prove_rows, read_signature
 from converters.sources.base import SourceJob, run_in_rows
 from converters.sources.detect import Detected, detect
+from converters.targets.table import find_target
 from edged.errors import DeniedError
 from edged.manifest import ArtefactEntry, Golden, Manifest, TensorEntry
 from edged.specs import FeaturesInput
@@ -147,6 +148,7 @@ def _source_job(recipe: Recipe, detected: Detected, columns: tuple[str, ...]) ->
         columns=columns,
         import_from=str(Path.cwd()) if detected.runs_code else "",
         cpu_seconds=recipe.timeout_s * 4,
+        target=recipe.target,
     )
 
 
@@ -173,7 +175,7 @@ def _prove(recipe: Recipe, converted: Converted) -> _Proven:
     result = converted.result
     input_names = _names(recipe.input_names, result.input_names)
     output_names = _names(recipe.output_names, result.output_names)
-    model = graph.clean(graph.parse(converted.model), recipe.opset)
+    model = graph.clean(graph.parse(converted.model), recipe.opset, find_target(recipe.target))
     graph.rename(model, input_names, output_names)
     renamed = dict(zip(result.output_names, output_names, strict=True))
     label_of = {renamed[name]: renamed[scores] for name, scores in result.label_of.items()}
@@ -322,7 +324,10 @@ def _provenance(
         },
         "recipe_sha256": recipe.digest(contents),
         "source": contents["source"],
+        "target": find_target(recipe.target).to_fields(),
     }
+    if converted.result.remedies:
+        fields["remedies"] = [msgspec.to_builtins(entry) for entry in converted.result.remedies]
     if "weights" in contents:
         fields["weights_sha256"] = contents["weights"]
     return fields

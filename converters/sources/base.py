@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.samples import UNNAMED
+from converters.targets.table import DEFAULT_OPSET, DEFAULT_TARGET
 from edged.tensors import Array
 
-DEFAULT_OPSET = 18
-"""Read by every runtime in use: ONNX Runtime 1.14 and later, TensorRT 10 and 11."""
+__all__ = ["DEFAULT_OPSET", "Exported", "Remedy", "SourceJob", "SourceResult"]
 CHUNK_ROWS = 64
 """Rows of one framework call: bounds the memory of a large network on 4096 samples."""
 
@@ -32,6 +32,7 @@ class SourceJob(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         columns: the names of the samples' columns where known.
         import_from: where ``module`` and a pickle's own classes are looked for.
         cpu_seconds: processor time that the process allows itself.
+        target: the device that it is for; ``converters.targets.table.find_target`` knows it.
     """
 
     framework: str
@@ -42,6 +43,24 @@ class SourceJob(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     columns: tuple[str, ...] = ()
     import_from: str = ""
     cpu_seconds: int = 3600
+    target: str = DEFAULT_TARGET
+
+
+class Remedy(Struct, frozen=True, forbid_unknown_fields=True):
+    """A known trap of a framework or exporter, and how it was repaired; for people.
+
+    It ends up in the bundle's manifest, so it must be the same on every machine: no paths, no
+    counters of the process.
+
+    Args:
+        trap: a short name, as in ``scaler-division``; tests and readers look for it.
+        what: one sentence: what would have gone wrong, and what was done instead.
+        where: the step, layer or operator it was found at; may be empty.
+    """
+
+    trap: str
+    what: str
+    where: str = ""
 
 
 class SourceResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -55,6 +74,8 @@ class SourceResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     columns: tuple[str, ...] = ()
     label_of: dict[str, str] = msgspec.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+    edges: tuple[str, ...] = ()
     isolation: str = ""
     error: str = ""
     error_kind: str = ""
@@ -75,6 +96,10 @@ class Exported:
         columns: names of the input's columns, where the framework knows them.
         label_of: outputs that are the best class of another output.
         warnings: what the framework had to say.
+        remedies: known traps that were met and repaired.
+        call: the framework on any rows (input arrays by name to output arrays by name, axis 0 the
+            rows'); with it the gate asks for edge cases of its own. It may raise for rows that the
+            framework refuses.
     """
 
     model: Any
@@ -86,6 +111,8 @@ class Exported:
     columns: tuple[str, ...] = ()
     label_of: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    remedies: list[Remedy] = field(default_factory=list)
+    call: Callable[[dict[str, Array]], dict[str, Array]] | None = None
 
 
 def match_inputs(

@@ -74,6 +74,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
             "tf2onnx": tf2onnx.__version__,
         },
         reference="the model called with training=False",
+        call=call,
     )
 
 

@@ -45,6 +45,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
         outputs=outputs,
         framework={"onnx": onnx.__version__, "onnxruntime": VERSION},
         reference="ONNX Runtime on the file as it came, optimisations off",
+        call=run,
     )
 
 

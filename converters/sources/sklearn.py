@@ -81,6 +81,11 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
         label_of={"label": next(iter(outputs))} if is_classifier(model) else {},
         columns=names,
         warnings=notes,
+        call=lambda rows: {
+            name: array
+            for name, array in _call_model(model, next(iter(rows.values())), names)[1].items()
+            if name in outputs
+        },
     )
 
 

@@ -62,6 +62,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
         outputs=outputs,
         framework={"torch": str(torch.__version__), "onnxscript": onnxscript.__version__},
         reference="the module's forward in eval mode",
+        call=call,
     )
 
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -151,3 +153,24 @@ def test_a_missing_bundle_or_key(tmp_path, capsys, linear):
     code, _, err = run(capsys, recipe.source, "-o", tmp_path / "m.edgb", *words)
     assert code == 78
     assert "reading samples" not in err  # told before anything slow
+
+
+HEAVY = {
+    *("numpy", "onnx", "onnxruntime", "msgspec", "yaml", "rich", "cryptography", "asyncio"),
+    *("torch", "tensorflow", "keras", "sklearn", "jax", "pandas", "mlflow", "bentoml"),
+}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["convert", "--help"], ["keygen", "--help"]])
+def test_help_imports_nothing_heavy(words):
+    """What makes ``--help`` answer at once: the interpreter's own modules and argparse."""
+    code = (
+        "import sys\nfrom converters.cli import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
+        f"print('imported:', sorted(set({sorted(HEAVY)!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "usage: edged-convert" in done.stdout
+    assert done.stderr.strip() == "imported: []"

@@ -1,5 +1,6 @@
 """Source to bundle, with the real throw-away process, and each gate seen to close."""
 
+import dataclasses
 import hashlib
 import os
 import pickle
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from onnx import numpy_helper
@@ -14,6 +16,8 @@ from onnx import numpy_helper
 import converters
 from converters import ParityError, Recipe, UnsupportedModelError, workflow
 from converters.errors import ConversionError
+from converters.show import describe_report
+from converters.sources.base import Remedy
 from converters.verify import verify_bundle
 from edged.errors import DeniedError
 from edged.store.bundle import open_bundle
@@ -231,3 +235,25 @@ def test_csv_columns_become_features(linear, tmp_path):
     )
     with pytest.raises(ConversionError, match="no column weight"):
         converters.convert(missing, tmp_path / "l.edgb")
+
+
+def test_a_repaired_trap_is_told_in_the_bundle(linear, tmp_path, monkeypatch):
+    honest = workflow.run_source
+    remedy = Remedy(trap="scaler-division", what="a reciprocal is not a division", where="scale")
+
+    def repaired(*arguments):
+        converted = honest(*arguments)
+        result = msgspec.structs.replace(converted.result, remedies=(remedy,))
+        return dataclasses.replace(converted, result=result)
+
+    monkeypatch.setattr(workflow, "run_source", repaired)
+    report = converters.convert(linear(target="jetpack6"), tmp_path / "l.edgb")
+    (told,) = report.manifest.provenance["remedies"]
+    assert told == {"trap": "scaler-division", "where": "scale", "what": remedy.what}
+    assert report.manifest.provenance["target"] == {
+        "name": "jetpack6",
+        "onnxruntime": "1.23.2",
+        "tensorrt": "10.3",
+    }
+    shown = "\n".join(table.plain() for table in describe_report(report))
+    assert "repaired: scaler-division a reciprocal" in " ".join(shown.split())
