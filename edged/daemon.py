@@ -22,6 +22,7 @@ from edged.config.identity import node_name
 from edged.config.load import Snapshot
 from edged.config.schema import Config
 from edged.config.watch import Watcher
+from edged.device.setting import device_setting
 from edged.errors import (
     STATUS,
     ConfigError,
@@ -36,13 +37,13 @@ from edged.probes import Probes
 from edged.record import Record, find_state_dir, load_for_boot
 from edged.reload import House, Reloader
 from edged.retry import Retry
-from edged.runtimes.base import Runtime
 from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
 from edged.serving.router import choose_release
 from edged.serving.trial import Loader
 from edged.status import announced_models, is_ready, models_document, status_document
+from edged.store.measured import Measurements
 from edged.store.repository import Repository
 from edged.supervisor import Supervisor, passed_sockets
 from edged.telemetry import log as logging_setup
@@ -91,6 +92,7 @@ class Daemon:
         self.dataplane = Dataplane()
         self._repository = Repository(state_dir)
         self._breaker = Breaker(state_dir, self.health, lambda: self.reloader.config.trial)
+        self._measured = Measurements(state_dir / "measured")
         self._reloads = ReloadTally()
         self._retry = Retry()
         self._retry_timer: asyncio.TimerHandle | None = None
@@ -135,11 +137,11 @@ class Daemon:
 
     def _make_manager(self, config: Config) -> Manager:
         threads = config.runtime.threads
-
-        def make_runtime(name: str) -> Runtime:
-            return create_runtime(name, threads=threads)
-
-        loader = Loader(make_runtime, self._breaker.probation, config.trial, threads)
+        make_runtime = functools.partial(create_runtime, threads=threads)
+        loader = Loader(
+            make_runtime, self._breaker.probation, config.trial, threads,
+            measured=self._measured, device=device_setting,
+        )  # fmt: skip
         manager = Manager(loader, int(config.limits.inline_threshold), self._on_change)
         manager.on_ready = self._breaker.on_ready
         manager.on_hopeless = self._breaker.on_hopeless
@@ -153,6 +155,7 @@ class Daemon:
             reason = "is on a read-only file system: what it holds serves, nothing can be added"
             self.health.degrade("state", f"the state directory {reason}")
         self._breaker.start(self._repository)
+        self._measured.forget(self._repository.digests())
         try:
             await self._start_or_stop(loop)
         finally:

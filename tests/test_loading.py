@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edged import loading
 from edged.errors import EdgedError, GoldenMismatchError, LoadError, RunError
-from edged.loading import compare, load_release, warm
+from edged.loading import Costs, compare, load_release, warm
 from edged.manifest import Tolerance
 from tests.fakes.manifests import make_manifest
 from tests.fakes.model import FakeRuntime, FakeSession, FakeStored, double, doubler
@@ -155,6 +156,48 @@ class TestMeasure:
     def test_one_size_where_rows_cannot_be_stacked(self, monkeypatch: pytest.MonkeyPatch):
         costs = self.costs(monkeypatch, lambda _: 1000, doubler(shape=(3, 4)))
         assert costs == ((1, 1000),)
+
+
+class TestKnown:
+    """What was measured before is believed unless a look finds the model faster."""
+
+    def warm(self, monkeypatch: pytest.MonkeyPatch, run_ns: int, known: Costs | None) -> Any:
+        now = [0]
+        monkeypatch.setattr(loading.time, "monotonic_ns", lambda: now[0])
+
+        def run(inputs: Any) -> Any:
+            now[0] += run_ns
+            return {"y": inputs["x"] * 2}
+
+        session = FakeSession(run)
+        stored = FakeStored(doubler())
+        return session, warm(session, doubler(), stored.golden(), known)
+
+    @pytest.mark.parametrize("run_ns", [6_700, 10_000, 1_000_000])
+    def test_is_believed_and_nothing_is_measured(self, monkeypatch, run_ns: int):
+        known = ((1, 10_000), (2, 10_500), (4, 11_000))
+        session, costs = self.warm(monkeypatch, run_ns, known)
+        assert costs is known
+        assert session.runs == [3, 1, *[1] * loading._LOOK_RUNS], "the samples run all the same"
+
+    def test_a_slow_model_is_not_looked_at_for_long(self, monkeypatch):
+        session, _ = self.warm(monkeypatch, 10**9, ((1, 10**9),))
+        assert session.runs == [3, 1, 1]
+
+    def test_is_measured_again_when_it_was_measured_on_a_busy_machine(self, monkeypatch):
+        session, costs = self.warm(monkeypatch, 6_600, ((1, 10_000),))
+        assert costs[:2] == ((1, 6_600), (2, 6_600))
+        assert session.runs[:5] == [3, 1, 1, 1, 1]
+
+    def test_nothing_is_measured_where_nobody_asks(self, monkeypatch):
+        session, costs = self.warm(monkeypatch, 10_000, ())
+        assert costs == ()
+        assert session.runs == [3, 1]
+
+    def test_a_known_release_is_proven_all_the_same(self):
+        stored = FakeStored(doubler(), off_by=0.5)
+        with pytest.raises(GoldenMismatchError):
+            warm(FakeSession(), doubler(), stored.golden(), ((1, 10_000),))
 
 
 class TestLoadRelease:

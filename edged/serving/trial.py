@@ -19,7 +19,7 @@ from typing import Protocol
 from edged.config.schema import ModelConfig, TrialConfig
 from edged.errors import EdgedError, QuarantinedError
 from edged.isolation import WorkerCaps, WorkerRuntime
-from edged.loading import Loaded, Stored, load_release
+from edged.loading import Costs, Known, Loaded, Stored, load_release
 from edged.runtimes.base import Runtime
 
 log = logging.getLogger("edged.serving")
@@ -56,6 +56,18 @@ class Standings(Protocol):
         ...
 
 
+class Measured(Protocol):
+    """What runs of a release took before; see ``store/measured.py``."""
+
+    def get(self, digest: str, setting: str) -> Costs:
+        """Empty when it was not measured with this setting."""
+        ...
+
+    def note(self, digest: str, setting: str, runs: Costs) -> None:
+        """Remember that."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LoadOrder:
     """What to load.
@@ -79,6 +91,8 @@ class Loader:
         standings: what the device learnt of each release.
         trial: how trials are run; may be replaced while loads are under way.
         threads: threads of one run.
+        measured: what runs took before.
+        device: names what beside the model their time depends on; asked at each load.
     """
 
     def __init__(
@@ -87,10 +101,15 @@ class Loader:
         standings: Standings,
         trial: TrialConfig,
         threads: int,
+        *,
+        measured: Measured,
+        device: Callable[[], str],
     ) -> None:
         self._create_runtime = create_runtime
         self._standings = standings
         self._threads = threads
+        self._measured = measured
+        self._device = device
         self.trial = trial
 
     def load(self, order: LoadOrder, on_loaded: Callable[[], None]) -> Loaded:
@@ -103,13 +122,26 @@ class Loader:
         """
         self._standings.admit(order.digest)
         if order.config.isolation == "model":
-            return self._load_apart(order, self._serving_caps(order.config), on_loaded)
+            caps, known = self._serving_caps(order.config), self._known(order)
+            loaded = self._load_apart(order, caps, on_loaded, known)
+        else:
+            loaded = self._load_inside(order, on_loaded)
+        self._note(order, loaded)
+        return loaded
+
+    def _load_inside(self, order: LoadOrder, on_loaded: Callable[[], None]) -> Loaded:
         if self.trial.enabled:
             self._try(order)
         manifest = order.stored.manifest
         self._standings.begin(order.digest, manifest.name, manifest.release)
         try:
-            return load_release(order.stored, order.config.runtime, self._create_runtime, on_loaded)
+            return load_release(
+                order.stored,
+                order.config.runtime,
+                self._create_runtime,
+                on_loaded,
+                self._known(order),
+            )
         except BaseException:
             self._standings.release_unharmed(order.digest)
             raise
@@ -127,12 +159,13 @@ class Loader:
             run_timeout_s=int(self.trial.timeout) / 1e9,
             nice=_TRIAL_NICE,
         )
-        self._load_apart(order, caps, _nothing).session.close()
+        # At such a priority nothing true could be measured, and nobody would use it.
+        self._load_apart(order, caps, _nothing, lambda _name: ()).session.close()
         self._standings.note_passed(order.digest, manifest.name, manifest.release, runtime)
         log.info('model "%s" release %d passed its trial', manifest.name, manifest.release)
 
     def _load_apart(
-        self, order: LoadOrder, caps: WorkerCaps, on_loaded: Callable[[], None]
+        self, order: LoadOrder, caps: WorkerCaps, on_loaded: Callable[[], None], known: Known
     ) -> Loaded:
         workers: list[WorkerRuntime] = []
 
@@ -141,7 +174,7 @@ class Loader:
             return workers[-1]
 
         try:
-            loaded = load_release(order.stored, order.config.runtime, create, on_loaded)
+            loaded = load_release(order.stored, order.config.runtime, create, on_loaded, known)
         except EdgedError as exc:
             crash = next((worker.crash for worker in workers if worker.crash), "")
             if not crash:
@@ -168,6 +201,23 @@ class Loader:
             load_timeout_s=int(self.trial.timeout) / 1e9,
             run_timeout_s=int(worker.run_timeout) / 1e9,
         )
+
+    def _known(self, order: LoadOrder) -> Known:
+        def known(name: str) -> Costs | None:
+            return self._measured.get(order.digest, self._setting(order, name)) or None
+
+        return known
+
+    def _note(self, order: LoadOrder, loaded: Loaded) -> None:
+        setting = self._setting(order, loaded.runtime)
+        if self._measured.get(order.digest, setting) != loaded.costs:
+            self._measured.note(order.digest, setting, loaded.costs)
+
+    def _setting(self, order: LoadOrder, name: str) -> str:
+        """All that the time of a run depends on beside the bytes of the model."""
+        apart = " apart" if order.config.isolation == "model" else ""
+        threads = f"{self._threads} threads" if self._threads else "a thread a core"
+        return f"{self._runtime_id([name])}{apart}, {threads}, {self._device()}"
 
     def _runtime_id(self, names: Sequence[str]) -> str:
         infos = [self._create_runtime(name).info() for name in names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edged.config.schema import TrialConfig
+from edged.loading import Costs
 from edged.runtimes.base import Runtime
 from edged.serving.trial import Loader
 
@@ -36,5 +37,21 @@ class NoStandings:
         self.told.append(("quarantine", digest, f"{model}-{release}", reason))
 
 
+class Memory:
+    """Measurements without a disk."""
+
+    def __init__(self) -> None:
+        self.noted: dict[tuple[str, str], Costs] = {}
+
+    def get(self, digest: str, setting: str) -> Costs:
+        return self.noted.get((digest, setting), ())
+
+    def note(self, digest: str, setting: str, runs: Costs) -> None:
+        self.noted[digest, setting] = runs
+
+
 def make_loader(create_runtime: Callable[[str], Runtime], *, trial: bool = False) -> Loader:
-    return Loader(create_runtime, NoStandings(), TrialConfig(enabled=trial), 1)
+    return Loader(
+        create_runtime, NoStandings(), TrialConfig(enabled=trial), 1,
+        measured=Memory(), device=lambda: "a device",
+    )  # fmt: skip

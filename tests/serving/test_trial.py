@@ -18,7 +18,7 @@ from edged.specs import Duration, Size
 from edged.worker_session import WorkerCaps, WorkerSession
 from tests.bundles import make_manifest
 from tests.e2e.harmful import crasher, hoarder
-from tests.fakes.loader import NoStandings
+from tests.fakes.loader import Memory, NoStandings
 from tests.fakes.model import FakeRuntime, FakeStored, double, doubler
 from tests.fakes.worker import ThreadProcess, Workers
 from tests.models import TinyModel
@@ -36,7 +36,12 @@ class Bench:
         self.standings = NoStandings()
         self.stored = FakeStored(doubler("gate", 3))
         self.said: list[str] = []
-        self.loader = Loader(lambda _: self.inside, self.standings, TrialConfig(), 2)
+        self.memory = Memory()
+        self.device = "a board, 2 cores"
+        self.loader = Loader(
+            lambda _: self.inside, self.standings, TrialConfig(), 2,
+            measured=self.memory, device=lambda: self.device,
+        )  # fmt: skip
 
     def load(self, config: ModelConfig = NONE) -> Loaded:
         return self.loader.load(
@@ -77,7 +82,9 @@ class TestNew:
             ("passed", DIGEST, "gate-3"), ("begin", DIGEST, "gate-3"),
         ]  # fmt: skip
         (trial,) = bench.workers.runtime.sessions
-        assert trial.runs[:2] == [3, 1], "the golden samples were not run"
+        assert trial.runs == [3, 1], (
+            "the golden samples, and nothing is measured at such a priority"
+        )
         assert bench.workers.last.ends == 1
         assert bench.said == ["loaded"], "of the trial nobody is told"
 
@@ -132,6 +139,49 @@ class TestNew:
             bench.load()
         assert bench.inside.loads == []
         assert "unharmed" not in bench.told
+
+
+class TestMeasured:
+    def runs(self, bench: Bench, config: ModelConfig = NONE) -> int:
+        """How often a model ran in this load, in the session that is to serve."""
+        bench.load(config).session.close()
+        sessions = (bench.workers.runtime if config is APART else bench.inside).sessions
+        return len(sessions[-1].runs)
+
+    @pytest.mark.parametrize("config", [NONE, APART])
+    def test_once(self, bench: Bench, config: ModelConfig):
+        costs = bench.load(config).costs
+        assert costs[0][1] > 0
+        assert list(bench.memory.noted.values()) == [costs]
+        # As if it had been measured on an idle machine: nothing is faster than that.
+        (key,) = bench.memory.noted
+        bench.memory.noted[key] = quick = ((1, 1), (2, 2))
+        assert [self.runs(bench, config) for _ in range(3)] == [5, 5, 5]
+        assert bench.memory.noted == {key: quick}
+
+    def test_again_when_anything_else_is_different(self, bench: Bench):
+        bench.load()
+        assert list(bench.memory.noted) == [
+            (DIGEST, "onnxruntime 1.0, 2 threads, a board, 2 cores")
+        ]
+        bench.device = "a board, 2 cores, 7W"
+        assert self.runs(bench) > 10
+        bench.inside.info = lambda: RuntimeInfo("onnxruntime", "2.0", ("cpu",))
+        assert self.runs(bench) > 10
+        assert self.runs(bench, APART) > 10
+        assert len(bench.memory.noted) == 4
+
+    def test_what_is_faster_now_is_noted(self, bench: Bench):
+        bench.load()
+        (key,) = bench.memory.noted
+        bench.memory.noted[key] = slow = ((1, 10**12),)
+        assert bench.load().costs == bench.memory.noted[key] != slow
+
+    def test_a_load_that_fails_notes_nothing(self, bench: Bench):
+        bench.stored.off_by = 1.0
+        with pytest.raises(GoldenMismatchError):
+            bench.load()
+        assert bench.memory.noted == {}
 
 
 class TestHarm:
@@ -265,7 +315,10 @@ class TestReal:
 
     def load(self, model: TinyModel, standings: NoStandings, config: ModelConfig = NONE) -> Loaded:
         trial = TrialConfig(memory=Size(1 << 30))
-        loader = Loader(lambda name: create_runtime(name, threads=1), standings, trial, 1)
+        loader = Loader(
+            lambda name: create_runtime(name, threads=1), standings, trial, 1,
+            measured=Memory(), device=lambda: "",
+        )  # fmt: skip
         return loader.load(LoadOrder(DIGEST, RealStored(model), config), lambda: None)
 
     def test_a_model_that_dies_of_its_samples_never_gets_here(self):
