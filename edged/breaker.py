@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edged.config.schema import TrialConfig
+from edged.serving.lifecycle import State
 from edged.serving.release import ServedRelease
 from edged.store.probation import Probation
 from edged.store.repository import Repository
@@ -48,22 +49,31 @@ class Breaker:
 
     def stop(self) -> None:
         """The end is in good order: nobody is on probation for it."""
+        self.probation.write_condemned()
         self._mark.disarm()
 
     def on_ready(self, release: ServedRelease) -> None:
         """Served for a while without harm, a release is off probation."""
         window_s = int(self._trial().window) / 1e9
+        attempt = self.probation.attempt(release.key.digest)
         loop = asyncio.get_running_loop()
-        loop.call_later(window_s, self._survived, loop, release.key.digest)
+        loop.call_later(window_s, self._window_over, loop, release, attempt)
 
     def on_hopeless(self, release: ServedRelease, reason: str) -> None:
         """Leave out a release whose workers die one after another."""
-        self.probation.quarantine(release.key.digest, release.key.model, release.number, reason)
+        key = release.key
+        self.probation.condemn(key.digest, key.model, release.number, reason)
+        asyncio.get_running_loop().run_in_executor(None, self.probation.write_condemned)
 
     def is_quarantined(self, digest: str) -> bool:
         """Whether it is left out at present."""
         return self.probation.get(digest).quarantine is not None
 
-    def _survived(self, loop: asyncio.AbstractEventLoop, digest: str) -> None:
+    def _window_over(
+        self, loop: asyncio.AbstractEventLoop, release: ServedRelease, attempt: int
+    ) -> None:
+        probation, is_there = self.probation, release.state in (State.READY, State.DRAINING)
+        # One that was taken out before may not be blamed any more, and has proven nothing.
+        act = probation.survived if is_there else probation.release_unharmed
         # On a thread: it waits for the disk.
-        loop.run_in_executor(None, self.probation.survived, digest)
+        loop.run_in_executor(None, act, release.key.digest, attempt)

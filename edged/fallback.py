@@ -101,12 +101,18 @@ class Fallbacks:
         return await asyncio.to_thread(keep_fallbacks, candidate, self.serving, self._repository)
 
     def keep(self, fallbacks: Mapping[str, Desired], routes: Mapping[str, Route]) -> None:
-        """Serve on by those whose model still has no release of its own."""
+        """Serve on by those whose model still has no release of its own.
+
+        Also by one that is not ready at the moment: its worker is being started again.
+        """
         self.serving = {
-            name: item
-            for name, item in fallbacks.items()
-            if routes[name].default_release() is routes[name].fallback
+            name: item for name, item in fallbacks.items() if not _has_own(routes[name])
         }
+
+
+def _has_own(route: Route) -> bool:
+    release = route.default_release()
+    return release is not None and release is not route.fallback
 
 
 def _trusted(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from edged.breaker import Breaker
 from edged.config.schema import ModelConfig, TrialConfig
 from edged.errors import QuarantinedError
-from edged.serving.lifecycle import ReleaseKey
+from edged.serving.lifecycle import ReleaseKey, State
 from edged.serving.release import ServedRelease
 from edged.specs import Duration
-from edged.store.probation import Standing
+from edged.store.probation import Probation, Standing
 from edged.telemetry import crash
 from edged.telemetry.health import Health
 from tests.fakes.clock import Clock, on_loop, until
@@ -70,9 +71,11 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
 
 
 def ready(digest: str = A) -> ServedRelease:
-    return ServedRelease(
+    release = ServedRelease(
         ReleaseKey("gate", digest, ""), doubler(), ModelConfig(bundle="b"), 200_000
     )
+    release.state = State.READY
+    return release
 
 
 def test_the_third_start_leaves_it_out(device: Device, caplog: pytest.LogCaptureFixture):
@@ -147,12 +150,89 @@ async def test_the_window_is_the_one_in_effect(device: Device, monkeypatch: pyte
     assert breaker.probation.get(B).is_on_probation
 
 
-def test_hopeless(device: Device):
+@on_loop
+async def test_a_window_belongs_to_one_load(device: Device, monkeypatch: pytest.MonkeyPatch):
+    """Loaded, taken out, and loaded again: the first window's end is not the second's."""
+    clock = Clock(monkeypatch)
+    device.window = Duration(6_000_000_000)
     breaker = device.start()
+    breaker.probation.begin(A, "gate", 1)
+    first = ready()
+    breaker.on_ready(first)
+    await clock.forward(4_000_000_000)
+    first.state = State.UNLOADED
+    breaker.probation.begin(A, "gate", 1)
+    breaker.on_ready(ready())
+    breaker.probation.begin(B, "door", 1)
+    breaker.on_ready(ready(B))
+    done = called(monkeypatch, breaker)
+    await clock.forward(3_000_000_000)
+    await until(lambda: len(done) == 1)
+    assert breaker.probation.get(A).is_on_probation
+    await clock.forward(4_000_000_000)
+    await until(lambda: len(done) == 3)
+    assert not breaker.probation.get(A).is_on_probation
+
+
+@on_loop
+async def test_one_that_was_taken_out_early_is_not_blamed_later(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+):
+    clock = Clock(monkeypatch)
+    device.window = Duration(6_000_000_000)
+    device.start().probation.begin(A, "gate", 1)
+    device.crash()
+    breaker = device.start()
+    breaker.probation.begin(A, "gate", 1)
+    release = ready()
+    breaker.on_ready(release)
+    release.state = State.UNLOADED
+    await clock.forward(7_000_000_000)
+    await until(lambda: not breaker.probation.get(A).is_on_probation)
+    device.crash()
+    assert device.start().probation.get(A).deaths == 1, "it had not proven itself either"
+
+
+def called(monkeypatch: pytest.MonkeyPatch, breaker: Breaker) -> list[str]:
+    """The digests whose window's end was dealt with from now on."""
+    done: list[str] = []
+
+    def note(act: Callable[[str, int], None]) -> Callable[[str, int], None]:
+        def acted(digest: str, attempt: int) -> None:
+            act(digest, attempt)
+            done.append(digest)
+
+        return acted
+
+    for name in ("survived", "release_unharmed"):
+        monkeypatch.setattr(breaker.probation, name, note(getattr(breaker.probation, name)))
+    return done
+
+
+@on_loop
+async def test_hopeless(device: Device, monkeypatch: pytest.MonkeyPatch):
+    breaker = device.start()
+    threads: list[int] = []
+    write = breaker.probation.write_condemned
+    monkeypatch.setattr(
+        breaker.probation,
+        "write_condemned",
+        lambda: (write(), threads.append(threading.get_ident())),
+    )
     breaker.on_hopeless(ready(), "its worker died 5 times")
-    assert breaker.is_quarantined(A)
+    assert breaker.is_quarantined(A), "at once: the next reload asks"
+    await until(lambda: threads)
+    assert threads != [threading.get_ident()], "the loop must not wait for the disk"
+    assert Probation(device.directory / "probation").get(A).quarantine is not None
     standing = breaker.probation.get(A)
     assert (standing.model, standing.release) == ("gate", 1)
     assert standing.quarantine.reason == "its worker died 5 times"
     breaker.probation.lift(A)
     assert not breaker.is_quarantined(A)
+
+
+def test_what_could_not_be_written_in_time_is_written_at_the_stop(device: Device):
+    breaker = device.start()
+    breaker.probation.condemn(A, "gate", 1, "its worker died 5 times")
+    breaker.stop()
+    assert device.start().is_quarantined(A)

@@ -175,3 +175,14 @@ class TestFallbacks:
         assert fallbacks.serving == standing_in
         fallbacks.keep(standing_in, {"m": Route("m", {3: READY}, fallback=stand_in)})
         assert fallbacks.serving == {}
+
+    @pytest.mark.parametrize("state", [State.FAILED, State.LOADING, State.WARMING])
+    def test_keeps_one_whose_worker_is_being_started_again(
+        self, site: Site, repository: Repository, manager: Manager, state: State
+    ) -> None:
+        fallbacks = Fallbacks(manager, repository)
+        standing_in = find_fallbacks(wanted(site, repository, 3), ["m"], repository)
+        fallbacks.keep(standing_in, {"m": Route("m", {3: FAILED}, fallback=one(state))})
+        assert fallbacks.serving == standing_in
+        fallbacks.keep(standing_in, {"m": Route("m", {3: READY}, fallback=one(state))})
+        assert fallbacks.serving == {}

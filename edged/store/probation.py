@@ -79,7 +79,7 @@ def after_start(standing: Standing, *, has_crashed: bool) -> Standing:
 
 
 class Probation:
-    """The standings of one state directory. Thread-safe.
+    """The standings of one state directory. Thread-safe: a change is one step, from read to synced.
 
     Args:
         directory: made when missing; on a read-only disk nothing is noted, and all may load.
@@ -89,9 +89,12 @@ class Probation:
     def __init__(self, directory: Path, now: Callable[[], float] = time.time) -> None:
         self._directory = directory
         self._now = now
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._unwritten: dict[str, Standing] = {}
         """What the disk did not take; it holds for the life of this process."""
+        self._condemned: dict[str, tuple[str, int, Quarantine]] = {}
+        """Quarantine that holds already and is to be written: model and release with it."""
+        self._attempts: dict[str, int] = {}
 
     def start(self, *, has_crashed: bool, known: Collection[str]) -> None:
         """Apply the rule of deaths, and forget releases that are in the store no longer."""
@@ -123,8 +126,13 @@ class Probation:
 
     def get(self, digest: str) -> Standing:
         """What is known of a release; the disk is asked, since an operator may have lifted it."""
-        if digest in self._unwritten:
-            return self._unwritten[digest]
+        standing = self._unwritten.get(digest) or self._read(digest)
+        condemned = self._condemned.get(digest)
+        if condemned is None:
+            return standing
+        return msgspec.structs.replace(standing, quarantine=condemned[2])
+
+    def _read(self, digest: str) -> Standing:
         try:
             with self._path(digest).open("rb") as file:
                 data = file.read(_FILE_CAP_BYTES)
@@ -151,29 +159,44 @@ class Probation:
         Raises:
             QuarantinedError: it took the daemon down too often.
         """
-        standing = self.get(digest)
-        if standing.deaths >= DEATHS_CAP:
-            self.quarantine(
-                digest,
-                model,
-                release,
-                f"the daemon died {standing.deaths} times in a row while it was being loaded or "
-                "had just been",
-            )
-            self.admit(digest)
-        self._change(digest, model, release, is_on_probation=True)
+        with self._mutex:
+            standing = self.get(digest)
+            if standing.deaths >= DEATHS_CAP:
+                self.quarantine(
+                    digest,
+                    model,
+                    release,
+                    f"the daemon died {standing.deaths} times in a row while it was being loaded "
+                    "or had just been",
+                )
+                self.admit(digest)
+            self._attempts[digest] = self.attempt(digest) + 1
+            self._change(digest, model, release, is_on_probation=True)
 
-    def survived(self, digest: str) -> None:
-        """Note that a release was served for long enough, or was taken out in good order."""
-        standing = self.get(digest)
-        if standing.is_on_probation or standing.deaths:
-            self._change(digest, standing.model, standing.release, is_on_probation=False, deaths=0)
+    def attempt(self, digest: str) -> int:
+        """The number of the last ``begin`` of a release in this process; 0 before the first."""
+        return self._attempts.get(digest, 0)
 
-    def release_unharmed(self, digest: str) -> None:
-        """The load is over and the daemon lives, but the release does not serve."""
-        standing = self.get(digest)
-        if standing.is_on_probation:
-            self._change(digest, standing.model, standing.release, is_on_probation=False)
+    def survived(self, digest: str, attempt: int) -> None:
+        """Note that a release has served for long enough, unless it was begun again since."""
+        with self._mutex:
+            standing = self.get(digest)
+            if attempt == self.attempt(digest) and (standing.is_on_probation or standing.deaths):
+                self._change(
+                    digest, standing.model, standing.release, is_on_probation=False, deaths=0
+                )
+
+    def release_unharmed(self, digest: str, attempt: int | None = None) -> None:
+        """The release is not in the daemon, and the daemon lives.
+
+        Args:
+            digest: of the release.
+            attempt: does nothing when it was begun again since; None for the last one.
+        """
+        with self._mutex:
+            standing = self.get(digest)
+            if standing.is_on_probation and attempt in (None, self.attempt(digest)):
+                self._change(digest, standing.model, standing.release, is_on_probation=False)
 
     def has_passed(self, digest: str, runtime: str) -> bool:
         """Whether its trial went well on this runtime and version."""
@@ -181,14 +204,27 @@ class Probation:
 
     def note_passed(self, digest: str, model: str, release: int, runtime: str) -> None:
         """Remember that, so that a restart does not pay for it again."""
-        passed = tuple(name for name in self.get(digest).passed if name != runtime)
-        self._change(digest, model, release, passed=(*passed, runtime)[-_PASSED_CAP:])
+        with self._mutex:
+            passed = tuple(name for name in self.get(digest).passed if name != runtime)
+            self._change(digest, model, release, passed=(*passed, runtime)[-_PASSED_CAP:])
 
     def quarantine(self, digest: str, model: str, release: int, reason: str) -> None:
         """Leave a release out from now on."""
+        self.condemn(digest, model, release, reason)
+        self.write_condemned()
+
+    def condemn(self, digest: str, model: str, release: int, reason: str) -> None:
+        """The same without waiting for the disk: it holds at once, and is to be written."""
+        check_digest(digest)
         log.error("model %s release %d is in quarantine: %s", model, release, reason)
-        mark = Quarantine(reason=reason, at=self._now())
-        self._change(digest, model, release, quarantine=mark, is_on_probation=False)
+        self._condemned[digest] = (model, release, Quarantine(reason=reason, at=self._now()))
+
+    def write_condemned(self) -> None:
+        """Bring to disk what was condemned."""
+        with self._mutex:
+            for digest, (model, release, mark) in list(self._condemned.items()):
+                self._change(digest, model, release, quarantine=mark, is_on_probation=False)
+                del self._condemned[digest]
 
     def lift(self, digest: str) -> None:
         """Let a release be tried again, with a clean sheet.
@@ -198,13 +234,15 @@ class Probation:
         """
         with self._mutex:
             self._unwritten.pop(digest, None)
+            self._condemned.pop(digest, None)
             self._path(digest).unlink(missing_ok=True)
 
     def _change(self, digest: str, model: str, release: int, **changes: object) -> None:
-        standing = msgspec.structs.replace(
-            self.get(digest), model=model, release=release, **changes
-        )
-        self._put(digest, standing)
+        before = self._unwritten.get(digest) or self._read(digest)
+        after = msgspec.structs.replace(before, model=model, release=release, **changes)
+        # What is on disk was synced when it was written. A reload back and forth costs no wear.
+        if after != before or digest in self._unwritten:
+            self._put(digest, after)
 
     def _put(self, digest: str, standing: Standing) -> None:
         with self._mutex:

@@ -91,7 +91,7 @@ def test_lives(directory: Path, name: str):
             if step == "l":
                 probation.begin(A, "gate", 3)
             elif step == "s":
-                probation.survived(A)
+                probation.survived(A, probation.attempt(A))
             elif step == "u":
                 probation.release_unharmed(A)
             else:
@@ -129,7 +129,7 @@ class TestQuarantine:
     def test_survives_starts_and_survived(self, directory: Path, probation: Probation):
         probation.begin(A, "gate", 3)
         probation.quarantine(A, "gate", 3, "why")
-        probation.survived(A)
+        probation.survived(A, probation.attempt(A))
         for _ in range(3):
             with pytest.raises(QuarantinedError):
                 again(directory, has_crashed=False).admit(A)
@@ -183,7 +183,7 @@ class TestPassed:
         probation.begin(A, "gate", 3)
         probation.note_passed(A, "gate", 3, ORT)
         assert probation.get(A).is_on_probation
-        probation.survived(A)
+        probation.survived(A, probation.attempt(A))
         assert probation.has_passed(A, ORT)
 
 
@@ -216,6 +216,92 @@ class TestStart:
         fresh = again(directory, has_crashed=True, known=())
         assert fresh.all() == {}
         assert len(list(directory.iterdir())) == 5
+
+
+class TestAttempts:
+    """What ends later belongs to the load that it was about."""
+
+    def test_the_end_of_an_older_window_says_nothing_of_a_newer_load(self, probation: Probation):
+        probation.begin(A, "gate", 3)
+        first = probation.attempt(A)
+        probation.begin(A, "gate", 3)
+        for act in (probation.survived, probation.release_unharmed):
+            act(A, first)
+            assert probation.get(A).is_on_probation
+        probation.survived(A, probation.attempt(A))
+        assert not probation.get(A).is_on_probation
+
+    def test_one_taken_out_early_is_blamed_for_nothing_and_has_proven_nothing(
+        self, directory: Path, probation: Probation
+    ):
+        probation.begin(A, "gate", 3)
+        probation = again(directory, has_crashed=True)
+        probation.begin(A, "gate", 3)
+        probation.release_unharmed(A, probation.attempt(A))
+        assert again(directory, has_crashed=True).get(A).deaths == 1
+
+    def test_of_each_digest_alone(self, probation: Probation):
+        assert probation.attempt(A) == 0
+        for digest in (A, B, A):
+            probation.begin(digest, "gate", 3)
+        assert (probation.attempt(A), probation.attempt(B)) == (2, 1)
+
+
+class TestCondemned:
+    def test_holds_before_it_is_written(self, directory: Path, probation: Probation):
+        probation.begin(A, "gate", 3)
+        probation.condemn(A, "gate", 3, "its workers die")
+        with pytest.raises(QuarantinedError, match="its workers die"):
+            probation.admit(A)
+        assert Probation(directory).get(A).quarantine is None
+        probation.write_condemned()
+        assert Probation(directory).get(A) == Standing(
+            model="gate", release=3, quarantine=Quarantine(reason="its workers die", at=1000)
+        )
+
+    def test_waits_for_nothing_while_another_thread_waits_for_the_disk(self, probation: Probation):
+        with probation._mutex:
+            thread = threading.Thread(target=probation.condemn, args=(A, "gate", 3, "why"))
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive()
+            assert probation.get(A).quarantine is not None
+
+    def test_lifted_before_it_was_written(self, probation: Probation):
+        probation.condemn(A, "gate", 3, "why")
+        probation.lift(A)
+        probation.write_condemned()
+        probation.admit(A)
+
+
+class TestWear:
+    """Each write is two syncs of a flash."""
+
+    def count(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        writes, fsync = [], os.fsync
+        monkeypatch.setattr(module.os, "fsync", lambda fd: (writes.append(fd), fsync(fd))[1])
+        return writes
+
+    def test_what_is_there_already_is_not_written_again(
+        self, probation: Probation, monkeypatch: pytest.MonkeyPatch
+    ):
+        writes = self.count(monkeypatch)
+        for _ in range(5):
+            probation.begin(A, "gate", 3)
+            probation.note_passed(A, "gate", 3, ORT)
+        assert len(writes) == 4, "one write for being on probation and one for the trial"
+
+    def test_what_the_disk_did_not_take_is_tried_again(
+        self, directory: Path, probation: Probation, monkeypatch: pytest.MonkeyPatch
+    ):
+        def refuse(_: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, "fsync", refuse)
+            probation.begin(A, "gate", 3)
+        probation.begin(A, "gate", 3)
+        assert Probation(directory).get(A).is_on_probation
 
 
 DAMAGE: dict[str, bytes] = {
@@ -350,3 +436,28 @@ class TestDisk:
         fresh = Probation(directory).all()
         assert [one.passed[-1] for one in fresh.values()] == ["o 19"] * 4
         assert len(list(directory.iterdir())) == 4
+
+    def test_two_threads_and_one_release(self, directory: Path, monkeypatch: pytest.MonkeyPatch):
+        """One stands between reading and writing while the other changes the same standing."""
+        probation = Probation(directory)
+        between, go_on = threading.Event(), threading.Event()
+        put = Probation._put
+
+        def slow_put(self: Probation, digest: str, standing: Standing) -> None:
+            if not between.is_set():
+                between.set()
+                assert go_on.wait(30)
+            put(self, digest, standing)
+
+        monkeypatch.setattr(Probation, "_put", slow_put)
+        first = threading.Thread(target=probation.note_passed, args=(A, "gate", 3, ORT))
+        second = threading.Thread(target=probation.begin, args=(A, "gate", 3))
+        first.start()
+        assert between.wait(30)
+        second.start()
+        second.join(0.2)  # it would be done by now if nothing held it back
+        go_on.set()
+        for thread in (first, second):
+            thread.join(30)
+        standing = Probation(directory).get(A)
+        assert (standing.passed, standing.is_on_probation) == ((ORT,), True)
