@@ -22,7 +22,7 @@ from edged.loading import Loaded, Stored, load_release
 from edged.messages import InferRequest, InferResponse
 from edged.record import Record, load_for_boot
 from edged.reload import House, Reloader
-from edged.runtimes.base import Runtime
+from edged.runtimes.base import Artefact, Runtime, Session
 from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
@@ -105,10 +105,17 @@ class Box:
         self.reloader = Reloader(house, snapshot)
 
     def _create_runtime(self, name: str) -> Runtime:
-        self.loads += 1
-        if self.gate is not None:
-            assert self.gate.wait(15)
-        return create_runtime(name, threads=1)
+        runtime = create_runtime(name, threads=1)
+        load = runtime.load
+
+        def counted(artefact: Artefact) -> Session:
+            self.loads += 1
+            if self.gate is not None:
+                assert self.gate.wait(15)
+            return load(artefact)
+
+        setattr(runtime, "load", counted)  # noqa: B010 - a method
+        return runtime
 
     def _review(self) -> None:
         self.reloader.review()
