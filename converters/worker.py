@@ -54,7 +54,7 @@ def _export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     except ImportError as exc:
         raise ConversionError(
             f"a {job.framework} source needs {exc.name or 'a package'}, which is not installed: "
-            f"pip install '{kind.extra}'"
+            f"pip install '{kind.extra}'{f' {kind.name}' if exc.name == kind.name else ''}"
         ) from exc
     exported: Exported = source.export(job, samples)
     return exported

@@ -6,6 +6,7 @@ A new source is a row here and a file ``converters/sources/NAME.py`` with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,6 +79,20 @@ def _is_estimator(look: Look) -> bool:
     return look.is_pickle and not any(name.startswith("torch.") for name in look.globals)
 
 
+def _is_xgboost(look: Look) -> bool:
+    """A JSON or UBJSON object whose first key is XGBoost's."""
+    binary = b"{L\0\0\0\0\0\0\0\x07learner"
+    return look.start.startswith(binary) or bool(re.match(rb'\s*\{\s*"learner"', look.start))
+
+
+def _is_lightgbm(look: Look) -> bool:
+    return bool(re.match(rb"tree\r?\nversion=v", look.start))
+
+
+def _is_catboost(look: Look) -> bool:
+    return look.start.startswith(b"CBM1")
+
+
 KINDS: tuple[SourceKind, ...] = (
     SourceKind(
         "torch",
@@ -97,6 +112,9 @@ KINDS: tuple[SourceKind, ...] = (
         refuse=_refuse_other_than_keras,
     ),
     SourceKind("onnx", "edged[convert]", suffixes=(".onnx",)),
+    SourceKind("xgboost", "edged[convert-boost]", suffixes=(".ubj",), recognise=_is_xgboost),
+    SourceKind("lightgbm", "edged[convert-boost]", recognise=_is_lightgbm),
+    SourceKind("catboost", "edged[convert-boost]", suffixes=(".cbm",), recognise=_is_catboost),
     SourceKind(
         "sklearn",
         "edged[convert-sklearn]",
@@ -120,6 +138,7 @@ ADVICE = {
     "module:factory with --weights",
     ".safetensors": "weights alone: give module:factory and --weights",
     ".ckpt": "a training checkpoint: give module:factory and --weights",
-    ".ubj": "an XGBoost model: save the scikit-learn estimator with joblib or bring an .onnx file",
+    ".json": 'JSON that is not an XGBoost model (those begin with "learner")',
+    ".txt": 'text that is not a LightGBM model (those begin with the line "tree")',
 }
 """What to do with an ending that no kind takes."""

@@ -29,12 +29,13 @@ from sklearn.base import (
 )
 
 from converters.errors import ConversionError, UnsupportedModelError
-from converters.samples import UNNAMED
 from converters.sources.base import DEFAULT_OPSET, Exported, SourceJob
+from converters.sources.table import FEATURES, input_name, read_table
+from converters.sources.trees import ML_OPSET
 from edged.tensors import Array
 
-ML_OPSET = 3
-"""ai.onnx.ml 3: the last one that every runtime in use knows; IsolationForest needs it."""
+BOOSTERS = {"xgboost", "lightgbm", "catboost"}
+"""Packages whose models, when they are not a step of a pipeline, have a source of their own."""
 
 REFUSED = {
     "FunctionTransformer": "it calls a Python function; do that step before the model, or use a "
@@ -61,10 +62,14 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
         ConversionError: not an estimator, not fitted, or samples that do not fit.
     """
     model, notes = _open(job.source)
+    family = type(model).__module__.partition(".")[0]
+    if family in BOOSTERS:
+        booster = importlib.import_module(f"converters.sources.{family}")
+        exported: Exported = booster.export_model(model, notes, job, samples)
+        return exported
     refuse_steps(model)
     table = _table(model, samples, job.columns)
     names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
-    own_name = next(iter(samples))
     reference, outputs, labels = _call_model(model, table, names)
     onnx_model = _to_onnx(model, table.shape[1], job.opset or DEFAULT_OPSET)
     if "label" in outputs and labels and outputs["label"].dtype.kind not in "iu":
@@ -73,7 +78,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     _reorder(onnx_model, "label" in outputs)
     return Exported(
         model=onnx_model,
-        inputs={"features" if own_name == UNNAMED else own_name: table},
+        inputs={input_name(samples): table},
         outputs=outputs,
         framework={"scikit-learn": sklearn.__version__, "skl2onnx": skl2onnx.__version__},
         reference=reference,
@@ -100,7 +105,8 @@ def _open(path: str) -> tuple[Any, list[str]]:
                 "was it saved with the same scikit-learn, and are its own classes importable from "
                 "where edged-convert runs?"
             ) from exc
-    if not isinstance(model, BaseEstimator):
+    is_booster = type(model).__module__.partition(".")[0] in BOOSTERS
+    if not is_booster and not isinstance(model, BaseEstimator):
         raise UnsupportedModelError(
             f"the file holds a {type(model).__name__}, not a scikit-learn estimator; "
             "save the fitted estimator or pipeline itself"
@@ -169,23 +175,11 @@ def _has_alias(kind: type) -> bool:
 
 def _table(model: Any, samples: dict[str, Array], columns: tuple[str, ...]) -> Array:
     """The samples as float32[rows, features], columns chosen by the model's names if they have."""
-    if len(samples) != 1:
-        raise ConversionError(
-            f"a scikit-learn model takes one table; the samples hold {len(samples)} arrays "
-            f"({', '.join(samples)}); save one array of rows and columns"
-        )
-    table = next(iter(samples.values()))
-    names = [str(name) for name in getattr(model, "feature_names_in_", ())]
-    if names and columns and set(names) <= set(columns):
-        table = table[:, [columns.index(name) for name in names]]
     wanted = getattr(model, "n_features_in_", None)
     if wanted is None:
         raise ConversionError("the estimator is not fitted: fit it before saving it")
-    if table.ndim != 2 or table.shape[1] != wanted:
-        raise ConversionError(
-            f"the model takes {wanted} columns a row; the samples have shape {list(table.shape)}"
-        )
-    return np.ascontiguousarray(table, dtype=np.float32)
+    names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    return read_table(samples, columns, names, wanted, "a scikit-learn model")
 
 
 def _call_model(
@@ -268,7 +262,7 @@ def _to_onnx(model: Any, features: int, opset: int) -> Any:
             warnings.simplefilter("ignore")
             return skl2onnx.to_onnx(
                 plain,
-                initial_types=[("features", FloatTensorType([None, features]))],
+                initial_types=[(FEATURES, FloatTensorType([None, features]))],
                 options=_options(plain),
                 target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
             )

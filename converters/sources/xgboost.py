@@ -38,9 +38,12 @@ VALUES = {
     "count:poisson",
 }
 RAW = {"rank:pairwise", "rank:ndcg", "rank:map", "binary:logitraw"}
-"""Sums of leaves as they are: converted as ``reg:squarederror``, which gives the same sums.
+"""Sums of leaves as they are."""
+WRITTEN_AS = {**dict.fromkeys(RAW, "reg:squarederror"), "multi:softmax": "multi:softprob"}
+"""Objectives that are converted as another one, whose graph gives what is wanted.
 
-NOTE: onnxmltools takes them for two classes and squeezes them through a sigmoid.
+NOTE: onnxmltools takes a RAW one for two classes and squeezes it through a sigmoid; for
+multi:softmax it gives the sums as probabilities.
 """
 
 
@@ -53,7 +56,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     """
     try:
         booster = xgboost.Booster(model_file=job.source)
-    except xgboost.core.XGBoostError as exc:
+    except (xgboost.core.XGBoostError, UnicodeDecodeError) as exc:  # the second quotes the file
         raise ConversionError(
             f'"{Path(job.source).name}" could not be read as an XGBoost model: {_reason(exc)}; '
             "is it whole, and was it written by save_model()?"
@@ -94,8 +97,8 @@ def _export(
         )
     if names:
         repaired.append("columns renamed to f0, f1, … on a copy: the converter takes no others")
-    if objective in RAW:
-        repaired.append(f"{objective} converted as a plain sum of leaves, not as two classes")
+    if objective in WRITTEN_AS:
+        repaired.append(f"{objective} converted as {WRITTEN_AS[objective]} on a copy")
     outputs = _reference(booster, objective, table, rounds)
     model = _convert(booster, objective, rounds, width)
     label_last(model, "label" in outputs)
@@ -178,8 +181,8 @@ def _reference(booster: Any, objective: str, table: Array, rounds: int) -> dict[
 def _convert(booster: Any, objective: str, rounds: int, width: int) -> Any:
     copy = booster[:rounds] if rounds else booster.copy()
     copy.feature_names = None
-    if objective in RAW:
-        copy.set_param({"objective": "reg:squarederror"})
+    if written := WRITTEN_AS.get(objective):
+        copy.set_param({"objective": written})
     try:
         return onnxmltools.convert_xgboost(
             copy,
@@ -195,5 +198,7 @@ def _convert(booster: Any, objective: str, rounds: int, width: int) -> Any:
 
 def _reason(exc: Exception) -> str:
     """The first line without XGBoost's clock, and without its own path and line."""
+    if isinstance(exc, UnicodeDecodeError):
+        return "it is of another kind"
     line = next(iter(str(exc).strip().splitlines()), "")
     return re.sub(r"^\[[0-9:]+\] \S+:[0-9]+: ", "", line)[:300]

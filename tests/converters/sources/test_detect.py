@@ -29,6 +29,8 @@ def recipe(source, **fields):
         ("m.pt2", "torch", True),
         ("m.keras", "keras", False),
         ("m.ONNX", "onnx", False),
+        ("m.ubj", "xgboost", False),
+        ("m.cbm", "catboost", False),
     ],
 )
 def test_by_name(tmp_path, name, framework, asks_for_trust):
@@ -50,6 +52,39 @@ def test_by_content_and_by_word(tmp_path):
     assert detect(recipe(tmp_path / "archive")).framework == "torch"
     (tmp_path / "raw").write_bytes(b"?")
     assert detect(recipe(tmp_path / "raw", kind="onnx")).framework == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("content", "framework"),
+    [
+        (b'{"learner":{"attributes":{}', "xgboost"),
+        (b'{\n  "learner": {', "xgboost"),
+        (b"{L\0\0\0\0\0\0\0\x07learner{L", "xgboost"),
+        (b"tree\nversion=v4\nnum_class=1", "lightgbm"),
+        (b"CBM1\xb0t\0\0", "catboost"),
+    ],
+)
+@pytest.mark.parametrize("name", ["m.json", "m.txt", "m.bin", "m"])
+def test_boosters_by_content_need_no_trust(tmp_path, content, framework, name):
+    (tmp_path / name).write_bytes(content)
+    found = detect(recipe(tmp_path / name))
+    assert (found.framework, found.runs_code) == (framework, "")
+
+
+@pytest.mark.parametrize("name", ["m.ubj", "m.json", "m.txt", "m.cbm", "m"])
+def test_a_pickle_by_another_name_is_still_a_program(tmp_path, name):
+    (tmp_path / name).write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
+    assert detect(recipe(tmp_path / name)).runs_code
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("m.json", "not an XGBoost"), ("m.txt", "not a LightGBM")]
+)
+def test_text_of_other_kinds_says_what_was_expected(tmp_path, name, words):
+    (tmp_path / name).write_text('{"format": "layers-model"}')
+    with pytest.raises(UnsupportedModelError, match=words):
+        detect(recipe(tmp_path / name))
 
 
 def test_a_factory_asks_for_trust_and_its_imports_are_read_not_run(tmp_path, monkeypatch):

@@ -31,13 +31,10 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import SVC, LinearSVC
 
-from converters import graph
 from converters.errors import ConversionError, ParityError, UnsupportedModelError
-from converters.parity import judge
-from converters.session import open_session
 from converters.sources import sklearn as source
 from converters.sources.base import SourceJob
-from edged.manifest import Tolerance
+from tests.converters.sources.gate import check
 
 WINE, WINE_LABELS = load_wine(return_X_y=True)
 CANCER, CANCER_LABELS = load_breast_cancer(return_X_y=True)
@@ -52,19 +49,6 @@ def export(tmp_path, model, rows=WINE, columns=()):
     joblib.dump(model, tmp_path / "m.joblib")
     job = SourceJob(framework="sklearn", source=str(tmp_path / "m.joblib"), columns=columns)
     return source.export(job, {"*": rows})
-
-
-def check(exported, atol=1e-5):
-    """Clean, rename, run and compare, as the workflow does."""
-    model = graph.clean(exported.model, 18)
-    graph.rename(model, list(exported.inputs), list(exported.outputs))
-    got = open_session(graph.serialize(model))(exported.inputs)
-    expected = {
-        name: np.asarray(array).astype(got[name].dtype).reshape(got[name].shape)
-        for name, array in exported.outputs.items()
-    }
-    label_of = {k: v for k, v in exported.label_of.items() if k in expected}
-    return judge(expected, got, Tolerance(rtol=1e-4, atol=atol), label_of)
 
 
 @pytest.mark.parametrize(
