@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from converters.flags import COMMANDS, build_parser, recipe_from
+from converters.flags import COMMANDS, build_parser, complete, fields_from
 from converters.screen import Screen
 from edged.errors import STATUS, EdgedError
 
@@ -40,12 +40,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _convert(args: Namespace, screen: Screen) -> None:
+    from converters.registries import lookup, mlflow
     from converters.workflow import convert
 
-    recipe = recipe_from(args)
-    with screen.steps() as step:
+    fields = fields_from(args)
+    with screen.steps() as step, lookup.opened(fields, args.store, step) as found:
+        if args.record:
+            mlflow.check_recordable(str(fields.get("source")))
+        recipe = complete(found.fields, args.recipe)
         report = convert(recipe, args.output, key=args.key, trust=args.trust, progress=step)
     screen.show_report(report)
+    for note in found.notes:
+        screen.line(f"note: {note}")
+    if args.record:
+        version = mlflow.record(str(fields["source"]), report, args.store)
+        screen.line(f"recorded: {version.name} version {version.version}")
+
+
+def _promote(args: Namespace, screen: Screen) -> None:
+    from converters.registries.mlflow import promote
+
+    version = promote(args.source, args.alias, args.store)
+    screen.line(f"{version.name}@{args.alias} is now version {version.version}")
 
 
 def _keygen(args: Namespace, screen: Screen) -> None:
@@ -80,6 +96,7 @@ def _verify(args: Namespace, screen: Screen) -> None:
 
 _COMMANDS = {
     "convert": _convert,
+    "promote": _promote,
     "keygen": _keygen,
     "sign": _sign,
     "inspect": _inspect,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,12 @@ from converters.sources.kinds import BY_NAME
 from converters.targets.table import TARGETS
 
 if TYPE_CHECKING:
-    from converters.recipe import Recipe
+    from converters.recipe import ONLY_INPUT, Recipe
 
 ONLY_INPUT = "*"
 """As in ``converters.recipe``: the one input of a model that has one."""
 
-COMMANDS = ("convert", "keygen", "sign", "inspect", "verify")
+COMMANDS = ("convert", "promote", "keygen", "sign", "inspect", "verify")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,6 +29,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_convert(commands.add_parser("convert", help="make a bundle from a model"))
+    promote = commands.add_parser("promote", help="let an MLflow alias mean a proven version")
+    promote.add_argument("source", metavar="MODELS_URI", help="models:/NAME/VERSION or NAME@ALIAS")
+    promote.add_argument("--alias", required=True, help="the alias to move")
+    promote.add_argument("--store", metavar="STORE", help="as for convert")
     keygen = commands.add_parser("keygen", help="make a signing key: PREFIX.key and PREFIX.pub")
     keygen.add_argument("prefix", metavar="PREFIX")
     sign = commands.add_parser("sign", help="add a signature to a bundle")
@@ -48,7 +53,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", metavar="SOURCE", nargs="?", help="model file or folder, or module:factory")
+    add(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="model file or folder, registry URI, module:factory",
+    )
     add("-o", "--output", required=True, type=Path, metavar="FILE", help="the bundle to write")
     add("--recipe", type=Path, help="a YAML file with these settings; flags override it")
     add("--name", help="the model's name")
@@ -65,6 +75,8 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("--weights", type=Path, help="state dict for module:factory (.safetensors or .pt)")
     add("--trust", action="store_true", help="allow a source that runs code when opened")
     add("--key", type=Path, help="sign with this private key")
+    add("--store", help="MLflow database, mlruns or http://SERVER; or BentoML's home")
+    add("--record", action="store_true", help="write proof and digest to the MLflow version")
     add("--labels", metavar="A,B,C|@FILE", help="names of the first output's last axis")
     add("--features", metavar="A,B,C", help="the columns of the only input, in order")
     add(
@@ -81,13 +93,13 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("--atol", type=float, help="allowed absolute difference (default 1e-5)")
 
 
-def recipe_from(args: argparse.Namespace) -> Recipe:
-    """Join the recipe file and the flags; a flag wins.
+def fields_from(args: argparse.Namespace) -> dict[str, Any]:
+    """Join the recipe file and the flags as plain values; a flag wins.
 
     Raises:
-        ConversionError: something needed is missing or malformed; names the flag or field.
+        ConversionError: a flag or the file is malformed; names it.
     """
-    from converters.recipe import load_recipe_fields, make_recipe  # noqa: PLC0415  (numpy, yaml)
+    from converters.recipe import load_recipe_fields  # noqa: PLC0415  (numpy, yaml)
 
     fields: dict[str, Any] = load_recipe_fields(args.recipe) if args.recipe else {}
     names = ("source", "name", "release", "version", "kind", "target", "opset", "batch")
@@ -114,11 +126,22 @@ def recipe_from(args: argparse.Namespace) -> Recipe:
         given = {"rtol": args.rtol, "atol": args.atol}
         tolerance = {name: value for name, value in given.items() if value is not None}
         fields["tolerance"] = {**fields.get("tolerance", {}), **tolerance}
+    return fields
+
+
+def complete(fields: Mapping[str, Any], recipe: Path | None) -> Recipe:
+    """Freeze fields, the registry's among them, into a recipe.
+
+    Raises:
+        ConversionError: something needed is missing or malformed; names the flag or field.
+    """
+    from converters.recipe import make_recipe  # noqa: PLC0415  (numpy, yaml)
+
     needed = ("source", "samples", "name", "release")
     missing = [name if name == "source" else f"--{name}" for name in needed if name not in fields]
     if missing:
         raise ConversionError(f"missing: {', '.join(missing)} (give them here or in a --recipe)")
-    return make_recipe(fields, str(args.recipe) if args.recipe else "flags")
+    return make_recipe(fields, str(recipe) if recipe else "flags")
 
 
 def read_labels(text: str) -> list[str]:

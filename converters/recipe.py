@@ -54,6 +54,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         tolerance: how far outputs may be from the framework's.
         golden_rows: how many samples travel with the bundle.
         timeout_s: how long the framework may take.
+        origin: what a registry says of the source (names and ids), for the provenance.
     """
 
     source: Annotated[str, Meta(min_length=1)]
@@ -74,6 +75,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tolerance: Tolerance = Tolerance()
     golden_rows: Annotated[int, Meta(ge=1, le=256)] = 16
     timeout_s: Annotated[int, Meta(ge=1, le=86400)] = 1800
+    origin: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def human_version(self) -> str:
@@ -115,7 +117,7 @@ def load_recipe_fields(path: Path) -> dict[str, Any]:
         raise ConversionError(f"{path}: expected a mapping of recipe fields")
     for name in ("source", "samples", "weights"):
         value = fields.get(name)
-        if isinstance(value, str) and not (name == "source" and is_factory(value)):
+        if isinstance(value, str) and not (name == "source" and is_elsewhere(value)):
             fields[name] = str(path.parent / value)
     return fields
 
@@ -141,3 +143,8 @@ def is_factory(source: str) -> bool:
     module, colon, factory = source.partition(":")
     dotted = module.replace(".", "a")
     return bool(colon) and dotted.isidentifier() and factory.isidentifier()
+
+
+def is_elsewhere(source: str) -> bool:
+    """Whether a source is no path: a factory, or a URI of a registry."""
+    return is_factory(source) or source.startswith(("models:/", "runs:/", "bentoml:/"))

@@ -328,6 +328,8 @@ def _provenance(
     }
     if converted.result.remedies:
         fields["remedies"] = [msgspec.to_builtins(entry) for entry in converted.result.remedies]
+    if recipe.origin:
+        fields["origin"] = dict(recipe.origin)
     if "weights" in contents:
         fields["weights_sha256"] = contents["weights"]
     return fields

@@ -75,7 +75,19 @@ def _is_archive(look: Look) -> bool:
     return look.is_zip and "archive_format" in look.names
 
 
+def _is_skops(look: Look) -> bool:
+    return look.is_zip and "schema.json" in look.names
+
+
+def _opening_an_estimator(look: Look) -> str:
+    if _is_skops(look):
+        return "a .skops file makes objects of the classes that it names"
+    return "a pickle is a program that runs when it is opened"
+
+
 def _is_estimator(look: Look) -> bool:
+    if _is_skops(look):
+        return True
     return look.is_pickle and not any(name.startswith("torch.") for name in look.globals)
 
 
@@ -118,9 +130,9 @@ KINDS: tuple[SourceKind, ...] = (
     SourceKind(
         "sklearn",
         "edged[convert-sklearn]",
-        suffixes=(".joblib", ".pkl", ".pickle"),
+        suffixes=(".joblib", ".pkl", ".pickle", ".skops"),
         recognise=_is_estimator,
-        runs_code=_always("a pickle is a program that runs when it is opened"),
+        runs_code=_opening_an_estimator,
     ),
 )
 """In the order in which they are asked: the narrower sign first."""

@@ -1,4 +1,4 @@
-"""scikit-learn estimators and pipelines saved with joblib or pickle.
+"""scikit-learn estimators and pipelines saved with joblib, pickle or skops.
 
 Opening the file runs whatever it says: only ever inside the throw-away process. Converts with
 skl2onnx, with the options that keep numbers right: no ZipMap, division in StandardScaler, float32
@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import joblib
 import numpy as np
 import onnx
 import skl2onnx
@@ -30,6 +29,7 @@ from sklearn.base import (
 
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.sources.base import DEFAULT_OPSET, Exported, SourceJob
+from converters.sources.estimator_file import open_estimator
 from converters.sources.table import FEATURES, input_name, read_table
 from converters.sources.trees import ML_OPSET
 from edged.tensors import Array
@@ -98,12 +98,14 @@ def _open(path: str) -> tuple[Any, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = joblib.load(path)
+            model = open_estimator(path)
+        except ConversionError:
+            raise
         except Exception as exc:
             raise ConversionError(
-                f"the file could not be opened as joblib or pickle: {type(exc).__name__}: {exc}; "
-                "was it saved with the same scikit-learn, and are its own classes importable from "
-                "where edged-convert runs?"
+                "the file could not be opened as joblib, pickle or skops: "
+                f"{type(exc).__name__}: {exc}; was it saved with the same scikit-learn, and are "
+                "its own classes importable from where edged-convert runs?"
             ) from exc
     is_booster = type(model).__module__.partition(".")[0] in BOOSTERS
     if not is_booster and not isinstance(model, BaseEstimator):

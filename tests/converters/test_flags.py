@@ -1,14 +1,15 @@
 import pytest
 
 from converters.errors import ConversionError
-from converters.flags import build_parser, parse_image, read_labels, recipe_from
+from converters.flags import build_parser, complete, fields_from, parse_image, read_labels
 from edged.specs import FeaturesInput, ImageInput
 
 NEEDED = ["m.onnx", "-o", "o.edgb", "--name", "m", "--release", "2", "--samples", "s.npz"]
 
 
 def parse(*words):
-    return recipe_from(build_parser().parse_args(["convert", *NEEDED, *words]))
+    args = build_parser().parse_args(["convert", *NEEDED, *words])
+    return complete(fields_from(args), args.recipe)
 
 
 def test_flags_fill_a_recipe(tmp_path):
@@ -38,7 +39,7 @@ def test_a_flag_wins_over_the_recipe_file(tmp_path):
 def test_what_is_missing_is_named():
     args = build_parser().parse_args(["convert", "m.onnx", "-o", "o.edgb"])
     with pytest.raises(ConversionError, match=r"missing: --samples, --name, --release"):
-        recipe_from(args)
+        complete(fields_from(args), args.recipe)
 
 
 @pytest.mark.parametrize("text", ["8", "8x", "8x8,mode", "8x8,scale=big", "8x8,mean=1/a/3"])
