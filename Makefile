@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | fuzz | bench | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make venv | demo | test | test-all | fuzz | bench | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ ARGS ?=
 CORE := not slow and not frameworks and not gpu
 REST := slow or frameworks or gpu
 
-.PHONY: help venv demo test test-all fuzz bench lint format clean broker
+.PHONY: help venv demo test test-all fuzz bench gpu-check lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
@@ -24,6 +24,7 @@ help:
 	@echo "make test-all  the rest: frameworks, slow tests, faults"
 	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
+	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make clean     remove what these made"
 
@@ -56,6 +57,10 @@ build/load: benchmarks/load.c
 bench: broker build/load
 	@.ci/venv $(VENV) $(PYTHON) demo
 	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+gpu-check:
+	@.ci/venv $(VENV) $(PYTHON) test tensorrt
+	@$(BIN)/python -m benchmarks.gpu_check $(ARGS)
 
 lint:
 	@.ci/venv $(VENV) $(PYTHON) test lint

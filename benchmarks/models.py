@@ -66,7 +66,7 @@ def make_cnn(folder: Path) -> Model:
     """MobileNetV2's shape on [N,3,224,224] float32, 1000 classes."""
     source, samples, bundle = folder / "cnn.onnx", folder / "cnn.npz", folder / "cnn-1.edgb"
     if not bundle.exists():
-        source.write_bytes(_mobilenet())
+        source.write_bytes(mobilenet())
         pixels = np.random.default_rng(2).random((8, 3, 224, 224), dtype=np.float32)
         np.savez(samples, x=pixels)
         _convert("cnn", source, bundle, samples, 1)
@@ -149,7 +149,8 @@ class _Graph:
         return [self.constant(np.array(0.0)), self.constant(np.array(6.0))]
 
 
-def _mobilenet() -> bytes:
+def mobilenet() -> bytes:
+    """An ONNX file of MobileNetV2's shape with random weights: x [N,3,224,224] to y [N,1000]."""
     from onnx import TensorProto, helper  # noqa: PLC0415
 
     net = _Graph("x")

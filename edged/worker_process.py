@@ -30,8 +30,12 @@ _SOCKET_BYTES = 4 << 20
 """Room for a camera frame on its way, so that sender and receiver need not take turns."""
 _REAP_S = 0.05
 """A process whose socket is closed is gone, but for the last steps of the kernel."""
-_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
-"""What a worker gets of our environment: credentials may stand in the rest."""
+_KEPT = (
+    *("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH"),
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
+)
+"""What a worker gets of our environment: credentials may stand in the rest. It sees the same GPUs
+under the same numbers as we do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from edged.runtimes.cuda import driver_problem
+
 # The same examples each time: a core run that fails fails for everybody. New ones are looked for by
 # `make fuzz`, and by `pytest --hypothesis-profile=search`.
 hypothesis.settings.register_profile("core", derandomize=True, deadline=None, database=None)
@@ -28,7 +30,8 @@ def root() -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip by name what this machine cannot run."""
-    has_driver = Path("/proc/driver/nvidia/version").exists()
-    for item in items:
-        if item.get_closest_marker("gpu") and not has_driver:
-            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    problem = driver_problem() if on_gpu else ""
+    for item in on_gpu:
+        if problem:
+            item.add_marker(pytest.mark.skip(reason=f"no NVIDIA GPU here: {problem}"))

@@ -1,4 +1,4 @@
-"""The ONNX Runtime backend, on the CPU.
+"""The ONNX Runtime backend, on the CPU; ``onnxruntime_cuda.py`` puts it on an NVIDIA GPU.
 
 Decides how sessions are set up, and whether what a model file declares is what its bundle
 promises. Never opens a file: it gets verified bytes, and a model that names other files finds only
@@ -24,7 +24,7 @@ from edged.runtimes.signature import check_fit, check_names
 from edged.tensors import Array, TensorSpec
 
 _INSTALL = 'install one: pip install "edged[cpu]" (or edged[gpu] where there is an NVIDIA GPU)'
-_PROVIDERS = ("CPUExecutionProvider",)
+CPU = "CPUExecutionProvider"
 _NOWHERE = "/dev/null"
 """Files that a model names are looked for here, where none can be, instead of in the working
 directory."""
@@ -51,10 +51,12 @@ _DTYPES = {
 _PATH = re.compile(r"(?<![\w])/[^\s:'\"]*[^\s:'\".,]")
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ")
 
+Placement = tuple[Mapping[str, int], Mapping[str, int]]
+
 _import_lock = threading.Lock()
 
 
-def _backend() -> Any:
+def backend_module() -> Any:
     """The package, imported on first use with its telemetry off."""
     with _import_lock:
         # The public wheels carry an uploader that is on by default; it looks here when imported.
@@ -79,13 +81,13 @@ class OnnxRuntime:
     def info(self) -> RuntimeInfo:
         """Say whether the package is there and imports."""
         try:
-            return RuntimeInfo(self.name, str(_backend().__version__), ("cpu",))
+            return RuntimeInfo(self.name, str(backend_module().__version__), ("cpu",))
         except ImportError as exc:
-            reason = f"is not installed ({_clean(exc)})"
+            reason = f"is not installed ({clean(exc)})"
         except OSError as exc:
-            reason = f"is installed but does not load ({_clean(exc)})"
+            reason = f"is installed but does not load ({clean(exc)})"
         except Exception as exc:
-            reason = f"does not import ({type(exc).__name__}: {_clean(exc)})"
+            reason = f"does not import ({type(exc).__name__}: {clean(exc)})"
         return RuntimeInfo(self.name, "", (), f"onnxruntime {reason}; {_INSTALL}")
 
     def estimate_bytes(self, artefact: Artefact) -> int:
@@ -106,19 +108,32 @@ class OnnxRuntime:
         """
         if problem := self.info().problem:
             raise LoadError(problem)
-        backend = _backend()
+        backend = backend_module()
         where = f'model "{artefact.model}"'
         try:
             session = backend.InferenceSession(
-                artefact.data, self._options(backend, artefact), providers=list(_PROVIDERS)
+                artefact.data,
+                self._options(backend, artefact),
+                providers=self._providers(),
+                # The package would print a failure of a provider and go on without it.
+                enable_fallback=0,
             )
         except LoadError:
             raise
         except Exception as exc:
             raise LoadError(
-                f"{where}: onnxruntime {backend.__version__} refuses it: {_clean(exc)}"
+                f"{where}: onnxruntime {backend.__version__} refuses it: {clean(exc)}"
             ) from exc
-        return OnnxSession(session, artefact)
+        return OnnxSession(session, artefact, self._placement(where, session))
+
+    def _providers(self) -> list[Any]:
+        """What the backend may run a model on, best first."""
+        return [CPU]
+
+    def _placement(self, where: str, session: Any) -> Placement | None:
+        """Where its nodes run; LoadError when that is not where it was asked to."""
+        del where, session
+        return None
 
     def _options(self, backend: Any, artefact: Artefact) -> Any:
         options = backend.SessionOptions()
@@ -151,9 +166,12 @@ class OnnxSession:
     Args:
         session: the backend's session.
         artefact: what it was loaded from.
+        placed: how many nodes of each operator run on the GPU and on the CPU; None where nobody
+            asked or the package does not tell.
     """
 
-    def __init__(self, session: Any, artefact: Artefact) -> None:
+    def __init__(self, session: Any, artefact: Artefact, placed: Placement | None = None) -> None:
+        self.placed = placed
         where = f'model "{artefact.model}"'
         self._where = where
         self.inputs = _match(where, "input", artefact.inputs, session.get_inputs())
@@ -175,7 +193,7 @@ class OnnxSession:
         try:
             values = self._call(names, inputs if type(inputs) is dict else dict(inputs), None)
         except Exception as exc:
-            raise RunError(f"{self._where} failed while running: {_clean(exc)}") from exc
+            raise RunError(f"{self._where} failed while running: {clean(exc)}") from exc
         return dict(zip(names, values, strict=True))
 
     def close(self) -> None:
@@ -220,7 +238,7 @@ def _match_one(where: str, side: str, spec: TensorSpec, node: Any) -> TensorSpec
     return found
 
 
-def _clean(exc: BaseException) -> str:
+def clean(exc: BaseException) -> str:
     """The backend's words, on one line, without its own source paths or ours."""
     text = _PREFIX.sub(r"\1: ", " ".join(str(exc).split()))
     text = _PATH.sub("(path)", text)

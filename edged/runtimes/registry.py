@@ -9,7 +9,7 @@ from __future__ import annotations
 from edged.errors import LoadError
 from edged.runtimes.base import Runtime, RuntimeInfo
 
-ARTEFACT_KINDS = {"onnxruntime": "onnx"}
+ARTEFACT_KINDS = {"onnxruntime": "onnx", "onnxruntime-cuda": "onnx"}
 """For each runtime's name, which artefact of a bundle it takes."""
 RUNTIME_NAMES = tuple(ARTEFACT_KINDS)
 """Every name that ``create_runtime`` takes."""
@@ -29,6 +29,10 @@ def create_runtime(name: str, *, threads: int) -> Runtime:
         from edged.runtimes.onnxruntime import OnnxRuntime  # noqa: PLC0415 - only what is used
 
         return OnnxRuntime(threads=threads)
+    if name == "onnxruntime-cuda":
+        from edged.runtimes.onnxruntime_cuda import OnnxCudaRuntime  # noqa: PLC0415
+
+        return OnnxCudaRuntime(threads=threads)
     raise LoadError(f'runtime "{name[:64]}" is not known; there are: {", ".join(RUNTIME_NAMES)}')
 
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from edged.errors import LoadError, RunError
 from edged.manifest import TensorEntry
 from edged.runtimes.base import Artefact
-from edged.runtimes.onnxruntime import OnnxRuntime, _clean
+from edged.runtimes.onnxruntime import OnnxRuntime, clean
 from tests.models import OPSET, double, onnx_bytes, with_external_data
 
 ort = pytest.importorskip("onnxruntime")
@@ -48,7 +48,7 @@ import numpy as np
 from onnx import helper
 from edged.manifest import TensorEntry
 from edged.runtimes.base import Artefact
-from edged.runtimes.onnxruntime import OnnxRuntime
+from edged.runtimes.onnxruntime import OnnxRuntime, clean
 from tests.models import onnx_bytes
 
 def rss_bytes():
@@ -137,7 +137,7 @@ class Watch:
         if name == "onnxruntime":
             seen.append(os.environ.get("ORT_DISABLE_TELEMETRY"))
 sys.meta_path.insert(0, Watch())
-from edged.runtimes.onnxruntime import OnnxRuntime
+from edged.runtimes.onnxruntime import OnnxRuntime, clean
 assert "onnxruntime" not in sys.modules
 version = OnnxRuntime(threads=1).info().version
 print(json.dumps({"seen": seen, "version": version}))
@@ -258,7 +258,7 @@ def test_a_model_that_wants_more_memory_than_there_is():
 
 
 @pytest.mark.parametrize(
-    ("text", "clean"),
+    ("text", "words"),
     [
         ("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : bad", "INVALID_ARGUMENT: bad"),
         ("/onnxruntime_src/core/a.cc:44 failed\n  at once", "(path):44 failed at once"),
@@ -268,8 +268,8 @@ def test_a_model_that_wants_more_memory_than_there_is():
     ],
 )
 @pytest.mark.hostile("R2 an error says our words and the client's own values")
-def test_messages_are_short_and_without_paths(text: str, clean: str):
-    assert _clean(ValueError(text)) == clean
+def test_messages_are_short_and_without_paths(text: str, words: str):
+    assert clean(ValueError(text)) == words
 
 
 def test_double_is_exact():

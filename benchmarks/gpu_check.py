@@ -1,0 +1,107 @@
+"""``make gpu-check``: what only a machine with an NVIDIA GPU can show, and ``results-gpu.json``.
+
+python -m benchmarks.gpu_check [--only PART ...] [--timeout SECONDS] [--out FILE]
+
+Each part runs in a process of its own with a time limit: a library that crashes or hangs leaves its
+own rows NOT MEASURED, with how it died, and no others. Without a GPU every row reads so, and the
+status is 0; with one, the status is 1 when a measured bar does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import gpu_cuda, gpu_onnxruntime, results
+from edged.runtimes.cuda import driver_problem
+
+HERE = Path(__file__).resolve().parent
+Promised = Sequence[tuple[str, str, str]]
+
+PARTS: dict[str, tuple[Callable[[], list[results.Row]], Promised]] = {
+    "cuda-bindings": (gpu_cuda.through_bindings, gpu_cuda.rows_of("cuda-bindings")),
+    "pycuda": (gpu_cuda.through_pycuda, gpu_cuda.rows_of("pycuda")),
+    "onnxruntime-cuda": (gpu_onnxruntime.check, gpu_onnxruntime.ROWS),
+    "onnxruntime-cuda-worker": (gpu_onnxruntime.in_a_worker, gpu_onnxruntime.WORKER_ROWS),
+}
+"""What runs in one process, and the rows that come of it."""
+
+
+def measure(name: str) -> list[results.Row]:
+    """The rows of one part, in this process, whatever it raises."""
+    work, promised = PARTS[name]
+    try:
+        found = work()
+    except Exception as exc:
+        return unmeasured(promised, getattr(exc, "message", "") or f"{type(exc).__name__}: {exc}")
+    have = {row.name for row in found}
+    return found + unmeasured([row for row in promised if row[0] not in have], "not reached")
+
+
+def unmeasured(promised: Promised, why: str) -> list[results.Row]:
+    """Rows without a value, for one reason."""
+    return [results.not_measured(name, unit, bar, why) for name, unit, bar in promised]
+
+
+def apart(name: str, timeout_s: float, module: str = "benchmarks.gpu_check") -> list[results.Row]:
+    """The rows of one part, measured in a child that runs ``module``."""
+    with tempfile.TemporaryDirectory(prefix="edged-gpu-") as folder:
+        out = Path(folder) / "rows.json"
+        command = [sys.executable, "-m", module, "--part", name, "--out", str(out)]
+        try:
+            done = subprocess.run(command, cwd=HERE.parent, timeout=timeout_s, check=False)
+        except subprocess.TimeoutExpired:
+            return unmeasured(PARTS[name][1], f"took longer than {timeout_s:.0f} s and was ended")
+        if done.returncode or not out.exists():
+            return unmeasured(PARTS[name][1], f"its process {_death(done.returncode)}")
+        return [results.Row(**row) for row in json.loads(out.read_text())]
+
+
+def _death(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"died of {signal.Signals(-status).name}"
+    except ValueError:
+        return f"died of signal {-status}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[], metavar="PART", choices=list(PARTS))
+    parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
+    parser.add_argument("--timeout", type=float, default=180.0, help="of each part, seconds")
+    parser.add_argument("--out", type=Path, default=HERE / "results-gpu.json")
+    given = parser.parse_args(arguments)
+    if given.part:
+        given.out.write_text(json.dumps([asdict(row) for row in measure(given.part)]))
+        # Not through the interpreter's end: libraries unloaded in the wrong order crash there.
+        sys.stdout.flush()
+        os._exit(0)
+    problem = driver_problem()
+    if problem:
+        print(f"No GPU to check here: {problem}\n")
+    rows: list[results.Row] = []
+    for name in given.only or PARTS:
+        began = time.monotonic()
+        found = unmeasured(PARTS[name][1], problem) if problem else apart(name, given.timeout)
+        rows += found
+        if not problem:
+            print(f"{results.table(found)}\n({time.monotonic() - began:.0f} s)\n", flush=True)
+    results.write(given.out, rows, keep=bool(given.only))
+    print(results.table(rows))
+    return 1 if any(row.holds is False for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
