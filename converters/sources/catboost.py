@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 
 from converters.errors import ConversionError, UnsupportedModelError
-from converters.sources.base import Exported, SourceJob
+from converters.sources.base import Exported, Remedy, SourceJob
 from converters.sources.table import input_name, read_table
 from converters.sources.trees import (
     append_operator,
@@ -69,7 +69,7 @@ def export_model(
     table = read_table(samples, job.columns, names, width, "a CatBoost model")
     outputs = _reference(model, loss, table)
     graph = _convert(model)
-    repaired = [*notes, *_repair(graph, loss, len(model.classes_))]
+    remedies = _repair(graph, loss, len(model.classes_))
     label_last(graph, "label" in outputs)
     return Exported(
         model=to_opset(graph, job.opset),
@@ -80,7 +80,9 @@ def export_model(
         labels=tuple(str(entry) for entry in model.classes_),
         columns=names,
         label_of={"label": "probabilities"} if "label" in outputs else {},
-        warnings=repaired,
+        warnings=list(notes),
+        remedies=remedies,
+        call=lambda rows: _reference(model, loss, next(iter(rows.values()))),
     )
 
 
@@ -140,18 +142,18 @@ def _convert(model: Any) -> onnx.ModelProto:
         return onnx.load(path)
 
 
-def _repair(graph: onnx.ModelProto, loss: str, classes: int) -> list[str]:
+def _repair(graph: onnx.ModelProto, loss: str, classes: int) -> list[Remedy]:
     """Put the exported graph right; says what was done."""
     done = []
     if loss in CLASSES:
         cut_zipmap(graph, classes)
-        done.append("ZipMap cut: probabilities come as one tensor")
+        done.append(Remedy("zipmap", "probabilities come as one tensor, not as dictionaries"))
     if loss == "MultiClassOneVsAll":
         set_post_transform(graph, "LOGISTIC")
-        done.append("MultiClassOneVsAll: a sigmoid a class in the place of the exporter's softmax")
+        done.append(Remedy("one-versus-all", "a sigmoid a class, where a softmax was exported"))
     if loss in EXPONENTS:
         append_operator(graph, "Exp")
-        done.append(f"{loss}: the exponent that the exporter leaves out was put in")
+        done.append(Remedy("exponent", f"{loss}: the exponent that is not exported was put in"))
     return done
 
 

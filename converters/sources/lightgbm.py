@@ -13,14 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import lightgbm
+import msgspec
 import numpy as np
 import onnxmltools
+import skl2onnx
 from onnxmltools.convert.common.data_types import FloatTensorType
+from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+from skl2onnx.common.shape_calculator import (
+    calculate_linear_classifier_output_shapes,
+    calculate_linear_regressor_output_shapes,
+)
 
 from converters.errors import ConversionError, UnsupportedModelError
-from converters.sources.base import Exported, SourceJob
+from converters.sources.base import Exported, Remedy, SourceJob
 from converters.sources.table import FEATURES, input_name, read_table
-from converters.sources.trees import CONVERTER_OPSET, label_last, to_opset
+from converters.sources.trees import CONVERTER_OPSET, SPLIT_TREES, label_last, to_opset
 from edged.tensors import Array
 
 TWO_CLASSES = {"binary"}
@@ -35,8 +42,9 @@ VALUES = {
     "tweedie",
     "lambdarank",
 }
-SPLIT_TREES = 50
-"""Trees of one node: sums of more lose digits in float32; the nodes' sums are added in float64."""
+THRESHOLDS = Remedy(
+    "tree-thresholds", "thresholds rounded down to float32: rows on one stay on their side"
+)
 MAX_TEXT_BYTES = 1 << 30
 _MISSING_ZERO = 1 << 2
 """In ``decision_type``: bits 2 and 3 say what counts as missing; 1 is zero."""
@@ -67,6 +75,50 @@ def export_model(
         raise ConversionError("the estimator is not fitted: fit it before saving it")
     classes = tuple(str(entry) for entry in getattr(model, "classes_", ()))
     return _export(_load(model.booster_.model_to_string()), classes, notes, job, samples)
+
+
+def prepare_step(step: Any, path: str) -> list[Remedy]:
+    """Bring a fitted estimator that is a step of a pipeline to a form that converts rightly.
+
+    Args:
+        step: changed in place: a copy of the user's.
+        path: its place, for messages.
+
+    Raises:
+        UnsupportedModelError: it would not convert rightly.
+    """
+    text = step.booster_.model_to_string()
+    try:
+        refuse_text(text)
+    except UnsupportedModelError as exc:
+        raise UnsupportedModelError(f'step "{path}": {exc.message}') from exc
+    step._Booster = _load(round_thresholds(text))  # noqa: SLF001  (there is no public way in)
+    register()
+    return [msgspec.structs.replace(THRESHOLDS, where=path)]
+
+
+def register() -> None:
+    """Tell skl2onnx who converts LightGBM's estimators inside a pipeline."""
+    skl2onnx.update_registered_converter(
+        lightgbm.LGBMClassifier,
+        "LightGbmLGBMClassifier",
+        calculate_linear_classifier_output_shapes,
+        convert_lightgbm,
+        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+    )
+    skl2onnx.update_registered_converter(
+        lightgbm.LGBMRegressor,
+        "LightGbmLGBMRegressor",
+        calculate_linear_regressor_output_shapes,
+        _convert_regressor,
+        options={"split": None},
+    )
+
+
+def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
+    """What onnxmltools reads from the operator stands in skl2onnx' options."""
+    operator.split = scope.get_options(operator.raw_operator, {"split": None})["split"]
+    convert_lightgbm(scope, operator, container)
 
 
 def refuse_broken(text: str, name: str) -> None:
@@ -203,12 +255,13 @@ def _export(
     split = SPLIT_TREES if not is_classifier and booster.num_trees() > SPLIT_TREES else None
     model = _convert(_load(round_thresholds(text)), width, split)
     label_last(model, "label" in outputs)
-    repaired = [
-        *notes,
-        "thresholds rounded down to float32, so that rows on one stay on their side",
-    ]
+    remedies = [THRESHOLDS]
+    if "label" in outputs:
+        what = "the label is declared as long as the rows, not of length 1"
+        remedies.append(Remedy("label-shape", what))
     if split:
-        repaired.append(f"{booster.num_trees()} trees summed {split} at a time, then in float64")
+        what = f"{booster.num_trees()} trees are summed {split} at a time, then in float64"
+        remedies.append(Remedy("many-trees", what))
     return Exported(
         model=to_opset(model, job.opset),
         inputs={input_name(samples): table},
@@ -218,7 +271,13 @@ def _export(
         labels=labels,
         columns=names,
         label_of={"label": "probabilities"} if "label" in outputs else {},
-        warnings=repaired,
+        warnings=list(notes),
+        remedies=remedies,
+        call=lambda rows: {
+            name: array
+            for name, array in _reference(booster, next(iter(rows.values())), is_classifier).items()
+            if name in outputs
+        },
     )
 
 

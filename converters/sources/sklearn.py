@@ -7,18 +7,14 @@ inputs. Known wrong conversions are refused by name before they cost minutes.
 
 from __future__ import annotations
 
-import copy
 import importlib
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 import skl2onnx
 import sklearn
-from skl2onnx.common._registration import get_converter
-from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import (
     BaseEstimator,
     is_classifier,
@@ -30,28 +26,12 @@ from sklearn.base import (
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.sources.base import DEFAULT_OPSET, Exported, SourceJob
 from converters.sources.estimator_file import open_estimator
-from converters.sources.table import FEATURES, input_name, read_table
-from converters.sources.trees import ML_OPSET
+from converters.sources.steps import booster_source, refuse_steps, to_onnx
+from converters.sources.table import input_name, read_table
 from edged.tensors import Array
 
 BOOSTERS = {"xgboost", "lightgbm", "catboost"}
 """Packages whose models, when they are not a step of a pipeline, have a source of their own."""
-
-REFUSED = {
-    "FunctionTransformer": "it calls a Python function; do that step before the model, or use a "
-    "built-in transformer",
-    "TargetEncoder": "its conversion gives wrong numbers; encode the column before the model",
-    "QuantileTransformer": "its conversion is off by 0.003 and takes minutes; use "
-    "StandardScaler or PowerTransformer",
-    "TfidfVectorizer": "text inputs are not carried by bundles; vectorise before the model",
-    "CountVectorizer": "text inputs are not carried by bundles; vectorise before the model",
-    "HashingVectorizer": "text inputs are not carried by bundles; vectorise before the model",
-    "DictVectorizer": "dictionaries are not tensors; vectorise before the model",
-    "KBinsDiscretizer": "its sparse one-hot output is not carried by ONNX; set "
-    "encode='onehot-dense' or 'ordinal'",
-    "SplineTransformer": "there is no converter; compute the features before the model",
-}
-"""Steps that convert wrongly or not at all, and what to do instead."""
 
 
 def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
@@ -64,14 +44,13 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     model, notes = _open(job.source)
     family = type(model).__module__.partition(".")[0]
     if family in BOOSTERS:
-        booster = importlib.import_module(f"converters.sources.{family}")
-        exported: Exported = booster.export_model(model, notes, job, samples)
+        exported: Exported = booster_source(family).export_model(model, notes, job, samples)
         return exported
     refuse_steps(model)
     table = _table(model, samples, job.columns)
     names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
     reference, outputs, labels = _call_model(model, table, names)
-    onnx_model = _to_onnx(model, table.shape[1], job.opset or DEFAULT_OPSET)
+    onnx_model, remedies = to_onnx(model, table.shape[1], job.opset or DEFAULT_OPSET)
     if "label" in outputs and labels and outputs["label"].dtype.kind not in "iu":
         _drop_output(onnx_model, "label")
         del outputs["label"]
@@ -86,6 +65,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
         label_of={"label": next(iter(outputs))} if is_classifier(model) else {},
         columns=names,
         warnings=notes,
+        remedies=remedies,
         call=lambda rows: {
             name: array
             for name, array in _call_model(model, next(iter(rows.values())), names)[1].items()
@@ -116,63 +96,6 @@ def _open(path: str) -> tuple[Any, list[str]]:
     notes = sorted({str(entry.message).split("\n", 1)[0] for entry in caught})
     best = getattr(model, "best_estimator_", None)
     return (model if best is None else best), notes
-
-
-def walk(model: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every estimator in a model with its place, e.g. ``pipeline.scale``."""
-    yield path or type(model).__name__, model
-    for name, child in _children(model):
-        yield from walk(child, f"{path}.{name}" if path else name)
-
-
-def _children(model: Any) -> Iterator[tuple[str, Any]]:
-    for attribute in ("steps", "transformers_", "transformer_list", "estimators", "named_steps"):
-        value = getattr(model, attribute, None)
-        if isinstance(value, list):
-            for entry in value:
-                if isinstance(entry, tuple) and isinstance(entry[1], BaseEstimator):
-                    yield entry[0], entry[1]
-            if attribute == "steps":
-                return
-    for attribute in ("estimator", "final_estimator_", "base_estimator"):
-        child = getattr(model, attribute, None)
-        if isinstance(child, BaseEstimator):
-            yield attribute, child
-
-
-def refuse_steps(model: Any) -> None:
-    """Refuse what cannot be converted before skl2onnx is asked.
-
-    Raises:
-        UnsupportedModelError: names the step, its place and what to do.
-    """
-    known = skl2onnx.supported_converters()
-    for path, step in walk(model):
-        kind = type(step).__name__
-        if kind in REFUSED and not _is_harmless(step):
-            raise UnsupportedModelError(f'step "{path}" is a {kind}: {REFUSED[kind]}')
-        name = f"Sklearn{kind}"
-        foreign = not type(step).__module__.startswith("sklearn.")
-        if foreign or (name not in known and not _has_alias(type(step))):
-            raise UnsupportedModelError(
-                f'step "{path}" is a {kind} ({type(step).__module__}): skl2onnx '
-                f"{skl2onnx.__version__} has no converter for it; replace that step by another "
-                "estimator or do it before the model"
-            )
-
-
-def _is_harmless(step: Any) -> bool:
-    """Settings of a listed step that do convert."""
-    is_identity = getattr(step, "func", "") is None
-    return is_identity or getattr(step, "encode", "onehot") != "onehot"
-
-
-def _has_alias(kind: type) -> bool:
-    try:
-        skl2onnx.get_model_alias(kind)
-    except (RuntimeError, AttributeError):
-        return kind.__name__ in {"Pipeline", "ColumnTransformer", "FeatureUnion"}
-    return True
 
 
 def _table(model: Any, samples: dict[str, Array], columns: tuple[str, ...]) -> Array:
@@ -255,97 +178,6 @@ def _with_names(table: Array, names: tuple[str, ...]) -> Any:
     except ImportError:
         return table
     return pandas.DataFrame(table, columns=list(names))
-
-
-def _to_onnx(model: Any, features: int, opset: int) -> Any:
-    plain = _prepared(model)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return skl2onnx.to_onnx(
-                plain,
-                initial_types=[(FEATURES, FloatTensorType([None, features]))],
-                options=_options(plain),
-                target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
-            )
-    except Exception as exc:
-        first = str(exc).strip().split("\n", 1)[0]
-        raise UnsupportedModelError(
-            f"skl2onnx {skl2onnx.__version__} cannot convert this {type(model).__name__} "
-            f"(steps: {', '.join(dict.fromkeys(type(s).__name__ for _, s in walk(model)))}): "
-            f"{first}; replace that step by another estimator"
-        ) from exc
-
-
-def _prepared(model: Any) -> Any:
-    """A copy brought to a form that skl2onnx converts rightly; what it computes is the same."""
-    plain = copy.deepcopy(model)
-    for _, step in walk(plain):
-        kind = type(step).__name__
-        if kind == "ColumnTransformer" and hasattr(step, "feature_names_in_"):
-            _columns_by_position(step)
-        elif kind == "VotingClassifier":
-            step.flatten_transform = False  # shapes transform(), which a classifier never calls
-        elif kind.startswith("HistGradientBoosting"):
-            _round_thresholds(step)
-    return plain
-
-
-def _columns_by_position(step: Any) -> None:
-    """Let a ColumnTransformer choose columns by number: one table goes in, not many."""
-    names = list(step.feature_names_in_)
-    step.transformers_ = [
-        (name, child, [names.index(c) if isinstance(c, str) else c for c in columns])
-        if isinstance(columns, list | np.ndarray)
-        else (name, child, columns)
-        for name, child, columns in step.transformers_
-    ]
-
-
-def _round_thresholds(step: Any) -> None:
-    """Round float64 thresholds down to float32: for float32 inputs ``x <= t`` stays the same.
-
-    NOTE: skl2onnx rounds them to the nearest, which sends rows on a threshold the other way.
-    """
-    for predictors in step._predictors:  # noqa: SLF001  (there is no public way to the trees)
-        for predictor in predictors:
-            exact = predictor.nodes["num_threshold"]
-            rounded = exact.astype(np.float32)
-            lower = np.nextafter(rounded, np.float32(-np.inf))
-            predictor.nodes["num_threshold"] = np.where(rounded > exact, lower, rounded)
-
-
-def _options(model: Any) -> dict[int, dict[str, Any]]:
-    """The conversion options of every step that allows them."""
-    options: dict[int, dict[str, Any]] = {}
-    final = _final(model)
-    for _, step in walk(model):
-        allowed = _allowed_options(step)
-        chosen: dict[str, Any] = {}
-        if step is final and "zipmap" in allowed:
-            chosen["zipmap"] = False
-        if step is final and "raw_scores" in allowed and not hasattr(step, "predict_proba"):
-            chosen["raw_scores"] = True
-        if "div" in allowed and type(step).__name__ == "StandardScaler":
-            # NOTE: a multiply by the reciprocal moves rows across tree thresholds.
-            chosen["div"] = "div"
-        if chosen:
-            options[id(step)] = chosen
-    return options
-
-
-def _final(model: Any) -> Any:
-    while hasattr(model, "steps"):
-        model = model.steps[-1][1]
-    return model
-
-
-def _allowed_options(step: Any) -> set[str]:
-    try:
-        converter = get_converter(skl2onnx.get_model_alias(type(step)))
-        return set(converter.get_allowed_options() or ())
-    except (RuntimeError, ValueError, AttributeError, NotImplementedError):
-        return set()
 
 
 def _drop_output(model: onnx.ModelProto, name: str) -> None:

@@ -19,6 +19,8 @@ CONVERTER_OPSET = 15
 """The highest that onnxmltools 1.16 writes; ``to_opset`` goes on from there."""
 FIRST_OPSET = 9
 """What a graph of trees alone counts as: it uses no operator of the main set."""
+SPLIT_TREES = 50
+"""Trees of one node: sums of more lose digits in float32; the nodes' sums are added in float64."""
 ML_OPSET = 3
 """ai.onnx.ml 3: the last one that every runtime in use knows."""
 

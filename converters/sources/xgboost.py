@@ -14,13 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnxmltools
+import skl2onnx
 import xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType
+from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+from skl2onnx.common.shape_calculator import (
+    calculate_linear_classifier_output_shapes,
+    calculate_linear_regressor_output_shapes,
+)
 
 from converters.errors import ConversionError, UnsupportedModelError
-from converters.sources.base import Exported, SourceJob
+from converters.sources.base import Exported, Remedy, SourceJob
 from converters.sources.table import FEATURES, input_name, read_table
 from converters.sources.trees import CONVERTER_OPSET, label_last, to_opset
 from edged.tensors import Array
@@ -45,6 +52,7 @@ WRITTEN_AS = {**dict.fromkeys(RAW, "reg:squarederror"), "multi:softmax": "multi:
 NOTE: onnxmltools takes a RAW one for two classes and squeezes it through a sigmoid; for
 multi:softmax it gives the sums as probabilities.
 """
+RENAMED = Remedy("column-names", "columns are called f0, f1, … on a copy: no others are taken")
 
 
 def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
@@ -70,12 +78,7 @@ def export_model(
     """The same for what came out of a pickle: a Booster or one of the scikit-learn estimators."""
     if isinstance(model, xgboost.Booster):
         return _export(model, job, samples, notes, best=False)
-    missing = getattr(model, "missing", math.nan)
-    if missing is not None and not math.isnan(missing):
-        raise UnsupportedModelError(
-            f"the {type(model).__name__} takes {missing} for missing: only NaN is carried; put NaN "
-            "there before fitting"
-        )
+    refuse_missing(model)
     if not model.__sklearn_is_fitted__():
         raise ConversionError("the estimator is not fitted: fit it before saving it")
     return _export(model.get_booster(), job, samples, notes, best=True)
@@ -89,16 +92,14 @@ def _export(
     width = booster.num_features()
     table = read_table(samples, job.columns, names, width, "an XGBoost model")
     rounds = _rounds(booster, best)
-    repaired = list(notes)
+    remedies = []
     if rounds and rounds < booster.num_boosted_rounds():
-        repaired.append(
-            f"the first {rounds} of {booster.num_boosted_rounds()} rounds are used, up to the best "
-            "one, as the estimator itself predicts"
-        )
+        remedies.append(_best_round(booster, rounds))
     if names:
-        repaired.append("columns renamed to f0, f1, … on a copy: the converter takes no others")
-    if objective in WRITTEN_AS:
-        repaired.append(f"{objective} converted as {WRITTEN_AS[objective]} on a copy")
+        remedies.append(RENAMED)
+    if written := WRITTEN_AS.get(objective):
+        what = f"{objective} is converted as {written} on a copy, which gives the same sums"
+        remedies.append(Remedy("objective", what))
     outputs = _reference(booster, objective, table, rounds)
     model = _convert(booster, objective, rounds, width)
     label_last(model, "label" in outputs)
@@ -112,8 +113,24 @@ def _export(
         labels=tuple(str(index) for index in range(classes)),
         columns=names,
         label_of={"label": "probabilities"} if classes else {},
-        warnings=repaired,
+        warnings=list(notes),
+        remedies=remedies,
+        call=lambda rows: _reference(booster, objective, next(iter(rows.values())), rounds),
     )
+
+
+def refuse_missing(model: Any) -> None:
+    """Refuse an estimator for which another value than NaN means missing.
+
+    Raises:
+        UnsupportedModelError: names the value.
+    """
+    missing = getattr(model, "missing", math.nan)
+    if missing is not None and not math.isnan(missing):
+        raise UnsupportedModelError(
+            f"the {type(model).__name__} takes {missing} for missing: only NaN is carried; put NaN "
+            "there before fitting"
+        )
 
 
 def refuse_booster(booster: Any) -> str:
@@ -160,6 +177,59 @@ def _rounds(booster: Any, best: bool) -> int:
     """Rounds to use; 0 for all. Estimators stop at the best one, a bare Booster does not."""
     found = booster.attributes().get("best_iteration")
     return int(found) + 1 if best and found is not None else 0
+
+
+def _best_round(booster: Any, rounds: int, path: str = "") -> Remedy:
+    what = (
+        f"the first {rounds} of {booster.num_boosted_rounds()} rounds are used, up to the best, as "
+        "the estimator itself predicts"
+    )
+    return Remedy("best-round", what, path)
+
+
+def prepare_step(step: Any, path: str) -> list[Remedy]:
+    """Bring a fitted estimator that is a step of a pipeline to a form that converts rightly.
+
+    Args:
+        step: changed in place: a copy of the user's.
+        path: its place, for messages.
+
+    Raises:
+        UnsupportedModelError: it would not convert rightly.
+    """
+    booster = step.get_booster()
+    try:
+        refuse_missing(step)
+        refuse_booster(booster)
+    except UnsupportedModelError as exc:
+        raise UnsupportedModelError(f'step "{path}": {exc.message}') from exc
+    rounds = _rounds(booster, best=True)
+    remedies = []
+    if rounds and rounds < booster.num_boosted_rounds():
+        remedies.append(_best_round(booster, rounds, path))
+        step._Booster = booster[:rounds]  # noqa: SLF001  (there is no public way in)
+    if booster.feature_names:
+        remedies.append(msgspec.structs.replace(RENAMED, where=path))
+        step.get_booster().feature_names = None
+    register()
+    return remedies
+
+
+def register() -> None:
+    """Tell skl2onnx who converts XGBoost's estimators inside a pipeline."""
+    skl2onnx.update_registered_converter(
+        xgboost.XGBClassifier,
+        "XGBoostXGBClassifier",
+        calculate_linear_classifier_output_shapes,
+        convert_xgboost,
+        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+    )
+    skl2onnx.update_registered_converter(
+        xgboost.XGBRegressor,
+        "XGBoostXGBRegressor",
+        calculate_linear_regressor_output_shapes,
+        convert_xgboost,
+    )
 
 
 def _reference(booster: Any, objective: str, table: Array, rounds: int) -> dict[str, Array]:

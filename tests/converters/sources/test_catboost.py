@@ -56,7 +56,7 @@ def test_classes_give_their_own_numbers(tmp_path, loss, rows, targets, outputs):
     assert exported.labels == tuple(str(entry) for entry in np.unique(targets))
     own = model.predict_proba(rows.astype("f4"))
     np.testing.assert_allclose(exported.outputs["probabilities"], own, atol=1e-12)
-    assert any("ZipMap" in words for words in exported.warnings)
+    assert exported.remedies[0].trap == "zipmap"
     check(exported)
 
 

@@ -91,7 +91,7 @@ def test_many_trees_are_summed_in_parts(tmp_path, monkeypatch):
         return np.abs(got - exported.outputs["prediction"]).max()
 
     exported = export(tmp_path, booster, SUGAR)
-    assert any("500 trees summed 50 at a time" in words for words in exported.warnings)
+    assert exported.remedies[-1].what == "500 trees are summed 50 at a time, then in float64"
     in_parts = worst(exported)
     monkeypatch.setattr(source, "SPLIT_TREES", 1000)
     assert worst(export(tmp_path, booster, SUGAR)) > 2 * in_parts

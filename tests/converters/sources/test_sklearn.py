@@ -33,6 +33,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from converters.errors import ConversionError, ParityError, UnsupportedModelError
 from converters.sources import sklearn as source
+from converters.sources import steps
 from converters.sources.base import SourceJob
 from tests.converters.sources.gate import check
 
@@ -118,7 +119,7 @@ def test_boosted_thresholds_are_rounded_down(tmp_path, monkeypatch):
     model = HistGradientBoostingClassifier(random_state=0).fit(CANCER, CANCER_LABELS)
     check(export(tmp_path, model, CANCER))
     # The control: rounded to the nearest, as the stock converter does, rows go the other way.
-    monkeypatch.setattr(source, "_round_thresholds", lambda step: None)
+    monkeypatch.setattr(steps, "_round_thresholds", lambda step: None)
     with pytest.raises(ParityError):
         check(export(tmp_path, model, CANCER))
 
@@ -193,7 +194,7 @@ class Doubler(LinearRegression):
 
 def test_foreign_estimators_are_named():
     with pytest.raises(UnsupportedModelError, match="Doubler"):
-        source.refuse_steps(scaled(Doubler()))
+        steps.refuse_steps(scaled(Doubler()))
 
 
 def test_wrong_conversions_do_not_pass_the_gate(tmp_path):

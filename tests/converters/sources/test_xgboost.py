@@ -85,7 +85,7 @@ def test_named_columns_are_renamed_on_a_copy(tmp_path):
     exported = export(tmp_path, booster, WINE[:, ::-1], columns=tuple(shuffled))
     assert exported.columns == tuple(names)
     np.testing.assert_array_equal(exported.inputs["features"], WINE.astype("f4"))
-    assert any("renamed" in words for words in exported.warnings)
+    assert [entry.trap for entry in exported.remedies] == ["column-names"]
     check(exported)
 
 
@@ -98,7 +98,7 @@ def test_an_estimator_stops_at_its_best_round_and_a_booster_does_not(tmp_path, m
     exported = export(tmp_path, model, CANCER)
     own = model.predict_proba(CANCER.astype("f4"))
     np.testing.assert_allclose(exported.outputs["probabilities"], own, atol=1e-7)
-    assert any("up to the best one" in words for words in exported.warnings)
+    assert [entry.trap for entry in exported.remedies] == ["best-round"]
     check(exported)
     joblib.dump(model, tmp_path / "m.joblib")
     check(estimators.export(job(tmp_path / "m.joblib"), {"*": CANCER}))
