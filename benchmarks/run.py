@@ -14,7 +14,18 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import broker, cnn, idle, isolation, native, openloop, results, stand, swap
+from benchmarks import (
+    broker,
+    cnn,
+    idle,
+    isolation,
+    native,
+    openloop,
+    reload,
+    results,
+    stand,
+    swap,
+)
 
 HERE = Path(__file__).resolve().parent
 ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[str, str, str]]]] = {
@@ -39,6 +50,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
         ],
     ),
     "swap": (swap.swap, [("swap-failed", "requests", "== 0"), ("swap-p99", "x", "<= 2")]),
+    "reload": (reload.reload, [("reload", "ms", "<= 100"), ("reload-load", "ms", "<= 300")]),
     "isolation": (isolation.isolation, [("isolation", "us", "<= 60")]),
     "mqtt-qos1": (broker.qos1, [("mqtt-qos1", "x", ">= 0.6")]),
 }

@@ -344,11 +344,14 @@ class Reloader:
 
     async def _remember(self, *, is_good: bool) -> None:
         """Note on disk what serves: the releases that do, and the configuration if it is whole."""
-        house = self._house
+        house = self._house  # both wait for the disk again and again, and neither for the other
+        notes = [asyncio.to_thread(house.record.activate, house.dataplane.table)]
+        if is_good:
+            notes.append(asyncio.to_thread(house.record.keep, self._candidate.snapshot))
         try:
-            await asyncio.to_thread(house.record.activate, house.dataplane.table)
-            if is_good:
-                await asyncio.to_thread(house.record.keep, self._candidate.snapshot)
+            for error in await asyncio.gather(*notes, return_exceptions=True):
+                if error is not None:
+                    raise error
             house.health.restore("last-good")
         except (EdgedError, OSError) as exc:
             house.health.degrade("last-good", f"what serves could not be noted on disk: {exc}")

@@ -210,8 +210,16 @@ class Loader:
 
     def _note(self, order: LoadOrder, loaded: Loaded) -> None:
         setting = self._setting(order, loaded.runtime)
-        if self._measured.get(order.digest, setting) != loaded.costs:
-            self._measured.note(order.digest, setting, loaded.costs)
+        if self._measured.get(order.digest, setting) == loaded.costs:
+            return
+        self._measured.note(order.digest, setting, loaded.costs)
+        manifest, run_ms = order.stored.manifest, loaded.typical_run_ns / 1e6
+        log.info(
+            'model "%s" release %d was measured: a run takes %.3f ms',
+            manifest.name,
+            manifest.release,
+            run_ms,
+        )
 
     def _setting(self, order: LoadOrder, name: str) -> str:
         """All that the time of a run depends on beside the bytes of the model."""

@@ -56,6 +56,8 @@ class Slots:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._is_synced = False
+        """Whether all folders of models are on disk for sure; a killed run may have left some."""
 
     def models(self) -> list[str]:
         """Models that have a slot, sorted; anything else in the folder is passed over."""
@@ -81,7 +83,10 @@ class Slots:
         """
         with contextlib.suppress(FileExistsError):
             os.mkdir(check_model(model), 0o700, dir_fd=self._fd)
-        os.fsync(self._fd)
+            self._is_synced = False
+        if not self._is_synced:
+            os.fsync(self._fd)
+            self._is_synced = True
         fault("activate.slot")
         with self._folder(model) as fd:
             if old is not None:

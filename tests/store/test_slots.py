@@ -36,6 +36,38 @@ def test_swap_keeps_the_one_before(slots: Slots):
     assert slots.models() == ["gate"]
 
 
+def test_each_model_s_folder_is_synced_once(
+    slots: Slots, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also one that a killed run has left, which no disk may know of yet."""
+    (folder / "left").mkdir()
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(fd), fsync(fd))[1])
+
+    def syncs_of_the_parent(model: str) -> int:
+        synced.clear()
+        slots.swap(model, A, B)
+        return synced.count(slots._fd)
+
+    assert [syncs_of_the_parent(m) for m in ("left", "left", "gate", "gate")] == [1, 0, 1, 0]
+
+
+def test_a_sync_that_failed_is_done_again(slots: Slots, monkeypatch: pytest.MonkeyPatch):
+    slots.swap("gate", A, None)
+
+    def refuse(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="Input"):
+            slots.swap("door", A, None)
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(fd), fsync(fd))[1])
+    slots.swap("door", A, None)
+    assert slots._fd in synced
+
+
 def test_restore(slots: Slots, folder: Path):
     slots.swap("gate", B, A)
     (folder / "gate" / ".current-0123").symlink_to("leftover")
