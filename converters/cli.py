@@ -48,7 +48,14 @@ def _convert(args: Namespace, screen: Screen) -> None:
         if args.record:
             mlflow.check_recordable(str(fields.get("source")))
         recipe = complete(found.fields, args.recipe)
-        report = convert(recipe, args.output, key=args.key, trust=args.trust, progress=step)
+        report = convert(
+            recipe,
+            args.output,
+            key=args.key,
+            trust=args.trust,
+            empty_env=args.empty_env,
+            progress=step,
+        )
     screen.show_report(report)
     for note in found.notes:
         screen.line(f"note: {note}")

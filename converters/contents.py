@@ -22,7 +22,7 @@ def hash_sources(recipe: Recipe) -> dict[str, str]:
     contents: dict[str, str] = {}
     for name in ("source", "samples", "weights"):
         value = getattr(recipe, name)
-        if value is None:
+        if not value:
             continue
         if name == "source" and is_factory(value):
             contents[name] = value

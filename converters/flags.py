@@ -64,7 +64,19 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("--name", help="the model's name")
     add("--release", type=int, help="a number that rises with every bundle of that name")
     add("--version", help="a version for people (default: RELEASE.0.0)")
-    add("--samples", type=Path, help="real inputs: .npz (arrays by input name), .npy or .csv")
+    add(
+        "--samples",
+        type=Path,
+        help="real inputs: .npz (arrays by input name), .npy or .csv; without any, rows are made "
+        "and the bundle counts as checked, not as verified",
+    )
+    add("--edges", choices=("auto", "none"), help="prove rows of zeros, extremes and NaN too")
+    add(
+        "--empty-env",
+        choices=("auto", "require", "off"),
+        default="auto",
+        help="prove it in an empty environment of the target (kept in the cache; default auto)",
+    )
     add("--kind", choices=tuple(BY_NAME), help="default: told from the file")
     add(
         "--for",
@@ -102,7 +114,7 @@ def fields_from(args: argparse.Namespace) -> dict[str, Any]:
     from converters.recipe import load_recipe_fields  # noqa: PLC0415  (numpy, yaml)
 
     fields: dict[str, Any] = load_recipe_fields(args.recipe) if args.recipe else {}
-    names = ("source", "name", "release", "version", "kind", "target", "opset", "batch")
+    names = ("source", "name", "release", "version", "kind", "target", "opset", "batch", "edges")
     for name in (*names, "activation"):
         value = getattr(args, name)
         if value is not None:
@@ -137,7 +149,7 @@ def complete(fields: Mapping[str, Any], recipe: Path | None) -> Recipe:
     """
     from converters.recipe import make_recipe  # noqa: PLC0415  (numpy, yaml)
 
-    needed = ("source", "samples", "name", "release")
+    needed = ("source", "name", "release")
     missing = [name if name == "source" else f"--{name}" for name in needed if name not in fields]
     if missing:
         raise ConversionError(f"missing: {', '.join(missing)} (give them here or in a --recipe)")

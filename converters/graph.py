@@ -6,19 +6,20 @@ traces, no process-dependent names, nothing unused. Never changes what is comput
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx
-from onnx import defs, helper, inliner
+from onnx import helper, inliner
 
 from converters.errors import ConversionError, UnsupportedModelError
+from converters.gate.names import refuse_names
+from converters.gate.operators import refuse_operators
+from converters.naming import rename as rename  # noqa: PLC0414  (graphs are cleaned and renamed)
+from converters.sources.base import Remedy
 from converters.targets.table import DEFAULT_OPSET, DEFAULT_TARGET, TARGETS, Target
-from edged.store.onnx_check import MICROSOFT_OPERATORS
+from converters.walk import inner_graphs, nodes
 from edged.tensors import DTYPES
 
-ONNX_DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
 MAX_BYTES = 2**31 - 1
 """A protobuf message ends there."""
 
@@ -56,13 +57,28 @@ def clean(
     if model.functions:
         model = inliner.inline_local_functions(model)
     _drop_initializer_inputs(model.graph)
+    refuse_names(model.graph)
     refuse_types(model.graph)
     settle_opset(model, opset, target)
-    refuse_operators(model)
+    refuse_operators(model, target)
     prune(model.graph)
     _strip(model)
     model.ir_version = min(max(model.ir_version, 8), target.max_ir)
     return model
+
+
+def find_remedies(model: onnx.ModelProto) -> tuple[Remedy, ...]:
+    """The traps that ``clean`` and the final names repair, told before they are gone."""
+    found = []
+    domains = ["" if e.domain == "ai.onnx" else e.domain for e in model.opset_import]
+    if len(domains) != len(set(domains)):
+        what = "a set of operators was imported twice, which some parsers refuse; it is now once"
+        found.append(Remedy(trap="opset-twice", what=what))
+    weights = {tensor.name for tensor in model.graph.initializer}
+    if any(value.name in weights for value in model.graph.input):
+        what = "weights were listed among the inputs, where a client could replace them; taken out"
+        found.append(Remedy(trap="weights-as-inputs", what=what))
+    return tuple(found)
 
 
 def settle_opset(model: onnx.ModelProto, asked: int | None, target: Target) -> None:
@@ -96,41 +112,6 @@ def settle_opset(model: onnx.ModelProto, asked: int | None, target: Target) -> N
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of the main operator set."""
     return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
-
-
-def refuse_operators(model: onnx.ModelProto) -> None:
-    """Refuse operators that are not ONNX's own: a converter that gave up leaves them behind.
-
-    Raises:
-        UnsupportedModelError: lists each with the node it was found at.
-    """
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    foreign: dict[str, str] = {}
-    for node in nodes(model.graph):
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        known = domain in ONNX_DOMAINS and defs.has(node.op_type, versions.get(domain, 1), domain)
-        is_quantiser = domain == "com.microsoft" and node.op_type in MICROSOFT_OPERATORS
-        if not known and not is_quantiser:
-            label = f"{domain}:{node.op_type}" if domain else node.op_type
-            foreign.setdefault(label, node.name or next(iter(node.output), ""))
-        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
-            _refuse_training(model.graph, node)
-    if foreign:
-        listed = ", ".join(f'{op} (at "{place}")' for op, place in sorted(foreign.items()))
-        raise UnsupportedModelError(
-            f"operators that are not ONNX's own: {listed}; no runtime of a bundle knows them. "
-            "Replace those layers in the model by ones made of standard operators, or export "
-            "without the optimisation that fused them"
-        )
-
-
-def _refuse_training(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
-    value = next((t for t in graph.initializer if t.name == node.input[2]), None)
-    if value is not None and onnx.numpy_helper.to_array(value).any():
-        raise UnsupportedModelError(
-            f'Dropout "{node.name}" is in training mode: the model would answer at random; '
-            "call eval() before exporting"
-        )
 
 
 def refuse_types(graph: onnx.GraphProto) -> None:
@@ -170,22 +151,6 @@ def dtype_of(value: onnx.ValueInfoProto) -> str:
             "cast it inside the model"
         )
     return name
-
-
-def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Every node, those of inner graphs (If, Loop, Scan) too."""
-    for node in graph.node:
-        yield node
-        for inner in inner_graphs(node):
-            yield from nodes(inner)
-
-
-def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs in a node's attributes."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def prune(graph: onnx.GraphProto) -> None:
@@ -255,72 +220,6 @@ def _strip_graph(graph: onnx.GraphProto) -> None:
         node.name = f"{node.op_type}_{counts[node.op_type]}"
         for inner in inner_graphs(node):
             _strip_graph(inner)
-
-
-def rename(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Give inputs and outputs their final names; inner values that hold one of them give way.
-
-    Exporters write a file that no runtime loads when a wanted name is also an inner value's, so
-    they export under neutral names and this comes after.
-
-    Raises:
-        ConversionError: a number of names that is not the model's, or a name twice.
-    """
-    graph = model.graph
-    new = [*inputs, *outputs]
-    if len(graph.input) != len(inputs) or len(graph.output) != len(outputs):
-        raise ConversionError(
-            f"the model has inputs {_names(graph.input)} and outputs {_names(graph.output)}; "
-            f"names given: {list(inputs)} and {list(outputs)}"
-        )
-    twice = next((name for name in new if new.count(name) > 1), None)
-    if twice is not None or not all(re.fullmatch(r"[!-~]{1,256}", name) for name in new):
-        raise ConversionError(
-            f"names of inputs and outputs must be plain ASCII and differ from one another: {new}"
-        )
-    _split_passed_through(graph)
-    clashes = sorted(_all_names(graph) & set(new))
-    table = {name: f"edged/{index}" for index, name in enumerate(clashes)}
-    for value, name in zip(graph.output, outputs, strict=True):
-        table[value.name] = name
-    for value, name in zip(graph.input, inputs, strict=True):
-        table[value.name] = name
-    _apply(graph, table)
-
-
-def _names(values: Sequence[onnx.ValueInfoProto]) -> list[str]:
-    return [value.name for value in values]
-
-
-def _split_passed_through(graph: onnx.GraphProto) -> None:
-    """An input or weight that is an output as it is needs a node of its own to be renamed."""
-    fixed = {value.name for value in graph.input} | {t.name for t in graph.initializer}
-    for index, value in enumerate(graph.output):
-        if value.name in fixed:
-            name = f"edged/out{index}"
-            graph.node.append(helper.make_node("Identity", [value.name], [name]))
-            value.name = name
-
-
-def _all_names(graph: onnx.GraphProto) -> set[str]:
-    names = {value.name for value in (*graph.input, *graph.output)}
-    names.update(tensor.name for tensor in graph.initializer)
-    for node in graph.node:
-        names.update(node.input)
-        names.update(node.output)
-        for inner in inner_graphs(node):
-            names |= _all_names(inner)
-    return names
-
-
-def _apply(graph: onnx.GraphProto, table: dict[str, str]) -> None:
-    for value in (*graph.input, *graph.output, *graph.initializer):
-        value.name = table.get(value.name, value.name)
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [table.get(name, name) for name in names]
-        for inner in inner_graphs(node):
-            _apply(inner, table)
 
 
 def serialize(model: onnx.ModelProto) -> bytes:

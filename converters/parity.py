@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from converters.errors import ParityError
+from converters.errors import ConversionError, ParityError
 from edged.manifest import Tolerance
 from edged.tensors import Array
 
@@ -26,7 +26,7 @@ class OutputParity:
         max_abs: largest absolute difference.
         max_rel: largest difference relative to the framework's value, where that is above atol.
         rows_beyond: rows with a value beyond the tolerance.
-        worst_row: the row with the largest excess over the tolerance.
+        worst_rows: the rows with the largest excess over the tolerance, worst first.
         label_agreement: share of rows whose best class is the same; None where there is none.
         is_constant: whether the framework gave the same for every row.
     """
@@ -36,9 +36,20 @@ class OutputParity:
     max_abs: float
     max_rel: float
     rows_beyond: int
-    worst_row: int
+    worst_rows: tuple[int, ...]
     label_agreement: float | None
     is_constant: bool
+
+    @property
+    def worst_row(self) -> int:
+        """The row that is nearest to failing, or fails worst."""
+        return self.worst_rows[0]
+
+
+WORST = 5
+"""Rows that are kept for the report; a page of numbers is not looked at."""
+SHOWN = 3
+"""Rows that an error shows."""
 
 
 def compare(name: str, expected: Array, got: Array, tolerance: Tolerance) -> OutputParity:
@@ -81,10 +92,17 @@ def compare(name: str, expected: Array, got: Array, tolerance: Tolerance) -> Out
         max_abs=float(gap.max(initial=0.0)),
         max_rel=float(relative.max(initial=0.0)),
         rows_beyond=int((excess > 0).any(axis=1).sum()),
-        worst_row=int(excess.max(axis=1).argmax()) if excess.size else 0,
+        worst_rows=_worst(excess),
         label_agreement=_label_agreement(expected, got),
         is_constant=_is_constant(expected),
     )
+
+
+def _worst(excess: Array) -> tuple[int, ...]:
+    if not excess.size:
+        return (0,)
+    order = np.argsort(-excess.max(axis=1), kind="stable")[:WORST]
+    return tuple(int(row) for row in order)
 
 
 def _label_agreement(expected: Array, got: Array) -> float | None:
@@ -138,6 +156,21 @@ def judge(
     return results
 
 
+def as_output(name: str, expected: Array, got: Array) -> Array:
+    """The framework's numbers in the dtype and rank of the model's output (float64 → float32).
+
+    Raises:
+        ConversionError: numbers of another kind.
+    """
+    if expected.shape != got.shape and expected.size == got.size and len(expected) == len(got):
+        expected = expected.reshape(got.shape)
+    if expected.dtype.kind == got.dtype.kind or expected.dtype.kind in "iu":
+        return np.ascontiguousarray(expected.astype(got.dtype))
+    raise ConversionError(
+        f'output "{name}": the framework gives {expected.dtype}, the converted model {got.dtype}'
+    )
+
+
 def find_ties(scores: Array, tolerance: Tolerance) -> Array:
     """Rows whose two best scores do not differ by more than the tolerance: bool[rows]."""
     best = np.sort(scores.astype(np.float64), axis=-1)[:, -2:]
@@ -157,20 +190,23 @@ def _explain(
     got: Mapping[str, Array],
     tolerance: Tolerance,
 ) -> str:
-    row = result.worst_row
     wanted, found = expected[result.name], got[result.name]
-    if wanted.ndim:
-        wanted, found = wanted[row], found[row]
     agreement = (
         f"; best class agrees on {result.label_agreement:.2%} of rows"
         if result.label_agreement is not None
         else ""
     )
+    rows = result.worst_rows[: min(SHOWN, result.rows_beyond)]
+    pairs = [(wanted[row], found[row]) for row in rows] if wanted.ndim else [(wanted, found)]
+    shown = "; ".join(
+        f"sample row {row}: framework {_few(want)}, converted {_few(have)}"
+        for row, (want, have) in zip(rows, pairs, strict=True)
+    )
     return (
         f'output "{result.name}": {result.rows_beyond} of {result.rows} rows are beyond rtol '
         f"{tolerance.rtol:g}, atol {tolerance.atol:g} (largest difference {result.max_abs:.3g})"
-        f"{agreement}; worst is sample row {row}: framework {_few(wanted)}, converted "
-        f"{_few(found)}. If such differences do not matter for you, widen --rtol/--atol"
+        f"{agreement}; worst: {shown}. If such differences do not matter for you, widen "
+        "--rtol/--atol"
     )
 
 

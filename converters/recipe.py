@@ -35,7 +35,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Args:
         source: the model file or folder, or ``module:factory`` for a model built by code.
-        samples: real inputs (.npz, .npy or .csv); the numbers are proven on them.
+        samples: real inputs (.npz, .npy or .csv); the numbers are proven on them. Empty: rows are
+            made from the signature, and the bundle counts as checked, not as verified.
         name: the model's name.
         release: rises with every bundle of that name.
         version: for people; default ``release`` with ``.0.0``.
@@ -52,15 +53,16 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         activation: what is still to be applied to the first output to get probabilities.
         input_processing: by input name, or under ``*`` for the only input.
         tolerance: how far outputs may be from the framework's.
-        golden_rows: how many samples travel with the bundle.
+        golden_rows: how many samples travel with the bundle, beside the edge cases.
+        edges: ``auto`` also proves rows of zeros, extremes and missing values; ``none`` does not.
         timeout_s: how long the framework may take.
         origin: what a registry says of the source (names and ids), for the provenance.
     """
 
     source: Annotated[str, Meta(min_length=1)]
-    samples: Annotated[str, Meta(min_length=1)]
     name: Annotated[str, Meta(pattern=MODEL_NAME)]
     release: Release
+    samples: str = ""
     version: Annotated[str, Meta(max_length=64)] = ""
     kind: Annotated[str, Meta(pattern="^[a-z0-9_]{1,32}$")] = "auto"
     target: Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}$")] = DEFAULT_TARGET
@@ -73,7 +75,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     activation: Literal["none", "softmax", "sigmoid"] = "none"
     input_processing: dict[str, InputProcessing] = msgspec.field(default_factory=dict)
     tolerance: Tolerance = Tolerance()
-    golden_rows: Annotated[int, Meta(ge=1, le=256)] = 16
+    golden_rows: Annotated[int, Meta(ge=8, le=256)] = 16
+    edges: Literal["auto", "none"] = "auto"
     timeout_s: Annotated[int, Meta(ge=1, le=86400)] = 1800
     origin: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -117,7 +120,7 @@ def load_recipe_fields(path: Path) -> dict[str, Any]:
         raise ConversionError(f"{path}: expected a mapping of recipe fields")
     for name in ("source", "samples", "weights"):
         value = fields.get(name)
-        if isinstance(value, str) and not (name == "source" and is_elsewhere(value)):
+        if isinstance(value, str) and value and not (name == "source" and is_elsewhere(value)):
             fields[name] = str(path.parent / value)
     return fields
 

@@ -17,6 +17,12 @@ from edged.tensors import Array
 
 UNNAMED = "*"
 """The name of the array of a file that holds only one and does not name it."""
+GENERATED_ROWS = 64
+"""Enough for every batch size that is tried, few enough that nobody takes them for data."""
+FREE_AXIS = 16
+"""The length of a free axis in made rows: windows of convolutions and a short text both fit."""
+SMALL_NUMBERS = 10
+"""Made whole numbers are below it: most of them are ids, and the smallest tables have ten."""
 MAX_ROWS = 4096
 MAX_BYTES = 256 << 20
 """Enough rows to prove numbers on, few enough for a laptop: outputs are held twice."""
@@ -99,6 +105,39 @@ def _check_numbers(file: str, name: str, array: Array) -> None:
         )
     if array.size == 0:
         raise ConversionError(f'samples "{file}", array "{name}": is empty')
+
+
+def generate(
+    signature: Mapping[str, tuple[str, tuple[int | None, ...]]], rows: int
+) -> dict[str, Array]:
+    """Rows made from a signature, the same on every machine, where the user brings none.
+
+    They prove that two programs compute the same, not that either answers well on real data.
+
+    Args:
+        signature: dtype, and shape without the row axis, by input; None is a free axis.
+        rows: how many.
+
+    Raises:
+        ConversionError: an input that nothing can be made for.
+    """
+    made: dict[str, Array] = {}
+    for index, (name, (dtype, axes)) in enumerate(signature.items()):
+        kind = np.dtype(dtype)
+        shape = (rows, *(FREE_AXIS if axis is None else axis for axis in axes))
+        if int(np.prod(shape)) * kind.itemsize > MAX_BYTES:
+            raise ConversionError(
+                f'input "{name}": {rows} made rows of {list(axes)} are over {MAX_BYTES} bytes; '
+                "bring --samples"
+            )
+        source = np.random.default_rng([7, index])
+        if kind.kind == "f":
+            made[name] = source.normal(size=shape).astype(kind)
+        elif kind.kind == "b":
+            made[name] = source.integers(0, 2, size=shape).astype(kind)
+        else:
+            made[name] = source.integers(0, SMALL_NUMBERS, size=shape).astype(kind)
+    return made
 
 
 def choose_rows(arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from converters.edges import Edge
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.sources.base import SourceJob, SourceResult
 from edged.store.golden import read_safetensors, write_safetensors
@@ -54,12 +55,14 @@ class Converted:
         model: the bytes of an ONNX file, not yet judged.
         inputs: the samples as the framework got them.
         outputs: the framework's numbers.
+        edges: made rows and the framework's answers to them, by the edge's name.
         result: the rest.
     """
 
     model: bytes
     inputs: dict[str, Array]
     outputs: dict[str, Array]
+    edges: dict[str, Edge]
     result: SourceResult
 
 
@@ -86,13 +89,30 @@ def _collect(folder: Path, result: SourceResult) -> Converted:
     tensors = read_safetensors(_read(folder, "reference.safetensors", MAX_TENSOR_BYTES))
     wanted = [f"in.{name}" for name in result.input_names]
     wanted += [f"out.{name}" for name in result.output_names]
+    edges = {name: _edge(name, result) for name in result.edges}
+    wanted += [key for keys in edges.values() for part in keys for key in part.values()]
     if not result.input_names or not result.output_names or set(wanted) != set(tensors):
         raise ConversionError("the conversion process left other tensors than it named")
     return Converted(
         model=_read(folder, "model.onnx", MAX_MODEL_BYTES),
         inputs={name: tensors[f"in.{name}"] for name in result.input_names},
         outputs={name: tensors[f"out.{name}"] for name in result.output_names},
+        edges={
+            name: (
+                {key: tensors[place] for key, place in inputs.items()},
+                {key: tensors[place] for key, place in outputs.items()},
+            )
+            for name, (inputs, outputs) in edges.items()
+        },
         result=result,
+    )
+
+
+def _edge(name: str, result: SourceResult) -> tuple[dict[str, str], dict[str, str]]:
+    """The names under which an edge case's tensors lie, by input and by output."""
+    return (
+        {key: f"edge.{name}.in.{key}" for key in result.input_names},
+        {key: f"edge.{name}.out.{key}" for key in result.output_names},
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from converters import graph
+from converters.edges import ask_edges
 from converters.errors import ConversionError
 from converters.isolation import isolate
 from converters.sources.base import Exported, SourceJob, SourceResult
@@ -28,7 +29,7 @@ def main(folder: Path) -> int:
     isolation = isolate(job.cpu_seconds)
     try:
         exported = _export(job, read_safetensors((folder / "samples.safetensors").read_bytes()))
-        result = _write(folder, exported)
+        result = _write(folder, exported, job.batch)
     except ConversionError as exc:
         result = SourceResult(error=exc.message, error_kind=type(exc).__name__)
     except MemoryError:
@@ -60,9 +61,13 @@ def _export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     return exported
 
 
-def _write(folder: Path, exported: Exported) -> SourceResult:
+def _write(folder: Path, exported: Exported, batch: str) -> SourceResult:
     tensors = {f"in.{name}": array for name, array in exported.inputs.items()}
     tensors.update({f"out.{name}": array for name, array in exported.outputs.items()})
+    edges = ask_edges(exported, batch)
+    for name, (inputs, outputs) in edges.items():
+        tensors.update({f"edge.{name}.in.{key}": array for key, array in inputs.items()})
+        tensors.update({f"edge.{name}.out.{key}": array for key, array in outputs.items()})
     (folder / "model.onnx").write_bytes(graph.serialize(exported.model))
     (folder / "reference.safetensors").write_bytes(write_safetensors(tensors))
     return SourceResult(
@@ -75,6 +80,7 @@ def _write(folder: Path, exported: Exported) -> SourceResult:
         label_of={k: v for k, v in exported.label_of.items() if k in exported.outputs},
         warnings=tuple(exported.warnings),
         remedies=tuple(exported.remedies),
+        edges=tuple(edges),
     )
 
 

@@ -18,6 +18,8 @@ hypothesis.settings.load_profile("core")
 
 # Set before anything imports onnxruntime: the wheel otherwise opens a database in the user's cache.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Empty environments of targets are made from the package index: the tests that mean to say so.
+os.environ.setdefault("EDGED_TARGET_ENVS", "off")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -33,6 +33,7 @@ class SourceJob(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         import_from: where ``module`` and a pickle's own classes are looked for.
         cpu_seconds: processor time that the process allows itself.
         target: the device that it is for; ``converters.targets.table.find_target`` knows it.
+        generate: how many rows to make where there are no samples (``samples.generate``).
     """
 
     framework: str
@@ -44,6 +45,7 @@ class SourceJob(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     import_from: str = ""
     cpu_seconds: int = 3600
     target: str = DEFAULT_TARGET
+    generate: int = 0
 
 
 class Remedy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +125,11 @@ def match_inputs(
     Raises:
         ConversionError: the names do not match; lists both.
     """
+    if not samples:
+        raise ConversionError(
+            f"{owner}: no --samples were given, and what it takes ({', '.join(names)}) cannot be "
+            "told without; bring real inputs, which also prove more"
+        )
     if len(names) == 1 and len(samples) == 1:
         return {names[0]: next(iter(samples.values()))}
     if set(names) == set(samples):

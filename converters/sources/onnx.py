@@ -9,13 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnx import version_converter
+from onnx import inliner, version_converter
 
 from converters import graph
 from converters.errors import ConversionError, UnsupportedModelError
+from converters.gate.operators import refuse_operators
+from converters.gate.rows import declared, refuse_frozen
+from converters.samples import generate
 from converters.session import VERSION, open_session
-from converters.signature import refuse_frozen
 from converters.sources.base import Exported, SourceJob, fit_dtype, match_inputs, run_in_rows
+from converters.targets.table import find_target
 from edged.tensors import Array
 
 
@@ -28,9 +31,13 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     """
     model = _load(Path(job.source))
     graph.refuse_types(model.graph)
-    graph.refuse_operators(model)
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    refuse_operators(model, find_target(job.target))
     weights = {tensor.name for tensor in model.graph.initializer}
     wanted = {v.name: graph.dtype_of(v) for v in model.graph.input if v.name not in weights}
+    if not samples and job.generate:
+        samples = generate(_signature(model, wanted), job.generate)
     inputs = {
         name: fit_dtype(array, wanted[name], name)
         for name, array in match_inputs(samples, list(wanted), "the model").items()
@@ -47,6 +54,17 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
         reference="ONNX Runtime on the file as it came, optimisations off",
         call=run,
     )
+
+
+def _signature(
+    model: onnx.ModelProto, wanted: dict[str, str]
+) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+    """What rows are made of when the user brings none: dtype and axes by input."""
+    values = {value.name: declared(value)[1:] for value in model.graph.input}
+    return {
+        name: (dtype, tuple(dim if isinstance(dim, int) else None for dim in values[name]))
+        for name, dtype in wanted.items()
+    }
 
 
 def _load(path: Path) -> onnx.ModelProto:

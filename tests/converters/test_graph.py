@@ -30,54 +30,6 @@ def test_a_clean_graph_computes_the_same_and_tells_nothing_of_its_maker(build_li
     np.testing.assert_allclose(open_session(data)({"x": ROWS})["y"], expected())
 
 
-def test_names_may_clash_with_inner_ones(build_linear):
-    model = graph.clean(build_linear(), None)
-    graph.rename(model, ["h"], ["W"])
-    np.testing.assert_allclose(open_session(graph.serialize(model))({"h": ROWS})["W"], expected())
-
-
-def test_a_name_used_inside_a_branch_is_renamed_too():
-    branch = helper.make_graph(
-        [helper.make_node("Neg", ["x"], ["z"])],
-        "b",
-        [],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
-    )
-    other = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["z2"])],
-        "c",
-        [],
-        [helper.make_tensor_value_info("z2", TensorProto.FLOAT, None)],
-    )
-    g = helper.make_graph(
-        [helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=other)],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
-        [numpy_helper.from_array(np.array(True), "c")],
-    )
-    model = graph.clean(helper.make_model(g, opset_imports=[helper.make_opsetid("", 18)]), None)
-    graph.rename(model, ["signal"], ["z"])
-    out = open_session(graph.serialize(model))({"signal": np.ones(3, "f4")})
-    np.testing.assert_array_equal(out["z"], [-1, -1, -1])
-
-
-def test_an_input_passed_through_gets_a_node_of_its_own(build_linear):
-    model = build_linear()
-    model.graph.output.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3]))
-    graph.rename(model, ["x"], ["y", "same"])
-    out = open_session(graph.serialize(graph.clean(model, None)))({"x": ROWS})
-    np.testing.assert_array_equal(out["same"], ROWS)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "outputs"), [(["x"], ["x"]), (["x", "y"], ["z"]), (["a b"], ["y"]), (["x"], [])]
-)
-def test_names_that_cannot_be_are_refused(inputs, outputs, build_linear):
-    with pytest.raises(ConversionError, match="names"):
-        graph.rename(build_linear(), inputs, outputs)
-
-
 def test_another_opset_than_asked_is_refused(build_linear):
     with pytest.raises(
         ConversionError, match="opset 17 was asked for, the exporter wrote opset 18"

@@ -26,7 +26,7 @@ def test_one_wrong_row_is_named():
 
 
 def test_whole_numbers_must_be_equal():
-    with pytest.raises(ParityError, match="worst is sample row 2"):
+    with pytest.raises(ParityError, match="worst: sample row 2"):
         judge({"y": np.array([1, 2, 3])}, {"y": np.array([1, 2, 4])}, TOLERANCE)
 
 

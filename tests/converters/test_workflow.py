@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 import converters
-from converters import ParityError, Recipe, UnsupportedModelError, workflow
+from converters import ParityError, Recipe, UnsupportedModelError, graph, workflow
 from converters.errors import ConversionError
 from converters.show import describe_report
 from converters.sources.base import Remedy
@@ -121,14 +121,12 @@ def test_a_perturbed_weight_fails_parity(digits, tmp_path, monkeypatch):
 
     def perturbed(*arguments):
         converted = honest(*arguments)
-        model = workflow.graph.parse(converted.model)
+        model = graph.parse(converted.model)
         for node in model.graph.node:
             for attribute in node.attribute:
                 if attribute.name == "coefficients":
                     attribute.floats[5] += 0.05
-        return workflow.Converted(
-            model.SerializeToString(), converted.inputs, converted.outputs, converted.result
-        )
+        return dataclasses.replace(converted, model=model.SerializeToString())
 
     monkeypatch.setattr(workflow, "run_source", perturbed)
     recipe = Recipe(

@@ -1,0 +1,140 @@
+"""The manifest of a bundle and its members, from what was proven. Writes no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+import onnx
+
+from converters.describe import describe_processing
+from converters.gate.prove import Proven
+from converters.golden import choose_rows, gather
+from converters.pack import member
+from converters.parity import round_up
+from converters.recipe import Recipe
+from converters.sandbox import Converted
+from converters.session import VERSION as ORT_VERSION
+from converters.targets.table import find_target
+from edged.manifest import ArtefactEntry, Golden, Manifest
+from edged.store.golden import write_safetensors
+from edged.tensors import Array
+from edged.version import __version__
+
+MODEL = "model.onnx"
+GOLDEN = "golden.safetensors"
+VERIFIED, CHECKED = "verified", "checked"
+"""Proven on the user's own data; or on rows made from the signature, which proves less."""
+
+
+def golden_tensors(recipe: Recipe, proven: Proven) -> dict[str, Array]:
+    """The rows that travel, with the framework's answers: ``in.NAME`` and ``out.NAME``.
+
+    Raises:
+        ConversionError: no row is fit to travel.
+    """
+    rows = []
+    if recipe.batch == "rows":
+        rows = choose_rows(recipe.golden_rows, proven.parity, proven.doubtful)
+    return gather(proven.samples, proven.expected, rows, proven.edges if rows else {})
+
+
+def compose(
+    recipe: Recipe,
+    converted: Converted,
+    proven: Proven,
+    golden: Mapping[str, Array],
+    *,
+    columns: Sequence[str],
+    contents: Mapping[str, str],
+) -> tuple[Manifest, dict[str, bytes]]:
+    """Write the manifest and gather the members.
+
+    Args:
+        recipe: what was asked.
+        converted: what the framework's process left.
+        proven: the model and its numbers.
+        golden: the rows that travel.
+        columns: names of the samples' columns.
+        contents: sha256 of what the recipe points to.
+    """
+    members = {MODEL: proven.data, GOLDEN: write_safetensors(golden)}
+    input_processing, output_processing = describe_processing(
+        recipe, proven.inputs, proven.outputs, converted.result, columns
+    )
+    first = golden[f"in.{proven.inputs[0].name}"]
+    manifest = Manifest(
+        format="edged-bundle-v1",
+        name=recipe.name,
+        release=recipe.release,
+        version=recipe.human_version,
+        inputs=proven.inputs,
+        outputs=proven.outputs,
+        artefacts=(ArtefactEntry("onnx", MODEL, opset=proven.opset, ir=proven.ir),),
+        members=(
+            member(MODEL, "onnx", members[MODEL]),
+            member(GOLDEN, "safetensors", members[GOLDEN]),
+        ),
+        golden=Golden(
+            file=GOLDEN,
+            rows=len(first) if recipe.batch == "rows" else 1,
+            tolerances={entry.name: recipe.tolerance for entry in proven.outputs},
+        ),
+        input_processing=input_processing,
+        output_processing=output_processing,
+        parity=_parity_fields(recipe, converted, proven, contents.get("samples")),
+        provenance=_provenance(recipe, converted, proven, contents),
+    )
+    return manifest, members
+
+
+def _parity_fields(
+    recipe: Recipe, converted: Converted, proven: Proven, samples_sha256: str | None
+) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "grade": VERIFIED if samples_sha256 else CHECKED,
+        "reference": converted.result.reference,
+        "rows": proven.parity[0].rows,
+        "edges": list(proven.edges),
+        "rtol": recipe.tolerance.rtol,
+        "atol": recipe.tolerance.atol,
+        "outputs": {
+            result.name: {
+                "max_abs": round_up(result.max_abs),
+                "max_rel": round_up(result.max_rel),
+                "rows_beyond": result.rows_beyond,
+                "label_agreement": result.label_agreement,
+            }
+            for result in proven.parity
+        },
+    }
+    if samples_sha256:
+        fields["samples_sha256"] = samples_sha256
+    return fields
+
+
+def _provenance(
+    recipe: Recipe, converted: Converted, proven: Proven, contents: Mapping[str, str]
+) -> dict[str, object]:
+    """Where the bundle comes from: contents and versions; no time, path or host."""
+    fields: dict[str, object] = {
+        "converter": f"edged-convert {__version__}",
+        "framework": converted.result.framework,
+        "packages": {
+            "onnx": onnx.__version__,
+            "onnxruntime": ORT_VERSION,
+            "numpy": np.__version__,
+            "msgspec": msgspec.__version__,
+        },
+        "recipe_sha256": recipe.digest(contents),
+        "source": contents["source"],
+        "target": find_target(recipe.target).to_fields(),
+    }
+    if proven.remedies:
+        fields["remedies"] = [msgspec.to_builtins(entry) for entry in proven.remedies]
+    if recipe.origin:
+        fields["origin"] = dict(recipe.origin)
+    if "weights" in contents:
+        fields["weights_sha256"] = contents["weights"]
+    return fields
