@@ -58,5 +58,5 @@ def gather(
 
 def _join(array: Array, rows: Sequence[int], more: Sequence[Array]) -> Array:
     if not rows:
-        return np.ascontiguousarray(array)
+        return np.array(array, order="C")  # keeps a scalar a scalar
     return np.ascontiguousarray(np.concatenate([array[list(rows)], *more]))

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 
 import onnx
 
-from converters.gate.rows import declared
+from converters.gate.rows import declared, refuse_frozen
 from converters.graph import dtype_of
 from edged.manifest import TensorEntry
 from edged.tensors import BATCH, Array
+
+__all__ = ["declared", "read_signature", "refuse_frozen"]
 
 COUNTED = re.compile(
     r"^(unk__\d+|[su]\d+|dynamic_?dim\w*[._]?\d*|JAX2ONNX\w*|_?\d+)$", re.IGNORECASE

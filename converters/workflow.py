@@ -108,14 +108,7 @@ def convert(
         proven = prove(recipe, converted)
         golden = golden_tensors(recipe, proven)
     with steps.step("proving it in an empty environment"):
-        prove_apart(
-            find_target(recipe.target),
-            proven.data,
-            golden,
-            tolerance=recipe.tolerance,
-            mode=empty_env,
-            checks=proven.checks,
-        )
+        _prove_apart(recipe, proven, golden, empty_env)
     with steps.step("packing"):
         manifest, members = compose(
             recipe, converted, proven, golden, columns=columns, contents=contents
@@ -131,6 +124,13 @@ def convert(
         is_signed=signer is not None,
         proven=proven,
         steps=tuple(steps.done),
+    )
+
+
+def _prove_apart(recipe: Recipe, proven: Proven, golden: dict[str, Array], mode: Mode) -> None:
+    target = find_target(recipe.target)
+    prove_apart(
+        target, proven.data, golden, tolerance=recipe.tolerance, mode=mode, checks=proven.checks
     )
 
 

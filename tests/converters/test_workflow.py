@@ -18,6 +18,7 @@ from converters import ParityError, Recipe, UnsupportedModelError, graph, workfl
 from converters.errors import ConversionError
 from converters.show import describe_report
 from converters.sources.base import Remedy
+from converters.targets.environment import NotCheckedError
 from converters.verify import verify_bundle
 from edged.errors import DeniedError
 from edged.store.bundle import open_bundle
@@ -255,3 +256,43 @@ def test_a_repaired_trap_is_told_in_the_bundle(linear, tmp_path, monkeypatch):
     }
     shown = "\n".join(table.plain() for table in describe_report(report))
     assert "repaired: scaler-division a reciprocal" in " ".join(shown.split())
+
+
+def test_edge_cases_travel_and_what_was_checked_is_told(linear, tmp_path):
+    report = converters.convert(linear(), tmp_path / "l.edgb")
+    assert report.manifest.parity["edges"] == ["zeros", "lowest", "highest"]
+    golden = read_safetensors(members_of(report.path)["golden.safetensors"])
+    assert len(golden["in.x"]) == report.manifest.golden.rows == 16 + 3
+    np.testing.assert_array_equal(golden["in.x"][-3], [0, 0, 0])
+    np.testing.assert_array_equal(golden["out.y"][-3], [0.5, -0.5])
+    verdicts = {check.name: check.verdict for check in report.checks}
+    assert verdicts["empty environment"] == "not checked"
+    passed = ("form", "rows", "numbers", "edges", "float16", "file")
+    assert {verdicts[name] for name in passed} == {"passed"}
+    assert [step.name for step in report.steps][-1] == "packing"
+    none = converters.convert(linear(edges="none"), tmp_path / "l.edgb")
+    assert none.manifest.golden.rows == 16
+
+
+def test_without_samples_rows_are_made_and_the_bundle_is_checked_not_verified(linear, tmp_path):
+    honest = linear()
+    assert converters.convert(honest, tmp_path / "l.edgb").manifest.parity["grade"] == "verified"
+    recipe = msgspec.structs.replace(honest, samples="")
+    report = converters.convert(recipe, tmp_path / "l.edgb")
+    assert report.manifest.parity["grade"] == "checked"
+    assert report.manifest.parity["rows"] == 64
+    assert "samples_sha256" not in report.manifest.parity
+    again = converters.convert(recipe, tmp_path / "again.edgb")
+    assert again.digest == report.digest
+    with pytest.raises(ConversionError, match="no --samples were given"):
+        converters.convert(msgspec.structs.replace(recipe, batch="none"), tmp_path / "l.edgb")
+
+
+def test_an_empty_environment_can_be_required(linear, tmp_path, monkeypatch):
+    def no_environment(*_arguments):
+        raise NotCheckedError("switched off")
+
+    monkeypatch.setattr("converters.gate.apart.probe", no_environment)
+    with pytest.raises(ConversionError, match="--empty-env require: switched off"):
+        converters.convert(linear(), tmp_path / "l.edgb", empty_env="require")
+    assert not (tmp_path / "l.edgb").exists()
