@@ -64,6 +64,25 @@ def _convert(args: Namespace, screen: Screen) -> None:
         screen.line(f"recorded: {version.name} version {version.version}")
 
 
+def _import(args: Namespace, screen: Screen) -> None:
+    from converters.errors import UnsupportedModelError
+    from converters.registries.triton_convert import Options
+    from converters.registries.triton_import import describe, import_repository
+
+    with screen.steps() as step:
+        options = Options(
+            args.repository, args.repository, args.samples, args.key, args.trust, args.target, step
+        )
+        outcomes = import_repository(options, args.output)
+    screen.show_tables(describe(outcomes))
+    refused = [outcome.name for outcome in outcomes if outcome.verdict == "refused"]
+    if refused:
+        raise UnsupportedModelError(
+            f"{len(refused)} of {len(outcomes)} models were refused: {', '.join(refused)}; the "
+            f"others are in {args.output}"
+        )
+
+
 def _promote(args: Namespace, screen: Screen) -> None:
     from converters.registries.mlflow import promote
 
@@ -103,6 +122,7 @@ def _verify(args: Namespace, screen: Screen) -> None:
 
 _COMMANDS = {
     "convert": _convert,
+    "import": _import,
     "promote": _promote,
     "keygen": _keygen,
     "sign": _sign,

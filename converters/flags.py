@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ONLY_INPUT = "*"
 """As in ``converters.recipe``: the one input of a model that has one."""
 
-COMMANDS = ("convert", "promote", "keygen", "sign", "inspect", "verify")
+COMMANDS = ("convert", "import", "promote", "keygen", "sign", "inspect", "verify")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_convert(commands.add_parser("convert", help="make a bundle from a model"))
+    _add_import(commands.add_parser("import", help="make bundles of a Triton model repository"))
     promote = commands.add_parser("promote", help="let an MLflow alias mean a proven version")
     promote.add_argument("source", metavar="MODELS_URI", help="models:/NAME/VERSION or NAME@ALIAS")
     promote.add_argument("--alias", required=True, help="the alias to move")
@@ -103,6 +104,16 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("--batch", choices=("rows", "none"), help="none: one call cannot be split into rows")
     add("--rtol", type=float, help="allowed relative difference (default 1e-4)")
     add("--atol", type=float, help="allowed absolute difference (default 1e-5)")
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("repository", metavar="REPOSITORY", type=Path, help="the folder of models")
+    add("-o", "--output", required=True, type=Path, metavar="FOLDER", help="the folder to make")
+    add("--samples", type=Path, metavar="FOLDER", help="real inputs: NAME.npz, .npy or .csv")
+    add("--for", dest="target", choices=tuple(TARGETS), help="the device")
+    add("--trust", action="store_true", help="allow models that run code when opened")
+    add("--key", type=Path, help="sign with this private key; devices get its public key")
 
 
 def fields_from(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sqlite3
 import numpy as np
 import pytest
 import yaml
+from onnx import TensorProto, helper, numpy_helper
 
 MLMODEL = {
     "mlflow_version": "3.17.2",
@@ -122,3 +123,48 @@ def bento_model(tmp_path, build_linear):
         return folder
 
     return write
+
+
+def _dense(columns=4, width=3, *, names=("x", "y"), batch="N", opset=17, seed=0):
+    """``y = x @ W`` as ONNX; ``batch`` None leaves the batch axis out."""
+    front = [] if batch is None else [batch]
+    weight = np.random.default_rng(seed).normal(size=(columns, width)).astype("f4")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", [names[0], "W"], [names[1]])],
+        "g",
+        [helper.make_tensor_value_info(names[0], TensorProto.FLOAT, [*front, columns])],
+        [helper.make_tensor_value_info(names[1], TensorProto.FLOAT, [*front, width])],
+        [numpy_helper.from_array(weight, "W")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+@pytest.fixture(scope="session")
+def dense():
+    """Returns ``build(columns, width, names=…, batch=…, opset=…) -> ModelProto``."""
+    return _dense
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A Triton repository: ``put(name, config, model, versions=…, files=…) -> folder`` fills it."""
+    root = tmp_path / "repository"
+    root.mkdir()
+
+    def put(name, config="", model=None, versions=(1,), files=None):
+        (root / name).mkdir()
+        for version in versions:
+            (root / name / str(version)).mkdir(parents=True)
+            if model is not None:
+                path = root / name / str(version) / "model.onnx"
+                path.write_bytes(model.SerializeToString())
+        if config is not None:
+            (root / name / "config.pbtxt").write_text(config)
+        for file, data in (files or {}).items():
+            path = root / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return root / name
+
+    put.root = root
+    return put
