@@ -93,7 +93,7 @@ def _parity_fields(
     recipe: Recipe, converted: Converted, proven: Proven, samples_sha256: str | None
 ) -> dict[str, object]:
     fields: dict[str, object] = {
-        "grade": VERIFIED if samples_sha256 else CHECKED,
+        "grade": VERIFIED if samples_sha256 and recipe.samples_are == "own" else CHECKED,
         "reference": converted.result.reference,
         "rows": proven.parity[0].rows,
         "edges": list(proven.edges),

@@ -37,6 +37,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         source: the model file or folder, or ``module:factory`` for a model built by code.
         samples: real inputs (.npz, .npy or .csv); the numbers are proven on them. Empty: rows are
             made from the signature, and the bundle counts as checked, not as verified.
+        samples_are: ``own`` data; or an ``example`` that came with the model, which proves less:
+            the bundle counts as checked.
         name: the model's name.
         release: rises with every bundle of that name.
         version: for people; default ``release`` with ``.0.0``.
@@ -63,6 +65,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: Annotated[str, Meta(pattern=MODEL_NAME)]
     release: Release
     samples: str = ""
+    samples_are: Literal["own", "example"] = "own"
     version: Annotated[str, Meta(max_length=64)] = ""
     kind: Annotated[str, Meta(pattern="^[a-z0-9_]{1,32}$")] = "auto"
     target: Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}$")] = DEFAULT_TARGET

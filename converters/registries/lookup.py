@@ -46,7 +46,9 @@ def opened(
         found = resolve(source, Place(folder, store, progress))
         given = {name: value for name, value in fields.items() if name != "source"}
         merged = {**found.fields, **given, "origin": found.origin}
-        yield replace(found, fields=merged, examples=found.examples and "samples" not in given)
+        if found.examples and "samples" not in given:
+            merged["samples_are"] = "example"
+        yield replace(found, fields=merged)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from converters.errors import ConversionError, ParityError
 from converters.registries.mlflow_files import FileStore
 from converters.registries.mlflow_model import resolve_folder
@@ -126,6 +128,7 @@ def record(source: str, report: Report, store: str | None) -> ModelVersion:
         "signed": report.is_signed,
         "parity": manifest.parity,
         "provenance": manifest.provenance,
+        "checks": [msgspec.to_builtins(check) for check in report.checks],
         "warnings": list(report.warnings),
     }
     opened.put(version.location, name, json.dumps(text, indent=2, sort_keys=True).encode("utf-8"))
@@ -134,6 +137,7 @@ def record(source: str, report: Report, store: str | None) -> ModelVersion:
     opened.set_tags(version, {
         DIGEST_TAG: report.digest,
         "edged.bundle": title,
+        "edged.grade": str(manifest.parity.get("grade")),
         "edged.parity": json.dumps({"rows": manifest.parity.get("rows"), "max_abs": worst}),
         "edged.report": name,
     })  # fmt: skip

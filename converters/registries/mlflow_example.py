@@ -17,6 +17,8 @@ from edged.tensors import Array
 
 MAX_EXAMPLE_BYTES = 64 << 20
 """An example is a handful of rows; a batch of pictures as JSON numbers still fits."""
+MIN_ROWS = 2
+"""One row proves nothing."""
 NUMERIC = {"boolean", "integer", "long", "float", "double"}
 
 
@@ -64,7 +66,7 @@ def read_signature(values: dict[str, Any]) -> Signature:
 def read_example(
     folder: Path, values: dict[str, Any], signature: Signature, place: Place
 ) -> Path | None:
-    """Write the input example as a samples file; None when the model has none.
+    """Write the input example as a samples file; None when there is none, or too few rows.
 
     Raises:
         ConversionError: it is there and cannot be used; says why.
@@ -85,12 +87,14 @@ def read_example(
     )
 
 
-def _write_table(value: Any, where: str, place: Place) -> Path:
+def _write_table(value: Any, where: str, place: Place) -> Path | None:
     """A table in pandas' split form, as CSV with its header."""
     columns = value.get("columns") if isinstance(value, dict) else None
     rows = value.get("data") if isinstance(value, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise ConversionError(f'{where}: expected {{"columns": …, "data": [rows]}}')
+    if len(rows) < MIN_ROWS:
+        return None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if isinstance(columns, list):
@@ -110,7 +114,7 @@ def _cell(cell: Any, where: str) -> str:
     raise ConversionError(f"{where}: a cell holds {type(cell).__name__}, expected numbers or text")
 
 
-def _write_arrays(value: Any, signature: Signature, where: str, place: Place) -> Path:
+def _write_arrays(value: Any, signature: Signature, where: str, place: Place) -> Path | None:
     """One array, or several by name."""
     if isinstance(value, dict) and set(value) == {"inputs"}:
         value = value["inputs"]
@@ -121,6 +125,8 @@ def _write_arrays(value: Any, signature: Signature, where: str, place: Place) ->
     else:
         only = next(iter(dtypes.values())) if len(dtypes) == 1 else None
         arrays = {"": _array(value, only, where)}
+    if any(array.ndim == 0 or len(array) < MIN_ROWS for array in arrays.values()):
+        return None
     if list(arrays) == [""]:
         target = place.folder / "input_example.npy"
         np.save(target, arrays[""], allow_pickle=False)

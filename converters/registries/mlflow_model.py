@@ -63,6 +63,9 @@ def resolve_folder(folder: Path, place: Place) -> Resolved:
     example = read_example(folder, values, signature, place)
     if example is not None:
         fields["samples"] = str(example)
+        notes.append("the samples are the model's input example, so the bundle counts as checked")
+    elif values.get("saved_input_example_info"):
+        notes.append("the input example has one row, which proves nothing: bring --samples")
     if signature.columns and signature.is_numeric and name not in ("pytorch", "onnx"):
         fields["input_processing"] = {"*": {"kind": "features", "names": list(signature.columns)}}
     if block.get("code"):

@@ -18,14 +18,13 @@ from converters.registries.triton_graph import could_batch, fit, load_graph, met
 from converters.registries.triton_model import TritonModel, dtype_of, labels_of, read_model
 from converters.registries.triton_samples import write_warmup
 from converters.registries.triton_settings import Batching, batching_of
+from converters.samples import GENERATED_ROWS, generate
 from converters.workflow import Report, convert
 
 SAMPLE_ENDINGS = (".npz", ".npy", ".csv")
-MADE_ROWS = 32
+MADE = "made rows (bring real ones: --samples)"
 MAX_NESTING = 3
 """Ensembles in ensembles; deeper ones are a mistake or an attack on our patience."""
-FREE_AXIS = 8
-"""The length of a free axis in made rows."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,8 @@ def convert_version(
         source = model.file(version)
         graph = None
     fields = _fields(model, version, batching, options)
-    fields["samples"], proven_on = _samples(model, graph, batching, options)
-    recipe = make_recipe({**fields, "source": str(source)}, model.name)
+    samples, proven_on = _samples(model, graph, batching, options)
+    recipe = make_recipe({**fields, **samples, "source": str(source)}, model.name)
     report = convert(
         recipe, target, key=options.key, trust=options.trust,
         progress=lambda step: options.progress(f"{model.name} {version}: {step}"),
@@ -181,29 +180,33 @@ def _fields(
 
 def _samples(
     model: TritonModel, graph: onnx.ModelProto | None, batching: Batching, options: Options
-) -> tuple[str, str]:
+) -> tuple[dict[str, str], str]:
     """The user's rows, else the warm-up's, else made ones; and which of them."""
     if options.samples is not None:
         for ending in SAMPLE_ENDINGS:
             path = options.samples / f"{model.name}{ending}"
             if path.is_file():
-                return str(path), "your samples"
+                return {"samples": str(path)}, "your samples"
     target = options.work / f"{model.name}.npz"
     if write_warmup(model, bool(batching.rows), target):
-        return str(target), "the warm-up's rows"
+        return {"samples": str(target), "samples_are": "example"}, "the warm-up's rows"
     inputs = metadata(graph)["inputs"] if graph is not None else _declared(model)["inputs"]
-    arrays: dict[str, Any] = {}
-    for index, entry in enumerate(inputs):
-        source = np.random.default_rng([7, index])
-        sizes = [FREE_AXIS if size < 0 else size for size in entry["shape"]]
-        if batching.rows:
-            sizes = [MADE_ROWS, *(sizes[1:] if graph is not None else sizes)]
-        dtype = np.dtype(entry["dtype"])
-        is_float = dtype.kind == "f"
-        made = source.normal(size=sizes) if is_float else source.integers(0, 2, size=sizes)
-        arrays[entry["name"]] = made.astype(dtype)
+    front = 1 if graph is not None and batching.rows else 0
+    signature = {
+        entry["name"]: (
+            entry["dtype"],
+            tuple(None if size < 0 else size for size in entry["shape"][front:]),
+        )
+        for entry in inputs
+    }
+    arrays: dict[str, Any] = dict(generate(signature, GENERATED_ROWS if batching.rows else 1))
+    if not batching.rows:
+        arrays = {name: array[0] for name, array in arrays.items()}
     np.savez(target, **arrays)
-    return str(target), "made rows (bring real ones: --samples)"
+    return {
+        "samples": str(target),
+        "samples_are": "example",
+    }, MADE
 
 
 def _declared(model: TritonModel) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """From the command line: a registry's source becomes a bundle, or one message and a status."""
 
 import pickle
+import tarfile
 
+import numpy as np
 import pytest
 
 from converters import cli
@@ -36,6 +38,7 @@ def test_an_alias_becomes_a_bundle_and_the_proof_goes_back(sqlite_store, tmp_pat
     assert (manifest.name, manifest.release) == ("scorer", 1)
     assert manifest.provenance["origin"]["model_version"] == "1"
     assert manifest.provenance["origin"]["run_id"] == "run1"
+    assert manifest.parity["grade"] == "checked"  # an example is not the user's own data
     status, out, _ = convert(
         capsys, "promote", "models:/scorer/1", "--alias", "edge", "--store", sqlite_store
     )
@@ -47,9 +50,12 @@ def test_an_alias_becomes_a_bundle_and_the_proof_goes_back(sqlite_store, tmp_pat
 
 
 def test_what_the_user_says_wins(mlmodel, tmp_path, capsys):
+    np.save(tmp_path / "rows.npy", np.random.default_rng(3).normal(size=(9, 3)))
     words = ("-o", tmp_path / "m.edgb", "--name", "mine", "--release", "7", "--version", "seven")
+    words += ("--samples", tmp_path / "rows.npy")
     assert convert(capsys, mlmodel(), *words)[0] == 0
     _, manifest, _ = read_manifest(tmp_path / "m.edgb")
+    assert manifest.parity["grade"] == "verified"
     assert (manifest.name, manifest.release, manifest.version) == ("mine", 7, "seven")
 
 
@@ -79,26 +85,31 @@ def test_recording_a_folder_is_refused_before_anything_runs(mlmodel, tmp_path, c
     assert len(errors) == 1
 
 
-@pytest.mark.parametrize("kind", ["mlflow", "bentoml"])
-def test_a_pickle_inside_is_not_opened_without_trust(
-    kind, mlmodel, bento_model, tmp_path, capsys, digits
-):
+@pytest.mark.parametrize("kind", ["mlflow", "skops", "bentoml", "bentomodel"])
+def test_a_pickle_inside_is_not_opened_without_trust(kind, mlmodel, bento_model, tmp_path, capsys):
     canary = tmp_path / "fired"
     bomb = pickle.dumps(Bomb(canary))
-    if kind == "mlflow":
-        folder = mlmodel(flavors={"sklearn": {"pickled_model": "model.pkl"}})
-        (folder / "model.pkl").write_bytes(bomb)
+    if kind in ("mlflow", "skops"):
+        block = {"pickled_model": "model.pkl", "serialization_format": kind}
+        source = mlmodel(flavors={"sklearn": block})
+        (source / "model.pkl").write_bytes(bomb)
     else:
-        folder = bento_model("bentoml.sklearn", {"saved_model.pkl": bomb})
+        source = bento_model("bentoml.sklearn", {"saved_model.pkl": bomb})
+    if kind == "bentomodel":
+        with tarfile.open(tmp_path / "m.bentomodel", "w:xz") as archive:
+            archive.add(source, ".")
+        source = tmp_path / "m.bentomodel"
+    np.save(tmp_path / "rows.npy", np.eye(4))
     words = ("-o", tmp_path / "m.edgb", "--name", "m", "--release", "1")
-    words += ("--samples", digits / "samples.npz")
-    status, _, errors = convert(capsys, folder, *words)
+    words += ("--samples", tmp_path / "rows.npy")
+    status, _, errors = convert(capsys, source, *words)
     assert status == 77
     assert "--trust" in errors[0]
     assert not canary.exists()
-    # The control: with --trust the same file does fire, in its own process, and is refused still.
-    assert convert(capsys, folder, *words, "--trust")[0] == 65
-    assert canary.exists()
+    if kind == "mlflow":
+        # The control: with --trust it does fire, in its own process, and is refused still.
+        assert convert(capsys, source, *words, "--trust")[0] == 65
+        assert canary.exists()
     assert not (tmp_path / "m.edgb").exists()
 
 

@@ -120,9 +120,19 @@ def test_a_table_brings_columns_and_a_csv(mlmodel, place):
 
 def test_several_tensors_are_named(mlmodel, place):
     folder = mlmodel()
-    (folder / "input_example.json").write_text(json.dumps({"a": [[1]], "b": [[2.5]]}))
+    example = {"a": [[1], [2]], "b": [[2.5], [3]]}
+    (folder / "input_example.json").write_text(json.dumps(example))
     with np.load(resolve_folder(folder, place).fields["samples"]) as samples:
         assert sorted(samples.files) == ["a", "b"]
+
+
+@pytest.mark.parametrize("example", [[[1, 2, 3]], [1, 2, 3], 1, {"inputs": [[1, 2, 3]]}])
+def test_an_example_of_one_row_is_no_samples(mlmodel, place, example):
+    folder = mlmodel()
+    (folder / "input_example.json").write_text(json.dumps(example))
+    found = resolve_folder(folder, place)
+    assert ("samples" in found.fields) == (example == [1, 2, 3])  # three rows of one number
+    assert found.examples == ("samples" in found.fields)
 
 
 def test_what_differs_is_noted(mlmodel, place):
@@ -175,7 +185,7 @@ def test_examples_that_are_no_samples(mlmodel, place):
     for value, words in (
         ([["text"]], "cannot become an array of float32"),
         ([[1], [1, 2]], "cannot become an array"),
-        ({"": [1], "a": [1]}, "without names"),
+        ({"": [1, 2], "a": [1, 2]}, "without names"),
     ):
         (folder / "input_example.json").write_text(json.dumps(value))
         with pytest.raises(ConversionError, match=words):

@@ -73,6 +73,7 @@ def test_one_accepted_and_one_refused(repository, dense, tmp_path, capsys):
         manifest = opened.manifest
     assert (manifest.release, manifest.provenance["origin"]["tool"]) == (4, "triton")
     assert manifest.output_processing["y"].labels == ("a", "b", "c")
+    assert manifest.parity["grade"] == "verified"
 
 
 @pytest.mark.slow
@@ -110,6 +111,8 @@ def test_the_layouts_of_the_examples(repository, dense, options, tmp_path):
     }, outcomes  # fmt: skip
     assert check_config(out, with_files=True)[0] == []
     models = load(out).config.models
+    with open_bundle(out / "bundles/auto-1.edgb") as bundle:
+        assert bundle.manifest.parity["grade"] == "checked"
     assert models["auto"].batching.max_batch == 4
     assert models["whole"].batching.max_batch == 32  # edged's default: it has no row axis
     assert any("completes it to 4" in text for text in outcomes["auto"].differences)
