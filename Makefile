@@ -43,7 +43,7 @@ test: broker
 	@$(BIN)/python -m pytest -n $(JOBS) -m "$(CORE)" $(ARGS)
 
 test-all: broker
-	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks
+	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks tensorrt bindings
 	@$(BIN)/python -m pytest -n $(JOBS) -m "$(REST)" $(ARGS)
 
 fuzz:

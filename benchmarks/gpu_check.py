@@ -17,34 +17,63 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import gpu_cuda, gpu_onnxruntime, results
+from benchmarks import gpu_cuda, gpu_onnxruntime, gpu_tensorrt, results
 from edged.runtimes.cuda import driver_problem
 
 HERE = Path(__file__).resolve().parent
 Promised = Sequence[tuple[str, str, str]]
 
-PARTS: dict[str, tuple[Callable[[], list[results.Row]], Promised]] = {
+PARTS: dict[str, tuple[Callable[[list[results.Row]], None], Promised]] = {
     "cuda-bindings": (gpu_cuda.through_bindings, gpu_cuda.rows_of("cuda-bindings")),
     "pycuda": (gpu_cuda.through_pycuda, gpu_cuda.rows_of("pycuda")),
     "onnxruntime-cuda": (gpu_onnxruntime.check, gpu_onnxruntime.ROWS),
     "onnxruntime-cuda-worker": (gpu_onnxruntime.in_a_worker, gpu_onnxruntime.WORKER_ROWS),
+    "tensorrt": (gpu_tensorrt.check, gpu_tensorrt.ROWS),
 }
-"""What runs in one process, and the rows that come of it."""
+"""What runs in one process, and the rows that come of it. A part adds its rows as it gets them."""
 
 
-def measure(name: str) -> list[results.Row]:
-    """The rows of one part, in this process, whatever it raises."""
+class Noted(list[results.Row]):
+    """Rows that are on disk as soon as they are there, for when the process dies over the next."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def append(self, row: results.Row) -> None:
+        """Add one."""
+        super().append(row)
+        self._path.write_text(json.dumps([asdict(row) for row in self]))
+
+    def extend(self, rows: Iterable[results.Row]) -> None:
+        """Add several."""
+        for row in rows:
+            self.append(row)
+
+
+def measure(name: str, out: Path) -> list[results.Row]:
+    """The rows of one part, in this process, whatever it raises; also in the file ``out``."""
     work, promised = PARTS[name]
+    found = Noted(out)
+    why = "not reached"
     try:
-        found = work()
+        work(found)
     except Exception as exc:
-        return unmeasured(promised, getattr(exc, "message", "") or f"{type(exc).__name__}: {exc}")
+        traceback.print_exc()
+        why = getattr(exc, "message", "") or f"{type(exc).__name__}: {exc}"
+    found.extend(rest(promised, found, why))
+    return found
+
+
+def rest(promised: Promised, found: Sequence[results.Row], why: str) -> list[results.Row]:
+    """The rows that a part did not come to."""
     have = {row.name for row in found}
-    return found + unmeasured([row for row in promised if row[0] not in have], "not reached")
+    return unmeasured([row for row in promised if row[0] not in have], why)
 
 
 def unmeasured(promised: Promised, why: str) -> list[results.Row]:
@@ -60,10 +89,11 @@ def apart(name: str, timeout_s: float, module: str = "benchmarks.gpu_check") -> 
         try:
             done = subprocess.run(command, cwd=HERE.parent, timeout=timeout_s, check=False)
         except subprocess.TimeoutExpired:
-            return unmeasured(PARTS[name][1], f"took longer than {timeout_s:.0f} s and was ended")
-        if done.returncode or not out.exists():
-            return unmeasured(PARTS[name][1], f"its process {_death(done.returncode)}")
-        return [results.Row(**row) for row in json.loads(out.read_text())]
+            why = f"took longer than {timeout_s:.0f} s and was ended"
+        else:
+            why = f"its process {_death(done.returncode)}"
+        rows = [results.Row(**row) for row in json.loads(out.read_text())] if out.exists() else []
+        return rows + rest(PARTS[name][1], rows, why)
 
 
 def _death(status: int) -> str:
@@ -84,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=HERE / "results-gpu.json")
     given = parser.parse_args(arguments)
     if given.part:
-        given.out.write_text(json.dumps([asdict(row) for row in measure(given.part)]))
+        measure(given.part, given.out)
         # Not through the interpreter's end: libraries unloaded in the wrong order crash there.
         sys.stdout.flush()
         os._exit(0)

@@ -67,7 +67,7 @@ def times_ms(session: Session, inputs: dict[str, Array]) -> list[float]:
     return taken
 
 
-def check() -> list[Row]:
+def check(rows: list[Row]) -> None:
     """Load, compare, and time."""
     began = time.monotonic()
     session = OnnxCudaRuntime(threads=1).load(artefact())
@@ -75,7 +75,7 @@ def check() -> list[Row]:
     cpu = OnnxRuntime(threads=0).load(artefact())
     gpu_nodes, cpu_nodes = session.placed or ({}, {})
     raw = {"load_s": load_s, "gpu": dict(gpu_nodes), "cpu": dict(cpu_nodes), **versions()}
-    rows = [measured("ort-cuda-placement", sum(cpu_nodes.values()), *ROWS[0][1:], raw)]
+    rows.append(measured("ort-cuda-placement", sum(cpu_nodes.values()), *ROWS[0][1:], raw))
     parity = {b: difference(session.run(images(b))["y"], cpu.run(images(b))["y"]) for b in BATCHES}
     rows.append(
         measured("ort-cuda-parity", max(parity.values()), *ROWS[1][1:], {"by_batch": parity})
@@ -88,7 +88,7 @@ def check() -> list[Row]:
         p50 = figures.median(taken)
         details["items_per_s"] = batch / p50 * 1e3
         rows.append(measured(f"ort-cuda-latency-{batch}", p50, _MS, "", details))
-    return rows + streams(session)
+    rows.extend(streams(session))
 
 
 def streams(session: Session) -> list[Row]:
@@ -118,7 +118,7 @@ def streams(session: Session) -> list[Row]:
     return [*rows, measured("ort-cuda-streams-wrong", wrong[0], "runs", "== 0", {})]
 
 
-def in_a_worker() -> list[Row]:
+def in_a_worker(rows: list[Row]) -> None:
     """As a trial does it: another process, of the lowest priority, with a cap on its memory."""
     caps = WorkerCaps(threads=1, memory_bytes=8 << 30, load_timeout_s=120, nice=19)
     session = WorkerRuntime("onnxruntime-cuda", caps).load(artefact())
@@ -126,10 +126,12 @@ def in_a_worker() -> list[Row]:
     parity = difference(session.run(images(2))["y"], wanted)
     taken = times_ms(session, images(1))
     session.close()
-    return [
-        measured("ort-cuda-worker-parity", parity, *WORKER_ROWS[0][1:], {}),
-        measured("ort-cuda-worker", figures.median(taken), _MS, "", {"runs": len(taken)}),
-    ]
+    rows.extend(
+        [
+            measured("ort-cuda-worker-parity", parity, *WORKER_ROWS[0][1:], {}),
+            measured("ort-cuda-worker", figures.median(taken), _MS, "", {"runs": len(taken)}),
+        ]
+    )
 
 
 def versions() -> dict[str, str]:

@@ -165,11 +165,12 @@ def mobilenet() -> bytes:
     net.add("Flatten", [net.last])
     matrix = np.random.default_rng(4).normal(0, 0.002, (1280, 1000))
     net.add("Gemm", [net.last, net.constant(matrix), net.constant(np.zeros(1000))])
+    net.nodes[-1].output[0] = "y"
     graph = helper.make_graph(
         net.nodes,
         "mobilenet",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 224, 224])],
-        [helper.make_tensor_value_info(net.last, TensorProto.FLOAT, ["batch", 1000])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1000])],
         net.weights,
     )
     opset = [helper.make_opsetid("", 18)]

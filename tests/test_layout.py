@@ -18,7 +18,7 @@ MERGE = re.compile(r"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)
 ROOMS = {
     "paho": {"edged/transports/mqtt.py"},
     "onnxruntime": {"edged/runtimes/onnxruntime.py"},
-    "tensorrt": {"edged/runtimes/tensorrt.py"},
+    "tensorrt": {"edged/runtimes/tensorrt_api.py"},
     "openvino": {"edged/runtimes/openvino.py"},
     "pycuda": {"edged/runtimes/cuda_pycuda.py"},
     "cuda": {"edged/runtimes/cuda_bindings.py"},

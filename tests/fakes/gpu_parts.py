@@ -11,18 +11,17 @@ from benchmarks import gpu_check
 from benchmarks.results import Row, measured
 
 
-def good() -> list[Row]:
-    return [measured("one", 1, "x", "<= 2", {})]
+def good(rows: list[Row]) -> None:
+    rows.append(measured("one", 1, "x", "<= 2", {}))
 
 
-def crash() -> list[Row]:
+def crash(rows: list[Row]) -> None:
+    rows.append(measured("one", 1, "x", "<= 2", {}))
     os.kill(os.getpid(), signal.SIGSEGV)
-    return []
 
 
-def hang() -> list[Row]:
+def hang(rows: list[Row]) -> None:
     time.sleep(600)
-    return []
 
 
 ROWS = [("one", "x", "<= 2"), ("two", "x", "")]
