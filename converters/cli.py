@@ -8,10 +8,15 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from converters.flags import COMMANDS, build_parser, complete, fields_from
 from converters.screen import Screen
 from edged.errors import STATUS, EdgedError
+
+if TYPE_CHECKING:
+    from converters.workflow import Report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +62,8 @@ def _convert(args: Namespace, screen: Screen) -> None:
             progress=step,
         )
     screen.show_report(report)
+    if args.report:
+        _write_report(args.output, report, screen)
     for note in found.notes:
         screen.line(f"note: {note}")
     if args.record:
@@ -88,6 +95,33 @@ def _promote(args: Namespace, screen: Screen) -> None:
 
     version = promote(args.source, args.alias, args.store)
     screen.line(f"{version.name}@{args.alias} is now version {version.version}")
+
+
+def _write_report(bundle: Path, report: Report, screen: Screen) -> None:
+    from converters.report.gather import gather_evidence
+    from converters.report.write import beside, write_report
+
+    evidence = gather_evidence(bundle, report)
+    for path in write_report(evidence, beside(bundle, "html"), beside(bundle, "json")):
+        screen.line(f"report: {path}")
+
+
+def _report(args: Namespace, screen: Screen) -> None:
+    from converters.report.gather import evidence_for
+    from converters.report.write import beside, write_report
+
+    evidence = evidence_for(args.bundle, beside(args.bundle, "json"))
+    html = args.output or beside(args.bundle, "html")
+    for path in write_report(evidence, html, args.json):
+        screen.line(f"report: {path}")
+
+
+def _diff(args: Namespace, screen: Screen) -> None:
+    from converters.report.diff import diff_evidence
+    from converters.report.gather import gather_evidence
+
+    first, second = (gather_evidence(path, budget_s=0) for path in (args.first, args.second))
+    screen.show_tables(diff_evidence(first, second))
 
 
 def _keygen(args: Namespace, screen: Screen) -> None:
@@ -128,6 +162,8 @@ _COMMANDS = {
     "sign": _sign,
     "inspect": _inspect,
     "verify": _verify,
+    "report": _report,
+    "diff": _diff,
 }
 
 

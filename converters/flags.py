@@ -12,12 +12,14 @@ from converters.sources.kinds import BY_NAME
 from converters.targets.table import TARGETS
 
 if TYPE_CHECKING:
-    from converters.recipe import ONLY_INPUT, Recipe
+    from converters.recipe import Recipe
 
 ONLY_INPUT = "*"
 """As in ``converters.recipe``: the one input of a model that has one."""
 
-COMMANDS = ("convert", "import", "promote", "keygen", "sign", "inspect", "verify")
+COMMANDS = (
+    *("convert", "import", "promote", "keygen", "sign", "inspect", "verify", "report", "diff"),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,6 +51,15 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--run", action="store_true", help="also run the golden samples on ONNX Runtime"
     )
+    report = commands.add_parser("report", help="write a bundle's report as a page to look at")
+    report.add_argument("bundle", metavar="BUNDLE", type=Path)
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="HTML", help="default: BUNDLE.report.html beside it"
+    )
+    report.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
+    diff = commands.add_parser("diff", help="hold two bundles against each other")
+    diff.add_argument("first", metavar="BUNDLE", type=Path)
+    diff.add_argument("second", metavar="BUNDLE", type=Path)
     return parser
 
 
@@ -70,6 +81,12 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="real inputs: .npz (arrays by input name), .npy or .csv; without any, rows are made "
         "and the bundle counts as checked, not as verified",
+    )
+    add(
+        "--no-report",
+        dest="report",
+        action="store_false",
+        help="write no BUNDLE.report.json and .html beside the bundle",
     )
     add("--edges", choices=("auto", "none"), help="prove rows of zeros, extremes and NaN too")
     add(

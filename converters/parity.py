@@ -138,10 +138,9 @@ def judge(
         ParityError: a row beyond the tolerance (the worst is named), or a reference that proves
             nothing because it is constant.
     """
-    tied = {name: find_ties(expected[scores], tolerance) for name, scores in label_of.items()}
+    settled = settle_labels(expected, got, tolerance, label_of)
     results = tuple(
-        compare(name, array, _settle(array, got[name], tied.get(name)), tolerance)
-        for name, array in expected.items()
+        compare(name, array, settled[name], tolerance) for name, array in expected.items()
     )
     floats = [r for r in results if expected[r.name].dtype.kind == "f"] or list(results)
     if all(result.is_constant for result in floats):
@@ -154,6 +153,17 @@ def judge(
         if result.rows_beyond:
             raise ParityError(_explain(result, expected, got, tolerance))
     return results
+
+
+def settle_labels(
+    expected: Mapping[str, Array],
+    got: Mapping[str, Array],
+    tolerance: Tolerance,
+    label_of: Mapping[str, str],
+) -> dict[str, Array]:
+    """The converted model's answers with the framework's label wherever its scores are tied."""
+    tied = {name: find_ties(expected[scores], tolerance) for name, scores in label_of.items()}
+    return {name: _settle(array, got[name], tied.get(name)) for name, array in expected.items()}
 
 
 def as_output(name: str, expected: Array, got: Array) -> Array:

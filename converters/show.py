@@ -94,7 +94,20 @@ def describe_report(report: Report) -> list[Table]:
         *((f"repaired: {trap}", what) for trap, _, what in _remedies(manifest.provenance)),
         *(("framework says", text[:200]) for text in report.warnings[:8]),
     ]
-    return [Table("bundle", (), tuple(rows)), _tensors(manifest), _parity(manifest.parity)]
+    checks = tuple(
+        (
+            check.name,
+            "NOT CHECKED" if check.verdict == "not checked" else check.verdict,
+            check.detail,
+        )
+        for check in report.checks
+    )
+    return [
+        Table("bundle", (), tuple(rows)),
+        _tensors(manifest),
+        _parity(manifest.parity),
+        Table("checks", ("check", "", "what was seen"), checks),
+    ]
 
 
 def _tensors(manifest: Manifest) -> Table:
@@ -149,8 +162,9 @@ def _parity(parity: dict[str, Any]) -> Table:
             )
         )
     title = (
-        f"parity: {parity.get('rows', '?')} rows against {parity.get('reference', '?')}, "
-        f"rtol {parity.get('rtol', '?')}, atol {parity.get('atol', '?')}"
+        f"{parity.get('grade', 'parity')}: {parity.get('rows', '?')} rows "
+        f"against {parity.get('reference', '?')}, rtol {parity.get('rtol', '?')}, "
+        f"atol {parity.get('atol', '?')}"
     )
     head = ("output", "max abs", "max rel", "rows beyond", "same best class")
     return Table(title, head, tuple(rows))

@@ -76,8 +76,8 @@ def _run_golden(manifest: Manifest, folder: Path) -> list[str]:
     if manifest.golden is None or model is None:
         raise IncompatibleError("the bundle has no golden samples, or no ONNX file to run them on")
     tensors = read_safetensors((folder / manifest.golden.file).read_bytes())
-    inputs = _part(tensors, "in.", [entry.name for entry in manifest.inputs])
-    expected = _part(tensors, "out.", [entry.name for entry in manifest.outputs])
+    inputs = golden_part(tensors, "in.", [entry.name for entry in manifest.inputs])
+    expected = golden_part(tensors, "out.", [entry.name for entry in manifest.outputs])
     got = open_session((folder / model).read_bytes())(inputs)
     lines = []
     for name, array in expected.items():
@@ -95,7 +95,14 @@ def _run_golden(manifest: Manifest, folder: Path) -> list[str]:
     return lines
 
 
-def _part(tensors: Mapping[str, Array], prefix: str, names: Sequence[str]) -> dict[str, Array]:
+def golden_part(
+    tensors: Mapping[str, Array], prefix: str, names: Sequence[str]
+) -> dict[str, Array]:
+    """The golden tensors of one side, by the plain name.
+
+    Raises:
+        GoldenMismatchError: one of the signature's is not there.
+    """
     missing = [name for name in names if prefix + name not in tensors]
     if missing:
         raise GoldenMismatchError(f"the golden samples lack {', '.join(missing)}")

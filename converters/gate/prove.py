@@ -19,7 +19,7 @@ from converters.gate.edges import prove_edges
 from converters.gate.names import refuse_leftovers
 from converters.gate.precision import FLOAT16_MAX, refuse_overflow
 from converters.gate.rows import prove_rows
-from converters.parity import OutputParity, as_output, find_ties, judge
+from converters.parity import OutputParity, as_output, find_ties, judge, settle_labels
 from converters.recipe import Recipe
 from converters.sandbox import Converted
 from converters.session import VERSION, Run, open_session
@@ -43,7 +43,7 @@ class Proven:
         outputs: the signature.
         samples: the rows it was proven on, by input.
         expected: the framework's answers.
-        got: the converted model's answers.
+        got: the converted model's answers, with the framework's label where two are tied.
         edges: the edge cases that the framework took and on which both agree.
         parity: the numbers, an entry an output.
         doubtful: rows whose best class is a tie.
@@ -201,7 +201,7 @@ def _prove_numbers(
         if result.is_constant:
             detail = f'output "{result.name}" is the same for every sample: nothing proves it'
             checks.add("numbers", "remark", detail)
-    return expected, got, parity
+    return expected, settle_labels(expected, got, recipe.tolerance, case.label_of), parity
 
 
 def _prove_float16(case: _Case, checks: Checks) -> None:

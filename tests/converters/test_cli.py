@@ -174,3 +174,23 @@ def test_help_imports_nothing_heavy(words):
     )
     assert "usage: edged-convert" in done.stdout
     assert done.stderr.strip() == "imported: []"
+
+
+def test_a_report_is_written_beside_and_diff_holds_two_bundles(linear, tmp_path, capsys):
+    recipe = linear()
+    words = [recipe.source, "--samples", recipe.samples, "--name", "m"]
+    code, out, _ = run(capsys, *words, "--release", "1", "-o", tmp_path / "a.edgb")
+    assert code == 0
+    assert f"report: {tmp_path / 'a.report.html'}" in out
+    code, out, _ = run(
+        capsys, *words, "--release", "2", "-o", tmp_path / "b.edgb", "--no-report", "--opset", "19"
+    )
+    assert code == 0
+    assert not (tmp_path / "b.report.html").exists()
+    code, out, _ = run(capsys, "diff", tmp_path / "a.edgb", tmp_path / "b.edgb")
+    assert code == 0
+    assert "opset 18 19" in " ".join(out.split())
+    code, out, _ = run(capsys, "report", tmp_path / "b.edgb", "--json", tmp_path / "b.json")
+    assert code == 0
+    assert (tmp_path / "b.report.html").exists()
+    assert (tmp_path / "b.json").exists()

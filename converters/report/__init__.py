@@ -1,0 +1,1 @@
+"""The report of a bundle: one JSON file and one page that needs nothing beside itself."""
