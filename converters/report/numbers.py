@@ -12,7 +12,7 @@ from edged.manifest import Tolerance
 from edged.tensors import Array
 
 BINS = (0.0, 1e-9, 1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Shares of the allowed difference: none at all, hardly any, decades, then finer, then beyond it."""
+"""Shares of the allowed difference: none, hardly any, decades, then finer, then beyond it."""
 VALUES = 8
 """Values of a row that are shown; rows of thousands are not read."""
 
