@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from edged.errors import CancelledError, DisconnectedError, LayoutChangedError
+from edged.lane import Lane
 from edged.link import Link, NothingSentError, Waiter
 from edged.protocol import asking, native, prepared
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
@@ -79,6 +80,7 @@ class Prepared:
     def __init__(self, client: Client, plan: Plan) -> None:
         self._client = client
         self._plan = plan
+        self._lane: Lane | None = None
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -107,7 +109,9 @@ class Prepared:
         Raises:
             TensorMismatchError: the arrays are not of the layout, or it no longer fits the model.
         """
-        return self._ask({**(inputs or {}), **tensors}, timeout)
+        if tensors or inputs is None:
+            inputs = {**(inputs or {}), **tensors}
+        return self._ask(inputs, timeout)
 
     def submit(
         self,
@@ -126,15 +130,23 @@ class Prepared:
 
     def close(self) -> None:
         """Let the daemon forget the call; using it again prepares it again."""
+        self._lane = None
         self._client.forget(self._plan)
 
     def _ask(self, tensors: Mapping[str, Array], timeout: float | None) -> InferResult:
-        client, plan = self._client, self._plan
+        client, plan, lane = self._client, self._plan, self._lane
+        link = client.link
         try:
+            if lane is not None and lane.link is link:
+                result = lane.ask(tensors, client.timeout if timeout is None else timeout)
+                if result is not None:
+                    return result
+            elif link is not None and (opened := link.opened.get(plan)) is not None:
+                self._lane = Lane(link, plan, opened)
             return client.run_prepared(plan, tensors, timeout).result()
         except LayoutChangedError:
             # Refused, so not run: when the arrays still fit, nobody need know.
-            client.forget(plan)
+            self.close()
             return client.run_prepared(plan, tensors, timeout).result()
 
 
@@ -151,7 +163,7 @@ class Client:
     ) -> None:
         self.path = asking.socket_path(path)
         self.timeout = timeout
-        self._link: Link | None = None
+        self.link: Link | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Client:  # noqa: PYI034 - typing.Self is not in Python 3.10
@@ -266,7 +278,7 @@ class Client:
 
     def close(self) -> None:
         """End the connection; calls that wait get DisconnectedError."""
-        link = self._link
+        link = self.link
         if link is not None:
             link.drop(DisconnectedError("the client was closed"))
 
@@ -276,7 +288,7 @@ class Client:
         """Send a request of a prepared call; see ``Prepared``."""
         pending, wait_us = self._pending(plan.request.model, timeout)
         for _ in range(_TRIES):
-            link = self._link
+            link = self.link
             opened = None if link is None else link.opened.get(plan)
             if link is None or opened is None:
                 link, opened = self._open(plan, pending.until)
@@ -291,13 +303,13 @@ class Client:
 
     def opened(self, plan: Plan) -> Opened:
         """The prepared call as the daemon knows it on the present connection."""
-        link = self._link
+        link = self.link
         opened = None if link is None else link.opened.get(plan)
         return opened or self._open(plan, self._until(self.timeout))[1]
 
     def forget(self, plan: Plan) -> None:
         """Give up a prepared call's handle, if it has one."""
-        link = self._link
+        link = self.link
         opened = None if link is None else link.opened.pop(plan, None)
         if link is not None and opened is not None:
             link.tell(prepared.encode_forget(opened.handle))
@@ -313,7 +325,7 @@ class Client:
 
     def _send(self, pending: Pending, encode: Callable[[int], list[Buffer]]) -> None:
         """Send a request; once more when the connection turns out to have ended meanwhile."""
-        link = self._link
+        link = self.link
         if link is not None and link.error is None:
             try:
                 link.ask(pending, encode)
@@ -326,9 +338,9 @@ class Client:
     def _connect(self, until: float | None) -> Link:
         """The connection of all threads, a new one where the old one broke."""
         with self._lock:
-            link = self._link
+            link = self.link
             if link is None or link.error is not None:
-                link = self._link = Link(self.path, until)
+                link = self.link = Link(self.path, until)
             return link
 
     def _pending(self, model: str, timeout: float | None) -> tuple[Pending, int]:

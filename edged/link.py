@@ -82,9 +82,9 @@ class Link(Conversation):
                 "(edged run), and may this user use its socket?"
             ) from exc
         self.send_lock = threading.Lock()
-        self._greeting = asking.hello_frame()
+        self.greeting = asking.hello_frame()
         self._limit_s = 0.0
-        self._read_lock = threading.Lock()
+        self.read_lock = threading.Lock()
         self._sleepers: list[Waiter] = []
         self._sleep_lock = threading.Lock()
 
@@ -152,9 +152,9 @@ class Link(Conversation):
             NothingSentError: see there.
             OSError: part of it was sent, so the connection is of no more use.
         """
-        if self._greeting:
+        if self.greeting:
             # Not waited for: the answer to it is read with the first one that is.
-            buffers, self._greeting = [*self._greeting, *buffers], []
+            buffers, self.greeting = [*self.greeting, *buffers], []
         if len(buffers) > 1 and sum(map(len, buffers)) <= _JOIN_BYTES:
             buffers = [b"".join(buffers)]
         is_begun = False
@@ -177,7 +177,7 @@ class Link(Conversation):
 
     def read_until_done(self, waiter: Waiter) -> None:
         """Read for everybody until ``waiter`` has its answer, failed, or has no more time."""
-        lock = self._read_lock
+        lock = self.read_lock
         while waiter.frame is None and waiter.error is None:
             if lock.acquire(blocking=False):
                 try:
@@ -187,8 +187,7 @@ class Link(Conversation):
                     lock.release()
             else:
                 self._sleep(waiter)
-        if self._sleepers:
-            self._wake_a_reader()
+        self.wake_a_reader()
 
     def drop(self, cause: BaseException) -> EdgedError:
         """End the connection; returns what ended it, which may have been something before this."""
@@ -202,7 +201,7 @@ class Link(Conversation):
 
     def _read_last_words(self) -> None:
         """The daemon closed while we wrote: it may have said why, and that is worth more."""
-        with self._read_lock:
+        with self.read_lock:
             try:
                 while self.error is None:
                     self._receive(socket.MSG_DONTWAIT)
@@ -224,7 +223,7 @@ class Link(Conversation):
                 self._give_up(waiter)
                 return
         try:
-            self._limit_reads(left_s)
+            self.limit_reads(left_s)
             self._receive(0)
         except BlockingIOError:
             pass
@@ -235,6 +234,15 @@ class Link(Conversation):
     def _receive(self, flags: int) -> None:
         """Take what is there and hand out whole frames."""
         count = self.sock.recv_into(self.reader.next_buffer(), 0, flags)
+        self.took(count)
+
+    def took(self, count: int) -> None:
+        """Take note of bytes that were read; hand out whole frames.
+
+        Raises:
+            ConnectionError: there were none, or they are no frames.
+            EdgedError: what the server says of the connection.
+        """
         if count == 0:
             raise ConnectionResetError("the daemon closed the connection")
         self.take(count)
@@ -243,7 +251,7 @@ class Link(Conversation):
         """No answer came in time; one that comes late is nobody's."""
         self.withdraw(waiter, DeadlineExceededError("no answer came in time"))
 
-    def _limit_reads(self, left_s: float | None) -> None:
+    def limit_reads(self, left_s: float | None) -> None:
         """Let the kernel end a read that takes longer.
 
         The limit is a power of two below what is left, so that calls with one timeout leave it as
@@ -270,7 +278,7 @@ class Link(Conversation):
             self._sleepers.append(waiter)
         try:
             # Looked at after it can be woken, so that no wake-up is missed.
-            if waiter.is_done or not self._read_lock.locked():
+            if waiter.is_done or not self.read_lock.locked():
                 return
             left_s = None if waiter.until is None else max(0.0, waiter.until - time.monotonic())
             waiter.signal.get(timeout=left_s)
@@ -282,8 +290,11 @@ class Link(Conversation):
             if waiter.is_done:
                 waiter.signal.put(None)  # another thread may wait for the same answer
 
-    def _wake_a_reader(self) -> None:
-        if not self._read_lock.locked():
+    def wake_a_reader(self) -> None:
+        """Let another thread read, when one waits and nobody reads."""
+        if not self._sleepers:
+            return
+        if not self.read_lock.locked():
             with self._sleep_lock:
                 sleepers = self._sleepers[:1]
             for sleeper in sleepers:
@@ -297,15 +308,14 @@ class Link(Conversation):
         poll.register(self.sock, select.POLLOUT | select.POLLIN)
         # Never longer than poll can count; who waits for longer asks again.
         poll.poll(None if left_s is None else min(left_s, 3600.0) * 1000)
-        if self._read_lock.acquire(blocking=False):
+        if self.read_lock.acquire(blocking=False):
             try:
                 self._receive(socket.MSG_DONTWAIT)
             except BlockingIOError:
                 pass
             finally:
-                self._read_lock.release()
-            if self._sleepers:
-                self._wake_a_reader()
+                self.read_lock.release()
+            self.wake_a_reader()
 
 
 def _below(seconds: float) -> float:

@@ -2,7 +2,8 @@
 
 Run as ``python -m edged.worker FD`` by ``isolation.py``, which is its only peer. It speaks the
 native protocol over the socket it inherited: one CALL ``load`` whose bytes lie in a memory file,
-then INFER frames, one after another. It trusts its parent and is not trusted by it: whatever goes
+then RUN frames of the layout that the load named, where that says where everything lies, and INFER
+frames else, one after another. It trusts its parent and is not trusted by it: whatever goes
 wrong here, a crash included, is one model's trouble.
 
 Decides nothing. It ends when the parent closes the socket, and the kernel ends it when the parent
@@ -19,22 +20,27 @@ import resource
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
 import msgspec
 
 from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
 from edged.messages import InferResponse
-from edged.protocol import native
+from edged.protocol import native, prepared
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
+from edged.protocol.lane import LANE_ROWS, Lane
+from edged.protocol.layout import BodyLayout
 from edged.protocol.repeats import Repeats
-from edged.runtimes.base import Artefact, Session
+from edged.runtimes.base import Artefact, BoundRun, Session
 from edged.runtimes.registry import create_runtime
-from edged.tensors import TensorSpec
+from edged.tensors import Array, TensorSpec
 
 LIMITS = Limits(head_bytes=1 << 20, body_bytes=2 << 30)
 """The parent holds the limits towards its own peers; these only stop nonsense in both directions,
 before memory is taken for it."""
+HANDLE = 1
+"""Of the one layout there is."""
 _DESCRIPTORS = 256
 """Far more than a session needs; a leak in a backend ends here and not at the daemon's limit."""
 _PR_SET_PDEATHSIG = 1
@@ -89,6 +95,73 @@ def specs(
     return tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in rows)
 
 
+def has_fixed_places(inputs: tuple[TensorSpec, ...]) -> bool:
+    """Whether the rows alone say where each tensor lies in a body."""
+    return all(
+        isinstance(axis, int) and axis > 0
+        for spec in inputs
+        for axis in (spec.shape[1:] if spec.is_batched else spec.shape)
+    )
+
+
+class PreparedCall:
+    """The layout that the load named, and the shortest ways for it.
+
+    Args:
+        session: what is asked.
+        inputs: names, dtypes and shapes of the questions.
+        outputs: those of the answers.
+    """
+
+    def __init__(
+        self, session: Session, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    ) -> None:
+        self._session = session
+        self.inputs = BodyLayout(inputs)
+        self.answers = prepared.answer_layout(outputs)
+        self._lanes: dict[int, Lane | None] = {}
+
+    def lane(self, rows: int) -> Lane | None:
+        """The shortest way for so many rows; None when there is none."""
+        try:
+            return self._lanes[rows]
+        except KeyError:
+            lane = None
+            if self.answers is not None:
+                with contextlib.suppress(EdgedError):
+                    lane = Lane(self.inputs, self.answers, rows, self)
+            if rows <= LANE_ROWS:
+                self._lanes[rows] = lane
+            return lane
+
+    def bind(self, inputs: dict[str, Array], outputs: dict[str, Array], _rows: int) -> Bound | None:
+        """A run from these inputs to these outputs."""
+        run = self._session.bind(inputs, outputs)
+        return None if run is None else Bound(run)
+
+
+class Bound:
+    """A run, as a lane sees it.
+
+    Args:
+        run: of the session.
+    """
+
+    is_current = True
+
+    def __init__(self, run: BoundRun) -> None:
+        self._run = run
+
+    def run(self, _origin: str) -> tuple[int, int, int] | None:
+        """Run; None when it failed, and the usual way says why."""
+        began_ns = time.monotonic_ns()
+        try:
+            self._run.run()
+        except Exception:
+            return None
+        return 0, 0, time.monotonic_ns() - began_ns
+
+
 class Worker:
     """The child's side of one socket.
 
@@ -100,18 +173,26 @@ class Worker:
         self._sock = sock
         self._reader = FrameReader(LIMITS)
         self._repeats = Repeats()
+        self._prepared: PreparedCall | None = None
         self._session: Session | None = None
         self._owner = "the worker"
 
     def serve(self) -> None:
         """Answer until the parent closes its end."""
         while count := self._sock.recv_into(self._reader.next_buffer()):
+            lone = self._reader.peek()
+            answer = None if lone is None else self._answer_lone(lone, count)
+            if answer is not None:
+                self._sock.sendall(answer)
+                continue
             for frame in self._reader.received(count):
                 self._send(self._answer(frame))
             self._reader.check()
 
     def _answer(self, frame: Frame) -> list[Buffer]:
         try:
+            if frame.kind == Kind.RUN:
+                return self._run(frame)
             if frame.kind == Kind.INFER:
                 return self._infer(frame)
             return native.encode_reply(frame.request_id, self._call(frame))
@@ -142,6 +223,8 @@ class Worker:
         artefact = Artefact(job.model, data[0], specs(job.inputs), specs(job.outputs), sidecars)
         runtime = create_runtime(job.runtime, threads=job.threads)
         self._session = session = runtime.load(artefact)
+        if has_fixed_places(artefact.inputs):
+            self._prepared = PreparedCall(session, artefact.inputs, artefact.outputs)
         del artefact, data, sidecars
         gc.collect()
         # What lives now lives for ever: later collections need not look at it again.
@@ -152,10 +235,34 @@ class Worker:
             "outputs": [(s.name, s.dtype, s.shape) for s in session.outputs],
         }
 
-    def _infer(self, frame: Frame) -> list[Buffer]:
-        session = self._session
-        if session is None:
+    def _loaded(self) -> Session:
+        if self._session is None:
             raise InvalidRequestError("nothing is loaded yet")
+        return self._session
+
+    def _answer_lone(self, data: memoryview, count: int) -> bytes | None:
+        """Answer a RUN frame that came alone in the shortest way; None for anything else."""
+        asked = prepared.peek_run(data, count)
+        if asked is None or self._prepared is None:
+            return None
+        request_id, _, rows, size = asked
+        lane = self._prepared.lane(rows)
+        return lane.ask(data, request_id, "") if lane is not None and lane.size == size else None
+
+    def _run(self, frame: Frame) -> list[Buffer]:
+        call = self._prepared
+        if call is None:
+            raise InvalidRequestError("no layout was agreed on")
+        rows = prepared.decode_run_head(frame).rows
+        outputs = self._loaded().run(prepared.decode_run_body(frame, call.inputs, rows))
+        response = InferResponse("", 0, 0, outputs)
+        buffers = None
+        if call.answers is not None:
+            buffers = prepared.encode_answer(frame.request_id, response, call.answers, rows)
+        return buffers or native.encode_response(frame.request_id, response)
+
+    def _infer(self, frame: Frame) -> list[Buffer]:
+        session = self._loaded()
         repeats = self._repeats
         inputs = repeats.decode(frame)
         if inputs is None:

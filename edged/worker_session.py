@@ -134,6 +134,7 @@ class WorkerSession:
             raise self._lost(RemoteProtocolError(f"a reply that is none: {exc}")) from exc
         self.version = reply.version
         self.inputs, self.outputs = specs(reply.inputs), specs(reply.outputs)
+        self._link.agree(artefact.inputs, artefact.outputs)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one batch and wait for it; not while the session is attached to a loop.
@@ -150,6 +151,9 @@ class WorkerSession:
             return self._link.outputs(frame)
         except ProtocolError as exc:
             raise self._lost(exc) from exc
+
+    def bind(self, _inputs: Mapping[str, Array], _outputs: Mapping[str, Array]) -> None:
+        """Nothing is gained: tensors travel to another process anyway."""
 
     def _exchange(self, until: float) -> Frame:
         try:

@@ -570,7 +570,7 @@ class TestTime:
 
             reader = threading.Thread(target=read)
             reader.start()
-            eventually(client._link._read_lock.locked)
+            eventually(client.link.read_lock.locked)
             started = time.monotonic()
             with pytest.raises(DeadlineExceededError):
                 client.infer("m", x=X, timeout=0.05)

@@ -46,9 +46,9 @@ class TestThreads:
             slow, quick = client.submit("m", x=X), client.submit("m", x=X * 2)
             eventually(lambda: len(house.door.held) == 2)
             reader = in_thread(slow.result)
-            eventually(client._link._read_lock.locked)
+            eventually(client.link.read_lock.locked)
             sleeper = in_thread(quick.result)
-            eventually(lambda: client._link._sleepers)
+            eventually(lambda: client.link._sleepers)
             house.call(answer, *house.door.held[1])
             sleeper.join(10)
             assert not sleeper.is_alive(), "it waited for the other's answer"
@@ -64,7 +64,7 @@ class TestThreads:
             pending = [client.submit("m", x=X) for _ in range(4)]
             eventually(lambda: len(house.door.held) == 4)
             threads = [in_thread(one.result) for one in pending]
-            eventually(lambda: len(client._link._sleepers) == 3)
+            eventually(lambda: len(client.link._sleepers) == 3)
             for held in list(house.door.held):
                 house.call(answer, *held)
                 eventually(lambda: any(not thread.is_alive() for thread in threads))
@@ -79,9 +79,9 @@ class TestThreads:
             other, shared = client.submit("m", x=X), client.submit("m", x=X)
             eventually(lambda: len(house.door.held) == 2)
             threads = [in_thread(other.result)]
-            eventually(client._link._read_lock.locked)
+            eventually(client.link.read_lock.locked)
             threads += [in_thread(shared.result) for _ in range(3)]
-            eventually(lambda: len(client._link._sleepers) == 3)
+            eventually(lambda: len(client.link._sleepers) == 3)
             house.call(answer, *house.door.held[1])
             for thread in threads[1:]:
                 thread.join(10)
@@ -149,7 +149,7 @@ class TestSending:
         with caplog.at_level("INFO", "edged.uds"), Client(house.path) as client:
             client.infer("m", x=X)
             client.infer("m", x=X)
-            assert client._link.server.startswith("edged/")
+            assert client.link.server.startswith("edged/")
         assert caplog.text.count("calls itself") == 1
 
 
@@ -179,12 +179,12 @@ class TestWaiting:
         house.start()
         link = Link(str(house.path), None)
         for left in (12.0, 11.9, 8.1, 12.0, 31.0):
-            link._limit_reads(left)
+            link.limit_reads(left)
             assert link._limit_s == 8.0
-        link._limit_reads(7.9)
+        link.limit_reads(7.9)
         assert link._limit_s == 4.0
-        link._limit_reads(None)
+        link.limit_reads(None)
         assert link._limit_s == 0.0
-        link._limit_reads(100.0)
+        link.limit_reads(100.0)
         assert link._limit_s == 64.0
         link.drop(DisconnectedError("done"))

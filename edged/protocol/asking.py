@@ -144,12 +144,12 @@ class Conversation:
         self.opened: dict[Plan, Opened] = {}
         self.error: EdgedError | None = None
         self.server = ""
-        self._next_id = 1
+        self.next_id = 1
 
     def add(self, asked: Asked) -> int:
         """Give a request the next id and wait for its answer; the caller sends it."""
-        number = self._next_id
-        self._next_id = number + 1
+        number = self.next_id
+        self.next_id = number + 1
         asked.request_id = number
         self.waiting[number] = asked
         return number

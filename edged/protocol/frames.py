@@ -166,6 +166,15 @@ class FrameReader:
             self._compact()
         return self._scratch[self._end :] if self._end else self._scratch
 
+    def peek(self) -> memoryview | None:
+        """The bytes read last when nothing lies before them; None otherwise.
+
+        Who can use them as they are does so, and need not ``take`` them.
+        """
+        if self._end or self._large is not None or self._error is not None:
+            return None
+        return self._scratch
+
     def check(self) -> None:
         """Raise what is wrong with the bytes behind the frames returned last, if anything is."""
         if self._error is not None:

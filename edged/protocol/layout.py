@@ -30,10 +30,14 @@ class _Place(NamedTuple):
     is_bool: bool
 
 
+Places = tuple[tuple[str, np.dtype[np.generic], tuple[int, ...], int, int, bool], ...]
+"""Of each tensor: name, dtype, shape, offset and bytes in the body, and whether it holds bools."""
+
+
 class _Fixed(NamedTuple):
     """A body of one number of rows."""
 
-    places: tuple[tuple[str, np.dtype[np.generic], tuple[int, ...], int, int, bool], ...]
+    places: Places
     size: int
     form: struct.Struct | None  # writes a small body, padding included, in one go
 
@@ -84,7 +88,7 @@ class BodyLayout:
                 body.append(bytes(-length % ALIGNMENT))
         return ([form.pack(*body)] if form is not None else body), size
 
-    def unpack(self, data: bytes | memoryview, at: int, rows: int) -> dict[str, Array]:
+    def unpack(self, data: Buffer, at: int, rows: int) -> dict[str, Array]:
         """View what lies from ``at`` to the end as named tensors.
 
         Raises:
@@ -124,6 +128,14 @@ class BodyLayout:
             code += f"{length}s{-length % ALIGNMENT}x"
         form = struct.Struct(code) if size <= COPY_BYTES else None
         return _Fixed(tuple(places), size, form)
+
+    def places(self, rows: int) -> Places:
+        """Where everything lies in a body of so many rows."""
+        return self._fixed(rows).places
+
+    def form(self, rows: int) -> struct.Struct | None:
+        """What writes a small body of so many rows in one go; None when it is not small."""
+        return self._fixed(rows).form
 
     def body_bytes(self, rows: int) -> int:
         """Length of a body of so many rows."""

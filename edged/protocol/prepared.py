@@ -38,14 +38,16 @@ from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.protocol.native import NAME_CAP, check_release, decode_head, encode_head
 from edged.tensors import BATCH, DTYPES, Array, TensorSpec
 
-_RUN_FRAME = struct.Struct("<8sQIIQ IIQ")
+RUN_FRAME = struct.Struct("<8sQIIQ IIQ")
 _RUN_HEAD = struct.Struct("<IIQ")
-_ANSWER_FRAME = struct.Struct("<8sQIIQ QQQQII")
+ANSWER_FRAME = struct.Struct("<8sQIIQ QQQQII")
 _ANSWER_HEAD = struct.Struct("<QQQQII")
-_RUN_BODY = HEADER_BYTES + _RUN_HEAD.size
-_ANSWER_BODY = HEADER_BYTES + _ANSWER_HEAD.size
-_RUN_START = MAGIC + bytes([VERSION, Kind.RUN, 0, 0])
-_ANSWER_START = MAGIC + bytes([VERSION, Kind.ANSWER, 0, 0])
+RUN_HEAD_BYTES, ANSWER_HEAD_BYTES = _RUN_HEAD.size, _ANSWER_HEAD.size
+RUN_BODY = HEADER_BYTES + RUN_HEAD_BYTES
+ANSWER_BODY = HEADER_BYTES + ANSWER_HEAD_BYTES
+"""Where the tensors begin."""
+RUN_START = MAGIC + bytes([VERSION, Kind.RUN, 0, 0])
+ANSWER_START = MAGIC + bytes([VERSION, Kind.ANSWER, 0, 0])
 """The first eight bytes of a header: what never differs is not packed anew."""
 _U32 = 1 << 32
 
@@ -192,19 +194,57 @@ def encode_run(
     if packed is None or (rows == 0 and layout.has_rows):
         raise TensorMismatchError(layout.describe_mismatch(tensors))
     body, size = packed
-    start = _RUN_FRAME.pack(
-        _RUN_START, request_id, _RUN_HEAD.size, 0, size, handle, rows, timeout_us
-    )
+    start = RUN_FRAME.pack(RUN_START, request_id, RUN_HEAD_BYTES, 0, size, handle, rows, timeout_us)
     return _whole(start, body, size)
 
 
 def decode_run_head(frame: Frame) -> RunHead:
     """Read the fixed head of a RUN frame."""
-    if frame.head_bytes != _RUN_HEAD.size:
+    if frame.head_bytes != RUN_HEAD_BYTES:
         raise InvalidRequestError(
-            f"a head of {frame.head_bytes} bytes; that of RUN has {_RUN_HEAD.size}"
+            f"a head of {frame.head_bytes} bytes; that of RUN has {RUN_HEAD_BYTES}"
         )
     return RunHead(*_RUN_HEAD.unpack_from(frame.data, HEADER_BYTES))
+
+
+def peek_run(data: Buffer, count: int) -> tuple[int, int, int, int] | None:
+    """Read a RUN frame where it arrived, when its ``count`` bytes are one to the byte.
+
+    Returns:
+        Request id, handle, rows and bytes of the body; None for anything else, also for what is
+        wrong: the usual way says so.
+    """
+    if count < RUN_BODY:
+        return None
+    start, request_id, head_bytes, reserved, size, handle, rows, _ = RUN_FRAME.unpack_from(data)
+    if (
+        start != RUN_START
+        or head_bytes != RUN_HEAD_BYTES
+        or reserved
+        or size != count - RUN_BODY
+        or not request_id
+    ):
+        return None
+    return request_id, handle, rows, size
+
+
+def write_answer_head(
+    answer: bytearray, request_id: int, ran: tuple[int, int, int], head: tuple[int, int, int]
+) -> None:
+    """Write header and head of an ANSWER frame in front of its body.
+
+    Args:
+        answer: the whole frame; the body lies from ANSWER_BODY on.
+        request_id: of the question.
+        ran: release, generation and nanoseconds of the run; it waited for nothing.
+        head: bytes of the body, its rows, and the rows that ran.
+    """
+    size, rows, batch_rows = head
+    release, generation, run_ns = ran
+    ANSWER_FRAME.pack_into(
+        answer, 0, ANSWER_START, request_id, ANSWER_HEAD_BYTES, 0, size,
+        release, generation, 0, run_ns, rows, batch_rows,
+    )  # fmt: skip
 
 
 def decode_run_body(frame: Frame, layout: BodyLayout, rows: int) -> dict[str, Array]:
@@ -213,7 +253,7 @@ def decode_run_body(frame: Frame, layout: BodyLayout, rows: int) -> dict[str, Ar
     Raises:
         TensorMismatchError: as BodyLayout.unpack.
     """
-    return layout.unpack(frame.data, _RUN_BODY, rows)
+    return layout.unpack(frame.data, RUN_BODY, rows)
 
 
 def encode_answer(
@@ -226,8 +266,8 @@ def encode_answer(
     if packed is None or response.batch_rows >= _U32:
         return None
     body, size = packed
-    start = _ANSWER_FRAME.pack(
-        _ANSWER_START, request_id, _ANSWER_HEAD.size, 0, size,
+    start = ANSWER_FRAME.pack(
+        ANSWER_START, request_id, ANSWER_HEAD_BYTES, 0, size,
         response.release, response.generation, response.queue_ns, response.run_ns,
         rows, response.batch_rows,
     )  # fmt: skip
@@ -236,14 +276,14 @@ def encode_answer(
 
 def decode_answer(frame: Frame, model: str, layout: BodyLayout) -> InferResponse:
     """Read an ANSWER frame by the layout that was announced."""
-    if frame.head_bytes != _ANSWER_HEAD.size:
+    if frame.head_bytes != ANSWER_HEAD_BYTES:
         raise InvalidRequestError(
-            f"a head of {frame.head_bytes} bytes; that of ANSWER has {_ANSWER_HEAD.size}"
+            f"a head of {frame.head_bytes} bytes; that of ANSWER has {ANSWER_HEAD_BYTES}"
         )
     release, generation, queue_ns, run_ns, rows, batch_rows = _ANSWER_HEAD.unpack_from(
         frame.data, HEADER_BYTES
     )
-    outputs = layout.unpack(frame.data, _ANSWER_BODY, rows)
+    outputs = layout.unpack(frame.data, ANSWER_BODY, rows)
     return InferResponse(model, release, generation, outputs, None, queue_ns, run_ns, batch_rows)
 
 

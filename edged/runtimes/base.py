@@ -45,6 +45,19 @@ class RuntimeInfo:
     problem: str = ""
 
 
+class BoundRun(Protocol):
+    """A run from fixed memory to fixed memory; used by one thread at a time."""
+
+    def run(self) -> None:
+        """Read the inputs, write the outputs.
+
+        Raises:
+            RunError: the model failed, its outputs have other shapes than their memory, or the
+                session is closed. What the outputs then hold is of no use.
+        """
+        ...
+
+
 class Session(Protocol):
     """A loaded model, able to run. Thread-safe for ``run``; closed exactly once."""
 
@@ -72,6 +85,22 @@ class Session(Protocol):
         Raises:
             RunError: ``model "NAME" failed while running: `` and why, without paths; also after
                 ``close``. The session stays usable unless it says otherwise.
+        """
+        ...
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> BoundRun | None:
+        """Fix where runs read and write, so that a run is nothing but a run.
+
+        Args:
+            inputs: contiguous, of the signature's dtypes; read anew by every run.
+            outputs: likewise, all that the artefact promises, writable, of the very shapes that
+                the inputs give.
+
+        Returns:
+            The run; None where the backend gains nothing by it.
+
+        Raises:
+            RunError: these tensors cannot be bound.
         """
         ...
 

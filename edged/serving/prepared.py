@@ -18,12 +18,15 @@ from edged.errors import (
     EdgedError,
     InvalidRequestError,
     LayoutChangedError,
+    RunError,
     RuntimeFailureError,
     TensorMismatchError,
 )
 from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
+from edged.serving.lone import LoneRun
 from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Layout, Waiting
+from edged.serving.turn import Turn
 from edged.tensors import BATCH, DTYPES, Array, TensorSpec, check_tensors, size_bytes
 
 if TYPE_CHECKING:
@@ -65,6 +68,36 @@ class PreparedCall:
     def generation(self) -> int:
         """Of the table that the release was found in."""
         return self._table.generation
+
+    @property
+    def turn(self) -> Turn:
+        """The loop's, where who answers now has its runs."""
+        return self._release.turn
+
+    def bind(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
+    ) -> LoneRun | None:
+        """Runs of an asker who is alone, from fixed memory to fixed memory.
+
+        Args:
+            inputs: arrays of exactly the prepared layout.
+            outputs: arrays of what was announced, for as many rows.
+            rows: as for ``submit``.
+
+        Returns:
+            The runs, as long as they are current; None when the call has to be looked up again,
+            which the next request does.
+        """
+        plane, release = self._plane, self._release
+        session = release.session
+        if plane.table is not self._table or ServedRelease.moves != self._moves or session is None:
+            return None
+        try:
+            bound = session.bind(inputs, outputs) if release.is_inline else None
+        except RunError as exc:
+            log.warning("%s: requests of %d rows cannot be bound: %s", release.owner, rows, exc)
+            bound = None
+        return LoneRun(plane, release, bound, rows or self._rows)
 
     def submit(
         self,

@@ -109,8 +109,8 @@ class ServedRelease:
         self._items: list[Waiting] = []
         self._rows = 0
         self._bytes = 0
-        self._inline = InlineRows()
-        self._turn = turn or Turn()
+        self.inline = InlineRows()
+        self.turn = turn or Turn()
         self._running = 0
         self._is_pump_scheduled = False
         self._alarm = Alarm(self._on_timer)
@@ -136,13 +136,8 @@ class ServedRelease:
         ServedRelease.moves += 1
         self.reason = reason
         self.counters.moved(event)
-        log.info(
-            "%s: %s -> %s%s",
-            self.owner,
-            old.value,
-            self.state.value,
-            f" ({reason})" if reason else "",
-        )
+        why = f" ({reason})" if reason else ""
+        log.info("%s: %s -> %s%s", self.owner, old.value, self.state.value, why)
 
     def loaded(
         self, session: Session, runtime: str, typical_run_ns: int, costs: Costs = ()
@@ -164,6 +159,11 @@ class ServedRelease:
         return self._remote is None and self.typical_run_ns < self._inline_threshold_ns
 
     @property
+    def is_free(self) -> bool:
+        """Whether it runs on the loop, and a request need wait for nothing."""
+        return not (self._items or self._running or self._limits.max_delay_ns) and self.is_inline
+
+    @property
     def worker_pid(self) -> int:
         """The process that hosts it; 0 when this one does."""
         return self._remote.pid if self._remote is not None else 0
@@ -171,7 +171,7 @@ class ServedRelease:
     @property
     def expected_ns(self) -> int:
         """How long the next run will hold up the loop, as far as the last one tells."""
-        return self._inline.last_ns if self.is_inline else 0
+        return self.inline.last_ns if self.is_inline else 0
 
     @property
     def queued(self) -> tuple[int, int]:
@@ -254,7 +254,7 @@ class ServedRelease:
         # joins the batch, at no cost in time.
         if not self._is_pump_scheduled and self._loop is not None:
             self._is_pump_scheduled = True
-            self._turn.ask(self, self._loop)
+            self.turn.ask(self, self._loop)
 
     def pump(self) -> int:
         """Run or start what may run now; returns for how long that held up the loop."""
@@ -269,7 +269,7 @@ class ServedRelease:
             if not decision.items:
                 break
             self._remove(decision.items)
-            if self.is_inline and decision.rows <= self._inline.rows:
+            if self.is_inline and decision.rows <= self.inline.rows:
                 return self._run_inline(decision, now_ns)
             self._start(decision, now_ns)
         return 0
@@ -278,7 +278,7 @@ class ServedRelease:
         assert self.session is not None
         self.counters.inline_batches += 1
         result = run_batch(self.session, batch.items)
-        self._inline.learn(result.run_ns, result.rows)
+        self.inline.learn(result.run_ns, result.rows)
         self._deliver(result, now_ns)
         if self._items:
             self._schedule()
@@ -310,7 +310,7 @@ class ServedRelease:
         self._running -= 1
         if thread is not None:
             self._threads.give(thread)
-        self._inline.learn(result.run_ns, result.rows)
+        self.inline.learn(result.run_ns, result.rows)
         # The next batch starts before this one's answers are written.
         self._go_on()
         self._deliver(result, started_ns)

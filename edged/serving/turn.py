@@ -16,6 +16,10 @@ BUDGET_NS = 500_000
 that many models delay others no more than one does."""
 
 
+_ALONE = 8
+"""So many requests in a row by one asker, and nothing else meanwhile: it is the only one."""
+
+
 class Runs(Protocol):
     """A release, as its turn sees it."""
 
@@ -43,10 +47,29 @@ class Turn:
         self._is_called = False
         self.spills = 0
         """Turns that ended with work left over."""
+        self._asked = 0
+        self._asker: object = None
+        self._asked_then = 0
+        self._streak = 0
+
+    def is_alone(self, asker: object) -> bool:
+        """Whether nobody but ``asker`` has asked for anything lately.
+
+        Then nobody can be waiting to join its request, and it need not wait for the turn's end.
+        One that is not alone is expected to ``ask`` for this request.
+        """
+        if asker is not self._asker or self._asked != self._asked_then:
+            self._asker, self._streak = asker, 0
+        elif self._streak >= _ALONE and not self._line:
+            return True
+        self._streak += 1
+        self._asked_then = self._asked + 1
+        return False
 
     def ask(self, release: Runs, loop: asyncio.AbstractEventLoop) -> None:
         """Stand in line; the turn comes when the loop has read what was sent until now."""
         self._line.append(release)
+        self._asked += 1
         if not self._is_called:
             self._is_called = True
             loop.call_soon(self._run, loop)

@@ -94,6 +94,13 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Handle the frames that are now complete, as many as one turn allows."""
         reader = self._reader
+        lone = reader.peek()
+        if lone is not None and not self._is_stuck and self._transport is not None:
+            answer = self._requests.answer_alone(lone, nbytes)
+            if answer is not None:
+                self._frames += 1
+                self._transport.write(answer)
+                return
         reader.take(nbytes)
         # A full buffer means that more waits in the socket, which the loop would read at once.
         is_full = reader.is_full

@@ -23,7 +23,8 @@ from edged.errors import (
 from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest, Ticket
 from edged.protocol import native, prepared
 from edged.protocol.frames import Buffer, Frame, Kind, Limits
-from edged.protocol.layout import BodyLayout
+from edged.protocol.lane import Lane, LoneRun
+from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.tensors import Array, TensorSpec
 from edged.version import __version__
 
@@ -33,6 +34,14 @@ _HANDLES = 1024
 """Prepared calls of one connection; each keeps a few small objects. One a model is plenty."""
 
 Call = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class Turn(Protocol):
+    """What runs on the loop; see ``edged.serving.turn``."""
+
+    def is_alone(self, asker: object) -> bool:
+        """Whether nobody else has asked for anything lately."""
+        ...
 
 
 class Prepared(Protocol):
@@ -51,6 +60,17 @@ class Prepared(Protocol):
     @property
     def generation(self) -> int:
         """Of the table it was found in."""
+        ...
+
+    @property
+    def turn(self) -> Turn:
+        """The loop's, where who answers now has its runs."""
+        ...
+
+    def bind(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
+    ) -> LoneRun | None:
+        """Runs of an asker who is alone, from fixed memory to fixed memory."""
         ...
 
     def submit(
@@ -117,6 +137,7 @@ class Requests:
         self._on_answered = on_answered
         self._in_flight: dict[int, Ticket | None] = {}
         self._handles: dict[int, _Handle] = {}
+        self._lanes: dict[int, Lane] = {}
         self._last_handle = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -152,7 +173,9 @@ class Requests:
                 if ticket is not None:
                     ticket.cancel()
             elif frame.kind == Kind.FORGET:
-                self._handles.pop(prepared.decode_forget(frame), None)
+                number = prepared.decode_forget(frame)
+                self._handles.pop(number, None)
+                self._lanes.pop(number, None)
             elif frame.kind == Kind.CALL:
                 self._call(frame)
             else:
@@ -194,6 +217,44 @@ class Requests:
                 frame.request_id, self._last_handle, call.release, call.generation, outputs
             )
         )
+
+    def answer_alone(self, data: memoryview, count: int) -> bytes | None:
+        """Answer the only frame that is there at once, when nobody else asks for anything.
+
+        Args:
+            data: where it arrived.
+            count: bytes that arrived.
+
+        Returns:
+            The answer; None for everything unusual, and nothing has happened.
+        """
+        asked = prepared.peek_run(data, count)
+        if asked is None or self._in_flight:
+            return None
+        request_id, number, rows, size = asked
+        handle = self._handles.get(number)
+        if handle is None or size > COPY_BYTES or not handle.call.turn.is_alone(self):
+            return None
+        lane = self._lanes.get(number)
+        if lane is None or lane.rows != rows:
+            lane = self._make_lane(number, handle, rows)
+        if lane is None or lane.size != size:
+            return None
+        answer = lane.ask(data, request_id, self.origin)
+        if answer is not None:
+            self._server.requests += 1
+        elif not lane.is_current:
+            del self._lanes[number]
+        return answer
+
+    def _make_lane(self, number: int, handle: _Handle, rows: int) -> Lane | None:
+        if handle.outputs is None:
+            return None
+        try:
+            lane = self._lanes[number] = Lane(handle.inputs, handle.outputs, rows, handle.call)
+        except EdgedError:
+            return None  # frames that are wrong, or large: the usual way takes or refuses them
+        return lane
 
     def run(self, frame: Frame) -> None:
         """Take a request of a prepared call: the shortest way there is."""

@@ -49,8 +49,23 @@ class FakeSession:
             assert self.gate.wait(15)
         return self.function(inputs)
 
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> BoundFake:
+        return BoundFake(self, inputs, outputs)
+
     def close(self) -> None:
         self.closed += 1
+
+
+class BoundFake:
+    """A run of a FakeSession from fixed memory to fixed memory."""
+
+    def __init__(self, session: FakeSession, inputs: Mapping, outputs: Mapping) -> None:
+        self.session, self.inputs, self.outputs = session, inputs, outputs
+
+    def run(self) -> None:
+        for name, value in self.session.run(self.inputs).items():
+            assert self.outputs[name].shape == value.shape, "another shape than was bound"
+            self.outputs[name][...] = value
 
 
 class FakeRuntime:

@@ -88,6 +88,14 @@ class EchoCall:
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self.request.inputs
 
+    @property
+    def turn(self) -> EchoDoor:
+        return self.door
+
+    def bind(self, inputs: dict, outputs: dict, rows: int) -> EchoLone:
+        self.door.bound += 1
+        return EchoLone(self, inputs, outputs)
+
     def submit(
         self,
         inputs: dict[str, np.ndarray],
@@ -104,6 +112,25 @@ class EchoCall:
         return self.door.submit(request, on_response)
 
 
+@dataclass
+class EchoLone:
+    """Runs of an asker who is alone: refused when the door says so."""
+
+    call: EchoCall
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+    is_current: bool = True
+
+    def run(self, origin: str) -> tuple[int, int, int] | None:
+        door = self.call.door
+        if door.is_holding or door.error is not None:
+            return None
+        door.lone.append(origin)
+        for name, array in self.inputs.items():
+            self.outputs[name][...] = array
+        return self.call.release, self.call.generation, 1000
+
+
 class EchoDoor:
     """Answers each request with its own inputs, at once or when ``release_all`` is called."""
 
@@ -113,6 +140,9 @@ class EchoDoor:
         self.held: list[tuple[InferRequest, OnResponse]] = []
         self.cancelled = 0
         self.prepared = 0
+        self.is_quiet = False
+        self.bound = 0
+        self.lone: list[str] = []
         self.refusal: EdgedError | None = None
         self.error: EdgedError | None = None
 
@@ -129,6 +159,9 @@ class EchoDoor:
             raise self.refusal
         self.prepared += 1
         return EchoCall(self, request)
+
+    def is_alone(self, asker: object) -> bool:
+        return self.is_quiet
 
     def release_all(self) -> None:
         held, self.held = self.held, []

@@ -175,6 +175,44 @@ class TestErrors:
             session.run(double().sample(1))
 
 
+class TestBind:
+    """A run from fixed memory to fixed memory; None where a runtime gains nothing by it."""
+
+    def bound(self, runtime: Runtime, **outputs: np.ndarray) -> tuple:
+        session = runtime.load(artefact(runtime, double()))
+        memory = bytearray(100)
+        x = np.ndarray((2, 4), np.float32, memory, 8)  # aligned to 8 bytes and no more
+        y = outputs.get("y", np.zeros((2, 4), np.float32))
+        run = session.bind({"x": x}, {"y": y})
+        if run is None:
+            session.close()
+            pytest.skip(f"{runtime.name} binds nothing")
+        return session, run, x, y
+
+    def test_reads_and_writes_anew(self, runtime: Runtime):
+        session, run, x, y = self.bound(runtime)
+        for factor in (1, 2):
+            x[...] = np.arange(8).reshape(2, 4) * factor
+            run.run()
+            np.testing.assert_array_equal(y, x * 2)
+            np.testing.assert_array_equal(session.run({"x": x})["y"], y)
+        session.close()
+
+    def test_other_shapes_are_refused(self, runtime: Runtime):
+        session, run, _, _ = self.bound(runtime, y=np.zeros((3, 4), np.float32))
+        with pytest.raises(RunError):
+            run.run()
+        session.close()
+
+    def test_closed(self, runtime: Runtime):
+        session, run, x, y = self.bound(runtime)
+        session.close()
+        with pytest.raises(RunError):
+            run.run()
+        with pytest.raises(RunError):
+            session.bind({"x": x}, {"y": y})
+
+
 def test_runs_from_several_threads(runtime: Runtime):
     model = two_inputs()
     session = runtime.load(artefact(runtime, model))

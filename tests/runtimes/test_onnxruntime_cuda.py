@@ -42,6 +42,7 @@ class Package:
     __version__ = ort.__version__
     __file__ = ort.__file__
     SessionOptions = ort.SessionOptions
+    RunOptions = ort.RunOptions
 
     def __init__(self, providers: list[str], parts: list[Any] | None = None) -> None:
         self.providers = providers

@@ -692,8 +692,8 @@ class TestTurn:
         releases = []
         for session in sessions:
             release = serve(session)
-            release._turn = turn
-            release._inline.learn(300_000, 1)
+            release.turn = turn
+            release.inline.learn(300_000, 1)
             releases.append(release)
 
             def slow(inputs):

@@ -1,0 +1,90 @@
+"""A request whose asker has the loop to itself: run at once, without queue, batch or turn.
+
+Waiting for the end of the loop's turn lets requests of others join; when there are none it is only
+time lost. Who is alone is ``Turn.is_alone``'s decision; everything unusual goes the usual way.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from edged.runtimes.base import BoundRun
+from edged.serving.release import ServedRelease
+
+if TYPE_CHECKING:
+    from edged.serving.dataplane import Dataplane
+
+log = logging.getLogger("edged.serving")
+
+
+class Ran(NamedTuple):
+    """Who answered, and how long the run took (nanoseconds)."""
+
+    release: int
+    generation: int
+    run_ns: int
+
+
+class LoneRun:
+    """Requests of one layout and one number of rows, from fixed memory to fixed memory.
+
+    Args:
+        plane: the door it belongs to.
+        release: who answers, by the plane's present table.
+        bound: its run; None when it has none.
+        rows: of every request.
+    """
+
+    __slots__ = ("_bound", "_inline", "_moves", "_plane", "_release", "_rows", "_table")
+
+    def __init__(
+        self, plane: Dataplane, release: ServedRelease, bound: BoundRun | None, rows: int
+    ) -> None:
+        self._plane = plane
+        self._release = release
+        self._bound = bound
+        self._rows = rows
+        self._inline = release.inline
+        self._table = plane.table
+        self._moves = ServedRelease.moves
+        # Each request has its line in the log at that level; it changes with the table only.
+        if log.isEnabledFor(logging.DEBUG):
+            self._bound = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nothing was swapped, loaded or unloaded since it was made."""
+        return self._plane.table is self._table and ServedRelease.moves == self._moves
+
+    def run(self, origin: str) -> Ran | None:
+        """Run what the inputs' memory holds, on the loop, now, and count it.
+
+        Args:
+            origin: who asks.
+
+        Returns:
+            Who answered; None when the request has to go the usual way: something else waits or
+            runs, the model is none that runs on the loop, or it failed. Then nothing was counted,
+            and the usual way runs it again and says what is wrong.
+        """
+        plane, release, bound, rows = self._plane, self._release, self._bound, self._rows
+        if (
+            plane.table is not self._table
+            or ServedRelease.moves != self._moves
+            or plane.is_draining
+            or bound is None
+            or not release.is_free
+            or rows > self._inline.rows
+        ):
+            return None
+        began_ns = time.monotonic_ns()
+        try:
+            bound.run()
+        except Exception:
+            return None
+        run_ns = time.monotonic_ns() - began_ns
+        self._inline.learn(run_ns, rows)
+        release.counters.ran_alone(origin, run_ns, rows)
+        return Ran(release.number, self._table.generation, run_ns)
