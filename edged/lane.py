@@ -19,6 +19,7 @@ from edged.errors import EdgedError
 from edged.link import Link, Waiter
 from edged.protocol import asking, prepared
 from edged.protocol.asking import InferResult, Opened, Plan
+from edged.protocol.layout import COPY_BYTES
 from edged.tensors import Array
 
 _ROWS = 64
@@ -186,9 +187,9 @@ class Lane:
         answers, questions = self._opened.answers, self._plan.layout
         if answers is None or bool(rows) != self._has_rows or rows > _ROWS:
             return None
-        body = questions.form(rows)
+        packer = questions.form(rows, prepared.RUN_FRAME)
         answer_rows = rows if answers.has_rows else 0
-        if body is None or answers.form(answer_rows) is None:
+        if packer is None or answers.body_bytes(answer_rows) > COPY_BYTES:
             return None  # too large to be copied lightly
         inputs = tuple((name, dtype, shape) for name, dtype, shape, *_ in questions.places(rows))
         outputs = []
@@ -199,7 +200,7 @@ class Lane:
             outputs.append((name, dtype, None if len(shape) == 1 else shape, length, offset))
         form = self._forms[rows] = _Form(
             rows,
-            struct.Struct(prepared.RUN_FRAME.format + body.format[1:]),
+            packer,
             inputs,
             questions.body_bytes(rows),
             tuple(outputs),

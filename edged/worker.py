@@ -245,7 +245,7 @@ class Worker:
         asked = prepared.peek_run(data, count)
         if asked is None or self._prepared is None:
             return None
-        request_id, _, rows, size = asked
+        request_id, _, rows, size, _ = asked
         lane = self._prepared.lane(rows)
         return lane.ask(data, request_id, "") if lane is not None and lane.size == size else None
 
@@ -254,7 +254,7 @@ class Worker:
         if call is None:
             raise InvalidRequestError("no layout was agreed on")
         rows = prepared.decode_run_head(frame).rows
-        outputs = self._loaded().run(prepared.decode_run_body(frame, call.inputs, rows))
+        outputs = self._loaded().run(prepared.decode_run_body(frame.data, call.inputs, rows))
         response = InferResponse("", 0, 0, outputs)
         buffers = None
         if call.answers is not None:

@@ -125,7 +125,7 @@ class TestServe:
             [1 << 30],
             [7],
         )
-        assert descriptors() == before, "it kept the memory file open"
+        assert descriptors() <= before, "it kept the memory file open"
         for number in (2, 3):
             np.testing.assert_array_equal(parent.run(number, x=X)["y"], X * 2)
 

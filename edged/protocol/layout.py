@@ -55,6 +55,7 @@ class BodyLayout:
         self.has_rows = any(spec.is_batched for spec in specs)
         self._places = [_place(spec) for spec in specs]
         self._remembered: dict[int, _Fixed] = {}
+        self._forms: dict[int, struct.Struct] = {}
         self._first_free = next((spec.name for spec in specs if spec.is_batched), None)
 
     def rows_of(self, tensors: Mapping[str, Array]) -> int:
@@ -69,9 +70,23 @@ class BodyLayout:
         Returns:
             The buffers and their length; None when the tensors are not of this layout.
         """
-        places, size, form = self._fixed(rows)
+        parts = self.parts(tensors, rows)
+        if parts is None:
+            return None
+        _, size, form = self._fixed(rows)
+        if form is not None:
+            return [form.pack(*parts)], size
         body: list[Buffer] = []
-        for name, dtype, shape, _, length, _ in places:
+        for part in parts:
+            body.append(part)
+            if len(part) % ALIGNMENT:
+                body.append(bytes(-len(part) % ALIGNMENT))
+        return body, size
+
+    def parts(self, tensors: Mapping[str, Array], rows: int) -> list[Buffer] | None:
+        """The bytes of each tensor, without padding; None when they are not of this layout."""
+        parts: list[Buffer] = []
+        for name, dtype, shape, _, length, _ in self._fixed(rows).places:
             array = tensors.get(name)
             if array is None or array.shape != shape:
                 return None
@@ -81,12 +96,10 @@ class BodyLayout:
                     return None
                 array = array.astype(dtype)  # of the other byte order
             if length <= COPY_BYTES:
-                body.append(array.tobytes())
+                parts.append(array.tobytes())
             else:
-                body.append(np.ascontiguousarray(array).data.cast("B"))
-            if form is None and length % ALIGNMENT:
-                body.append(bytes(-length % ALIGNMENT))
-        return ([form.pack(*body)] if form is not None else body), size
+                parts.append(np.ascontiguousarray(array).data.cast("B"))
+        return parts
 
     def unpack(self, data: Buffer, at: int, rows: int) -> dict[str, Array]:
         """View what lies from ``at`` to the end as named tensors.
@@ -133,9 +146,25 @@ class BodyLayout:
         """Where everything lies in a body of so many rows."""
         return self._fixed(rows).places
 
-    def form(self, rows: int) -> struct.Struct | None:
-        """What writes a small body of so many rows in one go; None when it is not small."""
-        return self._fixed(rows).form
+    def form(self, rows: int, head: struct.Struct) -> struct.Struct | None:
+        """What writes a small body of so many rows, behind a head, in one go.
+
+        Args:
+            rows: of the body.
+            head: of the frames of this layout, always the same one.
+
+        Returns:
+            The head's values, then the parts; None when the body is not small.
+        """
+        found = self._forms.get(rows)
+        if found is None:
+            body = self._fixed(rows).form
+            if body is None:
+                return None
+            found = struct.Struct(head.format + body.format[1:])
+            if rows <= _REMEMBERED_ROWS:
+                self._forms[rows] = found
+        return found
 
     def body_bytes(self, rows: int) -> int:
         """Length of a body of so many rows."""

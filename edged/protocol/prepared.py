@@ -190,8 +190,10 @@ def encode_run(
         TensorMismatchError: the tensors are not of the layout; nothing would be sent.
     """
     handle, rows, timeout_us = head
-    packed = layout.pack(tensors, rows) if len(tensors) == len(layout.specs) else None
-    if packed is None or (rows == 0 and layout.has_rows):
+    if len(tensors) != len(layout.specs) or (rows == 0 and layout.has_rows):
+        raise TensorMismatchError(layout.describe_mismatch(tensors))
+    packed = layout.pack(tensors, rows)
+    if packed is None:
         raise TensorMismatchError(layout.describe_mismatch(tensors))
     body, size = packed
     start = RUN_FRAME.pack(RUN_START, request_id, RUN_HEAD_BYTES, 0, size, handle, rows, timeout_us)
@@ -207,16 +209,18 @@ def decode_run_head(frame: Frame) -> RunHead:
     return RunHead(*_RUN_HEAD.unpack_from(frame.data, HEADER_BYTES))
 
 
-def peek_run(data: Buffer, count: int) -> tuple[int, int, int, int] | None:
+def peek_run(data: Buffer, count: int) -> tuple[int, int, int, int, int] | None:
     """Read a RUN frame where it arrived, when its ``count`` bytes are one to the byte.
 
     Returns:
-        Request id, handle, rows and bytes of the body; None for anything else, also for what is
-        wrong: the usual way says so.
+        Request id, handle, rows, bytes of the body and timeout in microseconds; None for anything
+        else, also for what is wrong: the usual way says so.
     """
     if count < RUN_BODY:
         return None
-    start, request_id, head_bytes, reserved, size, handle, rows, _ = RUN_FRAME.unpack_from(data)
+    start, request_id, head_bytes, reserved, size, handle, rows, timeout_us = RUN_FRAME.unpack_from(
+        data
+    )
     if (
         start != RUN_START
         or head_bytes != RUN_HEAD_BYTES
@@ -225,7 +229,7 @@ def peek_run(data: Buffer, count: int) -> tuple[int, int, int, int] | None:
         or not request_id
     ):
         return None
-    return request_id, handle, rows, size
+    return request_id, handle, rows, size, timeout_us
 
 
 def write_answer_head(
@@ -247,13 +251,18 @@ def write_answer_head(
     )  # fmt: skip
 
 
-def decode_run_body(frame: Frame, layout: BodyLayout, rows: int) -> dict[str, Array]:
+def decode_run_body(data: Buffer, layout: BodyLayout, rows: int) -> dict[str, Array]:
     """View the body of a RUN frame as tensors of its layout.
+
+    Args:
+        data: the whole frame; its memory is the tensors'.
+        layout: as prepared.
+        rows: of its head.
 
     Raises:
         TensorMismatchError: as BodyLayout.unpack.
     """
-    return layout.unpack(frame.data, RUN_BODY, rows)
+    return layout.unpack(data, RUN_BODY, rows)
 
 
 def encode_answer(
@@ -262,8 +271,21 @@ def encode_answer(
     """An ANSWER frame, or None when the outputs are not of the layout that was announced."""
     outputs = response.outputs
     rows = rows if layout.has_rows else 0
-    packed = layout.pack(outputs, rows) if len(outputs) == len(layout.specs) else None
-    if packed is None or response.batch_rows >= _U32:
+    if len(outputs) != len(layout.specs) or response.batch_rows >= _U32:
+        return None
+    form = layout.form(rows, ANSWER_FRAME)
+    if form is not None:
+        parts = layout.parts(outputs, rows)
+        if parts is None:
+            return None
+        whole = form.pack(
+            ANSWER_START, request_id, ANSWER_HEAD_BYTES, 0, layout.body_bytes(rows),
+            response.release, response.generation, response.queue_ns, response.run_ns,
+            rows, response.batch_rows, *parts,
+        )  # fmt: skip
+        return [whole]
+    packed = layout.pack(outputs, rows)
+    if packed is None:
         return None
     body, size = packed
     start = ANSWER_FRAME.pack(

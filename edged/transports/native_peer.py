@@ -94,13 +94,9 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Handle the frames that are now complete, as many as one turn allows."""
         reader = self._reader
-        lone = reader.peek()
-        if lone is not None and not self._is_stuck and self._transport is not None:
-            answer = self._requests.answer_alone(lone, nbytes)
-            if answer is not None:
-                self._frames += 1
-                self._transport.write(answer)
-                return
+        data = reader.peek()
+        if data is not None and not self._is_stuck and self._takes_run(data, nbytes):
+            return
         reader.take(nbytes)
         # A full buffer means that more waits in the socket, which the loop would read at once.
         is_full = reader.is_full
@@ -131,6 +127,17 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
 
+    def _takes_run(self, data: memoryview, count: int) -> bool:
+        """Handle the only frame that is there where it arrived, if it is the usual kind."""
+        try:
+            if self._requests.take_run(data, count):
+                self._frames += 1
+                return True
+        except Exception as exc:
+            self._end_badly(exc)
+            return True
+        return False
+
     def _serve(self) -> bool:
         """Handle whole frames; returns whether more may be there."""
         reader, requests = self._reader, self._requests
@@ -149,15 +156,8 @@ class Connection(asyncio.BufferedProtocol):
                     requests.handle(frame)
             else:
                 return True
-        except RemoteProtocolError as exc:
-            self._fail(exc)
-        except Exception:
-            log.exception(
-                "closing a connection of %s: its frame could not be handled", self._requests.origin
-            )
-            self._end_with(
-                RuntimeFailureError("the frame could not be handled; see the daemon's log")
-            )
+        except Exception as exc:
+            self._end_badly(exc)
         else:
             if self._timer is None and not reader.is_between_frames:
                 self._time_frame()
@@ -205,6 +205,17 @@ class Connection(asyncio.BufferedProtocol):
             )
         )
 
+    def _end_badly(self, exc: Exception) -> None:
+        """A frame that broke the protocol, or us."""
+        if isinstance(exc, RemoteProtocolError):
+            self._fail(exc)
+            return
+        log.error(
+            "closing a connection of %s: its frame could not be handled", self._requests.origin,
+            exc_info=exc,
+        )  # fmt: skip
+        self._end_with(RuntimeFailureError("the frame could not be handled; see the daemon's log"))
+
     def _fail(self, error: RemoteProtocolError) -> None:
         log.warning("closing a connection of %s: %s", self._requests.origin, error.message)
         self._end_with(error)
@@ -222,7 +233,8 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if transport.get_write_buffer_size() > self._server.max_unread_bytes:
+        # Nothing is kept while it reads: one byte left is over the high-water mark.
+        if self._is_stuck and transport.get_write_buffer_size() > self._server.max_unread_bytes:
             log.warning(
                 "closing a connection of %s: it does not read its answers", self._requests.origin
             )

@@ -218,34 +218,40 @@ class Requests:
             )
         )
 
-    def answer_alone(self, data: memoryview, count: int) -> bytes | None:
-        """Answer the only frame that is there at once, when nobody else asks for anything.
+    def take_run(self, data: memoryview, count: int) -> bool:
+        """Take the only frame that is there, if it is a RUN frame and nothing else.
+
+        When nobody else asks for anything, it is answered on the spot.
 
         Args:
             data: where it arrived.
             count: bytes that arrived.
 
         Returns:
-            The answer; None for everything unusual, and nothing has happened.
+            Whether it was; False for everything else, and nothing has happened.
         """
         asked = prepared.peek_run(data, count)
-        if asked is None or self._in_flight:
-            return None
-        request_id, number, rows, size = asked
+        if asked is None:
+            return False
+        request_id, number, rows, size, timeout_us = asked
         handle = self._handles.get(number)
-        if handle is None or size > COPY_BYTES or not handle.call.turn.is_alone(self):
-            return None
-        lane = self._lanes.get(number)
-        if lane is None or lane.rows != rows:
-            lane = self._make_lane(number, handle, rows)
-        if lane is None or lane.size != size:
-            return None
-        answer = lane.ask(data, request_id, self.origin)
-        if answer is not None:
-            self._server.requests += 1
-        elif not lane.is_current:
-            del self._lanes[number]
-        return answer
+        if handle is None or size > self._limits.body_bytes:
+            return False
+        if not self._in_flight and handle.call.turn.is_alone(self) and size <= COPY_BYTES:
+            lane = self._lanes.get(number)
+            if lane is None or lane.rows != rows:
+                lane = self._make_lane(number, handle, rows)
+            if lane is not None and lane.size == size:
+                answer = lane.ask(data, request_id, self.origin)
+                if answer is not None:
+                    self._server.requests += 1
+                    self._write([answer])
+                    return True
+                if not lane.is_current:
+                    del self._lanes[number]
+        # Copied out of the buffer: tensors outlive the next read.
+        self._run(request_id, number, rows, timeout_us, bytes(data[:count]))
+        return True
 
     def _make_lane(self, number: int, handle: _Handle, rows: int) -> Lane | None:
         if handle.outputs is None:
@@ -257,19 +263,28 @@ class Requests:
         return lane
 
     def run(self, frame: Frame) -> None:
-        """Take a request of a prepared call: the shortest way there is."""
-        request_id = frame.request_id
+        """Take a request of a prepared call."""
+        try:
+            number, rows, timeout_us = prepared.decode_run_head(frame)
+        except EdgedError as exc:
+            self._check_id(frame.request_id)
+            self._write(native.encode_error(frame.request_id, exc))
+            return
+        self._run(frame.request_id, number, rows, timeout_us, frame.data)
+
+    def _run(
+        self, request_id: int, number: int, rows: int, timeout_us: int, data: bytes | memoryview
+    ) -> None:
         in_flight = self._in_flight
         if request_id in in_flight or not request_id:
             self._check_id(request_id)
         try:
-            number, rows, timeout_us = prepared.decode_run_head(frame)
             handle = self._handles.get(number)
             if handle is None:
                 raise LayoutChangedError(
                     f"no handle {number} is open on this connection: prepare the call again"
                 )
-            inputs = prepared.decode_run_body(frame, handle.inputs, rows)
+            inputs = prepared.decode_run_body(data, handle.inputs, rows)
             if len(in_flight) >= self._server.max_in_flight:
                 self._check_room()
         except EdgedError as exc:

@@ -83,7 +83,7 @@ _LAYOUT = BodyLayout(_SPECS)
 def _run_body(frame: Frame) -> None:
     """A body that is accepted has as many bytes as its rows take."""
     rows = prepared.decode_run_head(frame).rows
-    got = prepared.decode_run_body(frame, _LAYOUT, rows)
+    got = prepared.decode_run_body(frame.data, _LAYOUT, rows)
     assert (got["x"].shape, got["on"].shape) == ((rows, 4), (rows,))
     assert len(frame.body) == _LAYOUT.body_bytes(rows)
 

@@ -54,7 +54,7 @@ def test_the_same_bytes_as_the_usual_way():
     for number in (9, 10):
         frame, wanted = question(2, number)
         scratch = memoryview(bytearray(frame + b"left over"))
-        assert prepared.peek_run(scratch, len(frame)) == (number, 1, 2, lane.size)
+        assert prepared.peek_run(scratch, len(frame)) == (number, 1, 2, lane.size, 0)
         answer = lane.ask(scratch, number, "uds:0")
         response = InferResponse("m", 3, 12, {"y": wanted}, None, 0, 900, 2)
         assert answer == joined(prepared.encode_answer(number, response, OUT, 2))

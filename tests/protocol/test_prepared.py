@@ -65,7 +65,7 @@ class TestBackToBack:
         frame = sent(layout, {"x": array, "z": z})
         head = prepared.decode_run_head(frame)
         assert head.rows == (rows or 0)
-        got = prepared.decode_run_body(frame, layout, head.rows)
+        got = prepared.decode_run_body(frame.data, layout, head.rows)
         assert (got["x"].dtype, got["x"].shape) == (array.dtype, full)
         np.testing.assert_array_equal(got["x"], array)
         np.testing.assert_array_equal(got["z"], z)
@@ -84,7 +84,7 @@ class TestBackToBack:
     )
     def test_any_layout_of_memory(self, array: np.ndarray):
         layout = BodyLayout([X])
-        got = prepared.decode_run_body(sent(layout, {"x": array}), layout, len(array))
+        got = prepared.decode_run_body(sent(layout, {"x": array}).data, layout, len(array))
         np.testing.assert_array_equal(got["x"], array)
 
     def test_large_arrays_are_not_copied_on_either_side(self):
@@ -93,7 +93,7 @@ class TestBackToBack:
         buffers = prepared.encode_run(1, RunHead(1, 50, 0), layout, {"x": array})
         assert np.shares_memory(np.frombuffer(buffers[1], np.float32), array)
         frame = only(buffers)
-        got = prepared.decode_run_body(frame, layout, 50)
+        got = prepared.decode_run_body(frame.data, layout, 50)
         assert np.shares_memory(got["x"], np.frombuffer(frame.body, np.uint8))
 
     def test_prepare(self):
@@ -167,7 +167,9 @@ class TestBackToBack:
             frames = [frame for piece in pieces for frame in reader.feed(piece)]
             assert len(frames) == len(rows)
             for frame, n in zip(frames, rows, strict=True):
-                got = prepared.decode_run_body(frame, GATE, prepared.decode_run_head(frame).rows)
+                got = prepared.decode_run_body(
+                    frame.data, GATE, prepared.decode_run_head(frame).rows
+                )
                 for name, array in tensors(n).items():
                     np.testing.assert_array_equal(got[name], array)
 
@@ -190,20 +192,20 @@ class TestHostile:
         head = struct.pack("<IIQ", 1, rows, 0)
         frame = only(encode_frame(Kind.RUN, 1, head, [change(bytes(body))]))
         with pytest.raises(TensorMismatchError, match=f"not that of {rows} rows"):
-            prepared.decode_run_body(frame, GATE, prepared.decode_run_head(frame).rows)
+            prepared.decode_run_body(frame.data, GATE, prepared.decode_run_head(frame).rows)
 
     def test_rows_where_none_are_free_and_none_where_they_are(self):
         fixed = BodyLayout([TensorSpec("x", "int64", (2,))])
         frame = sent(fixed, {"x": np.arange(2)})
         for layout, rows, message in ((fixed, 1, "takes 0"), (GATE, 0, "at least one row")):
             with pytest.raises(TensorMismatchError, match=message):
-                prepared.decode_run_body(frame, layout, rows)
+                prepared.decode_run_body(frame.data, layout, rows)
 
     def test_a_bool_that_is_neither(self):
         data = bytearray(run_frame(3))
         data[-8] = 2
         with pytest.raises(TensorMismatchError, match='"on": a byte of a bool'):
-            prepared.decode_run_body(only([bytes(data)]), GATE, 3)
+            prepared.decode_run_body(only([bytes(data)]).data, GATE, 3)
 
     @pytest.mark.parametrize("size", [0, 8, 15, 17, 40])
     def test_a_head_of_another_size(self, size: int):
@@ -249,7 +251,9 @@ class TestHostile:
             lambda: prepared.decode_prepare(frame, LIMITS),
             lambda: prepared.decode_prepared(frame, LIMITS),
             lambda: prepared.decode_forget(frame),
-            lambda: prepared.decode_run_body(frame, GATE, prepared.decode_run_head(frame).rows),
+            lambda: prepared.decode_run_body(
+                frame.data, GATE, prepared.decode_run_head(frame).rows
+            ),
             lambda: prepared.decode_answer(frame, "m", GATE),
         ):
             with contextlib.suppress(EdgedError):

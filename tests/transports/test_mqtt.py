@@ -405,7 +405,7 @@ def test_a_silent_broker_is_noticed_within_one_and_a_half_keepalives(broker):
                 proxy.swallow = True
                 await until(lambda: rig.stats["state"] != "connected", 5)
                 assert asyncio.get_running_loop().time() - begun < 2.5
-                assert "keepalive" in rig.bindings.problem
+                await until(lambda: "keepalive" in (rig.bindings.problem or ""), 5)
                 proxy.swallow = False
                 await rig.connected(2)
 
