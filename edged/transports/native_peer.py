@@ -24,10 +24,11 @@ log = logging.getLogger("edged.uds")
 
 _TURN = range(64)
 """Frames of one client that are handled in one turn of the loop: about half a millisecond of
-decoding, and two full batches at the default ``max_batch``. What else it sent waits a turn."""
+decoding, and two full batches at the default ``max_batch``. What else it sent waits a turn. A CALL
+ends the turn: a whole status is as much work as all these frames."""
 _JOIN_BYTES = 64 << 10
 """Joining so little costs less than a second call of the kernel."""
-_RUN, _INFER = int(Kind.RUN), int(Kind.INFER)
+_RUN, _INFER, _CALL = int(Kind.RUN), int(Kind.INFER), int(Kind.CALL)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -154,6 +155,8 @@ class Connection(asyncio.BufferedProtocol):
                     requests.infer(frame)
                 else:
                     requests.handle(frame)
+                    if kind == _CALL:
+                        return True
             else:
                 return True
         except Exception as exc:

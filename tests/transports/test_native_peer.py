@@ -177,6 +177,32 @@ class TestTurns:
         assert [client.frame().request_id for _ in range(500)] == list(range(1, 501))
         assert client.is_closed()
 
+    def test_one_call_a_turn(self, house: House, peer: Connect):
+        """A question about everything is work: the next one of the same client waits a turn."""
+        house.start(max_in_flight=65536)
+        turn, seen = [0], []
+
+        def count_turn() -> None:
+            turn[0] += 1
+            if turn[0] < 3000:
+                asyncio.get_running_loop().call_soon(count_turn)
+
+        async def note(_: object) -> int:
+            seen.append(turn[0])
+            return len(seen)
+
+        house.server.calls["count"] = note
+        flood = peer()
+
+        def start() -> None:
+            calls = [joined(native.encode_call(n, "count", {})) for n in range(1, 201)]
+            flood.send(*calls, infer(201))
+            count_turn()
+
+        house.call(start)
+        assert sorted(flood.frame().request_id for _ in range(201)) == list(range(1, 202))
+        assert len(seen) == len(set(seen)) == 200, "several in one turn"
+
 
 class TestFrameTimeout:
     def test_a_frame_that_is_not_finished(self, house: House, peer: Connect):
