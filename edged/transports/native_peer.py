@@ -99,6 +99,7 @@ class Connection(asyncio.BufferedProtocol):
         if data is not None and not self._is_stuck and self._takes_run(data, nbytes):
             return
         reader.take(nbytes)
+        self._server.received_bytes += nbytes
         # A full buffer means that more waits in the socket, which the loop would read at once.
         is_full = reader.is_full
         if self._serve() or is_full:
@@ -242,9 +243,12 @@ class Connection(asyncio.BufferedProtocol):
                 "closing a connection of %s: it does not read its answers", self._requests.origin
             )
             transport.abort()
-        elif len(buffers) == 1:
+            return
+        size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+        self._server.sent_bytes += size
+        if len(buffers) == 1:
             transport.write(buffers[0])
-        elif sum(map(len, buffers)) <= _JOIN_BYTES:
+        elif size <= _JOIN_BYTES:
             transport.write(b"".join(buffers))
         else:
             # Not writelines: asyncio's does not call pause_writing on Python 3.12 and 3.13.
