@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | fuzz | bench | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make venv | demo | test | test-all | zoo | fuzz | bench | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -12,16 +12,17 @@ SECONDS ?= 600
 TARGET ?=
 # Pass pytest arguments with ARGS="-k reload".
 ARGS ?=
-CORE := not slow and not frameworks and not gpu
+CORE := not slow and not frameworks and not gpu and not zoo
 REST := slow or frameworks or gpu
 
-.PHONY: help venv demo test test-all fuzz bench gpu-check lint format clean broker
+.PHONY: help venv demo test test-all zoo fuzz bench gpu-check lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
 	@echo "make demo      train, convert, sign, serve over MQTT and a socket, reload under load"
 	@echo "make test      the core tests (at most 10 minutes)"
 	@echo "make test-all  the rest: frameworks, slow tests, faults"
+	@echo "make zoo       every real model of tests/zoo: package to bundle to ONNX Runtime"
 	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
 	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
@@ -43,8 +44,12 @@ test: broker
 	@$(BIN)/python -m pytest -n $(JOBS) -m "$(CORE)" $(ARGS)
 
 test-all: broker
-	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks tensorrt bindings
+	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks tensorrt bindings zoo-half
 	@$(BIN)/python -m pytest -n $(JOBS) -m "$(REST)" $(ARGS)
+
+zoo:
+	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks zoo
+	@$(BIN)/python -m pytest -n $(JOBS) -m zoo $(ARGS) tests/zoo
 
 fuzz:
 	@.ci/venv $(VENV) $(PYTHON) test fuzz

@@ -17,7 +17,14 @@ from converters.gate.operators import refuse_operators
 from converters.gate.rows import declared, refuse_frozen
 from converters.samples import generate
 from converters.session import VERSION, open_session
-from converters.sources.base import Exported, SourceJob, fit_dtype, match_inputs, run_in_rows
+from converters.sources.base import (
+    Exported,
+    Remedy,
+    SourceJob,
+    fit_dtype,
+    match_inputs,
+    run_in_rows,
+)
 from converters.targets.table import find_target
 from edged.tensors import Array
 
@@ -46,14 +53,31 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     if job.batch == "rows":
         _refuse_frozen(model, weights)
     outputs = run_in_rows(run, inputs, job.batch)
+    remedies = _forget_ranks(model, outputs)
     return Exported(
         model=_to_opset(model, job.opset),
         inputs=inputs,
         outputs=outputs,
         framework={"onnx": onnx.__version__, "onnxruntime": VERSION},
         reference="ONNX Runtime on the file as it came, optimisations off",
+        remedies=remedies,
         call=run,
     )
+
+
+def _forget_ranks(model: onnx.ModelProto, outputs: dict[str, Array]) -> list[Remedy]:
+    """Take the shape off outputs that are declared without axes and have some (paddle2onnx)."""
+    wrong = [
+        value
+        for value in model.graph.output
+        if value.type.tensor_type.HasField("shape")
+        and not value.type.tensor_type.shape.dim
+        and outputs[value.name].ndim
+    ]
+    for value in wrong:
+        value.type.tensor_type.ClearField("shape")
+    what = "declared as a single number though it has axes, which are read off its runs"
+    return [Remedy("no-axes", what, value.name) for value in wrong]
 
 
 def _signature(

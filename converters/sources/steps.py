@@ -126,6 +126,14 @@ def refuse_steps(model: Any) -> None:
                 f'step "{path}" is a {kind}, which skl2onnx {skl2onnx.__version__} cannot convert '
                 f"with protobuf {google.protobuf.__version__}: pip install 'protobuf>=6.31.1,<7'"
             )
+        if texts := _texts(step):
+            shown = ", ".join(f'"{text}"' for text in texts[:3])
+            raise UnsupportedModelError(
+                f'step "{path}" ({kind}) takes text ({shown}{", …" * (len(texts) > 3)}): bundles '
+                "carry numbers only. Give each text its number before the model (a dictionary, or "
+                "an OrdinalEncoder that stays with whoever sends the rows), and fit the pipeline "
+                "on those numbers; the same encoder then takes them"
+            )
         name = f"Sklearn{kind}"
         family = type(step).__module__.partition(".")[0]
         if family in BOOSTED_STEPS and kind in BOOSTED_STEPS[family]:
@@ -138,6 +146,13 @@ def refuse_steps(model: Any) -> None:
                 f'step "{path}" is a {kind} ({type(step).__module__}): skl2onnx '
                 f"{skl2onnx.__version__} has no converter for it; {advice}"
             )
+
+
+def _texts(step: Any) -> list[str]:
+    """The texts that an encoder or imputer was fitted on; none where it takes numbers."""
+    fitted = getattr(step, "categories_", None)
+    columns = fitted if isinstance(fitted, list) else [getattr(step, "statistics_", ())]
+    return [value for column in columns for value in column if isinstance(value, str)]
 
 
 def _protobuf_major() -> int:

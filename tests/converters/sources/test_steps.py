@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import skl2onnx
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -16,11 +17,12 @@ from sklearn.ensemble import (
     StackingClassifier,
 )
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler, TargetEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from sklearn.svm import OneClassSVM
 
 from converters import graph
@@ -218,3 +220,35 @@ def test_fitted_steps_are_walked_wherever_they_hide(tmp_path):
     assert ("tree-thresholds", "h") in places
     assert ("scaler-division", "l.standardscaler") in places
     check(exported)
+
+
+def test_text_columns_are_refused_with_the_way_round_which_works(tmp_path):
+    """A bundle's tensors hold numbers; the texts' numbers in their place give the same answers."""
+    pandas = pytest.importorskip("pandas")
+    names = np.array(["red", "green", "blue"], dtype=object)
+    texts = names[WINE_LABELS % 3]
+    texts[::10] = "green"
+    table = pandas.DataFrame({"colour": texts, "hue": WINE[:, 10]})
+
+    def fitted(rows):
+        encode = make_pipeline(
+            SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")
+        )
+        columns = ColumnTransformer(
+            [("text", encode, ["colour"]), ("number", StandardScaler(), ["hue"])]
+        )
+        return make_pipeline(columns, LogisticRegression()).fit(rows, WINE_LABELS)
+
+    by_text = fitted(table)
+    with pytest.raises(UnsupportedModelError, match=r'simpleimputer" \(SimpleImputer\) takes text'):
+        export(tmp_path, by_text, WINE[:, :2])
+    # The way round: the same pipeline over each text's number.
+    coded = table.assign(colour=[sorted(names).index(text) for text in texts])
+    by_number = fitted(coded)
+    rows = coded.to_numpy().astype(float)
+    rows[5, 0], rows[7, 0] = 99, np.nan  # a new category, and none
+    exported = export(tmp_path, by_number, rows, columns=("colour", "hue"))
+    check(exported)
+    np.testing.assert_allclose(
+        by_number.predict_proba(coded), by_text.predict_proba(table), atol=1e-12
+    )
