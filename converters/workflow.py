@@ -6,7 +6,7 @@ Decides nothing by itself: each step is a file of its own and may refuse.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.compose import MODEL, compose, golden_tensors
@@ -18,6 +18,7 @@ from converters.gate.prove import Proven, prove
 from converters.pack import pack
 from converters.parity import OutputParity
 from converters.recipe import Recipe, is_factory
+from converters.registries.lookup import resolved
 from converters.samples import GENERATED_ROWS, UNNAMED, choose_rows, load_samples
 from converters.sandbox import Converted, run_source
 from converters.sources.base import SourceJob
@@ -78,7 +79,7 @@ def convert(
     """Make a bundle.
 
     Args:
-        recipe: what to make.
+        recipe: what to make; its source may be an artefact of a registry (``registries.lookup``).
         output: the ``.edgb`` file to write; replaced only when everything succeeded.
         key: a private key to sign with.
         trust: whether a source that runs code when it is opened may be opened.
@@ -90,8 +91,24 @@ def convert(
         DeniedError: the source can run code and ``trust`` is off; it was not opened.
         UnsupportedModelError: the model holds something that a bundle cannot carry.
         ParityError: the converted numbers are not the framework's.
+        NotFoundError: a registry does not have the source.
         ConversionError: anything else that the caller can put right.
     """
+    with resolved(recipe, progress) as (local, notes):
+        report = _convert(local, output, key, trust=trust, empty_env=empty_env, progress=progress)
+    return replace(report, warnings=(*notes, *report.warnings))
+
+
+def _convert(
+    recipe: Recipe,
+    output: Path | str,
+    key: Path | str | None,
+    *,
+    trust: bool,
+    empty_env: Mode,
+    progress: Progress,
+) -> Report:
+    """As ``convert``, for a source that is a file, a folder or a factory."""
     detected = _detect(recipe, trust=trust)
     # Read before anything slow, so that a wrong key is told at once.
     signer = None if key is None else Signer.from_file(key)

@@ -39,6 +39,7 @@ class Link(Conversation, asyncio.BufferedProtocol):
         self.closed = self.loop.create_future()
         self._path = path
         self._transport: asyncio.Transport | None = None
+        self._spare: socket.socket | None = None
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -46,32 +47,33 @@ class Link(Conversation, asyncio.BufferedProtocol):
         """Say who calls; the answer is not waited for."""
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
+        # A second descriptor: when a write fails, uvloop closes its own before it tells us.
+        with contextlib.suppress(OSError):
+            number = os.dup(transport.get_extra_info("socket").fileno())
+            self._spare = socket.socket(fileno=number)
         self.write(asking.hello_frame())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what waits."""
-        transport, self._transport = self._transport, None
-        if exc is not None and isinstance(transport, asyncio.Transport):
-            self._read_last_words(transport)
+        self._transport = None
+        if self._spare is not None:
+            with self._spare as spare:
+                if exc is not None:
+                    self._read_last_words(spare)
         text = str(exc) if exc is not None else "the daemon closed the connection"
         self.end(DisconnectedError(f"the connection to {self._path} broke: {text}"))
         self._writable.set()
         if not self.closed.done():
             self.closed.set_result(None)
 
-    def _read_last_words(self, transport: asyncio.Transport) -> None:
-        """The daemon closed while we wrote: it may have said why, and that is worth more.
-
-        Only asyncio's own transport still has its socket now; uvloop's does not let us look.
-        """
+    def _read_last_words(self, sock: socket.socket) -> None:
+        """The daemon closed while we wrote: it may have said why, and that is worth more."""
         with contextlib.suppress(OSError):
-            number = os.dup(transport.get_extra_info("socket").fileno())
-            with socket.socket(fileno=number) as sock:
-                while self.error is None:
-                    count = sock.recv_into(self.reader.next_buffer(), 0, socket.MSG_DONTWAIT)
-                    if not count:
-                        return
-                    self.buffer_updated(count)
+            while self.error is None:
+                count = sock.recv_into(self.reader.next_buffer(), 0, socket.MSG_DONTWAIT)
+                if not count:
+                    return
+                self.buffer_updated(count)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Where the next bytes go."""

@@ -30,7 +30,7 @@ from edged.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
-from edged.figures import Listening, ReloadTally, collect
+from edged.figures import ReloadTally, collect
 from edged.listeners import Listeners
 from edged.manifest import canonical_json
 from edged.probes import Probes
@@ -335,10 +335,7 @@ class Daemon:
             manager=self.manager,
             health=self.health,
             links=self.links.stats(),
-            listeners={
-                name: Listening(len(one.connections), one.accepted, one.refused)
-                for name, one in (("socket", self.server), ("metrics", self._scrape))
-            },
+            listeners={"socket": self.server, "metrics": self._scrape},
             lag=self._lag.times,
         )
 

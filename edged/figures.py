@@ -7,9 +7,9 @@ from the configuration and words of ours only: no peer can make a new series.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from edged.reload import Reloader, Report
 from edged.serving.dataplane import Dataplane
@@ -54,10 +54,12 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_queue_bytes", _G, "Bytes of the tensors that wait.", _RELEASE),
     Figure("edged_run_duration_seconds", _H, "A batch's time in the runtime.", _RELEASE),
     Figure("edged_rows", _C, "Rows that were run.", _RELEASE),
-    Figure("edged_batches", _C, "Batches: inline or off_loop.", (*_RELEASE, "where")),
+    Figure("edged_batches", _C, "Batches: inline, off_loop or worker.", (*_RELEASE, "where")),
     Figure("edged_connections", _G, "Open connections.", ("listener",)),
     Figure("edged_connections_accepted", _C, "Connections taken.", ("listener",)),
     Figure("edged_connections_refused", _C, "Connections refused: too many.", ("listener",)),
+    Figure("edged_connections_received_bytes", _C, "Bytes taken from peers.", ("listener",)),
+    Figure("edged_connections_sent_bytes", _C, "Bytes written to peers.", ("listener",)),
     Figure("edged_mqtt_connected", _F, "1 while the broker is connected."),
     Figure("edged_mqtt_connections", _C, "Connections made to the broker."),
     Figure("edged_mqtt_messages_received", _C, "Messages taken for a binding.", ("binding",)),
@@ -83,13 +85,18 @@ _ENDINGS = ("answered", "dead_lettered", "expired", "abandoned")
 _IGNORED = ("unmatched", "retained", "dropped")
 
 
-@dataclass(slots=True)
-class Listening:
-    """One listener's connections."""
+class Listening(Protocol):
+    """What a listener counts of its connections."""
 
-    open: int
+    @property
+    def connections(self) -> Collection[object]:
+        """Those that are open."""
+        ...
+
     accepted: int
     refused: int
+    received_bytes: int
+    sent_bytes: int
 
 
 @dataclass(slots=True)
@@ -173,9 +180,11 @@ def collect(
     for release in manager.releases():
         _add_release(sheet, release)
     for name, listening in listeners.items():
-        sheet.add("edged_connections", listening.open, name)
+        sheet.add("edged_connections", len(listening.connections), name)
         sheet.add("edged_connections_accepted", listening.accepted, name)
         sheet.add("edged_connections_refused", listening.refused, name)
+        sheet.add("edged_connections_received_bytes", listening.received_bytes, name)
+        sheet.add("edged_connections_sent_bytes", listening.sent_bytes, name)
     if links is not None:
         _add_mqtt(sheet, links)
     sheet.add("edged_loop_lag_seconds", lag)
@@ -226,7 +235,8 @@ def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
     sheet.add("edged_queue_bytes", size, *of)
     sheet.add("edged_rows", counters.rows, *of)
     sheet.add("edged_batches", counters.inline_batches, *of, "inline")
-    sheet.add("edged_batches", counters.batches - counters.inline_batches, *of, "off_loop")
+    where = "worker" if release.config.isolation == "model" else "off_loop"
+    sheet.add("edged_batches", counters.batches - counters.inline_batches, *of, where)
     durations = Times(tuple(counters.durations), counters.duration_ns)
     sheet.add("edged_request_duration_seconds", durations, *of)
     waits = Times(tuple(counters.queue_times), counters.queue_ns)

@@ -268,13 +268,15 @@ class TestConnection:
         run(scene)
 
     def test_refused_connection(self, house: House, run: Run):
-        """It says why, unless uvloop saw a failed write before it read what the daemon said."""
+        """It says why, also where a write failed before it was read what the daemon said."""
 
         async def scene(client: Client) -> None:
             await client.infer("m", x=X)
-            async with Client(house.path) as late:
-                with pytest.raises((QueueFullError, DisconnectedError)):
-                    await late.infer("m", x=X)
+            for _ in range(30):
+                async with Client(house.path) as late:
+                    asked = [late.infer("m", x=X) for _ in range(4)]
+                    for found in await asyncio.gather(*asked, return_exceptions=True):
+                        assert type(found) is QueueFullError, found
 
         house.start(max_connections=1)
         run(scene)

@@ -6,13 +6,14 @@ import asyncio
 import re
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edged.figures import FIGURES, Listening, ReloadTally, collect, names
+from edged.figures import FIGURES, ReloadTally, collect, names
 from edged.messages import InferRequest
 from edged.protocol.mqtt import BindingCounters, SessionCounters
 from edged.reload import Report
@@ -32,6 +33,9 @@ LINKS = {
     "bindings": {"gate": BindingCounters(received=10, answered=8, dead_lettered=1).as_dict()},
 }
 X = np.ones((1, 4), np.float32)
+LISTENER = SimpleNamespace(
+    connections={"one"}, accepted=2, refused=3, received_bytes=40, sent_bytes=50
+)
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def look(box: Box, links: dict[str, Any] | None = None) -> Any:
         manager=box.manager,
         health=box.health,
         links=links,
-        listeners={"socket": Listening(1, 2, 3)},
+        listeners={"socket": LISTENER},
         lag=Times((0,) * CELLS, 0),
     )
 
@@ -110,8 +114,26 @@ def test_what_was_done_is_what_is_shown(site: Site):
             assert found["edged_degraded", frozenset({"model.bad"})] == 1
             assert found["edged_mqtt_acknowledged_total", frozenset()] == 9
             assert found["edged_mqtt_messages_ended_total", frozenset({"gate", "answered"})] == 8
-            assert found["edged_connections_refused_total", frozenset({"socket"})] == 3
+            counted = ("open", 1), ("accepted", 2), ("refused", 3), ("received_bytes", 40)
+            for name, count in (*counted, ("sent_bytes", 50)):
+                key = "edged_connections" + ("" if name == "open" else f"_{name}_total")
+                assert found[key, frozenset({"socket"})] == count, key
             assert found["process_open_fds", frozenset()] > 3
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_batches_of_a_worker_are_told_apart(site: Site):
+    site.write("models:\n  m: {bundle: m-1.edgb, isolation: model}\n")
+
+    async def work() -> None:
+        async with booted(site) as box:
+            assert (await box.ask()).error is None
+            found = read(await look(box))
+            of = frozenset({"m", "1"})
+            assert found["edged_batches_total", of | {"worker"}] == 1
+            assert found["edged_batches_total", of | {"inline"}] == 0
+            assert ("edged_batches_total", of | {"off_loop"}) not in found
 
     asyncio.run(asyncio.wait_for(work(), 60))
 

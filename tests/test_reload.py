@@ -30,6 +30,7 @@ from edged.serving.manager import Manager
 from edged.telemetry.health import Health
 from tests.bundles import make_keys
 from tests.e2e.models import lying
+from tests.fakes.clock import Clock, until
 from tests.fakes.loader import make_loader
 from tests.fakes.site import Site
 from tests.models import double
@@ -409,6 +410,79 @@ class TestRequests:
                 assert len(asyncio.all_tasks()) == tasks
 
         run(work())
+
+
+class Wall:
+    """The wall clock, set anew by whoever owns the device; the monotonic one goes on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.offset_s = 0.0
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() + self.offset_s)
+
+
+STEPS = {"an hour back": -3600.0, "ten years on": 3.2e8, "to 1970": 60.0 - time.time()}
+
+
+class TestClock:
+    """A device gets its time from the network whenever that comes up."""
+
+    @pytest.mark.parametrize("step", STEPS)
+    def test_a_step_in_the_middle_of_a_reload(
+        self, site: Site, step: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wall = Wall(monkeypatch)
+
+        async def work() -> None:
+            async with booted(site) as box:
+                box.gate = threading.Event()
+                site.write(TWO)
+                task = asyncio.ensure_future(box.reloader.reload())
+                await eventually(lambda: box.loads == 2)
+                wall.offset_s = STEPS[step]
+                assert await box.factor() == 2.0, "what served goes on"
+                assert not task.done()
+                box.gate.set()
+                assert await task
+                assert (await box.ask()).release == 2
+                assert (box.generation, box.degraded) == (2, {})
+                assert abs(box.reloader.report.at - time.time()) < 60, "shown as the clock has it"
+
+        run(work())
+
+    @pytest.mark.parametrize("step", STEPS)
+    def test_a_step_while_a_failed_load_waits_for_its_next_try(
+        self, site: Site, step: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is tried again when it is due, not an hour late and not at once."""
+        wall, tries = Wall(monkeypatch), [0]
+
+        def load(*arguments: Any) -> Loaded:
+            tries[0] += 1
+            if tries[0] == 1:
+                raise MemoryError
+            return load_release(*arguments)
+
+        monkeypatch.setattr("edged.serving.trial.load_release", load)
+
+        async def work() -> None:
+            clock = Clock(monkeypatch)
+            box = Box(site)
+            try:
+                await box.reloader.boot()
+                assert list(box.degraded) == ["model.m"]
+                wall.offset_s = STEPS[step]
+                await clock.forward(990_000_000)
+                assert tries == [1]
+                ages = box.health.ages_ns(time.monotonic_ns()).values()
+                assert all(0 <= age_ns <= 990_000_000 for age_ns in ages)
+                await clock.forward(20_000_000)
+                await until(lambda: not box.degraded)
+                assert await box.factor() == 2.0
+            finally:
+                await box.close()
+
+        asyncio.run(work())
 
 
 BOUND = (

@@ -10,7 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from converters.errors import UnsupportedModelError
+from converters.recipe import Recipe, make_recipe
 from converters.registries import bentoml, mlflow, mlflow_model
 from converters.registries.mlflow_uri import is_mlflow_uri
 from converters.registries.resolved import Place, Progress, Resolved
@@ -51,6 +54,22 @@ def opened(
         yield replace(found, fields=merged)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def resolved(recipe: Recipe, progress: Progress) -> Iterator[tuple[Recipe, tuple[str, ...]]]:
+    """A recipe whose source is a file, and what the user should know; see ``opened``."""
+    if not is_registry_source(recipe.source):
+        yield recipe, ()
+        return
+    plain = Recipe(source=recipe.source, name=recipe.name, release=recipe.release)
+    given = {
+        name: value
+        for name, value in msgspec.to_builtins(recipe).items()
+        if name in {"source", "name", "release"} or getattr(recipe, name) != getattr(plain, name)
+    }
+    with opened(given, None, progress) as found:
+        yield make_recipe(found.fields, recipe.source), found.notes
 
 
 def is_registry_source(source: str) -> bool:

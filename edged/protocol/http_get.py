@@ -16,6 +16,8 @@ _MAX_HEADERS = 64
 _CAP_TARGET = 1024
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_BAD_TARGET = re.compile(rb"[\x00-\x20\x7f]")
+"""A tab too: some readers end the target there."""
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -119,7 +121,7 @@ def _request_line(line: bytes) -> str:
         raise RefusedError(505 if is_http else 400, "expected HTTP/1.1 or HTTP/1.0")
     if not target.startswith(b"/") or len(target) > _CAP_TARGET or not target.isascii():
         raise RefusedError(400, "expected a path")
-    if _BAD_VALUE.search(target):
+    if _BAD_TARGET.search(target):
         raise RefusedError(400, "expected a path")
     if method != b"GET":
         raise RefusedError(405, "only GET is answered here")

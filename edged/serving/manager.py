@@ -92,6 +92,8 @@ class Manager:
         self._stored: dict[ReleaseKey, Stored] = {}
         self._waiters: list[tuple[frozenset[ReleaseKey], asyncio.Future[None]]] = []
         self._retry: asyncio.TimerHandle | None = None
+        # One thread for good, whatever a load raises: workers that serve were started by it, and
+        # the kernel ends them with it.
         self._thread = ThreadPoolExecutor(1, "edged-loader", initializer=_lower_priority)
         self._is_stopped = False
         self.on_ready: Callable[[ServedRelease], None] = _nothing
@@ -139,9 +141,10 @@ class Manager:
         self._is_stopped = True
         if self._retry is not None:
             self._retry.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
         for release in self._releases.values():
             release.close()
+        # Last: with the thread that started them the kernel ends the workers (worker.confine).
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     @property
     def is_loading(self) -> bool:

@@ -24,10 +24,11 @@ log = logging.getLogger("edged.uds")
 
 _TURN = range(64)
 """Frames of one client that are handled in one turn of the loop: about half a millisecond of
-decoding, and two full batches at the default ``max_batch``. What else it sent waits a turn."""
+decoding, and two full batches at the default ``max_batch``. What else it sent waits a turn. A CALL
+ends the turn: a whole status is as much work as all these frames."""
 _JOIN_BYTES = 64 << 10
 """Joining so little costs less than a second call of the kernel."""
-_RUN, _INFER = int(Kind.RUN), int(Kind.INFER)
+_RUN, _INFER, _CALL = int(Kind.RUN), int(Kind.INFER), int(Kind.CALL)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -98,6 +99,7 @@ class Connection(asyncio.BufferedProtocol):
         if data is not None and not self._is_stuck and self._takes_run(data, nbytes):
             return
         reader.take(nbytes)
+        self._server.received_bytes += nbytes
         # A full buffer means that more waits in the socket, which the loop would read at once.
         is_full = reader.is_full
         if self._serve() or is_full:
@@ -154,6 +156,8 @@ class Connection(asyncio.BufferedProtocol):
                     requests.infer(frame)
                 else:
                     requests.handle(frame)
+                    if kind == _CALL:
+                        return True
             else:
                 return True
         except Exception as exc:
@@ -239,9 +243,12 @@ class Connection(asyncio.BufferedProtocol):
                 "closing a connection of %s: it does not read its answers", self._requests.origin
             )
             transport.abort()
-        elif len(buffers) == 1:
+            return
+        size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+        self._server.sent_bytes += size
+        if len(buffers) == 1:
             transport.write(buffers[0])
-        elif sum(map(len, buffers)) <= _JOIN_BYTES:
+        elif size <= _JOIN_BYTES:
             transport.write(b"".join(buffers))
         else:
             # Not writelines: asyncio's does not call pause_writing on Python 3.12 and 3.13.

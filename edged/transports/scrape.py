@@ -61,6 +61,7 @@ class ScrapeServer:
         self.connections: set[Visit] = set()
         self.accepted = 0
         self.refused = 0
+        self.received_bytes = self.sent_bytes = 0
         self._config: MetricsConfig | None = None
         self._server: asyncio.AbstractServer | None = None
 
@@ -167,6 +168,7 @@ class Visit(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer once the head is whole; what comes after it is not looked at."""
+        self._server.received_bytes += len(data)
         if self._is_answered or self._task is not None:
             return
         try:
@@ -200,7 +202,9 @@ class Visit(asyncio.Protocol):
     def _answer(self, reply: Reply) -> None:
         self._is_answered = True
         if self._transport is not None:
-            self._transport.write(encode_reply(reply))
+            data = encode_reply(reply)
+            self._server.sent_bytes += len(data)
+            self._transport.write(data)
             self._transport.close()
 
 

@@ -41,6 +41,7 @@ class UnixServer:
         self.accepted = 0
         self.refused = 0
         self.requests = 0
+        self.received_bytes = self.sent_bytes = 0
         self._server: asyncio.AbstractServer | None = None
         self._socket: SocketConfig | None = None
         self._is_passed = False

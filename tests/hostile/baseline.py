@@ -1,8 +1,17 @@
-"""What an attack must leave as it was: the daemon's descriptors and memory, and a neighbour's answers."""
+"""What an attack must leave as it was: the daemon's descriptors and memory, and a neighbour's answers.
+
+The neighbour's p99 too: that of the last answers has to come back to what it was before. A daemon that
+an attack made slower for good (a list that grew, a timer that stayed) never comes back. A machine that
+has become busy with something else would look the same, so a process that does nothing but echo is
+asked in turns with the daemon, and how much slower it has become is allowed to the daemon too.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +26,15 @@ from tests.e2e.process import DaemonProcess, wait_for
 
 SETTLE_S = 20.0
 """Five seconds are promised; a loaded machine gets more, and the time it took is printed."""
+SLOWER, SLACK_MS, WINDOW = 3.0, 1.0, 100
+"""Times the p99 before, and a millisecond more; over so many answers, which take a quarter of a second."""
+P99_S = 45.0
+ECHO = """
+import socket, sys
+s = socket.socket(fileno=int(sys.argv[1]))
+while data := s.recv(64):
+    s.sendall(data)
+"""
 MEMORY_MIB = 16
 """What the allocators may keep of what was freed; a leak of one frame in each attack is more."""
 
@@ -30,11 +48,12 @@ class Neighbour(threading.Thread):
         self._stopped = threading.Event()
         self.failures: list[str] = []
         self.times_ms: list[float] = []
+        self.echoes_ms: list[float] = []
 
     def run(self) -> None:
         rng = np.random.default_rng(11)
         try:
-            with self._daemon_process.client(timeout=60) as client:
+            with self._daemon_process.client(timeout=60) as client, echoing() as echo:
                 while not self._stopped.wait(0.002):
                     x = rng.normal(size=(1 + len(self.times_ms) % 3, 4)).astype(np.float32)
                     began = time.perf_counter()
@@ -42,6 +61,10 @@ class Neighbour(threading.Thread):
                     self.times_ms.append((time.perf_counter() - began) * 1e3)
                     if not np.array_equal(y, x * 2):
                         self.failures.append(f"{x} gave {y}")
+                    began = time.perf_counter()
+                    echo.sendall(b"?")
+                    echo.recv(1)
+                    self.echoes_ms.append((time.perf_counter() - began) * 1e3)
         except EdgedError as exc:
             self.failures.append(f"{type(exc).__name__}: {exc}")
 
@@ -51,11 +74,39 @@ class Neighbour(threading.Thread):
         assert self.is_alive()
         return len(self.times_ms) >= count
 
+    def p99_ms(self) -> tuple[float, float]:
+        """Of the last answers, and of the echoes beside them."""
+        answers, echoes = (one[-WINDOW:] for one in (self.times_ms, self.echoes_ms))
+        return float(np.percentile(answers, 99)), float(np.percentile(echoes, 99))
+
+    def is_as_quick_as(self, before_ms: tuple[float, float], since: int) -> bool:
+        """Whether the last answers, all of them after the first ``since``, come as quickly."""
+        if not self.has_answers(since + WINDOW):
+            return False
+        answers_ms, echoes_ms = self.p99_ms()
+        busier = max(1.0, echoes_ms / before_ms[1])
+        return answers_ms <= before_ms[0] * busier * SLOWER + SLACK_MS
+
     def finish(self) -> None:
         self._stopped.set()
         self.join(70)
         assert not self.is_alive()
         assert not self.failures, self.failures[:3]
+
+
+@contextlib.contextmanager
+def echoing() -> Iterator[socket.socket]:
+    """Our end of a process that sends back what it gets."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            command = [sys.executable, "-S", "-c", ECHO, str(theirs.fileno())]
+            child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        try:
+            yield ours
+        finally:
+            child.kill()
+            child.wait()
 
 
 @dataclass(frozen=True)
@@ -88,7 +139,10 @@ def process_of(daemon: DaemonProcess) -> psutil.Process:
 
 @contextlib.contextmanager
 def undisturbed(
-    daemon: DaemonProcess, memory_mib: float = MEMORY_MIB, settle_s: float = SETTLE_S
+    daemon: DaemonProcess,
+    memory_mib: float = MEMORY_MIB,
+    settle_s: float = SETTLE_S,
+    p99_s: float = P99_S,
 ) -> Iterator[Neighbour]:
     """Around an attack: a neighbour is answered rightly throughout, and all is back afterwards."""
     assert daemon.process is not None
@@ -96,8 +150,9 @@ def undisturbed(
     neighbour = Neighbour(daemon)
     neighbour.start()
     try:
-        wait_for(lambda: neighbour.has_answers(50))
+        wait_for(lambda: neighbour.has_answers(WINDOW))
         before, quiet = Footprint.of(daemon), len(neighbour.times_ms)
+        quick_ms = neighbour.p99_ms()
         yield neighbour
         ended, during = time.monotonic(), len(neighbour.times_ms)
         # First some turns of the daemon's loop: it may not even have seen the last connection.
@@ -113,6 +168,11 @@ def undisturbed(
         except AssertionError:
             raise AssertionError(f"before {before}, after {after[-1]}") from None
         took = time.monotonic() - ended
+        try:
+            wait_for(lambda: neighbour.is_as_quick_as(quick_ms, during), p99_s)
+        except AssertionError:
+            words = f"p99 and that of an echo, ms: {quick_ms} before, {neighbour.p99_ms()} after"
+            raise AssertionError(words) from None
     finally:
         neighbour.finish()
     assert daemon.process.poll() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.fakes.house import Peer
 from tests.fakes.wire import header
-from tests.hostile.baseline import Footprint, bounded_peak, undisturbed
+from tests.hostile.baseline import Footprint, bounded_peak, process_of, undisturbed
 
 FRAME = header(body=48 << 20) + bytes(40 << 20)
 
@@ -61,6 +62,32 @@ def test_control_memory_that_is_given_back_is_noticed_too(daemon: DaemonProcess)
 def test_control_a_wrong_answer_is_noticed(daemon: DaemonProcess) -> None:
     with pytest.raises(AssertionError, match="gave"), undisturbed(daemon) as neighbour:
         neighbour.failures.append("1 gave 3")
+
+
+def test_control_a_daemon_that_stays_slow_is_noticed(daemon: DaemonProcess) -> None:
+    with contextlib.ExitStack() as stack, pytest.raises(AssertionError, match=r"before, .* after"):  # noqa: SIM117
+        with undisturbed(daemon, p99_s=3):
+            stack.enter_context(halting(daemon))
+
+
+@contextlib.contextmanager
+def halting(daemon: DaemonProcess) -> Iterator[None]:
+    """The daemon alone stands still for most of the time; the machine is as it was."""
+    process, is_over = process_of(daemon), threading.Event()
+
+    def halt() -> None:
+        while not is_over.wait(0.05):
+            process.suspend()
+            is_over.wait(0.3)
+            process.resume()
+
+    thread = threading.Thread(target=halt)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_nothing_is_noticed_when_nothing_is_done(daemon: DaemonProcess) -> None:

@@ -22,7 +22,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged.config.schema import LimitsConfig
 from edged.errors import EdgedError
 from edged.messages import InferRequest
 from edged.protocol import native
@@ -35,10 +34,6 @@ from tests.hostile.conftest import BODY
 
 LIMITS = Limits(body_bytes=1 << 30)
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-needs_frame_timeout = pytest.mark.skipif(
-    "frame_timeout" not in LimitsConfig.__struct_fields__,
-    reason="waits for the bounds on frames and turns of a connection",
-)
 
 
 def infer(number: int, x: np.ndarray = X, model: str = "m") -> bytes:
@@ -316,7 +311,6 @@ def is_served(daemon: DaemonProcess) -> bool:
     return False
 
 
-@needs_frame_timeout
 @pytest.mark.hostile("A3 a good frame that trickles in")
 def test_frames_that_are_never_finished(daemon: DaemonProcess) -> None:
     """Each connection is told so and closed; what is whole in time was served above."""
@@ -345,7 +339,6 @@ def closes_the_unfinished(daemon: DaemonProcess) -> bool:
     return False
 
 
-@needs_frame_timeout
 @pytest.mark.hostile("R9 every list of a peer has caps of count and bytes")
 def test_a_flood_of_calls(daemon: DaemonProcess) -> None:
     """Thousands of questions in one write: the neighbour is answered in between."""

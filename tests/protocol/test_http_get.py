@@ -92,6 +92,7 @@ def test_headers_that_could_be_read_in_two_ways(headers: bytes):
         (b"GET \xff HTTP/1.1", 400),
         (b"GET /\xff HTTP/1.1", 400),
         (b"GET /\x00 HTTP/1.1", 400),
+        (b"GET /a\tb HTTP/1.1", 400),
         (b"GET /" + b"a" * 1100 + b" HTTP/1.1", 400),
         (b"GET / HTTP/2.0", 505),
         (b"GET / FTP/1.1", 400),

@@ -76,6 +76,42 @@ async def test_loads_warms_and_serves(house: House):
 
 
 @on_loop
+async def test_the_thread_that_loads_is_never_another(house: House):
+    """Workers that serve were started by it, and would end with it (``worker.confine``)."""
+
+    class Anything(BaseException):
+        pass
+
+    threads: list[int] = []
+    errors = [LoadError("no"), MemoryError(), Anything(), QuarantinedError("no"), None]
+    load = house.runtime.load
+
+    def note(artefact: object) -> object:
+        threads.append(threading.get_native_id())
+        house.runtime.error = errors[len(threads) - 1]
+        return load(artefact)
+
+    house.runtime.load = note
+    for number in range(1, len(errors) + 1):
+        await house.want(want(number))
+    assert house.states()["gate5"] == "ready"
+    assert len(threads) == len(errors)
+    assert set(threads) == {house.manager._thread.submit(threading.get_native_id).result(10)}
+
+
+@on_loop
+async def test_workers_are_ended_before_the_thread_that_started_them(house: House):
+    await house.want(want())
+    order: list[str] = []
+    release, thread = house.manager.get(want().key), house.manager._thread
+    close, shutdown = release.close, thread.shutdown
+    release.close = lambda: (order.append("release"), close())
+    thread.shutdown = lambda **options: (order.append("thread"), shutdown(**options))
+    house.manager.stop()
+    assert order == ["release", "thread"]
+
+
+@on_loop
 async def test_one_load_at_a_time_highest_first(house: House):
     house.runtime.gate = threading.Event()
     house.manager.want([want(1), want(3), want(2)])

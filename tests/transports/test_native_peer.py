@@ -95,19 +95,45 @@ class TestPrepared:
         assert "no handle 1 is open on this connection" in error.message
 
 
+class TestCounted:
+    def test_every_byte_both_ways(self, house: House, peer: Connect):
+        house.start()
+        client, sent = peer(), b"".join(infer(number) for number in range(1, 21))
+        large = np.ones((50_000, 4), np.float32)
+        sent += joined(native.encode_infer(21, InferRequest("m", {"x": large})))
+        client.send(sent)
+        answers = [client.frame() for _ in range(21)]
+        assert {frame.request_id for frame in answers} == set(range(1, 22))
+        assert house.server.received_bytes == len(sent)
+        # What an answer's frame is made of: a header of 24 bytes, the head and the body.
+        bytes_of_answers = house.server.sent_bytes
+        assert bytes_of_answers > large.nbytes + 20 * X.nbytes
+        client.send(b"EDGD" + bytes(60))
+        last = client.frame()
+        assert last.kind == Kind.ERROR
+        assert house.server.received_bytes == len(sent) + 64
+        assert house.server.sent_bytes > bytes_of_answers
+
+
+def turns(house: House) -> list[int]:
+    """One number: the turn that the daemon's loop is in, counted until the loop ends."""
+    turn = [0]
+
+    def count() -> None:
+        turn[0] += 1
+        asyncio.get_running_loop().call_soon(count)
+
+    house.call(count)
+    return turn
+
+
 class TestTurns:
     def test_a_flood_takes_turns_with_others(self, house: House, peer: Connect):
         """Thousands of requests in one write delay another client by a bounded number of them."""
         house.start(max_in_flight=65536)
         flood, other = peer(), peer()
-        turn = [0]
         seen: list[tuple[int, int]] = []
-
-        def count_turn() -> None:
-            turn[0] += 1
-            if turn[0] < 3000:
-                asyncio.get_running_loop().call_soon(count_turn)
-
+        turn = turns(house)
         submit = house.door.submit
 
         def note(request: InferRequest, on_response: object) -> object:
@@ -124,7 +150,6 @@ class TestTurns:
             # Both are in the daemon's socket buffers before the loop looks at either.
             flood.send(*[ask(number, 1) for number in range(1, 1001)])
             other.send(*[ask(number, 2) for number in range(1, 11)])
-            count_turn()
 
         house.call(start)
         for client, count in ((other, 10), (flood, 1000)):
@@ -176,6 +201,26 @@ class TestTurns:
         client.socket.shutdown(socket.SHUT_WR)
         assert [client.frame().request_id for _ in range(500)] == list(range(1, 501))
         assert client.is_closed()
+
+    def test_one_call_a_turn(self, house: House, peer: Connect):
+        """A question about everything is work: the next one of the same client waits a turn."""
+        house.start(max_in_flight=65536)
+        turn, seen = turns(house), []
+
+        async def note(_: object) -> int:
+            seen.append(turn[0])
+            return len(seen)
+
+        house.server.calls["count"] = note
+        flood = peer()
+
+        def start() -> None:
+            calls = [joined(native.encode_call(n, "count", {})) for n in range(1, 201)]
+            flood.send(*calls, infer(201))
+
+        house.call(start)
+        assert sorted(flood.frame().request_id for _ in range(201)) == list(range(1, 202))
+        assert len(seen) == len(set(seen)) == 200, "several in one turn"
 
 
 class TestFrameTimeout:

@@ -96,3 +96,11 @@ def test_a_truncated_or_foreign_file(tmp_path, out, cut):
     path.write_bytes(b"PK\x03\x04 not xz at all" * 10)
     with pytest.raises(ConversionError, match="not an xz tar"):
         unpack(path, out)
+
+
+def test_what_comes_after_the_last_member_is_checked_too(tmp_path, out):
+    path = pack(tmp_path / "m.bento", [("a", b"text")])
+    padded = lzma.compress(lzma.decompress(path.read_bytes()) + bytes(3 << 20))
+    path.write_bytes(padded[:-10])
+    with pytest.raises(ConversionError, match="cut off"):
+        unpack(path, out)

@@ -137,7 +137,7 @@ def test_what_cannot_become_a_bundle(bento_model, place, module, files, words):
 
 def test_tags_that_are_not_there_or_leave_the_store(bento_model, place, tmp_path):
     bento_model("bentoml.onnx", {"saved_model.onnx": b""})
-    for tag in ("other", "scorer:nope", "..:x", "scorer:../../x", "scorer/abc"):
+    for tag in ("other", "scorer:nope", "..:models", "scorer:../../x", "scorer/abc"):
         with pytest.raises(NotFoundError, match=r"has no .*; it has scorer:latest"):
             bentoml.resolve_tag(f"bentoml:/{tag}", place)
     (tmp_path / "bentoml/models/scorer/latest").write_text("../../../etc")

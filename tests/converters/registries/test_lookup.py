@@ -6,8 +6,11 @@ import tarfile
 import numpy as np
 import pytest
 
-from converters import cli
-from converters.registries import lookup
+import converters
+from converters import Recipe, cli
+from converters.errors import ConversionError
+from converters.registries import lookup, mlflow
+from converters.registries.mlflow_uri import ModelUri
 from edged.store.bundle import read_manifest
 
 
@@ -47,6 +50,29 @@ def test_an_alias_becomes_a_bundle_and_the_proof_goes_back(sqlite_store, tmp_pat
     again = tmp_path / "again.edgb"
     assert convert(capsys, "models:/scorer/1", "-o", again, "--store", sqlite_store)[0] == 0
     assert again.read_bytes() == bundle.read_bytes()
+
+
+def test_from_python_the_recipe_wins_and_notes_are_warnings(sqlite_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{sqlite_store}")
+    recipe = Recipe(source="models:/scorer@champion", name="mine", release=9, labels=("a", "b"))
+    report = converters.convert(recipe, tmp_path / "m.edgb")
+    assert (report.manifest.name, report.manifest.release) == ("mine", 9)
+    assert report.manifest.provenance["origin"]["model_version"] == "1"
+    assert report.manifest.output_processing["y"].labels == ("a", "b")
+    assert any("input example" in text for text in report.warnings)
+
+
+def test_an_alias_that_moved_meanwhile_gets_no_proof_of_another_version(
+    sqlite_store, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{sqlite_store}")
+    recipe = Recipe(source="models:/scorer@champion", name="scorer", release=1)
+    report = converters.convert(recipe, tmp_path / "m.edgb")
+    store = mlflow.open_store(None)
+    store.set_alias(store.version(ModelUri("scorer", version=2)), "champion")
+    with pytest.raises(ConversionError, match="now means version 2, the bundle was made from"):
+        mlflow.record("models:/scorer@champion", report, None)
+    assert not store.version(ModelUri("scorer", version=2)).tags
 
 
 def test_what_the_user_says_wins(mlmodel, tmp_path, capsys):

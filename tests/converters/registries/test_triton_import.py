@@ -200,6 +200,20 @@ def test_an_output_that_exists_or_cannot_be_written(repository, dense, tmp_path,
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_an_interrupted_import_leaves_nothing(repository, dense, tmp_path):
+    repository("m", DENSE, dense())
+
+    def interrupt(step):
+        if "packing" in step:
+            raise KeyboardInterrupt
+
+    options = Options(repository.root, tmp_path, progress=interrupt)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        import_repository(options, tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_converting_a_repository_names_the_right_command(repository, dense, tmp_path, capsys):
     repository("m", DENSE, dense())
     words = [str(repository.root), "-o", str(tmp_path / "m.edgb"), "--name", "m", "--release", "1"]
