@@ -94,12 +94,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Handle the frames that are now complete, as many as one turn allows."""
+        self._server.received_bytes += nbytes
         reader = self._reader
         data = reader.peek()
         if data is not None and not self._is_stuck and self._takes_run(data, nbytes):
             return
         reader.take(nbytes)
-        self._server.received_bytes += nbytes
         # A full buffer means that more waits in the socket, which the loop would read at once.
         is_full = reader.is_full
         if self._serve() or is_full:
