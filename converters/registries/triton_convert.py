@@ -164,6 +164,9 @@ def _fields(
               "batch": "rows" if batching.rows else "none"}  # fmt: skip
     if options.target is not None:
         fields["target"] = options.target
+    if model.backend == "pytorch":
+        fields["input_names"] = _positions(model.config.input)
+        fields["output_names"] = _positions(model.config.output)
     labels = labels_of(model)
     outputs = [entry.name for entry in model.config.output]
     for output, words in labels.items():
@@ -176,6 +179,18 @@ def _fields(
             )  # fmt: skip
             model.differences.append(f'label_filename of "{output}": {why}; left out')
     return fields
+
+
+def _positions(entries: Any) -> list[str]:
+    """Names in the model's own order, for a file that has none: ``INPUT__1`` means the second.
+
+    Empty where the configuration does not say the order; the file's own names then stay.
+    """
+    names = [entry.name for entry in entries]
+    if len(names) == 1:
+        return names
+    order = {int(end): name for name in names if (end := name.rpartition("__")[2]).isdecimal()}
+    return [order[i] for i in range(len(names))] if sorted(order) == list(range(len(names))) else []
 
 
 def _samples(

@@ -196,6 +196,15 @@ def bentoml_tf(folder):
     bentoml.tensorflow.save_model("tensorflow", tf_module())
 
 
+def triton(folder):
+    """The two kinds of file that its PyTorch and TensorFlow back-ends run."""
+    import tensorflow as tf
+    import torch
+
+    torch.jit.save(torch.jit.trace(network(), torch.tensor(ROWS)), str(folder / "model.pt"))
+    tf.saved_model.save(tf_module(), str(folder / "model.savedmodel"))
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     group, target = sys.argv[1], Path(sys.argv[2])
@@ -203,5 +212,6 @@ if __name__ == "__main__":
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{target / 'mlflow.db'}"
     np.savez(target / "rows.npz", x=ROWS)
-    for tool in ("mlflow", "bentoml"):
-        globals()[f"{tool}_{group}"](target)
+    names = [f"{tool}_{group}" for tool in ("mlflow", "bentoml")]
+    for name in [group] if group == "triton" else names:
+        globals()[name](target)

@@ -22,6 +22,7 @@ def test_what_lies_inside_is_found(folder):
     assert [path.name for path in walk(folder)] == ["w.bin"]
 
 
+@pytest.mark.hostile("T1 a description that names a path outside or a link")
 @pytest.mark.parametrize(
     ("path", "words"),
     [
@@ -40,6 +41,7 @@ def test_a_path_that_leaves_or_is_not_there_is_refused(folder, path, words):
         inside(folder, path, "MLmodel")
 
 
+@pytest.mark.hostile("T1 a description that names a path outside or a link")
 def test_links_and_special_files_are_refused(folder):
     (folder / "link").symlink_to(folder.parent / "secret")
     with pytest.raises(ConversionError, match="symbolic link"):
@@ -71,6 +73,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 
 
+@pytest.mark.hostile("T2 YAML with a tag, an alias bomb, or of megabytes")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -92,6 +95,7 @@ def test_hostile_yaml_is_refused_in_a_sentence(tmp_path, text, words):
         read_yaml(path)
 
 
+@pytest.mark.hostile("T2 YAML with a tag, an alias bomb, or of megabytes")
 def test_giant_binary_and_missing_yaml(tmp_path):
     path = tmp_path / "MLmodel"
     path.write_bytes(b"a: " + b"x" * files.MAX_TEXT_BYTES)

@@ -111,6 +111,7 @@ def test_recording_a_folder_is_refused_before_anything_runs(mlmodel, tmp_path, c
     assert len(errors) == 1
 
 
+@pytest.mark.hostile("T3 a pickle inside a registry's model")
 @pytest.mark.parametrize("kind", ["mlflow", "skops", "bentoml", "bentomodel"])
 def test_a_pickle_inside_is_not_opened_without_trust(kind, mlmodel, bento_model, tmp_path, capsys):
     canary = tmp_path / "fired"

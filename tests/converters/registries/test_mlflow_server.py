@@ -83,6 +83,7 @@ def test_an_alias_and_its_files(server, tmp_path):
     assert (folder / "data/w.bin").stat().st_size == 10
 
 
+@pytest.mark.hostile("T5 a tracking server that lists .., sends elsewhere or never ends")
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/evil", "..", ".", "", "a\\evil"])
 def test_names_that_leave_the_folder_are_refused(server, tmp_path, name):
     server.answers = {ARTEFACTS: {"files": [{"path": name}]}}
@@ -91,6 +92,7 @@ def test_names_that_leave_the_folder_are_refused(server, tmp_path, name):
     assert not list(tmp_path.rglob("*evil*"))
 
 
+@pytest.mark.hostile("T5 a tracking server that lists .., sends elsewhere or never ends")
 def test_folders_without_end_and_files_without_end(server, tmp_path, monkeypatch):
     server.answers = {ARTEFACTS: {"files": [{"path": "d", "is_dir": True}]}}
     with pytest.raises(ConversionError, match="too many or too deep"):
@@ -122,6 +124,7 @@ def test_whatever_it_answers_is_one_sentence(server, answer, kind, words):
     assert len(server.asked) == 1
 
 
+@pytest.mark.hostile("T5 a tracking server that lists .., sends elsewhere or never ends")
 def test_a_password_goes_to_the_named_server_only(server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")

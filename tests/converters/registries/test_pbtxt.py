@@ -38,6 +38,7 @@ def test_the_whole_text_format():
     assert config.output[0].label_filename == "labels.txt"
 
 
+@pytest.mark.hostile("T6 a config.pbtxt that is nested, cut or misspelt")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -58,6 +59,7 @@ def test_an_error_has_its_place(text, words):
         parse_config(text)
 
 
+@pytest.mark.hostile("T6 a config.pbtxt that is nested, cut or misspelt")
 def test_an_unknown_field_is_told_and_passed_over():
     config, unknown = parse_config('name: "a"\nnovelty { deep: [1, { x: 2 }] }\nmax_batch_size: 2')
     assert (config.name, config.max_batch_size) == ("a", 2)

@@ -1,6 +1,10 @@
 """A whole repository: bundles, a configuration that edged takes, a report, and nothing half done."""
 
+import importlib.util
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,3 +223,35 @@ def test_converting_a_repository_names_the_right_command(repository, dense, tmp_
     words = [str(repository.root), "-o", str(tmp_path / "m.edgb"), "--name", "m", "--release", "1"]
     assert cli.main(words) == 65
     assert "edged-convert import" in capsys.readouterr().err
+
+
+@pytest.mark.frameworks
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_torchscript_and_savedmodel_by_their_own_converters(repository, tmp_path):
+    for name in ("torch", "tensorflow"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed on this Python")
+    script = Path(__file__).with_name("produce.py")
+    words = [sys.executable, "-W", "ignore", str(script), "triton", str(tmp_path)]
+    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    head = 'backend: "pytorch" max_batch_size: 8'
+    folder = repository("script", io({"INPUT__0": "dims: 4"}, {"OUTPUT__0": "dims: 2"}, head))
+    (tmp_path / "model.pt").rename(folder / "1/model.pt")
+    head = 'platform: "tensorflow_savedmodel" max_batch_size: 8'
+    folder = repository("saved", io({"x": "dims: 4"}, {"y": "dims: 2"}, head))
+    (tmp_path / "model.savedmodel").rename(folder / "1/model.savedmodel")
+    repository("bare", 'backend: "pytorch"', files={"1/model.pt": b"x"})
+    untrusted = {o.name: o for o in import_repository(
+        Options(repository.root, tmp_path), tmp_path / "untrusted")}  # fmt: skip
+    assert "--trust" in untrusted["script"].reason
+    outcomes = import_repository(Options(repository.root, tmp_path, trust=True), tmp_path / "out")
+    found = {outcome.name: outcome for outcome in outcomes}
+    assert "write input and output" in found["bare"].reason
+    assert not found["script"].reason
+    assert not found["saved"].reason
+    assert check_config(tmp_path / "out", with_files=True)[0] == []
+    with open_bundle(tmp_path / "out/bundles/script-1.edgb") as bundle:
+        manifest = bundle.manifest
+    assert [e.name for e in manifest.inputs] == ["INPUT__0"]
+    assert [e.name for e in manifest.outputs] == ["OUTPUT__0"]
