@@ -189,6 +189,20 @@ class TestKnown:
         assert costs[:2] == ((1, 6_600), (2, 6_600))
         assert session.runs[:5] == [3, 1, 1, 1, 1]
 
+    def test_a_machine_that_becomes_busy_after_the_look_makes_nothing_worse(self, monkeypatch):
+        now, runs = [0], [0]
+        monkeypatch.setattr(loading.time, "monotonic_ns", lambda: now[0])
+
+        def run(inputs: Any) -> Any:
+            runs[0] += 1
+            now[0] += 1_000 if runs[0] <= 5 else 50_000
+            return {"y": inputs["x"] * 2}
+
+        stored, known = FakeStored(doubler()), ((1, 10_000), (2, 10_500))
+        session = FakeSession(run)
+        assert warm(session, doubler(), stored.golden(), known) is known
+        assert len(session.runs) > 10, "it was measured again"
+
     def test_nothing_is_measured_where_nobody_asks(self, monkeypatch):
         session, costs = self.warm(monkeypatch, 10_000, ())
         assert costs == ()
