@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 from converters.errors import ConversionError, ParityError, UnsupportedModelError
+from converters.gate.rows import refuse_frozen
 from converters.sources import sklearn as estimators
 from converters.sources.base import SourceJob
 from tests.converters.sources.gate import check
@@ -61,11 +62,18 @@ def test_objectives_give_their_own_numbers(tmp_path, objective, rows, targets, o
     check(exported)
 
 
-def test_the_label_is_declared_as_long_as_the_rows(tmp_path):
-    exported = export(tmp_path, train(CANCER, CANCER_LABELS, objective="binary"), CANCER)
+def test_the_label_is_declared_as_long_as_the_rows(tmp_path, monkeypatch):
+    booster = train(CANCER, CANCER_LABELS, objective="binary")
+    exported = export(tmp_path, booster, CANCER)
     label = exported.model.graph.output[1]
     assert label.name == "label"
     assert [dim.dim_param for dim in label.type.tensor_type.shape.dim] == ["batch"]
+    assert "label-shape" in [entry.trap for entry in exported.remedies]
+    # The control: declared of length 1, as onnxmltools leaves it, the gate takes it for frozen.
+    monkeypatch.setattr(source, "label_last", lambda *_: None)
+    stock = export(tmp_path, booster, CANCER).model.graph.output[0]
+    with pytest.raises(UnsupportedModelError, match="frozen at 1"):
+        refuse_frozen("output", stock)
 
 
 @pytest.mark.parametrize("boosting", ["dart", "goss"])

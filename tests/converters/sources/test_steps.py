@@ -252,3 +252,22 @@ def test_text_columns_are_refused_with_the_way_round_which_works(tmp_path):
     np.testing.assert_allclose(
         by_number.predict_proba(coded), by_text.predict_proba(table), atol=1e-12
     )
+
+
+def test_float64_inputs_would_not_load(tmp_path, monkeypatch):
+    """The control of float32 inputs: trees on float64 columns, as a table's own types would be."""
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    model = RandomForestClassifier(3, random_state=0).fit(WINE, WINE_LABELS)
+    check(export(tmp_path, model, WINE))
+    monkeypatch.setattr(steps, "FloatTensorType", DoubleTensorType)
+    with pytest.raises(ConversionError):
+        check(export(tmp_path, model, WINE))
+
+
+def test_an_isolation_forest_needs_its_operator_set(tmp_path, monkeypatch):
+    model = IsolationForest(n_estimators=5, random_state=0).fit(WINE)
+    check(export(tmp_path, model, WINE))
+    monkeypatch.setattr(steps, "ML_OPSET", 1)
+    with pytest.raises(UnsupportedModelError, match="cannot convert this IsolationForest"):
+        export(tmp_path, model, WINE)
