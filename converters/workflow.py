@@ -24,7 +24,7 @@ from converters.sandbox import Converted, run_source
 from converters.sources.base import SourceJob
 from converters.sources.detect import Detected, detect
 from converters.steps import Progress, Step, Steps
-from converters.targets.environment import Mode
+from converters.targets.environment import Ask, Mode, started
 from converters.targets.table import find_target
 from edged.errors import DeniedError
 from edged.manifest import Manifest
@@ -121,11 +121,12 @@ def _convert(
         converted = run_source(job, samples, recipe.timeout_s)
     if hash_sources(recipe) != contents:
         raise ConversionError("a source file changed while it was converted; start again")
-    with steps.step("proving rows and numbers"):
-        proven = prove(recipe, converted)
-        golden = golden_tensors(recipe, proven)
-    with steps.step("proving it in an empty environment"):
-        _prove_apart(recipe, proven, golden, empty_env)
+    with started(find_target(recipe.target), empty_env) as ask:
+        with steps.step("proving rows and numbers"):
+            proven = prove(recipe, converted)
+            golden = golden_tensors(recipe, proven)
+        with steps.step("proving it in an empty environment"):
+            _prove_apart(recipe, proven, golden, empty_env, ask)
     with steps.step("packing"):
         manifest, members = compose(
             recipe, converted, proven, golden, columns=columns, contents=contents
@@ -144,10 +145,17 @@ def _convert(
     )
 
 
-def _prove_apart(recipe: Recipe, proven: Proven, golden: dict[str, Array], mode: Mode) -> None:
-    target = find_target(recipe.target)
+def _prove_apart(
+    recipe: Recipe, proven: Proven, golden: dict[str, Array], mode: Mode, ask: Ask
+) -> None:
     prove_apart(
-        target, proven.data, golden, tolerance=recipe.tolerance, mode=mode, checks=proven.checks
+        find_target(recipe.target),
+        proven.data,
+        golden,
+        tolerance=recipe.tolerance,
+        mode=mode,
+        ask=ask,
+        checks=proven.checks,
     )
 
 

@@ -97,9 +97,9 @@ def prove_rows(
     for size in SIZES:
         _compare(run(_take(many, 0, size)), whole, 0, size, tolerance)
     _compare(run(_take(many, 0, SPLIT_ROWS)), whole, 0, SPLIT_ROWS, tolerance)
-    for start in range(0, SPLIT_ROWS, 2):
+    for start in range(2, SPLIT_ROWS, 2):  # the first pair was one of the sizes
         _compare(run(_take(many, start, start + 2)), whole, start, start + 2, tolerance)
-    _refuse_moods(run, _take(many, 0, 2))
+    _refuse_moods(run, _take(many, 0, 1))
     return (*SIZES, SPLIT_ROWS, rows)
 
 

@@ -174,16 +174,16 @@ def _latency(evidence: Evidence) -> str:
     for entry in by_precision(evidence):
         bars = [
             Bar(
-                f"{point.rows} row{'s' if point.rows > 1 else ''}",
+                f"{point.rows}: {_time(point.milliseconds)}",
                 point.milliseconds / point.rows,
-                f"{_short(point.milliseconds / point.rows)} ms ({_short(point.milliseconds)})",
+                _time(point.milliseconds / point.rows),
             )
             for point in entry.latency
         ]
         plot = columns(
             bars,
             title=f"latency of {entry.file} by batch",
-            x_label="rows in a run: milliseconds a row (of the whole run)",
+            x_label="rows in a run: time of the run; above the bars: time of a row",
             height=170,
         )
         plots.append(f"<h3>{escape(entry.file)}, {escape(entry.precision)}</h3>{plot}")
@@ -275,8 +275,10 @@ def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.3g}"
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}"
+def _time(milliseconds: float) -> str:
+    if milliseconds < 1:
+        return f"{milliseconds * 1000:.3g} µs"
+    return f"{milliseconds:.3g} ms"
 
 
 def _bytes(size: Any) -> str:

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +63,9 @@ class Probed:
     outputs: dict[str, Array]
 
 
+Ask = Callable[[bytes, Mapping[str, Array]], Probed]
+
+
 def cache_folder() -> Path:
     """Where environments are kept: the user's cache, unless the variable says otherwise."""
     named = os.environ.get(VARIABLE, "")
@@ -72,36 +75,67 @@ def cache_folder() -> Path:
     return Path(base) / "edged" / "targets"
 
 
-def probe(target: Target, model: bytes, inputs: Mapping[str, Array], mode: Mode) -> Probed:
-    """Load and run a model in the target's empty environment.
+@contextlib.contextmanager
+def started(target: Target, mode: Mode) -> Iterator[Ask]:
+    """Start the target's interpreter now, and ask it later: it gets ready beside other work.
 
     Args:
         target: whose ONNX Runtime it is.
-        model: the ONNX file's bytes.
-        inputs: rows for it.
         mode: ``off`` looks at nothing.
 
-    Raises:
-        NotCheckedError: there is no such environment and none can be made.
-        UnsupportedModelError: it does not load there, or does not run; in the runtime's words.
+    Yields:
+        A function that loads and runs a model there, once. It raises NotCheckedError where there
+        is no such environment and none can be made, and UnsupportedModelError where the model does
+        not load or run, in the runtime's words.
     """
+    with tempfile.TemporaryDirectory(prefix="edged-probe-") as name:
+        try:
+            process = _start(target, mode, Path(name))
+        except NotCheckedError as exc:
+            reason = str(exc)
+
+            def refuse(_model: bytes, _inputs: Mapping[str, Array]) -> Probed:
+                raise NotCheckedError(reason)
+
+            yield refuse
+            return
+        try:
+            yield lambda model, inputs: _ask(process, Path(name), target, model, inputs)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def _start(target: Target, mode: Mode, folder: Path) -> subprocess.Popen[bytes]:
     if mode == "off" or (mode == "auto" and os.environ.get(VARIABLE) == "off"):
         raise NotCheckedError(f"switched off (--empty-env {mode}, {VARIABLE})")
-    python = prepare(target)
-    with tempfile.TemporaryDirectory(prefix="edged-probe-") as name:
-        folder = Path(name)
-        (folder / "model.onnx").write_bytes(model)
-        arrays: dict[str, Any] = {f"in.{key}": array for key, array in inputs.items()}
-        np.savez(folder / "inputs.npz", **arrays)
-        answer = _run_probe(python, folder)
-        if "error" in answer:
-            raise UnsupportedModelError(
-                f"in an empty environment of {target.title} (Python {answer['python']}, ONNX "
-                f"Runtime {answer['onnxruntime']}, LANG=C) the model does not {answer['step']}: "
-                f"{answer['error']}"
-            )
-        with np.load(folder / "outputs.npz", allow_pickle=False) as archive:
-            outputs = {key.removeprefix("out."): archive[key] for key in archive.files}
+    return subprocess.Popen(
+        [str(prepare(target)), "-I", str(PROBE), str(folder)],
+        cwd=folder, env={**_PROBE_ENVIRONMENT, "HOME": str(folder)}, stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def _ask(
+    process: subprocess.Popen[bytes],
+    folder: Path,
+    target: Target,
+    model: bytes,
+    inputs: Mapping[str, Array],
+) -> Probed:
+    (folder / "model.onnx").write_bytes(model)
+    arrays: dict[str, Any] = {f"in.{key}": array for key, array in inputs.items()}
+    np.savez(folder / "inputs.npz", **arrays)
+    answer = _read_answer(process, folder)
+    if "error" in answer:
+        raise UnsupportedModelError(
+            f"in an empty environment of {target.title} (Python {answer['python']}, ONNX "
+            f"Runtime {answer['onnxruntime']}, LANG=C) the model does not {answer['step']}: "
+            f"{answer['error']}"
+        )
+    with np.load(folder / "outputs.npz", allow_pickle=False) as archive:
+        outputs = {key.removeprefix("out."): archive[key] for key in archive.files}
     return Probed(answer["python"], answer["onnxruntime"], outputs)
 
 
@@ -199,22 +233,14 @@ def _make(base: Path, target: Target, folder: Path) -> None:
     (folder / "complete").touch()
 
 
-def _run_probe(python: Path, folder: Path) -> dict[str, str]:
-    process = subprocess.Popen(
-        [str(python), "-I", str(PROBE), str(folder)],
-        cwd=folder, env={**_PROBE_ENVIRONMENT, "HOME": str(folder)}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+def _read_answer(process: subprocess.Popen[bytes], folder: Path) -> dict[str, str]:
+    """Let the waiting process begin, and read what it wrote."""
     try:
-        _out, err = process.communicate(timeout=RUN_TIMEOUT_S)
+        _out, err = process.communicate(b"begin\n", timeout=RUN_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         raise ConversionError(
             f"the model ran longer than {RUN_TIMEOUT_S} s in the target's empty environment"
         ) from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
     try:
         answer: dict[str, str] = json.loads((folder / "answer.json").read_text("ascii"))
     except (OSError, ValueError) as exc:

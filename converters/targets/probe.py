@@ -1,7 +1,8 @@
 """Run by the target's own interpreter, in an empty environment: load a model, run it, say so.
 
-``python probe.py FOLDER`` reads ``model.onnx`` and ``inputs.npz`` and writes ``outputs.npz`` and
-``answer.json``. It imports numpy and onnxruntime alone and nothing of this package.
+``python probe.py FOLDER`` gets ready, waits for a line on its input, then reads ``model.onnx`` and
+``inputs.npz`` and writes ``outputs.npz`` and ``answer.json``. It imports numpy and onnxruntime
+alone and nothing of this package.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ def main(folder: Path) -> None:
     import onnxruntime  # noqa: PLC0415
 
     answer = {"python": platform.python_version(), "onnxruntime": onnxruntime.__version__}
+    if not sys.stdin.readline():
+        return  # whoever started it does not need it any more
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

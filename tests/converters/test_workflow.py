@@ -289,10 +289,10 @@ def test_without_samples_rows_are_made_and_the_bundle_is_checked_not_verified(li
 
 
 def test_an_empty_environment_can_be_required(linear, tmp_path, monkeypatch):
-    def no_environment(*_arguments):
+    def prepare(_target):
         raise NotCheckedError("switched off")
 
-    monkeypatch.setattr("converters.gate.apart.probe", no_environment)
+    monkeypatch.setattr("converters.targets.environment.prepare", prepare)
     with pytest.raises(ConversionError, match="--empty-env require: switched off"):
         converters.convert(linear(), tmp_path / "l.edgb", empty_env="require")
     assert not (tmp_path / "l.edgb").exists()

@@ -79,7 +79,7 @@ def test_the_page_says_everything_and_closes_what_it_opens():
     for words in (
         "net release 3", "verified", "NOT CHECKED", "no network", "scaler-division", "deprecated",
         "the framework gives the same for every row", "same best class 99.0%", "11.8 MB",
-        "31.2 ms (31.2)", "26.8 ms (214)", "4.50 s", "0.25, not finite", "beyond", "Conv 20",
+        "1: 31.2 ms", "8: 214 ms", "26.8 ms", "4.50 s", "0.25, not finite", "beyond", "Conv 20",
     ):  # fmt: skip
         assert words in text, words
     assert sum(tag == "svg" for tag, _ in page.tags) == 5

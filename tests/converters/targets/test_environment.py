@@ -8,11 +8,16 @@ import pytest
 from converters import graph
 from converters.errors import UnsupportedModelError
 from converters.targets import environment
-from converters.targets.environment import NotCheckedError, find_python, prepare, probe
+from converters.targets.environment import NotCheckedError, find_python, prepare, started
 from converters.targets.table import TARGETS
 
 ROWS = {"x": np.ones((2, 3), "f4")}
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def probe(target, model, inputs, mode):
+    with started(target, mode) as ask:
+        return ask(model, inputs)
 
 
 @pytest.fixture
@@ -63,6 +68,11 @@ def test_the_probe_sees_a_bare_environment(here, build_linear, monkeypatch):
         probe(TARGETS["cpu"], b"", ROWS, "auto")
     assert "SECRET_TOKEN" not in str(error.value)
     assert "LC_ALL" in str(error.value)
+
+
+def test_one_that_is_not_asked_is_ended(here):
+    with started(TARGETS["cpu"], "auto"):
+        pass
 
 
 @pytest.mark.parametrize(("mode", "kept"), [("off", "/somewhere"), ("auto", "off")])
