@@ -15,7 +15,7 @@ ARGS ?=
 CORE := not slow and not frameworks and not gpu and not zoo
 REST := slow or frameworks or gpu
 
-.PHONY: help venv demo test test-all zoo fuzz bench gpu-check lint format clean broker
+.PHONY: help venv demo test test-all zoo fuzz bench bench-convert gpu-check lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
@@ -26,6 +26,7 @@ help:
 	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
 	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
+	@echo "make bench-convert  what a conversion costs beside PyTorch's own export (1 minute)"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make clean     remove what these made"
 
@@ -66,6 +67,10 @@ bench: broker build/load
 gpu-check:
 	@.ci/venv $(VENV) $(PYTHON) test tensorrt
 	@$(BIN)/python -m benchmarks.gpu_check $(ARGS)
+
+bench-convert:
+	@.ci/venv $(VENV) $(PYTHON) test frameworks
+	@$(BIN)/python -m benchmarks.convert $(ARGS)
 
 lint:
 	@.ci/venv $(VENV) $(PYTHON) test lint

@@ -100,7 +100,8 @@ def _rows(plain: dict[str, Any], converted: dict[str, Any]) -> list[Row]:
     gate = sum(seconds[name] for name in GATE)
     # What the converter holds beside the framework's process counts too.
     memory = max(converted["children_bytes"], converted["own_bytes"])
-    raw = {"pictures": PICTURES, "plain": plain, **converted}
+    load = [round(number, 1) for number in os.getloadavg()]
+    raw = {"pictures": PICTURES, "load_average": load, "plain": plain, **converted}
     values = (total, 100 * gate / plain["export_s"], memory / plain["peak_bytes"])
     return [
         measured(name, value, unit, bar, raw if index == 0 else {})

@@ -51,6 +51,8 @@ def folder(root, tmp_path_factory):
 
 def test_the_first_bundle_and_the_recipe(root, folder):
     assert (folder / "digits-1.edgb").exists()
+    follow(root, folder, "The report")
+    assert (folder / "digits-1.report.html").exists()
     follow(root, folder, "A recipe instead of flags")
     assert (folder / "digits-2.edgb").exists()
 
