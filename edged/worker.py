@@ -27,6 +27,7 @@ import msgspec
 
 from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
 from edged.messages import InferResponse
+from edged.patience import Patience
 from edged.protocol import native, prepared
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
 from edged.protocol.lane import LANE_ROWS, Lane
@@ -44,6 +45,8 @@ HANDLE = 1
 _DESCRIPTORS = 256
 """Far more than a session needs; a leak in a backend ends here and not at the daemon's limit."""
 _PR_SET_PDEATHSIG = 1
+_SPIN_NS = 100_000
+"""Who asks again within so long finds this core awake. A trial, which is nice, never does this."""
 
 
 class Piece(msgspec.Struct, array_like=True, frozen=True):
@@ -172,6 +175,7 @@ class Worker:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._reader = FrameReader(LIMITS)
+        self._patience = Patience(0)
         self._repeats = Repeats()
         self._prepared: PreparedCall | None = None
         self._session: Session | None = None
@@ -179,7 +183,7 @@ class Worker:
 
     def serve(self) -> None:
         """Answer until the parent closes its end."""
-        while count := self._sock.recv_into(self._reader.next_buffer()):
+        while count := self._receive():
             lone = self._reader.peek()
             answer = None if lone is None else self._answer_lone(lone, count)
             if answer is not None:
@@ -188,6 +192,23 @@ class Worker:
             for frame in self._reader.received(count):
                 self._send(self._answer(frame))
             self._reader.check()
+
+    def _receive(self) -> int:
+        """Wait for bytes; awake for a moment when the last ones came so soon."""
+        buffer = self._reader.next_buffer()
+        patience = self._patience
+        if patience.is_worth_it():
+            until_ns = time.monotonic_ns() + patience.wait_ns
+            while time.monotonic_ns() < until_ns:
+                try:
+                    count = self._sock.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    os.sched_yield()  # the parent may be on this very core
+                    continue
+                patience.ended(in_time=True)
+                return count
+            patience.ended(in_time=False)
+        return self._sock.recv_into(buffer)
 
     def _answer(self, frame: Frame) -> list[Buffer]:
         try:
@@ -216,6 +237,8 @@ class Worker:
         job = msgspec.convert(arguments, LoadJob, strict=False)
         self._owner = f'model "{job.model}"'
         os.nice(job.nice)
+        if not job.nice:
+            self._patience = Patience(_SPIN_NS)
         cap_memory(job.memory_bytes)
         data = [read_piece(job.file, piece) for piece in job.pieces]
         os.close(job.file)

@@ -25,6 +25,7 @@ from edged.errors import (
     RemoteProtocolError,
     WorkerDiedError,
 )
+from edged.patience import Patience
 from edged.protocol import native
 from edged.protocol.frames import Frame
 from edged.runtimes.base import Artefact
@@ -40,8 +41,6 @@ OnDone = Callable[[Mapping[str, Array], EdgedError | None], None]
 _SPIN_NS = 100_000
 """A worker that answers within so long is waited for without sleeping: waking this core again would
 cost 40 us, and the loop is held up no longer than by a fast model that runs on it."""
-_MISSES_CAP, _RUNS_WITHOUT = 4, 64
-"""After so many waits in vain (a slow model, a busy machine) so many runs are not waited for."""
 _REAP_LATER_S = 1.0
 """When a killed process should be gone; until then it is a zombie, which costs a table entry."""
 
@@ -88,9 +87,7 @@ class WorkerSession:
         self._on_done: OnDone | None = None
         self._due_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._spin_ns = _SPIN_NS if len(os.sched_getaffinity(0)) > 1 else 0
-        self._misses = 0
-        self._skipped = 0
+        self._patience = Patience(_SPIN_NS)
         self._is_closed = False
         self.version = ""
         self.inputs: Sequence[TensorSpec] = ()
@@ -183,7 +180,7 @@ class WorkerSession:
             self._timer = loop.call_later(self._caps.run_timeout_s, self._look_at_clock)
         self._link.request(inputs)
         self._write()
-        if self._spin_ns and not self._link.is_sending:
+        if not self._link.is_sending and self._patience.is_worth_it():
             self._spin(loop)
 
     def close(self) -> None:
@@ -206,12 +203,7 @@ class WorkerSession:
 
     def _spin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait a moment for the answer without giving up this core."""
-        if self._misses >= _MISSES_CAP:
-            self._skipped += 1
-            if self._skipped < _RUNS_WITHOUT:
-                return
-            self._misses = self._skipped = 0
-        until_ns = time.monotonic_ns() + self._spin_ns
+        until_ns = time.monotonic_ns() + self._patience.wait_ns
         while time.monotonic_ns() < until_ns:
             try:
                 frames = self._link.receive()
@@ -219,11 +211,12 @@ class WorkerSession:
                 loop.call_soon(self._broke, exc)
                 return
             if frames:
-                self._misses = 0
+                self._patience.ended(in_time=True)
                 # Whoever is told may begin the next run, and must not do so from within this one.
                 loop.call_soon(self._handle, frames)
                 return
-        self._misses += 1
+            os.sched_yield()  # the worker may be on this very core
+        self._patience.ended(in_time=False)
 
     def _write(self) -> None:
         loop = self._loop

@@ -14,7 +14,7 @@ import onnxruntime as ort
 import psutil
 import pytest
 
-from edged import worker_session
+from edged import patience, worker_session
 from edged.errors import EdgedError, LoadError, RunError, WorkerDiedError
 from edged.messages import InferResponse
 from edged.protocol import native
@@ -335,7 +335,7 @@ class TestSpin:
     @pytest.fixture(autouse=True)
     def _on_many_cores(self, puppets: Workers, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(worker_session, "_SPIN_NS", 5_000_000)
-        monkeypatch.setattr(worker_session.os, "sched_getaffinity", lambda _: {0, 1})
+        monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0, 1})
 
     @on_loop
     async def test_an_answer_that_is_there(self, puppets: Workers):
@@ -390,27 +390,27 @@ class TestSpin:
     ):
         session = puppets.session()
         told = attached(session)
-        looked: list[bool] = []
-        spin = session._spin
-        monkeypatch.setattr(
-            session, "_spin", lambda loop: looked.append(session._misses < 4) or spin(loop)
-        )
+        spun = 0
+
+        def spin(_loop: object) -> None:
+            nonlocal spun
+            spun += 1
+            session._patience.ended(in_time=False)
+
+        monkeypatch.setattr(session, "_spin", spin)
         for number in range(2, 100):
             told.answers.clear()
             session.begin({"x": X}, told.on_done)
             puppets.last.say(result(number, y=X))
             await until(lambda: told.answers)
-        cap, without = worker_session._MISSES_CAP, worker_session._RUNS_WITHOUT
-        assert looked[:cap] == [True] * cap
-        assert looked[cap : cap + without] == [False] * without
-        assert any(looked[cap + without :])
+        assert spun == 8, "98 runs: four, none for 64, and four again"
         session.close()
 
     def test_not_on_one_core(self, puppets: Workers, monkeypatch: pytest.MonkeyPatch):
         """There the worker could not answer meanwhile."""
-        monkeypatch.setattr(worker_session.os, "sched_getaffinity", lambda _: {0})
+        monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0})
         session = puppets.session()
-        assert session._spin_ns == 0
+        assert session._patience.wait_ns == 0
         session.close()
 
 
