@@ -51,7 +51,7 @@ static uint32_t depth = 1, connection_count = 1;
 static Connection *connections;
 static int poller;
 static double tolerance = 1e-4;
-static uint64_t histogram[BUCKETS], answered, errors, wrong, lost, total_ns, max_ns, outstanding;
+static uint64_t histogram[BUCKETS], answered, with_warmup, errors, wrong, lost, total_ns, max_ns, outstanding;
 static uint64_t measure_from_ns, stop_ns;
 static uint32_t next_request;
 static FILE *trace;
@@ -214,6 +214,7 @@ static void take(Connection *c, const char *frame, size_t size) {
     slot->id = 0;
     c->free_slots[c->free_count++] = (uint16_t)(id & (MAX_DEPTH - 1));
     outstanding--;
+    with_warmup++;
     if (kind == KIND_ERROR) errors++;
     else if (!is_right(&requests[slot->request], frame + size - body, body)) wrong++;
     record(slot->since_ns, now_ns());
@@ -347,12 +348,12 @@ static void report(double seconds) {
     getrusage(RUSAGE_SELF, &used);
     double cpu = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
                  (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
-    printf("{\"answered\": %llu, \"errors\": %llu, \"wrong\": %llu, \"lost\": %llu, "
+    printf("{\"answered\": %llu, \"with_warmup\": %llu, \"errors\": %llu, \"wrong\": %llu, \"lost\": %llu, "
            "\"seconds\": %.6f, \"per_s\": %.1f, \"mean_us\": %.2f, \"p50_us\": %.2f, "
            "\"p90_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f, \"max_us\": %.2f, "
            "\"cpu_s\": %.3f}\n",
-           (unsigned long long)answered, (unsigned long long)errors, (unsigned long long)wrong,
-           (unsigned long long)lost, seconds, (double)answered / seconds,
+           (unsigned long long)answered, (unsigned long long)with_warmup,
+           (unsigned long long)errors, (unsigned long long)wrong, (unsigned long long)lost, seconds, (double)answered / seconds,
            answered ? (double)total_ns / (double)answered / 1000 : 0.0, quantile_us(0.5),
            quantile_us(0.9), quantile_us(0.99), quantile_us(0.999), (double)max_ns / 1000, cpu);
 }

@@ -77,7 +77,7 @@ def sixteen_connections(stand: Stand) -> list[Row]:
                 rates[f"{name}-{count}"].append(report["per_s"])
                 if (name, count) == ("on", 16):
                     used = cpu_seconds(daemon.pid) - before
-                    cpu.append(used / report["answered"] * 1e6)
+                    cpu.append(used / report["with_warmup"] * 1e6)
     load = {"load_average": load_average()}
     sixteen = {"requests_per_s": rates["on-16"], "raw_calls_per_s": runs, "aim": 0.8}
     cost = {"daemon_cpu_us_per_request": cpu}

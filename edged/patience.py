@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 _MISSES_CAP, _WITHOUT = 4, 64
-"""After so many waits in vain (a slow model, a quiet client, a busy machine) so many are left out."""
+"""After so many waits in vain (a slow model, a quiet client) so many are left out."""
 
 
 class Patience:
