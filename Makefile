@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | zoo | fuzz | bench | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make venv | demo | test | test-all | zoo | fuzz | bench | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
