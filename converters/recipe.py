@@ -24,6 +24,8 @@ from edged.specs import MODEL_NAME, InputProcessing
 
 TargetName = Literal["cpu", "cpu-py311", "jetpack6", "jetpack7"]
 """As in ``targets.table``; a test holds the two together."""
+Axis = Annotated[int, Meta(ge=1, le=7)]
+AxisName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,30}$")]
 RECIPE_CAP_BYTES = 1 << 20
 """A recipe is a page of text; a long list of labels still fits in 1 MiB."""
 ONLY_INPUT = "*"
@@ -48,6 +50,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         opset: the ONNX operator set; default 18 (an .onnx source keeps its own).
         batch: ``rows`` when axis 0 of every input and output is the row axis (proven), ``none``
             for a model whose call cannot be split into rows.
+        free_axes: for ``module:factory``: further axes of an input that may have any length, with
+            a name each (``tokens: {1: time}``); axis 0 is free already.
         input_names: new names for the first inputs; the rest keep theirs.
         output_names: new names for the first outputs; the rest keep theirs.
         labels: names of the last axis of the first output; a scikit-learn classifier brings its
@@ -72,6 +76,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     weights: str | None = None
     opset: Annotated[int, Meta(ge=MIN_OPSET, le=28)] | None = None
     batch: Literal["rows", "none"] = "rows"
+    free_axes: dict[str, dict[Axis, AxisName]] = msgspec.field(default_factory=dict)
     input_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()

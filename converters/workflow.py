@@ -178,6 +178,7 @@ def _source_job(recipe: Recipe, detected: Detected, columns: tuple[str, ...]) ->
         weights=None if recipe.weights is None else str(Path(recipe.weights).absolute()),
         opset=recipe.opset,
         batch=recipe.batch,
+        free_axes=recipe.free_axes,
         columns=columns,
         import_from=str(Path.cwd()) if detected.runs_code else "",
         cpu_seconds=recipe.timeout_s * 4,

@@ -29,6 +29,7 @@ class SourceJob(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         weights: absolute path of the state dict, for ``module:factory``.
         opset: the operator set wanted; None for the source's own choice.
         batch: ``rows`` or ``none``, as in the recipe.
+        free_axes: by input, further axes of any length and their names.
         columns: the names of the samples' columns where known.
         import_from: where ``module`` and a pickle's own classes are looked for.
         cpu_seconds: processor time that the process allows itself.
@@ -41,6 +42,7 @@ class SourceJob(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     weights: str | None = None
     opset: int | None = None
     batch: str = "rows"
+    free_axes: dict[str, dict[int, str]] = msgspec.field(default_factory=dict)
     columns: tuple[str, ...] = ()
     import_from: str = ""
     cpu_seconds: int = 3600
@@ -130,6 +132,11 @@ def match_inputs(
             f"{owner}: no --samples were given, and what it takes ({', '.join(names)}) cannot be "
             "told without; bring real inputs, which also prove more"
         )
+    if not samples:
+        raise ConversionError(
+            f"{owner} takes the inputs {', '.join(names)}, and nothing says of which shapes: bring "
+            "--samples"
+        )
     if len(names) == 1 and len(samples) == 1:
         return {names[0]: next(iter(samples.values()))}
     if set(names) == set(samples):
@@ -166,6 +173,35 @@ def run_in_rows(
         raise UnsupportedModelError(
             f"the framework's outputs change their shape from rows to rows ({exc}); "
             "bundles carry outputs whose other axes do not depend on the values"
+        ) from exc
+
+
+def run_model(
+    call: Callable[[dict[str, Array]], dict[str, Array]],
+    inputs: Mapping[str, Array],
+    batch: str,
+    say: Callable[[Exception], str],
+) -> dict[str, Array]:
+    """``run_in_rows``, where the framework's own errors mean that the samples do not fit.
+
+    Args:
+        call: the framework.
+        inputs: all samples.
+        batch: as in the job.
+        say: one line for an error of the framework's.
+
+    Raises:
+        UnsupportedModelError: an output does not have one entry a row.
+        ConversionError: the framework fails; says on which shapes.
+    """
+    try:
+        return run_in_rows(call, inputs, batch)
+    except ConversionError:
+        raise
+    except Exception as exc:
+        shapes = ", ".join(f"{name} {list(array.shape[1:])}" for name, array in inputs.items())
+        raise ConversionError(
+            f"the model itself fails on the samples (rows of {shapes}): {say(exc)}"
         ) from exc
 
 

@@ -41,8 +41,7 @@ def detect(recipe: Recipe) -> Detected:
     if recipe.kind != "auto" and recipe.kind not in BY_NAME:
         raise ConversionError(f'no kind "{recipe.kind}"; there are {", ".join(BY_NAME)}')
     if is_factory(recipe.source):
-        name = recipe.kind if recipe.kind != "auto" else _guess_factory(recipe.source)
-        return Detected(name, FACTORY)
+        return Detected(_guess_factory(recipe) if recipe.kind == "auto" else recipe.kind, FACTORY)
     path = Path(recipe.source)
     if not path.exists():
         raise ConversionError(
@@ -53,6 +52,8 @@ def detect(recipe: Recipe) -> Detected:
     except OSError as exc:
         raise ConversionError(f'source "{path}": {exc.strerror or exc}') from exc
     kind = BY_NAME[recipe.kind] if recipe.kind != "auto" else _guess(seen)
+    if seen.is_zip and not seen.names:
+        raise ConversionError(f'source "{path.name}": a zip archive that is broken or cut short')
     if refusal := kind.refuse(seen):
         raise UnsupportedModelError(f'source "{path.name}": {refusal}')
     return Detected(kind.name, kind.runs_code(seen))
@@ -77,9 +78,14 @@ def _advice(seen: Look) -> str:
     return ADVICE.get(seen.suffix, "not a kind that is known here")
 
 
-def _guess_factory(source: str) -> str:
-    """Read which framework the module imports, without importing it; PyTorch where unclear."""
-    module = Path(*source.partition(":")[0].split("."))
+def _guess_factory(recipe: Recipe) -> str:
+    """The weights' kind where they have one; else the framework that the module imports.
+
+    The module is read, not imported. PyTorch where nothing is clear.
+    """
+    if recipe.weights is not None and (by_weights := _kind_of_weights(Path(recipe.weights))):
+        return by_weights
+    module = Path(*recipe.source.partition(":")[0].split("."))
     for path in (module.with_suffix(".py"), module / "__init__.py"):
         try:
             if path.stat().st_size > MODULE_CAP_BYTES:
@@ -91,6 +97,15 @@ def _guess_factory(source: str) -> str:
             if imported.intersection(kind.imports):
                 return kind.name
     return "torch"
+
+
+def _kind_of_weights(path: Path) -> str:
+    """Only a Lightning checkpoint tells more than that it is weights."""
+    kind = BY_NAME["lightning"]
+    try:
+        return kind.name if kind.recognise(look(path)) else ""
+    except OSError:
+        return ""  # the weights are read, and missed, later
 
 
 def _imports(text: bytes) -> set[str]:

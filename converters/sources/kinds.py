@@ -57,22 +57,84 @@ class SourceKind:
 FACTORY = "module:factory runs the module's code"
 
 
+TENSORS_ONLY = ("torch._utils.", "torch._tensor.", "torch.serialization.", "collections.", "numpy.")
+"""Where the globals of a plain state dict come from, beside the storage types of ``torch``."""
+
+
 def _is_keras(look: Look) -> bool:
-    return look.is_zip and {"config.json", "model.weights.h5"} <= look.names
-
-
-def _refuse_other_than_keras(look: Look) -> str:
-    """Keras goes by the ending, and its older versions run the code in an HDF5 file."""
-    if look.suffix == ".keras":
-        return ""
-    return (
-        "a Keras model is taken from a .keras file only; if it is one, rename it to .keras, else "
-        "load it with Keras and save it as .keras"
+    return look.start[:8] == b"\x89HDF\r\n\x1a\n" or (
+        look.is_zip and {"config.json", "model.weights.h5"} <= look.names
     )
+
+
+def _refuse_renamed_keras(look: Look) -> str:
+    """Keras goes by the ending, so what it is must agree with what it is called."""
+    if not _is_keras(look):
+        return "neither a zip archive of Keras nor HDF5, so nothing that Keras wrote"
+    endings = (".keras",) if look.is_zip else (".h5", ".hdf5")
+    if look.suffix in endings:
+        return ""
+    return f"this is a Keras model in the {endings[0]} form; rename it to end in {endings[0]}"
 
 
 def _is_archive(look: Look) -> bool:
     return look.is_zip and "archive_format" in look.names
+
+
+def _is_script(look: Look) -> bool:
+    return look.is_zip and "constants.pkl" in look.names and not _is_archive(look)
+
+
+def _is_checkpoint(look: Look) -> bool:
+    return "pytorch-lightning_version" in look.words
+
+
+def _refuse_bare_checkpoint(look: Look) -> str:
+    if look.is_zip or look.is_pickle:
+        return (
+            "a Lightning checkpoint, which does not name its class: give module:Class and "
+            f"--weights {look.path.name}"
+        )
+    return "not a Lightning checkpoint; give module:Class and --weights CHECKPOINT"
+
+
+def _is_pickled_torch(look: Look) -> bool:
+    return (look.is_zip and "data.pkl" in look.names) or (
+        look.is_pickle and any(name.startswith("torch.") for name in look.globals)
+    )
+
+
+def _is_module(look: Look) -> bool:
+    """A pickled module asks for classes; a state dict for tensors alone."""
+    classes = [
+        name
+        for name in look.globals
+        if not name.startswith(TENSORS_ONLY) and not re.fullmatch(r"torch\.\w+", name)
+    ]
+    return _is_pickled_torch(look) and bool(classes)
+
+
+def _refuse_weights_alone(look: Look) -> str:
+    if not look.is_zip and not look.is_pickle:
+        return "neither a zip archive nor a pickle, so nothing that PyTorch wrote"
+    if _is_archive(look) or _is_module(look) or not _is_pickled_torch(look):
+        return ""
+    return f"weights alone: give module:factory and --weights {look.path.name}"
+
+
+def _torch_code(look: Look) -> str:
+    if _is_archive(look) or look.suffix == ".pt2":
+        return "torch.export.load unpickles constants and unusual weights of a .pt2 archive"
+    named = ", ".join(sorted(look.globals - {"collections.OrderedDict"})[:3])
+    return f"a pickled module is a program that runs when it is opened (it asks for {named})"
+
+
+def _is_saved_model(look: Look) -> bool:
+    return look.is_folder and bool(look.names & {"saved_model.pb", "saved_model.pbtxt"})
+
+
+def _is_tflite(look: Look) -> bool:
+    return look.start[4:8] == b"TFL3"
 
 
 def _is_skops(look: Look) -> bool:
@@ -88,7 +150,7 @@ def _opening_an_estimator(look: Look) -> str:
 def _is_estimator(look: Look) -> bool:
     if _is_skops(look):
         return True
-    return look.is_pickle and not any(name.startswith("torch.") for name in look.globals)
+    return look.is_pickle and not _is_pickled_torch(look)
 
 
 def _is_xgboost(look: Look) -> bool:
@@ -107,21 +169,55 @@ def _is_catboost(look: Look) -> bool:
 
 KINDS: tuple[SourceKind, ...] = (
     SourceKind(
+        "lightning",
+        "edged[convert-lightning]",
+        suffixes=(".ckpt",),
+        recognise=_is_checkpoint,
+        refuse=_refuse_bare_checkpoint,
+        imports=("lightning", "pytorch_lightning"),
+    ),
+    SourceKind(
+        "torchscript",
+        "edged[convert-torch]",
+        recognise=_is_script,
+        runs_code=_always("TorchScript is a program that PyTorch runs"),
+    ),
+    SourceKind(
         "torch",
         "edged[convert-torch]",
-        suffixes=(".pt2",),
-        recognise=_is_archive,
-        runs_code=_always(
-            "torch.export.load unpickles constants and unusual weights of a .pt2 archive"
-        ),
+        suffixes=(".pt2", ".pt", ".pth"),
+        recognise=lambda look: _is_archive(look) or _is_pickled_torch(look),
+        runs_code=_torch_code,
+        refuse=_refuse_weights_alone,
         imports=("torch",),
+    ),
+    SourceKind(
+        "jax",
+        "edged[convert-jax]",
+        refuse=lambda _look: "a JAX model is a function: give module:factory",
+        imports=("jax", "flax"),
+    ),
+    SourceKind(
+        "tensorflow",
+        "edged[convert-tf]",
+        recognise=_is_saved_model,
+        runs_code=_always("a SavedModel is a program that TensorFlow runs; it may read files"),
+        imports=("tensorflow",),
     ),
     SourceKind(
         "keras",
         "edged[convert-tf]",
-        suffixes=(".keras",),
+        suffixes=(".keras", ".h5", ".hdf5"),
         recognise=_is_keras,
-        refuse=_refuse_other_than_keras,
+        refuse=_refuse_renamed_keras,
+        imports=("keras", "tf_keras"),
+    ),
+    SourceKind(
+        "tflite",
+        "edged[convert-tf]",
+        suffixes=(".tflite",),
+        recognise=_is_tflite,
+        refuse=lambda look: "" if _is_tflite(look) else "its first bytes are not TFLite's",
     ),
     SourceKind("onnx", "edged[convert]", suffixes=(".onnx",)),
     SourceKind("xgboost", "edged[convert-boost]", suffixes=(".ubj",), recognise=_is_xgboost),
@@ -140,17 +236,10 @@ KINDS: tuple[SourceKind, ...] = (
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 ADVICE = {
-    ".h5": "an HDF5 model: load it with Keras and save it as .keras",
-    ".hdf5": "an HDF5 model: load it with Keras and save it as .keras",
-    ".pb": "a TensorFlow graph: load it with Keras and save it as .keras, or bring an .onnx file",
-    ".tflite": "a TFLite model: convert it with tf2onnx --tflite and bring the .onnx file",
-    ".pt": "weights or TorchScript: save the module with torch.export.save as .pt2, or give "
-    "module:factory with --weights",
-    ".pth": "weights or TorchScript: save the module with torch.export.save as .pt2, or give "
-    "module:factory with --weights",
+    ".pb": "a TensorFlow graph without its variables: give the SavedModel folder it lies in",
     ".safetensors": "weights alone: give module:factory and --weights",
-    ".ckpt": "a training checkpoint: give module:factory and --weights",
     ".json": 'JSON that is not an XGBoost model (those begin with "learner")',
     ".txt": 'text that is not a LightGBM model (those begin with the line "tree")',
+    ".npz": "numbers alone: give module:factory, or a file that holds the model too",
 }
 """What to do with an ending that no kind takes."""

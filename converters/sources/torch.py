@@ -1,16 +1,16 @@
-"""PyTorch: a ``torch.export`` archive (.pt2), or ``module:factory`` with a state dict.
+"""PyTorch: a ``torch.export`` archive (.pt2), a pickled module, or ``module:factory``.
 
-Both run code when opened (a factory is code; ``torch.export.load`` unpickles constants and unusual
-weights), so both ask for ``--trust``. A state dict itself is read as data: safetensors, or .pt with
-``weights_only``. Exports under neutral names: a wanted name may clash with an inner one.
+All run code when opened (a factory and a pickle are code; ``torch.export.load`` unpickles
+constants and unusual weights), so all ask for ``--trust``. A state dict itself is read as data:
+safetensors, or .pt with ``weights_only``. Exports under neutral names: a wanted name may clash
+with an inner one.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,34 @@ from torch.utils import _pytree as pytree
 
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.recipe import is_factory
+from converters.samples import generate
+from converters.sources.axes import name_axes, prove_axes
 from converters.sources.base import (
     DEFAULT_OPSET,
     Exported,
+    Remedy,
     SourceJob,
     fit_dtype,
     match_inputs,
-    run_in_rows,
+    run_model,
 )
+from converters.sources.factory import build
+from converters.sources.torch_reasons import explain, first_lines
 from edged.tensors import BATCH, Array
 
 Call = Callable[[dict[str, Array]], dict[str, Array]]
+IN_EVAL = Remedy(
+    "training-mode",
+    "the module was in training mode, where dropout answers at random; eval() was called",
+)
+COUNTED_AXES = Remedy(
+    "counted-axes", "axes that the exporter had counted were named after the inputs they belong to"
+)
+DICT_INPUT = Remedy(
+    "trailing-dict", "forward takes a dict, which the exporter would take for keyword arguments"
+)
+_NO_KEYWORDS: tuple[dict[str, Any], ...] = ({},)
+"""NOTE: the exporter takes a dict in the last place for keyword arguments, unless one follows."""
 
 
 def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
@@ -42,45 +59,135 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
         UnsupportedModelError: an operator, branch or output that cannot be converted.
         ConversionError: nothing that can be loaded, or samples that do not fit.
     """
+    settle()
+    path = Path(job.source)
+    if is_factory(job.source):
+        model = build(job.source)
+        refuse_other_than_modules(model, job.source)
+        if job.weights is not None:
+            _load_weights(model, Path(job.weights))
+        return export_module(model, job, samples)
+    if path.suffix.lower() == ".pt2" or _is_archive(path):
+        return _export_archive(_load_archive(path), job, samples)
+    return export_module(_load_pickled(path), job, samples)
+
+
+def settle() -> None:
+    """One thread and one seed: the same numbers each time."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    if is_factory(job.source):
-        model = _build(job)
-        inputs = _module_inputs(model, samples)
-        call = _caller(lambda tensors: model(*tensors))
-        program: Any = model
-    else:
-        program = _load_archive(Path(job.source))
-        inputs = _archive_inputs(program, samples, job.batch)
-        module = program.module()
-        spec = program.call_spec.in_spec
-        call = _caller(lambda tensors: _call_nested(module, tensors, spec))
-    outputs = _reference(call, inputs, job.batch)
-    return Exported(
-        model=_to_onnx(program, inputs, job),
+
+
+def refuse_other_than_modules(model: Any, source: str) -> None:
+    """Take a plain ``torch.nn.Module`` only.
+
+    Raises:
+        ConversionError: says what it is instead.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UnsupportedModelError(
+            f"{source} gave a TorchScript module, which the exporter takes from a file only: save "
+            "it with its save() as .pt and give that file, or return the module before scripting"
+        )
+    if not isinstance(model, torch.nn.Module):
+        raise ConversionError(
+            f"{source} gave a {type(model).__name__}, not a torch Module; where it is another "
+            "framework's, say --kind"
+        )
+
+
+def export_module(
+    model: Any, job: SourceJob, samples: dict[str, Array], packages: Mapping[str, str] | None = None
+) -> Exported:
+    """Convert a module that is at hand.
+
+    Args:
+        model: a ``torch.nn.Module``; brought to eval mode.
+        job: for opset, batch and free axes.
+        samples: not yet matched with the inputs.
+        packages: versions of what took part beside PyTorch.
+
+    Raises:
+        UnsupportedModelError: an operator, branch or output that cannot be converted.
+        ConversionError: samples that do not fit.
+    """
+    remedies = [IN_EVAL] if model.training else []
+    model.eval()
+    names, is_nested = _parameters(model, samples)
+    if is_nested:
+        remedies.append(DICT_INPUT)
+    inputs = {
+        name: array.astype(np.float32) if array.dtype.kind == "f" else array
+        for name, array in match_inputs(samples, names, "forward").items()
+    }
+
+    def pack(tensors: list[Any]) -> tuple[Any, ...]:
+        return (dict(zip(names, tensors, strict=True)),) if is_nested else tuple(tensors)
+
+    call = caller(lambda tensors: model(*pack(tensors)))
+    outputs = reference(call, inputs, job.batch)
+    axes: Any = [_free(job, name) for name in names]
+    shapes = (dict(zip(names, axes, strict=True)),) if is_nested else tuple(axes)
+    rows = 2 if job.batch == "rows" else None
+    # From two rows: an example of one may be taken for a constant.
+    example = pack([torch.from_numpy(np.array(array[:rows])) for array in inputs.values()])
+    options = {"dynamic_shapes": shapes} if any(axes) else {}
+    proto = _to_onnx(model, (*example, *_NO_KEYWORDS) if is_nested else example, job, options)
+    exported = Exported(
+        model=proto,
         inputs=inputs,
         outputs=outputs,
-        framework={"torch": str(torch.__version__), "onnxscript": onnxscript.__version__},
+        framework={**_versions(), **(packages or {})},
         reference="the module's forward in eval mode",
+        remedies=remedies,
         call=call,
     )
+    return finish(exported, call)
 
 
-def _build(job: SourceJob) -> Any:
-    module_name, _, factory_name = job.source.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-        model = factory()
-    except Exception as exc:
-        raise ConversionError(
-            f"{job.source}: {type(exc).__name__}: {exc}; is the module importable from where "
-            "edged-convert runs, and does the factory take no arguments?"
-        ) from exc
-    if not isinstance(model, torch.nn.Module):
-        raise ConversionError(f"{job.source} gave a {type(model).__name__}, not a torch Module")
-    if job.weights is not None:
-        _load_weights(model, Path(job.weights))
-    return model.eval()
+def _versions() -> dict[str, str]:
+    return {"torch": str(torch.__version__), "onnxscript": onnxscript.__version__}
+
+
+def _free(job: SourceJob, name: str) -> dict[int, str]:
+    """The axes of an input that the exporter leaves free, with their names."""
+    rows = {0: BATCH} if job.batch == "rows" else {}
+    return {**rows, **job.free_axes.get(name, {})}
+
+
+def finish(exported: Exported, call: Call) -> Exported:
+    """Name and prove the free axes of an exported model, and say what was done.
+
+    Raises:
+        UnsupportedModelError: an axis is free in name only.
+    """
+    if name_axes(exported.model, exported.inputs):
+        exported.remedies.append(COUNTED_AXES)
+    exported.warnings += prove_axes(exported.model, call, exported.inputs)
+    return exported
+
+
+def _export_archive(program: Any, job: SourceJob, samples: dict[str, Array]) -> Exported:
+    inputs = _archive_inputs(program, samples, job)
+    module = program.module()
+    spec = program.call_spec.in_spec
+
+    def nested(tensors: list[Any]) -> Any:
+        args, kwargs = pytree.tree_unflatten(tensors, spec)
+        return module(*args, **kwargs)
+
+    call = caller(nested)
+    outputs = reference(call, inputs, job.batch)
+    proto = _to_onnx(program, (), job, {})
+    exported = Exported(
+        model=proto,
+        inputs=inputs,
+        outputs=outputs,
+        framework=_versions(),
+        reference="the archive's own module",
+        call=call,
+    )
+    return finish(exported, call)
 
 
 def _load_weights(model: Any, path: Path) -> None:
@@ -92,9 +199,16 @@ def _load_weights(model: Any, path: Path) -> None:
         model.load_state_dict(state)
     except Exception as exc:
         raise ConversionError(
-            f'weights "{path.name}": {_first_lines(exc)}; expected the module\'s own state dict as '
+            f'weights "{path.name}": {first_lines(exc)}; expected the module\'s own state dict as '
             ".safetensors, or as .pt holding tensors alone"
         ) from exc
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return bool(torch._C.PyTorchFileReader(str(path)).has_record("archive_format"))  # noqa: SLF001
+    except (RuntimeError, AttributeError):
+        return False
 
 
 def _load_archive(path: Path) -> Any:
@@ -103,50 +217,74 @@ def _load_archive(path: Path) -> Any:
     except Exception as exc:
         raise ConversionError(
             f'"{path.name}" is not a torch.export archive of torch {torch.__version__}: '
-            f"{_first_lines(exc)}; write it with torch.export.save"
+            f"{first_lines(exc)}; write it with torch.export.save"
         ) from exc
 
 
-def _module_inputs(model: Any, samples: dict[str, Array]) -> dict[str, Array]:
-    parameters = inspect.signature(model.forward).parameters.values()
+def _load_pickled(path: Path) -> Any:
+    try:
+        model = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as exc:
+        raise ConversionError(
+            f'"{path.name}" is not a module saved with torch.save that torch {torch.__version__} '
+            f"opens: {first_lines(exc)}; its classes must be importable from where edged-convert "
+            "runs"
+        ) from exc
+    refuse_other_than_modules(model, f'"{path.name}"')
+    return model
+
+
+def _parameters(model: Any, samples: Mapping[str, Array]) -> tuple[list[str], bool]:
+    """Names of forward's inputs, and whether they come as one dict."""
     names = [
-        p.name for p in parameters if p.default is p.empty and p.kind in (0, 1)
+        p.name
+        for p in inspect.signature(model.forward).parameters.values()
+        if p.default is p.empty and p.kind in (0, 1)
     ]  # positional ones without a default: what forward cannot do without
-    inputs = match_inputs(samples, names, "forward")
-    return {
-        name: array.astype(np.float32) if array.dtype.kind == "f" else array
-        for name, array in inputs.items()
-    }
+    if len(names) == 1 and len(samples) > 1 and names[0] not in samples:
+        return list(samples), True
+    return names, False
 
 
-def _archive_inputs(program: Any, samples: dict[str, Array], batch: str) -> dict[str, Array]:
+def _archive_inputs(program: Any, samples: dict[str, Array], job: SourceJob) -> dict[str, Array]:
     names = list(program.graph_signature.user_inputs)
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    dtypes = {name: str(values[name].dtype).removeprefix("torch.") for name in names}
+    if job.batch == "rows":
+        _refuse_frozen(names, values)
+    if not samples and job.generate:
+        shapes = {name: values[name].shape[1:] for name in names}
+        samples = generate(
+            {
+                name: (dtypes[name], tuple(n if isinstance(n, int) else None for n in shape))
+                for name, shape in shapes.items()
+            },
+            job.generate,
+        )
     inputs = match_inputs(samples, names, "the archive")
+    return {name: fit_dtype(array, dtypes[name], name) for name, array in inputs.items()}
+
+
+def _refuse_frozen(names: list[str], values: Mapping[str, Any]) -> None:
     for name in names:
         first = values[name].shape[0] if values[name].ndim else None
-        if batch == "rows" and isinstance(first, int):
+        if isinstance(first, int):
             raise UnsupportedModelError(
                 f'input "{name}" has its batch axis frozen at {first}: export it again with '
                 f'torch.export.export(model, args, dynamic_shapes={{"{name}": {{0: '
                 'torch.export.Dim("batch")}}), or say --batch none'
             )
-    dtypes = {name: str(values[name].dtype).removeprefix("torch.") for name in names}
-    return {name: fit_dtype(array, dtypes[name], name) for name, array in inputs.items()}
 
 
-def _caller(forward: Callable[[list[Any]], Any]) -> Call:
+def caller(forward: Callable[[list[Any]], Any]) -> Call:
+    """Make arrays in and out of a call with tensors."""
+
     def call(inputs: dict[str, Array]) -> dict[str, Array]:
         tensors = [torch.from_numpy(np.array(array)) for array in inputs.values()]
         with torch.no_grad():
             return _named(forward(tensors))
 
     return call
-
-
-def _call_nested(module: Any, tensors: list[Any], spec: Any) -> Any:
-    args, kwargs = pytree.tree_unflatten(tensors, spec)
-    return module(*args, **kwargs)
 
 
 def _named(value: Any) -> dict[str, Array]:
@@ -169,37 +307,32 @@ def _named(value: Any) -> dict[str, Array]:
     return {name: entry.detach().numpy() for name, entry in named.items()}
 
 
-def _reference(call: Call, inputs: dict[str, Array], batch: str) -> dict[str, Array]:
-    """The model's own numbers; asked twice, because dropout left on changes them silently."""
-    try:
-        first = call({name: array[:2] for name, array in inputs.items()}) if batch == "rows" else {}
-        again = call({name: array[:2] for name, array in inputs.items()}) if first else {}
-        outputs = run_in_rows(call, inputs, batch)
-    except ConversionError:
-        raise
-    except Exception as exc:
-        shapes = ", ".join(f"{name} {list(array.shape[1:])}" for name, array in inputs.items())
-        raise ConversionError(
-            f"the model itself fails on the samples (rows of {shapes}): {_first_lines(exc)}"
-        ) from exc
+def reference(call: Call, inputs: dict[str, Array], batch: str) -> dict[str, Array]:
+    """The model's own numbers; asked twice, because dropout left on changes them silently.
+
+    Raises:
+        UnsupportedModelError: it answers at random, or an output has no row axis.
+        ConversionError: it fails on the samples.
+    """
+    outputs = run_model(call, inputs, batch, first_lines)
+    few = {name: array[:2] if batch == "rows" else array for name, array in inputs.items()}
+    first, again = call(few), call(few)
+    _refuse_random(first, again)
+    return outputs
+
+
+def _refuse_random(first: Mapping[str, Array], again: Mapping[str, Array]) -> None:
     for name, array in first.items():
         if not np.array_equal(array, again[name], equal_nan=array.dtype.kind == "f"):
             raise UnsupportedModelError(
                 f'output "{name}" is another one each time: the model answers at random '
                 "(exported in training mode?); call eval() before torch.export.export"
             )
-    return outputs
 
 
-def _to_onnx(program: Any, inputs: dict[str, Array], job: SourceJob) -> onnx.ModelProto:
-    """Export with a free axis 0, from two rows: an example of one may be taken for a constant."""
-    options: dict[str, Any] = {}
-    arguments: tuple[Any, ...] = ()
-    if isinstance(program, torch.nn.Module):
-        rows = 2 if job.batch == "rows" else None
-        arguments = tuple(torch.from_numpy(np.array(array[:rows])) for array in inputs.values())
-        if job.batch == "rows":
-            options["dynamic_shapes"] = tuple({0: BATCH} for _ in arguments)
+def _to_onnx(
+    program: Any, arguments: tuple[Any, ...], job: SourceJob, options: dict[str, Any]
+) -> onnx.ModelProto:
     try:
         exported = torch.onnx.export(
             program,
@@ -211,41 +344,6 @@ def _to_onnx(program: Any, inputs: dict[str, Array], job: SourceJob) -> onnx.Mod
             **options,
         )
     except Exception as exc:
-        raise UnsupportedModelError(_explain(exc)) from exc
+        raise UnsupportedModelError(explain(exc, program, arguments)) from exc
     model: onnx.ModelProto = exported.model_proto
     return model
-
-
-def _explain(exc: BaseException) -> str:
-    """Find the operator and the line of the user's code in the chain of an exporter's error."""
-    causes = list(_chain(exc))
-    text = "\n".join(str(cause) for cause in causes)
-    operator = re.search(r"aten(?:::|\.)[\w.]+", text)
-    place = re.findall(r'File "([^"]+)", line (\d+), in (\w+)', text)
-    own = [
-        entry for entry in place if "/torch/" not in entry[0] and "/site-packages/" not in entry[0]
-    ]
-    parts = [f"PyTorch {torch.__version__} cannot export this model: {_first_lines(causes[-1])}"]
-    if operator is not None:
-        parts.append(f"operator {operator[0]}")
-    if own:
-        file, line, function = own[-1]
-        parts.append(f"in {function}, {Path(file).name}:{line}")
-    if re.search(r"data.dependent|GuardOnDataDependent|dynamic control flow", text, re.IGNORECASE):
-        parts.append(
-            "a branch depends on the values of a tensor: use torch.where or torch.cond instead"
-        )
-    else:
-        parts.append("replace that operation in the module, or bring an .onnx file")
-    return "; ".join(parts)
-
-
-def _chain(exc: BaseException | None) -> Iterator[BaseException]:
-    while exc is not None:
-        yield exc
-        exc = exc.__cause__
-
-
-def _first_lines(exc: BaseException) -> str:
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return f"{type(exc).__name__}: {' '.join(lines[:2])[:400]}"

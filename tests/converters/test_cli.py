@@ -116,18 +116,20 @@ def test_a_changed_model_with_a_right_crc_fails_its_hash(linear, tmp_path, capsy
     ("words", "code", "text"),
     [
         (["missing.onnx"], 65, "no such file"),
-        (["weights.pt"], 65, "torch.export.save"),
+        (["weights.pt"], 65, "nothing that PyTorch wrote"),
         (["model.joblib"], 77, "--trust"),
         (["net:build"], 77, "module:factory runs the module's code"),
         (["model.pt2"], 77, "unpickles"),
-        (["model.h5"], 65, "save it as .keras"),
+        (["model.h5"], 65, "nothing that Keras wrote"),
         (["odd.bin"], 65, "not a kind that is known"),
     ],
 )
 def test_errors_are_one_line_and_a_code(tmp_path, monkeypatch, capsys, words, code, text):
     monkeypatch.chdir(tmp_path)
-    for name in ("weights.pt", "model.joblib", "model.pt2", "model.h5", "odd.bin"):
+    for name in ("weights.pt", "model.joblib", "model.h5", "odd.bin"):
         (tmp_path / name).write_bytes(b"not opened")
+    with zipfile.ZipFile(tmp_path / "model.pt2", "w") as archive:
+        archive.writestr("model/archive_format", "pt2")
     rest = ["-o", "m.edgb", "--name", "m", "--release", "1", "--samples", "s.npz"]
     got, out, err = run(capsys, *words, *rest)
     assert got == code

@@ -1,5 +1,6 @@
 import os
 import pickle
+import re
 import zipfile
 
 import pytest
@@ -26,8 +27,6 @@ def recipe(source, **fields):
     [
         ("m.joblib", "sklearn", True),
         ("m.pkl", "sklearn", True),
-        ("m.pt2", "torch", True),
-        ("m.keras", "keras", False),
         ("m.ONNX", "onnx", False),
         ("m.ubj", "xgboost", False),
         ("m.cbm", "catboost", False),
@@ -104,7 +103,7 @@ def test_content_speaks_before_the_ending(tmp_path):
 
 
 def test_a_kind_that_does_not_exist(tmp_path):
-    with pytest.raises(ConversionError, match="there are torch"):
+    with pytest.raises(ConversionError, match="there are lightning, torchscript, torch"):
         detect(recipe(tmp_path, kind="caffe"))
 
 
@@ -118,8 +117,85 @@ def test_refusals_say_what_to_do(tmp_path):
         detect(recipe(tmp_path / "m.safetensors"))
 
 
-def test_hdf5_is_not_opened_whatever_is_said(tmp_path):
-    """Keras before 3.11.3 ran the code in such a file, safe mode or not."""
-    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(UnsupportedModelError, match="save it as"):
-        detect(recipe(tmp_path / "m.h5", kind="keras"))
+def zipped(path, *names, pickled=b""):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(f"net/{name}", pickled)
+    return path
+
+
+def folder(path):
+    path.mkdir()
+    (path / "saved_model.pb").touch()
+    return path
+
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "framework", "asks_for_trust"),
+    [
+        (
+            lambda p: zipped(p / "m", "constants.pkl", "code/net.py", "data.pkl"),
+            "torchscript",
+            True,
+        ),
+        (lambda p: folder(p / "saved"), "tensorflow", True),
+        (lambda p: p / "m.h5", "keras", False),
+        (lambda p: p / "m", "tflite", False),
+        (lambda p: zipped(p / "m", "data.pkl", pickled=pickle.dumps(Canary(p), 2)), "torch", True),
+    ],
+)
+def test_every_kind_by_its_content(tmp_path, make, framework, asks_for_trust):
+    (tmp_path / "m.h5").write_bytes(HDF5)
+    (tmp_path / "m").write_bytes(b"\x1c\0\0\0TFL3")
+    found = detect(recipe(make(tmp_path)))
+    assert (found.framework, bool(found.runs_code)) == (framework, asks_for_trust)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("m.keras", HDF5, "rename it to end in .h5"),
+        ("m.pt", b"hello", "nothing that PyTorch wrote"),
+        ("m.keras", b"hello", "nothing that Keras wrote"),
+        ("m.h5", b"hello", "nothing that Keras wrote"),
+        ("m.tflite", b"hello", "not TFLite's"),
+        ("m.keras", b"PK\x03\x04", "cut short"),
+        ("m.ckpt", b"hello", "not a Lightning checkpoint"),
+        ("m.pt", pickle.dumps({"_a": 1}, 2), "estimator"),
+    ],
+)
+def test_renamed_and_broken_files_are_told(tmp_path, name, data, words):
+    (tmp_path / name).write_bytes(data)
+    if words == "estimator":
+        assert detect(recipe(tmp_path / name)).framework == "sklearn"
+        return
+    with pytest.raises(ConversionError, match=re.escape(words)):
+        detect(recipe(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("text", "framework"),
+    [
+        ("import lightning as L\nimport torch", "lightning"),
+        ("from flax import nnx", "jax"),
+        ("import tensorflow as tf\nfrom tensorflow import keras", "tensorflow"),
+        ("import keras", "keras"),
+        ("def f(:", "torch"),
+    ],
+)
+def test_a_factorys_framework_is_read_from_its_imports(tmp_path, monkeypatch, text, framework):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(text)
+    assert detect(recipe("net:build")).framework == framework
+
+
+def test_a_checkpoint_tells_that_its_class_is_lightnings(tmp_path):
+    path = zipped(
+        tmp_path / "m", "data.pkl", pickled=pickle.dumps({"pytorch-lightning_version": "2"}, 2)
+    )
+    assert detect(recipe("net:Net", weights=str(path))).framework == "lightning"
+    with pytest.raises(UnsupportedModelError, match="module:Class"):
+        detect(recipe(path))
