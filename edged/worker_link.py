@@ -49,6 +49,11 @@ class WorkerLink:
         """Whether a part of the last request has not left yet."""
         return bool(self._unsent)
 
+    @property
+    def has_layout(self) -> bool:
+        """Whether frames of both directions are short."""
+        return self._inputs is not None and self._answers is not None
+
     def is_awaited(self, frame: Frame) -> bool:
         """Whether a frame answers the last request."""
         return frame.request_id == self._number

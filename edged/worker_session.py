@@ -23,12 +23,13 @@ from edged.errors import (
     EdgedError,
     ProtocolError,
     RemoteProtocolError,
+    RunError,
     WorkerDiedError,
 )
 from edged.patience import Patience
 from edged.protocol import native
-from edged.protocol.frames import Frame
-from edged.runtimes.base import Artefact
+from edged.protocol.frames import Frame, Kind
+from edged.runtimes.base import Artefact, StillRunningError
 from edged.tensors import Array, TensorSpec
 from edged.worker import LoadJob, LoadReply, Piece, specs
 from edged.worker_link import WorkerLink
@@ -149,8 +150,9 @@ class WorkerSession:
         except ProtocolError as exc:
             raise self._lost(exc) from exc
 
-    def bind(self, _inputs: Mapping[str, Array], _outputs: Mapping[str, Array]) -> None:
-        """Nothing is gained: tensors travel to another process anyway."""
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> WorkerRun | None:
+        """A run that is waited for awake; None when frames of this model are not short."""
+        return WorkerRun(self, inputs, outputs) if self._link.has_layout else None
 
     def _exchange(self, until: float) -> Frame:
         try:
@@ -175,13 +177,62 @@ class WorkerSession:
         if self._is_closed:
             loop.call_soon(self._finish, {}, self._death("was ended"))
             return
+        self._ask(loop, inputs)
+        if not self._link.is_sending and self._patience.is_worth_it():
+            try:
+                frame = self._spin()
+            except (OSError, ProtocolError) as exc:
+                loop.call_soon(self._broke, exc)
+            else:
+                # Whoever is told may begin the next run, and must not do so from within this one.
+                if frame is not None:
+                    loop.call_soon(self._handle, [frame])
+
+    def run_awake(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Run, and wait without giving up this core; see ``BoundRun``.
+
+        Args:
+            inputs: arrays of the layout that was agreed on.
+            outputs: where the answer's go.
+        """
+        loop = self._loop
+        if (
+            loop is None
+            or self._on_done is not None
+            or self._is_closed
+            or not self._patience.is_worth_it()
+        ):
+            raise RunError("it is not to be waited for now")
+        self._ask(loop, inputs)
+        try:
+            frame = self._spin()
+        except (OSError, ProtocolError) as exc:
+            loop.call_soon(self._broke, exc)
+            raise StillRunningError from exc
+        if frame is None:
+            raise StillRunningError
+        if frame.kind != Kind.ANSWER:
+            loop.call_soon(self._handle, [frame])
+            raise StillRunningError
+        try:
+            found = self._link.outputs(frame)
+        except ProtocolError as exc:
+            loop.call_soon(self._broke, exc)
+            raise StillRunningError from exc
+        for name, array in outputs.items():
+            array[...] = found[name]
+
+    def await_run(self, on_done: OnDone) -> None:
+        """Take over what ``run_awake`` left under way, before the loop turns."""
+        assert self._on_done is None
+        self._on_done = on_done
+
+    def _ask(self, loop: asyncio.AbstractEventLoop, inputs: Mapping[str, Array]) -> None:
         self._due_s = time.monotonic() + self._caps.run_timeout_s
         if self._timer is None:
             self._timer = loop.call_later(self._caps.run_timeout_s, self._look_at_clock)
         self._link.request(inputs)
         self._write()
-        if not self._link.is_sending and self._patience.is_worth_it():
-            self._spin(loop)
 
     def close(self) -> None:
         """End the process; what it still runs is of no use to anybody."""
@@ -201,22 +252,17 @@ class WorkerSession:
         # What ran is answered; nothing else will do it.
         self._loop.call_soon(self._finish, {}, self._death("was ended"))
 
-    def _spin(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _spin(self) -> Frame | None:
         """Wait a moment for the answer without giving up this core."""
         until_ns = time.monotonic_ns() + self._patience.wait_ns
         while time.monotonic_ns() < until_ns:
-            try:
-                frames = self._link.receive()
-            except (OSError, ProtocolError) as exc:
-                loop.call_soon(self._broke, exc)
-                return
+            frames = self._link.receive()
             if frames:
                 self._patience.ended(in_time=True)
-                # Whoever is told may begin the next run, and must not do so from within this one.
-                loop.call_soon(self._handle, frames)
-                return
+                return frames[0]
             os.sched_yield()  # the worker may be on this very core
         self._patience.ended(in_time=False)
+        return None
 
     def _write(self) -> None:
         loop = self._loop
@@ -301,3 +347,23 @@ class WorkerSession:
     def _death(self, how: str) -> WorkerDiedError:
         words = f'the worker process of model "{self._model}" {how}'
         return WorkerDiedError(words, crash=self.crash)
+
+
+class WorkerRun:
+    """A run in a worker from fixed memory to fixed memory.
+
+    Args:
+        session: of the worker.
+        inputs: read anew by every run.
+        outputs: written by it.
+    """
+
+    def __init__(
+        self, session: WorkerSession, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> None:
+        self._session = session
+        self._inputs, self._outputs = inputs, outputs
+
+    def run(self) -> None:
+        """See ``WorkerSession.run_awake``."""
+        self._session.run_awake(self._inputs, self._outputs)

@@ -220,3 +220,17 @@ def test_forgotten_and_prepared_again(house: House, taken: list[bool]):
         call(X)
     assert taken.count(True) >= 2
     assert house.door.prepared == 2
+
+
+def test_a_worker_that_takes_its_time(house: House, taken: list[bool]):
+    """The daemon answers later, when the run is over; the memory of the next one is another."""
+    house.start()
+    house.door.is_quiet = True
+    with Client(house.path) as client:
+        call = prepare(client)
+        for late in (True, False, True, True, False):
+            house.door.is_late = late
+            x = np.random.default_rng(late).random((2, 4), np.float32)
+            np.testing.assert_array_equal(call(x)["x"], x)
+    assert house.door.adopted == 3
+    assert taken == [True] * 5

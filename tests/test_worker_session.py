@@ -17,12 +17,15 @@ import pytest
 from edged import patience, worker_session
 from edged.errors import EdgedError, LoadError, RunError, WorkerDiedError
 from edged.messages import InferResponse
-from edged.protocol import native
+from edged.protocol import native, prepared
 from edged.protocol.frames import Kind
+from edged.protocol.layout import BodyLayout
+from edged.runtimes.base import StillRunningError
 from edged.worker_process import Death, reap
 from edged.worker_session import WorkerCaps, WorkerSession
 from tests.e2e.harmful import crasher, hoarder, looper
 from tests.fakes.clock import on_loop, turns, until
+from tests.fakes.model import doubler
 from tests.fakes.wire import header, joined
 from tests.fakes.worker import (
     FakeProcess,
@@ -392,7 +395,7 @@ class TestSpin:
         told = attached(session)
         spun = 0
 
-        def spin(_loop: object) -> None:
+        def spin() -> None:
             nonlocal spun
             spun += 1
             session._patience.ended(in_time=False)
@@ -412,6 +415,92 @@ class TestSpin:
         session = puppets.session()
         assert session._patience.wait_ns == 0
         session.close()
+
+
+class TestAwake:
+    """A bound run: answered while it is waited for, or left under way to be taken over."""
+
+    @pytest.fixture(autouse=True)
+    def _on_many_cores(self, puppets: Workers, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(worker_session, "_SPIN_NS", 5_000_000)
+        monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0, 1})
+
+    def bound(self, session: WorkerSession) -> tuple[Any, np.ndarray]:
+        y = np.zeros_like(X)
+        return session.bind({"x": X}, {"y": y}), y
+
+    @staticmethod
+    def answer(number: int, y: np.ndarray) -> bytes:
+        layout = BodyLayout(doubler().output_specs())
+        response = InferResponse("", 0, 0, {"y": y}, None, 0, 1, len(y))
+        return joined(prepared.encode_answer(number, response, layout, len(y)))
+
+    @on_loop
+    async def test_answered_meanwhile(self, puppets: Workers):
+        session = puppets.session()
+        told = attached(session)
+        run, y = self.bound(session)
+        for number in (2, 3):
+            puppets.last.say(self.answer(number, X * number))
+            run.run()
+            np.testing.assert_array_equal(y, X * number)
+            assert prepared.decode_run_head(puppets.last.frame()).rows == 2
+        assert not told.answers
+        session.close()
+
+    @on_loop
+    async def test_taken_over(self, puppets: Workers):
+        session = puppets.session()
+        told = attached(session)
+        run, _ = self.bound(session)
+        with pytest.raises(StillRunningError):
+            run.run()
+        session.await_run(told.on_done)
+        with pytest.raises(RunError, match="not to be waited for"):
+            run.run()
+        await turns()
+        assert not told.answers
+        puppets.last.say(self.answer(2, X * 5))
+        await until(lambda: told.answers)
+        np.testing.assert_array_equal(told.answers[0][0]["y"], X * 5)
+        session.close()
+
+    @pytest.mark.parametrize(
+        ("words", "kind"),
+        [
+            (joined(native.encode_error(2, RunError("it broke"))), RunError),
+            (NONSENSE["not a frame"], WorkerDiedError),
+            (joined(native.encode_reply(2, {})), WorkerDiedError),
+        ],
+    )
+    @on_loop
+    async def test_what_went_wrong_is_told_to_who_takes_it_over(
+        self, puppets: Workers, words: bytes, kind: type
+    ):
+        session = puppets.session()
+        told = attached(session)
+        run, _ = self.bound(session)
+        puppets.last.say(words)
+        with pytest.raises(StillRunningError):
+            run.run()
+        session.await_run(told.on_done)
+        await until(lambda: told.answers)
+        assert type(told.error) is kind
+        session.close()
+
+    @on_loop
+    async def test_death(self, puppets: Workers):
+        session = puppets.session()
+        told = attached(session)
+        run, _ = self.bound(session)
+        puppets.last.die("died of SIGSEGV", "SIGSEGV")
+        with pytest.raises(StillRunningError):
+            run.run()
+        session.await_run(told.on_done)
+        await until(lambda: told.answers)
+        assert (session.crash, len(told.deaths)) == ("SIGSEGV", 1)
+        with pytest.raises(RunError):
+            run.run()
 
 
 class TestTime:

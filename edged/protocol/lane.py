@@ -26,7 +26,10 @@ class LoneRun(Protocol):
         ...
 
     def run(self, origin: str) -> tuple[int, int, int] | None:
-        """Run: release, generation and nanoseconds; None when the usual way has to be gone."""
+        """Run: release, generation and nanoseconds; None when the usual way has to be gone.
+
+        What it raises is the caller's, who takes the run over: nothing of it is known here.
+        """
         ...
 
 
@@ -68,8 +71,9 @@ class Lane:
         self._from, self._to = prepared.RUN_BODY, prepared.RUN_BODY + size
         self._answer = bytearray(prepared.ANSWER_BODY + answer_bytes)
         self._head = (answer_bytes, answer_rows, rows)
+        self.inputs = inputs.unpack(self._question, 0, rows)
         self._run = call.bind(
-            inputs.unpack(self._question, 0, rows),
+            self.inputs,
             answers.unpack(self._answer, prepared.ANSWER_BODY, answer_rows),
             rows,
         )

@@ -45,6 +45,10 @@ class RuntimeInfo:
     problem: str = ""
 
 
+class StillRunningError(Exception):
+    """A bound run in another process takes longer than it is waited for; nobody sees this."""
+
+
 class BoundRun(Protocol):
     """A run from fixed memory to fixed memory; used by one thread at a time."""
 
@@ -54,6 +58,7 @@ class BoundRun(Protocol):
         Raises:
             RunError: the model failed, its outputs have other shapes than their memory, or the
                 session is closed. What the outputs then hold is of no use.
+            StillRunningError: of workers alone: the caller takes the run over with ``await_run``.
         """
         ...
 

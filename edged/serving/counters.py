@@ -99,9 +99,9 @@ class Counters:
         except KeyError:
             self._begin(origin)
 
-    def ran_alone(self, origin: str, run_ns: int, rows: int) -> None:
+    def ran_alone(self, origin: str, run_ns: int, rows: int, *, is_inline: bool) -> None:
         """``ran`` and ``served`` in one, for a request that ran as soon as it came."""
-        self.inline_batches += 1
+        self.inline_batches += is_inline
         self.batches += 1
         self.rows += rows
         self.run_ns += run_ns

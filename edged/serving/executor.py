@@ -153,6 +153,10 @@ class RemoteSession(Protocol):
         """Start a run; its end is told on the loop."""
         ...
 
+    def await_run(self, on_done: Callable[[Mapping[str, Array], EdgedError | None], None]) -> None:
+        """Take over a run that a bound run left under way."""
+        ...
+
 
 class RemoteBatch:
     """A batch that runs in a worker process, answered through the loop.
@@ -179,6 +183,10 @@ class RemoteBatch:
     def begin(self) -> None:
         """Start it."""
         self._session.begin(stack(self._items), self._ran)
+
+    def adopt(self) -> None:
+        """Take over one that is under way."""
+        self._session.await_run(self._ran)
 
     def _ran(self, outputs: Mapping[str, Array], error: EdgedError | None) -> None:
         if error is None:

@@ -6,12 +6,15 @@ time lost. Who is alone is ``Turn.is_alone``'s decision; everything unusual goes
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from edged.runtimes.base import BoundRun
+from edged.runtimes.base import BoundRun, StillRunningError
+from edged.serving.executor import RemoteBatch
 from edged.serving.release import ServedRelease
+from edged.serving.scheduler import Waiting
 
 if TYPE_CHECKING:
     from edged.serving.dataplane import Dataplane
@@ -68,6 +71,9 @@ class LoneRun:
             Who answered; None when the request has to go the usual way: something else waits or
             runs, the model is none that runs on the loop, or it failed. Then nothing was counted,
             and the usual way runs it again and says what is wrong.
+
+        Raises:
+            StillRunningError: it runs in a worker, and has to be adopted before anything else.
         """
         plane, release, bound, rows = self._plane, self._release, self._bound, self._rows
         if (
@@ -82,9 +88,20 @@ class LoneRun:
         began_ns = time.monotonic_ns()
         try:
             bound.run()
+        except StillRunningError:
+            raise
         except Exception:
             return None
         run_ns = time.monotonic_ns() - began_ns
         self._inline.learn(run_ns, rows)
-        release.counters.ran_alone(origin, run_ns, rows)
+        release.counters.ran_alone(origin, run_ns, rows, is_inline=release.remote is None)
         return Ran(release.number, self._table.generation, run_ns)
+
+
+def adopt(release: ServedRelease, item: Waiting) -> None:
+    """Take a run that is under way as if it had been queued and begun."""
+    assert release.remote is not None
+    release.in_flight += 1
+    release.running += 1
+    finished = functools.partial(release.finished, started_ns=item.enqueued_ns, thread=None)
+    RemoteBatch(release.remote, (item,), finished).adopt()

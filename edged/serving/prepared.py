@@ -23,7 +23,7 @@ from edged.errors import (
     TensorMismatchError,
 )
 from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
-from edged.serving.lone import LoneRun
+from edged.serving.lone import LoneRun, adopt
 from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Layout, Waiting
 from edged.serving.turn import Turn
@@ -93,11 +93,31 @@ class PreparedCall:
         if plane.table is not self._table or ServedRelease.moves != self._moves or session is None:
             return None
         try:
-            bound = session.bind(inputs, outputs) if release.is_inline else None
+            is_quick = release.is_inline or release.remote is not None
+            bound = session.bind(inputs, outputs) if is_quick else None
         except RunError as exc:
             log.warning("%s: requests of %d rows cannot be bound: %s", release.owner, rows, exc)
             bound = None
         return LoneRun(plane, release, bound, rows or self._rows)
+
+    def adopt(
+        self, inputs: Mapping[str, Array], rows: int, origin: str, on_response: OnResponse
+    ) -> None:
+        """Answer a request whose lone run raised StillRunningError, when that is over.
+
+        Args:
+            inputs: that the run was bound to; they must not change until the answer.
+            rows: as for ``submit``.
+            origin: who asks.
+            on_response: as for ``submit``.
+        """
+        release = self._release
+        request = InferRequest(
+            self._request.model, inputs, self._request.release, self._wanted, None, origin
+        )
+        now_ns, generation = time.monotonic_ns(), self._table.generation
+        rows = rows or self._rows
+        adopt(release, Waiting(request, on_response, rows, self._layout, 0, now_ns, generation))
 
     def submit(
         self,

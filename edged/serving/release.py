@@ -91,12 +91,12 @@ class ServedRelease:
         self.failures = 0
         self.retry_at_ns = 0
         self.session: Session | None = None
-        self._remote: WorkerSession | None = None
+        self.remote: WorkerSession | None = None
         self.runtime = ""
         self.typical_run_ns = 0
         self.costs: Costs = ()
         self.batch_rows = self.instances = 1
-        self.in_flight = 0
+        self.in_flight = self.running = 0
         self.counters = Counters()
         self.on_idle: Callable[[ServedRelease], None] | None = None
         self.on_death: Callable[[ServedRelease, str], None] | None = None
@@ -107,11 +107,9 @@ class ServedRelease:
         )
         self._inline_threshold_ns = inline_threshold_ns
         self._items: list[Waiting] = []
-        self._rows = 0
-        self._bytes = 0
+        self._rows = self._bytes = 0
         self.inline = InlineRows()
         self.turn = turn or Turn()
-        self._running = 0
         self._is_pump_scheduled = False
         self._alarm = Alarm(self._on_timer)
         self._threads = InstanceThreads(f"edged-{key.model}-{self.number}")
@@ -126,7 +124,7 @@ class ServedRelease:
         self.instances = parallel_runs(
             config.batching.instances, self.costs, self.batch_rows, len(os.sched_getaffinity(0))
         )
-        if self._remote is not None:
+        if self.remote is not None:
             self.instances = 1  # a worker has one run at a time
         self._limits = BatchLimits(self.batch_rows, int(config.batching.max_queue_delay))
 
@@ -149,24 +147,25 @@ class ServedRelease:
         self.typical_run_ns = typical_run_ns
         self._loop = asyncio.get_running_loop()
         if isinstance(session, WorkerSession):
-            self._remote = session
+            self.remote = session
             session.attach(self._loop, self._worker_died)
         self.configure(self.config)
 
     @property
     def is_inline(self) -> bool:
         """Whether it is fast enough to run on the event loop."""
-        return self._remote is None and self.typical_run_ns < self._inline_threshold_ns
+        return self.remote is None and self.typical_run_ns < self._inline_threshold_ns
 
     @property
     def is_free(self) -> bool:
-        """Whether it runs on the loop, and a request need wait for nothing."""
-        return not (self._items or self._running or self._limits.max_delay_ns) and self.is_inline
+        """Whether the loop may wait for its runs, and a request need wait for nothing."""
+        is_quick = self.is_inline or self.remote is not None
+        return is_quick and not (self._items or self.running or self._limits.max_delay_ns)
 
     @property
     def worker_pid(self) -> int:
         """The process that hosts it; 0 when this one does."""
-        return self._remote.pid if self._remote is not None else 0
+        return self.remote.pid if self.remote is not None else 0
 
     @property
     def expected_ns(self) -> int:
@@ -222,15 +221,15 @@ class ServedRelease:
         for item in waiting:
             self._fail(item, DrainingError(f"{self.owner}: the daemon stopped before its turn"))
         session, self.session = self.session, None
-        if self._remote is not None:
-            self._remote.close()
+        if self.remote is not None:
+            self.remote.close()
             session = None
         # The session's own last run is over, but freeing a large model takes time.
         self._threads.close(session.close if session is not None else None)
 
     def _worker_died(self, reason: str) -> None:
         """What ran has been answered; what waits is told to come back."""
-        self.session = self._remote = None
+        self.session = self.remote = None
         if self.on_death is not None:
             # First: who is told to come back may do so at once, and must not be queued here.
             self.on_death(self, reason)
@@ -247,7 +246,7 @@ class ServedRelease:
     @property
     def _is_full(self) -> bool:
         """Whether no further run may begin."""
-        return self._running >= self.instances
+        return self.running >= self.instances
 
     def _schedule(self) -> None:
         # Not at once but at the end of this loop turn: what other connections sent meanwhile
@@ -289,25 +288,24 @@ class ServedRelease:
         session, loop = self.session, self._loop
         assert session is not None
         assert loop is not None
-        self._running += 1
+        self.running += 1
         if self._is_full:
             self._arm_deadlines()
-        if self._remote is not None:
-            finished = functools.partial(self._finished, started_ns=now_ns, thread=None)
-            RemoteBatch(self._remote, batch.items, finished).begin()
+        if self.remote is not None:
+            finished = functools.partial(self.finished, started_ns=now_ns, thread=None)
+            RemoteBatch(self.remote, batch.items, finished).begin()
             return
         thread = self._threads.take()
 
         def job() -> None:
             result = run_batch(session, batch.items)
-            loop.call_soon_threadsafe(self._finished, result, now_ns, thread)
+            loop.call_soon_threadsafe(self.finished, result, now_ns, thread)
 
         thread.submit(job)
 
-    def _finished(
-        self, result: BatchResult, started_ns: int, thread: InstanceThread | None
-    ) -> None:
-        self._running -= 1
+    def finished(self, result: BatchResult, started_ns: int, thread: InstanceThread | None) -> None:
+        """A run that was under way is over."""
+        self.running -= 1
         if thread is not None:
             self._threads.give(thread)
         self.inline.learn(result.run_ns, result.rows)

@@ -25,6 +25,7 @@ from edged.protocol import native, prepared
 from edged.protocol.frames import Buffer, Frame, Kind, Limits
 from edged.protocol.lane import Lane, LoneRun
 from edged.protocol.layout import COPY_BYTES, BodyLayout
+from edged.runtimes.base import StillRunningError
 from edged.tensors import Array, TensorSpec
 from edged.version import __version__
 
@@ -71,6 +72,12 @@ class Prepared(Protocol):
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
     ) -> LoneRun | None:
         """Runs of an asker who is alone, from fixed memory to fixed memory."""
+        ...
+
+    def adopt(
+        self, inputs: Mapping[str, Array], rows: int, origin: str, on_response: OnResponse
+    ) -> None:
+        """Answer a request whose lone run raised StillRunningError, when that is over."""
         ...
 
     def submit(
@@ -242,7 +249,11 @@ class Requests:
             if lane is None or lane.rows != rows:
                 lane = self._make_lane(number, handle, rows)
             if lane is not None and lane.size == size:
-                answer = lane.ask(data, request_id, self.origin)
+                try:
+                    answer = lane.ask(data, request_id, self.origin)
+                except StillRunningError:
+                    self._adopt(request_id, handle, lane)
+                    return True
                 if answer is not None:
                     self._server.requests += 1
                     self._write([answer])
@@ -252,6 +263,14 @@ class Requests:
         # Copied out of the buffer: tensors outlive the next read.
         self._run(request_id, number, rows, timeout_us, bytes(data[:count]))
         return True
+
+    def _adopt(self, request_id: int, handle: _Handle, lane: Lane) -> None:
+        """Answer a lone run later; its lane's memory is in use until then."""
+        self._lanes = {number: one for number, one in self._lanes.items() if one is not lane}
+        self._in_flight[request_id] = None
+        self._server.requests += 1
+        on_response = self._answerer(request_id, handle, lane.rows)
+        handle.call.adopt(lane.inputs, lane.rows, self.origin, on_response)
 
     def _make_lane(self, number: int, handle: _Handle, rows: int) -> Lane | None:
         if handle.outputs is None:
@@ -294,6 +313,15 @@ class Requests:
         in_flight[request_id] = None
         self._server.requests += 1
 
+        on_response = self._answerer(request_id, handle, rows)
+        ticket = handle.call.submit(inputs, rows, deadline_ns, self.origin, on_response)
+        if request_id in in_flight:
+            in_flight[request_id] = ticket
+
+    def _answerer(self, request_id: int, handle: _Handle, rows: int) -> OnResponse:
+        """What writes the answer to a request of a prepared call."""
+        in_flight = self._in_flight
+
         def on_response(response: InferResponse, final: bool) -> None:
             if final:
                 del in_flight[request_id]
@@ -304,9 +332,7 @@ class Requests:
             if not in_flight:
                 self._on_answered()
 
-        ticket = handle.call.submit(inputs, rows, deadline_ns, self.origin, on_response)
-        if request_id in in_flight:
-            in_flight[request_id] = ticket
+        return on_response
 
     def infer(self, frame: Frame) -> None:
         """Take a request that says everything itself."""

@@ -11,6 +11,7 @@ import numpy as np
 from edged.errors import CancelledError, EdgedError, RemoteProtocolError
 from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest
 from edged.protocol.frames import HEADER, MAGIC, Buffer, Frame, FrameReader, Limits
+from edged.runtimes.base import StillRunningError
 from edged.tensors import TensorSpec
 
 Event = tuple[int, int, bytes, bytes] | str
@@ -92,6 +93,12 @@ class EchoCall:
     def turn(self) -> EchoDoor:
         return self.door
 
+    def adopt(
+        self, inputs: dict[str, np.ndarray], rows: int, origin: str, on_response: OnResponse
+    ) -> None:
+        self.door.adopted += 1
+        self.submit(inputs, rows, None, origin, on_response)
+
     def bind(self, inputs: dict, outputs: dict, rows: int) -> EchoLone:
         self.door.bound += 1
         return EchoLone(self, inputs, outputs)
@@ -125,6 +132,8 @@ class EchoLone:
         door = self.call.door
         if door.is_holding or door.error is not None:
             return None
+        if door.is_late:
+            raise StillRunningError
         door.lone.append(origin)
         for name, array in self.inputs.items():
             self.outputs[name][...] = array
@@ -140,7 +149,8 @@ class EchoDoor:
         self.held: list[tuple[InferRequest, OnResponse]] = []
         self.cancelled = 0
         self.prepared = 0
-        self.is_quiet = False
+        self.is_quiet = self.is_late = False
+        self.adopted = 0
         self.bound = 0
         self.lone: list[str] = []
         self.refusal: EdgedError | None = None
