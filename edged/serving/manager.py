@@ -156,7 +156,7 @@ class Manager:
         if self._is_stopped:
             return
         now_ns = time.monotonic_ns()
-        for model in {key.model for key in self._releases}:
+        for model in dict.fromkeys(key.model for key in self._releases):
             while action := self._decide(model, now_ns):
                 self._perform(action)
                 if isinstance(action, Load):

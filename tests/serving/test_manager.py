@@ -125,6 +125,14 @@ async def test_one_load_at_a_time_highest_first(house: House):
 
 
 @on_loop
+async def test_models_load_in_the_order_of_the_configuration(house: House):
+    """Not in one that changes from start to start: what a start does can be seen again."""
+    names = ["pump", "axle", "door", "belt", "crane", "fan"]
+    await house.want(*(want(1, name) for name in names))
+    assert house.runtime.loads == names
+
+
+@on_loop
 async def test_the_loader_does_not_block_the_loop(house: House):
     """A neighbour is served while a load takes its time."""
     await house.want(want(1))
