@@ -5,6 +5,7 @@ Decides wording and columns only. Unknown figures read ``-``, never 0.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +14,9 @@ from edged.device.cpu import read_cpu
 from edged.device.jetson import read_jetson
 from edged.device.nvidia import read_nvidia
 from edged.runtimes.registry import all_infos
+
+_WIDTH = 110
+"""Longer texts are wrapped."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -140,7 +144,9 @@ def render_device(document: dict[str, Any]) -> str:
         )
     for info in document["runtimes"]:
         what = info["problem"] or f"{info['version']} on {', '.join(info['devices'])}"
-        lines.append(f"runtime  {info['name']}: {what}")
+        lines += textwrap.wrap(
+            f"runtime  {info['name']}: {what}", _WIDTH, subsequent_indent=9 * " "
+        )
     return "\n".join(lines)
 
 

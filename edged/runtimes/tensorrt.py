@@ -11,6 +11,7 @@ which the GPU fetches by itself.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -379,7 +380,7 @@ class TensorRtSession:
                     f'{self._where}: how long output "{one.name}" is depends on the data; '
                     "TensorRT engines with such outputs are not supported: use onnxruntime"
                 )
-            sizes[one.name] = int(np.prod(shape, dtype=np.int64)) * DTYPES[one.dtype].size_bytes
+            sizes[one.name] = math.prod(shape) * DTYPES[one.dtype].size_bytes
         return sizes
 
     def _failed(self, why: str) -> RunError:
@@ -388,5 +389,5 @@ class TensorRtSession:
 
 def _view(tensor: _Tensor, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
     """The start of a pinned buffer as an array."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     return tensor.pinned.array[:size].view(dtype).reshape(shape)

@@ -82,8 +82,10 @@ def test_ctrl_c_ends_everything_it_started(linear, tmp_path):
     (tmp_path / "out").mkdir()
     bundle = tmp_path / "out" / "m.edgb"
     code = textwrap.dedent(f"""
-        import sys
+        import signal, sys
         from converters import cli, sandbox
+        # A shell that starts something in the background has it ignore this signal.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         honest = sandbox.subprocess.Popen
         def stuck(words, **options):
             process = honest(["sleep", "600"], **options)

@@ -95,8 +95,21 @@ def test_the_daemon_cannot_extract() -> None:
 
 @pytest.mark.hostile("R26 no library is loaded by a path from a bundle or the configuration")
 def test_libraries_are_loaded_by_fixed_names_only() -> None:
-    """NVML by the name that its driver installs; and in a worker the C library that is there."""
-    assert set(importers(LOADERS)) <= {"edged/device/nvidia.py", "edged/worker.py"}
+    """Those that the driver and the backend install; in a worker the C library that is there."""
+    assert set(importers(LOADERS)) <= {
+        "edged/device/nvidia.py",
+        "edged/worker.py",
+        "edged/runtimes/cuda.py",  # the driver's, by its name
+        "edged/runtimes/cuda_bindings.py",  # memory that the driver gave; loads nothing
+        "edged/runtimes/onnxruntime_cuda.py",  # two of the backend's own, beside its package
+    }
+    assert 'DRIVER = "libcuda.so.1"' in (ROOT / "edged/runtimes/cuda.py").read_text()
+    assert "CDLL" not in (ROOT / "edged/runtimes/cuda_bindings.py").read_text()
+    text = (ROOT / "edged/runtimes/onnxruntime_cuda.py").read_text()
+    assert re.findall(r"CDLL\((.*?), mode", text) == ["str(folder / name)"]
+    assert (
+        "for name, mode in ((_SHARED, ctypes.RTLD_GLOBAL), (_LIBRARY, ctypes.RTLD_LOCAL))" in text
+    )
     assert "CDLL(None)" in (ROOT / "edged/worker.py").read_text()
     fields = {field.name for field in msgspec.structs.fields(Manifest)}
     for path in ("edged/config/schema.py", "edged/specs.py", "edged/manifest.py"):
