@@ -43,6 +43,7 @@ _RANGES: tuple[tuple[str, str, int, int, str], ...] = (
     ("reload.settle", "reload.settle", 1_000_000, 10 * _SECOND, "1ms to 10s"),
     ("reload.poll", "reload.poll", 100_000_000, 3600 * _SECOND, "100ms to 1h"),
     ("limits.inline_threshold", "limits.inline_threshold", 0, _SECOND, "0 to 1s"),
+    ("limits.busy_wait", "limits.busy_wait", 0, 1_000_000, "0 to 1ms"),
 )
 _MQTT_RANGES: tuple[tuple[str, int, int, str], ...] = (
     # Two bytes of seconds in CONNECT; 0 would switch off the detection of a dead broker.

@@ -108,6 +108,13 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
         Duration,
         Meta(description="faster models run on the event loop; a thread costs 40 us more"),
     ] = Duration(200_000)
+    busy_wait: Annotated[
+        Duration,
+        Meta(
+            description="how long to wait awake for the next request of a client that is alone; "
+            "waking a core takes longer than a small model; at most 1ms, 0 to sleep at once",
+        ),
+    ] = Duration(100_000)
 
 
 class RuntimeConfig(Section, frozen=True, kw_only=True):

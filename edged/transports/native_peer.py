@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, cast
 
 from edged.errors import EdgedError, QueueFullError, RemoteProtocolError, RuntimeFailureError
@@ -26,6 +28,8 @@ _TURN = range(64)
 """Frames of one client that are handled in one turn of the loop: about half a millisecond of
 decoding, and two full batches at the default ``max_batch``. What else it sent waits a turn. A CALL
 ends the turn: a whole status is as much work as all these frames."""
+_AWAKE_NS = 500_000
+"""As long as inline runs of one turn may take: so much one client may delay the others."""
 _JOIN_BYTES = 64 << 10
 """Joining so little costs less than a second call of the kernel."""
 _RUN, _INFER, _CALL = int(Kind.RUN), int(Kind.INFER), int(Kind.CALL)
@@ -50,6 +54,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_stuck = False
         self._frames = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._descriptor = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is; refuse when there are too many."""
@@ -68,6 +73,7 @@ class Connection(asyncio.BufferedProtocol):
         server.accepted += 1
         server.connections.add(self)
         sock = transport.get_extra_info("socket")
+        self._descriptor = sock.fileno()
         pid, uid, gid = peer_credentials(sock)
         self._requests.origin = f"uds:{uid}"
         # An answer leaves at once: uvloop otherwise keeps it until the loop's turn is over, and the
@@ -94,11 +100,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Handle the frames that are now complete, as many as one turn allows."""
-        self._server.received_bytes += nbytes
+        if self._takes_run(nbytes):
+            self._wait_awake()
+
+    def _take(self, nbytes: int) -> None:
         reader = self._reader
-        data = reader.peek()
-        if data is not None and not self._is_stuck and self._takes_run(data, nbytes):
-            return
         reader.take(nbytes)
         # A full buffer means that more waits in the socket, which the loop would read at once.
         is_full = reader.is_full
@@ -129,16 +135,51 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _takes_run(self, data: memoryview, count: int) -> bool:
-        """Handle the only frame that is there where it arrived, if it is the usual kind."""
-        try:
-            if self._requests.take_run(data, count):
-                self._frames += 1
-                return True
-        except Exception as exc:
-            self._end_badly(exc)
-            return True
-        return False
+    def _takes_run(self, nbytes: int) -> bool:
+        """Handle what was read; returns whether it was one request, answered on the spot."""
+        self._server.received_bytes += nbytes
+        data = self._reader.peek()
+        is_answered = None
+        if data is not None and not self._is_stuck:
+            try:
+                is_answered = self._requests.take_run(data, nbytes)
+            except Exception as exc:
+                self._end_badly(exc)
+                return False
+        if is_answered is None:
+            self._take(nbytes)
+            return False
+        self._frames += 1
+        return is_answered
+
+    def _wait_awake(self) -> None:
+        """Wait a moment for the next request of a client that is alone, without going to sleep.
+
+        Others have their turn when there is nothing, and after half a millisecond at the latest.
+        """
+        patience = self._server.patience
+        until_ns = time.monotonic_ns() + _AWAKE_NS
+        while time.monotonic_ns() < until_ns and patience.is_worth_it():
+            count = self._read_awake(patience.wait_ns)
+            patience.ended(in_time=count > 0)
+            if not count or not self._takes_run(count):
+                return
+
+    def _read_awake(self, wait_ns: int) -> int:
+        """Bytes read into the reader's buffer; 0 when none came, or the loop has to see to it."""
+        transport = self._transport
+        if self._is_stuck or transport is None or transport.is_closing():
+            return 0
+        buffer = self._reader.next_buffer()
+        until_ns = time.monotonic_ns() + wait_ns
+        while time.monotonic_ns() < until_ns:
+            try:
+                return os.readv(self._descriptor, (buffer,))
+            except BlockingIOError:
+                os.sched_yield()  # the client may be on this very core
+            except OSError:
+                return 0
+        return 0
 
     def _serve(self) -> bool:
         """Handle whole frames; returns whether more may be there."""

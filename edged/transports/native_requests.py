@@ -225,7 +225,7 @@ class Requests:
             )
         )
 
-    def take_run(self, data: memoryview, count: int) -> bool:
+    def take_run(self, data: memoryview, count: int) -> bool | None:
         """Take the only frame that is there, if it is a RUN frame and nothing else.
 
         When nobody else asks for anything, it is answered on the spot.
@@ -235,15 +235,15 @@ class Requests:
             count: bytes that arrived.
 
         Returns:
-            Whether it was; False for everything else, and nothing has happened.
+            Whether it was answered on the spot; None for everything else, and nothing has happened.
         """
         asked = prepared.peek_run(data, count)
         if asked is None:
-            return False
+            return None
         request_id, number, rows, size, timeout_us = asked
         handle = self._handles.get(number)
         if handle is None or size > self._limits.body_bytes:
-            return False
+            return None
         if not self._in_flight and handle.call.turn.is_alone(self) and size <= COPY_BYTES:
             lane = self._lanes.get(number)
             if lane is None or lane.rows != rows:
@@ -253,7 +253,7 @@ class Requests:
                     answer = lane.ask(data, request_id, self.origin)
                 except StillRunningError:
                     self._adopt(request_id, handle, lane)
-                    return True
+                    return False
                 if answer is not None:
                     self._server.requests += 1
                     self._write([answer])
@@ -262,7 +262,7 @@ class Requests:
                     del self._lanes[number]
         # Copied out of the buffer: tensors outlive the next read.
         self._run(request_id, number, rows, timeout_us, bytes(data[:count]))
-        return True
+        return False
 
     def _adopt(self, request_id: int, handle: _Handle, lane: Lane) -> None:
         """Answer a lone run later; its lane's memory is in use until then."""

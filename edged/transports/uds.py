@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from edged.config.schema import Config, SocketConfig
+from edged.patience import Patience
 from edged.protocol.frames import Limits
 from edged.transports.native_peer import Connection
 from edged.transports.native_requests import Call, Door
@@ -36,6 +37,7 @@ class UnixServer:
         self.max_in_flight = 1024
         self.max_connections = 256
         self.frame_timeout_s = 10.0
+        self.patience = Patience(0)
         self.max_unread_bytes = 64 << 20
         self.connections: set[Connection] = set()
         self.accepted = 0
@@ -64,6 +66,7 @@ class UnixServer:
         self.max_in_flight = config.limits.max_in_flight
         self.frame_timeout_s = int(config.limits.frame_timeout) / 1e9
         self.max_unread_bytes = int(config.limits.max_unread)
+        self.patience = Patience(int(config.limits.busy_wait))
         self.max_connections = config.listen.max_connections
 
     async def apply(self, config: Config) -> None:

@@ -64,6 +64,7 @@ def test_independent_ones_are() -> None:
     [
         ("reload: {poll: 1ms}", "reload.poll"),
         ("reload: {settle: 1min}", "reload.settle"),
+        ("limits: {busy_wait: 2ms}", "limits.busy_wait"),
         ("limits: {max_request: 1B}", "limits.max_request"),
         ("mqtt: {session_expiry: 999999999h}", "mqtt.session_expiry"),
         ("mqtt: {base: 'a/{b}'}", "mqtt.base"),

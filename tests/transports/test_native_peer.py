@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edged import patience
 from edged.messages import InferRequest, PrepareRequest
 from edged.protocol import native, prepared
 from edged.protocol.frames import Kind, Limits
@@ -128,6 +129,75 @@ def turns(house: House) -> list[int]:
 
     house.call(count)
     return turn
+
+
+class TestAwake:
+    """Who is alone is waited for awake; others have their turn, and nothing else changes."""
+
+    @pytest.fixture(autouse=True)
+    def _on_two_cores(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0, 1})
+
+    def answers(self, client: Peer, *numbers: int) -> None:
+        for number in numbers:
+            client.send(run(number, X * number))
+            got = prepared.decode_answer(client.frame(), "m", LAYOUT).outputs["x"]
+            np.testing.assert_array_equal(got, X * number)
+
+    def test_answers_one_after_another(
+        self, house: House, peer: Connect, monkeypatch: pytest.MonkeyPatch
+    ):
+        reads: list[int] = []
+        readv = native_peer.os.readv
+
+        def noted(fd: int, buffers: tuple) -> int:
+            reads.append(readv(fd, buffers))
+            return reads[-1]
+
+        monkeypatch.setattr(native_peer.os, "readv", noted)
+        monkeypatch.setattr(native_peer, "_AWAKE_NS", 10**9)
+        house.start(busy_wait=Duration(1_000_000))
+        house.door.is_quiet = True
+        client = peer()
+        prepare(client)
+        self.answers(client, *range(2, 200))
+        assert reads, "it went to sleep each time"
+        # Anything else that comes while it is awake is handled as ever.
+        client.send(run(300), infer(301), run(302)[:50])
+        assert {client.frame().request_id, client.frame().request_id} == {300, 301}
+        client.send(run(302)[50:])
+        assert client.frame().request_id == 302
+
+    def test_others_have_their_turn(self, house: House, peer: Connect):
+        house.start(busy_wait=Duration(1_000_000))
+        house.door.is_quiet = True
+        client, other = peer(), peer()
+        prepare(client)
+        prepare(other)
+        for number in range(2, 40):
+            client.send(run(number))
+            other.send(run(number))
+            assert client.frame().request_id == other.frame().request_id == number
+
+    def test_a_client_that_goes_meanwhile(self, house: House, peer: Connect):
+        house.start(busy_wait=Duration(1_000_000))
+        house.door.is_quiet = True
+        for _ in range(20):
+            client = peer()
+            prepare(client)
+            self.answers(client, 2)
+            client.close()
+        eventually(lambda: not house.server.connections)
+
+    def test_never_when_the_operator_says_so(
+        self, house: House, peer: Connect, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(native_peer.os, "readv", None)
+        house.start(busy_wait=Duration(0))
+        house.door.is_quiet = True
+        client = peer()
+        prepare(client)
+        self.answers(client, 2, 3)
 
 
 class TestTurns:
