@@ -115,7 +115,12 @@ class BodyLayout:
             raise self._wrong_size(rows)
         tensors: dict[str, Array] = {}
         for name, dtype, shape, offset, length, is_bool in places:
-            tensors[name] = np.ndarray(shape, dtype, data, at + offset)
+            if length:
+                # Half the price of np.ndarray, which however takes what is empty too.
+                array = np.frombuffer(data, dtype, length // dtype.itemsize, at + offset)
+                tensors[name] = array if len(shape) == 1 else array.reshape(shape)
+            else:
+                tensors[name] = np.ndarray(shape, dtype, data, at + offset)
             if is_bool and np.ndarray(length, np.uint8, data, at + offset).max() > 1:
                 # Reading such a byte as a bool is undefined in the C++ of every runtime.
                 raise TensorMismatchError(f'"{name}": a byte of a bool is not one of 0 and 1')

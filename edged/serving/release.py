@@ -321,6 +321,7 @@ class ServedRelease:
             self.pump()
 
     def _deliver(self, result: BatchResult, started_ns: int) -> None:
+        is_logged = log.isEnabledFor(logging.DEBUG)
         counters, now_ns = self.counters, time.monotonic_ns()
         counters.ran(result.run_ns, result.rows)
         model, number, run_ns, rows = self.key.model, self.number, result.run_ns, result.rows
@@ -338,7 +339,7 @@ class ServedRelease:
             response = InferResponse(
                 model, number, item.generation, outputs or {}, error, waited_ns, run_ns, rows
             )
-            self._hand_over(item, response)
+            self._hand_over(item, response, is_logged)
 
     def _expire(self, expired: tuple[Waiting, ...]) -> None:
         if not expired:
@@ -352,11 +353,11 @@ class ServedRelease:
         duration_ns = time.monotonic_ns() - item.enqueued_ns
         self.counters.answered(item.request.origin, error, duration_ns)
         response = InferResponse(self.key.model, self.number, item.generation, error=error)
-        self._hand_over(item, response)
+        self._hand_over(item, response, log.isEnabledFor(logging.DEBUG))
 
-    def _hand_over(self, item: Waiting, response: InferResponse) -> None:
+    def _hand_over(self, item: Waiting, response: InferResponse, is_logged: bool) -> None:
         self.in_flight -= 1
-        if log.isEnabledFor(logging.DEBUG):
+        if is_logged:
             log_answer(self.owner, item, response)
         try:
             item.on_response(response, True)
