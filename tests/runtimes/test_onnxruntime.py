@@ -276,6 +276,29 @@ def test_double_is_exact():
     double().check(OnnxRuntime(threads=2).load(artefact(double().data)))
 
 
+class TestBind:
+    """Nothing is bound where a run would read or write other memory than what was given."""
+
+    def test_an_output_that_is_an_input(self):
+        """The package leaves such an output's memory as it was."""
+        data = onnx_bytes([helper.make_node("Relu", ["x"], ["y"])], [X], [X, Y])
+        made = Artefact("tiny", data, (X.spec(),), (X.spec(), Y.spec()))
+        session = OnnxRuntime(threads=1).load(made)
+        x = np.ones((2, 4), np.float32)
+        assert session.bind({"x": x}, {"x": np.zeros_like(x), "y": np.zeros_like(x)}) is None
+        assert session.bind({"x": x}, {"y": np.zeros_like(x)}) is not None
+        session.close()
+
+    def test_another_device(self, monkeypatch: pytest.MonkeyPatch):
+        """Its memory gets a copy of the inputs when they are bound, and none when it runs."""
+        session = OnnxRuntime(threads=1).load(artefact(double().data))
+        x = np.ones((2, 4), np.float32)
+        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr(session._session, "get_providers", lambda: providers)
+        assert session.bind({"x": x}, {"y": np.zeros_like(x)}) is None
+        session.close()
+
+
 def test_without_what_lies_below_the_package_it_runs_all_the_same(monkeypatch):
     class Public(ort.InferenceSession):
         def __getattribute__(self, name: str):
