@@ -57,9 +57,7 @@ class Lane:
         self._has_rows = plan.layout.has_rows
         self._count = len(plan.names)
         self._forms: dict[int, _Form] = {}
-        self._seconds: float | None = None
-        self._wait_us = 0
-        self._limit_s: float | None = None
+        self._times: tuple[float | None, int, float | None] = (None, 0, None)
 
     def ask(self, tensors: Mapping[str, Array], seconds: float | None) -> InferResult | None:
         """Ask and wait for the answer.
@@ -81,10 +79,12 @@ class Lane:
         form = self._forms.get(first.shape[0] if self._has_rows and first.ndim else 0)
         if form is None and (form := self._learn(first)) is None:
             return None
-        if seconds is not self._seconds:
-            self._wait_us = asking.timeout_us(seconds)
-            self._limit_s = None if seconds is None else seconds + asking.GRACE_S
-            self._seconds = seconds
+        times = self._times
+        if seconds is not times[0]:
+            # One object, and ours from here: another thread may ask with other times meanwhile.
+            limit_s = None if seconds is None else seconds + asking.GRACE_S
+            times = self._times = (seconds, asking.timeout_us(seconds), limit_s)
+        _, wait_us, limit_s = times
         parts = []
         for name, dtype, shape in form.inputs:
             array = tensors.get(name)
@@ -98,22 +98,22 @@ class Lane:
             data = link.reader.peek()
             if data is None or link.waiting or link.opened.get(self._plan) is not self._opened:
                 return None
-            began_s = time.monotonic()
-            number = self._send(form, parts)
+            until = None if limit_s is None else time.monotonic() + limit_s
+            number = self._send(form, parts, wait_us)
             if number == 0:
                 return None
             try:
-                link.limit_reads(self._limit_s)
+                link.limit_reads(limit_s)
                 count = link.sock.recv_into(data)
                 result = self._read(data, count, number, form)
                 if result is not None:
                     return result
-                waiter = self._join(number, began_s)
+                waiter = self._join(number, until)
                 link.took(count)
             except BlockingIOError:
-                waiter = self._join(number, began_s)
+                waiter = self._join(number, until)
             except (OSError, ValueError, EdgedError) as exc:
-                waiter = self._join(number, began_s)
+                waiter = self._join(number, until)
                 link.drop(exc)
         finally:
             link.read_lock.release()
@@ -121,26 +121,32 @@ class Lane:
         link.read_until_done(waiter)
         return waiter.infer_result()
 
-    def _send(self, form: _Form, parts: list[bytes]) -> int:
+    def _send(self, form: _Form, parts: list[bytes], wait_us: int) -> int:
         """Send a request if that is possible at once; returns its id, 0 when nothing was sent."""
         link = self.link
-        with link.send_lock:
+        # Not waited for: who has it may want to read, which only the caller of this may do now.
+        if not link.send_lock.acquire(False):
+            return 0
+        try:
             if link.error is not None or link.greeting:
                 return 0
             number = link.next_id
             frame = form.packer.pack(
                 prepared.RUN_START, number, prepared.RUN_HEAD_BYTES, 0, form.question_bytes,
-                self._handle, form.rows, self._wait_us, *parts,
+                self._handle, form.rows, wait_us, *parts,
             )  # fmt: skip
+            # Before it is sent: Ctrl-C may end this right after, and no id may be used twice.
+            link.next_id = number + 1
             try:
                 count = link.sock.send(frame, socket.MSG_DONTWAIT)
             except (OSError, ValueError):
                 return 0
-            link.next_id = number + 1
             if count < len(frame):
                 # The kernel takes so little whole or not at all.
                 link.drop(ConnectionAbortedError(f"{count} of {len(frame)} bytes were sent"))
             return number
+        finally:
+            link.send_lock.release()
 
     def _read(self, data: memoryview, count: int, number: int, form: _Form) -> InferResult | None:
         """Read the answer where it arrived; None when that is not what arrived, to the byte."""
@@ -169,9 +175,8 @@ class Lane:
         result.queue_ns, result.run_ns, result.batch_rows = queue_ns, run_ns, batch_rows
         return result
 
-    def _join(self, number: int, began_s: float) -> Waiter:
+    def _join(self, number: int, until: float | None) -> Waiter:
         """Wait as others do for what was sent; only whoever reads for all calls this."""
-        until = None if self._limit_s is None else began_s + self._limit_s
         waiter = Waiter(self._model, until, self._opened.answers)
         link = waiter.link = self.link
         waiter.request_id = number

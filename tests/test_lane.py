@@ -19,6 +19,7 @@ from edged.errors import (
     TensorMismatchError,
 )
 from edged.lane import Lane
+from edged.link import Link
 from tests.fakes.house import LOOPS, House, eventually, houses
 from tests.fakes.wire import answer
 
@@ -163,6 +164,74 @@ def test_no_answer_in_time(house: House, monkeypatch: pytest.MonkeyPatch):
         eventually(lambda: house.door.cancelled == 1)
         house.door.is_holding = False
         np.testing.assert_array_equal(call(X * 5)["x"], X * 5)
+
+
+def test_each_thread_has_its_own_time(house: House, monkeypatch: pytest.MonkeyPatch):
+    """Who asks while another waits, with more time, does not lengthen that wait."""
+    monkeypatch.setattr("edged.protocol.asking.GRACE_S", 0.01)
+    house.start()
+    with Client(house.path) as client:
+        call = prepare(client)
+        house.door.is_holding = True
+        failed: list[BaseException] = []
+
+        def ask(seconds: float) -> None:
+            try:
+                call.infer(x=X, timeout=seconds)
+            except (DeadlineExceededError, DisconnectedError) as exc:
+                failed.append(exc)
+
+        hasty = threading.Thread(target=ask, args=(0.3,))
+        patient = threading.Thread(target=ask, args=(30.0,))
+        hasty.start()
+        eventually(lambda: len(house.door.held) == 1)
+        patient.start()
+        eventually(lambda: len(house.door.held) == 2)
+        hasty.join(5)
+        assert [type(error) for error in failed] == [DeadlineExceededError]
+        client.close()
+        patient.join(10)
+        assert len(failed) == 2
+
+
+class Interrupted:
+    """A socket during whose next ``send`` Ctrl-C is pressed."""
+
+    def __init__(self, link: Link) -> None:
+        self._link, self._sock = link, link.sock
+
+    def send(self, data: bytes, flags: int) -> int:
+        self._link.sock = self._sock
+        self._sock.send(data, flags)
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_it_is_sent(house: House):
+    """The answer that comes all the same is not taken for that of the next request."""
+    house.start()
+    with Client(house.path) as client:
+        call = prepare(client)
+        client.link.sock = Interrupted(client.link)
+        with pytest.raises(KeyboardInterrupt):
+            call(X)
+        np.testing.assert_array_equal(call(X * 5)["x"], X * 5)
+
+
+def test_nobody_waits_to_send_while_only_he_may_read(house: House):
+    """Who sends may have to read before he can end; the two would wait for each other."""
+    house.start()
+    with Client(house.path) as client:
+        call = prepare(client)
+        link = client.link
+        with link.send_lock:
+            thread = threading.Thread(target=call, args=(X,))
+            thread.start()
+            time.sleep(0.05)
+            is_free = link.read_lock.acquire(timeout=2)
+            if is_free:
+                link.read_lock.release()
+        thread.join(10)
+        assert is_free
 
 
 def test_the_daemon_goes_meanwhile(house: House):
