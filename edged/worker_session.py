@@ -219,6 +219,8 @@ class WorkerSession:
         except ProtocolError as exc:
             loop.call_soon(self._broke, exc)
             raise StillRunningError from exc
+        if any(found[name].shape != array.shape for name, array in outputs.items()):
+            raise RunError("it answered other rows than it was asked")  # one would fill them all
         for name, array in outputs.items():
             array[...] = found[name]
 

@@ -448,6 +448,23 @@ class TestAwake:
         assert not told.answers
         session.close()
 
+    @pytest.mark.parametrize("rows", [1, 3])
+    @on_loop
+    async def test_other_rows_than_were_asked(self, puppets: Workers, rows: int):
+        """One row is not that of all; what was answered is told by the usual way."""
+        session = puppets.session()
+        told = attached(session)
+        run, y = self.bound(session)
+        puppets.last.say(self.answer(2, np.ones((rows, 4), np.float32)))
+        with pytest.raises(RunError, match="other rows"):
+            run.run()
+        assert not y.any()
+        puppets.last.say(self.answer(3, X))
+        run.run()
+        np.testing.assert_array_equal(y, X)
+        assert not told.answers
+        session.close()
+
     @on_loop
     async def test_taken_over(self, puppets: Workers):
         session = puppets.session()
