@@ -242,6 +242,10 @@ class TensorRtSession:
             specs.append(have)
         return tuple(specs)
 
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Nothing: what a run reads and writes lies on the GPU."""
+        del inputs, outputs
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one batch.
 

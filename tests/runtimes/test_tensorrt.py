@@ -88,6 +88,11 @@ def test_outputs_are_the_callers_to_keep(stand: Stand):
     np.testing.assert_array_equal(first, np.full((1, 4), 2))
 
 
+def test_it_binds_nothing(stand: Stand):
+    x = np.ones((1, 4), "f4")
+    assert stand.session(double()).bind({"x": x}, {"y": x.copy()}) is None
+
+
 def test_inputs_in_any_memory(stand: Stand):
     session = stand.session(double())
     rows = np.arange(12, dtype="f4").reshape(3, 4)
