@@ -155,14 +155,14 @@ class Bound:
     def __init__(self, run: BoundRun) -> None:
         self._run = run
 
-    def run(self, _origin: str) -> tuple[int, int, int] | None:
+    def run(self, _origin: str) -> tuple[int, int, int, int] | None:
         """Run; None when it failed, and the usual way says why."""
         began_ns = time.monotonic_ns()
         try:
             self._run.run()
         except Exception:
             return None
-        return 0, 0, time.monotonic_ns() - began_ns
+        return 0, 0, time.monotonic_ns() - began_ns, 0
 
 
 class Worker:

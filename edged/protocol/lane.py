@@ -25,8 +25,8 @@ class LoneRun(Protocol):
         """Whether nothing was swapped, loaded or unloaded since it was made."""
         ...
 
-    def run(self, origin: str) -> tuple[int, int, int] | None:
-        """Run: release, generation and nanoseconds; None when the usual way has to be gone.
+    def run(self, origin: str) -> tuple[int, int, int, int] | None:
+        """Run: release, generation, nanoseconds and rows; None when the usual way has to be gone.
 
         What it raises is the caller's, who takes the run over: nothing of it is known here.
         """
@@ -70,7 +70,7 @@ class Lane:
         self._write = memoryview(self._question)
         self._from, self._to = prepared.RUN_BODY, prepared.RUN_BODY + size
         self._answer = bytearray(prepared.ANSWER_BODY + answer_bytes)
-        self._head = (answer_bytes, answer_rows, rows)
+        self._head = (answer_bytes, answer_rows)
         self.inputs = inputs.unpack(self._question, 0, rows)
         self._run = call.bind(
             self.inputs,

@@ -233,18 +233,19 @@ def peek_run(data: Buffer, count: int) -> tuple[int, int, int, int, int] | None:
 
 
 def write_answer_head(
-    answer: bytearray, request_id: int, ran: tuple[int, int, int], head: tuple[int, int, int]
+    answer: bytearray, request_id: int, ran: tuple[int, int, int, int], head: tuple[int, int]
 ) -> None:
     """Write header and head of an ANSWER frame in front of its body.
 
     Args:
         answer: the whole frame; the body lies from ANSWER_BODY on.
         request_id: of the question.
-        ran: release, generation and nanoseconds of the run; it waited for nothing.
-        head: bytes of the body, its rows, and the rows that ran.
+        ran: release, generation, nanoseconds of the run, and the rows that ran, which a question
+            of a fixed layout does not say; it waited for nothing.
+        head: bytes of the body, and its rows.
     """
-    size, rows, batch_rows = head
-    release, generation, run_ns = ran
+    size, rows = head
+    release, generation, run_ns, batch_rows = ran
     ANSWER_FRAME.pack_into(
         answer, 0, ANSWER_START, request_id, ANSWER_HEAD_BYTES, 0, size,
         release, generation, 0, run_ns, rows, batch_rows,

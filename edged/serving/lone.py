@@ -23,11 +23,12 @@ log = logging.getLogger("edged.serving")
 
 
 class Ran(NamedTuple):
-    """Who answered, and how long the run took (nanoseconds)."""
+    """Who answered, how long the run took (nanoseconds), and its rows."""
 
     release: int
     generation: int
     run_ns: int
+    rows: int
 
 
 class LoneRun:
@@ -95,7 +96,7 @@ class LoneRun:
         run_ns = time.monotonic_ns() - began_ns
         self._inline.learn(run_ns, rows)
         release.counters.ran_alone(origin, run_ns, rows, is_inline=release.remote is None)
-        return Ran(release.number, self._table.generation, run_ns)
+        return Ran(release.number, self._table.generation, run_ns, rows)
 
 
 def adopt(release: ServedRelease, item: Waiting) -> None:

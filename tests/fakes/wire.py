@@ -128,7 +128,7 @@ class EchoLone:
     outputs: dict[str, np.ndarray]
     is_current: bool = True
 
-    def run(self, origin: str) -> tuple[int, int, int] | None:
+    def run(self, origin: str) -> tuple[int, int, int, int] | None:
         door = self.call.door
         if door.is_holding or door.error is not None:
             return None
@@ -137,7 +137,7 @@ class EchoLone:
         door.lone.append(origin)
         for name, array in self.inputs.items():
             self.outputs[name][...] = array
-        return self.call.release, self.call.generation, 1000
+        return self.call.release, self.call.generation, 1000, 1
 
 
 class EchoDoor:

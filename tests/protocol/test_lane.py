@@ -35,11 +35,11 @@ class Call:
         self.rows.append(rows)
         return self if self.binds else None
 
-    def run(self, origin: str) -> tuple[int, int, int] | None:
+    def run(self, origin: str) -> tuple[int, int, int, int] | None:
         if self.is_refusing:
             return None
         self.outputs["y"][...] = self.inputs["x"].sum(1)[:, None] + self.inputs["bias"]
-        return 3, 12, 900
+        return 3, 12, 900, len(self.inputs["x"])
 
 
 def question(rows: int, number: int = 9) -> tuple[bytes, np.ndarray]:

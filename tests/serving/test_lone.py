@@ -10,6 +10,10 @@ import pytest
 from edged.config.schema import BatchingConfig
 from edged.errors import LayoutChangedError
 from edged.messages import InferRequest, PrepareRequest
+from edged.protocol import prepared
+from edged.protocol.lane import Lane
+from edged.protocol.layout import BodyLayout
+from edged.protocol.prepared import RunHead
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import Event
 from edged.serving.lone import LoneRun
@@ -21,6 +25,7 @@ from edged.specs import Duration
 from edged.tensors import TensorSpec
 from tests.fakes.clock import on_loop, turns
 from tests.fakes.model import FakeSession
+from tests.fakes.wire import only
 from tests.serving.test_dataplane import Answers, door, served
 
 X = np.ones((2, 4), np.float32)
@@ -49,9 +54,9 @@ async def test_it_answers_and_counts():
     run = alone.bind()
     for factor in (1, 3):
         alone.x[...] = X * factor
-        release, generation, run_ns = run.run("uds:7")
+        release, generation, run_ns, rows = run.run("uds:7")
         np.testing.assert_array_equal(alone.y, X * factor * 2)
-        assert (release, generation) == (1, 6)
+        assert (release, generation, rows) == (1, 6, 2)
         assert run_ns >= 0
     counters = alone.release.counters
     assert (counters.requests, counters.batches, counters.inline_batches, counters.rows) == (
@@ -64,6 +69,23 @@ async def test_it_answers_and_counts():
     assert sum(counters.run_times) == sum(counters.queue_times) == sum(counters.durations) == 2
     assert counters.duration_ns == counters.run_ns
     assert counters.queue_ns == 0
+
+
+@on_loop
+async def test_rows_that_the_layout_fixes():
+    """The question does not say them; the answer does, as by the usual way."""
+    alone = Alone()
+    spec = TensorSpec("x", "float32", (2, 4))
+    call = alone.plane.prepare(PrepareRequest("gate", (spec,)))
+    answers = Answers()
+    call.submit({"x": X}, 0, None, "t", answers)
+    await turns()
+    outputs = BodyLayout(call.outputs)
+    lane = Lane(BodyLayout((spec,)), outputs, 0, call)
+    frame = b"".join(prepared.encode_run(9, RunHead(1, 0, 0), BodyLayout((spec,)), {"x": X}))
+    answer = prepared.decode_answer(only([lane.ask(memoryview(frame), 9, "t")]), "gate", outputs)
+    assert answer.batch_rows == answers[0].batch_rows == 2
+    np.testing.assert_array_equal(answer.outputs["y"], answers[0].outputs["y"])
 
 
 @on_loop
