@@ -160,6 +160,8 @@ class Requests:
         for ticket in list(self._in_flight.values()):
             if ticket is not None:
                 ticket.cancel()
+        self._handles.clear()
+        self._lanes.clear()  # the turn keeps who asked last, for as long as nobody else does
 
     def handle(self, frame: Frame) -> None:
         """Anything but a request for inference."""

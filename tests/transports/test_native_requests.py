@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,7 +25,7 @@ from edged.tensors import TensorSpec
 from edged.transports import native_requests
 from edged.transports.native_requests import Requests
 from tests.fakes.clock import on_loop, turns
-from tests.fakes.wire import EchoDoor, only
+from tests.fakes.wire import EchoDoor, joined, only
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 SPEC = TensorSpec("x", "float32", ("batch", 4))
@@ -264,3 +265,15 @@ class TestCancel:
         await turns()
         assert desk.door.cancelled == 3
         assert not desk.door.held
+
+
+@on_loop
+async def test_who_is_gone_keeps_no_memory_of_runs():
+    """The turn knows it as the last asker until another one comes."""
+    desk = Desk()
+    desk.door.is_quiet = True
+    frame = joined(prepared.encode_run(2, RunHead(desk.prepare(), 2, 0), LAYOUT, {"x": X}))
+    assert desk.requests.take_run(memoryview(frame), len(frame))
+    (lane,) = map(weakref.ref, desk.requests._lanes.values())
+    desk.requests.withdraw_all()
+    assert lane() is None
