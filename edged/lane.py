@@ -93,7 +93,6 @@ class Lane:
             parts.append(array.tobytes())
         if not link.read_lock.acquire(False):
             return None
-        waiter = None
         try:
             data = link.reader.peek()
             if data is None or link.waiting or link.opened.get(self._plan) is not self._opened:
