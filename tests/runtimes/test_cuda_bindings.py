@@ -50,12 +50,13 @@ def test_the_fake_has_what_the_backend_uses():
 
 
 @pytest.mark.frameworks
+@pytest.fixture(scope="module")
+def real():
+    return pytest.importorskip("cuda.bindings.runtime")
+
+
 class TestRealPackage:
     """It imports without a GPU and without a driver."""
-
-    @pytest.fixture(scope="class")
-    def real(self):
-        return pytest.importorskip("cuda.bindings.runtime")
 
     def test_has_what_the_backend_uses(self, real):
         holders = [real, real.cudaDeviceAttr, real.cudaMemcpyKind]
