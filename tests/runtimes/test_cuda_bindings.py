@@ -49,12 +49,12 @@ def test_the_fake_has_what_the_backend_uses():
     assert len(used_names()) > 20
 
 
-@pytest.mark.frameworks
 @pytest.fixture(scope="module")
 def real():
     return pytest.importorskip("cuda.bindings.runtime")
 
 
+@pytest.mark.frameworks
 class TestRealPackage:
     """It imports without a GPU and without a driver."""
 
