@@ -29,6 +29,12 @@ MAX_MODEL_BYTES = 2**31 - 1
 MAX_TENSOR_BYTES = 4 << 30
 MAX_RESULT_BYTES = 16 << 20
 _TAIL_BYTES = 64 << 10
+_FELL_OVER = " (the framework fell over: is the file whole, and of the framework's own version?)"
+_HINTS = {
+    "SIGKILL": " (out of memory?)",
+    "SIGXCPU": " (out of processor time)",
+    **dict.fromkeys(("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE"), _FELL_OVER),
+}
 
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -158,8 +164,7 @@ def _how(status: int) -> str:
     if status >= 0:
         return f"failed with exit status {status}"
     name = signal.Signals(-status).name
-    hint = {"SIGKILL": " (out of memory?)", "SIGXCPU": " (out of processor time)"}.get(name, "")
-    return f"was ended by {name}{hint}"
+    return f"was ended by {name}{_HINTS.get(name, '')}"
 
 
 def _tail(log: Path) -> str:

@@ -1,11 +1,14 @@
 """CUDA through PyCUDA, which builds with JetPack's toolkit where cuda-bindings has no wheel.
 
 PyCUDA speaks the driver API: it raises, and its contexts belong to threads. The device's primary
-context is used, which is the one that TensorRT and ONNX Runtime use too.
+context is used, which is the one that TensorRT and ONNX Runtime use too. A thread that ends with a
+context of PyCUDA's still its own takes the process along (SIGABRT), so that each is taken back.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import threading
 from typing import Any
 
@@ -27,6 +30,27 @@ from edged.tensors import Array
 
 _NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING, which the package has no name for."""
+_HERE = threading.local()
+"""``current``: the calling thread's `_Current`, if it has one."""
+
+
+class _Current:
+    """A context that is the calling thread's; popped with the thread's own data, on that thread."""
+
+    def __init__(self, key: tuple[Any, int], context: Any) -> None:
+        self.key = key
+        self.context = context
+        context.push()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # not pushed, or the driver is gone already
+            self.context.pop()
+
+
+@atexit.register
+def _let_go() -> None:
+    """The main thread's data outlives PyCUDA's own end."""
+    _HERE.__dict__.clear()
 
 
 class PyCuda:
@@ -46,7 +70,6 @@ class PyCuda:
     def __init__(self, device: int = 0, driver: Any = None) -> None:
         self._cuda = driver = _installed() if driver is None else driver
         self._index = device
-        self._threads = threading.local()
         self._call("init", driver.init)
         self._device = self._call("Device", driver.Device, device)
         self._context = self._call("retain_primary_context", self._device.retain_primary_context)
@@ -54,9 +77,11 @@ class PyCuda:
 
     def use(self) -> None:
         """Make the device the calling thread's."""
-        if not getattr(self._threads, "has_context", False):
-            self._call("Context.push", self._context.push)
-            self._threads.has_context = True
+        key = (self._cuda, self._index)
+        current = getattr(_HERE, "current", None)
+        if current is None or current.key != key:
+            _HERE.current = current = None  # popped before the next is pushed
+            _HERE.current = self._call("Context.push", _Current, key, self._context)
 
     def describe(self) -> Device:
         """What the device is."""

@@ -12,7 +12,9 @@ The members of ``bindings`` are held against the real package (``tests/runtimes/
 
 from __future__ import annotations
 
+import collections
 import ctypes
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -221,19 +223,23 @@ class FakeBindings(types.SimpleNamespace):
 
 
 class FakePyCuda(types.SimpleNamespace):
-    """``pycuda.driver``: calls raise, and need a context on the calling thread."""
+    """``pycuda.driver``: calls raise, and need a context on the calling thread.
+
+    ``stacks`` holds each thread's contexts: the real one aborts the process when a thread ends and
+    its stack is not empty.
+    """
 
     def __init__(self, gpu: FakeGpu) -> None:
         super().__init__()
         self._gpu = gpu
-        self.has_context = False
+        self.stacks: dict[int, list[Any]] = collections.defaultdict(list)
         self.Error = type("Error", (Exception,), {})
         self.MemoryError = type("MemoryError", (self.Error,), {})
         self.device_attribute = types.SimpleNamespace(MULTIPROCESSOR_COUNT=16, INTEGRATED=18)
         self.host_alloc_flags = types.SimpleNamespace(PORTABLE=1, DEVICEMAP=2, WRITECOMBINED=4)
 
     def _check(self, name: str) -> None:
-        if name not in ("init", "Device") and not self.has_context:
+        if name not in ("init", "Device") and not self.stacks[threading.get_ident()]:
             raise self.Error(f"{name} failed: invalid device context")
         status = self._gpu.status(name)
         if status:
@@ -251,7 +257,10 @@ class FakePyCuda(types.SimpleNamespace):
 
         class Context:
             def push(self) -> None:
-                driver.has_context = True
+                driver.stacks[threading.get_ident()].append(self)
+
+            def pop(self) -> None:
+                driver.stacks[threading.get_ident()].pop()
 
         return types.SimpleNamespace(
             retain_primary_context=Context,

@@ -138,20 +138,6 @@ class TestErrors:
             one.copy_out(np.zeros((4, 4), "f4").T, buffer, stream)
 
 
-def test_a_thread_makes_the_device_its_own(gpu: FakeGpu):
-    """PyCUDA's contexts belong to threads: without ``use`` on each, calls there would fail."""
-    driver = FakePyCuda(gpu)
-    pushes: list[int] = []
-    one = PyCuda(0, driver)
-    one._context = type("C", (), {"push": lambda _: pushes.append(threading.get_ident())})()
-    one.use()
-    assert not pushes
-    thread = threading.Thread(target=lambda: (one.use(), one.use()))
-    thread.start()
-    thread.join(10)
-    assert len(pushes) == 1
-
-
 class Driver:
     """The driver's library: a status for starting, and a number of GPUs."""
 
