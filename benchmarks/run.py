@@ -38,7 +38,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
             ("batching-1", "x", ">= 0.95"),
         ],
     ),
-    "cnn-16": (cnn.sixteen_connections, [("cnn-16", "x", ">= 0.9")]),
+    "cnn-16": (cnn.sixteen_connections, [("cnn-16", "x", ">= 0.9"), (cnn.SHARED, "x", "")]),
     "open-loop": (openloop.poisson, [("open-loop", "x", "<= 1.4")]),
     "idle": (
         idle.idle,

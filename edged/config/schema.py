@@ -245,9 +245,7 @@ class BatchingConfig(Section, frozen=True, kw_only=True):
     ] = Duration(0)
     instances: Annotated[
         int,
-        Meta(
-            ge=0, le=64, description="runs at once; 0 = one, or one a core if batches gain nothing"
-        ),
+        Meta(ge=0, le=64, description="runs at once; 0 = one, and one a core for full batches"),
     ] = 0
 
 

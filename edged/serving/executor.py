@@ -42,9 +42,10 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class BatchResult:
-    """What became of a batch, and how long the runtime took (nanoseconds)."""
+    """What became of a batch, when its run began and how long it took (nanoseconds)."""
 
     outcomes: list[Outcome]
+    started_ns: int
     run_ns: int
     rows: int
 
@@ -63,7 +64,7 @@ def run_batch(runner: Runner, items: Sequence[Waiting]) -> BatchResult:
                 "a batch of %d requests failed, running them one by one: %s", len(items), exc
             )
             outcomes = [_run_one(runner, item) for item in items]
-    return BatchResult(outcomes, time.monotonic_ns() - started_ns, rows)
+    return BatchResult(outcomes, started_ns, time.monotonic_ns() - started_ns, rows)
 
 
 def _run_together(runner: Runner, items: Sequence[Waiting], rows: int) -> list[Outcome]:
@@ -165,6 +166,7 @@ class RemoteBatch:
         session: with no run under way.
         items: requests of one layout.
         on_done: called once, on the loop.
+        started_ns: when a run began that is taken over.
     """
 
     def __init__(
@@ -172,13 +174,14 @@ class RemoteBatch:
         session: RemoteSession,
         items: Sequence[Waiting],
         on_done: Callable[[BatchResult], None],
+        started_ns: int = 0,
     ) -> None:
         self._session = session
         self._items = items
         self._on_done = on_done
         self._rows = sum(item.rows for item in items)
         self._outcomes: list[Outcome] = []
-        self._started_ns = time.monotonic_ns()
+        self._started_ns = started_ns or time.monotonic_ns()
 
     def begin(self) -> None:
         """Start it."""
@@ -219,31 +222,45 @@ class RemoteBatch:
 
     def _finish(self, outcomes: list[Outcome]) -> None:
         run_ns = time.monotonic_ns() - self._started_ns
-        self._on_done(BatchResult(outcomes, run_ns, self._rows))
+        self._on_done(BatchResult(outcomes, self._started_ns, run_ns, self._rows))
 
 
-class InstanceThread:
-    """The thread of one instance; started with the first job, ended by ``close``.
+class InstanceThreads:
+    """The threads that a release's runs take turns on; each is started when it is first needed.
 
     Runtimes release the interpreter lock while they run, so the event loop stays free.
+
+    Args:
+        name: of the first one.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._jobs: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
-    def submit(self, job: Callable[[], Any]) -> None:
-        """Run ``job`` on the thread, after those before it. The job must not raise."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+    def submit(self, job: Callable[[], Any], wanted: int) -> None:
+        """Run ``job`` on whichever thread is free first, of ``wanted`` ones. It must not raise."""
+        if len(self._threads) < wanted:
+            self._start()
         self._jobs.put(job)
 
-    def close(self) -> None:
-        """End the thread after its last job, without waiting for it."""
-        if self._thread is not None:
+    def close(self, last_job: Callable[[], Any] | None) -> None:
+        """End them after their last jobs, without waiting; ``last_job`` is done on one of them.
+
+        Nothing may be under way when ``last_job`` takes away what jobs use.
+        """
+        if last_job is not None:
+            self.submit(last_job, 1)
+        for _ in self._threads:
             self._jobs.put(None)
+
+    def _start(self) -> None:
+        number = len(self._threads) + 1
+        name = self._name if number == 1 else f"{self._name}-{number}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def _work(self) -> None:
         while True:
@@ -254,37 +271,3 @@ class InstanceThread:
                 job()
             except Exception:
                 log.exception("a job of %s raised", self._name)
-
-
-class InstanceThreads:
-    """The threads of one release: as many as it ever had runs under way at once.
-
-    Args:
-        name: of the first one.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._all: list[InstanceThread] = []
-        self._free: list[InstanceThread] = []
-
-    def take(self) -> InstanceThread:
-        """One that does nothing."""
-        return self._free.pop() if self._free else self._make()
-
-    def give(self, thread: InstanceThread) -> None:
-        """It has done its job."""
-        self._free.append(thread)
-
-    def close(self, last_job: Callable[[], Any] | None) -> None:
-        """End them after their last jobs; ``last_job`` is done on one of them."""
-        if last_job is not None:
-            (self._all[0] if self._all else self._make()).submit(last_job)
-        for thread in self._all:
-            thread.close()
-
-    def _make(self) -> InstanceThread:
-        number = len(self._all) + 1
-        thread = InstanceThread(self._name if number == 1 else f"{self._name}-{number}")
-        self._all.append(thread)
-        return thread

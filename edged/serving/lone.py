@@ -6,7 +6,6 @@ time lost. Who is alone is ``Turn.is_alone``'s decision; everything unusual goes
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -104,5 +103,4 @@ def adopt(release: ServedRelease, item: Waiting) -> None:
     assert release.remote is not None
     release.in_flight += 1
     release.running += 1
-    finished = functools.partial(release.finished, started_ns=item.enqueued_ns, thread=None)
-    RemoteBatch(release.remote, (item,), finished).adopt()
+    RemoteBatch(release.remote, (item,), release.finished, item.enqueued_ns).adopt()

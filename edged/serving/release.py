@@ -7,7 +7,6 @@ it runs is ``executor.run_batch``'s. Everything here happens on the event loop e
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import time
@@ -32,7 +31,6 @@ from edged.serving.alarm import Alarm
 from edged.serving.counters import Counters
 from edged.serving.executor import (
     BatchResult,
-    InstanceThread,
     InstanceThreads,
     RemoteBatch,
     log_answer,
@@ -46,6 +44,7 @@ from edged.serving.scheduler import (
     BatchLimits,
     Waiting,
     WaitUntil,
+    deadlines_of,
     form_batch,
     parallel_runs,
     paying_rows,
@@ -56,6 +55,8 @@ log = logging.getLogger("edged.serving")
 
 _BACK_NS = 1_000_000_000
 """A worker that died is started again; half a second is usual."""
+_AHEAD_NS = 50_000_000
+"""A batch that waits for a run of up to this length may already wait at its threads."""
 
 
 class ServedRelease:
@@ -122,10 +123,11 @@ class ServedRelease:
         rows = config.batching.max_batch if self.manifest.is_row_wise else 1
         self.batch_rows = paying_rows(self.costs, rows)
         self.instances = parallel_runs(
-            config.batching.instances, self.costs, self.batch_rows, len(os.sched_getaffinity(0))
+            config.batching.instances, self.costs, len(os.sched_getaffinity(0))
         )
         if self.remote is not None:
             self.instances = 1  # a worker has one run at a time
+        self._worth_another = 1 if config.batching.instances else self.batch_rows
         self._limits = BatchLimits(self.batch_rows, int(config.batching.max_queue_delay))
 
     def move(self, event: Event, reason: str = "") -> None:
@@ -200,7 +202,7 @@ class ServedRelease:
         self.in_flight += 1
         self._rows, self._bytes = rows, size
         self._items.append(item)
-        if not self._is_full:
+        if self._has_room:
             self._schedule()
         elif item.request.deadline_ns is not None:
             self._alarm.arm(item.request.deadline_ns)
@@ -244,9 +246,15 @@ class ServedRelease:
         return (self._rows // per_run + 1) * max(self.typical_run_ns, 1_000_000)
 
     @property
-    def _is_full(self) -> bool:
-        """Whether no further run may begin."""
-        return self.running >= self.instances
+    def _has_room(self) -> bool:
+        """Whether one more run may begin, or wait at the threads so that none of them idles.
+
+        What waits there cannot be withdrawn, so that runs must be short.
+        """
+        if self.running < self.instances:
+            return not self.running or self._rows >= self._worth_another
+        is_short = self.remote is None and not self.is_inline and self.typical_run_ns < _AHEAD_NS
+        return is_short and self.running == self.instances and self._rows >= self.batch_rows
 
     def _schedule(self) -> None:
         # Not at once but at the end of this loop turn: what other connections sent meanwhile
@@ -258,60 +266,56 @@ class ServedRelease:
     def pump(self) -> int:
         """Run or start what may run now; returns for how long that held up the loop."""
         self._is_pump_scheduled = False
-        while self._items and not self._is_full:
+        while self._items and self._has_room:
             now_ns = time.monotonic_ns()
             decision = form_batch(self._items, now_ns, self._limits)
             self._expire(decision.expired)
             if isinstance(decision, WaitUntil):
                 self._alarm.arm(decision.at_ns)
                 break
-            if not decision.items:
+            is_ahead = self.running >= self.instances
+            if not decision.items or (is_ahead and deadlines_of(decision.items)):
                 break
             self._remove(decision.items)
             if self.is_inline and decision.rows <= self.inline.rows:
-                return self._run_inline(decision, now_ns)
-            self._start(decision, now_ns)
+                return self._run_inline(decision)
+            self._start(decision)
+        if self._items and self.running:
+            self._arm_deadlines()
         return 0
 
-    def _run_inline(self, batch: Batch, now_ns: int) -> int:
+    def _run_inline(self, batch: Batch) -> int:
         assert self.session is not None
         self.counters.inline_batches += 1
         result = run_batch(self.session, batch.items)
         self.inline.learn(result.run_ns, result.rows)
-        self._deliver(result, now_ns)
+        self._deliver(result)
         if self._items:
             self._schedule()
         return result.run_ns
 
-    def _start(self, batch: Batch, now_ns: int) -> None:
+    def _start(self, batch: Batch) -> None:
         """Run a batch on a thread of its own for as long as it takes."""
         session, loop = self.session, self._loop
         assert session is not None
         assert loop is not None
         self.running += 1
-        if self._is_full:
-            self._arm_deadlines()
         if self.remote is not None:
-            finished = functools.partial(self.finished, started_ns=now_ns, thread=None)
-            RemoteBatch(self.remote, batch.items, finished).begin()
+            RemoteBatch(self.remote, batch.items, self.finished).begin()
             return
-        thread = self._threads.take()
 
         def job() -> None:
-            result = run_batch(session, batch.items)
-            loop.call_soon_threadsafe(self.finished, result, now_ns, thread)
+            loop.call_soon_threadsafe(self.finished, run_batch(session, batch.items))
 
-        thread.submit(job)
+        self._threads.submit(job, min(self.running, self.instances))
 
-    def finished(self, result: BatchResult, started_ns: int, thread: InstanceThread | None) -> None:
+    def finished(self, result: BatchResult) -> None:
         """A run that was under way is over."""
         self.running -= 1
-        if thread is not None:
-            self._threads.give(thread)
         self.inline.learn(result.run_ns, result.rows)
         # The next batch starts before this one's answers are written.
         self._go_on()
-        self._deliver(result, started_ns)
+        self._deliver(result)
 
     def _go_on(self) -> None:
         """Start what waits: at once when a thread does it, in its turn when the loop must."""
@@ -320,7 +324,7 @@ class ServedRelease:
         else:
             self.pump()
 
-    def _deliver(self, result: BatchResult, started_ns: int) -> None:
+    def _deliver(self, result: BatchResult) -> None:
         is_logged = log.isEnabledFor(logging.DEBUG)
         counters, now_ns = self.counters, time.monotonic_ns()
         counters.ran(result.run_ns, result.rows)
@@ -329,7 +333,7 @@ class ServedRelease:
             wanted = item.request.outputs
             if wanted and error is None:
                 outputs, error = only(outputs or {}, wanted, self.owner)  # noqa: PLW2901
-            waited_ns = started_ns - item.enqueued_ns
+            waited_ns = result.started_ns - item.enqueued_ns
             duration_ns = now_ns - item.enqueued_ns
             if error is None:
                 counters.served(item.request.origin, waited_ns, duration_ns)
@@ -378,7 +382,7 @@ class ServedRelease:
             self._bytes -= item.size_bytes
 
     def _on_timer(self) -> None:
-        if not self._is_full:
+        if self._has_room:
             self._go_on()
             return
         now_ns = time.monotonic_ns()
@@ -392,8 +396,5 @@ class ServedRelease:
 
     def _arm_deadlines(self) -> None:
         """While the instance is busy nobody else looks at the deadlines of those who wait."""
-        deadlines = [
-            i.request.deadline_ns for i in self._items if i.request.deadline_ns is not None
-        ]
-        if deadlines:
+        if deadlines := deadlines_of(self._items):
             self._alarm.arm(min(deadlines))

@@ -118,27 +118,31 @@ def paying_rows(costs: Sequence[tuple[int, int]], max_rows: int) -> int:
     return chosen
 
 
-def parallel_runs(configured: int, costs: Sequence[tuple[int, int]], rows: int, cores: int) -> int:
+def parallel_runs(configured: int, costs: Sequence[tuple[int, int]], cores: int) -> int:
     """How many runs of one model may be under way at once.
 
     Args:
         configured: what the operator says; 0 leaves it to us.
         costs: as for ``paying_rows``; empty when nothing is known.
-        rows: what ``paying_rows`` chose.
         cores: that this process may use.
 
     Returns:
-        As configured; else one run where batches pay, for those that wait go together, and one a
-        core where they do not.
+        As configured; else one a core, for cores that share a run wait for each other: a second
+        full batch brought a convolutional network 12 % on two cores. One while nothing is known.
     """
     if configured:
         return configured
-    return min(cores, _PARALLEL_CAP) if costs and rows == 1 else 1
+    return min(cores, _PARALLEL_CAP) if costs else 1
 
 
 def layout_of(specs: Sequence[TensorSpec], request: InferRequest) -> Layout:
     """The shapes that must be equal for requests to be stacked, in the order of the signature."""
     return tuple(request.inputs[spec.name].shape[1:] for spec in specs)
+
+
+def deadlines_of(items: Sequence[Waiting]) -> list[int]:
+    """When those of them must hear that their time is over who said so, monotonic nanoseconds."""
+    return [i.request.deadline_ns for i in items if i.request.deadline_ns is not None]
 
 
 def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Batch | WaitUntil:
@@ -170,9 +174,8 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
             items.append(item)
             rows += item.rows
     if items and limits.max_delay_ns and rows < limits.max_rows:
-        deadlines = [i.request.deadline_ns for i in items if i.request.deadline_ns is not None]
         # Waiting must never make a member miss its own deadline.
-        latest_ns = [deadline_ns - limits.max_delay_ns for deadline_ns in deadlines]
+        latest_ns = [deadline_ns - limits.max_delay_ns for deadline_ns in deadlines_of(items)]
         until_ns = min([items[0].enqueued_ns + limits.max_delay_ns, *latest_ns])
         if now_ns < until_ns:
             return WaitUntil(until_ns, tuple(expired))

@@ -13,7 +13,6 @@ from edged.errors import EdgedError, LoadError, RunError, WorkerDiedError
 from edged.messages import InferRequest
 from edged.serving.executor import (
     BatchResult,
-    InstanceThread,
     InstanceThreads,
     RemoteBatch,
     run_batch,
@@ -228,64 +227,58 @@ class TestRemoteBatch:
         assert [outcome.error for outcome in result.outcomes] == [None, death, death]
 
 
-class TestInstanceThread:
-    def test_runs_in_order_on_one_other_thread(self):
-        thread = InstanceThread("edged-test")
+class TestInstanceThreads:
+    def test_one_runs_in_order_beside_the_caller(self):
+        threads = InstanceThreads("edged-test")
         done = threading.Event()
         seen: list[tuple[int, int]] = []
         for n in range(50):
-            thread.submit(lambda n=n: seen.append((n, threading.get_ident())))
-        thread.submit(done.set)
+            threads.submit(lambda n=n: seen.append((n, threading.get_ident())), 1)
+        threads.submit(done.set, 1)
         assert done.wait(10)
         assert [n for n, _ in seen] == list(range(50))
         idents = {ident for _, ident in seen}
         assert len(idents) == 1
         assert threading.get_ident() not in idents
-        thread.close()
+        threads.close(None)
 
-    def test_ends_after_its_last_job(self):
-        thread = InstanceThread("edged-end")
-        seen: list[int] = []
-        thread.submit(lambda: seen.append(1))
-        thread.close()
-        thread._thread.join(10)
-        assert not thread._thread.is_alive()
-        assert seen == [1]
+    def test_as_many_as_are_wanted_at_once_and_all_end(self):
+        threads, started = InstanceThreads("edged-m"), queue.SimpleQueue()
+        go_on = threading.Event()
 
-    def test_survives_a_job_that_raises(self, caplog: pytest.LogCaptureFixture):
-        thread = InstanceThread("edged-raise")
-        done = threading.Event()
-        thread.submit(lambda: 1 / 0)
-        thread.submit(done.set)
-        assert done.wait(10)
-        assert "edged-raise" in caplog.text
-        thread.close()
+        def job() -> None:
+            started.put(threading.current_thread())
+            go_on.wait(10)
 
-    def test_is_not_started_before_its_first_job(self):
-        before = threading.active_count()
-        thread = InstanceThread("edged-idle")
-        thread.close()
-        assert threading.active_count() == before
-
-
-class TestInstanceThreads:
-    def test_as_many_as_were_needed_at_once_and_all_end(self):
-        threads, names = InstanceThreads("edged-m"), queue.SimpleQueue()
-        two = [threads.take(), threads.take()]
-        for thread in two:
-            thread.submit(lambda: names.put(threading.current_thread()))
-        ran = [names.get(timeout=10) for _ in two]
+        threads.submit(job, 1)
+        threads.submit(job, 2)
+        ran = [started.get(timeout=10) for _ in range(2)]
         assert sorted(thread.name for thread in ran) == ["edged-m", "edged-m-2"]
-        threads.give(two[0])
-        assert threads.take() is two[0]
-        threads.close(lambda: names.put("last"))
-        assert names.get(timeout=10) == "last"
+        threads.submit(lambda: started.put("ahead"), 2)  # waits for whoever is free first
+        assert started.empty()
+        go_on.set()
+        assert started.get(timeout=10) == "ahead"
+        threads.close(lambda: started.put("last"))
+        assert started.get(timeout=10) == "last"
         for thread in ran:
             thread.join(10)
             assert not thread.is_alive()
+
+    def test_survives_a_job_that_raises(self, caplog: pytest.LogCaptureFixture):
+        threads = InstanceThreads("edged-raise")
+        done = threading.Event()
+        threads.submit(lambda: 1 / 0, 1)
+        threads.submit(done.set, 1)
+        assert done.wait(10)
+        assert "edged-raise" in caplog.text
+        threads.close(None)
+
+    def test_none_is_started_before_the_first_job(self):
+        before = threading.active_count()
+        InstanceThreads("edged-idle").close(None)
+        assert threading.active_count() == before
 
     def test_the_last_job_is_done_though_nothing_ever_ran(self):
         threads, done = InstanceThreads("edged-m"), threading.Event()
         threads.close(done.set)
         assert done.wait(10)
-        InstanceThreads("edged-m").close(None)

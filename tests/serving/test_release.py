@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -648,9 +649,10 @@ STEPS = st.lists(
 
 
 class TestInstances:
-    """A model that batches do nothing for runs on several threads at once."""
+    """A model runs on several threads at once, where that keeps no batch from filling up."""
 
     COSTS = ((1, 10**9), (2, 2 * 10**9))
+    PAIRS = ((1, 10**9), (2, 10**9), (4, 2 * 10**9), (8, 4 * 10**9))
 
     @on_loop
     async def test_runs_at_once_and_each_answer_is_its_own(self):
@@ -682,6 +684,103 @@ class TestInstances:
         release.configure(config(batching=BatchingConfig(instances=1)))
         assert (release.batch_rows, release.instances) == (1, 1)
         release.close()
+
+    @on_loop
+    async def test_a_second_run_only_for_a_full_batch(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(2)))
+        session = FakeSession()
+        session.gate = threading.Event()
+        release = serve(session, THREADED_NS)
+        release.loaded(session, "onnxruntime", THREADED_NS, self.PAIRS)
+        assert (release.batch_rows, release.instances) == (2, 2)
+        asks = [Ask() for _ in range(3)]
+        release.offer(asks[0].waiting(0))
+        await until(lambda: len(session.runs) == 1)
+        release.offer(asks[1].waiting(0))
+        await asyncio.sleep(0)
+        assert release.running == 1
+        release.offer(asks[2].waiting(0))
+        await until(lambda: len(session.runs) == 2)
+        assert sorted(session.runs) == [1, 2]
+        session.gate.set()
+        await until(lambda: release.in_flight == 0)
+        for ask in asks:
+            ask.check()
+        release.close()
+
+    @on_loop
+    async def test_who_waits_for_a_second_run_hears_of_its_deadline(self):
+        session = FakeSession()
+        session.gate = threading.Event()
+        release = serve(session, THREADED_NS)
+        release.loaded(session, "onnxruntime", THREADED_NS, self.PAIRS)
+        first, full = Ask(), Ask()
+        late = Ask(deadline_ns=time.monotonic_ns() + 20_000_000)
+        release.offer(first.waiting(0))
+        await until(lambda: release.running == 1)
+        # Scheduled for a full batch, which is none any more when its turn comes.
+        release.offer(late.waiting(0))
+        withdrawn = full.waiting(0)
+        release.offer(withdrawn)
+        assert release.withdraw(withdrawn)
+        await until(lambda: bool(late.answers))
+        assert isinstance(late.answer.error, DeadlineExceededError)
+        session.gate.set()
+        await until(lambda: release.in_flight == 0)
+        release.close()
+
+
+class TestAhead:
+    """While runs are short, one full batch waits at the threads instead of in the queue."""
+
+    def serve(self, typical_ns: int) -> tuple[ServedRelease, FakeSession]:
+        session = FakeSession()
+        session.gate = threading.Event()
+        batching = BatchingConfig(instances=1, max_batch=1)
+        return serve(session, typical_ns, config(batching=batching)), session
+
+    async def end(self, release: ServedRelease, session: FakeSession) -> None:
+        session.gate.set()
+        await until(lambda: release.in_flight == 0)
+        release.close()
+
+    @on_loop
+    async def test_one_goes_ahead_and_the_next_waits(self):
+        release, session = self.serve(10_000_000)
+        asks = [Ask() for _ in range(3)]
+        items = [ask.waiting(0) for ask in asks]
+        for item in items:
+            release.offer(item)
+        await until(lambda: release.running == 2)
+        assert len(session.runs) == 1
+        assert not release.withdraw(items[1])
+        assert release.withdraw(items[2])
+        await self.end(release, session)
+        assert len(session.runs) == 2
+        asks[1].check()
+
+    @on_loop
+    async def test_none_goes_ahead_of_long_runs(self):
+        release, session = self.serve(THREADED_NS)
+        items = [Ask().waiting(0) for _ in range(2)]
+        for item in items:
+            release.offer(item)
+        await until(lambda: len(session.runs) == 1)
+        await asyncio.sleep(0)
+        assert release.running == 1
+        assert release.withdraw(items[1])
+        await self.end(release, session)
+
+    @on_loop
+    async def test_none_with_a_deadline_goes_ahead(self):
+        release, session = self.serve(10_000_000)
+        late = Ask(deadline_ns=time.monotonic_ns() + 20_000_000)
+        release.offer(Ask().waiting(0))
+        release.offer(late.waiting(0))
+        await until(lambda: bool(late.answers))
+        assert isinstance(late.answer.error, DeadlineExceededError)
+        assert len(session.runs) == 1
+        await self.end(release, session)
 
 
 class TestTurn:

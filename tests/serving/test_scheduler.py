@@ -13,6 +13,7 @@ from edged.serving.scheduler import (
     BatchLimits,
     Waiting,
     WaitUntil,
+    deadlines_of,
     form_batch,
     layout_of,
     parallel_runs,
@@ -201,16 +202,20 @@ def test_paying_rows_are_never_much_worse_than_the_best(times: list[int], max_ro
 
 
 @pytest.mark.parametrize(
-    ("configured", "costs", "rows", "cores", "runs"),
+    ("configured", "costs", "cores", "runs"),
     [
-        (0, CNN, 1, 2, 2),
-        (0, CNN, 1, 64, 4),
-        (0, CNN, 1, 1, 1),
-        (0, TINY, 32, 4, 1),
-        (0, (), 1, 4, 1),
-        (3, TINY, 32, 2, 3),
-        (1, CNN, 1, 4, 1),
+        (0, CNN, 2, 2),
+        (0, CNN, 64, 4),
+        (0, CNN, 1, 1),
+        (0, TINY, 4, 4),
+        (0, (), 4, 1),
+        (3, TINY, 2, 3),
+        (1, CNN, 4, 1),
     ],
 )
-def test_parallel_runs(configured: int, costs: tuple, rows: int, cores: int, runs: int):
-    assert parallel_runs(configured, costs, rows, cores) == runs
+def test_parallel_runs(configured: int, costs: tuple, cores: int, runs: int):
+    assert parallel_runs(configured, costs, cores) == runs
+
+
+def test_deadlines_of():
+    assert deadlines_of([wait(), wait(deadline=NOW), wait(deadline=3)]) == [NOW, 3]
