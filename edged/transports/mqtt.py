@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -38,10 +37,13 @@ from edged.protocol.mqtt import (
     encode_properties,
     subscription_id,
 )
+from edged.transports.buffered import BufferedSocket
 from edged.transports.connection import SessionOptions
 from edged.transports.session import Session
 
 _OK = MQTTErrorCode.MQTT_ERR_SUCCESS
+_READS = 16
+"""So many times packets are read before those that wait are written."""
 _NEVER_RETAINED = 2
 """Retain handling: the broker sends no retained messages when we subscribe."""
 
@@ -93,9 +95,9 @@ class PahoConnection:
         self._numbers_filters = False
         self._client = self._make_client()
 
-    def _make_client(self) -> paho.Client:
+    def _make_client(self) -> _Client:
         options, is_v5 = self._options, self._protocol == "5"
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
             clean_session=None if is_v5 else False,
@@ -110,7 +112,6 @@ class PahoConnection:
         if options.tls is not None:
             client.tls_set_context(options.tls)
         client.will_set(BaseTopics(options.base).status, OFFLINE, qos=1, retain=True)
-        client.on_socket_open = _set_no_delay
         # With this set, packets wait for our own ``step`` instead of being written in callbacks.
         client.on_socket_register_write = _nothing
         client.on_connect = self._on_connect
@@ -145,19 +146,26 @@ class PahoConnection:
 
     def wants_write(self) -> bool:
         """Whether bytes wait to be written."""
-        return self._client.want_write()
+        return self._client.want_write() or bool(self._client.buffered.waiting)
 
     def pending(self) -> bool:
-        """Whether received bytes wait in the TLS layer."""
-        sock = self._client.socket()
-        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        """Whether received bytes wait outside the socket."""
+        return self._client.buffered.pending() > 0
 
     def step(self, *, is_readable: bool) -> bool:
         """Read, write and keep alive; False when the connection has ended."""
         client = self._client
-        if is_readable and client.loop_read() != _OK:
+        reads = _READS if is_readable else 0
+        while reads and client.loop_read() == _OK:
+            reads = reads - 1 if client.buffered.pending() else 0
+        if reads or (client.want_write() and client.loop_write() != _OK):
             return False
-        if client.want_write() and client.loop_write() != _OK:
+        try:
+            client.buffered.flush()
+        except OSError:
+            # What the broker said before it closed may still be there; its reason is wanted.
+            while client.loop_read() == _OK and client.buffered.pending():
+                pass
             return False
         return client.socket() is not None and client.loop_misc() == _OK
 
@@ -311,6 +319,19 @@ class PahoConnection:
         self._emit(Unsubscribed(self._number, self._unsubscribing.pop(mid, 0)))
 
 
+class _Client(paho.Client):
+    """paho on a buffered socket."""
+
+    buffered: BufferedSocket
+
+    def _create_socket(self) -> BufferedSocket:
+        sock: Any = super()._create_socket()
+        # Without it Nagle holds back every second small packet for the peer's delayed ACK: 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffered = BufferedSocket(sock)
+        return self.buffered
+
+
 class _Packed:
     """What paho asks of properties when it sends; its own class takes 30 us to fill and pack."""
 
@@ -326,11 +347,6 @@ class _Packed:
 
 def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]
-
-
-def _set_no_delay(_client: paho.Client, _: Any, sock: Any) -> None:
-    # Without it Nagle holds back every second small packet for the peer's delayed ACK: 40 ms.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _nothing(_client: paho.Client, _: Any, _sock: Any) -> None:

@@ -89,6 +89,7 @@ class Session:
         self._loop, self._on_event = loop, on_event
         self._ended = asyncio.Event()
         self._stop_asked.clear()
+        self._is_woken = False
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._state = "connecting"
         self._thread = threading.Thread(target=self._run, name="edged-mqtt", daemon=True)
@@ -163,8 +164,13 @@ class Session:
         if self._wake_fd < 0:
             return
         self._commands.append((connection, act))
-        if not self._is_woken:
+        if not self._is_woken and self._loop is not None:
             self._is_woken = True
+            # Not at once: the thread would wait for the interpreter lock that we hold.
+            self._loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        if self._wake_fd >= 0:
             os.eventfd_write(self._wake_fd, 1)
 
     def _deliver(self) -> None:
@@ -185,7 +191,10 @@ class Session:
         if isinstance(event, Connected):
             self._note_connected(event)
         self._events.append(event)
-        if not self._is_announced and self._loop is not None:
+
+    def _announce(self) -> None:
+        """Wake the loop once for all of it: it would wait for the interpreter lock that we hold."""
+        if self._events and not self._is_announced and self._loop is not None:
             self._is_announced = True
             try:
                 self._loop.call_soon_threadsafe(self._deliver)
@@ -267,6 +276,7 @@ class Session:
             log.log(level, "broker %s:%d: %s", self.options.host, self.options.port, reason)
         self._last_error = reason
         self._emit(Disconnected(self._epoch, reason, verdict is not Verdict.STOP))
+        self._announce()
 
     def _serve(self, connection: Connection) -> None:
         """Move bytes until the connection ends; raises TimeoutError for a silent broker."""
@@ -289,7 +299,9 @@ class Session:
             if self._stop_asked.is_set() and not said_goodbye:
                 said_goodbye = True
                 connection.disconnect()
-            if not connection.step(is_readable=is_readable):
+            goes_on = connection.step(is_readable=is_readable)
+            self._announce()
+            if not goes_on:
                 return
             if not connection.is_up and now - begun > options.connect_timeout_s:
                 raise TimeoutError("the broker did not answer CONNECT in time")

@@ -14,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edged.config.schema import BindingConfig
+from edged.transports.buffered import BufferedSocket
+from edged.transports.connection import SessionOptions
+from edged.transports.mqtt import PahoConnection
 from edged.transports.subscriptions import SubscriptionMemory
 from tests.fakes.broker import Device, Mosquitto, free_port
 from tests.fakes.proxy import Proxy
@@ -485,6 +488,23 @@ def test_tls(tmp_path, caplog):
         assert "TLS" in caplog.text
 
     run(main())
+
+
+def test_paho_is_on_the_buffered_socket():
+    """It is put in by a name of paho's that is not for all: on a plain socket all goes slower."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        options = SessionOptions("n", "edged/n", port=server.getsockname()[1])
+        connection = PahoConnection(options, "5", 1, lambda _: None)
+        connection.connect()
+        assert isinstance(connection._client.socket(), BufferedSocket)
+        peer, _ = server.accept()
+        with peer:
+            peer.settimeout(10)
+            assert connection.wants_write()
+            assert connection.step(is_readable=False)
+            assert not connection.wants_write()
+            assert peer.recv(1000)[0] == 0x10  # CONNECT
+        connection._client._sock_close()
 
 
 def test_stopping_before_a_broker_was_ever_there():

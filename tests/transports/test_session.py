@@ -262,10 +262,12 @@ def test_a_flood_of_messages_lets_the_sockets_have_their_turn(connection_class):
             turns.append(event.mid)
             if event.mid < 5:
                 session._emit(message(1, event.mid + 1))  # it comes while this one is handled
+                session._announce()
                 loop.call_soon(turns.append, "another")
 
         session._on_event = on_event
         session._emit(message(1, 1))
+        session._announce()
         await until(lambda: 5 in turns)
         assert turns[:4] == [1, "another", 2, "another"] or turns[:3] == [1, 2, "another"]
         assert [turn for turn in turns if turn != "another"] == [1, 2, 3, 4, 5]
