@@ -65,7 +65,7 @@ class LoadJob(msgspec.Struct, frozen=True, kw_only=True):
         runtime: which one loads it.
         threads: threads of one run.
         memory_bytes: the most anonymous memory the process may take; 0 for no cap.
-        nice: added to the priority; 19 lets everything else go first.
+        may_wait_awake: whether it may keep a core awake for the next request; a trial may not.
         file: descriptor of the memory file, inherited.
         pieces: the model, then its sidecars.
         inputs: the signature that the manifest promises: name, dtype, shape.
@@ -76,7 +76,7 @@ class LoadJob(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str
     threads: int
     memory_bytes: int
-    nice: int
+    may_wait_awake: bool
     file: int
     pieces: list[Piece]
     inputs: list[tuple[str, str, tuple[int | str, ...]]]
@@ -236,8 +236,7 @@ class Worker:
     def _load(self, arguments: dict[str, Any]) -> dict[str, Any]:
         job = msgspec.convert(arguments, LoadJob, strict=False)
         self._owner = f'model "{job.model}"'
-        os.nice(job.nice)
-        if not job.nice:
+        if job.may_wait_awake:
             self._patience = Patience(_SPIN_NS)
         cap_memory(job.memory_bytes)
         data = [read_piece(job.file, piece) for piece in job.pieces]

@@ -52,13 +52,24 @@ class Death:
 
 
 class WorkerProcess:
-    """A child and our end of its socket; ``file`` is inherited by it under the same number."""
+    """A child and our end of its socket.
 
-    def __init__(self, file: int) -> None:
+    Args:
+        file: descriptor that it inherits under the same number.
+        nice: added to the daemon's own priority, before the process does anything: half a second
+            of imports counts too.
+    """
+
+    def __init__(self, file: int, nice: int = 0) -> None:
         try:
             self.socket, self._child = _start(file)
         except OSError as exc:
             raise LoadError(f"a worker process cannot be started: {exc.strerror}") from exc
+        # It has that of the thread that started it, which may be a nice loader, and comes up again
+        # as far as LimitNICE= lets it. One that has ended already shows at the next read.
+        with contextlib.suppress(OSError):
+            own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+            os.setpriority(os.PRIO_PROCESS, self._child.pid, own + nice)
 
     @property
     def pid(self) -> int:

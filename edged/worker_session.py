@@ -96,7 +96,7 @@ class WorkerSession:
         self.crash = ""
         """How it died by its own doing, e.g. ``SIGSEGV``; empty while it did not."""
         with handed_over(artefact) as (file, pieces):
-            self._process = WorkerProcess(file)
+            self._process = WorkerProcess(file, self._caps.nice)
             self._sock = self._process.socket
             self._link = WorkerLink(self._sock, artefact.model)
             try:
@@ -116,7 +116,7 @@ class WorkerSession:
             runtime=runtime,
             threads=self._caps.threads,
             memory_bytes=self._caps.memory_bytes,
-            nice=self._caps.nice,
+            may_wait_awake=not self._caps.nice,
             file=file,
             pieces=pieces,
             inputs=[(s.name, s.dtype, s.shape) for s in artefact.inputs],

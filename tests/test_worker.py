@@ -40,10 +40,8 @@ class Parent:
         self.runtime = FakeRuntime()
         self.created: list[tuple[str, int]] = []
         self.capped: list[int] = []
-        self.niced: list[int] = []
         monkeypatch.setattr(worker, "create_runtime", self._create)
         monkeypatch.setattr(worker, "cap_memory", self.capped.append)
-        monkeypatch.setattr(worker.os, "nice", self.niced.append)
         monkeypatch.setattr(worker.gc, "freeze", lambda: None)
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(20)
@@ -75,7 +73,7 @@ class Parent:
         with handed_over(artefact) as (fd, pieces):
             job = LoadJob(
                 model=artefact.model, runtime="onnxruntime", threads=3, memory_bytes=1 << 30,
-                nice=7, file=os.dup(fd), pieces=pieces, inputs=ROWS, outputs=[],
+                may_wait_awake=False, file=os.dup(fd), pieces=pieces, inputs=ROWS, outputs=[],
             )  # fmt: skip
             arguments = msgspec.to_builtins(job) | more
             return native.decode_reply(self.ask(native.encode_call(1, "load", arguments)))
@@ -120,11 +118,7 @@ class TestServe:
             GATE.sidecars,
         )
         assert artefact.inputs == (TensorSpec("x", "float32", ("batch", 4)),)
-        assert (parent.created, parent.capped, parent.niced) == (
-            [("onnxruntime", 3)],
-            [1 << 30],
-            [7],
-        )
+        assert (parent.created, parent.capped) == ([("onnxruntime", 3)], [1 << 30])
         assert descriptors() <= before, "it kept the memory file open"
         for number in (2, 3):
             np.testing.assert_array_equal(parent.run(number, x=X)["y"], X * 2)

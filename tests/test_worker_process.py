@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,26 @@ def children() -> list[int]:
 
 
 class TestProcess:
+    @pytest.mark.parametrize("nice", [0, 7])
+    def test_has_its_priority_from_the_start(self, file: int, nice: int):
+        """Whoever starts it: a loader is nice, and what it starts would be as nice for good."""
+        own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        started: list[WorkerProcess] = []
+
+        def load() -> None:
+            os.setpriority(os.PRIO_PROCESS, 0, own + 5)  # of this thread alone
+            started.append(WorkerProcess(file, nice))
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join(30)
+        may_come_up = os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_NICE)[0] >= 20 - own
+        expected = own + nice if nice >= 5 or may_come_up else own + 5
+        try:
+            assert os.getpriority(os.PRIO_PROCESS, started[0].pid) == expected
+        finally:
+            started[0].end()
+
     def test_gets_two_descriptors_and_no_secrets(self, file: int, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv(SECRET, "hunter2")
         monkeypatch.setenv("LANG", "C.UTF-8")

@@ -44,7 +44,8 @@ class FakeProcess:
     made: list[FakeProcess]
     first_words: bytes = joined(native.encode_reply(1, LOADED))
 
-    def __init__(self, _file: int) -> None:
+    def __init__(self, _file: int, nice: int = 0) -> None:
+        self.nice = nice
         self.socket, self.peer = socket.socketpair()
         for end in (self.socket, self.peer):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -113,7 +114,6 @@ class Workers:
             monkeypatch.setattr(worker, "create_runtime", lambda *_, **__: self.runtime)
             # What a process of its own may do to itself, this one may not.
             monkeypatch.setattr(worker.gc, "freeze", lambda: None)
-            monkeypatch.setattr(worker.os, "nice", lambda _: 0)
             monkeypatch.setattr(worker, "cap_memory", lambda _: None)
             monkeypatch.setattr(worker_session, "handed_over", _lent)
 
