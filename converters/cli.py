@@ -45,9 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _convert(args: Namespace, screen: Screen) -> None:
+    from converters.lock import open_lock
     from converters.registries import lookup, mlflow
     from converters.workflow import convert
 
+    lock = open_lock(args.recipe, write=args.lock, update=args.update_lock)
     fields = fields_from(args)
     with screen.steps() as step, lookup.opened(fields, args.store, step) as found:
         if args.record:
@@ -59,6 +61,8 @@ def _convert(args: Namespace, screen: Screen) -> None:
             key=args.key,
             trust=args.trust,
             empty_env=args.empty_env,
+            python=args.python,
+            lock=lock,
             progress=step,
         )
     screen.show_report(report)

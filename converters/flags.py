@@ -30,7 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="The word convert may be left out: edged-convert model.onnx -o model-1.edgb ...",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_convert(commands.add_parser("convert", help="make a bundle from a model"))
+    convert = commands.add_parser("convert", help="make a bundle from a model")
+    _add_convert(convert)
+    _add_surroundings(convert)
     _add_import(commands.add_parser("import", help="make bundles of a Triton model repository"))
     promote = commands.add_parser("promote", help="let an MLflow alias mean a proven version")
     promote.add_argument("source", metavar="MODELS_URI", help="models:/NAME/VERSION or NAME@ALIAS")
@@ -119,8 +121,17 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("--output-name", metavar="A,B", help="new names for the first outputs")
     add("--opset", type=int, help="ONNX operator set (default 18; an .onnx file keeps its own)")
     add("--batch", choices=("rows", "none"), help="none: one call cannot be split into rows")
+    add("--free-axes", metavar="INPUT:AXIS=NAME,...", help="further axes of any length")
     add("--rtol", type=float, help="allowed relative difference (default 1e-4)")
     add("--atol", type=float, help="allowed absolute difference (default 1e-5)")
+
+
+def _add_surroundings(parser: argparse.ArgumentParser) -> None:
+    """What a conversion runs with, beside what it makes."""
+    add = parser.add_argument
+    add("--python", metavar="PROGRAM", help="the interpreter that has the framework (not edged)")
+    add("--lock", action="store_true", help="write RECIPE.lock.json; one that is there must agree")
+    add("--update-lock", action="store_true", help="replace what the lock says")
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
@@ -160,6 +171,8 @@ def fields_from(args: argparse.Namespace) -> dict[str, Any]:
     if args.features is not None:
         work = {"kind": "features", "names": _words(args.features)}
         fields["input_processing"] = {ONLY_INPUT: work}
+    if args.free_axes is not None:
+        fields["free_axes"] = parse_free_axes(args.free_axes)
     if args.image is not None:
         fields["input_processing"] = {ONLY_INPUT: parse_image(args.image)}
     if args.rtol is not None or args.atol is not None:
@@ -222,6 +235,24 @@ def parse_image(text: str) -> dict[str, Any]:
             f"resize=exact|stretch|letterbox,scale=NUMBER,mean=A/B/C,std=A/B/C ({exc})"
         ) from exc
     return work
+
+
+def parse_free_axes(text: str) -> dict[str, dict[int, str]]:
+    """``tokens:1=time,image:2=height`` as the recipe's ``free_axes``.
+
+    Raises:
+        ConversionError: malformed; says the expected form.
+    """
+    axes: dict[str, dict[int, str]] = {}
+    for word in _words(text):
+        place, _, name = word.partition("=")
+        key, _, axis = place.rpartition(":")
+        if not key or not name or not axis.isdecimal():
+            raise ConversionError(
+                f'--free-axes "{word}": expected INPUT:AXIS=NAME, as tokens:1=time'
+            )
+        axes.setdefault(key, {})[int(axis)] = name
+    return axes
 
 
 def _words(text: str) -> list[str]:

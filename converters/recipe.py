@@ -62,6 +62,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         golden_rows: how many samples travel with the bundle, beside the edge cases.
         edges: ``auto`` also proves rows of zeros, extremes and missing values; ``none`` does not.
         timeout_s: how long the framework may take.
+        python: another interpreter that has the framework, for its process; asks for ``--trust``,
+            because a program that a file names is run.
         origin: what a registry says of the source (names and ids), for the provenance.
     """
 
@@ -86,6 +88,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     golden_rows: Annotated[int, Meta(ge=8, le=256)] = 16
     edges: Literal["auto", "none"] = "auto"
     timeout_s: Annotated[int, Meta(ge=1, le=86400)] = 1800
+    python: str = ""
     origin: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
@@ -103,7 +106,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         fields = msgspec.to_builtins(self)
         for name in ("source", "samples", "weights"):
             fields[name] = contents.get(name)
-        del fields["timeout_s"]
+        del fields["timeout_s"], fields["python"]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
@@ -130,6 +133,9 @@ def load_recipe_fields(path: Path) -> dict[str, Any]:
         value = fields.get(name)
         if isinstance(value, str) and value and not (name == "source" and is_elsewhere(value)):
             fields[name] = str(path.parent / value)
+    python = fields.get("python")
+    if isinstance(python, str) and "/" in python:
+        fields["python"] = str(path.parent / python)
     return fields
 
 

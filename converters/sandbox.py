@@ -20,6 +20,7 @@ import msgspec
 
 from converters.edges import Edge
 from converters.errors import ConversionError, UnsupportedModelError
+from converters.foreign import check_interpreter, lend_code
 from converters.sources.base import SourceJob, SourceResult
 from edged.store.golden import read_safetensors, write_safetensors
 from edged.tensors import Array
@@ -72,22 +73,35 @@ class Converted:
     result: SourceResult
 
 
-def run_source(job: SourceJob, samples: Mapping[str, Array], timeout_s: int) -> Converted:
+def run_source(
+    job: SourceJob, samples: Mapping[str, Array], timeout_s: int, python: Path | None = None
+) -> Converted:
     """Convert in a process of its own.
 
+    Args:
+        job: what to do.
+        samples: real inputs; may be empty.
+        timeout_s: how long it may take.
+        python: another interpreter, which has the framework; None for our own.
+
     Raises:
-        ConversionError: the source refused (its own words), crashed, or took too long.
+        ConversionError: the source refused (its own words), crashed, or took too long; or the
+            interpreter cannot run our code.
     """
     with tempfile.TemporaryDirectory(prefix="edged-convert-") as name:
         folder = Path(name)
         (folder / "home").mkdir()
+        environment = _environment(folder, python)
+        if python is not None:
+            check_interpreter(python, environment)
         (folder / "job.json").write_bytes(msgspec.json.encode(job))
         (folder / "samples.safetensors").write_bytes(write_safetensors(dict(samples)))
-        _run(folder, timeout_s)
+        _run([str(python or sys.executable), "-m", WORKER], folder, environment, timeout_s)
         result = _read_result(folder)
         if result.error:
             kind = UnsupportedModelError if "Unsupported" in result.error_kind else ConversionError
-            raise kind(result.error)
+            where = "" if python is None else f"under {python}: "
+            raise kind(where + result.error)
         return _collect(folder, result)
 
 
@@ -130,12 +144,12 @@ def _read_result(folder: Path) -> SourceResult:
         raise ConversionError(f"the conversion process left a malformed result: {exc}") from exc
 
 
-def _run(folder: Path, timeout_s: int) -> None:
+def _run(words: list[str], folder: Path, environment: dict[str, str], timeout_s: int) -> None:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", WORKER, str(folder)],
+            [*words, str(folder)],
             cwd=folder,
-            env=_environment(folder),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -174,8 +188,12 @@ def _tail(log: Path) -> str:
     return " | ".join(line.strip()[:400] for line in lines[-3:]) or "it said nothing"
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    paths = [str(Path(entry).absolute()) for entry in sys.path if entry]
+def _environment(folder: Path, python: Path | None) -> dict[str, str]:
+    """Another interpreter gets our code and none of our packages: they are of our own Python."""
+    if python is None:
+        paths = [str(Path(entry).absolute()) for entry in sys.path if entry]
+    else:
+        paths = [lend_code(folder / "code")]
     return {
         **ENVIRONMENT,
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),

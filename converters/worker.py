@@ -7,11 +7,15 @@ Reads ``job.json`` and ``samples.safetensors`` from the folder, writes ``model.o
 from __future__ import annotations
 
 import importlib
+import platform
 import sys
 import traceback
 from pathlib import Path
 
+import google.protobuf
 import msgspec
+import numpy as np
+import onnx
 
 from converters import graph
 from converters.edges import ask_edges
@@ -21,6 +25,15 @@ from converters.sources.base import Exported, SourceJob, SourceResult
 from converters.sources.kinds import BY_NAME
 from edged.store.golden import read_safetensors, write_safetensors
 from edged.tensors import Array
+
+_VERSIONS = {
+    "python": platform.python_version(),
+    "msgspec": msgspec.__version__,
+    "numpy": np.__version__,
+    "onnx": onnx.__version__,
+    "protobuf": google.protobuf.__version__,
+}
+"""What takes part in every conversion, beside the framework; for a recipe's lock."""
 
 
 def main(folder: Path) -> int:
@@ -41,7 +54,8 @@ def main(folder: Path) -> int:
         result = SourceResult(
             error=f"{job.framework} failed while converting: {type(exc).__name__}: {first}"
         )
-    result = msgspec.structs.replace(result, isolation=isolation)
+    versions = {**_VERSIONS, **result.framework}
+    result = msgspec.structs.replace(result, isolation=isolation, versions=versions)
     (folder / "result.json").write_bytes(msgspec.json.encode(result))
     return 0
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from converters.compose import MODEL, compose, golden_tensors
 from converters.contents import hash_sources
 from converters.errors import ConversionError
+from converters.foreign import find_interpreter
 from converters.gate.apart import prove_apart
 from converters.gate.checks import Check
 from converters.gate.prove import Proven, prove
+from converters.lock import Lock
 from converters.pack import pack
 from converters.parity import OutputParity
 from converters.recipe import Recipe, is_factory
@@ -74,6 +76,8 @@ def convert(
     key: Path | str | None = None,
     trust: bool = False,
     empty_env: Mode = "auto",
+    python: str | None = None,
+    lock: Lock | None = None,
     progress: Progress = lambda _step: None,
 ) -> Report:
     """Make a bundle.
@@ -85,53 +89,69 @@ def convert(
         trust: whether a source that runs code when it is opened may be opened.
         empty_env: whether the file must load in an empty environment of the target: ``auto`` where
             one can be had, ``require``, or ``off``.
+        python: another interpreter that has the framework, for its process; over the recipe's.
+        lock: the recipe's lock: what differs from it is refused.
         progress: called with each step's name.
 
     Raises:
-        DeniedError: the source can run code and ``trust`` is off; it was not opened.
+        DeniedError: the source can run code, or the recipe names an interpreter, and ``trust`` is
+            off; nothing was opened.
         UnsupportedModelError: the model holds something that a bundle cannot carry.
         ParityError: the converted numbers are not the framework's.
         NotFoundError: a registry does not have the source.
         ConversionError: anything else that the caller can put right.
     """
     with resolved(recipe, progress) as (local, notes):
-        report = _convert(local, output, key, trust=trust, empty_env=empty_env, progress=progress)
+        options = _Options(trust, empty_env, python or "", lock, progress)
+        report = _convert(local, output, key, options)
     return replace(report, warnings=(*notes, *report.warnings))
 
 
+@dataclass(frozen=True)
+class _Options:
+    """What the user grants and wants beside the recipe; as in ``convert``."""
+
+    trust: bool
+    empty_env: Mode
+    python: str
+    lock: Lock | None
+    progress: Progress
+
+
 def _convert(
-    recipe: Recipe,
-    output: Path | str,
-    key: Path | str | None,
-    *,
-    trust: bool,
-    empty_env: Mode,
-    progress: Progress,
+    recipe: Recipe, output: Path | str, key: Path | str | None, options: _Options
 ) -> Report:
     """As ``convert``, for a source that is a file, a folder or a factory."""
-    detected = _detect(recipe, trust=trust)
+    detected = _detect(recipe, trust=options.trust)
+    python = _interpreter(recipe, options)
     # Read before anything slow, so that a wrong key is told at once.
     signer = None if key is None else Signer.from_file(key)
-    steps = Steps(progress)
+    steps = Steps(options.progress)
     with steps.step("reading samples"):
         samples, columns = _read_samples(recipe)
         contents = hash_sources(recipe)
+        if options.lock is not None:
+            options.lock.check(contents, {})
     with steps.step(f"converting with {detected.framework}"):
         job = _source_job(recipe, detected, columns)
-        converted = run_source(job, samples, recipe.timeout_s)
+        converted = run_source(job, samples, recipe.timeout_s, python)
     if hash_sources(recipe) != contents:
         raise ConversionError("a source file changed while it was converted; start again")
-    with started(find_target(recipe.target), empty_env) as ask:
+    if options.lock is not None:
+        options.lock.check(contents, converted.result.versions)
+    with started(find_target(recipe.target), options.empty_env) as ask:
         with steps.step("proving rows and numbers"):
             proven = prove(recipe, converted)
             golden = golden_tensors(recipe, proven)
         with steps.step("proving it in an empty environment"):
-            _prove_apart(recipe, proven, golden, empty_env, ask)
+            _prove_apart(recipe, proven, golden, options.empty_env, ask)
     with steps.step("packing"):
         manifest, members = compose(
             recipe, converted, proven, golden, columns=columns, contents=contents
         )
         data = pack(Path(output), manifest, members, [] if signer is None else [signer])
+        if options.lock is not None:
+            options.lock.keep(contents, converted.result.versions)
     return Report(
         path=Path(output),
         digest=hashlib.sha256(data).hexdigest(),
@@ -167,6 +187,19 @@ def _detect(recipe: Recipe, *, trust: bool) -> Detected:
             "--trust; it then runs in a process of its own"
         )
     return detected
+
+
+def _interpreter(recipe: Recipe, options: _Options) -> Path | None:
+    """The interpreter of the framework's process; None for our own."""
+    named = options.python or recipe.python
+    if not named:
+        return None
+    if not options.python and not options.trust:
+        raise DeniedError(
+            f'the recipe names an interpreter ("{named}"), which is a program: it was not run. If '
+            "you know it, say --trust, or name it with --python"
+        )
+    return find_interpreter(named)
 
 
 def _source_job(recipe: Recipe, detected: Detected, columns: tuple[str, ...]) -> SourceJob:

@@ -81,6 +81,7 @@ class SourceResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     remedies: tuple[Remedy, ...] = ()
     edges: tuple[str, ...] = ()
     isolation: str = ""
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
     error: str = ""
     error_kind: str = ""
 

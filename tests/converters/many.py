@@ -83,7 +83,7 @@ def convert_many(folder, cases):
     return {name: Outcome(**outcome) for name, outcome in found.items()}
 
 
-def _run_here(job, samples, _timeout_s):
+def _run_here(job, samples, _timeout_s, _python=None):
     from converters import sandbox, worker
     from converters.errors import ConversionError
 

@@ -27,6 +27,14 @@ def test_flags_fill_a_recipe(tmp_path):
     assert parse("--features", "a, b").input_processing["*"] == FeaturesInput(("a", "b"))
 
 
+def test_free_axes_and_their_form():
+    recipe = parse("--free-axes", "tokens:1=time, image:2=h,image:3=w")
+    assert recipe.free_axes == {"tokens": {1: "time"}, "image": {2: "h", 3: "w"}}
+    for word in ("tokens=time", "tokens:1", "tokens:one=time", ":1=time"):
+        with pytest.raises(ConversionError, match="expected INPUT:AXIS=NAME"):
+            parse("--free-axes", word)
+
+
 def test_a_flag_wins_over_the_recipe_file(tmp_path):
     (tmp_path / "r.yaml").write_text(
         "name: other\nrelease: 1\nlabels: [a, b]\ntolerance: {rtol: 0.5}"
