@@ -128,6 +128,16 @@ def test_every_daemon_file_has_tests_of_its_name(path: Path):
     assert any(list(folder.glob(name)) for folder in folders), f"no tests/{relative.parent}/{name}"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sources("converters/gate", "converters/report") if p.name != "__init__.py"],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_every_file_of_the_gate_and_the_report_has_tests_of_its_name(path: Path):
+    folder = ROOT / "tests" / path.relative_to(ROOT).parent
+    assert list(folder.glob(f"test_{path.stem}*.py")), f"no {folder}/test_{path.stem}*.py"
+
+
 @pytest.mark.parametrize("path", texts(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_merge_is_left_half_done(path: Path):
     assert not MERGE.findall(path.read_text())

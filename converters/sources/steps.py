@@ -212,7 +212,7 @@ def _prepared(model: Any) -> tuple[Any, list[Remedy]]:
             _columns_by_position(step)
             remedies.append(Remedy("named-columns", "columns are chosen by position", path))
         elif kind == "VotingClassifier":
-            step.flatten_transform = False  # shapes transform(), which a classifier never calls
+            _unflatten(step)
             what = "flatten_transform, which predictions never use, was switched off"
             remedies.append(Remedy("voting-flatten", what, path))
         elif kind.startswith("HistGradientBoosting") and hasattr(step, "_predictors"):
@@ -223,6 +223,11 @@ def _prepared(model: Any) -> tuple[Any, list[Remedy]]:
             what = "divides as scikit-learn does; a product with 1/scale moves rows across trees"
             remedies.append(Remedy("scaler-division", what, path))
     return plain, remedies
+
+
+def _unflatten(step: Any) -> None:
+    """Switch off what shapes transform(), which a classifier never calls and skl2onnx refuses."""
+    step.flatten_transform = False
 
 
 def _columns_by_position(step: Any) -> None:

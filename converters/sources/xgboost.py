@@ -210,7 +210,7 @@ def prepare_step(step: Any, path: str) -> list[Remedy]:
         step._Booster = booster[:rounds]  # noqa: SLF001  (there is no public way in)
     if booster.feature_names:
         remedies.append(msgspec.structs.replace(RENAMED, where=path))
-        step.get_booster().feature_names = None
+        _drop_names(step.get_booster())
     register()
     return remedies
 
@@ -250,7 +250,7 @@ def _reference(booster: Any, objective: str, table: Array, rounds: int) -> dict[
 
 def _convert(booster: Any, objective: str, rounds: int, width: int) -> Any:
     copy = booster[:rounds] if rounds else booster.copy()
-    copy.feature_names = None
+    _drop_names(copy)
     if written := WRITTEN_AS.get(objective):
         copy.set_param({"objective": written})
     try:
@@ -264,6 +264,11 @@ def _convert(booster: Any, objective: str, rounds: int, width: int) -> Any:
             f"onnxmltools {onnxmltools.__version__} cannot convert this booster: "
             f"{type(exc).__name__}: {_reason(exc)}"
         ) from exc
+
+
+def _drop_names(booster: Any) -> None:
+    """Let its columns be f0, f1, …: the converter takes no other names."""
+    booster.feature_names = None
 
 
 def _reason(exc: Exception) -> str:

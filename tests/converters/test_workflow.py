@@ -296,3 +296,35 @@ def test_an_empty_environment_can_be_required(linear, tmp_path, monkeypatch):
     with pytest.raises(ConversionError, match="--empty-env require: switched off"):
         converters.convert(linear(), tmp_path / "l.edgb", empty_env="require")
     assert not (tmp_path / "l.edgb").exists()
+
+
+def test_only_the_empty_environment_finds_a_runtime_that_answers_otherwise(
+    linear, tmp_path, monkeypatch
+):
+    """A target's ONNX Runtime of another version, of which one answer in a hundred is wrong.
+
+    The probe really runs there; its interpreter changes what the runtime said, and nothing here
+    knows of that.
+    """
+    site = [path for path in sys.path if path.endswith("site-packages")]
+    script = tmp_path / "python"
+    code = f"""import runpy, sys
+sys.path += {site!r}
+import numpy as np
+save = np.savez
+np.savez = lambda path, **arrays: save(path, **{{k: np.where(a == a.max(), a * 1.01, a) for k, a in arrays.items()}})
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    (tmp_path / "other.py").write_text(code)
+    script.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -I {tmp_path}/other.py "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr("converters.targets.environment.prepare", lambda _target: script)
+    bundle = tmp_path / "l.edgb"
+    with pytest.raises(ParityError, match=r"in an empty environment of .* 1 of 19 golden rows"):
+        converters.convert(linear(), bundle, empty_env="require")
+    assert not bundle.exists()
+    # The control: every other check is content with it.
+    report = converters.convert(linear(), bundle, empty_env="off")
+    assert bundle.exists()
+    assert {c.verdict for c in report.checks if c.name != "empty environment"} == {"passed"}

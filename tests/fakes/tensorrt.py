@@ -231,6 +231,7 @@ class IBuilderConfig:
 class Builder:
     fault = ""
     """``build``: no engine comes out. ``float32``: half precision is forgotten without a word."""
+    _is_weakly_typed = False
 
     def __init__(self, logger: ILogger) -> None:
         self._logger = logger
@@ -250,6 +251,9 @@ class Builder:
             return None
         config._cache = ITimingCache(b"timed " + (config._cache._data if config._cache else b""))
         built = [layer._kind for layer in network._layers]
+        if self._is_weakly_typed:  # the builder's flags decide; without them all is float32
+            allowed = {"HALF": "FP16", "INT8": "INT8"}
+            built = [k if allowed.get(k, k) in {k, *config._flags} else "FLOAT" for k in built]
         if self.fault == "float32":
             built = ["FLOAT" for _ in built]
         if self.fault == "half":
@@ -442,7 +446,8 @@ def module(release: str, gpu: FakeGpu, *, fault: str = "") -> Any:
     """The package of a release, whose engines run on ``gpu``."""
     made = {kind.__name__: kind for kind in CLASSES}
     made["Runtime"] = type("Runtime", (Runtime,), {"gpu": gpu})
-    made["Builder"] = type("Builder", (Builder,), {"fault": fault})
+    weak = {"_is_weakly_typed": release == "8.6"}
+    made["Builder"] = type("Builder", (Builder,), {"fault": fault, **weak})
     has_size = {} if release != "8.6" else {"device_memory_size_v2": None}
     engine = type("ICudaEngine", (ICudaEngine,), has_size)
     made["ICudaEngine"] = engine

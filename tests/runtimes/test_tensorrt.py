@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edged.errors import LoadError, RunError
+from edged.runtimes import tensorrt
 from edged.runtimes.base import Artefact
 from edged.runtimes.cuda import Cuda
 from edged.runtimes.cuda_bindings import CudaBindings
@@ -292,3 +293,45 @@ def test_estimate_grows_with_the_engine(stand: Stand):
     small, large = stand.artefact(double()), stand.artefact(classifier())
     more = replace(large, data=bytes(1 << 20))
     assert stand.runtime.estimate_bytes(more) - stand.runtime.estimate_bytes(small) > 1 << 20
+
+
+class TestControls:
+    """Each refusal switched off once: what would get through."""
+
+    def test_an_engine_of_another_gpu_would_run(
+        self, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    ):
+        made = stand.engine(double())
+        engine = decode(made.data)
+        host = msgspec.structs.replace(engine.fingerprint.host, compute_capability="9.9")
+        moved = Engine(msgspec.structs.replace(engine.fingerprint, host=host), engine.plan)
+        monkeypatch.setattr(tensorrt, "check_host", lambda *_: None)
+        double().check(stand.runtime.load(replace(made, data=moved.encode())))
+
+    def test_a_number_that_is_too_large_would_come_back_as_another(
+        self, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    ):
+        session = TestNarrowIntegers().narrowed(stand)
+        monkeypatch.setattr(tensorrt.np, "array_equal", lambda *_: True)
+        got = session.run({"x": np.full((1, 4), (1 << 40) + 3)})["y"]
+        np.testing.assert_equal(got, np.full((1, 4), 6))
+
+    def test_the_driver_is_asked_before_anything_of_tensorrt_is_touched(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Without a driver the package crashes; nothing catches that."""
+        touched: list[str] = []
+
+        def find() -> TensorRt:
+            touched.append("tensorrt")
+            raise LoadError("touched")
+
+        monkeypatch.setattr(tensorrt, "find_tensorrt", find)
+        monkeypatch.setattr(tensorrt, "driver_problem", lambda: "no driver")
+        with pytest.raises(LoadError, match="no driver"):
+            TensorRtRuntime().open()
+        assert not touched
+        monkeypatch.setattr(tensorrt, "driver_problem", lambda: "")
+        with pytest.raises(LoadError, match="touched"):
+            TensorRtRuntime().open()
+        assert touched == ["tensorrt"]

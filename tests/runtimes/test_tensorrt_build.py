@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from edged.errors import LoadError
 from edged.manifest import TensorEntry
+from edged.runtimes import tensorrt_build
 from edged.runtimes.base import Artefact
 from edged.runtimes.engine import BuildOptions
 from edged.runtimes.tensorrt_api import TensorRt
@@ -245,3 +246,21 @@ class TestPrecision:
 def test_two_inputs_share_the_batch():
     made = build(two_inputs(), max_batch=4)
     assert {end[0] for io in made.engine.fingerprint.io for end in io.range} == {1, 4}
+
+
+class TestControls:
+    """Each refusal switched off once: what would get through."""
+
+    def test_without_the_look_at_the_layers_another_precision_is_served(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(tensorrt_build, "check_precision", lambda *_: None)
+        made = build(double("float16"), fault="float32").engine.fingerprint
+        assert (made.asked, made.built) == ({"HALF": 1}, {"FLOAT": 1})
+
+    def test_without_the_flags_of_weak_typing_8_6_builds_float32_and_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(tensorrt_build, "_FLAGS_BY_TYPE", {})
+        with pytest.raises(LoadError, match=r"asks for float16; TensorRT 8\.6\.0 built no layer"):
+            build(double("float16"), release="8.6")

@@ -5,9 +5,7 @@ import pytest
 
 import converters
 from converters.errors import ConversionError
-from converters.report.evidence import encode, read
 from converters.report.gather import evidence_for, gather_evidence
-from converters.report.measure import measure_latency
 from converters.report.write import beside, write_report
 from edged.errors import EdgedError
 
@@ -61,36 +59,9 @@ def test_the_report_beside_a_bundle_is_taken_when_it_is_this_bundles(made, tmp_p
         evidence_for(bundle, kept)
 
 
-def test_what_is_written_reads_the_same_and_numbers_that_are_not_finite_are_null(made, tmp_path):
-    evidence = gather_evidence(made.path, made, budget_s=0)
-    (tmp_path / "r.json").write_bytes(encode(evidence))
-    again = read(tmp_path / "r.json")
-    assert again.outputs == evidence.outputs
-    assert again.checks == evidence.checks
-
-
 def test_a_tampered_bundle_is_not_run(made, tmp_path):
     data = bytearray(made.path.read_bytes())
     data[data.index(b"MatMul")] ^= 1
     (tmp_path / "m.edgb").write_bytes(data)
     with pytest.raises(EdgedError):
         gather_evidence(tmp_path / "m.edgb")
-
-
-def test_no_half_written_report_when_the_folder_is_not_there(made, tmp_path):
-    with pytest.raises(ConversionError, match="cannot be written"):
-        write_report(gather_evidence(made.path, budget_s=0), tmp_path / "no" / "r.html")
-
-
-def test_latency_stops_before_it_overdraws():
-    calls = []
-
-    def slow(rows):
-        calls.append(len(rows["x"]))
-        return {}
-
-    points = measure_latency(slow, {"x": np.ones((3, 2), "f4")}, is_row_wise=True, budget_s=0.0)
-    assert [point.rows for point in points] == [1]
-    assert calls == [1, 1]
-    assert len(measure_latency(slow, {"x": np.ones((3, 2))}, is_row_wise=False)) == 1
-    assert calls[-1] == 3

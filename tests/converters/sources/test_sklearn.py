@@ -124,6 +124,19 @@ def test_boosted_thresholds_are_rounded_down(tmp_path, monkeypatch):
         check(export(tmp_path, model, CANCER))
 
 
+def test_voting_is_switched_to_what_has_a_converter(tmp_path, monkeypatch):
+    voters = [("a", scaled(LogisticRegression())), ("b", RandomForestClassifier(5))]
+    model = VotingClassifier(voters, voting="soft").fit(WINE, WINE_LABELS)
+    exported = export(tmp_path, model)
+    assert "voting-flatten" in [entry.trap for entry in exported.remedies]
+    assert model.flatten_transform
+    check(exported)
+    # The control: as it is fitted by default, skl2onnx has no way.
+    monkeypatch.setattr(steps, "_unflatten", lambda step: None)
+    with pytest.raises(UnsupportedModelError, match="cannot convert this VotingClassifier"):
+        export(tmp_path, model)
+
+
 def test_text_classes_become_labels_without_a_text_tensor(tmp_path):
     exported = export(tmp_path, scaled(LogisticRegression()).fit(WINE, NAMES[WINE_LABELS]))
     assert list(exported.outputs) == ["probabilities"]

@@ -4,8 +4,10 @@ import json
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.ensemble import VotingClassifier
 
 from converters.errors import ConversionError, ParityError, UnsupportedModelError
 from converters.sandbox import run_source
@@ -78,7 +80,7 @@ def test_trees_that_vote_and_a_base_score(tmp_path):
     check(export(tmp_path, booster, CANCER, "ubj"))
 
 
-def test_named_columns_are_renamed_on_a_copy(tmp_path):
+def test_named_columns_are_renamed_on_a_copy(tmp_path, monkeypatch):
     names = [f"sensor {index}" for index in range(13)]
     rows = xgboost.DMatrix(WINE, WINE_LABELS, feature_names=names)
     booster = xgboost.train({"objective": "multi:softprob", "num_class": 3}, rows, 5)
@@ -88,6 +90,18 @@ def test_named_columns_are_renamed_on_a_copy(tmp_path):
     np.testing.assert_array_equal(exported.inputs["features"], WINE.astype("f4"))
     assert [entry.trap for entry in exported.remedies] == ["column-names"]
     check(exported)
+    # The control: with its own names, alone or as a step, the converter refuses the booster.
+    step = xgboost.XGBClassifier(n_estimators=3)
+    step.fit(pd.DataFrame(WINE, columns=names), WINE_LABELS)
+    voting = VotingClassifier([("x", step)], voting="soft").fit(WINE, WINE_LABELS)
+    voting.estimators_ = [step]
+    joblib.dump(voting, tmp_path / "v.joblib")
+    check(estimators.export(job(tmp_path / "v.joblib"), {"*": WINE}))
+    monkeypatch.setattr(source, "_drop_names", lambda booster: None)
+    with pytest.raises(UnsupportedModelError, match="cannot convert this booster"):
+        export(tmp_path, booster, WINE)
+    with pytest.raises(UnsupportedModelError, match="cannot convert this VotingClassifier"):
+        estimators.export(job(tmp_path / "v.joblib"), {"*": WINE})
 
 
 def test_an_estimator_stops_at_its_best_round_and_a_booster_does_not(tmp_path, monkeypatch):
@@ -145,11 +159,10 @@ def test_refused_by_name(tmp_path, params, words):
 
 
 def test_several_targets_and_categories_are_refused(tmp_path):
-    pandas = pytest.importorskip("pandas")
     both = np.stack([SUGAR_VALUES, 2 * SUGAR_VALUES], 1)
     with pytest.raises(UnsupportedModelError, match="several targets"):
         export(tmp_path, train(SUGAR, both), SUGAR)
-    table = pandas.DataFrame({"a": pandas.Categorical(np.array(list("xyz"))[WINE_LABELS])})
+    table = pd.DataFrame({"a": pd.Categorical(np.array(list("xyz"))[WINE_LABELS])})
     model = xgboost.XGBClassifier(n_estimators=3, enable_categorical=True).fit(table, WINE_LABELS)
     with pytest.raises(UnsupportedModelError, match="splits on categories"):
         export(tmp_path, model, WINE[:, :1])
