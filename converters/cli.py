@@ -154,7 +154,14 @@ def _inspect(args: Namespace, screen: Screen) -> None:
 def _verify(args: Namespace, screen: Screen) -> None:
     from converters.verify import verify_bundle
 
-    for line in verify_bundle(args.bundle, args.key, run=args.run):
+    for line in verify_bundle(args.bundle, args.key, run=args.run, threshold=args.threshold):
+        screen.line(line)
+
+
+def _publish(args: Namespace, screen: Screen) -> None:
+    from converters.publishing.publish import publish
+
+    for line in publish(args.bundle, args.oci, args.key, args.threshold, args.base):
         screen.line(line)
 
 
@@ -168,6 +175,7 @@ _COMMANDS = {
     "verify": _verify,
     "report": _report,
     "diff": _diff,
+    "publish": _publish,
 }
 
 

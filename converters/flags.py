@@ -19,6 +19,7 @@ ONLY_INPUT = "*"
 
 COMMANDS = (
     *("convert", "import", "promote", "keygen", "sign", "inspect", "verify", "report", "diff"),
+    "publish",
 )
 
 
@@ -47,9 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("bundle", metavar="BUNDLE", type=Path)
     verify = commands.add_parser("verify", help="check signature, hashes and the model file")
     verify.add_argument("bundle", metavar="BUNDLE", type=Path)
-    verify.add_argument(
-        "--key", action="append", default=[], type=Path, metavar="PUB", help="a trusted public key"
-    )
+    _add_trust(verify)
     verify.add_argument(
         "--run", action="store_true", help="also run the golden samples on ONNX Runtime"
     )
@@ -62,7 +61,31 @@ def build_parser() -> argparse.ArgumentParser:
     diff = commands.add_parser("diff", help="hold two bundles against each other")
     diff.add_argument("first", metavar="BUNDLE", type=Path)
     diff.add_argument("second", metavar="BUNDLE", type=Path)
+    publish = commands.add_parser("publish", help="put a bundle into an OCI image layout")
+    publish.add_argument("bundle", metavar="BUNDLE", type=Path)
+    publish.add_argument(
+        "--oci", required=True, metavar="FOLDER[:TAG]", help="the layout; default tag NAME-RELEASE"
+    )
+    publish.add_argument(
+        "--base", metavar="FOLDER[:TAG]", help="the image to put it on, in a layout of its own"
+    )
+    _add_trust(publish)
     return parser
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key", action="append", default=[], type=Path, metavar="PUB", help="a trusted public key"
+    )
+    parser.add_argument(
+        "--threshold", type=_positive, default=1, metavar="M", help="so many of the keys must sign"
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'"{text}": expected a whole number from 1')
+    return int(text)
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:

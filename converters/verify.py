@@ -12,7 +12,7 @@ from pathlib import Path
 
 from converters.pack import add_signature, write_zip
 from converters.parity import compare
-from edged.errors import GoldenMismatchError, IncompatibleError
+from edged.errors import GoldenMismatchError, IncompatibleError, SignatureError
 from edged.manifest import Manifest, Tolerance
 from edged.store.bundle import bundle_digest, open_bundle, read_manifest, stage
 from edged.store.golden import read_safetensors
@@ -38,13 +38,14 @@ def sign_bundle(path: Path, key: Path) -> str:
     return signer.key_id
 
 
-def verify_bundle(path: Path, keys: Sequence[Path], *, run: bool) -> list[str]:
+def verify_bundle(path: Path, keys: Sequence[Path], *, run: bool, threshold: int = 1) -> list[str]:
     """Check a bundle as a device would.
 
     Args:
         path: the bundle.
         keys: trusted public keys; without any, signatures are not asked for.
         run: whether to run the golden samples on ONNX Runtime.
+        threshold: how many different ones of the keys must have signed, as ``trust.threshold``.
 
     Returns:
         What was checked, a line each.
@@ -53,12 +54,17 @@ def verify_bundle(path: Path, keys: Sequence[Path], *, run: bool) -> list[str]:
         BundleError: what is wrong with it (SignatureError, DigestMismatchError, ManifestError,
             GoldenMismatchError).
     """
-    trust = TrustStore.from_files(keys, threshold=1, required=bool(keys))
+    if threshold > 1 and not keys:
+        raise SignatureError(f"{threshold} signatures are required but no key is named (--key)")
+    trust = TrustStore.from_files(keys, threshold, required=bool(keys))
     data, manifest, signatures = read_manifest(path)
     signers = trust.verify(data, signatures)
     lines = [f"manifest: ok, {manifest.name} release {manifest.release}, {bundle_digest(data)}"]
     if keys:
-        lines.append(f"signature: ok, by {', '.join(key[:16] for key in signers)}")
+        by = ", ".join(key[:16] for key in signers)
+        lines.append(f"signature: ok, by {by} ({threshold} required)")
+    elif signatures is None:
+        lines.append("signature: none, the bundle is unsigned")
     else:
         lines.append("signature: not checked (name a public key with --key)")
     with tempfile.TemporaryDirectory(prefix="edged-verify-") as name:

@@ -13,6 +13,7 @@ from edged.config.problems import Problem
 from edged.errors import EdgedError
 from edged.manifest import Requires
 from edged.store.repository import Repository
+from edged.store.signing import Signer
 from tests.bundles import make_keys
 from tests.fakes.site import UNSIGNED, Site
 from tests.models import double
@@ -77,8 +78,6 @@ class TestGood:
         pairs = [make_keys(site.directory, name) for name in ("one", "two")]
         keys = ", ".join(public.name for _, public in pairs)
         trust = f"trust: {{keys: [{keys}], threshold: 2}}\n"
-        from edged.store.signing import Signer
-
         site.bundle("m", key=[Signer.from_file(private) for private, _ in pairs])
         site.write("models:\n  m: {bundle: m-1.edgb}\n", trust=trust)
         candidate, problems = both(site, repository)
@@ -99,6 +98,42 @@ class TestSignatures:
         assert "sign" in problem.message
         assert candidate.broken == {"m": problem.message}
         assert candidate.releases == {"m": ()}
+
+    @pytest.mark.parametrize(
+        ("signers", "found"),
+        [(["one"], 1), (["one", "theirs"], 1), (["theirs", "others"], 0), ([], 0)],
+    )
+    def test_fewer_trusted_signatures_than_asked_for(
+        self, site: Site, repository: Repository, signers: list[str], found: int
+    ) -> None:
+        """Strangers do not count; neither does a key that is listed under two names."""
+        pairs = {
+            name: make_keys(site.directory, name) for name in ("one", "two", "theirs", "others")
+        }
+        (site.directory / "one-again.pub").write_bytes((site.directory / "one.pub").read_bytes())
+        site.bundle("m", key=[Signer.from_file(pairs[name][0]) for name in signers])
+        site.write(
+            "models:\n  m: {bundle: m-1.edgb}\n",
+            trust="trust: {keys: [one.pub, one-again.pub, two.pub], threshold: 2}\n",
+        )
+        candidate, (problem,) = both(site, repository)
+        located(problem, 5, "models.m.bundle")
+        assert f"signed by {found} of 2 required trusted keys" in problem.message
+        assert candidate.releases == {"m": ()}
+
+    def test_one_key_under_two_names_is_not_two_keys(
+        self, site: Site, repository: Repository
+    ) -> None:
+        private, _ = make_keys(site.directory, "one")
+        (site.directory / "again.pub").write_bytes((site.directory / "one.pub").read_bytes())
+        site.bundle("m", key=private)
+        site.write(
+            "models:\n  m: {bundle: m-1.edgb}\n",
+            trust="trust: {keys: [one.pub, again.pub], threshold: 2}\n",
+        )
+        candidate, problems = both(site, repository)
+        assert any("only 1 different keys are trusted" in one.message for one in problems)
+        assert not candidate.releases.get("m")
 
     def test_a_stranger_s_signature_is_refused(self, site: Site, repository: Repository) -> None:
         make_keys(site.directory, "ours")
