@@ -133,6 +133,8 @@ def _provenance(
     }
     if proven.remedies:
         fields["remedies"] = [msgspec.to_builtins(entry) for entry in proven.remedies]
+    if proven.baked:
+        fields["baked"] = dict(proven.baked)
     if recipe.origin:
         fields["origin"] = dict(recipe.origin)
     if "weights" in contents:

@@ -17,6 +17,7 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
+from converters.baked.words import Bake
 from converters.errors import ConversionError
 from converters.targets.table import DEFAULT_TARGET, MIN_OPSET, find_target
 from edged.manifest import Release, Tolerance
@@ -58,6 +59,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             own.
         activation: what is still to be applied to the first output to get probabilities.
         input_processing: by input name, or under ``*`` for the only input.
+        bake: pre-processing of pictures that goes into the model itself, by the samples' input
+            name, or under ``*`` for the only input; the samples are raw pictures then.
         tolerance: how far outputs may be from the framework's.
         golden_rows: how many samples travel with the bundle, beside the edge cases.
         edges: ``auto`` also proves rows of zeros, extremes and missing values; ``none`` does not.
@@ -84,6 +87,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     labels: tuple[str, ...] = ()
     activation: Literal["none", "softmax", "sigmoid"] = "none"
     input_processing: dict[str, InputProcessing] = msgspec.field(default_factory=dict)
+    bake: dict[str, Bake] = msgspec.field(default_factory=dict)
     tolerance: Tolerance = Tolerance()
     golden_rows: Annotated[int, Meta(ge=8, le=256)] = 16
     edges: Literal["auto", "none"] = "auto"

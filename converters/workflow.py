@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from converters.baked.raw import Raw, prepare, take_edges
 from converters.compose import MODEL, compose, golden_tensors
 from converters.contents import hash_sources
 from converters.errors import ConversionError
@@ -129,19 +130,20 @@ def _convert(
     steps = Steps(options.progress)
     with steps.step("reading samples"):
         samples, columns = _read_samples(recipe)
+        raw = _prepare(recipe, samples)
         contents = hash_sources(recipe)
         if options.lock is not None:
             options.lock.check(contents, {})
     with steps.step(f"converting with {detected.framework}"):
         job = _source_job(recipe, detected, columns)
-        converted = run_source(job, samples, recipe.timeout_s, python)
+        converted = _run_source(job, samples, raw, recipe.timeout_s, python)
     if hash_sources(recipe) != contents:
         raise ConversionError("a source file changed while it was converted; start again")
     if options.lock is not None:
         options.lock.check(contents, converted.result.versions)
     with started(find_target(recipe.target), options.empty_env) as ask:
         with steps.step("proving rows and numbers"):
-            proven = prove(recipe, converted)
+            proven = prove(recipe, converted, raw)
             golden = golden_tensors(recipe, proven)
         with steps.step("proving it in an empty environment"):
             _prove_apart(recipe, proven, golden, options.empty_env, ask)
@@ -218,6 +220,29 @@ def _source_job(recipe: Recipe, detected: Detected, columns: tuple[str, ...]) ->
         target=recipe.target,
         generate=0 if recipe.samples or recipe.batch == "none" else GENERATED_ROWS,
     )
+
+
+def _run_source(
+    job: SourceJob,
+    samples: dict[str, Array],
+    raw: Raw | None,
+    timeout_s: int,
+    python: Path | None,
+) -> Converted:
+    if raw is None:
+        return run_source(job, samples, timeout_s, python)
+    try:
+        return take_edges(run_source(job, raw.fed, timeout_s, python), raw)
+    except ConversionError as exc:
+        # What the model refuses is not what the user brought.
+        raise type(exc)(f"{exc.message} ({raw.told()})") from exc
+
+
+def _prepare(recipe: Recipe, samples: dict[str, Array]) -> Raw | None:
+    """Raw pictures and what the framework gets of them, where pre-processing is baked in."""
+    if not recipe.bake:
+        return None
+    return prepare(recipe.bake, samples, batch=recipe.batch, edges=recipe.edges == "auto")
 
 
 def _read_samples(recipe: Recipe) -> tuple[dict[str, Array], tuple[str, ...]]:

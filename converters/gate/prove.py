@@ -7,12 +7,14 @@ what could not be, is kept for the report.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 
 from converters import graph, naming
+from converters.baked.proof import bake
+from converters.baked.raw import Raw
 from converters.edges import Edge
 from converters.gate.checks import Checks
 from converters.gate.edges import prove_edges
@@ -49,6 +51,7 @@ class Proven:
         doubtful: rows whose best class is a tie.
         remedies: the source's repaired traps, then the gate's own.
         checks: what was looked at.
+        baked: the pre-processing inside the model, in words, by input; the samples are raw then.
     """
 
     data: bytes
@@ -64,6 +67,7 @@ class Proven:
     doubtful: frozenset[int]
     remedies: tuple[Remedy, ...]
     checks: Checks
+    baked: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,16 @@ class _Case:
     reference: dict[str, Array]
     edges: dict[str, Edge]
     label_of: dict[str, str]
+    baked: dict[str, str] = field(default_factory=dict)
 
 
-def prove(recipe: Recipe, converted: Converted) -> Proven:
+def prove(recipe: Recipe, converted: Converted, raw: Raw | None = None) -> Proven:
     """Clean a graph, and run it against the framework's numbers.
+
+    Args:
+        recipe: what was asked.
+        converted: what the framework's process left.
+        raw: the samples before pre-processing, where that is to be baked in.
 
     Raises:
         UnsupportedModelError: it holds something that the target cannot take.
@@ -88,6 +98,8 @@ def prove(recipe: Recipe, converted: Converted) -> Proven:
     """
     checks = Checks()
     case = _settle(recipe, converted, find_target(recipe.target), checks)
+    if raw is not None:
+        case = _bake(recipe, case, raw, converted.result.input_names, checks)
     run = open_session(graph.serialize(case.model))
     known: dict[str, Array] = {}
     if recipe.batch == "rows":
@@ -103,6 +115,7 @@ def prove(recipe: Recipe, converted: Converted) -> Proven:
         tolerance=recipe.tolerance,
         label_of=case.label_of,
         checks=checks,
+        asked_nan=raw is None,
     )
     _prove_float16(case, checks)
     inputs, outputs = read_signature(case.model, case.samples, got, recipe.batch)
@@ -128,6 +141,7 @@ def prove(recipe: Recipe, converted: Converted) -> Proven:
         doubtful=frozenset(np.flatnonzero(tied[0]).tolist() if tied else ()),
         remedies=case.remedies,
         checks=checks,
+        baked=case.baked,
     )
 
 
@@ -164,6 +178,37 @@ def _settle(recipe: Recipe, converted: Converted, target: Target, checks: Checks
         },
         label_of={renamed[name]: renamed[scores] for name, scores in result.label_of.items()},
     )
+
+
+def _bake(
+    recipe: Recipe, case: _Case, raw: Raw, own_names: tuple[str, ...], checks: Checks
+) -> _Case:
+    """The case with the pre-processing inside the model and raw samples."""
+    named = raw.by_input(own_names)
+    of = {name: named[own] for name, own in zip(case.samples, own_names, strict=True)}
+    works = {name: raw.works[own] for name, own in of.items() if own in raw.works}
+    samples = {
+        name: raw.samples[of[name]] if name in works else array
+        for name, array in case.samples.items()
+    }
+    edges = {
+        edge: (
+            {k: raw.edges[edge][of[k]] if k in works else array for k, array in inputs.items()},
+            answers,
+        )
+        for edge, (inputs, answers) in case.edges.items()
+    }
+    model = bake(
+        case.model,
+        works,
+        samples,
+        case.samples,
+        target=find_target(recipe.target),
+        tolerance=recipe.tolerance,
+        checks=checks,
+    )
+    told = {name: work.told() for name, work in works.items()}
+    return replace(case, model=model, samples=samples, edges=edges, baked=told)
 
 
 def _names(wanted: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
