@@ -1,22 +1,22 @@
 """TensorRT's package over a GPU in memory: its engines are ONNX models that ONNX Runtime runs.
 
-It has the members that ``edged`` uses and no others; ``tests/runtimes/test_tensorrt_api.py`` holds each
-of them against the real bindings of four releases. ``module(release)`` leaves out what a release lacks.
-What TensorRT does badly it does badly too: failures are a None or False and a line to the logger, work
+The classes here say what is done, not what there is: ``module(release)`` makes them out of the surface
+of that release's real bindings (``tensorrt_surface.py``), so that a member that they lack fails a test
+that asks for it. What TensorRT does badly it does badly too: failures are a None or False and a line to the logger, work
 happens when the stream is waited for, and a wrong engine is not noticed until it is loaded.
 """
 
 from __future__ import annotations
 
-import enum
 import json
-import types
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 
+from tests.fakes import tensorrt_stubs as stubs
+from tests.fakes import tensorrt_surface as surface
 from tests.fakes.gpu import FakeGpu
 
 _ONNX = {
@@ -32,72 +32,67 @@ _INSPECTED = {
 }
 
 
-class DataType(enum.Enum):
-    FLOAT = 0
-    HALF = 1
-    INT8 = 2
-    INT32 = 3
-    BOOL = 4
-    UINT8 = 5
-    INT64 = 8
+class _Part:
+    """What every class knows of its package."""
+
+    _trt: Any
+    """The package that it is a class of."""
+
+    def _log(self, severity: str, text: str) -> None:
+        logger: Any = self._logger  # type: ignore[attr-defined]
+        logger.log(getattr(self._trt.ILogger.Severity, severity), text)
 
 
-class TensorIOMode(enum.Enum):
-    NONE = 0
-    INPUT = 1
-    OUTPUT = 2
-
-
-class MemoryPoolType(enum.Enum):
-    WORKSPACE = 0
-
-
-class ProfilingVerbosity(enum.Enum):
-    DETAILED = 2
-
-
-class LayerInformationFormat(enum.Enum):
-    JSON = 1
-
-
-class Severity(enum.Enum):
-    INTERNAL_ERROR = 0
-    ERROR = 1
-    WARNING = 2
-    INFO = 3
-    VERBOSE = 4
-
-
-class ILogger:
-    Severity = Severity
+class ILogger(_Part):
+    Severity: Any = None
+    ERROR = INFO = INTERNAL_ERROR = VERBOSE = WARNING = None
+    """The surface has them, for a release."""
 
     def __init__(self) -> None:
         pass
 
-    def log(self, severity: Severity, msg: str) -> None:
+    def log(self, severity: Any, msg: str) -> None:
         raise NotImplementedError
 
 
-class ITensor:
-    def __init__(self, value: onnx.ValueInfoProto) -> None:
-        kind = value.type.tensor_type
-        self.name = value.name
-        self.dtype = getattr(DataType, _ONNX.get(kind.elem_type, ""), None)
-        self.shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
-        self.is_shape_tensor = value.name == "shape"
+class ITensor(_Part):
+    name = ""
+    dtype = property(lambda self: self._dtype)
+    shape = property(lambda self: self._shape)
+    is_shape_tensor = property(lambda self: self.name == "shape")
+
+    def __init__(self, name: str, element: int, shape: tuple[int, ...]) -> None:
+        self.name = name
+        self._shape = shape
+        kind = _ONNX.get(element, "")
+        # A release without 64-bit integers computes them in 32 bits.
+        self._dtype = getattr(self._trt.DataType, kind, None)
+        if kind == "INT64" and self._dtype is None:
+            self._dtype = self._trt.DataType.INT32
 
 
-class ILayer:
-    def __init__(self, node: onnx.NodeProto, kind: str) -> None:
-        self.type = f"LayerType.{ {'QuantizeLinear': 'QUANTIZE', 'Constant': 'CONSTANT'}.get(node.op_type, 'OTHER') }"
-        self.num_outputs = 1
-        self._kind = kind
+def _tensor(trt: Any, value: onnx.ValueInfoProto) -> ITensor:
+    kind = value.type.tensor_type
+    shape = (d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
+    return trt.ITensor(value.name, kind.elem_type, tuple(shape))
+
+
+class ILayer(_Part):
+    type = property(lambda self: getattr(self._trt.LayerType, self._called))
+    num_outputs = property(lambda self: 1)
+
+    def __init__(self, node: onnx.NodeProto, element: int) -> None:
+        self._called = {"QuantizeLinear": "QUANTIZE", "Constant": "CONSTANT"}.get(
+            node.op_type, "ELEMENTWISE"
+        )
+        self._output = self._trt.ITensor(node.output[0], element, ())
+        self._kind = self._output._dtype.name if self._output._dtype else "FLOAT"
 
     def get_output(self, index: int) -> Any:
-        return types.SimpleNamespace(dtype=f"DataType.{self._kind}")
+        return self._output
 
 
-class INetworkDefinition:
+class INetworkDefinition(_Part):
     def __init__(self, flags: int) -> None:
         self._flags = flags
         self._model: onnx.ModelProto | None = None
@@ -122,7 +117,7 @@ class INetworkDefinition:
         self._outputs.remove(tensor)
 
 
-class ParserError:
+class ParserError(_Part):
     def __init__(self, node: int, words: str, operator: str, name: str) -> None:
         self._said = (node, words, operator, name)
 
@@ -139,8 +134,8 @@ class ParserError:
         return self._said[3]
 
 
-class OnnxParser:
-    refused = "Mod"
+class OnnxParser(_Part):
+    _refused = "Mod"
     """An operator that this TensorRT does not have."""
 
     def __init__(self, network: INetworkDefinition, logger: ILogger) -> None:
@@ -157,24 +152,24 @@ class OnnxParser:
             found = onnx.load_from_string(model)
             onnx.checker.check_model(found)
         except Exception:
-            self._errors = [ParserError(-1, "Failed to parse\n the ONNX model", "", "")]
+            self._errors = [self._trt.ParserError(-1, "Failed to parse\n the ONNX model", "", "")]
             return False
         for number, node in enumerate(found.graph.node):
-            if node.op_type == self.refused:
-                self._errors.append(ParserError(number, "no importer", node.op_type, node.name))
+            if node.op_type == self._refused:
+                error = self._trt.ParserError(number, "no importer", node.op_type, node.name)
+                self._errors.append(error)
         kinds = {value.name: value.type.tensor_type.elem_type for value in found.graph.value_info}
         kinds |= {value.name: value.type.tensor_type.elem_type for value in found.graph.output}
         self._network._model = found
-        self._network._inputs = [ITensor(value) for value in found.graph.input]
-        self._network._outputs = [ITensor(value) for value in found.graph.output]
+        self._network._inputs = [_tensor(self._trt, v) for v in found.graph.input]
+        self._network._outputs = [_tensor(self._trt, v) for v in found.graph.output]
         self._network._layers = [
-            ILayer(node, _ONNX.get(kinds.get(node.output[0], 1), "FLOAT"))
-            for node in found.graph.node
+            self._trt.ILayer(node, kinds.get(node.output[0], 1)) for node in found.graph.node
         ]
         return not self._errors
 
 
-class IOptimizationProfile:
+class IOptimizationProfile(_Part):
     def __init__(self) -> None:
         self._shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
 
@@ -182,7 +177,7 @@ class IOptimizationProfile:
         self._shapes[input] = (tuple(min), tuple(opt), tuple(max))
 
 
-class ITimingCache:
+class ITimingCache(_Part):
     def __init__(self, data: bytes) -> None:
         self._data = data
 
@@ -190,11 +185,12 @@ class ITimingCache:
         return self._data
 
 
-class IBuilderConfig:
+class IBuilderConfig(_Part):
+    builder_optimization_level = 3
+    profiling_verbosity: Any = None
+    hardware_compatibility_level: Any = None
+
     def __init__(self) -> None:
-        self.builder_optimization_level = 3
-        self.profiling_verbosity: Any = None
-        self.hardware_compatibility_level: Any = None
         self._flags: set[str] = {"TF32"}
         self._pools: dict[Any, int] = {}
         self._profiles: list[IOptimizationProfile] = []
@@ -210,7 +206,7 @@ class IBuilderConfig:
         self._flags.discard(flag.name)
 
     def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache:
-        return ITimingCache(serialized_timing_cache)
+        return self._trt.ITimingCache(serialized_timing_cache)
 
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
         assert ignore_mismatch
@@ -228,35 +224,36 @@ class IBuilderConfig:
         return 0
 
 
-class Builder:
-    fault = ""
+class Builder(_Part):
+    _fault = ""
     """``build``: no engine comes out. ``float32``: half precision is forgotten without a word."""
-    _is_weakly_typed = False
 
     def __init__(self, logger: ILogger) -> None:
         self._logger = logger
 
     def create_network(self, flags: int) -> INetworkDefinition:
-        return INetworkDefinition(flags)
+        return self._trt.INetworkDefinition(flags)
 
     def create_builder_config(self) -> IBuilderConfig:
-        return IBuilderConfig()
+        return self._trt.IBuilderConfig()
 
     def create_optimization_profile(self) -> IOptimizationProfile:
-        return IOptimizationProfile()
+        return self._trt.IOptimizationProfile()
 
     def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> Any:
-        if self.fault == "build":
-            self._logger.log(Severity.ERROR, "Could not find any implementation\nfor node Conv_0")
+        if self._fault == "build":
+            self._log("ERROR", "Could not find any implementation\nfor node Conv_0")
             return None
-        config._cache = ITimingCache(b"timed " + (config._cache._data if config._cache else b""))
+        before = config._cache._data if config._cache else b""
+        config._cache = self._trt.ITimingCache(b"timed " + before)
         built = [layer._kind for layer in network._layers]
-        if self._is_weakly_typed:  # the builder's flags decide; without them all is float32
+        if not hasattr(self._trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+            # The builder's flags decide; without them all is float32.
             allowed = {"HALF": "FP16", "INT8": "INT8"}
             built = [k if allowed.get(k, k) in {k, *config._flags} else "FLOAT" for k in built]
-        if self.fault == "float32":
+        if self._fault == "float32":
             built = ["FLOAT" for _ in built]
-        if self.fault == "half":
+        if self._fault == "half":
             built = ["HALF" for _ in built]
         head = {
             "inputs": [tensor.name for tensor in network._inputs],
@@ -270,9 +267,8 @@ class Builder:
         return len(text).to_bytes(4, "little") + text + network._model.SerializeToString()
 
 
-class Runtime:
-    gpu = FakeGpu()
-    engine: Any = None
+class Runtime(_Part):
+    _gpu = FakeGpu()
 
     def __init__(self, logger: ILogger) -> None:
         self._logger = logger
@@ -283,13 +279,13 @@ class Runtime:
             head = json.loads(serialized_engine[4 : 4 + length])
             model = onnx.load_from_string(serialized_engine[4 + length :])
         except Exception:
-            self._logger.log(Severity.WARNING, "Using an engine plan file across different models")
-            self._logger.log(Severity.ERROR, "Version tag does not match\nNote: Current Version: 1")
+            self._log("WARNING", "Using an engine plan file across different models")
+            self._log("ERROR", "Version tag does not match\nNote: Current Version: 1")
             return None
-        return self.engine(head, model, self.gpu, self._logger)
+        return self._trt.ICudaEngine(head, model, self._gpu, self._logger)
 
 
-class EngineInspector:
+class EngineInspector(_Part):
     def __init__(self, built: list[str]) -> None:
         self._built = built
 
@@ -301,26 +297,34 @@ class EngineInspector:
         return json.dumps({"Layers": [*layers, "a layer by name only"], "Bindings": []})
 
 
-class ICudaEngine:
-    device_memory_size_v2 = 4096
+class ICudaEngine(_Part):
+    device_memory_size_v2 = property(lambda self: 4096)
 
     def __init__(self, head: Any, model: onnx.ModelProto, gpu: FakeGpu, logger: ILogger) -> None:
         self._head = head
         self._gpu = gpu
         self._logger = logger
         values = {v.name: v for v in [*model.graph.input, *model.graph.output]}
-        self._tensors = {name: ITensor(values[name]) for name in head["inputs"] + head["outputs"]}
+        self._tensors = {
+            name: _tensor(self._trt, values[name]) for name in head["inputs"] + head["outputs"]
+        }
+        self._elements = {name: values[name].type.tensor_type.elem_type for name in values}
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
+
+    def _taken(self, name: str) -> Any:
+        """The type of a tensor in the model, which a release may compute in a narrower one."""
+        return onnx.helper.tensor_dtype_to_np_dtype(self._elements[name])
 
     num_io_tensors = property(lambda self: len(self._tensors))
 
     def get_tensor_name(self, index: int) -> str:
         return list(self._tensors)[index]
 
-    def get_tensor_mode(self, name: str) -> TensorIOMode:
-        return TensorIOMode.INPUT if name in self._head["inputs"] else TensorIOMode.OUTPUT
+    def get_tensor_mode(self, name: str) -> Any:
+        mode = self._trt.TensorIOMode
+        return mode.INPUT if name in self._head["inputs"] else mode.OUTPUT
 
     def get_tensor_dtype(self, name: str) -> Any:
         return self._tensors[name].dtype or "DataType.FP8"
@@ -332,16 +336,16 @@ class ICudaEngine:
         return self._head["profile"][name]
 
     def create_engine_inspector(self) -> EngineInspector:
-        return EngineInspector(self._head["built"])
+        return self._trt.EngineInspector(self._head["built"])
 
     def create_execution_context(self) -> IExecutionContext | None:
         if self._gpu.status("create_execution_context"):
-            self._logger.log(Severity.ERROR, "out of memory")
+            self._log("ERROR", "out of memory")
             return None
-        return IExecutionContext(self)
+        return self._trt.IExecutionContext(self)
 
 
-class IExecutionContext:
+class IExecutionContext(_Part):
     def __init__(self, engine: ICudaEngine) -> None:
         self._engine = engine
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -351,7 +355,7 @@ class IExecutionContext:
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         low, _, high = self._engine._head["profile"].get(name, [shape] * 3)
         if not all(a <= n <= b for a, n, b in zip(low, shape, high, strict=True)):
-            self._engine._logger.log(Severity.ERROR, f"{name} is not in the profile")
+            self._engine._log("ERROR", f"{name} is not in the profile")
             return False
         self._shapes[name] = tuple(shape)
         return True
@@ -372,7 +376,7 @@ class IExecutionContext:
         if name in self._engine._head["inputs"]:
             return self._shapes.get(name, self._engine._tensors[name].shape)
         zeros = {
-            n: np.zeros(self.get_tensor_shape(n), self._dtype(n))
+            n: np.zeros(self.get_tensor_shape(n), self._engine._taken(n))
             for n in self._engine._head["inputs"]
         }
         if self._engine._tensors[name].shape and "unknown" in name:
@@ -385,7 +389,7 @@ class IExecutionContext:
     def execute_async_v3(self, stream_handle: int) -> bool:
         gpu = self._engine._gpu
         if gpu.status("execute_async_v3"):
-            self._engine._logger.log(Severity.ERROR, "an illegal memory access was encountered")
+            self._engine._log("ERROR", "an illegal memory access was encountered")
             return False
         assert not self._is_busy, "one context ran twice at once"
         self._is_busy = True
@@ -399,62 +403,28 @@ class IExecutionContext:
             shape, kind = self.get_tensor_shape(name), np.dtype(self._dtype(name))
             size = int(np.prod(shape)) * kind.itemsize
             data = bytes(gpu.find(self._addresses[name], size))
-            inputs[name] = np.frombuffer(data, kind).reshape(shape)
+            inputs[name] = np.frombuffer(data, kind).reshape(shape).astype(engine._taken(name))
         names = engine._head["outputs"]
-        for name, array in zip(names, engine._session.run(names, inputs), strict=True):
+        for name, computed in zip(names, engine._session.run(names, inputs), strict=True):
+            array = computed.astype(self._dtype(name))
             gpu.find(self._addresses[name], array.nbytes)[:] = array.tobytes()
         self._is_busy = False
 
 
-CLASSES = (
-    *(Builder, INetworkDefinition, IBuilderConfig, IOptimizationProfile, ITimingCache, OnnxParser),
-    *(
-        ParserError,
-        Runtime,
-        ICudaEngine,
-        IExecutionContext,
-        EngineInspector,
-        ILogger,
-        ITensor,
-        ILayer,
-    ),
-    *(DataType, TensorIOMode, MemoryPoolType, ProfilingVerbosity, LayerInformationFormat),
-)
-_FLAGS = "TF32 VERSION_COMPATIBLE"
-_OLD_FLAGS = "FP16 INT8 BF16 FP8 OBEY_PRECISION_CONSTRAINTS"
-RELEASES = ("8.6", "10.3", "10.16", "11.4")
+def get_nv_onnx_parser_version() -> int:
+    return 1003
 
 
-def enums(release: str) -> dict[str, Any]:
-    """Enums whose members differ between releases."""
-    number = tuple(map(int, release.split(".")))
-    flags = _FLAGS + (f" {_OLD_FLAGS}" if number < (11,) else "")
-    if number < (10,):
-        flags = flags.replace(" BF16", "")
-    network = {"EXPLICIT_BATCH": 0} if number < (11,) else {"STRONGLY_TYPED": 0}
-    if (10,) <= number < (11,):
-        network["STRONGLY_TYPED"] = 1
-    levels = "NONE AMPERE_PLUS" + (" SAME_COMPUTE_CAPABILITY" if number >= (10, 16) else "")
-    return {
-        "BuilderFlag": enum.Enum("BuilderFlag", flags),
-        "NetworkDefinitionCreationFlag": enum.IntEnum("NetworkDefinitionCreationFlag", network),
-        "HardwareCompatibilityLevel": enum.Enum("HardwareCompatibilityLevel", levels),
-    }
+RELEASES = tuple(stubs.RELEASES)
+BEHAVIOURS: dict[str, Any] = {
+    name: globals()[name] for name in (*surface.CLASSES, *surface.FUNCTIONS)
+}
 
 
 def module(release: str, gpu: FakeGpu, *, fault: str = "") -> Any:
     """The package of a release, whose engines run on ``gpu``."""
-    made = {kind.__name__: kind for kind in CLASSES}
-    made["Runtime"] = type("Runtime", (Runtime,), {"gpu": gpu})
-    weak = {"_is_weakly_typed": release == "8.6"}
-    made["Builder"] = type("Builder", (Builder,), {"fault": fault, **weak})
-    has_size = {} if release != "8.6" else {"device_memory_size_v2": None}
-    engine = type("ICudaEngine", (ICudaEngine,), has_size)
-    made["ICudaEngine"] = engine
-    made["Runtime"].engine = engine
-    return types.SimpleNamespace(
-        **made,
-        **enums(release),
-        __version__=f"{release}.0",
-        get_nv_onnx_parser_version=lambda: 1003,
-    )
+    made = surface.build(surface.read(release), BEHAVIOURS)
+    made.Runtime._gpu = gpu
+    made.Builder._fault = fault
+    made.__version__ = f"{release}.0"
+    return made

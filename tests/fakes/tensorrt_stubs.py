@@ -55,6 +55,10 @@ for name in dir(trt):
         members[member] = [kind, (getattr(what, member).__doc__ or "")[:2000] if kind == "call" else ""]
     for member in getattr(what, "__members__", {}):
         members[member] = ["member", str(int(what.__members__[member]))]
+    for inner in members:
+        numbers = getattr(getattr(what, inner), "__members__", {}) if inner[0].isupper() else {}
+        if numbers:
+            surface[name + "." + inner] = {m: ["member", str(int(n))] for m, n in numbers.items()}
     surface[name] = members
 functions = [name for name in dir(trt) if callable(getattr(trt, name)) and not inspect.isclass(getattr(trt, name))]
 json.dump({"version": trt.__version__, "classes": surface, "functions": functions}, sys.stdout)

@@ -1,7 +1,8 @@
 """The package: found, said in words, and held against the real bindings of four releases.
 
-Everything that ``edged`` and the fake name of TensorRT is looked up in the bindings of 8.6, 10.3, 10.16
-and 11.4, which import over empty libraries (``tests/fakes/tensorrt_stubs.py``).
+The fake's classes are made out of what the bindings of 8.6, 10.3, 10.16 and 11.4 have
+(``tests/fakes/tensorrt_surface.json``). That this is so is looked up in the bindings themselves, which
+import over empty libraries (``tests/fakes/tensorrt_stubs.py``).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +21,10 @@ from edged.runtimes import tensorrt, tensorrt_api, tensorrt_build
 from edged.runtimes.tensorrt_api import TensorRt, Words, find_tensorrt, make_logger
 from tests.fakes import tensorrt as fake
 from tests.fakes import tensorrt_stubs as stubs
+from tests.fakes import tensorrt_surface as surface
 from tests.fakes.gpu import FakeGpu
 
 WHEELS = Path(os.environ.get("EDGED_TENSORRT_WHEELS", Path(__file__).parents[2] / "build/tensorrt"))
-OPTIONAL = {
-    "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
-    "NetworkDefinitionCreationFlag.EXPLICIT_BATCH",
-    "BuilderFlag.FP16",
-    "BuilderFlag.BF16",
-    "BuilderFlag.INT8",
-    "BuilderFlag.FP8",
-    "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
-    "HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY",
-    "DataType.INT64",
-    "ParserError.node_name",
-    "ParserError.node_operator",
-    "ICudaEngine.device_memory_size_v2",
-}
-"""What some releases lack; ``edged`` asks for each by name and does without."""
 
 
 class TestFinding:
@@ -87,12 +75,13 @@ class TestLogger:
     def test_errors_are_kept_and_the_rest_is_not(self):
         words = Words()
         logger = make_logger(TensorRt(fake.module("10.3", FakeGpu()), "TensorRT", "10.3.0"), words)
+        severity = logger.Severity
         assert words.said() == "it does not say why"
-        logger.log(fake.Severity.VERBOSE, "chatter")
-        logger.log(fake.Severity.WARNING, "a warning")
+        logger.log(severity.VERBOSE, "chatter")
+        logger.log(severity.WARNING, "a warning")
         assert words.said() == "a warning"
-        logger.log(fake.Severity.ERROR, "an\n  error")
-        logger.log(fake.Severity.INTERNAL_ERROR, "x" * 1000)
+        logger.log(severity.ERROR, "an\n  error")
+        logger.log(severity.INTERNAL_ERROR, "x" * 1000)
         assert words.said().startswith("an error; xxx")
         assert len(words.said()) < 400
         words.clear()
@@ -114,34 +103,6 @@ def test_network_flags(release: str, flags: int, typed: bool):
     assert (found.network_flags(), found.is_strongly_typed) == (flags, typed)
 
 
-def surface_of_the_fake() -> dict[str, set[str]]:
-    """Public members of the fake's classes, and of its enums over all releases."""
-    found = {}
-    for kind in fake.CLASSES:
-        instance_only = {"Severity"}
-        names = {name for name in dir(kind) if not name.startswith("_")} - {"name", "value"}
-        found[kind.__name__] = names - instance_only
-        if kind.__name__ in ("ITensor", "ILayer", "IBuilderConfig"):
-            source = inspect.getsource(kind)
-            tree = ast.parse(source)
-            found[kind.__name__] |= {
-                node.attr
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Attribute)
-                and isinstance(node.ctx, ast.Store)
-                and isinstance(node.value, ast.Name)
-                and node.value.id == "self"
-                and not node.attr.startswith("_")
-            }
-    for release in fake.RELEASES:
-        for name, kind in fake.enums(release).items():
-            found.setdefault(name, set()).update(kind.__members__)
-    found["OnnxParser"].discard("refused")
-    found["Builder"].discard("fault")
-    found["Runtime"] -= {"gpu", "engine"}
-    return found
-
-
 def names_in_sources() -> set[str]:
     """Every attribute that our files take of an object of TensorRT, or might."""
     names = set()
@@ -151,28 +112,75 @@ def names_in_sources() -> set[str]:
     return names
 
 
-def test_our_files_call_nothing_that_the_fake_lacks():
-    """So the flow tests run what is called, and what they run is held against the bindings."""
-    known = {name for names in surface_of_the_fake().values() for name in names}
-    for call in (
-        *(
-            "create_network",
-            "create_builder_config",
-            "build_serialized_network",
-            "parse",
-            "get_error",
-        ),
-        *("set_memory_pool_limit", "create_timing_cache", "set_timing_cache", "get_timing_cache"),
-        *(
-            "set_shape",
-            "add_optimization_profile",
-            "deserialize_cuda_engine",
-            "create_engine_inspector",
-        ),
-        *("set_input_shape", "set_tensor_address", "infer_shapes", "execute_async_v3"),
-    ):
-        assert call in known
-        assert call in names_in_sources()
+OPTIONAL = {
+    ("ParserError", "node_name"),
+    ("ParserError", "node_operator"),
+    ("ICudaEngine", "device_memory_size_v2"),
+}
+"""What some releases lack; ``edged`` asks for each by name and does without."""
+
+
+class TestTheFake:
+    """It is made out of the surface of the real bindings, and has what they have."""
+
+    def test_every_member_that_it_plays_is_one_of_each_release_or_optional(self):
+        for release in fake.RELEASES:
+            found = surface.read(release)
+            lacking = {
+                (name, member)
+                for name in surface.CLASSES
+                for member in surface.public(fake.BEHAVIOURS[name]) - set(found[name])
+            }
+            assert lacking == (OPTIONAL if release == "8.6" else set()), release
+
+    @pytest.mark.parametrize("release", fake.RELEASES)
+    def test_its_calls_take_what_the_packages_do(self, release: str):
+        found = surface.read(release)
+        for name in surface.CLASSES:
+            for member, call in inspect.getmembers(fake.BEHAVIOURS[name], inspect.isfunction):
+                if member.startswith("_") or (name, member) in OPTIONAL:
+                    continue
+                wanted = surface.parameters(call)
+                overloads = re.findall(r"\((.*?)\)", found[name][member])
+                known = [each.split(", ") if each else [] for each in overloads]
+                assert any(each[: len(wanted)] == wanted for each in known), (name, member, known)
+
+    def test_what_a_release_lacks_fails_whoever_asks_for_it(self):
+        """The control: code that was written against another release."""
+        old, new = (fake.module(release, FakeGpu()) for release in ("8.6", "11.4"))
+        assert int(old.BuilderFlag.FP16) == 0
+        with pytest.raises(AttributeError):
+            _ = new.BuilderFlag.FP16
+        with pytest.raises(AttributeError):
+            _ = old.DataType.INT64
+        assert callable(new.ParserError(0, "", "", "").node_name)
+        with pytest.raises(AttributeError, match=r"node_name is not in this release"):
+            _ = old.ParserError(0, "", "", "").node_name
+        with pytest.raises(AttributeError, match="no max_workspace_size that could be set"):
+            new.IBuilderConfig().max_workspace_size = 1
+        with pytest.raises(AttributeError, match="no is_shape_tensor that could be set"):
+            new.ITensor("x", 1, ()).is_shape_tensor = True
+
+    def test_what_it_does_not_play_fails_the_test_that_needs_it(self):
+        with pytest.raises(AssertionError, match=r"Builder\.reset is not played by the fake"):
+            fake.module("10.3", FakeGpu()).Builder(None).reset()
+
+    def test_a_member_that_no_release_has_is_not_taken_over(self):
+        class Better(fake.Builder):
+            def build_it_at_once(self) -> None:
+                pass
+
+        made = surface.build(surface.read("10.3"), fake.BEHAVIOURS | {"Builder": Better})
+        with pytest.raises(AttributeError, match="build_it_at_once is not in this release"):
+            made.Builder(None).build_it_at_once()
+
+
+def test_what_was_removed_is_not_used():
+    """Members of 8.6 that 11.4 has no more."""
+    old, new = surface.read("8.6"), surface.read("11.4")
+    gone = {name for kind in surface.CLASSES for name in set(old[kind]) - set(new[kind])}
+    assert {"execute_async_v2", "max_workspace_size", "get_binding_index", "precision"} <= gone
+    assert not gone & (names_in_sources() - {"name", "precision"})
 
 
 @pytest.fixture(scope="module")
@@ -186,84 +194,16 @@ def surfaces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             f"could not import 'tensorrt': no wheels of {', '.join(missing)} in {WHEELS.name}"
         )
     folder = tmp_path_factory.mktemp("tensorrt")
-    return {name: stubs.dump(stubs.unpack(WHEELS, name, folder / name)) for name in stubs.RELEASES}
+    return surface.dump_all(WHEELS, folder)
 
 
 @pytest.mark.frameworks
 class TestRealBindings:
-    @pytest.mark.parametrize("release", stubs.RELEASES)
-    def test_every_member_of_the_fake_is_one_of_the_package(
-        self, surfaces: dict[str, Any], release: str
-    ):
-        classes = surfaces[release]["classes"]
-        lacking = {
-            f"{kind}.{name}"
-            for kind, names in surface_of_the_fake().items()
-            for name in names
-            if name not in classes.get(kind, {})
-        }
-        assert not lacking - OPTIONAL, f"TensorRT {release} has none of these"
-
-    def test_what_is_called_optional_is_lacking_somewhere(self, surfaces: dict[str, Any]):
-        for name in OPTIONAL:
-            kind, _, member = name.partition(".")
-            assert any(member not in one["classes"].get(kind, {}) for one in surfaces.values()), (
-                name
-            )
-            assert any(member in one["classes"].get(kind, {}) for one in surfaces.values()), name
-
-    @pytest.mark.parametrize("release", stubs.RELEASES)
-    def test_the_fakes_calls_take_what_the_packages_do(
-        self, surfaces: dict[str, Any], release: str
-    ):
-        classes = surfaces[release]["classes"]
-        for kind in fake.CLASSES:
-            for name, call in inspect.getmembers(kind, inspect.isfunction):
-                if name.startswith("_") or f"{kind.__name__}.{name}" in OPTIONAL or name == "log":
-                    continue
-                wanted = [each for each in inspect.signature(call).parameters if each != "self"]
-                overloads = stubs.signatures(classes[kind.__name__][name][1])
-                assert any(each[: len(wanted)] == wanted for each in overloads), (
-                    kind,
-                    name,
-                    overloads,
-                )
-
-    @pytest.mark.parametrize("release", stubs.RELEASES)
-    def test_flags_of_a_release_are_those_of_its_fake(self, surfaces: dict[str, Any], release: str):
-        """``edged`` decides by whether a flag is there; a fake that has others would prove nothing."""
-        classes = surfaces[release]["classes"]
-        for kind, made in fake.enums(release).items():
-            have = {
-                name
-                for name in classes[kind]
-                if f"{kind}.{name}" in OPTIONAL or name in made.__members__
-            }
-            assert have == set(made.__members__), (release, kind)
-        numbers = classes["NetworkDefinitionCreationFlag"]
-        for name, member in fake.enums(release)[
-            "NetworkDefinitionCreationFlag"
-        ].__members__.items():
-            assert numbers[name] == ["member", str(int(member))]
-
-    def test_what_was_removed_is_not_used(self, surfaces: dict[str, Any]):
-        """Members of 8.6 that 11.4 has no more."""
-        classes = (
-            "Builder",
-            "IBuilderConfig",
-            "ICudaEngine",
-            "IExecutionContext",
-            "OnnxParser",
-            "ILayer",
+    def test_the_surface_in_the_repository_is_theirs(self, surfaces: dict[str, Any]):
+        made = surface.encode(surface.collect(surfaces))
+        assert surface.FILE.read_text("utf-8") == made, (
+            "make it anew: python -m tests.fakes.tensorrt_surface build/tensorrt"
         )
-        gone = {
-            name
-            for kind in classes
-            for name in surfaces["8.6"]["classes"][kind]
-            if name not in surfaces["11.4"]["classes"][kind] and not name.startswith("_")
-        }
-        assert {"execute_async_v2", "max_workspace_size", "get_binding_index", "precision"} <= gone
-        assert not gone & (names_in_sources() - {"name", "precision"})
 
     def test_our_logger_is_one_for_each_of_them(self, tmp_path: Path):
         if problem := stubs.problem():
