@@ -15,6 +15,7 @@ from converters.baked.reference import preprocess
 from converters.baked.words import Bake, check_words
 from converters.edges import MISSING, Edge, make_edges
 from converters.errors import ConversionError
+from converters.samples import MAX_BYTES, spread
 from converters.sandbox import Converted
 from converters.sources.base import fit_dtype
 from edged.tensors import Array
@@ -80,6 +81,7 @@ def prepare(
         if work is not None:
             check_words(name, work, array.shape)
             own[name] = np.ascontiguousarray(fit_dtype(array, work.dtype, name))
+    own = _few(works, own)
     made = make_edges(own) if edges else {}
     # A framework that refuses NaN would refuse the samples with it.
     made = {name: rows for name, rows in made.items() if name != MISSING}
@@ -90,6 +92,22 @@ def prepare(
         if fed[name].dtype.kind == "f" and name in works and not np.isfinite(fed[name]).all():
             raise ConversionError(f'bake "{name}": scale, mean and std give values beyond float32')
     return Raw(works, own, made, fed)
+
+
+def _few(works: Mapping[str, Bake], samples: dict[str, Array]) -> dict[str, Array]:
+    """Fewer rows, evenly spread, where ready ones would be over the cap on samples.
+
+    A float32 pixel takes four times as much as a byte.
+    """
+    row_bytes = sum(array[0].nbytes for name, array in samples.items() if name not in works)
+    for name, work in works.items():
+        pixels = samples[name][0].size
+        if work.resize is not None:
+            channels = samples[name].shape[work.channel_axis]
+            pixels = work.resize.height * work.resize.width * channels
+        row_bytes += pixels * np.dtype(np.float32).itemsize
+    rows = spread(len(next(iter(samples.values()))), max(8, MAX_BYTES // max(1, row_bytes)))
+    return {name: np.ascontiguousarray(array[rows]) for name, array in samples.items()}
 
 
 def _name_works(bake: Mapping[str, Bake], samples: Mapping[str, Array]) -> dict[str, Bake]:

@@ -1,5 +1,7 @@
 """From raw pictures to a bundle, and each part of the proof seen to close."""
 
+import textwrap
+
 import msgspec
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from converters.baked.reference import preprocess
 from converters.baked.words import Bake
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.gate.checks import Checks
+from converters.recipe import make_recipe
 from converters.session import open_session
 from converters.show import describe_report
 from converters.targets.table import find_target
@@ -201,3 +204,51 @@ def test_what_is_allowed_is_far_below_a_pixel_elsewhere(pictures):
     assert allowed.max() < 1 / 40
     shifted = preprocess(work, np.roll(pictures, 1, axis=1))
     assert np.abs(shifted - ready).max() > 100
+
+
+@pytest.mark.frameworks
+def test_a_torch_network_with_its_own_pre_processing(tmp_path, pictures, monkeypatch):
+    """The numbers are those of the program that the network was trained with."""
+    import torch
+
+    code = """
+        import torch
+
+        class Net(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                torch.manual_seed(1)
+                self.see = torch.nn.Conv2d(3, 8, 3, stride=2)
+                self.say = torch.nn.Linear(8 * 11 * 8, 5)
+
+            def forward(self, picture):
+                seen = torch.relu(self.see(picture)).flatten(1)
+                return {"scores": torch.softmax(self.say(seen), 1)}
+    """
+    (tmp_path / "seenet.py").write_text(textwrap.dedent(code))
+    np.savez(tmp_path / "raw.npz", picture=pictures)
+    monkeypatch.chdir(tmp_path)
+    size = (24, 18)
+    resize = {"height": size[0], "width": size[1], "antialias": True}
+    recipe = make_recipe(
+        {
+            "source": "seenet:Net",
+            "samples": str(tmp_path / "raw.npz"),
+            "name": "seen",
+            "release": 1,
+            "bake": {"picture": {**BAKE, "resize": resize}},
+        }
+    )
+    report = converters.convert(recipe, tmp_path / "p.edgb", empty_env="off", trust=True)
+    assert str(report.manifest.inputs[0].spec()) == ("uint8[batch,picture_height,picture_width,3]")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import seenet
+
+    other = np.random.default_rng(9).integers(0, 256, (3, 50, 33, 3)).astype(np.uint8)
+    planes = torch.from_numpy(other).permute(0, 3, 1, 2).float()
+    planes = torch.nn.functional.interpolate(planes, size, mode="bilinear", antialias=True) / 255
+    mean, std = (torch.tensor(BAKE[word]).reshape(3, 1, 1) for word in ("mean", "std"))
+    with torch.no_grad():
+        wanted = seenet.Net().eval()((planes - mean) / std)["scores"].numpy()
+    run = open_session(members_of(report.path)["model.onnx"])
+    np.testing.assert_allclose(run({"picture": other})["scores"], wanted, 1e-4, 1e-5)

@@ -3,7 +3,7 @@ import pytest
 
 from converters.baked.raw import prepare, take_edges
 from converters.baked.reference import preprocess
-from converters.baked.words import Bake
+from converters.baked.words import Bake, Resize
 from converters.errors import ConversionError
 from converters.sandbox import Converted
 from converters.sources.base import SourceResult
@@ -44,6 +44,15 @@ def test_inputs_that_nothing_is_baked_for_stay(pictures):
     raw = prepared({"image": WORK}, {"image": pictures, "more": more})
     np.testing.assert_array_equal(raw.fed["more"][:12], more)
     assert raw.by_input(("more", "image")) == {"more": "more", "image": "image"}
+
+
+def test_no_more_rows_than_the_framework_can_hold(pictures, monkeypatch):
+    monkeypatch.setattr("converters.baked.raw.MAX_BYTES", 10 * pictures[0].size * 4)
+    raw = prepared({"*": WORK}, {"image": pictures}, edges=False)
+    assert len(raw.samples["image"]) == len(raw.fed["image"]) == 10
+    np.testing.assert_array_equal(raw.samples["image"][[0, -1]], pictures[[0, -1]])
+    small = Bake(resize=Resize(height=8, width=6))
+    assert len(prepared({"*": small}, {"image": pictures}, edges=False).fed["image"]) == 12
 
 
 def test_what_cannot_be_baked_is_refused(pictures):
