@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -17,7 +19,7 @@ from converters.recipe import Recipe
 from converters.sandbox import Converted
 from converters.session import VERSION as ORT_VERSION
 from converters.targets.table import find_target
-from edged.manifest import ArtefactEntry, Golden, Manifest
+from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
 from edged.store.golden import write_safetensors
 from edged.tensors import Array
 from edged.version import __version__
@@ -28,8 +30,35 @@ VERIFIED, CHECKED = "verified", "checked"
 """Proven on the user's own data; or on rows made from the signature, which proves less."""
 
 
-def golden_tensors(recipe: Recipe, proven: Proven) -> dict[str, Array]:
-    """The rows that travel, with the framework's answers: ``in.NAME`` and ``out.NAME``.
+@dataclass(frozen=True)
+class Packed:
+    """The model that goes into the bundle, and the rows that every device holds it against.
+
+    Args:
+        data: the ONNX file's bytes.
+        opset: of its main operators.
+        ir: its IR version.
+        golden: the rows that travel, with the right answers: ``in.NAME`` and ``out.NAME``.
+        edges: names of the edge cases among them, the last rows.
+        tolerances: by output, how far a device may be from them.
+        precision: as the manifest says it.
+        parity: what the manifest's ``parity`` says beside the numbers of the float32 model.
+        provenance: likewise.
+    """
+
+    data: bytes
+    opset: int
+    ir: int
+    golden: dict[str, Array]
+    edges: tuple[str, ...]
+    tolerances: dict[str, Tolerance]
+    precision: Literal["float32", "int8"] = "float32"
+    parity: dict[str, object] = field(default_factory=dict)
+    provenance: dict[str, object] = field(default_factory=dict)
+
+
+def pack_as_proven(recipe: Recipe, proven: Proven) -> Packed:
+    """The proven model itself, with the framework's answers.
 
     Raises:
         ConversionError: no row is fit to travel.
@@ -37,14 +66,21 @@ def golden_tensors(recipe: Recipe, proven: Proven) -> dict[str, Array]:
     rows = []
     if recipe.batch == "rows":
         rows = choose_rows(recipe.golden_rows, proven.parity, proven.doubtful)
-    return gather(proven.samples, proven.expected, rows, proven.edges if rows else {})
+    return Packed(
+        data=proven.data,
+        opset=proven.opset,
+        ir=proven.ir,
+        golden=gather(proven.samples, proven.expected, rows, proven.edges if rows else {}),
+        edges=tuple(proven.edges),
+        tolerances={entry.name: recipe.tolerance for entry in proven.outputs},
+    )
 
 
 def compose(
     recipe: Recipe,
     converted: Converted,
     proven: Proven,
-    golden: Mapping[str, Array],
+    packed: Packed,
     *,
     columns: Sequence[str],
     contents: Mapping[str, str],
@@ -55,15 +91,15 @@ def compose(
         recipe: what was asked.
         converted: what the framework's process left.
         proven: the model and its numbers.
-        golden: the rows that travel.
+        packed: what travels.
         columns: names of the samples' columns.
         contents: sha256 of what the recipe points to.
     """
-    members = {MODEL: proven.data, GOLDEN: write_safetensors(golden)}
+    members = {MODEL: packed.data, GOLDEN: write_safetensors(packed.golden)}
     input_processing, output_processing = describe_processing(
         recipe, proven.inputs, proven.outputs, converted.result, columns
     )
-    first = golden[f"in.{proven.inputs[0].name}"]
+    first = packed.golden[f"in.{proven.inputs[0].name}"]
     manifest = Manifest(
         format="edged-bundle-v1",
         name=recipe.name,
@@ -71,7 +107,7 @@ def compose(
         version=recipe.human_version,
         inputs=proven.inputs,
         outputs=proven.outputs,
-        artefacts=(ArtefactEntry("onnx", MODEL, opset=proven.opset, ir=proven.ir),),
+        artefacts=(ArtefactEntry("onnx", MODEL, packed.precision, packed.opset, packed.ir),),
         members=(
             member(MODEL, "onnx", members[MODEL]),
             member(GOLDEN, "safetensors", members[GOLDEN]),
@@ -79,12 +115,14 @@ def compose(
         golden=Golden(
             file=GOLDEN,
             rows=len(first) if recipe.batch == "rows" else 1,
-            tolerances={entry.name: recipe.tolerance for entry in proven.outputs},
+            tolerances=packed.tolerances,
         ),
         input_processing=input_processing,
         output_processing=output_processing,
-        parity=_parity_fields(recipe, converted, proven, contents.get("samples")),
-        provenance=_provenance(recipe, converted, proven, contents),
+        parity=_parity_fields(recipe, converted, proven, contents.get("samples"))
+        | {"edges": list(packed.edges)}
+        | packed.parity,
+        provenance=_provenance(recipe, converted, proven, contents) | packed.provenance,
     )
     return manifest, members
 
@@ -96,7 +134,6 @@ def _parity_fields(
         "grade": VERIFIED if samples_sha256 and recipe.samples_are == "own" else CHECKED,
         "reference": converted.result.reference,
         "rows": proven.parity[0].rows,
-        "edges": list(proven.edges),
         "rtol": recipe.tolerance.rtol,
         "atol": recipe.tolerance.atol,
         "outputs": {

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from converters.errors import ConversionError
-from converters.recipe import Recipe, is_factory
+from converters.recipe import PATHS, Recipe, is_factory
 
 MAX_FILES = 10_000
 """A SavedModel has some dozen files; a folder with more was hardly meant."""
@@ -20,7 +20,7 @@ def hash_sources(recipe: Recipe) -> dict[str, str]:
         ConversionError: a path cannot be read; names the field.
     """
     contents: dict[str, str] = {}
-    for name in ("source", "samples", "weights"):
+    for name in PATHS:
         value = getattr(recipe, name)
         if not value:
             continue

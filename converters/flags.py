@@ -147,6 +147,15 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("--free-axes", metavar="INPUT:AXIS=NAME,...", help="further axes of any length")
     add("--rtol", type=float, help="allowed relative difference (default 1e-4)")
     add("--atol", type=float, help="allowed absolute difference (default 1e-5)")
+    _add_precision(parser)
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--precision", choices=("float32", "int8"), help="int8: quicker on CPUs, by calibration")
+    add("--calibration", type=Path, metavar="FILE", help="real inputs that int8 is calibrated on")
+    add("--max-accuracy-drop", metavar="SHARE", help="what int8 may lose (default 0.5%%)")
+    add("--truth", metavar="NAME", help="array or column of the samples with the right classes")
 
 
 def _add_surroundings(parser: argparse.ArgumentParser) -> None:
@@ -177,11 +186,11 @@ def fields_from(args: argparse.Namespace) -> dict[str, Any]:
 
     fields: dict[str, Any] = load_recipe_fields(args.recipe) if args.recipe else {}
     names = ("source", "name", "release", "version", "kind", "target", "opset", "batch", "edges")
-    for name in (*names, "activation"):
+    for name in (*names, "activation", "precision", "max_accuracy_drop", "truth"):
         value = getattr(args, name)
         if value is not None:
             fields[name] = value
-    for name in ("samples", "weights"):
+    for name in ("samples", "weights", "calibration"):
         if getattr(args, name) is not None:
             fields[name] = str(getattr(args, name))
     for flag, name in (("input_name", "input_names"), ("output_name", "output_names")):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +30,8 @@ Axis = Annotated[int, Meta(ge=1, le=7)]
 AxisName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,30}$")]
 RECIPE_CAP_BYTES = 1 << 20
 """A recipe is a page of text; a long list of labels still fits in 1 MiB."""
+PATHS = ("source", "samples", "weights", "calibration")
+"""Fields that name files."""
 ONLY_INPUT = "*"
 """In ``input_processing``: the one input of a model that has one, whatever it is called."""
 
@@ -67,6 +70,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         timeout_s: how long the framework may take.
         python: another interpreter that has the framework, for its process; asks for ``--trust``,
             because a program that a file names is run.
+        precision: ``float32``, or ``int8`` for CPUs (``converters.precision``).
+        calibration: rows that the ranges of int8 are taken from; a file like ``samples``.
+        calibration_method: the whole range of each value, or 99.99 % of it.
+        max_accuracy_drop: the share that int8 may lose: of accuracy where ``truth`` is known, else
+            of labels that stay as they are in float32.
+        truth: the array (or CSV column) of the samples with the right class of each row.
         origin: what a registry says of the source (names and ids), for the provenance.
     """
 
@@ -93,6 +102,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     edges: Literal["auto", "none"] = "auto"
     timeout_s: Annotated[int, Meta(ge=1, le=86400)] = 1800
     python: str = ""
+    precision: Literal["float32", "int8"] = "float32"
+    calibration: str = ""
+    calibration_method: Literal["minmax", "percentile"] = "minmax"
+    max_accuracy_drop: Annotated[float, Meta(ge=0, le=1)] = 0.005
+    truth: Annotated[str, Meta(max_length=256)] = ""
     origin: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
@@ -104,11 +118,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """Sha256 of what the recipe says, with contents in the place of paths.
 
         Args:
-            contents: what stands for ``source``, ``samples`` and ``weights``: the sha256 of each
-                file's bytes, or the text itself for ``module:factory``.
+            contents: what stands for each of ``PATHS``: the sha256 of the file's bytes, or the text
+                itself for ``module:factory``.
         """
         fields = msgspec.to_builtins(self)
-        for name in ("source", "samples", "weights"):
+        for name in PATHS:
             fields[name] = contents.get(name)
         del fields["timeout_s"], fields["python"]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -133,7 +147,7 @@ def load_recipe_fields(path: Path) -> dict[str, Any]:
         raise ConversionError(f"{path}: not YAML: {exc}") from exc
     if not isinstance(fields, dict):
         raise ConversionError(f"{path}: expected a mapping of recipe fields")
-    for name in ("source", "samples", "weights"):
+    for name in PATHS:
         value = fields.get(name)
         if isinstance(value, str) and value and not (name == "source" and is_elsewhere(value)):
             fields[name] = str(path.parent / value)
@@ -149,14 +163,43 @@ def make_recipe(fields: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     Raises:
         ConversionError: names the field, what was expected and the fields that exist.
     """
+    plain = dict(fields)
+    if "max_accuracy_drop" in plain:
+        plain["max_accuracy_drop"] = parse_share(plain["max_accuracy_drop"])
     try:
-        recipe = msgspec.convert(dict(fields), type=Recipe)
+        recipe = msgspec.convert(plain, type=Recipe)
     except msgspec.ValidationError as exc:
         raise ConversionError(
             f"{origin}: {exc} (fields: {', '.join(Recipe.__struct_fields__)})"
         ) from exc
     find_target(recipe.target)
+    _check_precision(recipe)
     return recipe
+
+
+def parse_share(value: object) -> object:
+    """``0.5%`` as 0.005; anything else as it is."""
+    text = value.strip() if isinstance(value, str) else ""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return value
+    return share if math.isfinite(share) else value
+
+
+def _check_precision(recipe: Recipe) -> None:
+    if recipe.precision != "int8":
+        return
+    if not recipe.calibration:
+        raise ConversionError(
+            "precision int8: expected a calibration file (--calibration FILE: some hundred real "
+            "inputs, .npz, .npy or .csv), got none"
+        )
+    if not recipe.samples or recipe.batch != "rows":
+        raise ConversionError(
+            "precision int8 is judged row by row on real data: expected --samples and batch rows, "
+            f"got {'no samples' if not recipe.samples else 'batch none'}"
+        )
 
 
 def is_factory(source: str) -> bool:

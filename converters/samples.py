@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,59 @@ def _check_numbers(file: str, name: str, array: Array) -> None:
         )
     if array.size == 0:
         raise ConversionError(f'samples "{file}", array "{name}": is empty')
+
+
+def pick_columns(columns: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
+    """The places of columns in a table.
+
+    Raises:
+        ConversionError: some are not there; lists both.
+    """
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise ConversionError(
+            f"samples: no column {', '.join(missing)}; the file has {', '.join(columns)}"
+        )
+    return tuple(columns.index(name) for name in wanted)
+
+
+def take_truth(
+    arrays: Mapping[str, Array], columns: tuple[str, ...], name: str
+) -> tuple[dict[str, Array], tuple[str, ...], Array]:
+    """Part the right answers from the inputs.
+
+    Args:
+        arrays: as ``load_samples`` gives them.
+        columns: likewise.
+        name: the array, or the column of a CSV, that holds them.
+
+    Returns:
+        The arrays and columns without it, and int64[rows].
+
+    Raises:
+        ConversionError: it is not there, or not one whole number a row.
+    """
+    rest = dict(arrays)
+    if columns:
+        (place,) = pick_columns(columns, [name])
+        truth = rest[UNNAMED][:, place]
+        rest[UNNAMED] = np.delete(rest[UNNAMED], place, axis=1)
+        columns = tuple(column for column in columns if column != name)
+    elif name in rest and len(rest) > 1:
+        truth = rest.pop(name)
+    else:
+        raise ConversionError(
+            f'samples: no array "{name}" beside the inputs; the right answers lie in the .npz file '
+            "of the samples, or are a column of a .csv with a header"
+        )
+    if truth.ndim == 2 and truth.shape[1] == 1:
+        truth = truth[:, 0]
+    if truth.ndim != 1 or truth.dtype.kind == "b" or not (np.mod(truth, 1) == 0).all():
+        raise ConversionError(
+            f'samples: "{name}" expects one whole number a row (the class, from 0 on), got '
+            f"{truth.dtype} {list(truth.shape)}"
+        )
+    return rest, columns, truth.astype(np.int64)
 
 
 def generate(

@@ -1,12 +1,13 @@
 """ONNX Runtime as the converter uses it: one thread, so that numbers come out the same each time.
 
-The only file of the converter that imports onnxruntime.
+The only file of the converter that imports onnxruntime, but for ``precision/quantize.py``.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from converters.errors import ConversionError
 from edged.tensors import Array
@@ -28,18 +29,10 @@ def open_session(model: bytes, *, optimise: bool = True) -> Run:
     Raises:
         ConversionError: the model does not load, in ONNX Runtime's words.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # shape warnings are judged by us, from the real outputs
+    options = _options()
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as exc:
-        raise ConversionError(
-            f"ONNX Runtime {VERSION} does not load the converted model: {_first_line(exc)}"
-        ) from exc
+    session = _load(model, options)
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -52,6 +45,39 @@ def open_session(model: bytes, *, optimise: bool = True) -> Run:
             ) from exc
 
     return run
+
+
+def write_optimised(model: bytes, path: Path) -> None:
+    """Write the model with what every machine may fold already folded (constants, normalisation).
+
+    Args:
+        model: an ONNX file's bytes.
+        path: the file to write.
+
+    Raises:
+        ConversionError: it does not load.
+    """
+    options = _options()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    _load(model, options)
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # shape warnings are judged by us, from the real outputs
+    return options
+
+
+def _load(model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:
+        raise ConversionError(
+            f"ONNX Runtime {VERSION} does not load the converted model: {_first_line(exc)}"
+        ) from exc
 
 
 def _first_line(exc: Exception) -> str:

@@ -61,6 +61,7 @@ def describe_bundle(data: bytes, manifest: Manifest, signatures: bytes | None) -
         tables.append(Table("meaning", ("tensor", "is"), tuple(processing)))
     if manifest.parity:
         tables.append(_parity(manifest.parity))
+        tables += describe_int8(manifest.parity)
     if manifest.golden is not None:
         text = f"{manifest.golden.rows} rows in {manifest.golden.file}"
         tables.append(Table("golden samples", (), (("rows", text),)))
@@ -106,6 +107,7 @@ def describe_report(report: Report) -> list[Table]:
         Table("bundle", (), tuple(rows)),
         _tensors(manifest),
         _parity(manifest.parity),
+        *describe_int8(manifest.parity),
         Table("checks", ("check", "", "what was seen"), checks),
     ]
 
@@ -168,6 +170,27 @@ def _parity(parity: dict[str, Any]) -> Table:
     )
     head = ("output", "max abs", "max rel", "rows beyond", "same best class")
     return Table(title, head, tuple(rows))
+
+
+def describe_int8(parity: dict[str, Any]) -> list[Table]:
+    """What int8 costs and gives, where the bundle's model is of that precision."""
+    cost = parity.get("int8")
+    if not isinstance(cost, dict):
+        return []
+    sizes = cost.get("bytes")
+    sizes = sizes if isinstance(sizes, dict) else {}
+    rows = [
+        (name, _share(cost.get(name)), str(sizes.get(name, ""))) for name in ("float32", "int8")
+    ]
+    title = (
+        f"int8: {_share(cost.get('lost'))} lost of {_share(cost.get('budget'))} allowed, "
+        f'output "{cost.get("output", "?")}" on {cost.get("rows", "?")} rows'
+    )
+    return [Table(title, ("precision", str(cost.get("metric", "?")), "bytes"), tuple(rows))]
+
+
+def _share(value: Any) -> str:
+    return f"{value:.2%}" if isinstance(value, float | int) else "?"
 
 
 def _remedies(provenance: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.baked.raw import Raw, prepare, take_edges
-from converters.compose import MODEL, compose, golden_tensors
+from converters.compose import MODEL, Packed, compose, pack_as_proven
 from converters.contents import hash_sources
 from converters.errors import ConversionError
 from converters.foreign import find_interpreter
@@ -22,18 +22,28 @@ from converters.pack import pack
 from converters.parity import OutputParity
 from converters.recipe import Recipe, is_factory
 from converters.registries.lookup import resolved
-from converters.samples import GENERATED_ROWS, UNNAMED, choose_rows, load_samples
+from converters.samples import (
+    GENERATED_ROWS,
+    UNNAMED,
+    choose_rows,
+    load_samples,
+    pick_columns,
+    take_truth,
+)
 from converters.sandbox import Converted, run_source
 from converters.sources.base import SourceJob
 from converters.sources.detect import Detected, detect
 from converters.steps import Progress, Step, Steps
-from converters.targets.environment import Ask, Mode, started
+from converters.targets.environment import Mode, started
 from converters.targets.table import find_target
 from edged.errors import DeniedError
 from edged.manifest import Manifest
 from edged.specs import FeaturesInput
 from edged.store.signing import Signer
 from edged.tensors import Array
+
+TRUTH = "/truth"
+"""The right answers while rows are chosen: no input is called so."""
 
 __all__ = ["MODEL", "Converted", "Report", "Step", "convert"]
 
@@ -129,7 +139,7 @@ def _convert(
     signer = None if key is None else Signer.from_file(key)
     steps = Steps(options.progress)
     with steps.step("reading samples"):
-        samples, columns = _read_samples(recipe)
+        samples, columns, truth = _read_samples(recipe)
         raw = _prepare(recipe, samples)
         contents = hash_sources(recipe)
         if options.lock is not None:
@@ -144,12 +154,20 @@ def _convert(
     with started(find_target(recipe.target), options.empty_env) as ask:
         with steps.step("proving rows and numbers"):
             proven = prove(recipe, converted, raw)
-            golden = golden_tensors(recipe, proven)
+        packed = _choose(recipe, converted, proven, truth=truth, contents=contents, steps=steps)
         with steps.step("proving it in an empty environment"):
-            _prove_apart(recipe, proven, golden, options.empty_env, ask)
+            prove_apart(
+                find_target(recipe.target),
+                packed.data,
+                packed.golden,
+                tolerances=packed.tolerances,
+                mode=options.empty_env,
+                ask=ask,
+                checks=proven.checks,
+            )
     with steps.step("packing"):
         manifest, members = compose(
-            recipe, converted, proven, golden, columns=columns, contents=contents
+            recipe, converted, proven, packed, columns=columns, contents=contents
         )
         data = pack(Path(output), manifest, members, [] if signer is None else [signer])
         if options.lock is not None:
@@ -167,18 +185,22 @@ def _convert(
     )
 
 
-def _prove_apart(
-    recipe: Recipe, proven: Proven, golden: dict[str, Array], mode: Mode, ask: Ask
-) -> None:
-    prove_apart(
-        find_target(recipe.target),
-        proven.data,
-        golden,
-        tolerance=recipe.tolerance,
-        mode=mode,
-        ask=ask,
-        checks=proven.checks,
-    )
+def _choose(
+    recipe: Recipe,
+    converted: Converted,
+    proven: Proven,
+    *,
+    truth: Array | None,
+    contents: dict[str, str],
+    steps: Steps,
+) -> Packed:
+    """What is packed: the proven model, or one of a lower precision that is made from it."""
+    if recipe.precision == "float32":
+        return pack_as_proven(recipe, proven)
+    from converters.precision.lower import lower  # noqa: PLC0415  (the quantiser takes 0.2 s)
+
+    with steps.step("making it int8"):
+        return lower(recipe, converted, proven, truth, contents)
 
 
 def _detect(recipe: Recipe, *, trust: bool) -> Detected:
@@ -245,21 +267,23 @@ def _prepare(recipe: Recipe, samples: dict[str, Array]) -> Raw | None:
     return prepare(recipe.bake, samples, batch=recipe.batch, edges=recipe.edges == "auto")
 
 
-def _read_samples(recipe: Recipe) -> tuple[dict[str, Array], tuple[str, ...]]:
+def _read_samples(recipe: Recipe) -> tuple[dict[str, Array], tuple[str, ...], Array | None]:
+    """The rows, their columns, and the right class of each where the recipe says it is there."""
     if not recipe.samples:
-        return {}, ()
+        return {}, (), None
     samples, columns = load_samples(Path(recipe.samples))
+    truth: dict[str, Array] = {}
+    if recipe.truth:
+        samples, columns, truth[TRUTH] = take_truth(samples, columns, recipe.truth)
     wanted = recipe.input_processing.get("*")
     if columns and isinstance(wanted, FeaturesInput):
-        missing = [name for name in wanted.names if name not in columns]
-        if missing:
-            raise ConversionError(
-                f"samples: no column {', '.join(missing)}; the file has {', '.join(columns)}"
-            )
-        samples = {UNNAMED: samples[UNNAMED][:, [columns.index(n) for n in wanted.names]]}
+        places = pick_columns(columns, wanted.names)
+        samples = {UNNAMED: samples[UNNAMED][:, list(places)]}
         columns = wanted.names
     if recipe.batch == "rows":
-        samples = choose_rows(samples)
+        samples = choose_rows({**samples, **truth})
         if len(next(iter(samples.values()))) < 2:
             raise ConversionError("samples: one row proves nothing; bring at least 2, better 100")
-    return samples, columns
+        if truth:
+            return {k: v for k, v in samples.items() if k != TRUTH}, columns, samples[TRUTH]
+    return samples, columns, None

@@ -27,7 +27,7 @@ def prove_apart(
     model: bytes,
     golden: Mapping[str, Array],
     *,
-    tolerance: Tolerance,
+    tolerances: Mapping[str, Tolerance],
     mode: Mode,
     ask: Ask,
     checks: Checks,
@@ -38,7 +38,7 @@ def prove_apart(
         target: whose ONNX Runtime it is.
         model: the bytes that are packed.
         golden: the golden file's tensors, ``in.NAME`` and ``out.NAME``.
-        tolerance: as in the parity gate.
+        tolerances: by output, as the bundle promises them.
         mode: ``auto`` notes why it was not made, ``require`` refuses then, ``off`` leaves it.
         ask: runs a model there.
         checks: gets what came of it.
@@ -64,16 +64,16 @@ def prove_apart(
         if not key.startswith("out."):
             continue
         name = key.removeprefix("out.")
-        result = compare(name, expected, probed.outputs[name], tolerance)
+        result = compare(name, expected, probed.outputs[name], tolerances[name])
         rows = result.rows
         if result.rows_beyond:
             raise ParityError(
                 f'output "{name}": in an empty environment of {target.title} ({where}) '
                 f"{result.rows_beyond} of {result.rows} golden rows are beyond the tolerance "
                 f"(largest difference {result.max_abs:.3g}), though the converter's own runtime "
-                "agrees with the framework; another --opset may avoid the operator that differs"
+                "gives them; another --opset may avoid the operator that differs"
             )
-    detail = f"loads and gives the framework's numbers for {rows} golden rows ({where})"
+    detail = f"loads and gives the numbers of {rows} golden rows ({where})"
     checks.add(NAME, "passed", detail, time.perf_counter() - start)
 
 

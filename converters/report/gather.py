@@ -133,9 +133,10 @@ def _golden(manifest: Manifest, folder: Path) -> tuple[dict[str, Array], dict[st
 
 
 def _from_conversion(report: Report, manifest: Manifest) -> tuple[OutputEvidence, ...]:
-    tolerances = manifest.golden.tolerances if manifest.golden else {}
+    # As the framework was compared with: golden rows of int8 have tolerances of their own.
+    asked = Tolerance(rtol=manifest.parity["rtol"], atol=manifest.parity["atol"])
     return tuple(
-        output_evidence(name, array, report.proven.got[name], tolerances.get(name, Tolerance()))
+        output_evidence(name, array, report.proven.got[name], asked)
         for name, array in report.proven.expected.items()
     )
 

@@ -58,12 +58,15 @@ def test_the_first_bundle_and_the_recipe(root, folder):
 
 
 @pytest.mark.frameworks
+@pytest.mark.timeout(300)  # three conversions, each with PyTorch imported
 @pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed on this Python"
 )
 def test_the_pytorch_section(root, folder):
     follow(root, folder, "PyTorch")
     assert (folder / "net-2.edgb").exists()
+    follow(root, folder, "INT8 for CPUs")
+    assert (folder / "net-3.edgb").exists()
 
 
 def test_every_refusal_in_the_table_is_one_we_make(root):

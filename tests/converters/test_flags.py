@@ -64,3 +64,12 @@ def test_malformed_flags():
     with pytest.raises(ConversionError, match="--labels"):
         read_labels("@/nonexistent")
     assert parse_image("8x8,mean=1/2/3")["mean"] == [1.0, 2.0, 3.0]
+
+
+def test_a_precision_with_what_it_needs():
+    recipe = parse(
+        *("--precision", "int8", "--calibration", "c.npz"),
+        *("--max-accuracy-drop", "0.25%", "--truth", "right"),
+    )
+    assert (recipe.precision, recipe.calibration, recipe.truth) == ("int8", "c.npz", "right")
+    assert recipe.max_accuracy_drop == 0.0025

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from converters.errors import ConversionError
-from converters.samples import MAX_ROWS, UNNAMED, choose_rows, load_samples, spread
+from converters.samples import MAX_ROWS, UNNAMED, choose_rows, load_samples, spread, take_truth
 
 
 def test_npz_keeps_names_and_npy_has_none(tmp_path):
@@ -60,3 +60,29 @@ def test_rows_are_spread_and_bounded():
 def test_arrays_of_different_length_are_refused():
     with pytest.raises(ConversionError, match='"x" 2, "y" 3'):
         choose_rows({"x": np.ones(2), "y": np.ones(3)})
+
+
+def test_the_right_answers_are_parted_from_the_inputs():
+    arrays = {"x": np.ones((4, 3)), "right": np.array([[0], [2], [1], [0]], "u1")}
+    rest, columns, truth = take_truth(arrays, (), "right")
+    assert (list(rest), columns, truth.tolist(), truth.dtype) == (["x"], (), [0, 2, 1, 0], "i8")
+    table = {UNNAMED: np.array([[1.5, 0, 2.5], [3.5, 1, 4.5]])}
+    rest, columns, truth = take_truth(table, ("a", "right", "b"), "right")
+    assert (columns, truth.tolist()) == (("a", "b"), [0, 1])
+    assert rest[UNNAMED].tolist() == [[1.5, 2.5], [3.5, 4.5]]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "columns", "words"),
+    [
+        ({"x": np.ones((4, 3))}, (), 'no array "right" beside the inputs'),
+        ({"right": np.ones(4)}, (), 'no array "right" beside the inputs'),
+        ({UNNAMED: np.ones((4, 2))}, ("a", "b"), "no column right"),
+        ({"x": np.ones(4), "right": np.full(4, 0.5)}, (), "expects one whole number a row"),
+        ({"x": np.ones(4), "right": np.full(4, np.nan)}, (), "expects one whole number a row"),
+        ({"x": np.ones(4), "right": np.ones((4, 2), "i8")}, (), r"got int64 \[4, 2\]"),
+    ],
+)
+def test_answers_that_are_none_are_refused(arrays, columns, words):
+    with pytest.raises(ConversionError, match=words):
+        take_truth(arrays, columns, "right")

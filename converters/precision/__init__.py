@@ -1,0 +1,1 @@
+"""Precision: a proven float32 model made smaller and quicker, and kept only inside a budget."""

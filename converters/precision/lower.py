@@ -1,0 +1,240 @@
+"""From a proven float32 model to an int8 one that is proven too, or a refusal.
+
+Decides nothing by itself: calibrate, quantise, run, hold against the budget, choose golden rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from converters import golden, graph
+from converters.compose import Packed
+from converters.edges import Edge
+from converters.errors import ParityError
+from converters.gate.prove import Proven
+from converters.parity import compare, find_ties, round_up
+from converters.precision.budget import Judged, judge, percent, refuse_loss, tell
+from converters.precision.calibration import Calibration, open_calibration
+from converters.precision.quantize import prepare, quantize
+from converters.precision.ranges import measure_ranges
+from converters.recipe import Recipe
+from converters.samples import spread
+from converters.sandbox import Converted
+from converters.session import Run, open_session
+from converters.sources.base import run_in_rows
+from converters.targets.table import find_target
+from edged.manifest import Tolerance
+from edged.specs import FeaturesInput
+from edged.store.onnx_check import check_onnx
+from edged.tensors import Array
+
+TWICE_ROWS = 64
+"""Rows that are also run without the optimiser's int8 kernels, as float32 that is rounded at each
+step: two right ways to run one graph, whose answers tell how far a third may be off."""
+HEADROOM = 2
+"""Another processor rounds elsewhere than both ways of running do here."""
+
+
+def lower(
+    recipe: Recipe,
+    converted: Converted,
+    proven: Proven,
+    truth: Array | None,
+    contents: Mapping[str, str],
+) -> Packed:
+    """Make a proven model int8.
+
+    Args:
+        recipe: names the calibration file and the budget.
+        converted: has the source's own names of inputs and outputs.
+        proven: the float32 model, its samples and answers.
+        truth: the right class of every sample, where it is known.
+        contents: sha256 of what the recipe points to.
+
+    Raises:
+        ConversionError: the calibration file does not fit.
+        UnsupportedModelError: nothing in the model gains from int8.
+        ParityError: it loses more than the budget.
+    """
+    checks = proven.checks
+    rows = _open(recipe, converted, proven)
+    with checks.step("calibration") as said:
+        made, data, count = _quantise(recipe, proven, rows)
+        said.append(f"ranges of {count} values from {rows.used} of {rows.rows} rows")
+    if contents["calibration"] == contents.get("samples"):
+        detail = "the samples are the calibration rows too: a loss on other rows may be larger"
+        checks.add("calibration", "remark", detail)
+    run = open_session(data)
+    got = run_in_rows(run, proven.samples, "rows")
+    with checks.step("accuracy") as said:
+        judged = judge(proven.expected, got, truth)
+        refuse_loss(judged, recipe.max_accuracy_drop)
+        said.append(f"int8 loses {tell(judged)}; the budget is {percent(recipe.max_accuracy_drop)}")
+    twice = _run_twice(data, proven.samples, got, max(TWICE_ROWS, recipe.golden_rows))
+    tolerances = {
+        name: _tolerance(recipe.tolerance, array, *twice.answers(name))
+        for name, array in got.items()
+    }
+    _prove_alone(run, proven.samples, got, tolerances)
+    rows_that_travel = golden.choose_rows(
+        recipe.golden_rows, proven.parity, _doubtful(converted, proven, twice, got, tolerances)
+    )
+    edges = _edges(run, proven)
+    return Packed(
+        data=data,
+        opset=graph.opset_of(made),
+        ir=made.ir_version,
+        golden=golden.gather(proven.samples, got, rows_that_travel, edges),
+        edges=tuple(edges),
+        tolerances=tolerances,
+        precision="int8",
+        parity={"int8": _parity(judged, recipe, proven, got, data)},
+        provenance={"calibration": _provenance(recipe, rows, contents["calibration"])},
+    )
+
+
+def _open(recipe: Recipe, converted: Converted, proven: Proven) -> Calibration:
+    work = recipe.input_processing.get("*")
+    return open_calibration(
+        Path(recipe.calibration),
+        converted.result.input_names,
+        proven.inputs,
+        features=work.names if isinstance(work, FeaturesInput) else (),
+        truth=recipe.truth,
+    )
+
+
+def _quantise(
+    recipe: Recipe, proven: Proven, rows: Calibration
+) -> tuple[onnx.ModelProto, bytes, int]:
+    """The int8 graph, its bytes, and how many ranges were measured."""
+    model = prepare(proven.data)
+    ranges = measure_ranges(model, rows.chunks, recipe.calibration_method)
+    made = quantize(model, ranges, find_target(recipe.target))
+    data = graph.serialize(made)
+    check_onnx(data, {})
+    return made, data, len(ranges)
+
+
+@dataclass(frozen=True)
+class _Twice:
+    """Rows that were run in both ways, and the answers of both."""
+
+    rows: list[int]
+    first: dict[str, Array]
+    second: dict[str, Array]
+
+    def answers(self, name: str) -> tuple[Array, Array]:
+        return self.first[name], self.second[name]
+
+
+def _run_twice(
+    data: bytes, samples: Mapping[str, Array], got: Mapping[str, Array], wanted: int
+) -> _Twice:
+    rows = spread(len(next(iter(samples.values()))), wanted)
+    plain = open_session(data, optimise=False)
+    again = run_in_rows(plain, {name: array[rows] for name, array in samples.items()}, "rows")
+    return _Twice(rows, {name: array[rows] for name, array in got.items()}, again)
+
+
+def _tolerance(asked: Tolerance, got: Array, first: Array, second: Array) -> Tolerance:
+    """What two machines may differ by: one of the output's 255 steps, or twice what was seen."""
+    if got.dtype.kind != "f":
+        return asked
+    wide = got.astype(np.float64)
+    step = float(wide.max() - wide.min()) / 255
+    seen = float(np.abs(first.astype(np.float64) - second).max())
+    return Tolerance(rtol=asked.rtol, atol=round_up(max(asked.atol, step, HEADROOM * seen)))
+
+
+def _doubtful(
+    converted: Converted,
+    proven: Proven,
+    twice: _Twice,
+    got: Mapping[str, Array],
+    tolerances: Mapping[str, Tolerance],
+) -> frozenset[int]:
+    """Rows that must not travel: not run twice, a tie, or another label the other way."""
+    doubtful = set(range(proven.parity[0].rows)) - set(twice.rows)
+    names = dict(zip(converted.result.output_names, (e.name for e in proven.outputs), strict=True))
+    for scores in converted.result.label_of.values():
+        name = names[scores]
+        doubtful.update(np.flatnonzero(find_ties(got[name], tolerances[name])).tolist())
+    for name, array in twice.first.items():
+        if array.dtype.kind != "f":
+            other = (array != twice.second[name]).reshape(len(array), -1).any(axis=1)
+            doubtful.update(twice.rows[index] for index in np.flatnonzero(other))
+    return proven.doubtful | doubtful
+
+
+def _prove_alone(
+    run: Run,
+    samples: Mapping[str, Array],
+    got: Mapping[str, Array],
+    tolerances: Mapping[str, Tolerance],
+) -> None:
+    """Rows were proven in float32; int8 kernels must keep them apart too.
+
+    Raises:
+        ParityError: the first row alone gets another answer than among the others.
+    """
+    alone = run({name: array[:1] for name, array in samples.items()})
+    for name, array in alone.items():
+        if (
+            array.dtype.kind == "f"
+            and compare(name, got[name][:1], array, tolerances[name]).rows_beyond
+        ):
+            raise ParityError(
+                f'int8: output "{name}" differs for a row that is run alone; keep precision float32'
+            )
+
+
+def _edges(run: Run, proven: Proven) -> dict[str, Edge]:
+    """The edge cases with this model's answers; a missing value has no place among 255 steps."""
+    made: dict[str, Edge] = {}
+    for name, (inputs, _) in proven.edges.items():
+        if all(np.isfinite(array).all() for array in inputs.values()):
+            outputs = run(inputs)
+            if all(np.isfinite(array).all() for array in outputs.values()):
+                made[name] = (inputs, outputs)
+    return made
+
+
+def _parity(
+    judged: Judged, recipe: Recipe, proven: Proven, got: Mapping[str, Array], data: bytes
+) -> dict[str, object]:
+    results = [
+        compare(name, array, got[name], recipe.tolerance) for name, array in proven.expected.items()
+    ]
+    return {
+        "metric": judged.metric,
+        "output": judged.output,
+        "rows": judged.rows,
+        "float32": round(judged.before, 6),
+        "int8": round(judged.after, 6),
+        "lost": round(judged.lost, 6),
+        "budget": recipe.max_accuracy_drop,
+        "bytes": {"float32": len(proven.data), "int8": len(data)},
+        "outputs": {
+            result.name: {
+                "max_abs": round_up(result.max_abs),
+                "label_agreement": result.label_agreement,
+            }
+            for result in results
+        },
+    }
+
+
+def _provenance(recipe: Recipe, rows: Calibration, sha256: str) -> dict[str, object]:
+    return {
+        "sha256": sha256,
+        "method": recipe.calibration_method,
+        "rows": rows.rows,
+        "rows_used": rows.used,
+        "scheme": "uint8 activations, int8 weights per channel, QDQ",
+    }

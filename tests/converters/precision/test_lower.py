@@ -1,0 +1,97 @@
+"""A proven network made int8: through the whole workflow once, and each gate seen to close."""
+
+import tempfile
+import zipfile
+
+import msgspec
+import numpy as np
+import pytest
+
+from converters import ParityError, convert
+from converters.precision import lower as module
+from converters.precision.lower import lower
+from converters.report.gather import gather_evidence
+from converters.report.page import render
+from converters.show import describe_report
+from converters.verify import verify_bundle
+from edged.store.bundle import read_manifest
+from edged.store.golden import read_safetensors
+
+
+def lowered(proven, truth=None, **fields):
+    recipe = proven.recipe(**fields)
+    return lower(recipe, proven.converted, proven.proven, truth, proven.contents(recipe))
+
+
+def test_from_recipe_to_a_bundle_that_a_device_takes(net, proven, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "net-1.edgb"
+    recipe = proven.recipe(samples=str(net / "samples.npz"), truth="right")
+    report = convert(recipe, path, empty_env="off")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"], "temporary files are left"
+    manifest = report.manifest
+    assert [(a.runtime, a.precision) for a in manifest.artefacts] == [("onnx", "int8")]
+    cost = manifest.parity["int8"]
+    assert (cost["metric"], cost["rows"], cost["float32"]) == ("accuracy", 240, 1.0)
+    assert cost["lost"] <= cost["budget"] == 0.02
+    assert cost["bytes"]["int8"] < 0.6 * cost["bytes"]["float32"]
+    said = manifest.provenance["calibration"]
+    assert (said["sha256"], said["rows"]) == (proven.contents(recipe)["calibration"], 64)
+    assert said["method"] == "minmax"
+    lines = verify_bundle(path, [], run=True)
+    assert 'golden "scores": ok' in lines[-1]
+    golden = read_safetensors(zipfile.ZipFile(path).read("golden.safetensors"))
+    exact = proven.proven.expected["scores"]
+    assert len(golden["out.scores"]) == 16 + len(manifest.parity["edges"]) == 19
+    assert np.abs(golden["out.scores"][0] - exact[0]).max() > 1e-4, "int8's own, not float32's"
+    shown = "\n".join(table.plain() for table in describe_report(report))
+    assert "int8: " in shown
+    page = render(gather_evidence(path, report, budget_s=0))
+    assert "lost of 2.00% allowed" in page
+    assert read_manifest(path)[1] == manifest
+
+
+def test_the_same_input_gives_the_same_bytes(proven):
+    one, two = lowered(proven), lowered(proven)
+    assert one.data == two.data
+    assert one.tolerances == two.tolerances
+    assert all(np.array_equal(one.golden[name], two.golden[name]) for name in one.golden)
+    assert lowered(proven, calibration_method="percentile").data != one.data
+
+
+def test_a_model_out_of_budget_is_refused_and_only_the_gate_does_it(net, proven, monkeypatch):
+    """Calibrated on rows fifty times too faint, everything that the network sees is cut off."""
+    faint = {"calibration": str(net / "faint.npz")}
+    with pytest.raises(ParityError, match=r'int8 loses .*% of the labels of output "scores"'):
+        lowered(proven, **faint)
+    truth = proven.proven.expected["scores"].argmax(1)
+    with pytest.raises(ParityError, match=r"of accuracy \(100.00% → .*budget is 2.00%"):
+        lowered(proven, truth, **faint)
+    monkeypatch.setattr(module, "refuse_loss", lambda judged, budget: None)
+    assert lowered(proven, **faint).parity["int8"]["lost"] > 0.02
+
+
+def test_golden_rows_bear_another_right_way_to_run_them(proven):
+    made = lowered(proven)
+    plain = module.open_session(made.data, optimise=False)({"image": made.golden["in.image"]})
+    gap = np.abs(plain["scores"] - made.golden["out.scores"]).max()
+    assert gap <= made.tolerances["scores"].atol < 0.05 * np.ptp(made.golden["out.scores"])
+
+
+def test_calibrating_on_the_samples_is_remarked(net, proven):
+    lowered(proven, calibration=str(net / "plain.npz"))
+    assert any("calibration rows too" in c.detail for c in proven.proven.checks.done)
+
+
+def test_ties_and_labels_that_change_do_not_travel(proven):
+    """Rows 0 to 9 tie; of the rows that were run twice, row 20 got another label the other way."""
+    scores = proven.proven.expected["scores"].copy()
+    scores[:10, :2] = 99
+    result = msgspec.structs.replace(proven.converted.result, label_of={"label": "scores"})
+    converted = type("Converted", (), {"result": result})
+    labels = np.arange(3)
+    twice = module._Twice([15, 20, 25], {"label": labels}, {"label": labels * [1, 2, 1]})
+    tolerances = {"scores": module.Tolerance()}
+    found = module._doubtful(converted, proven.proven, twice, {"scores": scores}, tolerances)
+    assert set(range(240)) - found == {15, 25}
