@@ -165,6 +165,13 @@ def _publish(args: Namespace, screen: Screen) -> None:
         screen.line(line)
 
 
+def _containerize(args: Namespace, screen: Screen) -> None:
+    from converters.publishing.containerize import containerize
+
+    for line in containerize(args.bundle, args.output, args.key, args.threshold, args.target):
+        screen.line(line)
+
+
 _COMMANDS = {
     "convert": _convert,
     "import": _import,
@@ -176,6 +183,7 @@ _COMMANDS = {
     "report": _report,
     "diff": _diff,
     "publish": _publish,
+    "containerize": _containerize,
 }
 
 

@@ -19,7 +19,7 @@ ONLY_INPUT = "*"
 
 COMMANDS = (
     *("convert", "import", "promote", "keygen", "sign", "inspect", "verify", "report", "diff"),
-    "publish",
+    *("publish", "containerize"),
 )
 
 
@@ -70,6 +70,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--base", metavar="FOLDER[:TAG]", help="the image to put it on, in a layout of its own"
     )
     _add_trust(publish)
+    container = commands.add_parser(
+        "containerize", help="make a folder that builds a container which serves a bundle"
+    )
+    container.add_argument("bundle", metavar="BUNDLE", type=Path)
+    container.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="the folder to make"
+    )
+    container.add_argument(
+        "--for", dest="target", choices=tuple(TARGETS), help="default: the bundle's own target"
+    )
+    _add_trust(container)
     return parser
 
 
