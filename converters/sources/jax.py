@@ -31,10 +31,12 @@ from converters.sources.base import (
     run_model,
 )
 from converters.sources.factory import build
+from converters.walk import nodes
 from edged.tensors import BATCH, Array
 
 LATE_OPSET = 23
 """What jax2onnx 0.17 is made for."""
+COMPLEX = {onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128}
 SENTINEL = "JAX2ONNX_DYNAMIC_DIM_SENTINEL"
 NAMED_STATIC = Remedy(
     "dim-sentinel", "an axis that jax2onnx called dynamic, though it is not, got its length back"
@@ -79,6 +81,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     outputs = run_model(call, inputs, job.batch, _first)
     proto, remedies = _to_onnx(function, inputs, job)
     _refuse_other_ranks(proto, inputs)
+    _refuse_complex(proto)
     if _settle_sentinels(proto, outputs):
         remedies.append(NAMED_STATIC)
     return Exported(
@@ -183,6 +186,16 @@ def _refuse_other_ranks(proto: onnx.ModelProto, inputs: dict[str, Array]) -> Non
             raise UnsupportedModelError(
                 f'jax2onnx {_version()} gives input "{name}" {rank} axes where it has {array.ndim} '
                 "(known for rfft): do that step before the model"
+            )
+
+
+def _refuse_complex(proto: onnx.ModelProto) -> None:
+    """NOTE: jax2onnx 0.17 casts to complex numbers before a DFT, which takes none."""
+    for node in nodes(proto.graph):
+        if node.op_type == "Cast" and any(entry.i in COMPLEX for entry in node.attribute):
+            raise UnsupportedModelError(
+                f"jax2onnx {_version()} writes complex numbers, which ONNX Runtime does not "
+                "compute with (known for fft): do that step before the model"
             )
 
 

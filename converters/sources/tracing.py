@@ -27,6 +27,7 @@ from converters.sources.base import (
     match_inputs,
 )
 from converters.sources.canonical import settle_form
+from converters.walk import nodes
 from edged.tensors import Array
 
 MAX_OPSET = 18
@@ -179,12 +180,7 @@ def _fix_captured(proto: onnx.ModelProto, traced: Any, inputs: int) -> bool:
         if value.name in captured:
             array = np.asarray(captured[value.name])
             proto.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
-    tables = [re.search(r"([^/]+)/[^/]*Lookup", value.name) for value in own]
-    if table := next(filter(None, tables), None):
-        raise UnsupportedModelError(
-            f'"{table[1]}" looks up in a table (IntegerLookup, StringLookup), which tf2onnx '
-            "leaves outside the graph: look up before the model"
-        )
+    _refuse_tables(proto)
     if len(own) != inputs:
         names = ", ".join(value.name for value in proto.graph.input)
         raise UnsupportedModelError(
@@ -196,6 +192,23 @@ def _fix_captured(proto: onnx.ModelProto, traced: Any, inputs: int) -> bool:
     del proto.graph.input[:]
     proto.graph.input.extend(kept)
     return found
+
+
+def _refuse_tables(proto: onnx.ModelProto) -> None:
+    """A table is no tensor: its content would be missing, or numbered otherwise."""
+    for node in nodes(proto.graph):
+        if not node.op_type.startswith("LookupTable"):
+            continue
+        path = [part for part in node.name.split("/")[:-1] if part not in _NO_LAYERS]
+        who = f'"{path[-1]}"' if path else "the model"
+        raise UnsupportedModelError(
+            f"{who} looks up in a table (StringLookup, IntegerLookup, tf.lookup), which tf2onnx "
+            "leaves outside the graph: look up before the model"
+        )
+
+
+_NO_LAYERS = {"StatefulPartitionedCall", "PartitionedCall", "None_Lookup"}
+"""What TensorFlow puts into a node's path that no user has written."""
 
 
 def _replace_erfc(context: Any, node: Any, name: str) -> None:

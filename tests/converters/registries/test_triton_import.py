@@ -183,6 +183,43 @@ def test_every_refusal_has_its_reason_and_leaves_nothing(repository, dense, opti
     assert 'step "py": backend python' in reasons["pyens"]
 
 
+@pytest.mark.parametrize(
+    ("backend", "file", "words"),
+    [
+        ("pytorch", "model.pt", "runs on pytorch; only steps in ONNX can be joined"),
+        ("tensorflow", "model.savedmodel/saved_model.pb", "runs on tensorflow; only steps in ONNX"),
+        ("tensorrt", "model.plan", "a TensorRT plan belongs to one GPU"),
+        ("openvino", "model.xml", "import the ONNX file that it came from"),
+        ("dali", "model.dali", "a DALI pipeline: bake the steps into the model's graph"),
+        ("custom", "model.so", "custom"),
+    ],
+)
+def test_an_ensemble_with_a_step_that_is_not_onnx_is_refused_by_its_backend(
+    repository, dense, options, tmp_path, backend, file, words
+):
+    """Also where the other step converts, and where it stands in an ensemble within."""
+    ends = io({"IN": "dims: 4"}, {"OUT": "dims: 3"})
+    head = f'platform: "ensemble" max_batch_size: 8 {ends} ensemble_scheduling {{ step [ '
+    first = '{ model_name: "good" input_map { key: "x" value: "IN" } '
+    first += 'output_map { key: "y" value: "mid" } }'
+    last = '{ model_name: "odd" input_map { key: "a" value: "mid" } '
+    last += 'output_map { key: "b" value: "OUT" } }'
+    outer = '{ model_name: "inner" input_map { key: "IN" value: "IN" } '
+    outer += 'output_map { key: "OUT" value: "OUT" } }'
+    repository("good", DENSE, dense(4, 3))
+    ends = io({"a": "dims: 3"}, {"b": "dims: 3"})
+    repository("odd", f'backend: "{backend}" max_batch_size: 8 {ends}', files={f"1/{file}": b"x"})
+    repository("inner", f"{head}{first}, {last} ] }}")
+    repository("outer", f"{head}{outer} ] }}")
+    outcomes = {o.name: o for o in import_repository(options, tmp_path / "out")}
+    assert outcomes["good"].verdict != "refused"
+    for name in ("inner", "outer"):
+        assert outcomes[name].verdict == "refused"
+        assert 'step "odd"' in outcomes[name].reason
+        assert words in outcomes[name].reason
+    assert [path.name for path in (tmp_path / "out/bundles").iterdir()] == ["good-1.edgb"]
+
+
 def test_the_second_version_fails_and_the_first_is_taken_back(repository, dense, options, tmp_path):
     folder = repository("m", DENSE + " version_policy { all {} }", dense(), (1, 2))
     (folder / "2/model.onnx").write_bytes(dense(5).SerializeToString())

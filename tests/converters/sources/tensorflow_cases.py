@@ -78,6 +78,8 @@ save("code", "row", (64,), lambda x: L.Lambda(lambda y: y * 2)(x))
 functional("row", (64,), lambda x: L.Lambda(lambda y: y * 2)(x)).save("code.h5")
 words = L.StringLookup(vocabulary=["a", "b"])
 save("text", "word", (1,), lambda x: L.Embedding(4, 2)(words(x)), dtype="string")
+save("numbers", "ids", (6,),
+     lambda x: L.StringLookup(vocabulary=["a", "b"], invert=True)(x), dtype="int64")
 vectorised = L.TextVectorization(max_tokens=9, output_sequence_length=4)
 vectorised.adapt(["a b c"])
 save("vectors", "word", (1,), lambda x: L.Embedding(9, 2)(vectorised(x)), dtype="string")
@@ -124,6 +126,24 @@ class Module(tf.Module):
         return tf.strings.length(word)
 
 
+class Tables(tf.Module):
+    def __init__(self):
+        self.words = L.StringLookup(vocabulary=["3", "1", "2"])
+        keys = tf.lookup.KeyValueTensorInitializer(["3", "1"], tf.constant([0, 1], tf.int64))
+        self.table = tf.lookup.StaticHashTable(keys, -1)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 6], tf.int32, name="ids")])
+    def layer(self, ids):
+        return {"y": tf.cast(self.words(tf.strings.as_string(ids)), tf.float32)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 6], tf.int32, name="ids")])
+    def plain(self, ids):
+        return {"y": tf.cast(self.table.lookup(tf.strings.as_string(ids)), tf.float32)}
+
+
+tables = Tables()
+tf.saved_model.save(tables, "layer-table", signatures=tables.layer)
+tf.saved_model.save(tables, "plain-table", signatures=tables.plain)
 module = Module()
 tf.saved_model.save(module, "module")
 tf.saved_model.save(module, "texts", signatures=module.words.get_concrete_function())
@@ -205,6 +225,12 @@ CASES = {
     "resize": case("resize.keras", "image.npz"),
     "mixed": case("mixed.keras", "row.npz", tolerance={"rtol": 0.01, "atol": 0.01}),
     "lookup": case("lookup.keras", "ids.npz"),
+    "numbers": case("numbers.keras", "ids.npz"),
+    "layer-table": case("layer-table", "ids.npz"),
+    "layer-table-off": case(
+        "layer-table", "ids.npz", off={f"{TRACING}:_refuse_tables": "lambda *rest: None"}
+    ),
+    "plain-table": case("plain-table", "ids.npz"),
     "code": case("code.keras", "row.npz"),
     "code-h5": case("code.h5", "row.npz"),
     "text": case("text.keras", "text.npz"),

@@ -70,6 +70,10 @@ def rfft():
     return lambda row: jnp.abs(jnp.fft.rfft(row, axis=1))
 
 
+def fft():
+    return lambda row: jnp.abs(jnp.fft.fft(row, axis=1))
+
+
 def svd():
     return lambda image: jnp.linalg.svd(image[..., 0])[1]
 
@@ -107,6 +111,12 @@ CASES = {
         "nets:rfft",
         "row.npz",
         off={"converters.sources.jax:_refuse_other_ranks": "lambda *rest: None"},
+    ),
+    "fft": case("nets:fft", "row.npz"),
+    "fft-off": case(
+        "nets:fft",
+        "row.npz",
+        off={"converters.sources.jax:_refuse_complex": "lambda *rest: None"},
     ),
     "svd": case("nets:svd", "image.npz"),
     "number": case("nets:number", "row.npz"),
@@ -160,6 +170,8 @@ def test_a_later_opset_is_taken_when_asked_or_needed(outcomes):
     [
         ("rfft", "known for rfft", "UnsupportedModelError"),
         ("rfft-off", "", "ConversionError"),
+        ("fft", "complex numbers, which ONNX Runtime does not compute", "UnsupportedModelError"),
+        ("fft-off", "does not load the converted model", "ConversionError"),
         ("svd", "cannot convert this function: NotImplementedError: svd", "UnsupportedModelError"),
         ("number", "gave a int, not a function", "ConversionError"),
         ("big", "beyond 32 bits", "ConversionError"),

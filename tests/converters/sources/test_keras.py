@@ -71,6 +71,7 @@ def test_without_the_remedy_the_gate_closes(tensorflow_outcomes, name, words):
         ("text", 'input "word" holds text'),
         ("vectors", 'input "word" holds text'),
         ("lookup", '"integer_lookup_1" looks up in a table'),
+        ("numbers", '"string_lookup'),
         ("fixed", 'input "row" has its batch axis frozen at 4'),
     ],
 )

@@ -38,6 +38,9 @@ def test_what_was_repaired_is_said(tensorflow_outcomes):
     [
         ("texts", 'input "word" holds text'),
         ("four", 'input "x" has its batch axis frozen at 4'),
+        ("layer-table", '" looks up in a table (StringLookup, IntegerLookup, tf.lookup)'),
+        ("layer-table-off", "the converted graph takes edged_in0, "),
+        ("plain-table", "the model looks up in a table (StringLookup, IntegerLookup, tf.lookup)"),
         ("tf-svd", 'does not compute: Svd (at "'),
     ],
 )
