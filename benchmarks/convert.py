@@ -33,6 +33,40 @@ ROWS = (
     ("convert-gate", "%", "<= 50"),
     ("convert-memory", "x", "<= 2"),
 )
+INT8 = ("convert-int8", "x", ">= 3")
+RUNS = 31
+"""Of each model, in turns: what else the machine does then slows both."""
+_INT8_CHILD = """
+import json, statistics, sys, time, zipfile
+from pathlib import Path
+import numpy as np
+from converters import Recipe, convert
+from converters.session import open_session
+folder, runs = Path(sys.argv[1]), int(sys.argv[2])
+pictures = str(folder / "pictures.npy")
+# The weights are random, so labels hang on a hair: what is lost is told, and nothing is refused.
+recipe = Recipe(
+    source=str(folder / "plain.onnx"), samples=pictures, calibration=pictures, name="net",
+    release=1, precision="int8", max_accuracy_drop=1.0,
+)
+report = convert(recipe, folder / "net.edgb", empty_env="off")
+with zipfile.ZipFile(report.path) as archive:
+    small = open_session(archive.read("model.onnx"))
+models = {"float32": open_session((folder / "plain.onnx").read_bytes()), "int8": small}
+rows = {report.manifest.inputs[0].name: np.load(pictures)[:1]}
+times = {name: [] for name in models}
+for turn in range(runs + 3):
+    for name, run in models.items():
+        began = time.perf_counter()
+        run(rows)
+        if turn >= 3:
+            times[name].append((time.perf_counter() - began) * 1e3)
+print(json.dumps({
+    "ms": {name: [round(t, 3) for t in taken] for name, taken in times.items()},
+    "steps": [[step.name, step.seconds, step.peak_bytes] for step in report.steps],
+    "cost": report.manifest.parity["int8"],
+}))
+"""
 _CHILD = """
 import json, sys, resource
 from pathlib import Path
@@ -94,6 +128,35 @@ def measure_resnet() -> list[Row]:
     return _rows(plain, converted)
 
 
+def measure_int8() -> list[Row]:
+    """The same network in float32 and int8, one thread, one picture at a time."""
+    if importlib.util.find_spec("torch") is None:
+        return [not_measured(*INT8, why="torch is not installed")]
+    with tempfile.TemporaryDirectory(prefix="edged-bench-") as name:
+        folder = Path(name)
+        pictures = np.random.default_rng(0).normal(size=(PICTURES, 3, 224, 224)).astype("f4")
+        np.save(folder / "pictures.npy", pictures)
+        run("-m", "benchmarks.plain_export", str(folder / "plain.onnx"))
+        found = json.loads(run("-c", _INT8_CHILD, str(folder), str(RUNS)).splitlines()[-1])
+    return [_int8_row(found, has_vnni())]
+
+
+def _int8_row(found: dict[str, Any], vnni: bool) -> Row:
+    medians = {name: round(statistics.median(taken), 3) for name, taken in found["ms"].items()}
+    load = [round(number, 1) for number in os.getloadavg()]
+    raw = {"median_ms": medians, "vnni": vnni, "load_average": load, **found}
+    name, unit, bar = INT8
+    return measured(name, medians["float32"] / medians["int8"], unit, bar, raw)
+
+
+def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor has the int8 dot products that the bar was set with."""
+    try:
+        return "vnni" in cpuinfo.read_text("utf-8", "replace")
+    except OSError:
+        return False
+
+
 def _rows(plain: dict[str, Any], converted: dict[str, Any]) -> list[Row]:
     seconds = {name: spent for name, spent, _ in converted["steps"]}
     total = sum(seconds.values())
@@ -109,7 +172,11 @@ def _rows(plain: dict[str, Any], converted: dict[str, Any]) -> list[Row]:
     ]
 
 
-ROOMS = {"convert-help": measure_help, "convert-resnet": measure_resnet}
+ROOMS = {
+    "convert-help": measure_help,
+    "convert-resnet": measure_resnet,
+    "convert-int8": measure_int8,
+}
 
 
 def main() -> int:

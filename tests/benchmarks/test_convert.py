@@ -37,6 +37,24 @@ def test_total_share_and_memory_are_judged(prove_s, own, holds):
 def test_without_torch_nothing_is_claimed(monkeypatch):
     monkeypatch.setattr(convert.importlib.util, "find_spec", lambda _name: None)
     assert [(row.value, row.holds) for row in convert.measure_resnet()] == [(None, None)] * 3
+    assert [(row.value, row.holds) for row in convert.measure_int8()] == [(None, None)]
+
+
+@pytest.mark.parametrize(("float32", "holds"), [([30, 31, 90], True), ([20, 21, 22], False)])
+def test_the_gain_of_int8_is_that_of_the_medians(float32, holds):
+    row = convert._int8_row({"ms": {"float32": float32, "int8": [8, 10, 30]}}, vnni=True)
+    assert (row.name, row.holds) == ("convert-int8", holds)
+    assert row.value == float32[1] / 10
+    assert row.raw["median_ms"] == {"float32": float32[1], "int8": 10}
+    assert row.raw["vnni"] is True
+
+
+def test_vnni_is_told_from_the_processors_flags(tmp_path):
+    (tmp_path / "cpuinfo").write_text("flags\t: avx2 avx512_vnni fma\n")
+    assert convert.has_vnni(tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("flags\t: avx2 fma\n")
+    assert not convert.has_vnni(tmp_path / "cpuinfo")
+    assert not convert.has_vnni(tmp_path / "none")
 
 
 def test_a_process_that_fails_says_why():

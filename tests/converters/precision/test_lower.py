@@ -95,3 +95,27 @@ def test_ties_and_labels_that_change_do_not_travel(proven):
     tolerances = {"scores": module.Tolerance()}
     found = module._doubtful(converted, proven.proven, twice, {"scores": scores}, tolerances)
     assert set(range(240)) - found == {15, 25}
+
+
+def test_a_tolerance_is_a_step_of_the_output_or_twice_what_two_ways_differ():
+    got = np.array([[0, 1], [2.55, 1]], "f4")
+    asked = module.Tolerance(rtol=1e-3, atol=1e-5)
+    one_step = module._tolerance(asked, got, got, got)
+    assert (one_step.rtol, one_step.atol) == (1e-3, pytest.approx(0.01))
+    assert module._tolerance(asked, got, got, got + 0.1).atol == pytest.approx(0.2)
+    wide = module.Tolerance(atol=5)
+    assert module._tolerance(wide, got, got, got) == wide
+    labels = np.array([1, 2])
+    assert module._tolerance(asked, labels, labels, labels) == asked
+
+
+def test_a_row_that_is_another_alone_is_refused():
+    samples, got = {"x": np.ones((4, 2), "f4")}, {"y": np.ones((4, 3), "f4")}
+    tolerances = {"y": module.Tolerance(atol=0.1)}
+    module._prove_alone(
+        lambda rows: {"y": rows["x"][:, :1] * [[1, 1, 1.05]]}, samples, got, tolerances
+    )
+    with pytest.raises(ParityError, match='output "y" differs for a row that is run alone'):
+        module._prove_alone(
+            lambda rows: {"y": rows["x"][:, :1] * [[1, 1, 1.2]]}, samples, got, tolerances
+        )
