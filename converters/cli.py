@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or the exit code that ``edged.errors.STATUS`` gives the error's code.
+        0, or the exit code that ``edged.errors.STATUS`` gives the error's code; 1 when some models
+        of a batch failed.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] not in (*COMMANDS, "-h", "--help"):
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     screen = Screen()
     try:
-        _COMMANDS[args.command](args, screen)
+        return _COMMANDS[args.command](args, screen) or 0
     except EdgedError as exc:
         screen.error(exc.message)
         return STATUS[exc.code].exit
@@ -41,7 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         screen.error("interrupted")
         return 130
-    return 0
 
 
 def _convert(args: Namespace, screen: Screen) -> None:
@@ -73,6 +73,29 @@ def _convert(args: Namespace, screen: Screen) -> None:
     if args.record:
         version = mlflow.record(str(fields["source"]), report, args.store)
         screen.line(f"recorded: {version.name} version {version.version}")
+
+
+def _batch(args: Namespace, screen: Screen) -> int:
+    from converters.batch.executor import LocalExecutor
+    from converters.batch.plan import Wish, read_batch
+    from converters.batch.run import describe_batch, run_batch
+
+    wish = Wish(
+        output=args.output,
+        key=args.key,
+        trust=args.trust,
+        empty_env=args.empty_env,
+        python=args.python or "",
+        lock=args.lock,
+        update_lock=args.update_lock,
+        report=args.report,
+    )
+    jobs = read_batch(args.file, wish)
+    with screen.batch() as watcher:
+        executor = LocalExecutor(args.jobs or 1, watcher.step)
+        outcomes = run_batch(jobs, args.output, executor, watcher, resume=args.resume)
+    screen.show_tables(describe_batch(outcomes, watcher.ran))
+    return int(any(outcome.status == "failed" for outcome in outcomes))
 
 
 def _import(args: Namespace, screen: Screen) -> None:
@@ -172,8 +195,9 @@ def _containerize(args: Namespace, screen: Screen) -> None:
         screen.line(line)
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[[Namespace, Screen], int | None]] = {
     "convert": _convert,
+    "batch": _batch,
     "import": _import,
     "promote": _promote,
     "keygen": _keygen,

@@ -19,7 +19,7 @@ ONLY_INPUT = "*"
 
 COMMANDS = (
     *("convert", "import", "promote", "keygen", "sign", "inspect", "verify", "report", "diff"),
-    *("publish", "containerize"),
+    *("publish", "containerize", "batch"),
 )
 
 
@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="make a bundle from a model")
     _add_convert(convert)
     _add_surroundings(convert)
+    _add_batch(commands.add_parser("batch", help="make many bundles, several at a time"))
     _add_import(commands.add_parser("import", help="make bundles of a Triton model repository"))
     promote = commands.add_parser("promote", help="let an MLflow alias mean a proven version")
     promote.add_argument("source", metavar="MODELS_URI", help="models:/NAME/VERSION or NAME@ALIAS")
@@ -175,6 +176,25 @@ def _add_surroundings(parser: argparse.ArgumentParser) -> None:
     add("--python", metavar="PROGRAM", help="the interpreter that has the framework (not edged)")
     add("--lock", action="store_true", help="write RECIPE.lock.json; one that is there must agree")
     add("--update-lock", action="store_true", help="replace what the lock says")
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", metavar="FILE", type=Path, help="a YAML file of models and targets")
+    add("-o", "--output", required=True, type=Path, metavar="FOLDER", help="for the bundles")
+    add("--jobs", type=_count, metavar="N", help="how many at a time (default 1)")
+    add("--resume", action="store_true", help="leave out what is done, repeat what failed")
+    add("--no-report", dest="report", action="store_false", help="as for convert")
+    add("--empty-env", choices=("auto", "require", "off"), default="auto", help="as for convert")
+    add("--trust", action="store_true", help="allow sources that run code when opened")
+    add("--key", type=Path, help="sign with this private key")
+    _add_surroundings(parser)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'"{text}": expected a whole number from 1')
+    return int(text)
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:

@@ -147,14 +147,19 @@ def load_recipe_fields(path: Path) -> dict[str, Any]:
         raise ConversionError(f"{path}: not YAML: {exc}") from exc
     if not isinstance(fields, dict):
         raise ConversionError(f"{path}: expected a mapping of recipe fields")
+    place_paths(fields, path.parent)
+    return fields
+
+
+def place_paths(fields: dict[str, Any], folder: Path) -> None:
+    """Let the relative paths among recipe fields start from a folder; changes the fields."""
     for name in PATHS:
         value = fields.get(name)
         if isinstance(value, str) and value and not (name == "source" and is_elsewhere(value)):
-            fields[name] = str(path.parent / value)
+            fields[name] = str(folder / value)
     python = fields.get("python")
     if isinstance(python, str) and "/" in python:
-        fields["python"] = str(path.parent / python)
-    return fields
+        fields["python"] = str(folder / python)
 
 
 def make_recipe(fields: Mapping[str, Any], origin: str = "recipe") -> Recipe:

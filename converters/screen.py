@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from converters.batch.job import Outcome
     from converters.show import Table
     from converters.workflow import Report
 
@@ -49,6 +52,19 @@ class Screen:
             yield step
             finish_last()
 
+    @contextmanager
+    def batch(self) -> Iterator[BatchLines]:
+        """Show how a batch goes: a line a model, on a terminal from its begin, else at its end."""
+        if not sys.stderr.isatty():
+            yield BatchLines(None)
+            return
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            yield BatchLines(progress)
+
     def show_report(self, report: Report) -> None:
         """What a conversion did."""
         from converters.show import describe_report
@@ -73,3 +89,48 @@ class Screen:
             for row in table.rows:
                 drawn.add_row(*(Text(cell) for cell in row))
             console.print(drawn)
+
+
+class BatchLines:
+    """One line a model: what it is doing, then what became of it.
+
+    Args:
+        progress: draws on a terminal; None writes plain lines.
+    """
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+        self._ran: set[str] = set()
+
+    @property
+    def ran(self) -> frozenset[str]:
+        """The models that were started."""
+        return frozenset(self._ran)
+
+    def started(self, name: str) -> None:
+        """A model begins."""
+        self._ran.add(name)
+        if self._progress is not None:
+            self._tasks[name] = self._progress.add_task(_plain(name), total=None)
+
+    def step(self, name: str, step: str) -> None:
+        """A step of a running model begins."""
+        if self._progress is not None:
+            self._progress.update(self._tasks[name], description=_plain(f"{name}: {step}"))
+
+    def ended(self, outcome: Outcome, count: int, total: int) -> None:
+        """A model has ended."""
+        from converters.batch.run import describe_outcome
+
+        line = describe_outcome(outcome, count, total)
+        if self._progress is None:
+            print(line, file=sys.stderr, flush=True)
+            return
+        task = self._tasks[outcome.name]
+        self._progress.update(task, description=_plain(line), total=1, completed=1)
+
+
+def _plain(text: str) -> str:
+    """Text for rich that is no markup."""
+    return text.replace("[", r"\[")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import types
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,6 +18,8 @@ from edged.config.document import Broken, ListNode, MapNode, Node, Scalar
 from edged.config.problems import Mark, Problem, did_you_mean, field_path, problem_at, quote
 from edged.config.scalars import FAILED, expectation, read_scalar
 from edged.config.schema import Config, Secret
+
+T = TypeVar("T", bound=Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,23 @@ def convert_config(root: MapNode) -> Draft:
     if config is FAILED:
         config = Config()
     return Draft(config, walk.marks, walk.problems)
+
+
+def convert_struct(root: MapNode, cls: type[T]) -> tuple[T | None, dict[str, Mark], list[Problem]]:
+    """Convert a document of another kind than the daemon's configuration.
+
+    Args:
+        root: the tree.
+        cls: the struct it should be.
+
+    Returns:
+        The struct, or None when something in it is missing or unusable; field path -> place; and
+        the problems.
+    """
+    walk = _Walk()
+    walk.marks[""] = root.mark
+    value = walk.structure(root, cls, "")
+    return None if value is FAILED else value, walk.marks, walk.problems
 
 
 def options(annotation: Any, outer: tuple[Meta, ...] = ()) -> list[Option]:

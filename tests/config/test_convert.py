@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edged.config.convert import convert_config, describe, options
+from edged.config.convert import convert_config, convert_struct, describe, options
 from edged.config.load import read_document
 from edged.config.schema import Config, ModelConfig
 
@@ -95,3 +95,24 @@ def test_options_open_unions_and_keep_constraints() -> None:
     assert found[0].metas == (outer, inner)
     assert describe(options(int | Literal["newest"] | None)) == 'a whole number or "newest"'
     assert describe(options(ModelConfig)).startswith("a mapping with bundle, serve")
+
+
+class Crate(msgspec.Struct, forbid_unknown_fields=True):
+    weight: int
+    names: tuple[str, ...] = ()
+
+
+def test_another_kind_of_document_is_converted_with_its_places() -> None:
+    document, _ = read_document("crate.yaml", b"names: [a, b]\nweight: 3\n")
+    assert document is not None
+    value, marks, problems = convert_struct(document, Crate)
+    assert value == Crate(weight=3, names=("a", "b"))
+    assert (marks["names[1]"].line, marks["names[1]"].column) == (1, 12)
+    assert not problems
+    document, _ = read_document("crate.yaml", b"weight: heavy\n")
+    assert document is not None
+    value, _, problems = convert_struct(document, Crate)
+    assert value is None
+    assert [str(problem) for problem in problems] == [
+        'crate.yaml:1:9: weight: found "heavy"; expected a whole number'
+    ]

@@ -57,6 +57,14 @@ def test_the_first_bundle_and_the_recipe(root, folder):
     assert (folder / "digits-2.edgb").exists()
 
 
+@pytest.mark.slow
+def test_many_models(root, folder):
+    _, text = blocks(root, "A recipe instead of flags")[0]
+    (folder / "digits.yaml").write_text(text)
+    follow(root, folder, "Many models")
+    assert (folder / "bundles" / "digits-2-jetpack6.edgb").exists()
+
+
 @pytest.mark.frameworks
 @pytest.mark.timeout(300)  # three conversions, each with PyTorch imported
 @pytest.mark.skipif(

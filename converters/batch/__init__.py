@@ -1,0 +1,1 @@
+"""Many models in one go: a file lists them, processes convert them, a state remembers."""
