@@ -52,7 +52,7 @@ class Packed:
     golden: dict[str, Array]
     edges: tuple[str, ...]
     tolerances: dict[str, Tolerance]
-    precision: Literal["float32", "int8"] = "float32"
+    precision: Literal["float32", "float16", "int8"] = "float32"
     parity: dict[str, object] = field(default_factory=dict)
     provenance: dict[str, object] = field(default_factory=dict)
 
@@ -73,6 +73,8 @@ def pack_as_proven(recipe: Recipe, proven: Proven) -> Packed:
         golden=gather(proven.samples, proven.expected, rows, proven.edges if rows else {}),
         edges=tuple(proven.edges),
         tolerances={entry.name: recipe.tolerance for entry in proven.outputs},
+        precision="float16" if proven.half else "float32",
+        parity={"float16": proven.half} if proven.half else {},
     )
 
 

@@ -28,6 +28,9 @@ TargetName = Literal["cpu", "cpu-py311", "jetpack6", "jetpack7"]
 """As in ``targets.table``; a test holds the two together."""
 Axis = Annotated[int, Meta(ge=1, le=7)]
 AxisName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,30}$")]
+HALF_TOLERANCE = Tolerance(rtol=0.01, atol=0.001)
+"""float16 has three digits, and a deep network loses one of them; atol is meant for probabilities.
+Scores of some tens lose a thousandth of the largest, which the user has to allow."""
 RECIPE_CAP_BYTES = 1 << 20
 """A recipe is a page of text; a long list of labels still fits in 1 MiB."""
 PATHS = ("source", "samples", "weights", "calibration")
@@ -70,11 +73,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         timeout_s: how long the framework may take.
         python: another interpreter that has the framework, for its process; asks for ``--trust``,
             because a program that a file names is run.
-        precision: ``float32``, or ``int8`` for CPUs (``converters.precision``).
+        precision: ``float32``; ``float16`` for GPUs, or ``int8`` for CPUs
+            (``converters.precision``). With float16 the default ``tolerance`` is HALF_TOLERANCE.
         calibration: rows that the ranges of int8 are taken from; a file like ``samples``.
         calibration_method: the whole range of each value, or 99.99 % of it.
-        max_accuracy_drop: the share that int8 may lose: of accuracy where ``truth`` is known, else
-            of labels that stay as they are in float32.
+        max_accuracy_drop: the share that a lower precision may lose: of accuracy where ``truth`` is
+            known (int8), else of labels that stay as they are in float32.
         truth: the array (or CSV column) of the samples with the right class of each row.
         origin: what a registry says of the source (names and ids), for the provenance.
     """
@@ -102,7 +106,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     edges: Literal["auto", "none"] = "auto"
     timeout_s: Annotated[int, Meta(ge=1, le=86400)] = 1800
     python: str = ""
-    precision: Literal["float32", "int8"] = "float32"
+    precision: Literal["float32", "float16", "int8"] = "float32"
     calibration: str = ""
     calibration_method: Literal["minmax", "percentile"] = "minmax"
     max_accuracy_drop: Annotated[float, Meta(ge=0, le=1)] = 0.005
@@ -179,6 +183,8 @@ def make_recipe(fields: Mapping[str, Any], origin: str = "recipe") -> Recipe:
         ) from exc
     find_target(recipe.target)
     _check_precision(recipe)
+    if recipe.precision == "float16" and "tolerance" not in plain:
+        recipe = msgspec.structs.replace(recipe, tolerance=HALF_TOLERANCE)
     return recipe
 
 
@@ -193,17 +199,17 @@ def parse_share(value: object) -> object:
 
 
 def _check_precision(recipe: Recipe) -> None:
-    if recipe.precision != "int8":
+    if recipe.precision == "float32":
         return
-    if not recipe.calibration:
+    if recipe.precision == "int8" and not recipe.calibration:
         raise ConversionError(
             "precision int8: expected a calibration file (--calibration FILE: some hundred real "
             "inputs, .npz, .npy or .csv), got none"
         )
     if not recipe.samples or recipe.batch != "rows":
         raise ConversionError(
-            "precision int8 is judged row by row on real data: expected --samples and batch rows, "
-            f"got {'no samples' if not recipe.samples else 'batch none'}"
+            f"precision {recipe.precision} is judged row by row on real data: expected --samples "
+            f"and batch rows, got {'no samples' if not recipe.samples else 'batch none'}"
         )
 
 

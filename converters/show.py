@@ -61,7 +61,7 @@ def describe_bundle(data: bytes, manifest: Manifest, signatures: bytes | None) -
         tables.append(Table("meaning", ("tensor", "is"), tuple(processing)))
     if manifest.parity:
         tables.append(_parity(manifest.parity))
-        tables += describe_int8(manifest.parity)
+        tables += [*describe_int8(manifest.parity), *describe_float16(manifest.parity)]
     if manifest.golden is not None:
         text = f"{manifest.golden.rows} rows in {manifest.golden.file}"
         tables.append(Table("golden samples", (), (("rows", text),)))
@@ -108,6 +108,7 @@ def describe_report(report: Report) -> list[Table]:
         _tensors(manifest),
         _parity(manifest.parity),
         *describe_int8(manifest.parity),
+        *describe_float16(manifest.parity),
         Table("checks", ("check", "", "what was seen"), checks),
     ]
 
@@ -187,6 +188,20 @@ def describe_int8(parity: dict[str, Any]) -> list[Table]:
         f'output "{cost.get("output", "?")}" on {cost.get("rows", "?")} rows'
     )
     return [Table(title, ("precision", str(cost.get("metric", "?")), "bytes"), tuple(rows))]
+
+
+def describe_float16(parity: dict[str, Any]) -> list[Table]:
+    """What stays in float32 and why, where the bundle's model is in float16."""
+    half = parity.get("float16")
+    if not isinstance(half, dict):
+        return []
+    listed = half.get("islands")
+    islands = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    keys = ("node", "operator", "reason")
+    rows = [tuple(str(one.get(key, "?")) for key in keys) for one in islands]
+    title = f"float16: {half.get('nodes_float16', '?')} of {half.get('nodes', '?')} nodes"
+    head = ("node", "operator", "stays in float32")
+    return [Table(title, head, tuple(rows or [("none", "", "")]))]
 
 
 def _share(value: Any) -> str:

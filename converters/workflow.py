@@ -195,7 +195,7 @@ def _choose(
     steps: Steps,
 ) -> Packed:
     """What is packed: the proven model, or one of a lower precision that is made from it."""
-    if recipe.precision == "float32":
+    if recipe.precision != "int8":
         return pack_as_proven(recipe, proven)
     from converters.precision.lower import lower  # noqa: PLC0415  (the quantiser takes 0.2 s)
 

@@ -27,7 +27,7 @@ from edged.manifest import Tolerance
 from edged.tensors import Array
 
 NAME = "pre-processing"
-ROWS = 16
+ROWS = 8
 """Spread over the samples; every one of them is also run against the framework afterwards."""
 PLACED = 2.5e-7
 """What a resize may differ by from numpy: the brightest pixel times the picture's longer side times

@@ -22,6 +22,7 @@ from converters.gate.names import refuse_leftovers
 from converters.gate.precision import FLOAT16_MAX, refuse_overflow
 from converters.gate.rows import prove_rows
 from converters.parity import OutputParity, as_output, find_ties, judge, settle_labels
+from converters.precision.half_proof import make_half
 from converters.recipe import Recipe
 from converters.sandbox import Converted
 from converters.session import VERSION, Run, open_session
@@ -52,6 +53,7 @@ class Proven:
         remedies: the source's repaired traps, then the gate's own.
         checks: what was looked at.
         baked: the pre-processing inside the model, in words, by input; the samples are raw then.
+        half: what float16 took and lost, for the manifest; empty for a model as it came.
     """
 
     data: bytes
@@ -68,6 +70,7 @@ class Proven:
     remedies: tuple[Remedy, ...]
     checks: Checks
     baked: dict[str, str] = field(default_factory=dict)
+    half: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class _Case:
     edges: dict[str, Edge]
     label_of: dict[str, str]
     baked: dict[str, str] = field(default_factory=dict)
+    half: dict[str, object] = field(default_factory=dict)
 
 
 def prove(recipe: Recipe, converted: Converted, raw: Raw | None = None) -> Proven:
@@ -97,9 +101,7 @@ def prove(recipe: Recipe, converted: Converted, raw: Raw | None = None) -> Prove
         ConversionError: it does not load or run.
     """
     checks = Checks()
-    case = _settle(recipe, converted, find_target(recipe.target), checks)
-    if raw is not None:
-        case = _bake(recipe, case, raw, converted.result.input_names, checks)
+    case = _begin(recipe, converted, raw, checks)
     run = open_session(graph.serialize(case.model))
     known: dict[str, Array] = {}
     if recipe.batch == "rows":
@@ -142,7 +144,29 @@ def prove(recipe: Recipe, converted: Converted, raw: Raw | None = None) -> Prove
         remedies=case.remedies,
         checks=checks,
         baked=case.baked,
+        half=case.half,
     )
+
+
+def _begin(recipe: Recipe, converted: Converted, raw: Raw | None, checks: Checks) -> _Case:
+    """The model as it is to be packed: settled, then with all that the recipe puts into it."""
+    target = find_target(recipe.target)
+    case = _settle(recipe, converted, target, checks)
+    if raw is not None:
+        case = _bake(recipe, case, raw, converted.result.input_names, checks)
+    if recipe.precision == "float16":
+        model, half = make_half(
+            case.model,
+            case.samples,
+            case.reference,
+            tolerance=recipe.tolerance,
+            max_drop=recipe.max_accuracy_drop,
+            label_of=case.label_of,
+            target=target,
+            checks=checks,
+        )
+        case = replace(case, model=model, half=half)
+    return case
 
 
 def _settle(recipe: Recipe, converted: Converted, target: Target, checks: Checks) -> _Case:

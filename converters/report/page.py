@@ -14,7 +14,7 @@ from converters.report.evidence import ArtefactEvidence, Evidence, OutputEvidenc
 from converters.report.gather import by_precision
 from converters.report.plots import Bar, columns, rows
 from converters.report.style import STYLE
-from converters.show import describe_int8
+from converters.show import Table, describe_float16, describe_int8
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _MARKS = {"passed": "ok", "remark": "note", "not checked": "open"}
@@ -160,20 +160,24 @@ def _precision(evidence: Evidence) -> str:
     ]
     table = _table(("file", "precision", "size", "opset", "operators"), lines)
     plot = rows(bars, title="size and accuracy by precision")
-    return _section("Size and accuracy by precision", plot + table + _int8(evidence))
+    return _section("Size and accuracy by precision", plot + table + _lowered(evidence))
 
 
-def _int8(evidence: Evidence) -> str:
-    parts = ""
-    for shown in describe_int8(evidence.manifest.get("parity", {})):
-        lines = [[escape(cell) for cell in line] for line in shown.rows]
-        parts += f"<h3>{escape(shown.title)}</h3>{_table([escape(c) for c in shown.head], lines)}"
+def _lowered(evidence: Evidence) -> str:
+    """What a lower precision costs, and what stays in float32."""
+    parity = evidence.manifest.get("parity", {})
+    parts = "".join(_shown(table) for table in describe_int8(parity))
     if parts:
         parts += (
             '<p class="dim">The errors per output above are those of the float32 model, from which '
             "the int8 one was made; the golden rows hold the int8 model's own answers.</p>"
         )
-    return parts
+    return parts + "".join(_shown(table) for table in describe_float16(parity))
+
+
+def _shown(table: Table) -> str:
+    lines = [[escape(cell) for cell in line] for line in table.rows]
+    return f"<h3>{escape(table.title)}</h3>{_table([escape(c) for c in table.head], lines)}"
 
 
 def _accuracy(entry: ArtefactEvidence) -> str:

@@ -71,7 +71,7 @@ def test_a_bundle_that_takes_raw_pictures(save_pictures, picture_model, pictures
     (check,) = [check for check in report.checks if check.name == proof.NAME]
     assert check.verdict == "passed"
     assert "within" in check.detail
-    assert "12 rows answer as without it and at 15x8, 8x16" in check.detail
+    assert "8 rows answer as without it and at 15x8, 8x16" in check.detail
     shown = "\n".join(table.plain() for table in describe_report(report))
     assert "pre-processing" in shown
     members = members_of(report.path)
@@ -157,7 +157,7 @@ def test_other_sizes_are_tried(picture_model, pictures, monkeypatch):
         made.input[3] = ""
 
     monkeypatch.setattr(nodes.Front, "_resize", fixed)
-    with pytest.raises(ConversionError, match=r"steps give \[12, 3, 6, 3\] in the graph"):
+    with pytest.raises(ConversionError, match=r"steps give \[8, 3, 6, 3\] in the graph"):
         bake(picture_model(), WORK, pictures)
     monkeypatch.setattr(proof, "_prove_sizes", lambda *_, **_named: [])
     bake(picture_model(), WORK, pictures)  # the control
