@@ -133,11 +133,6 @@ def match_inputs(
             f"{owner}: no --samples were given, and what it takes ({', '.join(names)}) cannot be "
             "told without; bring real inputs, which also prove more"
         )
-    if not samples:
-        raise ConversionError(
-            f"{owner} takes the inputs {', '.join(names)}, and nothing says of which shapes: bring "
-            "--samples"
-        )
     if len(names) == 1 and len(samples) == 1:
         return {names[0]: next(iter(samples.values()))}
     if set(names) == set(samples):

@@ -66,7 +66,9 @@ def export_model(
     width = len(names)
     if names == tuple(str(index) for index in range(width)):
         names = ()
-    table = read_table(samples, job.columns, names, width, "a CatBoost model")
+    table = read_table(
+        samples, job.columns, names, width, "a CatBoost model", generated=job.generate
+    )
     outputs = _reference(model, loss, table)
     graph = _convert(model)
     remedies = _repair(graph, loss, len(model.classes_))

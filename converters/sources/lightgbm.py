@@ -244,7 +244,9 @@ def _export(
     names = tuple(booster.feature_name())
     if names == tuple(f"Column_{index}" for index in range(width)):
         names = ()
-    table = read_table(samples, job.columns, names, width, "a LightGBM model")
+    table = read_table(
+        samples, job.columns, names, width, "a LightGBM model", generated=job.generate
+    )
     is_classifier = objective in TWO_CLASSES | MANY_CLASSES
     outputs = _reference(booster, table, is_classifier)
     labels = classes

@@ -47,9 +47,14 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
         exported: Exported = booster_source(family).export_model(model, notes, job, samples)
         return exported
     refuse_steps(model)
-    table = _table(model, samples, job.columns)
+    table = _table(model, samples, job)
     names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
-    reference, outputs, labels = _call_model(model, table, names)
+    try:
+        reference, outputs, labels = _call_model(model, table, names)
+    except ConversionError as exc:
+        if samples or isinstance(exc, UnsupportedModelError):
+            raise
+        raise ConversionError(f"{exc.message}; these are made rows: bring --samples") from exc
     onnx_model, remedies = to_onnx(model, table.shape[1], job.opset or DEFAULT_OPSET)
     if "label" in outputs and labels and outputs["label"].dtype.kind not in "iu":
         _drop_output(onnx_model, "label")
@@ -98,13 +103,14 @@ def _open(path: str) -> tuple[Any, list[str]]:
     return (model if best is None else best), notes
 
 
-def _table(model: Any, samples: dict[str, Array], columns: tuple[str, ...]) -> Array:
+def _table(model: Any, samples: dict[str, Array], job: SourceJob) -> Array:
     """The samples as float32[rows, features], columns chosen by the model's names if they have."""
     wanted = getattr(model, "n_features_in_", None)
     if wanted is None:
         raise ConversionError("the estimator is not fitted: fit it before saving it")
     names = [str(name) for name in getattr(model, "feature_names_in_", ())]
-    return read_table(samples, columns, names, wanted, "a scikit-learn model")
+    owner = "a scikit-learn model"
+    return read_table(samples, job.columns, names, wanted, owner, generated=job.generate)
 
 
 def _call_model(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from converters.errors import ConversionError
-from converters.samples import UNNAMED
+from converters.samples import UNNAMED, generate
 from edged.tensors import Array
 
 FEATURES = "features"
@@ -24,6 +24,8 @@ def read_table(
     names: Sequence[str],
     wanted: int,
     owner: str,
+    *,
+    generated: int = 0,
 ) -> Array:
     """The samples as float32[rows, wanted].
 
@@ -34,10 +36,13 @@ def read_table(
             the samples have them all.
         wanted: how many columns the model takes.
         owner: what the model is, for messages: ``a scikit-learn model``.
+        generated: rows to make where there are no samples; 0 for none.
 
     Raises:
         ConversionError: more than one array, or another number of columns.
     """
+    if not samples and generated:
+        samples = generate({FEATURES: ("float32", (wanted,))}, generated)
     if len(samples) != 1:
         raise ConversionError(
             f"{owner} takes one table; the samples hold {len(samples)} arrays "
@@ -55,5 +60,5 @@ def read_table(
 
 def input_name(samples: Mapping[str, Array]) -> str:
     """The samples' own name for the table, or FEATURES."""
-    own = next(iter(samples))
+    own = next(iter(samples), UNNAMED)
     return FEATURES if own == UNNAMED else own

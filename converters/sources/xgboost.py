@@ -90,7 +90,9 @@ def _export(
     objective = refuse_booster(booster)
     names = tuple(booster.feature_names or ())
     width = booster.num_features()
-    table = read_table(samples, job.columns, names, width, "an XGBoost model")
+    table = read_table(
+        samples, job.columns, names, width, "an XGBoost model", generated=job.generate
+    )
     rounds = _rounds(booster, best)
     remedies = []
     if rounds and rounds < booster.num_boosted_rounds():

@@ -1,6 +1,7 @@
 """CatBoost models through the source itself, against CatBoost's own numbers."""
 
 import joblib
+import msgspec
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
@@ -143,3 +144,11 @@ def test_pickles_and_broken_files(tmp_path):
         with pytest.raises(ConversionError, match="could not be read as a CatBoost") as caught:
             source.export(job(path), {"*": SUGAR})
         assert "\n" not in caught.value.message
+
+
+def test_without_samples_rows_are_made(tmp_path):
+    regressor().fit(SUGAR * 10, SUGAR_VALUES).save_model(str(tmp_path / "m.cbm"))
+    made = msgspec.structs.replace(job(tmp_path / "m.cbm"), generate=20)
+    exported = source.export(made, {})
+    assert exported.inputs["features"].shape == (20, 10)
+    check(exported)

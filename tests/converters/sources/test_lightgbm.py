@@ -3,6 +3,7 @@
 import re
 
 import joblib
+import msgspec
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
@@ -221,3 +222,11 @@ def test_a_file_that_is_not_whole_never_reaches_lightgbm(tmp_path, monkeypatch):
         path.write_bytes(data)
         with pytest.raises(ConversionError, match=r"cut short|is not a LightGBM model"):
             source.export(job(path), {"*": SUGAR})
+
+
+def test_without_samples_rows_are_made(tmp_path):
+    train(SUGAR * 10, SUGAR_VALUES).save_model(tmp_path / "m.txt")
+    made = msgspec.structs.replace(job(tmp_path / "m.txt"), generate=20)
+    exported = source.export(made, {})
+    assert exported.inputs["features"].shape == (20, 10)
+    check(exported)

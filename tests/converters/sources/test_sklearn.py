@@ -3,6 +3,7 @@
 import warnings
 
 import joblib
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,6 +27,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
     KBinsDiscretizer,
+    OneHotEncoder,
     QuantileTransformer,
     StandardScaler,
 )
@@ -203,6 +205,37 @@ def test_more_refusals(tmp_path):
 
 class Doubler(LinearRegression):
     """An estimator of somebody's own."""
+
+
+def test_without_samples_rows_are_made_for_the_columns_it_was_fitted_on(tmp_path):
+    model = scaled(LogisticRegression()).fit(WINE - WINE.mean(axis=0), WINE_LABELS)
+    joblib.dump(model, tmp_path / "m.joblib")
+    job = SourceJob(framework="sklearn", source=str(tmp_path / "m.joblib"), generate=20)
+    exported = source.export(job, {})
+    assert exported.inputs["features"].shape == (20, 13)
+    check(exported)
+    # Rows that were brought are taken as they are, whatever may be made.
+    np.testing.assert_array_equal(
+        source.export(job, {"*": WINE[:5]}).inputs["features"], WINE[:5].astype("f4")
+    )
+    with pytest.raises(ConversionError, match="the samples hold 0 arrays"):
+        source.export(msgspec.structs.replace(job, generate=0), {})
+
+
+def test_made_rows_that_a_model_cannot_take_are_called_made(tmp_path):
+    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(WINE[:, :1] > 13, WINE_LABELS)
+    joblib.dump(model, tmp_path / "m.joblib")
+    job = SourceJob(framework="sklearn", source=str(tmp_path / "m.joblib"), generate=20)
+    with pytest.raises(ConversionError, match=r"unknown categories.*made rows: bring --samples"):
+        source.export(job, {})
+
+
+def test_trees_that_no_made_row_splits_prove_nothing(tmp_path):
+    model = RandomForestClassifier(5, random_state=0).fit(WINE + 1e4, WINE_LABELS)
+    joblib.dump(model, tmp_path / "m.joblib")
+    job = SourceJob(framework="sklearn", source=str(tmp_path / "m.joblib"), generate=20)
+    with pytest.raises(ParityError, match="proves nothing"):
+        check(source.export(job, {}))
 
 
 def test_foreign_estimators_are_named():

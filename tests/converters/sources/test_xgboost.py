@@ -3,6 +3,7 @@
 import json
 
 import joblib
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,6 +65,15 @@ def test_objectives_give_their_own_numbers(tmp_path, objective, rows, targets, o
         extra["quantile_alpha"] = 0.5
     exported = export(tmp_path, train(rows, targets, objective=objective, **extra), rows)
     assert list(exported.outputs) == outputs
+    check(exported)
+
+
+def test_without_samples_rows_are_made(tmp_path):
+    path = tmp_path / "m.json"
+    train(SUGAR * 10, SUGAR_VALUES).save_model(path)
+    made = msgspec.structs.replace(job(path), generate=20)
+    exported = source.export(made, {})
+    assert exported.inputs["features"].shape == (20, 10)
     check(exported)
 
 
