@@ -8,7 +8,7 @@ import pytest
 from converters import Recipe, convert
 from converters.verify import verify_bundle
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.slow]
+pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.timeout(300)]
 
 NETWORK = """
 import numpy as np
