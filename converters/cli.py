@@ -76,7 +76,7 @@ def _convert(args: Namespace, screen: Screen) -> None:
 
 
 def _batch(args: Namespace, screen: Screen) -> int:
-    from converters.batch.executor import LocalExecutor
+    from converters.batch.executor import Executor, LocalExecutor
     from converters.batch.plan import Wish, read_batch
     from converters.batch.run import describe_batch, run_batch
 
@@ -92,7 +92,11 @@ def _batch(args: Namespace, screen: Screen) -> int:
     )
     jobs = read_batch(args.file, wish)
     with screen.batch() as watcher:
-        executor = LocalExecutor(args.jobs or 1, watcher.step)
+        executor: Executor = LocalExecutor(args.jobs or 1, watcher.step)
+        if args.dask:
+            from converters.batch.cluster import ClusterExecutor
+
+            executor = ClusterExecutor(args.dask, args.jobs)
         outcomes = run_batch(jobs, args.output, executor, watcher, resume=args.resume)
     screen.show_tables(describe_batch(outcomes, watcher.ran))
     return int(any(outcome.status == "failed" for outcome in outcomes))

@@ -184,6 +184,7 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     add("file", metavar="FILE", type=Path, help="a YAML file of models and targets")
     add("-o", "--output", required=True, type=Path, metavar="FOLDER", help="for the bundles")
     add("--jobs", type=_count, metavar="N", help="how many at a time (default 1)")
+    add("--dask", metavar="ADDRESS", help="run on the workers of this Dask scheduler")
     add("--resume", action="store_true", help="leave out what is done, repeat what failed")
     add("--no-report", dest="report", action="store_false", help="as for convert")
     add("--empty-env", choices=("auto", "require", "off"), default="auto", help="as for convert")
