@@ -51,7 +51,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     recipe: str = ""
     targets: tuple[TargetName, ...] = ()
-    precisions: tuple[Literal["float32", "int8"], ...] = ()
+    precisions: tuple[Literal["float32", "float16", "int8"], ...] = ()
     source: str | None = None
     samples: str | None = None
     name: str | None = None
