@@ -40,7 +40,7 @@ class Row:
 
 def measured(name: str, value: float, unit: str, bar: str, raw: dict[str, Any]) -> Row:
     """A row with a value, judged by its bar."""
-    return Row(name, round(value, 4), unit, bar, holds(value, bar), raw)
+    return Row(name, float(f"{value:.6g}"), unit, bar, holds(value, bar), raw)
 
 
 def not_measured(name: str, unit: str, bar: str, why: str) -> Row:

@@ -50,7 +50,7 @@ def test_the_file_is_a_list_of_the_six_fields(tmp_path: Path):
     path = tmp_path / "results.json"
     write(path, [measured("a", 1.23456789, "x", ">= 1", {"rounds": [1, 2]})])
     assert json.loads(path.read_text()) == [
-        {"name": "a", "value": 1.2346, "unit": "x", "bar": ">= 1", "holds": True,
+        {"name": "a", "value": 1.23457, "unit": "x", "bar": ">= 1", "holds": True,
          "raw": {"rounds": [1, 2]}},
     ]  # fmt: skip
 
