@@ -751,7 +751,7 @@ class TestAhead:
         items = [ask.waiting(0) for ask in asks]
         for item in items:
             release.offer(item)
-        await until(lambda: release.running == 2)
+        await until(lambda: release.running == 2 and bool(session.runs))
         assert len(session.runs) == 1
         assert not release.withdraw(items[1])
         assert release.withdraw(items[2])
@@ -779,6 +779,7 @@ class TestAhead:
         release.offer(late.waiting(0))
         await until(lambda: bool(late.answers))
         assert isinstance(late.answer.error, DeadlineExceededError)
+        await until(lambda: bool(session.runs))
         assert len(session.runs) == 1
         await self.end(release, session)
 
