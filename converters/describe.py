@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from converters.errors import ConversionError
 from converters.recipe import ONLY_INPUT, Recipe
 from converters.sources.base import SourceResult
@@ -36,6 +38,7 @@ def describe_processing(
     names = tuple(result.columns or columns)
     if not works and len(inputs) == 1 and names and inputs[0].shape[1:] == (len(names),):
         works[inputs[0].name] = FeaturesInput(names)
+    works = {name: in_own_order(work, result.columns) for name, work in works.items()}
     by_name = {entry.name: entry for entry in inputs}
     for name, work in works.items():
         if name not in by_name:
@@ -44,6 +47,18 @@ def describe_processing(
             )
         check_input(work, by_name[name])
     return works, _describe_output(recipe, outputs[0], result.labels)
+
+
+def in_own_order(work: InputProcessing, own: Sequence[str]) -> InputProcessing:
+    """Columns in the framework's own order, where it has one: in it the model gets its table.
+
+    Args:
+        work: what a recipe says of an input.
+        own: the columns that the model was fitted on; empty when it does not know.
+    """
+    if isinstance(work, FeaturesInput) and set(work.names) == set(own):
+        return structs.replace(work, names=tuple(own))
+    return work
 
 
 def check_input(work: InputProcessing, entry: TensorEntry) -> None:

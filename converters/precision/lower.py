@@ -14,6 +14,7 @@ import onnx
 
 from converters import golden, graph
 from converters.compose import Packed
+from converters.describe import in_own_order
 from converters.edges import Edge
 from converters.errors import ParityError
 from converters.gate.prove import Proven
@@ -100,6 +101,7 @@ def lower(
 
 def _open(recipe: Recipe, converted: Converted, proven: Proven) -> Calibration:
     work = recipe.input_processing.get("*")
+    work = in_own_order(work, converted.result.columns) if work is not None else None
     return open_calibration(
         Path(recipe.calibration),
         converted.result.input_names,
