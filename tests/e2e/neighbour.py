@@ -1,6 +1,6 @@
 """A client that goes on asking its own model while others are in trouble, and checks each answer.
 
-A process of its own: beside a test that polls, in one interpreter, it would measure the test.
+A process of its own, so that a test that polls does not wait with it for one interpreter lock.
 """
 
 from __future__ import annotations

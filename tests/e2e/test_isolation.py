@@ -30,7 +30,10 @@ from tests.models import TinyModel, double
 OPEN = "trust: {require_signatures: false}\n"
 ROUNDS = int(os.environ.get("EDGED_FAULT_ROUNDS", "1"))
 EVERY_S = 1.0
-"""A fault a second: twelve times as often as a release may die without being left out."""
+"""A fault a second, twelve times as often as a release may die without being left out. The p99 is of
+all that the neighbour asked meanwhile: of the moments of harm alone it is higher (back to back, with
+0 here: 0.33 -> 0.58 ms for crashes, 0.42 -> 3.7 ms for the memory bomb, which is over in 5 ms).
+"""
 GROUP = 4
 """One release dies so often at most: the fifth time within a minute it is quarantined."""
 
