@@ -12,7 +12,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from edged.errors import ManifestError
 from edged.specs import MODEL_NAME, FeaturesInput, InputProcessing, OutputProcessing
@@ -54,16 +54,6 @@ class Member(Struct, frozen=True, forbid_unknown_fields=True):
     sha256: Sha256
 
 
-class ArtefactEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """One model file and the runtime it is for."""
-
-    runtime: Literal["onnx", "tensorrt", "openvino"]
-    file: MemberName
-    precision: Literal["float32", "float16", "int8", "mixed"] = "float32"
-    opset: int | None = None
-    ir: int | None = None
-
-
 class Tolerance(Struct, frozen=True, forbid_unknown_fields=True):
     """Largest accepted |got - expected|: ``atol + rtol * |expected|``."""
 
@@ -80,6 +70,22 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     file: MemberName
     rows: Annotated[int, Meta(ge=1, le=4096)]
     tolerances: dict[str, Tolerance]
+
+
+class ArtefactEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """One model file and the runtime it is for.
+
+    ``golden`` is written only where this file's answers are not those of the bundle's samples: it
+    names a file with ``out.NAME`` alone, for the first ``rows`` rows of the samples' inputs. Where
+    it is not given it is not written: bundles from before it keep their canonical form.
+    """
+
+    runtime: Literal["onnx", "tensorrt", "openvino"]
+    file: MemberName
+    precision: Literal["float32", "float16", "int8", "mixed"] = "float32"
+    opset: int | None = None
+    ir: int | None = None
+    golden: Golden | UnsetType = UNSET
 
 
 class Requires(Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,6 +119,10 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def output_specs(self) -> tuple[TensorSpec, ...]:
         """The output signature."""
         return tuple(entry.spec() for entry in self.outputs)
+
+    def golden_of(self, entry: ArtefactEntry) -> Golden | None:
+        """What the answers of one model file are held against: its own rows, or the bundle's."""
+        return entry.golden if isinstance(entry.golden, Golden) else self.golden
 
     @property
     def is_row_wise(self) -> bool:
@@ -169,10 +179,14 @@ def _check(manifest: Manifest) -> None:
     files = [(f"artefacts[{i}].file", a.file) for i, a in enumerate(manifest.artefacts)]
     if manifest.golden is not None:
         files.append(("golden.file", manifest.golden.file))
+    for index, artefact in enumerate(manifest.artefacts):
+        if isinstance(artefact.golden, Golden):
+            files.append((f"artefacts[{index}].golden.file", artefact.golden.file))
     for path, file in files:
         if file not in members:
             raise ManifestError(f'{path}: "{file}" is not among members')
     _check_processing(manifest)
+    _check_golden(manifest)
 
 
 def _check_processing(manifest: Manifest) -> None:
@@ -195,9 +209,29 @@ def _check_processing(manifest: Manifest) -> None:
                 f"output_processing.{name}: {len(output.labels)} labels do not fit the last axis "
                 f"of {outputs[name].spec()}"
             )
-    for name in manifest.golden.tolerances if manifest.golden else ():
-        if name not in outputs:
-            raise ManifestError(f'golden.tolerances: "{name}" is not an output')
+
+
+def _check_golden(manifest: Manifest) -> None:
+    own = {
+        f"artefacts[{index}].golden": entry.golden
+        for index, entry in enumerate(manifest.artefacts)
+        if isinstance(entry.golden, Golden)
+    }
+    for path, golden in ({"golden": manifest.golden} | own).items():
+        for name in golden.tolerances if golden else ():
+            if name not in {entry.name for entry in manifest.outputs}:
+                raise ManifestError(f'{path}.tolerances: "{name}" is not an output')
+    for path, golden in own.items():
+        if manifest.golden is None:
+            raise ManifestError(
+                f"{path}: its inputs are those of the bundle's golden, and that is not there"
+            )
+        most = manifest.golden.rows
+        if golden.rows > most or (golden.rows < most and not manifest.is_row_wise):
+            raise ManifestError(
+                f"{path}.rows: {golden.rows} do not fit the {most} rows of golden, whose inputs "
+                "they share"
+            )
 
 
 def _unique(path: str, names: list[str]) -> None:

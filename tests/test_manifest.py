@@ -255,3 +255,67 @@ def test_any_value_in_any_field_is_read_or_refused(field: str, value: Any):
 )
 def test_version_tuple(text: str, numbers: tuple[int, ...]):
     assert version_tuple(text) == numbers
+
+
+INT8 = {"runtime": "onnx", "file": "model-int8.onnx", "precision": "int8", "opset": 17, "ir": 9}
+OWN = {
+    "file": "golden-int8.safetensors",
+    "rows": 3,
+    "tolerances": {"p": {"rtol": 0.0, "atol": 0.5}},
+}
+
+
+class TestTwoPrecisions:
+    """Each model file may have answers of its own, to inputs that are shared."""
+
+    def both(self, **own: Any) -> dict[str, Any]:
+        plain = document()
+        names = {"model-int8.onnx": "onnx", "golden-int8.safetensors": "safetensors"}
+        more = [{"name": n, "type": t, "size": 9, "sha256": SHA} for n, t in names.items()]
+        return plain | {
+            "artefacts": [*plain["artefacts"], INT8 | {"golden": OWN | own}],
+            "members": [*plain["members"], *more],
+        }
+
+    def test_own_golden(self):
+        plain = self.both()
+        manifest = parse_manifest(as_bytes(plain))
+        assert json.loads(canonical_json(manifest)) == plain
+        first, second = manifest.artefacts
+        assert manifest.golden_of(first) is manifest.golden
+        assert manifest.golden_of(second).tolerances["p"].atol == 0.5
+
+    def test_a_bundle_from_before_keeps_its_form(self):
+        assert b"golden-int8" not in canonical_json(parse_manifest(as_bytes(document())))
+        assert (
+            "golden"
+            not in json.loads(canonical_json(parse_manifest(as_bytes(document()))))["artefacts"][0]
+        )
+        with pytest.raises(ManifestError, match="golden"):
+            parse_manifest(as_bytes(nested("artefacts.0.golden", None)))
+
+    @pytest.mark.parametrize(
+        ("own", "message"),
+        [
+            ({"file": "other"}, r"artefacts\[1\].golden.file: .*not among members"),
+            ({"rows": 5}, r"artefacts\[1\].golden.rows: 5 do not fit the 4 rows"),
+            (
+                {"tolerances": {"q": {"rtol": 0.0, "atol": 0.5}}},
+                r"artefacts\[1\].golden.tolerances",
+            ),
+        ],
+    )
+    def test_refused(self, own: dict[str, Any], message: str):
+        with pytest.raises(ManifestError, match=message):
+            parse_manifest(as_bytes(self.both(**own)))
+
+    def test_fewer_rows_of_a_call_that_has_none(self):
+        plain = self.both()
+        plain["outputs"][0]["shape"] = [4, 3]
+        with pytest.raises(ManifestError, match="3 do not fit the 4 rows"):
+            parse_manifest(as_bytes(plain))
+
+    def test_answers_without_inputs(self):
+        plain = self.both()
+        with pytest.raises(ManifestError, match="its inputs are those of the bundle"):
+            parse_manifest(as_bytes(plain | {"golden": None}))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edged.errors import BundleError, DigestMismatchError, IncompatibleError, ManifestError
-from edged.manifest import MANIFEST_CAP_BYTES, Manifest, Member, parse_manifest
+from edged.manifest import MANIFEST_CAP_BYTES, Golden, Manifest, Member, parse_manifest
 from edged.store import archive
 from edged.store.faults import fault
 from edged.store.onnx_check import check_onnx
@@ -266,8 +266,8 @@ def check_names(manifest: Manifest) -> None:
             )
     types = {member.name: member.type for member in manifest.members}
     wanted = [(entry.file, _ARTEFACT_TYPES[entry.runtime]) for entry in manifest.artefacts]
-    if manifest.golden is not None:
-        wanted.append((manifest.golden.file, "safetensors"))
+    samples = (manifest.golden, *(entry.golden for entry in manifest.artefacts))
+    wanted += [(one.file, "safetensors") for one in samples if isinstance(one, Golden)]
     for name, kind in wanted:
         if types[name] != kind:
             raise ManifestError(f'"{name}" must be a member of type {kind}; it is {types[name]}')

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edged.errors import BundleError, IncompatibleError, ManifestError, TensorMismatchError
-from edged.manifest import MANIFEST_CAP_BYTES, Manifest, Member, canonical_json, parse_manifest
+from edged.manifest import (
+    MANIFEST_CAP_BYTES,
+    ArtefactEntry,
+    Golden,
+    Manifest,
+    Member,
+    canonical_json,
+    parse_manifest,
+)
 from edged.store.bundle import (
     MANIFEST_NAME,
     SIGNATURES_NAME,
@@ -52,17 +60,18 @@ class StoredRelease:
                 return self._read(member)
         raise ManifestError(f'the bundle has no member "{name[:64]}"')
 
-    def artefact(self, runtime: str) -> bytes:
-        """The model file for a runtime, e.g. ``onnx``, verified.
+    def artefact(self, runtime: str, precision: str = "") -> bytes:
+        """The model file for a runtime, e.g. ``onnx``, verified; the first without a precision.
 
         Raises:
             IncompatibleError: the bundle has none; the message says what it has.
         """
         for entry in self.manifest.artefacts:
-            if entry.runtime == runtime:
+            if entry.runtime == runtime and precision in ("", entry.precision):
                 return self.read_member(entry.file)
-        have = ", ".join(sorted({entry.runtime for entry in self.manifest.artefacts}))
-        raise IncompatibleError(f"the bundle has no {runtime} artefact; it has: {have}")
+        have = ", ".join(sorted({f"{e.runtime} {e.precision}" for e in self.manifest.artefacts}))
+        wanted = f"{runtime} artefact" + (f" of {precision}" if precision else "")
+        raise IncompatibleError(f"the bundle has no {wanted}; it has: {have}")
 
     def sidecars(self) -> dict[str, bytes]:
         """The files that an ONNX artefact keeps weights in, verified, by name."""
@@ -72,8 +81,13 @@ class StoredRelease:
             if member.type == "onnx-data"
         }
 
-    def golden(self) -> tuple[dict[str, Array], dict[str, Array]] | None:
+    def golden(
+        self, entry: ArtefactEntry | None = None
+    ) -> tuple[dict[str, Array], dict[str, Array]] | None:
         """Sample inputs and their expected outputs; None when the bundle has no samples.
+
+        Args:
+            entry: the model file whose answers they are to be; None for the bundle's own.
 
         Raises:
             ManifestError: the samples do not fit the signature.
@@ -81,6 +95,18 @@ class StoredRelease:
         golden = self.manifest.golden
         if golden is None:
             return None
+        inputs, outputs = self._samples(golden)
+        own = None if entry is None else self.manifest.golden_of(entry)
+        if own is None or own is golden:
+            return self._fitting(golden, inputs, outputs)
+        if self.manifest.is_row_wise:
+            inputs = {name: array[: own.rows] for name, array in inputs.items()}
+        surplus, outputs = self._samples(own)
+        if surplus:
+            raise ManifestError(f"{own.file}: expected out.NAME alone; the inputs are shared")
+        return self._fitting(own, inputs, outputs)
+
+    def _samples(self, golden: Golden) -> tuple[dict[str, Array], dict[str, Array]]:
         inputs: dict[str, Array] = {}
         outputs: dict[str, Array] = {}
         for name, array in read_safetensors(self.read_member(golden.file)).items():
@@ -88,6 +114,11 @@ class StoredRelease:
             if side not in ("in", "out") or not tensor:
                 raise ManifestError(f'{golden.file}: expected in.NAME or out.NAME; found "{name}"')
             (inputs if side == "in" else outputs)[tensor] = array
+        return inputs, outputs
+
+    def _fitting(
+        self, golden: Golden, inputs: dict[str, Array], outputs: dict[str, Array]
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
         try:
             check_tensors(self.manifest.input_specs(), inputs, golden.file)
             check_tensors(self.manifest.output_specs(), outputs, golden.file)

@@ -15,12 +15,12 @@ from edged.errors import (
     ManifestError,
     SignatureError,
 )
-from edged.manifest import Golden, canonical_json
+from edged.manifest import ArtefactEntry, Golden, Tolerance, canonical_json
 from edged.store.bundle import bundle_digest, stage
 from edged.store.golden import write_safetensors
 from edged.store.signing import TrustStore
 from edged.store.stored import StoredRelease, open_release
-from tests.bundles import GOLDEN, make_bundle, make_manifest
+from tests.bundles import GOLDEN, ONNX, make_bundle, make_manifest
 from tests.models import classifier, double, scalar, with_external_data
 
 
@@ -87,6 +87,50 @@ def test_golden_that_does_not_fit(put, tensors, message: str):
     manifest = msgspec.structs.replace(release.manifest, golden=Golden(GOLDEN, 2, {}))
     with pytest.raises(ManifestError, match=message):
         StoredRelease(release.digest, manifest, release.directory).golden()
+
+
+class TestTwoPrecisions:
+    """A second model file with answers of its own to the first rows of the shared inputs."""
+
+    def put(self, put, outputs, file: str = "golden-int8.safetensors") -> StoredRelease:
+        second = double(factor=3)
+        entry = ArtefactEntry(
+            "onnx", "model-int8.onnx", "int8", golden=Golden(file, 3, {"y": Tolerance(atol=0.5)})
+        )
+        files = {
+            "model-int8.onnx": ("onnx", second.data),
+            "golden-int8.safetensors": ("safetensors", write_safetensors(outputs)),
+        }
+        return put(double(), extra=files, artefacts=(ONNX, entry))
+
+    def test_reading(self, put):
+        asked, _ = double().golden(4)
+        release = self.put(put, {"out.y": asked["x"][:3] * 3})
+        first, second = release.manifest.artefacts
+        assert release.artefact("onnx") == release.artefact("onnx", "float32") == double().data
+        assert release.artefact("onnx", "int8") == double(factor=3).data
+        with pytest.raises(IncompatibleError, match="no onnx artefact of float16"):
+            release.artefact("onnx", "float16")
+        inputs, expected = release.golden(second)
+        assert len(inputs["x"]) == len(expected["y"]) == 3
+        np.testing.assert_array_equal(expected["y"], inputs["x"] * 3)
+        assert len(release.golden(first)[0]["x"]) == len(release.golden()[0]["x"]) == 4
+
+    @pytest.mark.parametrize(
+        ("outputs", "message"),
+        [
+            ({"in.x": np.ones((3, 4), "f4"), "out.y": np.ones((3, 4), "f4")}, "inputs are shared"),
+            ({"out.z": np.ones((3, 4), "f4")}, "fit the signature"),
+        ],
+    )
+    def test_answers_that_do_not_fit(self, put, outputs, message: str):
+        release = self.put(put, outputs)
+        with pytest.raises(ManifestError, match=message):
+            release.golden(release.manifest.artefacts[1])
+
+    def test_answers_of_another_type(self, put):
+        with pytest.raises(ManifestError, match="must be a member of type safetensors"):
+            self.put(put, {"out.y": np.ones((3, 4), "f4")}, "model.onnx")
 
 
 @pytest.mark.hostile(
