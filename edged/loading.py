@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from edged.errors import EdgedError, GoldenMismatchError, IncompatibleError, LoadError
-from edged.manifest import Manifest, Tolerance
+from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
 from edged.runtimes.base import Artefact, Runtime, Session
 from edged.runtimes.registry import ARTEFACT_KINDS
 from edged.tensors import Array, TensorSpec
@@ -42,24 +42,30 @@ class Stored(Protocol):
         """What the bundle promises."""
         ...
 
-    def artefact(self, runtime: str) -> bytes:
-        """The verified bytes of the artefact for a runtime."""
+    def artefact(self, runtime: str, precision: str = "") -> bytes:
+        """The verified bytes of the artefact for a runtime, of the first or of one precision."""
         ...
 
     def sidecars(self) -> dict[str, bytes]:
         """The verified files that an artefact keeps weights in, by name."""
         ...
 
-    def golden(self) -> tuple[dict[str, Array], dict[str, Array]] | None:
-        """Sample inputs and their expected outputs."""
+    def golden(
+        self, entry: ArtefactEntry | None = None
+    ) -> tuple[dict[str, Array], dict[str, Array]] | None:
+        """Sample inputs and their expected outputs; those of one model file, or the bundle's."""
         ...
 
 
 Costs = tuple[tuple[int, int], ...]
 """Pairs of rows and nanoseconds of a run, rows ascending; measured on this device."""
 
-Known = Callable[[str], Costs | None]
-"""By a runtime's name, what was measured before; None asks for measuring, empty for none of it."""
+Known = Callable[[str, str], Costs | None]
+"""By a runtime's name and a precision, what was measured before; None asks for measuring, empty for
+none of it."""
+
+Pick = Callable[[Sequence[ArtefactEntry]], Sequence[ArtefactEntry]]
+"""Which of the model files that a runtime could take are to be tried, the best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,17 @@ class Loaded:
         session: ready to run.
         runtime: the runtime's name.
         costs: what a run takes by its rows; the first is that of one row.
+        precision: of the model file.
+        missed: precisions that were to be preferred and could not be had, with the reason.
+        why: what decided for this precision, for people; empty where there was nothing to choose.
     """
 
     session: Session
     runtime: str
     costs: Costs
+    precision: str = "float32"
+    missed: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
 
     @property
     def typical_run_ns(self) -> int:
@@ -87,16 +99,21 @@ def load_release(
     preference: Sequence[str],
     create_runtime: Callable[[str], Runtime],
     on_loaded: Callable[[], None],
-    known: Known = lambda _name: None,
+    known: Known = lambda _name, _precision: None,
+    *,
+    pick: Pick = lambda entries: entries,
 ) -> Loaded:
     """Load a release on the first runtime of ``preference`` that takes it, and prove it.
+
+    Of several model files for a runtime the next is tried when one fails; one is open at a time.
 
     Args:
         stored: the verified bundle.
         preference: runtime names, best first.
         create_runtime: makes a runtime by name.
-        on_loaded: called between loading and warming.
+        on_loaded: called once, between loading and warming.
         known: what runs took when they were measured before.
+        pick: which model files to try, and in which order.
 
     Raises:
         LoadError: no runtime took it; the message has each one's reason.
@@ -104,33 +121,68 @@ def load_release(
     """
     manifest = stored.manifest
     problems: list[str] = []
+    missed: dict[str, str] = {}
+    wrong: EdgedError | None = None
     for name in preference:
         try:
-            session = _load(stored, create_runtime(name), name)
+            entries = pick(entries_for(manifest, name))
         except EdgedError as exc:
             problems.append(f"{name}: {exc.message}")
             continue
-        on_loaded()
-        try:
-            return Loaded(session, name, warm(session, manifest, stored.golden(), known(name)))
-        except BaseException:
-            session.close()
-            raise
+        for entry in entries:
+            what = f"{name} {entry.precision}" if len(entries) > 1 else name
+            try:
+                session = open_artefact(stored, create_runtime(name), entry)
+            except EdgedError as exc:
+                problems.append(f"{what}: {exc.message}")
+                missed[entry.precision] = exc.message
+                continue
+            if wrong is None:
+                on_loaded()
+            try:
+                before, promised = known(name, entry.precision), manifest.golden_of(entry)
+                costs = warm(session, manifest, stored.golden(entry), before, promised)
+            except BaseException as exc:
+                session.close()
+                if not isinstance(exc, EdgedError):
+                    raise
+                wrong, missed[entry.precision] = exc, exc.message
+                continue
+            missed.pop(entry.precision, None)
+            return Loaded(session, name, costs, entry.precision, missed)
+        if wrong is not None:
+            # It runs and is wrong: another runtime is no remedy for that.
+            raise wrong
     raise LoadError(f'model "{manifest.name}" release {manifest.release}: {"; ".join(problems)}')
 
 
-def _load(stored: Stored, runtime: Runtime, name: str) -> Session:
-    manifest = stored.manifest
-    kind = ARTEFACT_KINDS[name]
-    if not any(entry.runtime == kind for entry in manifest.artefacts):
+def entries_for(manifest: Manifest, runtime: str) -> list[ArtefactEntry]:
+    """The model files that a runtime takes, as the bundle lists them.
+
+    Raises:
+        IncompatibleError: there is none.
+    """
+    kind = ARTEFACT_KINDS[runtime]
+    found = [entry for entry in manifest.artefacts if entry.runtime == kind]
+    if not found:
         have = ", ".join(sorted({entry.runtime for entry in manifest.artefacts}))
         raise IncompatibleError(f"the bundle has no {kind} artefact; it has: {have}")
+    return found
+
+
+def open_artefact(stored: Stored, runtime: Runtime, entry: ArtefactEntry) -> Session:
+    """Load one model file, and prove nothing.
+
+    Raises:
+        LoadError: the runtime did not take it.
+    """
+    manifest = stored.manifest
     info = runtime.info()
     if info.problem:
         raise LoadError(info.problem)
     artefact = Artefact(
         manifest.name,
-        stored.artefact(kind),
+        stored.artefact(entry.runtime, entry.precision),
         manifest.input_specs(),
         manifest.output_specs(),
         stored.sidecars(),
@@ -138,32 +190,62 @@ def _load(stored: Stored, runtime: Runtime, name: str) -> Session:
     return runtime.load(artefact)
 
 
+Samples = tuple[Mapping[str, Array], Mapping[str, Array]]
+"""Golden inputs and the answers to them."""
+
+
 def warm(
     session: Session,
     manifest: Manifest,
-    golden: tuple[Mapping[str, Array], Mapping[str, Array]] | None,
+    golden: Samples | None,
     known: Costs | None = None,
+    promised: Golden | None = None,
 ) -> Costs:
     """Run the golden samples, compare, and measure what is not known.
 
     Returns:
         What runs take; of one row only (or one whole call) where rows cannot be stacked.
     """
+    sample = prove(session, manifest, golden, promised)
+    return _costs(session, sample, known, is_row_wise=manifest.is_row_wise)
+
+
+def prove(
+    session: Session,
+    manifest: Manifest,
+    golden: Samples | None,
+    promised: Golden | None = None,
+) -> Mapping[str, Array]:
+    """Hold a session against golden samples, where there are any.
+
+    Args:
+        session: of one model file.
+        manifest: of the bundle.
+        golden: inputs, and the answers to them.
+        promised: the tolerances of those answers; None for the bundle's own.
+
+    Returns:
+        Inputs of one row, or of one whole call.
+
+    Raises:
+        GoldenMismatchError: it gives other numbers than promised.
+    """
     owner = f'model "{manifest.name}" release {manifest.release}'
     if golden is None:
         sample = {spec.name: _zeros(spec) for spec in manifest.input_specs()}
         session.run(sample)
-        return _costs(session, sample, known, is_row_wise=manifest.is_row_wise)
+        return sample
     inputs, expected = golden
-    tolerances = manifest.golden.tolerances if manifest.golden else {}
+    promised = promised or manifest.golden
+    tolerances = promised.tolerances if promised else {}
     compare(session.run(inputs), expected, tolerances, owner)
-    sample = dict(inputs)
-    if manifest.is_row_wise:
-        # One row alone must give what it gave among the others, or batching would change answers.
-        sample = {name: array[:1] for name, array in inputs.items()}
-        first = {name: array[:1] for name, array in expected.items()}
-        compare(session.run(sample), first, tolerances, owner)
-    return _costs(session, sample, known, is_row_wise=manifest.is_row_wise)
+    if not manifest.is_row_wise:
+        return inputs
+    # One row alone must give what it gave among the others, or batching would change answers.
+    sample = {name: array[:1] for name, array in inputs.items()}
+    first = {name: array[:1] for name, array in expected.items()}
+    compare(session.run(sample), first, tolerances, owner)
+    return sample
 
 
 def compare(

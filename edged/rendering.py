@@ -51,6 +51,11 @@ def render_status(document: dict[str, Any]) -> str:
     if document["mqtt"]:
         lines.append(_mqtt_line(document["mqtt"]))
     lines += ["", _releases(document["releases"])]
+    lines += [
+        f"{r['model']} release {r['release']} in {r['precision']}: {r['choice']}"
+        for r in document["releases"]
+        if r.get("choice")
+    ]
     if document["mqtt"] and document["mqtt"].get("bindings"):
         lines += ["", _bindings(document["mqtt"]["bindings"])]
     if document.get("not_ready"):

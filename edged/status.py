@@ -126,6 +126,8 @@ def release_document(release: ServedRelease) -> dict[str, Any]:
         "state": release.state.value,
         "reason": release.reason,
         "runtime": release.runtime,
+        "precision": release.precision,
+        "choice": release.choice,
         "inline": release.is_inline and release.session is not None,
         "worker_pid": release.worker_pid,
         "typical_run_us": round(release.typical_run_ns / 1000, 1),

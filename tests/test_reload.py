@@ -457,11 +457,11 @@ class TestClock:
         """It is tried again when it is due, not an hour late and not at once."""
         wall, tries = Wall(monkeypatch), [0]
 
-        def load(*arguments: Any) -> Loaded:
+        def load(*arguments: Any, **more: Any) -> Loaded:
             tries[0] += 1
             if tries[0] == 1:
                 raise MemoryError
-            return load_release(*arguments)
+            return load_release(*arguments, **more)
 
         monkeypatch.setattr("edged.serving.trial.load_release", load)
 
@@ -504,10 +504,10 @@ class TestBindings:
         monkeypatch.setattr("edged.serving.manager.retry_delay_ns", lambda _: 5_000_000)
         failing = True
 
-        def load(stored: Stored, *arguments: Any) -> Loaded:
+        def load(stored: Stored, *arguments: Any, **more: Any) -> Loaded:
             if failing and stored.manifest.name == "n":
                 raise MemoryError
-            return load_release(stored, *arguments)
+            return load_release(stored, *arguments, **more)
 
         monkeypatch.setattr("edged.serving.trial.load_release", load)
 

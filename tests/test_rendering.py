@@ -63,6 +63,12 @@ class TestStatus:
         ]  # fmt: skip
         assert len(lines) == 6
 
+    def test_says_which_precision_and_why(self) -> None:
+        item = release(precision="int8", choice="int8 won on this device: int8 0.500 ms a row")
+        assert render_status(status(releases=[item])).splitlines()[6] == (
+            "gate release 3 in int8: int8 won on this device: int8 0.500 ms a row"
+        )
+
     def test_what_was_never_loaded_has_no_figures(self) -> None:
         item = release(state="failed", runtime="", inline=False, typical_run_us=0.0, requests=0)
         line = render_status(status(releases=[item], rss_bytes=None)).splitlines()[5]

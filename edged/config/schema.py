@@ -289,6 +289,10 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     runtime: Annotated[tuple[RuntimeName, ...], Meta(description="order of preference")] = (
         "onnxruntime",
     )
+    precision: Annotated[
+        Literal["auto", "float32", "float16", "int8"],
+        Meta(description="of a bundle that has several; auto = what is faster on this device"),
+    ] = "auto"
     isolation: Annotated[
         Literal["none", "model"],
         Meta(description="model: in a process of its own, whose crash or hang harms no other"),

@@ -64,6 +64,8 @@ class Desired:
         """What it is, with the options that need another session."""
         config = self.config
         options = ",".join(config.runtime)
+        if config.precision != "auto":
+            options += f" {config.precision}"
         if config.isolation != "none":
             options += f" apart {config.worker.memory} {config.worker.run_timeout}"
         return ReleaseKey(self.stored.manifest.name, self.digest, options)
@@ -225,6 +227,7 @@ class Manager:
         if error is None:
             loaded = future.result()
             release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns, loaded.costs)
+            release.precision, release.choice = loaded.precision, loaded.why
             release.failures = 0
             release.move(Event.WARMED)
             self.on_ready(release)

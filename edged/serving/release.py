@@ -93,7 +93,7 @@ class ServedRelease:
         self.retry_at_ns = 0
         self.session: Session | None = None
         self.remote: WorkerSession | None = None
-        self.runtime = ""
+        self.runtime = self.precision = self.choice = ""
         self.typical_run_ns = 0
         self.costs: Costs = ()
         self.batch_rows = self.instances = 1

@@ -6,6 +6,9 @@ the release before (``store/probation.py``). Runs on the loader's thread.
     isolation: model            one worker process, for as long as the release is loaded
     isolation: none, known      into the daemon; its trial on this runtime version went well
     isolation: none, new        a trial in a worker of low priority, then into the daemon
+
+Where a bundle has several precisions, each has its trial, and they are run side by side there: what
+wins is loaded, and is remembered with the figures (``store/measured.py``).
 """
 
 from __future__ import annotations
@@ -13,14 +16,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edged.config.schema import ModelConfig, TrialConfig
-from edged.errors import EdgedError, QuarantinedError
+from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
 from edged.isolation import WorkerCaps, WorkerRuntime
-from edged.loading import Costs, Known, Loaded, Stored, load_release
+from edged.loading import Costs, Known, Loaded, Stored, entries_for, load_release
 from edged.runtimes.base import Runtime
+from edged.runtimes.registry import ARTEFACT_KINDS
+from edged.serving.choice import Choice, choose
+from edged.serving.contest import Outcome, hold_contest
 
 log = logging.getLogger("edged.serving")
 
@@ -121,17 +127,20 @@ class Loader:
             GoldenMismatchError: it gives other numbers than promised.
         """
         self._standings.admit(order.digest)
+        choice = self._choice(order)
         if order.config.isolation == "model":
             caps, known = self._serving_caps(order.config), self._known(order)
-            loaded = self._load_apart(order, caps, on_loaded, known)
+            loaded = self._load_apart(order, caps, on_loaded, known, choice)
         else:
-            loaded = self._load_inside(order, on_loaded)
+            loaded = self._load_inside(order, on_loaded, choice)
         self._note(order, loaded)
-        return loaded
+        return self._explained(order, loaded, choice)
 
-    def _load_inside(self, order: LoadOrder, on_loaded: Callable[[], None]) -> Loaded:
-        if self.trial.enabled:
-            self._try(order)
+    def _load_inside(
+        self, order: LoadOrder, on_loaded: Callable[[], None], choice: Choice
+    ) -> Loaded:
+        if self.trial.enabled and (choice.is_strict or len(_several(order)) < 2):
+            self._try(order, choice)
         manifest = order.stored.manifest
         self._standings.begin(order.digest, manifest.name, manifest.release)
         try:
@@ -141,31 +150,102 @@ class Loader:
                 self._create_runtime,
                 on_loaded,
                 self._known(order),
+                pick=choice.pick,
             )
         except BaseException:
             self._standings.release_unharmed(order.digest)
             raise
 
-    def _try(self, order: LoadOrder) -> None:
+    def _try(self, order: LoadOrder, choice: Choice) -> None:
         """The trial: the same load and the same golden samples, where they can hurt nobody."""
         manifest = order.stored.manifest
-        runtime = self._runtime_id(order.config.runtime)
+        runtime = self._trial_id(order, choice.order[0] if choice.is_strict else "")
         if self._standings.has_passed(order.digest, runtime):
             return
-        caps = WorkerCaps(
-            threads=self._threads,
-            memory_bytes=int(self.trial.memory or _half_of_memory()),
-            load_timeout_s=int(self.trial.timeout) / 1e9,
-            run_timeout_s=int(self.trial.timeout) / 1e9,
-            nice=_TRIAL_NICE,
-        )
         # At such a priority nothing true could be measured, and nobody would use it.
-        self._load_apart(order, caps, _nothing, lambda _name: ()).session.close()
+        nothing: Known = lambda _name, _precision: ()  # noqa: E731
+        self._load_apart(order, self._trial_caps(), _nothing, nothing, choice).session.close()
         self._standings.note_passed(order.digest, manifest.name, manifest.release, runtime)
         log.info('model "%s" release %d passed its trial', manifest.name, manifest.release)
 
+    def _choice(self, order: LoadOrder) -> Choice:
+        """Which of several precisions to load: the operator's, or what is faster here."""
+        wanted, several = order.config.precision, _several(order)
+        if wanted != "auto":
+            return Choice((wanted,), "the configuration says so", is_strict=True)
+        if len(several) < 2:
+            return Choice()
+        if not self.trial.enabled and order.config.isolation == "none":
+            # Only a process of its own may run what nobody has seen running here.
+            return Choice(several, "it is listed first; without trials nothing is compared")
+        runtimes = _runtimes(order)
+        for name in runtimes:
+            costs = {one: self._raced(order, name, one) for one in several}
+            if all(costs.values()) and all(self._has_passed(order, one) for one in several):
+                return choose(costs)
+        for name in runtimes:
+            entries = entries_for(order.stored.manifest, name)
+            outcome = hold_contest(order.stored, name, entries, self._trial_caps())
+            if outcome.proven:
+                return self._contested(order, name, outcome)
+            if outcome.crash:
+                raise self._condemned(order, outcome.crash, "every precision of it failed")
+            if isinstance(outcome.error, BundleError):
+                # It runs and is wrong: another runtime is no remedy for that.
+                raise outcome.error
+        words = "; ".join(f"{one}: {why}" for one, why in outcome.missed.items())
+        manifest = order.stored.manifest
+        raise LoadError(f'model "{manifest.name}" release {manifest.release}: {words}')
+
+    def _contested(self, order: LoadOrder, name: str, outcome: Outcome) -> Choice:
+        """What a contest comes to, and what is remembered of it."""
+        manifest = order.stored.manifest
+        for one in outcome.proven:
+            self._standings.note_passed(
+                order.digest, manifest.name, manifest.release, self._trial_id(order, one)
+            )
+        costs = {one: outcome.costs[one] for one in outcome.proven if one in outcome.costs}
+        if len(costs) < 2:
+            return Choice(outcome.proven, "no race could be run", outcome.missed)
+        for one, runs in costs.items():
+            self._measured.note(order.digest, self._raced_as(order, name, one), runs)
+        return replace(choose(costs), missed=outcome.missed)
+
+    def _explained(self, order: LoadOrder, loaded: Loaded, choice: Choice) -> Loaded:
+        """Say which precision it is, and why; nothing where there was nothing to choose."""
+        if len(_several(order)) < 2:
+            return loaded
+        missed = {**choice.missed, **loaded.missed}
+        why = "; ".join(f"{one} is out: {reason}" for one, reason in missed.items())
+        if not choice.order or loaded.precision == choice.order[0]:
+            why = "; ".join(filter(None, (choice.why, why)))
+        manifest = order.stored.manifest
+        level = logging.WARNING if missed else logging.INFO
+        words = 'model "%s" release %d serves in %s: %s'
+        log.log(level, words, manifest.name, manifest.release, loaded.precision, why)
+        return replace(loaded, why=why)
+
+    def _has_passed(self, order: LoadOrder, precision: str) -> bool:
+        return self._standings.has_passed(order.digest, self._trial_id(order, precision))
+
+    def _trial_id(self, order: LoadOrder, precision: str) -> str:
+        """What a trial was passed on; names the precision where there are several."""
+        runtime = self._runtime_id(order.config.runtime)
+        return f"{runtime}, {precision}" if precision and len(_several(order)) > 1 else runtime
+
+    def _raced(self, order: LoadOrder, name: str, precision: str) -> Costs:
+        return self._measured.get(order.digest, self._raced_as(order, name, precision))
+
+    def _raced_as(self, order: LoadOrder, name: str, precision: str) -> str:
+        return f"race of {precision}: {self._setting(order, name, '')}"
+
     def _load_apart(
-        self, order: LoadOrder, caps: WorkerCaps, on_loaded: Callable[[], None], known: Known
+        self,
+        order: LoadOrder,
+        caps: WorkerCaps,
+        on_loaded: Callable[[], None],
+        known: Known,
+        choice: Choice,
     ) -> Loaded:
         workers: list[WorkerRuntime] = []
 
@@ -174,7 +254,9 @@ class Loader:
             return workers[-1]
 
         try:
-            loaded = load_release(order.stored, order.config.runtime, create, on_loaded, known)
+            loaded = load_release(
+                order.stored, order.config.runtime, create, on_loaded, known, pick=choice.pick
+            )
         except EdgedError as exc:
             crash = next((worker.crash for worker in workers if worker.crash), "")
             if not crash:
@@ -193,6 +275,15 @@ class Loader:
         self._standings.quarantine(order.digest, manifest.name, manifest.release, reason)
         return QuarantinedError(f"{words}; the release is in quarantine")
 
+    def _trial_caps(self) -> WorkerCaps:
+        return WorkerCaps(
+            threads=self._threads,
+            memory_bytes=int(self.trial.memory or _half_of_memory()),
+            load_timeout_s=int(self.trial.timeout) / 1e9,
+            run_timeout_s=int(self.trial.timeout) / 1e9,
+            nice=_TRIAL_NICE,
+        )
+
     def _serving_caps(self, config: ModelConfig) -> WorkerCaps:
         worker = config.worker
         return WorkerCaps(
@@ -203,13 +294,13 @@ class Loader:
         )
 
     def _known(self, order: LoadOrder) -> Known:
-        def known(name: str) -> Costs | None:
-            return self._measured.get(order.digest, self._setting(order, name)) or None
+        def known(name: str, precision: str) -> Costs | None:
+            return self._measured.get(order.digest, self._setting(order, name, precision)) or None
 
         return known
 
     def _note(self, order: LoadOrder, loaded: Loaded) -> None:
-        setting = self._setting(order, loaded.runtime)
+        setting = self._setting(order, loaded.runtime, loaded.precision)
         if self._measured.get(order.digest, setting) == loaded.costs:
             return
         self._measured.note(order.digest, setting, loaded.costs)
@@ -221,15 +312,30 @@ class Loader:
             run_ms,
         )
 
-    def _setting(self, order: LoadOrder, name: str) -> str:
+    def _setting(self, order: LoadOrder, name: str, precision: str) -> str:
         """All that the time of a run depends on beside the bytes of the model."""
+        which = f" {precision}" if precision and len(_several(order)) > 1 else ""
         apart = " apart" if order.config.isolation == "model" else ""
         threads = f"{self._threads} threads" if self._threads else "a thread a core"
-        return f"{self._runtime_id([name])}{apart}, {threads}, {self._device()}"
+        return f"{self._runtime_id([name])}{which}{apart}, {threads}, {self._device()}"
 
     def _runtime_id(self, names: Sequence[str]) -> str:
         infos = [self._create_runtime(name).info() for name in names]
         return ", ".join(f"{info.name} {info.version or 'missing'}" for info in infos)
+
+
+def _runtimes(order: LoadOrder) -> list[str]:
+    """The runtimes of the model's list that the bundle has several precisions for."""
+    kinds: list[str] = [entry.runtime for entry in order.stored.manifest.artefacts]
+    return [name for name in order.config.runtime if kinds.count(ARTEFACT_KINDS[name]) > 1]
+
+
+def _several(order: LoadOrder) -> tuple[str, ...]:
+    """The precisions to choose from, as the bundle lists them; empty where there is no choice."""
+    for name in _runtimes(order)[:1]:
+        entries = entries_for(order.stored.manifest, name)
+        return tuple(dict.fromkeys(entry.precision for entry in entries))
+    return ()
 
 
 def _half_of_memory() -> int:

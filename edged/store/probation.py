@@ -66,8 +66,9 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     quarantine: Quarantine | None = None
 
 
-_PASSED_CAP = 8
-"""Versions of runtimes come and go; the last few are enough."""
+_PASSED_CAP = 16
+"""Versions of runtimes come and go; the last few are enough, where a bundle has two precisions
+too."""
 
 
 def after_start(standing: Standing, *, has_crashed: bool) -> Standing:

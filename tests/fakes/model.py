@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from edged.manifest import Manifest
+from edged.manifest import ArtefactEntry, Manifest
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.tensors import Array
 from tests.fakes.manifests import make_manifest
@@ -105,13 +105,13 @@ class FakeStored:
         self.off_by = off_by
         self.has_golden = has_golden
 
-    def artefact(self, runtime: str) -> bytes:
-        return runtime.encode()
+    def artefact(self, runtime: str, precision: str = "") -> bytes:
+        return runtime.encode() if len(self.manifest.artefacts) == 1 else precision.encode()
 
     def sidecars(self) -> dict[str, bytes]:
         return {}
 
-    def golden(self) -> tuple[Arrays, Arrays] | None:
+    def golden(self, entry: ArtefactEntry | None = None) -> tuple[Arrays, Arrays] | None:
         if not self.has_golden:
             return None
         x = np.arange(3 * WIDTH, dtype=np.float32).reshape(3, WIDTH)

@@ -303,10 +303,10 @@ class RealStored(FakeStored):
         super().__init__(make_manifest(model, name=model.name)[0])
         self.model = model
 
-    def artefact(self, runtime: str) -> bytes:
+    def artefact(self, runtime: str, precision: str = "") -> bytes:
         return self.model.data
 
-    def golden(self) -> Any:
+    def golden(self, entry: Any = None) -> Any:
         return self.model.golden(1)
 
 

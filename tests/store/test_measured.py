@@ -40,12 +40,12 @@ def test_files_are_the_daemons_alone(directory: Path):
 
 def test_the_last_few_settings_are_kept(directory: Path):
     measured = Measurements(directory)
-    for number in range(12):
+    for number in range(28):
         measured.note(A, f"mode {number}", RUNS)
     measured.note(A, "mode 5", RUNS[:1])
     fresh = Measurements(directory)
-    kept = [number for number in range(12) if fresh.get(A, f"mode {number}")]
-    assert kept == [4, 5, 6, 7, 8, 9, 10, 11]
+    kept = [number for number in range(28) if fresh.get(A, f"mode {number}")]
+    assert kept == list(range(4, 28))
     measured.note(A, "one more", RUNS)
     assert Measurements(directory).get(A, "mode 4") == (), "the oldest goes first"
     assert fresh.get(A, "mode 5") == RUNS[:1]

@@ -171,11 +171,11 @@ class TestPassed:
         assert fresh.get(A) == Standing(model="gate", release=3, passed=(ORT,))
 
     def test_the_last_few_versions_are_kept(self, probation: Probation):
-        for version in range(20):
+        for version in range(28):
             probation.note_passed(A, "gate", 3, f"o {version}")
         probation.note_passed(A, "gate", 3, "o 12")
         assert probation.get(A).passed == (
-            *(f"o {version}" for version in range(13, 20)),
+            *(f"o {version}" for version in range(13, 28)),
             "o 12",
         )
 

@@ -1,0 +1,95 @@
+"""The trial of several precisions, with workers that are threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from edged.errors import GoldenMismatchError, LoadError, RunError
+from edged.isolation import WorkerCaps
+from edged.serving import contest
+from edged.serving.contest import Outcome, hold_contest
+from tests.fakes.precisions import TwoRuntime, TwoStored, answering
+from tests.fakes.worker import ThreadProcess, Workers
+
+
+class Ring:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.workers = Workers(monkeypatch, ThreadProcess)
+        self.workers.runtime = self.runtime = TwoRuntime()
+        self.stored = TwoStored()
+
+    def hold(self) -> Outcome:
+        entries = self.stored.manifest.artefacts
+        return hold_contest(self.stored, "onnxruntime", entries, WorkerCaps(nice=19))
+
+
+@pytest.fixture
+def ring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ring]:
+    made = Ring(monkeypatch)
+    yield made
+    made.workers.close()
+
+
+def test_both_are_proven_and_raced(ring: Ring):
+    outcome = ring.hold()
+    assert outcome.proven == ("float32", "int8")
+    assert set(outcome.costs) == {"float32", "int8"}
+    assert all(runs[0][0] == 1 and runs[0][1] > 0 for runs in outcome.costs.values())
+    assert (outcome.missed, outcome.crash, outcome.error) == ({}, "", None)
+    assert [process.nice for process in ring.workers.made] == [19, 19]
+    assert [process.ends for process in ring.workers.made] == [1, 1], "no process is left"
+
+
+@pytest.mark.parametrize("which", ["float32", "int8"])
+def test_one_that_breaks_its_promise(ring: Ring, which: str):
+    ring.stored.lies.add(which)
+    outcome = ring.hold()
+    assert which not in outcome.proven
+    assert len(outcome.proven) == 1
+    assert "does not reproduce the golden samples" in outcome.missed[which]
+    assert outcome.costs == {}, "there is nobody to race"
+    assert isinstance(outcome.error, GoldenMismatchError)
+    assert [process.ends for process in ring.workers.made] == [1, 1]
+
+
+def test_answers_are_not_those_of_the_other(ring: Ring):
+    """The control: int8 held against float32's answers fails, as float32 against int8's."""
+    ring.runtime.hooks = {"float32": answering("int8"), "int8": answering("float32")}
+    assert ring.hold().proven == ()
+
+
+def test_one_that_does_not_load(ring: Ring):
+    ring.runtime.errors["int8"] = LoadError("no kernel")
+    outcome = ring.hold()
+    assert (outcome.proven, outcome.missed) == (("float32",), {"int8": "no kernel"})
+    assert outcome.crash == ""
+
+
+@pytest.mark.parametrize("when", [1, 3])
+def test_one_that_crashes_when_proven_or_raced(ring: Ring, when: int):
+    """The golden samples are runs 1 and 2; later ones are of the race."""
+    runs = [0]
+
+    def dies(inputs: Any) -> Any:
+        runs[0] += 1
+        if runs[0] == when:
+            ring.workers.made[1].die("died of SIGFPE", "SIGFPE")
+        return answering("int8")(inputs)
+
+    ring.runtime.hooks["int8"] = dies
+    outcome = ring.hold()
+    assert outcome.proven == ("float32",)
+    assert outcome.missed == {"int8": "its trial died of SIGFPE"}
+    assert outcome.crash == "SIGFPE"
+
+
+def test_a_race_that_fails_leaves_both_in(ring: Ring, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: Any, **__: Any) -> Any:
+        raise RunError("no memory")
+
+    monkeypatch.setattr(contest, "race", fails)
+    outcome = ring.hold()
+    assert (outcome.proven, outcome.costs) == (("float32", "int8"), {})
