@@ -26,6 +26,9 @@ from edged.version import __version__
 
 MODEL = "model.onnx"
 GOLDEN = "golden.safetensors"
+ALSO = "model-{}.onnx"
+ALSO_GOLDEN = "golden-{}.safetensors"
+"""Of the same model in another precision, and its answers to the inputs of ``GOLDEN``."""
 VERIFIED, CHECKED = "verified", "checked"
 """Proven on the user's own data; or on rows made from the signature, which proves less."""
 
@@ -44,6 +47,8 @@ class Packed:
         precision: as the manifest says it.
         parity: what the manifest's ``parity`` says beside the numbers of the float32 model.
         provenance: likewise.
+        rows: the samples among ``golden``, by their numbers.
+        also: the same model in another precision, whose rows are the first of these.
     """
 
     data: bytes
@@ -55,6 +60,8 @@ class Packed:
     precision: Literal["float32", "float16", "int8"] = "float32"
     parity: dict[str, object] = field(default_factory=dict)
     provenance: dict[str, object] = field(default_factory=dict)
+    rows: tuple[int, ...] = ()
+    also: Packed | None = None
 
 
 def pack_as_proven(recipe: Recipe, proven: Proven) -> Packed:
@@ -98,10 +105,12 @@ def compose(
         contents: sha256 of what the recipe points to.
     """
     members = {MODEL: packed.data, GOLDEN: write_safetensors(packed.golden)}
+    artefacts = [ArtefactEntry("onnx", MODEL, packed.precision, packed.opset, packed.ir)]
+    if packed.also is not None:
+        artefacts.append(_add(packed.also, members))
     input_processing, output_processing = describe_processing(
         recipe, proven.inputs, proven.outputs, converted.result, columns
     )
-    first = packed.golden[f"in.{proven.inputs[0].name}"]
     manifest = Manifest(
         format="edged-bundle-v1",
         name=recipe.name,
@@ -109,14 +118,14 @@ def compose(
         version=recipe.human_version,
         inputs=proven.inputs,
         outputs=proven.outputs,
-        artefacts=(ArtefactEntry("onnx", MODEL, packed.precision, packed.opset, packed.ir),),
-        members=(
-            member(MODEL, "onnx", members[MODEL]),
-            member(GOLDEN, "safetensors", members[GOLDEN]),
+        artefacts=tuple(artefacts),
+        members=tuple(
+            member(name, "onnx" if name.endswith(".onnx") else "safetensors", data)
+            for name, data in members.items()
         ),
         golden=Golden(
             file=GOLDEN,
-            rows=len(first) if recipe.batch == "rows" else 1,
+            rows=_row_count(packed) if recipe.batch == "rows" else 1,
             tolerances=packed.tolerances,
         ),
         input_processing=input_processing,
@@ -127,6 +136,19 @@ def compose(
         provenance=_provenance(recipe, converted, proven, contents) | packed.provenance,
     )
     return manifest, members
+
+
+def _add(packed: Packed, members: dict[str, bytes]) -> ArtefactEntry:
+    """Put another precision among the members: the file, and its answers without the inputs."""
+    model, golden = ALSO.format(packed.precision), ALSO_GOLDEN.format(packed.precision)
+    answers = {name: array for name, array in packed.golden.items() if name.startswith("out.")}
+    members |= {model: packed.data, golden: write_safetensors(answers)}
+    promised = Golden(file=golden, rows=_row_count(packed), tolerances=packed.tolerances)
+    return ArtefactEntry("onnx", model, packed.precision, packed.opset, packed.ir, promised)
+
+
+def _row_count(packed: Packed) -> int:
+    return len(next(iter(packed.golden.values())))
 
 
 def _parity_fields(

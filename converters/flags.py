@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ONLY_INPUT = "*"
 """As in ``converters.recipe``: the one input of a model that has one."""
 
-PRECISIONS = ("float32", "float16", "int8")
+PRECISIONS = ("float32", "float16", "int8", "float32,int8")
 COMMANDS = (
     *("convert", "import", "promote", "keygen", "sign", "inspect", "verify", "report", "diff"),
     *("publish", "containerize", "batch"),
@@ -165,7 +165,12 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 
 def _add_precision(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--precision", choices=PRECISIONS, help="float16: for GPUs; int8: for CPUs, by calibration")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="float16: for GPUs; int8: for CPUs, by calibration; float32,int8: both in one bundle, "
+        "of which a device takes what is faster there",
+    )
     add("--calibration", type=Path, metavar="FILE", help="real inputs that int8 is calibrated on")
     add("--max-accuracy-drop", metavar="SHARE", help="what int8 may lose (default 0.5%%)")
     add("--truth", metavar="NAME", help="array or column of the samples with the right classes")

@@ -73,8 +73,10 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         timeout_s: how long the framework may take.
         python: another interpreter that has the framework, for its process; asks for ``--trust``,
             because a program that a file names is run.
-        precision: ``float32``; ``float16`` for GPUs, or ``int8`` for CPUs
-            (``converters.precision``). With float16 the default ``tolerance`` is HALF_TOLERANCE.
+        precision: ``float32``; ``float16`` for GPUs, ``int8`` for CPUs (``converters.precision``),
+            or ``float32,int8`` for both in one bundle, where the device takes what is faster there
+            and int8 is left out beyond ``max_accuracy_drop``. With float16 the default
+            ``tolerance`` is HALF_TOLERANCE.
         calibration: rows that the ranges of int8 are taken from; a file like ``samples``.
         calibration_method: the whole range of each value, or 99.99 % of it.
         max_accuracy_drop: the share that a lower precision may lose: of accuracy where ``truth`` is
@@ -106,7 +108,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     edges: Literal["auto", "none"] = "auto"
     timeout_s: Annotated[int, Meta(ge=1, le=86400)] = 1800
     python: str = ""
-    precision: Literal["float32", "float16", "int8"] = "float32"
+    precision: Literal["float32", "float16", "int8", "float32,int8"] = "float32"
     calibration: str = ""
     calibration_method: Literal["minmax", "percentile"] = "minmax"
     max_accuracy_drop: Annotated[float, Meta(ge=0, le=1)] = 0.005
@@ -201,10 +203,10 @@ def parse_share(value: object) -> object:
 def _check_precision(recipe: Recipe) -> None:
     if recipe.precision == "float32":
         return
-    if recipe.precision == "int8" and not recipe.calibration:
+    if "int8" in recipe.precision and not recipe.calibration:
         raise ConversionError(
-            "precision int8: expected a calibration file (--calibration FILE: some hundred real "
-            "inputs, .npz, .npy or .csv), got none"
+            f"precision {recipe.precision}: expected a calibration file (--calibration FILE: "
+            "some hundred real inputs, .npz, .npy or .csv), got none"
         )
     if not recipe.samples or recipe.batch != "rows":
         raise ConversionError(

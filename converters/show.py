@@ -52,6 +52,7 @@ def describe_bundle(data: bytes, manifest: Manifest, signatures: bytes | None) -
                 ("digest", hashlib.sha256(data).hexdigest()),
                 ("signed by", ", ".join(signers) or "nobody"),
                 ("needs", f"edged {manifest.requires.edged}"),
+                *_precisions(manifest),
             ),
         ),
         _tensors(manifest),
@@ -90,6 +91,7 @@ def describe_report(report: Report) -> list[Table]:
         ("model", f"{manifest.name} release {manifest.release} ({manifest.version})"),
         ("digest", report.digest),
         ("graph", f"ONNX opset {artefact.opset}, IR {artefact.ir}"),
+        *_precisions(manifest),
         ("signed", "yes" if report.is_signed else "no (--key, or edged-convert sign)"),
         ("converted in", report.isolation),
         *((f"repaired: {trap}", what) for trap, _, what in _remedies(manifest.provenance)),
@@ -111,6 +113,18 @@ def describe_report(report: Report) -> list[Table]:
         *describe_float16(manifest.parity),
         Table("checks", ("check", "", "what was seen"), checks),
     ]
+
+
+def _precisions(manifest: Manifest) -> list[tuple[str, str]]:
+    """What a device may choose from, and what was left out; nothing where there is one file."""
+    rows = []
+    if len(manifest.artefacts) > 1:
+        files = ", ".join(f"{entry.precision} ({entry.file})" for entry in manifest.artefacts)
+        rows.append(("precisions", files))
+    out = manifest.parity.get("left_out")
+    if isinstance(out, dict):
+        rows += [(f"{name} left out", str(why)) for name, why in out.items()]
+    return rows
 
 
 def _tensors(manifest: Manifest) -> Table:

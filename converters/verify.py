@@ -13,7 +13,7 @@ from pathlib import Path
 from converters.pack import add_signature, write_zip
 from converters.parity import compare
 from edged.errors import GoldenMismatchError, IncompatibleError, SignatureError
-from edged.manifest import Manifest, Tolerance
+from edged.manifest import Golden, Manifest, Tolerance
 from edged.store.bundle import bundle_digest, open_bundle, read_manifest, stage
 from edged.store.golden import read_safetensors
 from edged.store.signing import Signer, TrustStore
@@ -76,27 +76,54 @@ def verify_bundle(path: Path, keys: Sequence[Path], *, run: bool, threshold: int
 
 
 def _run_golden(manifest: Manifest, folder: Path) -> list[str]:
-    from converters.session import open_session  # noqa: PLC0415  (only --run needs onnxruntime)
-
-    model = next((a.file for a in manifest.artefacts if a.runtime == "onnx"), None)
-    if manifest.golden is None or model is None:
+    entries = [entry for entry in manifest.artefacts if entry.runtime == "onnx"]
+    if manifest.golden is None or not entries:
         raise IncompatibleError("the bundle has no golden samples, or no ONNX file to run them on")
     tensors = read_safetensors((folder / manifest.golden.file).read_bytes())
     inputs = golden_part(tensors, "in.", [entry.name for entry in manifest.inputs])
-    expected = golden_part(tensors, "out.", [entry.name for entry in manifest.outputs])
-    got = open_session((folder / model).read_bytes())(inputs)
+    lines = []
+    for entry in entries:
+        promised = manifest.golden_of(entry) or manifest.golden
+        answers = read_safetensors((folder / promised.file).read_bytes())
+        expected = golden_part(answers, "out.", [output.name for output in manifest.outputs])
+        asked = shared_inputs(manifest, promised, inputs)
+        what = f"{entry.precision} " if len(entries) > 1 else ""
+        lines += _hold((folder / entry.file).read_bytes(), asked, expected, promised, what)
+    return lines
+
+
+def shared_inputs(
+    manifest: Manifest, promised: Golden, inputs: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The golden inputs that one artefact's answers are for: the first so many rows."""
+    if not manifest.is_row_wise:
+        return dict(inputs)
+    return {name: array[: promised.rows] for name, array in inputs.items()}
+
+
+def _hold(
+    model: bytes,
+    inputs: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    promised: Golden,
+    what: str,
+) -> list[str]:
+    from converters.session import open_session  # noqa: PLC0415  (only --run needs onnxruntime)
+
+    got = open_session(model)(inputs)
     lines = []
     for name, array in expected.items():
-        tolerance = manifest.golden.tolerances.get(name, Tolerance())
+        tolerance = promised.tolerances.get(name, Tolerance())
         result = compare(name, array, got[name], tolerance)
         if result.rows_beyond:
             raise GoldenMismatchError(
-                f'output "{name}": {result.rows_beyond} of {result.rows} golden rows are beyond '
-                f"rtol {tolerance.rtol:g}, atol {tolerance.atol:g} (worst row {result.worst_row}, "
-                f"largest difference {result.max_abs:.3g})"
+                f'{what}output "{name}": {result.rows_beyond} of {result.rows} golden rows are '
+                f"beyond rtol {tolerance.rtol:g}, atol {tolerance.atol:g} (worst row "
+                f"{result.worst_row}, largest difference {result.max_abs:.3g})"
             )
         lines.append(
-            f'golden "{name}": ok, {result.rows} rows, largest difference {result.max_abs:.2g}'
+            f'golden {what}"{name}": ok, {result.rows} rows, largest difference '
+            f"{result.max_abs:.2g}"
         )
     return lines
 

@@ -34,7 +34,7 @@ from converters.sandbox import Converted, run_source
 from converters.sources.base import SourceJob
 from converters.sources.detect import Detected, detect
 from converters.steps import Progress, Step, Steps
-from converters.targets.environment import Mode, started
+from converters.targets.environment import Ask, Mode, started
 from converters.targets.table import find_target
 from edged.errors import DeniedError
 from edged.manifest import Manifest
@@ -156,15 +156,7 @@ def _convert(
             proven = prove(recipe, converted, raw)
         packed = _choose(recipe, converted, proven, truth=truth, contents=contents, steps=steps)
         with steps.step("proving it in an empty environment"):
-            prove_apart(
-                find_target(recipe.target),
-                packed.data,
-                packed.golden,
-                tolerances=packed.tolerances,
-                mode=options.empty_env,
-                ask=ask,
-                checks=proven.checks,
-            )
+            _prove_apart(recipe, packed, proven, options.empty_env, ask)
     with steps.step("packing"):
         manifest, members = compose(
             recipe, converted, proven, packed, columns=columns, contents=contents
@@ -195,12 +187,31 @@ def _choose(
     steps: Steps,
 ) -> Packed:
     """What is packed: the proven model, or one of a lower precision that is made from it."""
-    if recipe.precision != "int8":
+    if "int8" not in recipe.precision:
         return pack_as_proven(recipe, proven)
-    from converters.precision.lower import lower  # noqa: PLC0415  (the quantiser takes 0.2 s)
+    from converters.precision.both import pack_both  # noqa: PLC0415  (the quantiser takes 0.2 s)
+    from converters.precision.lower import lower  # noqa: PLC0415
 
+    make = lower if recipe.precision == "int8" else pack_both
     with steps.step("making it int8"):
-        return lower(recipe, converted, proven, truth, contents)
+        return make(recipe, converted, proven, truth, contents)
+
+
+def _prove_apart(recipe: Recipe, packed: Packed, proven: Proven, mode: Mode, ask: Ask) -> None:
+    """Run what is packed where the target would; each file in an environment of its own."""
+    target = find_target(recipe.target)
+    prove_apart(
+        target,
+        packed.data,
+        packed.golden,
+        tolerances=packed.tolerances,
+        mode=mode,
+        ask=ask,
+        checks=proven.checks,
+    )
+    if packed.also is not None:
+        with started(target, mode) as again:
+            _prove_apart(recipe, packed.also, proven, mode, again)
 
 
 def _detect(recipe: Recipe, *, trust: bool) -> Detected:

@@ -96,6 +96,7 @@ def lower(
         precision="int8",
         parity={"int8": _parity(judged, recipe, proven, got, data)},
         provenance={"calibration": _provenance(recipe, rows, contents["calibration"])},
+        rows=tuple(rows_that_travel),
     )
 
 

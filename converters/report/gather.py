@@ -19,9 +19,9 @@ from converters.report.measure import BUDGET_S, describe_machine, measure_artefa
 from converters.report.numbers import output_evidence
 from converters.session import open_session
 from converters.sources.base import Remedy
-from converters.verify import golden_part
+from converters.verify import golden_part, shared_inputs
 from edged.errors import IncompatibleError
-from edged.manifest import Manifest, Tolerance
+from edged.manifest import ArtefactEntry, Manifest, Tolerance
 from edged.store.bundle import bundle_digest, read_manifest, stage
 from edged.store.golden import read_safetensors
 from edged.store.signing import TrustStore
@@ -54,8 +54,8 @@ def gather_evidence(
             measure_artefact(
                 entry,
                 (folder / entry.file).read_bytes(),
-                inputs,
-                expected,
+                _first_rows(manifest, entry, inputs),
+                _first_rows(manifest, entry, expected),
                 manifest,
                 budget_s=budget_s,
             )
@@ -130,6 +130,14 @@ def _golden(manifest: Manifest, folder: Path) -> tuple[dict[str, Array], dict[st
         golden_part(tensors, "in.", [entry.name for entry in manifest.inputs]),
         golden_part(tensors, "out.", [entry.name for entry in manifest.outputs]),
     )
+
+
+def _first_rows(
+    manifest: Manifest, entry: ArtefactEntry, arrays: dict[str, Array]
+) -> dict[str, Array]:
+    """The rows that a model file answers; held against the framework's, not its own answers."""
+    promised = manifest.golden_of(entry)
+    return shared_inputs(manifest, promised, arrays) if promised else arrays
 
 
 def _from_conversion(report: Report, manifest: Manifest) -> tuple[OutputEvidence, ...]:
