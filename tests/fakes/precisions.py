@@ -12,12 +12,12 @@ from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
 from edged.runtimes.base import Artefact
 from tests.fakes.model import Arrays, FakeRuntime, FakeSession, FakeStored, doubler
 
-OFF = {"float32": 0.0, "int8": 0.25}
+OFF = {"float32": 0.0, "float16": 0.0, "int8": 0.25}
 """What each answers beside the double of its input."""
 
 
 def two_precisions(name: str = "gate", release: int = 3) -> Manifest:
-    own = Golden("golden-int8.safetensors", 3, {"y": Tolerance()})
+    own = Golden("golden-int8.safetensors", 3, {"y": Tolerance(atol=0.05)})
     entries = (
         ArtefactEntry("onnx", "model.onnx", "float32"),
         ArtefactEntry("onnx", "model-int8.onnx", "int8", golden=own),
@@ -26,8 +26,8 @@ def two_precisions(name: str = "gate", release: int = 3) -> Manifest:
     return msgspec.structs.replace(doubler(name, release), artefacts=entries, golden=golden)
 
 
-def answering(precision: str) -> Callable[[Mapping], Arrays]:
-    return lambda inputs: {"y": inputs["x"] * 2 + np.float32(OFF[precision])}
+def answering(precision: str, error: float = 0.0) -> Callable[[Mapping], Arrays]:
+    return lambda inputs: {"y": inputs["x"] * 2 + np.float32(OFF[precision] + error)}
 
 
 class TwoStored(FakeStored):

@@ -61,6 +61,11 @@ def test_answers_are_not_those_of_the_other(ring: Ring):
     assert ring.hold().proven == ()
 
 
+def test_each_has_its_own_tolerance(ring: Ring):
+    ring.runtime.hooks = {name: answering(name, 0.03) for name in ("float32", "int8")}
+    assert ring.hold().proven == ("int8",)
+
+
 def test_one_that_does_not_load(ring: Ring):
     ring.runtime.errors["int8"] = LoadError("no kernel")
     outcome = ring.hold()

@@ -6,17 +6,19 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from edged.config.schema import ModelConfig, TrialConfig
 from edged.errors import GoldenMismatchError, LoadError, QuarantinedError
 from edged.loading import Costs, Loaded
+from edged.manifest import ArtefactEntry
 from edged.runtimes.base import RuntimeInfo
 from edged.serving import contest
 from edged.serving.trial import Loader, LoadOrder
 from tests.fakes.loader import Memory, NoStandings
 from tests.fakes.model import FakeStored, doubler
-from tests.fakes.precisions import TwoRuntime, TwoStored
+from tests.fakes.precisions import TwoRuntime, TwoStored, answering
 from tests.fakes.worker import ThreadProcess, Workers
 
 DIGEST = "d" * 64
@@ -93,6 +95,13 @@ class TestFaster:
         assert bench.races == [["float32", "int8"]]
         assert len(bench.workers.made) == 2, "one trial each, once"
 
+    def test_figures_alone_are_no_trial(self, bench: Bench):
+        """As after ``edged quarantine --lift``: the standing is gone, the figures are not."""
+        bench.load()
+        bench.standings.passed.clear()
+        bench.load()
+        assert len(bench.races) == 2
+
     def test_another_setting_is_another_race(self, bench: Bench):
         bench.load()
         bench.device, bench.costs = "a board, 7W", {"float32": FAST, "int8": SLOW}
@@ -153,6 +162,15 @@ class TestConfigured:
             bench.load(ModelConfig(bundle="b", precision="int8"))
         assert bench.inside.took == []
 
+    def test_of_a_bundle_that_has_one(self, bench: Bench):
+        bench.stored = FakeStored(doubler())
+        with pytest.raises(LoadError, match="no int8 artefact; it has: float32; set"):
+            bench.load(ModelConfig(bundle="b", precision="int8"))
+        hooks = {"onnx": lambda inputs: {"y": inputs["x"] * 2}}
+        bench.trials.hooks = bench.inside.hooks = hooks
+        loaded = bench.load(ModelConfig(bundle="b", precision="float32"))
+        assert (loaded.precision, loaded.why) == ("float32", "")
+
     def test_what_the_bundle_does_not_have(self, bench: Bench):
         with pytest.raises(LoadError, match="no float16 artefact; it has: float32, int8"):
             bench.load(ModelConfig(bundle="b", precision="float16"))
@@ -197,6 +215,22 @@ class TestFailing:
         assert bench.inside.took == ["int8", "float32"]
         assert bench.open_now == 1, "the session of what failed is closed"
         assert bench.said == ["loaded"], "a release is loaded once"
+
+    def test_tolerances_inside(self, bench: Bench):
+        bench.inside.hooks = {name: answering(name, 0.03) for name in ("float32", "int8")}
+        assert bench.load().precision == "int8"
+        with pytest.raises(GoldenMismatchError):
+            bench.load(ModelConfig(bundle="b", precision="float32"))
+
+    def test_of_three_one_is_out_and_two_are_raced(self, bench: Bench):
+        manifest = bench.stored.manifest
+        third = ArtefactEntry("onnx", "model-float16.onnx", "float16")
+        entries = (*manifest.artefacts, third)
+        bench.stored.manifest = msgspec.structs.replace(manifest, artefacts=entries)
+        bench.trials.errors["float16"] = LoadError("no kernel")
+        why = bench.load().why
+        assert why.startswith("int8 won on this device")
+        assert why.endswith("; float16 is out: no kernel")
 
     def test_all_fail(self, bench: Bench):
         bench.trials.errors = dict.fromkeys(("float32", "int8"), LoadError("no kernel"))
