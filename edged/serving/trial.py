@@ -206,7 +206,10 @@ class Loader:
             )
         costs = {one: outcome.costs[one] for one in outcome.proven if one in outcome.costs}
         if len(costs) < 2:
-            return Choice(outcome.proven, "no race could be run", outcome.missed)
+            # One alone needs no reason but what is wrong with the others.
+            raced = len(outcome.proven) > 1 and outcome.error
+            why = f"it is listed first; their race failed: {raced.message}" if raced else ""
+            return Choice(outcome.proven, why, outcome.missed)
         for one, runs in costs.items():
             self._measured.note(order.digest, self._raced_as(order, name, one), runs)
         return replace(choose(costs), missed=outcome.missed)
