@@ -15,7 +15,13 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from edged.errors import ManifestError
-from edged.specs import MODEL_NAME, FeaturesInput, InputProcessing, OutputProcessing
+from edged.specs import (
+    MODEL_NAME,
+    UNKNOWN_WORD,
+    FeaturesInput,
+    InputProcessing,
+    OutputProcessing,
+)
 from edged.tensors import DTYPES, TensorSpec
 
 FORMAT = "edged-bundle-v1"
@@ -23,6 +29,8 @@ MANIFEST_CAP_BYTES = 1 << 20
 """A manifest is a page of text; labels of a large vocabulary still fit in 1 MiB."""
 MEMBER_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}\Z"
 """Lower case only, so that no two names differ in case alone; no slash, so no path can leave."""
+WORD_DTYPES = ("float32", "float64", "int32", "int64")
+"""They hold UNKNOWN_WORD and the number of every word exactly."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Release = Annotated[int, Meta(ge=1, le=2**53 - 1)]
@@ -199,6 +207,8 @@ def _check_processing(manifest: Manifest) -> None:
                 f"input_processing.{name}: {len(work.names)} columns do not fit "
                 f"{inputs[name].spec()}"
             )
+        if isinstance(work, FeaturesInput):
+            _check_words(f"input_processing.{name}", work, inputs[name])
     outputs = {entry.name: entry for entry in manifest.outputs}
     for name, output in manifest.output_processing.items():
         if name not in outputs:
@@ -231,6 +241,28 @@ def _check_golden(manifest: Manifest) -> None:
             raise ManifestError(
                 f"{path}.rows: {golden.rows} do not fit the {most} rows of golden, whose inputs "
                 "they share"
+            )
+
+
+def _check_words(path: str, work: FeaturesInput, entry: TensorEntry) -> None:
+    """Refuse columns of words whose numbers are not told or not held exactly."""
+    if work.words and entry.dtype not in WORD_DTYPES:
+        raise ManifestError(
+            f"{path}.words: the numbers of words need one of {', '.join(WORD_DTYPES)}; the input "
+            f"is {entry.spec()}"
+        )
+    for name, column in work.words.items():
+        if work.names.count(name) != 1:
+            raise ManifestError(f'{path}.words: "{name[:64]}" is not the name of one column')
+        if len(set(column.words)) != len(column.words):
+            raise ManifestError(f'{path}.words: column "{name[:64]}" has a word twice')
+        if column.missing is not None and (
+            column.missing > len(column.words)
+            or (column.missing == UNKNOWN_WORD and not column.unknown)
+        ):
+            raise ManifestError(
+                f'{path}.words: column "{name[:64]}" has {len(column.words)} words; missing cannot '
+                f"be {column.missing}"
             )
 
 

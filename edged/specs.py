@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 """A model's name is a dictionary key and an MQTT topic level; it is never joined to a path. It ends
@@ -69,15 +69,45 @@ class ImageInput(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kin
     std: tuple[float, ...] = ()
 
 
+UNKNOWN_WORD = -1
+"""What the model gets for a word that it does not know: below every word's number."""
+MAX_WORDS = 65536
+"""Of one column. float32 holds whole numbers up to 2^24; the manifest's own cap comes first."""
+
+Word = Annotated[str, Meta(max_length=1024)]
+
+
+class WordColumn(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A column of words: word number n becomes the number n.
+
+    Args:
+        words: those that the model knows, none twice.
+        unknown: whether any other word is taken, as UNKNOWN_WORD; else such a row is refused.
+        missing: the number of a value that is absent or ``null``: of a word, UNKNOWN_WORD, or
+            ``len(words)``, which is then a number of its own. None refuses such a row.
+    """
+
+    words: Annotated[tuple[Word, ...], Meta(min_length=1, max_length=MAX_WORDS)]
+    unknown: bool = False
+    missing: Annotated[int, Meta(ge=UNKNOWN_WORD, le=MAX_WORDS)] | None = None
+
+
 class FeaturesInput(
-    Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="features"
+    Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,  # a bundle without words stays the bytes that it was
+    tag_field="kind",
+    tag="features",
 ):
     """An input that is a table row: the columns' names in order.
 
-    The shape is [batch, len(names)]; a JSON object with these fields becomes one row.
+    The shape is [batch, len(names)]; a JSON object with these fields becomes one row. Columns in
+    ``words`` take words, and the model gets their numbers.
     """
 
     names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=65536)]
+    words: dict[str, WordColumn] = field(default_factory=dict)
 
 
 InputProcessing = ImageInput | FeaturesInput

@@ -155,6 +155,28 @@ REFUSED = {
         ["a", "b", "c"],
         r"3 columns do not fit float32\[batch,2\]",
     ),
+    "words of no column": (
+        "input_processing.x.words",
+        {"z": {"words": ["a"]}},
+        'words: "z" is not the name of one column',
+    ),
+    "no words": ("input_processing.x.words", {"a": {"words": []}}, "length >= 1"),
+    "a long word": ("input_processing.x.words", {"a": {"words": ["x" * 1025]}}, "length <= 1024"),
+    "a word twice": (
+        "input_processing.x.words",
+        {"a": {"words": ["r", "r"]}},
+        '"a" has a word twice',
+    ),
+    "missing beyond the words": (
+        "input_processing.x.words",
+        {"a": {"words": ["r"], "missing": 2}},
+        'column "a" has 1 words; missing cannot be 2',
+    ),
+    "missing as an unknown word that is not taken": (
+        "input_processing.x.words",
+        {"a": {"words": ["r"], "missing": -1}},
+        "missing cannot be -1",
+    ),
     "processing of no output": (
         "output_processing",
         {"z": {"activation": "none", "labels": []}},
@@ -172,6 +194,19 @@ def test_refused(name: str):
     path, value, message = REFUSED[name]
     with pytest.raises(ManifestError, match=message):
         parse_manifest(as_bytes(nested(path, value)))
+
+
+def test_columns_without_words_are_the_bytes_that_they_were():
+    manifest = parse_manifest(as_bytes(document()))
+    assert b'"x":{"kind":"features","names":["a","b"]}' in canonical_json(manifest)
+
+
+def test_words_need_a_dtype_that_holds_their_numbers():
+    fields = nested("input_processing.x.words", {"a": {"words": ["r"]}})
+    assert parse_manifest(as_bytes(fields)).input_processing["x"].words["a"].words == ("r",)
+    fields["inputs"][0]["dtype"] = "float16"
+    with pytest.raises(ManifestError, match=r"x\.words: .* float16\[batch,2\]"):
+        parse_manifest(as_bytes(fields))
 
 
 @pytest.mark.parametrize("field", ["inputs", "outputs", "members"])

@@ -80,8 +80,13 @@ def _json_codec(
     input_name: str | None,
     fields: tuple[str | FieldSpec, ...],
 ) -> Codec:
+    words = {
+        name: {work.names.index(column): one for column, one in work.words.items()}
+        for name, work in manifest.input_processing.items()
+        if isinstance(work, FeaturesInput)
+    }
     if fields:
-        return ColumnsCodec([(_only_input(manifest, specs, input_name, "json"), fields)])
+        return ColumnsCodec([(_only_input(manifest, specs, input_name, "json"), fields)], words)
     if input_name is not None:
         _only_input(manifest, specs, input_name, "json")
     named = [
@@ -90,7 +95,7 @@ def _json_codec(
         if isinstance(work := manifest.input_processing.get(spec.name), FeaturesInput)
     ]
     if len(named) == len(specs):
-        return ColumnsCodec(named)
+        return ColumnsCodec(named, words)
     return NestedCodec(specs)
 
 

@@ -1,22 +1,23 @@
 """JSON objects to table rows: each column of an input comes from a path in the object.
 
 Decides which value belongs in which column. A path is dotted (``imu.accel.0``; numbers index
-lists); a key that is spelled like the whole path wins. ``null`` counts as absent.
+lists); a key that is spelled like the whole path wins. ``null`` counts as absent. Words become the
+numbers that the bundle gives them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from edged.errors import DecodeError, FieldError
 from edged.processing.json_text import parse_json
 from edged.processing.values import array_from_values, check_rows
-from edged.specs import FieldSpec
+from edged.processing.words import ABSENT, Vocabulary
+from edged.specs import FieldSpec, WordColumn
 from edged.tensors import DTYPES, Array, TensorSpec
-
-_ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +36,34 @@ class Column:
         return cls(field.path, field.default, tuple(field.path.split(".")))
 
     def find(self, document: dict[str, Any]) -> Any:
-        """The value, or the default; _ABSENT where there is neither."""
-        value = document.get(self.path, _ABSENT)
-        if value is _ABSENT and len(self.steps) > 1:
+        """The value, or the default; ABSENT where there is neither."""
+        value = document.get(self.path, ABSENT)
+        if value is ABSENT and len(self.steps) > 1:
             value = _follow(document, self.steps)
-        if value is None or value is _ABSENT:
-            return _ABSENT if self.default is None else self.default
+        if value is None or value is ABSENT:
+            return ABSENT if self.default is None else self.default
         return value
 
 
 def _follow(value: Any, steps: tuple[str, ...]) -> Any:
     for step in steps:
         if isinstance(value, dict):
-            value = value.get(step, _ABSENT)
+            value = value.get(step, ABSENT)
         elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 10:
             index = int(step)
-            value = value[index] if index < len(value) else _ABSENT
+            value = value[index] if index < len(value) else ABSENT
         else:
-            return _ABSENT
+            return ABSENT
     return value
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """One input and the columns that fill it."""
+    """One input, the columns that fill it, and which of them hold words."""
 
     spec: TensorSpec
     columns: tuple[Column, ...]
+    words: tuple[tuple[int, Vocabulary], ...] = ()
 
 
 class ColumnsCodec:
@@ -69,16 +71,26 @@ class ColumnsCodec:
 
     Args:
         tables: each input with its fields, one for each column, in order.
+        words: the columns that hold words, by input and place.
 
     Raises:
-        FieldError: an input's shape cannot hold that many columns.
+        FieldError: an input's shape cannot hold that many columns, or a column of words has a
+            number for its default.
     """
 
     is_slow = False
 
-    def __init__(self, tables: Sequence[tuple[TensorSpec, Sequence[str | FieldSpec]]]) -> None:
+    def __init__(
+        self,
+        tables: Sequence[tuple[TensorSpec, Sequence[str | FieldSpec]]],
+        words: Mapping[str, Mapping[int, WordColumn]] = MappingProxyType({}),
+    ) -> None:
         self._tables = tuple(
-            _Table(spec, tuple(Column.from_field(field) for field in fields))
+            _Table(
+                spec,
+                tuple(Column.from_field(field) for field in fields),
+                tuple((at, Vocabulary(one)) for at, one in words.get(spec.name, {}).items()),
+            )
             for spec, fields in tables
         )
         for table in self._tables:
@@ -110,8 +122,11 @@ def _fill(table: _Table, rows: list[dict[str, Any]]) -> Array:
     columns = table.columns
     values = [column.find(row) for row in rows for column in columns]
     name_of = _namer(columns)
-    if _ABSENT in values:
-        raise DecodeError(f"{name_of(values.index(_ABSENT))}: is missing and has no default")
+    for place, vocabulary in table.words:
+        for index in range(place, len(values), len(columns)):
+            values[index] = vocabulary.code(values[index], name_of(index))
+    if ABSENT in values:
+        raise DecodeError(f"{name_of(values.index(ABSENT))}: is missing and has no default")
     array = array_from_values(values, DTYPES[table.spec.dtype], name_of)
     shape = table.spec.shape
     if not table.spec.is_batched and len(shape) > 0:
@@ -133,6 +148,13 @@ def _namer(columns: tuple[Column, ...]) -> Any:
 
 def _check_shape(table: _Table) -> None:
     spec, count = table.spec, len(table.columns)
+    for index, _ in table.words:
+        if index < count and table.columns[index].default is not None:
+            raise FieldError(
+                f"fields[{index}].default",
+                f'column "{table.columns[index].path}" holds words; the bundle itself says what a '
+                "missing one is",
+            )
     for index, column in enumerate(table.columns):
         if column.default is not None:
             where = f"fields[{index}].default"

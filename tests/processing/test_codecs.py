@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from edged.errors import DecodeError, FieldError, InvalidRequestError, TooLargeError
 from edged.processing.codecs import RawCodec, build_codec
 from edged.processing.values import MAX_ROWS
-from edged.specs import FeaturesInput, ImageInput
+from edged.specs import FeaturesInput, ImageInput, WordColumn
 from edged.tensors import TensorSpec
 from tests.fakes.manifests import make_manifest
 
@@ -22,6 +22,12 @@ PICTURE = make_manifest(
 )
 
 
+WORDED = make_manifest(
+    [("x", "float32", ("batch", 2))],
+    input_processing={"x": FeaturesInput(("mass", "color"), {"color": WordColumn(("red",))})},
+)
+
+
 def build(codec, manifest, input_name=None, fields=()):
     return build_codec(codec, manifest, input_name=input_name, fields=fields)
 
@@ -34,6 +40,14 @@ def test_written_fields_win():
     assert build("json", NAMED, fields=("p", "q")).decode(b'{"p":1,"q":2}')["x"].tolist() == [
         [1, 2]
     ]
+
+
+def test_the_bundles_words_go_with_its_columns_whatever_the_fields_are_called():
+    assert build("json", WORDED).decode(b'{"mass": 1, "color": "red"}')["x"].tolist() == [[1, 0]]
+    renamed = build("json", WORDED, fields=("m", "paint.name"))
+    assert renamed.decode(b'{"m": 1, "paint": {"name": "red"}}')["x"].tolist() == [[1, 0]]
+    with pytest.raises(DecodeError, match="does not know the word 'blue'"):
+        renamed.decode(b'{"m": 1, "paint.name": "blue"}')
 
 
 def test_without_columns_json_is_nested_lists():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edged.errors import DecodeError, FieldError, InvalidRequestError, TooLargeError
 from edged.processing.columns import ColumnsCodec
 from edged.processing.values import MAX_ROWS
-from edged.specs import FieldSpec
+from edged.specs import FieldSpec, WordColumn
 from edged.tensors import TensorSpec
 
 X = TensorSpec("x", "float32", ("batch", 3))
@@ -126,3 +126,44 @@ def test_any_document_decodes_or_is_refused(document):
         return
     assert tensors["x"].shape[1] == 3
     assert np.isfinite(tensors["x"]).all()
+
+
+WORDS = {
+    "x": {
+        1: WordColumn(("blue", "red"), unknown=True, missing=2),
+        2: WordColumn(("L", "S")),
+    }
+}
+
+
+def test_words_become_the_numbers_that_the_bundle_gives_them():
+    worded = ColumnsCodec([(X, ("mass", "color", "size"))], WORDS)
+    rows = [
+        {"mass": 1.5, "color": "red", "size": "L"},
+        {"mass": 2, "color": "mauve", "size": "S"},
+        {"mass": 3, "color": None, "size": "S"},
+        {"mass": 4, "size": "L"},
+    ]
+    tensor = worded.decode(json.dumps(rows).encode())["x"]
+    assert tensor.tolist() == [[1.5, 1, 0], [2, -1, 1], [3, 2, 1], [4, 2, 0]]
+    assert tensor.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"mass": 1, "color": "red", "size": "M"}, 'field "size": the model does not know'),
+        ({"mass": 1, "color": "red"}, 'field "size": is missing'),
+        ({"mass": 1, "color": 1, "size": "L"}, 'field "color": expected a word'),
+        ({"mass": "1", "color": "red", "size": "L"}, 'field "mass": expected a number'),
+    ],
+)
+def test_a_wrong_word_names_row_and_field(row, message):
+    with pytest.raises(DecodeError, match=f"row 0, {message}"):
+        ColumnsCodec([(X, ("mass", "color", "size"))], WORDS).decode(json.dumps(row).encode())
+
+
+def test_a_column_of_words_has_no_number_for_its_default():
+    with pytest.raises(FieldError, match="holds words") as caught:
+        ColumnsCodec([(X, ("mass", FieldSpec("color", 1.0), "size"))], WORDS)
+    assert caught.value.path == "fields[1].default"
