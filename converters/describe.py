@@ -39,6 +39,8 @@ def describe_processing(
     if not works and len(inputs) == 1 and names and inputs[0].shape[1:] == (len(names),):
         works[inputs[0].name] = FeaturesInput(names)
     works = {name: in_own_order(work, result.columns) for name, work in works.items()}
+    if result.words:
+        works[inputs[0].name] = _with_words(works.get(inputs[0].name), inputs[0], result)
     by_name = {entry.name: entry for entry in inputs}
     for name, work in works.items():
         if name not in by_name:
@@ -59,6 +61,19 @@ def in_own_order(work: InputProcessing, own: Sequence[str]) -> InputProcessing:
     if isinstance(work, FeaturesInput) and set(work.names) == set(own):
         return structs.replace(work, names=tuple(own))
     return work
+
+
+def _with_words(
+    work: InputProcessing | None, entry: TensorEntry, result: SourceResult
+) -> FeaturesInput:
+    """The table row, with the words that the framework's encoders know."""
+    if not isinstance(work, FeaturesInput):
+        raise ConversionError(
+            f'input "{entry.name}" holds words, and its columns have no names; bring a .csv file '
+            "with a header, or say --features"
+        )
+    words = {work.names[at]: column for at, column in result.words.items()}
+    return structs.replace(work, words=words)
 
 
 def check_input(work: InputProcessing, entry: TensorEntry) -> None:

@@ -19,6 +19,9 @@ Edge = tuple[dict[str, Array], dict[str, Array]]
 MISSING = "missing"
 """The edge whose floats are all NaN: proves what a model makes of missing values."""
 
+PROMISED = frozenset({"unknown-words", "missing-words"})
+"""Edges that the bundle itself says devices take, whatever the samples hold."""
+
 
 def make_edges(samples: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
     """One row an edge, of the samples' dtypes and shapes; those that are alike only once.
@@ -57,7 +60,7 @@ def ask_edges(exported: Exported, batch: str) -> dict[str, Edge]:
     if exported.call is None or batch != "rows":
         return {}
     answered: dict[str, Edge] = {}
-    for name, inputs in make_edges(exported.inputs).items():
+    for name, inputs in {**make_edges(exported.inputs), **exported.made_edges}.items():
         outputs = _ask(exported.call, inputs, exported.outputs)
         if outputs is not None:
             answered[name] = (inputs, outputs)

@@ -68,22 +68,78 @@ def _read_npy(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
 
 def _read_csv(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Rows of numbers; a first line with anything else in it is the header. Empty is NaN."""
+    columns, lines = _read_lines(path)
+    table, _ = _number_cells(columns, lines, takes_words=False)
+    return {UNNAMED: table}, columns
+
+
+def load_worded(
+    path: Path,
+) -> tuple[dict[str, Array], tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Read a samples file whose columns may hold words, which only a .csv with a header has.
+
+    Returns:
+        As ``load_samples``; and by name of each column with words, its words: in the table stands
+        which of them it is, and NaN where the cell is empty.
+
+    Raises:
+        ConversionError: as ``load_samples``.
+    """
+    if path.suffix.lower() != ".csv":
+        return *load_samples(path), {}
+    try:
+        columns, lines = _read_lines(path)
+        table, words = _number_cells(columns, lines, takes_words=True)
+    except OSError as exc:
+        raise ConversionError(f'samples "{path}": {exc.strerror or exc}') from exc
+    except ValueError as exc:
+        raise ConversionError(f'samples "{path.name}": {exc}') from exc
+    _check_numbers(path.name, UNNAMED, table)
+    return {UNNAMED: table}, columns, words
+
+
+def _read_lines(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
+    """The header, where the first line is one, and the cells of the other lines."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = [line for line in csv.reader(file) if line]
     if not lines:
         raise ValueError("holds no line")
     columns: tuple[str, ...] = ()
-    try:
-        [float(cell or "nan") for cell in lines[0]]
-    except ValueError:
+    if not all(map(_is_number, lines[0])):
         columns = tuple(cell.strip() for cell in lines.pop(0))
-    rows = []
     width = len(columns or lines[0])
     for number, line in enumerate(lines, start=2 if columns else 1):
         if len(line) != width:
             raise ValueError(f"line {number} has {len(line)} cells, expected {width}")
-        rows.append([_number(cell, number, index, columns) for index, cell in enumerate(line)])
-    return {UNNAMED: np.asarray(rows, dtype=np.float64)}, columns
+    return columns, lines
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell or "nan")
+    except ValueError:
+        return False
+    return True
+
+
+def _number_cells(
+    columns: tuple[str, ...], lines: list[list[str]], *, takes_words: bool
+) -> tuple[Array, dict[str, tuple[str, ...]]]:
+    """float64[rows, columns], and the words of the columns in which not every cell is a number."""
+    table = np.empty((len(lines), len(columns or (lines or [[]])[0])), dtype=np.float64)
+    words: dict[str, tuple[str, ...]] = {}
+    for index in range(table.shape[1]):
+        cells = [line[index] for line in lines]
+        if takes_words and columns and not all(map(_is_number, cells)):
+            if columns.count(columns[index]) > 1:
+                raise ValueError(f'two columns are called "{columns[index]}", and hold words')
+            known = {word: code for code, word in enumerate(sorted(set(cells) - {""}))}
+            table[:, index] = [known.get(cell, np.nan) for cell in cells]
+            words[columns[index]] = tuple(known)
+            continue
+        for row, cell in enumerate(cells):
+            table[row, index] = _number(cell, row + (2 if columns else 1), index, columns)
+    return table, words
 
 
 def _number(cell: str, line: int, index: int, columns: tuple[str, ...]) -> float:
@@ -92,8 +148,8 @@ def _number(cell: str, line: int, index: int, columns: tuple[str, ...]) -> float
     except ValueError:
         name = columns[index] if columns else f"column {index + 1}"
         raise ValueError(
-            f'line {line}, {name}: "{cell[:40]}" is not a number; text inputs are not carried by '
-            "bundles: encode them before the model"
+            f'line {line}, {name}: "{cell[:40]}" is not a number; words are taken only as samples '
+            "of a scikit-learn model, from a .csv file with a header: else encode them before"
         ) from None
 
 

@@ -91,6 +91,7 @@ def _write(folder: Path, exported: Exported, batch: str) -> SourceResult:
         output_names=tuple(exported.outputs),
         labels=exported.labels,
         columns=exported.columns,
+        words=exported.words,
         label_of={k: v for k, v in exported.label_of.items() if k in exported.outputs},
         warnings=tuple(exported.warnings),
         remedies=tuple(exported.remedies),

@@ -26,7 +26,7 @@ from converters.samples import (
     GENERATED_ROWS,
     UNNAMED,
     choose_rows,
-    load_samples,
+    load_worded,
     pick_columns,
     take_truth,
 )
@@ -44,6 +44,10 @@ from edged.tensors import Array
 
 TRUTH = "/truth"
 """The right answers while rows are chosen: no input is called so."""
+Words = dict[str, tuple[str, ...]]
+"""By column, the words in which the table's numbers count."""
+WORDED = "sklearn"
+"""The source that knows what words are to a model."""
 
 __all__ = ["MODEL", "Converted", "Report", "Step", "convert"]
 
@@ -139,13 +143,13 @@ def _convert(
     signer = None if key is None else Signer.from_file(key)
     steps = Steps(options.progress)
     with steps.step("reading samples"):
-        samples, columns, truth = _read_samples(recipe)
+        samples, columns, truth, words = _read_samples(recipe)
         raw = _prepare(recipe, samples)
         contents = hash_sources(recipe)
         if options.lock is not None:
             options.lock.check(contents, {})
     with steps.step(f"converting with {detected.framework}"):
-        job = _source_job(recipe, detected, columns)
+        job = _source_job(recipe, detected, columns, words)
         converted = _run_source(job, samples, raw, recipe.timeout_s, python)
     if hash_sources(recipe) != contents:
         raise ConversionError("a source file changed while it was converted; start again")
@@ -237,8 +241,19 @@ def _interpreter(recipe: Recipe, options: _Options) -> Path | None:
     return find_interpreter(named)
 
 
-def _source_job(recipe: Recipe, detected: Detected, columns: tuple[str, ...]) -> SourceJob:
+def _source_job(
+    recipe: Recipe,
+    detected: Detected,
+    columns: tuple[str, ...],
+    words: Words,
+) -> SourceJob:
     """What the throw-away process is told: absolute paths, and nothing that it does not need."""
+    if words and (detected.framework != WORDED or recipe.precision != "float32"):
+        name, known = next(iter(words.items()))
+        raise ConversionError(
+            f'samples, column "{name}": "{known[0][:40]}" is not a number; words are taken for a '
+            "scikit-learn model of float32 only: else encode them before the model"
+        )
     is_code = is_factory(recipe.source)
     return SourceJob(
         framework=detected.framework,
@@ -248,6 +263,7 @@ def _source_job(recipe: Recipe, detected: Detected, columns: tuple[str, ...]) ->
         batch=recipe.batch,
         free_axes=recipe.free_axes,
         columns=columns,
+        words=words,
         import_from=str(Path.cwd()) if detected.runs_code else "",
         cpu_seconds=recipe.timeout_s * 4,
         target=recipe.target,
@@ -278,23 +294,32 @@ def _prepare(recipe: Recipe, samples: dict[str, Array]) -> Raw | None:
     return prepare(recipe.bake, samples, batch=recipe.batch, edges=recipe.edges == "auto")
 
 
-def _read_samples(recipe: Recipe) -> tuple[dict[str, Array], tuple[str, ...], Array | None]:
-    """The rows, their columns, and the right class of each where the recipe says it is there."""
+def _read_samples(
+    recipe: Recipe,
+) -> tuple[dict[str, Array], tuple[str, ...], Array | None, Words]:
+    """The rows, their columns, the right class of each where the recipe says it is there, words."""
     if not recipe.samples:
-        return {}, (), None
-    samples, columns = load_samples(Path(recipe.samples))
+        return {}, (), None, {}
+    samples, columns, words = load_worded(Path(recipe.samples))
     truth: dict[str, Array] = {}
     if recipe.truth:
+        if recipe.truth in words:
+            raise ConversionError(
+                f'samples: "{recipe.truth}" expects one whole number a row (the class, from 0 on), '
+                f'got "{words[recipe.truth][0][:40]}"'
+            )
         samples, columns, truth[TRUTH] = take_truth(samples, columns, recipe.truth)
     wanted = recipe.input_processing.get("*")
     if columns and isinstance(wanted, FeaturesInput):
         places = pick_columns(columns, wanted.names)
         samples = {UNNAMED: samples[UNNAMED][:, list(places)]}
         columns = wanted.names
+    words = {name: known for name, known in words.items() if name in columns}
     if recipe.batch == "rows":
         samples = choose_rows({**samples, **truth})
         if len(next(iter(samples.values()))) < 2:
             raise ConversionError("samples: one row proves nothing; bring at least 2, better 100")
         if truth:
-            return {k: v for k, v in samples.items() if k != TRUTH}, columns, samples[TRUTH]
-    return samples, columns, None
+            rest = {k: v for k, v in samples.items() if k != TRUTH}
+            return rest, columns, samples[TRUTH], words
+    return samples, columns, None, words

@@ -74,7 +74,10 @@ UNKNOWN_WORD = -1
 MAX_WORDS = 65536
 """Of one column. float32 holds whole numbers up to 2^24; the manifest's own cap comes first."""
 
-Word = Annotated[str, Meta(max_length=1024)]
+WORD_CHARACTERS = 1024
+"""Of one word: a long label, not a text."""
+
+Word = Annotated[str, Meta(max_length=WORD_CHARACTERS)]
 
 
 class WordColumn(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

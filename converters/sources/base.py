@@ -13,6 +13,7 @@ from msgspec import Struct
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.samples import UNNAMED
 from converters.targets.table import DEFAULT_OPSET, DEFAULT_TARGET
+from edged.specs import WordColumn
 from edged.tensors import Array
 
 __all__ = ["DEFAULT_OPSET", "Exported", "Remedy", "SourceJob", "SourceResult"]
@@ -31,6 +32,8 @@ class SourceJob(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         batch: ``rows`` or ``none``, as in the recipe.
         free_axes: by input, further axes of any length and their names.
         columns: the names of the samples' columns where known.
+        words: of the samples' columns that hold words, by column; their numbers in the table count
+            in it, and NaN is none.
         import_from: where ``module`` and a pickle's own classes are looked for.
         cpu_seconds: processor time that the process allows itself.
         target: the device that it is for; ``converters.targets.table.find_target`` knows it.
@@ -44,6 +47,7 @@ class SourceJob(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     batch: str = "rows"
     free_axes: dict[str, dict[int, str]] = msgspec.field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    words: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     import_from: str = ""
     cpu_seconds: int = 3600
     target: str = DEFAULT_TARGET
@@ -76,6 +80,7 @@ class SourceResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     output_names: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    words: dict[int, WordColumn] = msgspec.field(default_factory=dict)
     label_of: dict[str, str] = msgspec.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     remedies: tuple[Remedy, ...] = ()
@@ -99,6 +104,8 @@ class Exported:
         reference: how the framework was called, for the report.
         labels: names of the last axis of the first output, where the framework knows them.
         columns: names of the input's columns, where the framework knows them.
+        words: the columns that hold words, by place in the only input.
+        made_edges: edge cases of the source's own, beside or instead of the made ones.
         label_of: outputs that are the best class of another output.
         warnings: what the framework had to say.
         remedies: known traps that were met and repaired.
@@ -114,6 +121,8 @@ class Exported:
     reference: str
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    words: dict[int, WordColumn] = field(default_factory=dict)
+    made_edges: dict[str, dict[str, Array]] = field(default_factory=dict)
     label_of: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     remedies: list[Remedy] = field(default_factory=list)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,18 @@ from sklearn.base import (
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.sources.base import DEFAULT_OPSET, Exported, SourceJob
 from converters.sources.estimator_file import open_estimator
-from converters.sources.steps import booster_source, refuse_steps, to_onnx
+from converters.sources.steps import booster_source, refuse_steps, takes_texts, to_onnx
 from converters.sources.table import input_name, read_table
+from converters.sources.words import (
+    WordInput,
+    make_word_edges,
+    mark_missing,
+    number_samples,
+    part_words,
+    settle_missing,
+    spell_samples,
+    spell_table,
+)
 from edged.tensors import Array
 
 BOOSTERS = {"xgboost", "lightgbm", "catboost"}
@@ -44,39 +56,104 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     model, notes = _open(job.source)
     family = type(model).__module__.partition(".")[0]
     if family in BOOSTERS:
+        if job.words:
+            raise ConversionError(
+                f'samples, column "{next(iter(job.words))}": holds words; a {family} model takes '
+                "numbers only"
+            )
         exported: Exported = booster_source(family).export_model(model, notes, job, samples)
         return exported
-    refuse_steps(model)
-    table = _table(model, samples, job)
+    parted = part_words(model, takes_texts(model))
+    refuse_steps(parted.model)
     names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
+    framework = _Framework(model, names, parted.inputs)
+    table = _table(model, samples, job)
+    spelled, inputs = None, dict(parted.inputs)
+    if inputs or job.words:
+        columns = names if names and set(names) <= set(job.columns) else job.columns
+        spelled = spell_samples(table, columns, job.words, inputs)
+        inputs = settle_missing(inputs, spelled, lambda rows: framework.answer(rows)[1])
     try:
-        reference, outputs, labels = _call_model(model, table, names)
+        rows = table if spelled is None else mark_missing(spelled, inputs)
+        reference, outputs, labels = framework.answer(rows)
     except ConversionError as exc:
         if samples or isinstance(exc, UnsupportedModelError):
             raise
         raise ConversionError(f"{exc.message}; these are made rows: bring --samples") from exc
-    onnx_model, remedies = to_onnx(model, table.shape[1], job.opset or DEFAULT_OPSET)
+    if spelled is not None:
+        table = number_samples(spelled, inputs)
+    onnx_model, remedies = to_onnx(parted.model, table.shape[1], job.opset or DEFAULT_OPSET)
     if "label" in outputs and labels and outputs["label"].dtype.kind not in "iu":
         _drop_output(onnx_model, "label")
         del outputs["label"]
     _reorder(onnx_model, "label" in outputs)
+    name = input_name(samples)
+    framework = replace(framework, inputs=inputs)
     return Exported(
         model=onnx_model,
-        inputs={input_name(samples): table},
+        inputs={name: table},
         outputs=outputs,
         framework={"scikit-learn": sklearn.__version__, "skl2onnx": skl2onnx.__version__},
         reference=reference,
         labels=labels,
         label_of={"label": next(iter(outputs))} if is_classifier(model) else {},
         columns=names,
+        words={at: one.column for at, one in inputs.items()},
+        made_edges={edge: {name: row} for edge, row in make_word_edges(table, inputs).items()},
         warnings=notes,
         remedies=remedies,
         call=lambda rows: {
-            name: array
-            for name, array in _call_model(model, next(iter(rows.values())), names)[1].items()
-            if name in outputs
+            key: array
+            for key, array in framework.answer_numbers(next(iter(rows.values()))).items()
+            if key in outputs
         },
     )
+
+
+@dataclass(frozen=True)
+class _Framework:
+    """The estimator, asked as its author asks it.
+
+    Args:
+        model: as it came.
+        names: of its columns; none where it was fitted on a bare array.
+        inputs: its columns of words.
+    """
+
+    model: Any
+    names: tuple[str, ...]
+    inputs: Mapping[int, WordInput]
+
+    def answer(self, rows: Array) -> tuple[str, dict[str, Array], tuple[str, ...]]:
+        """Its own outputs for the very float32 values, and words, that a device will get."""
+        try:
+            return _reference(self.model, self._own(rows, np.float32))
+        except UnsupportedModelError:
+            raise
+        except ValueError:
+            pass  # some estimators fitted on float64 take nothing else (KMeans: buffer mismatch)
+        try:
+            return _reference(self.model, self._own(rows, np.float64))
+        except ValueError as exc:
+            raise ConversionError(f"the model itself fails on the samples: {exc}") from exc
+
+    def answer_numbers(self, table: Array) -> dict[str, Array]:
+        """The same for rows in which words are numbers, as a device gives them to the bundle."""
+        return self.answer(spell_table(table, self.inputs) if self.inputs else table)[1]
+
+    def _own(self, rows: Array, dtype: type) -> Any:
+        if not self.inputs:
+            return _with_names(rows.astype(dtype), self.names)
+        if not self.names:
+            return rows
+        pandas: Any = importlib.import_module("pandas")  # the model was fitted on its table
+        columns = {
+            name: rows[:, at] if at in self.inputs else rows[:, at].astype(np.float32).astype(dtype)
+            for at, name in enumerate(self.names)
+        }
+        return pandas.DataFrame(
+            {name: pandas.Series(array, dtype=array.dtype) for name, array in columns.items()}
+        )
 
 
 def _open(path: str) -> tuple[Any, list[str]]:
@@ -113,27 +190,8 @@ def _table(model: Any, samples: dict[str, Array], job: SourceJob) -> Array:
     return read_table(samples, job.columns, names, wanted, owner, generated=job.generate)
 
 
-def _call_model(
-    model: Any, table: Array, names: tuple[str, ...]
-) -> tuple[str, dict[str, Array], tuple[str, ...]]:
-    """The framework's own outputs for the very float32 values that a device will get."""
-    try:
-        return _reference(model, table, names)
-    except UnsupportedModelError:
-        raise
-    except ValueError:
-        pass  # some estimators fitted on float64 take nothing else (KMeans: buffer mismatch)
-    try:
-        return _reference(model, table.astype(np.float64), names)
-    except ValueError as exc:
-        raise ConversionError(f"the model itself fails on the samples: {exc}") from exc
-
-
-def _reference(
-    model: Any, table: Array, names: tuple[str, ...]
-) -> tuple[str, dict[str, Array], tuple[str, ...]]:
+def _reference(model: Any, rows: Any) -> tuple[str, dict[str, Array], tuple[str, ...]]:
     """The framework's own outputs, best name first, and the class labels."""
-    rows = _with_names(table, names)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         if is_classifier(model):

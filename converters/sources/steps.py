@@ -129,10 +129,10 @@ def refuse_steps(model: Any) -> None:
         if texts := _texts(step):
             shown = ", ".join(f'"{text}"' for text in texts[:3])
             raise UnsupportedModelError(
-                f'step "{path}" ({kind}) takes text ({shown}{", …" * (len(texts) > 3)}): bundles '
-                "carry numbers only. Give each text its number before the model (a dictionary, or "
-                "an OrdinalEncoder that stays with whoever sends the rows), and fit the pipeline "
-                "on those numbers; the same encoder then takes them"
+                f'step "{path}" ({kind}) takes text ({shown}{", …" * (len(texts) > 3)}): words are '
+                "carried where a OneHotEncoder or OrdinalEncoder (a SimpleImputer may stand before "
+                "it) is the first to see them, in pipelines and ColumnTransformers. Else give each "
+                "text its number before the model, and fit the pipeline on those numbers"
             )
         name = f"Sklearn{kind}"
         family = type(step).__module__.partition(".")[0]
@@ -146,6 +146,11 @@ def refuse_steps(model: Any) -> None:
                 f'step "{path}" is a {kind} ({type(step).__module__}): skl2onnx '
                 f"{skl2onnx.__version__} has no converter for it; {advice}"
             )
+
+
+def takes_texts(model: Any) -> bool:
+    """Whether any step was fitted on text."""
+    return any(_texts(step) for _, step in walk(model))
 
 
 def _texts(step: Any) -> list[str]:
