@@ -149,7 +149,8 @@ def _processing(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _input(work: InputProcessing) -> str:
     if isinstance(work, FeaturesInput):
-        return f"columns {_few(work.names)}"
+        words = [f"{name} takes {_few(one.words)}" for name, one in work.words.items()]
+        return "; ".join([f"columns {_few(work.names)}", *words])
     text = f"picture {work.width}x{work.height} {work.mode} {work.layout}, {work.resize}"
     text += f", scale {work.scale:g}" if work.scale != 1.0 else ""
     for name, values in (("mean", work.mean), ("std", work.std)):

@@ -229,8 +229,10 @@ def _column(
         return WordColumn(tuple(words), takes_unknown, missing), np.nan
     if type(encoder).__name__ == "OneHotEncoder":
         return WordColumn(tuple(words), takes_unknown, len(words)), others[0]
-    same = np.array_equal(encoder.unknown_value, encoder.encoded_missing_value, equal_nan=True)
-    if not takes_unknown or not same:
+    # unknown_value is a number only where unknown words are taken.
+    if not takes_unknown or not np.array_equal(
+        encoder.unknown_value, encoder.encoded_missing_value, equal_nan=True
+    ):
         raise UnsupportedModelError(
             f"{where}: was fitted on missing values, which it gives a number that is no word's: "
             "say handle_unknown='use_encoded_value' and the same number for unknown_value and "

@@ -5,7 +5,7 @@ from converters.errors import ConversionError
 from converters.recipe import Recipe
 from converters.sources.base import SourceResult
 from edged.manifest import TensorEntry
-from edged.specs import FeaturesInput, ImageInput
+from edged.specs import FeaturesInput, ImageInput, WordColumn
 
 ROW = TensorEntry("x", "float32", ("batch", 3))
 SCORES = TensorEntry("p", "float32", ("batch", 2))
@@ -29,6 +29,20 @@ def test_columns_are_told_in_the_order_in_which_the_framework_takes_them():
     assert describe_processing(mine, [ROW], [SCORES], result, ())[0]["x"].names == ("a", "b", "c")
     other = SourceResult(columns=("p", "q", "r"))
     assert describe_processing(mine, [ROW], [SCORES], other, ())[0]["x"].names == ("c", "b", "a")
+
+
+def test_words_go_with_their_columns_whatever_order_the_recipe_has_them_in():
+    color = WordColumn(("blue", "red"))
+    result = SourceResult(columns=("a", "b", "c"), words={1: color})
+    works, _ = describe_processing(recipe(), [ROW], [SCORES], result, ())
+    assert works == {"x": FeaturesInput(("a", "b", "c"), {"b": color})}
+    mine = recipe(input_processing={"*": FeaturesInput(("c", "b", "a"))})
+    assert describe_processing(mine, [ROW], [SCORES], result, ())[0] == works
+    bare = SourceResult(words={0: color})  # fitted on an array: the samples' order is the model's
+    works, _ = describe_processing(mine, [ROW], [SCORES], bare, ("c", "b", "a"))
+    assert works == {"x": FeaturesInput(("c", "b", "a"), {"c": color})}
+    with pytest.raises(ConversionError, match="holds words, and its columns have no names"):
+        describe_processing(recipe(), [ROW], [SCORES], bare, ())
 
 
 def test_the_recipe_comes_first_and_must_fit():

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from converters.errors import ConversionError
-from converters.samples import MAX_ROWS, UNNAMED, choose_rows, load_samples, spread, take_truth
+from converters.samples import (
+    MAX_ROWS,
+    UNNAMED,
+    choose_rows,
+    load_samples,
+    load_worded,
+    spread,
+    take_truth,
+)
 
 
 def test_npz_keeps_names_and_npy_has_none(tmp_path):
@@ -35,6 +43,43 @@ def test_what_cannot_be_read_is_said(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(ConversionError, match=words):
         load_samples(tmp_path / name)
+
+
+def test_columns_of_words_are_numbered_beside_their_words(tmp_path):
+    path = tmp_path / "w.csv"
+    path.write_text("mass,color,code\n1,red,7\n,,7a\n3,grün,\n4, red,7\n", encoding="utf-8")
+    arrays, columns, words = load_worded(path)
+    assert columns == ("mass", "color", "code")
+    assert words == {"color": (" red", "grün", "red"), "code": ("7", "7a")}
+    np.testing.assert_array_equal(
+        arrays[UNNAMED], [[1, 2, 0], [np.nan, np.nan, 1], [3, 1, np.nan], [4, 0, 0]]
+    )
+
+
+def test_a_file_without_words_is_read_as_ever(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n3,\n")
+    np.savez(tmp_path / "a.npz", x=np.ones((2, 3)))
+    arrays, columns, words = load_worded(tmp_path / "a.csv")
+    np.testing.assert_array_equal(arrays[UNNAMED], load_samples(tmp_path / "a.csv")[0][UNNAMED])
+    assert (columns, words) == (("a", "b"), {})
+    assert load_worded(tmp_path / "a.npz")[1:] == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,a\nx,y\n", 'two columns are called "a", and hold words'),
+        ("a,b\nx\n", "line 2 has 1 cells, expected 2"),
+        ("a,b\n", "is empty"),
+        ("", "holds no line"),
+    ],
+)
+def test_what_is_no_table_of_words_is_said(tmp_path, text, words):
+    (tmp_path / "w.csv").write_text(text)
+    with pytest.raises(ConversionError, match=words):
+        load_worded(tmp_path / "w.csv")
+    with pytest.raises(ConversionError, match="No such file"):
+        load_worded(tmp_path / "none.csv")
 
 
 @pytest.mark.hostile("H4 an npy file with dtype object")

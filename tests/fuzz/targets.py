@@ -44,7 +44,7 @@ from edged.protocol import native, prepared
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits
 from edged.protocol.http_get import HeadReader, RefusedError, Request, encode_reply, refusal
 from edged.protocol.layout import BodyLayout
-from edged.specs import FeaturesInput, ImageInput
+from edged.specs import FeaturesInput, ImageInput, WordColumn
 from edged.store import archive
 from edged.store.activation import Record, encode, judge, read_log
 from edged.store.bundle import check_names, open_bundle
@@ -429,6 +429,12 @@ _TABLE = bare_manifest([("x", "float32", ("batch", 2))])
 _NAMED = bare_manifest(
     [("x", "float32", ("batch", 2))], input_processing={"x": FeaturesInput(names=("a b", "c.0"))}
 )
+_WORDED = bare_manifest(
+    [("x", "float32", ("batch", 2))],
+    input_processing={
+        "x": FeaturesInput(("a", "b"), {"b": WordColumn(("red", "grün"), missing=2)})
+    },
+)
 _TWO = bare_manifest([("x", "float32", ("batch", "time")), ("n", "int64", ("batch", 1))])
 _FLAGS = bare_manifest([("x", "bool", ("batch", 2, 2))])
 
@@ -442,6 +448,7 @@ def _codecs() -> list[tuple[object, object]]:
     return [
         make("json", _TABLE),
         make("json", _NAMED),
+        make("json", _WORDED),
         make("json", _TWO),
         make("json", _FLAGS),
         make("raw", _TABLE),
@@ -466,6 +473,7 @@ def seed_payloads() -> list[bytes]:
     payloads = [
         b"[[1, 2.5], [-3e2, 4]]",
         b'{"a b": 1, "c": [true]}',
+        '[{"a": 1, "b": "grün"}, {"a": 2, "b": null}]'.encode(),
         b'{"inputs": {"x": [[1, 2]], "n": [[9007199254740993]]}}',
         b"[[[true, false], [0, 1]]]",
         np.ones((2, 2), np.float32).tobytes(),

@@ -43,6 +43,12 @@ def test_one_that_differs_outside_of_the_samples_is_a_remark():
     assert "zeros, missing values" in check.detail
 
 
+@pytest.mark.parametrize("name", ["unknown-words", "missing-words"])
+def test_one_that_the_bundle_promises_is_refused_whatever_the_samples_hold(name):
+    with pytest.raises(ParityError, match=f'edge case "{name}"'):
+        prove({name: edge(-1, 7)})
+
+
 def test_a_framework_that_takes_no_nan_is_told():
     _, (check,) = prove({"lowest": edge(1, 1)})
     assert check.detail.endswith("the framework does not take NaN")
