@@ -56,13 +56,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     model, notes = _open(job.source)
     family = type(model).__module__.partition(".")[0]
     if family in BOOSTERS:
-        if job.words:
-            raise ConversionError(
-                f'samples, column "{next(iter(job.words))}": holds words; a {family} model takes '
-                "numbers only"
-            )
-        exported: Exported = booster_source(family).export_model(model, notes, job, samples)
-        return exported
+        return _export_booster(family, model, notes, job, samples)
     parted = part_words(model, takes_texts(model))
     refuse_steps(parted.model)
     names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
@@ -108,6 +102,18 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
             if key in outputs
         },
     )
+
+
+def _export_booster(
+    family: str, model: Any, notes: list[str], job: SourceJob, samples: dict[str, Array]
+) -> Exported:
+    if job.words:
+        raise ConversionError(
+            f'samples, column "{next(iter(job.words))}": holds words; a {family} model takes '
+            "numbers only: encode them before the model"
+        )
+    exported: Exported = booster_source(family).export_model(model, notes, job, samples)
+    return exported
 
 
 @dataclass(frozen=True)

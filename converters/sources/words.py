@@ -269,9 +269,10 @@ def spell_samples(
         name = columns[at] if at < len(columns) else ""
         numbers = table[:, at]
         if name not in words and not np.isnan(numbers).all():
+            place = f'"{name}"' if name else f"{at}"
             raise ConversionError(
-                f"samples, column {f'{name!r}' if name else at}: the model takes words there, and "
-                "the samples hold numbers; bring a .csv file with a header and the words themselves"
+                f"samples, column {place}: the model takes words there, and the rows hold numbers; "
+                "bring --samples with the words themselves: a .csv file with a header"
             )
         own = words.get(name, ())
         spelled[:, at] = [ABSENT if np.isnan(code) else own[int(code)] for code in numbers]

@@ -222,8 +222,8 @@ def test_fitted_steps_are_walked_wherever_they_hide(tmp_path):
     check(exported)
 
 
-def test_text_columns_are_refused_with_the_way_round_which_works(tmp_path):
-    """A bundle's tensors hold numbers; the texts' numbers in their place give the same answers."""
+def test_numbers_in_place_of_words_give_the_same_answers(tmp_path):
+    """A model of words wants words as samples; one of the words' numbers converts as ever."""
     pandas = pytest.importorskip("pandas")
     names = np.array(["red", "green", "blue"], dtype=object)
     texts = names[WINE_LABELS % 3]
@@ -240,9 +240,9 @@ def test_text_columns_are_refused_with_the_way_round_which_works(tmp_path):
         return make_pipeline(columns, LogisticRegression()).fit(rows, WINE_LABELS)
 
     by_text = fitted(table)
-    with pytest.raises(UnsupportedModelError, match=r'simpleimputer" \(SimpleImputer\) takes text'):
+    with pytest.raises(ConversionError, match="column 0: the model takes words there"):
         export(tmp_path, by_text, WINE[:, :2])
-    # The way round: the same pipeline over each text's number.
+    # The same pipeline over each text's number.
     coded = table.assign(colour=[sorted(names).index(text) for text in texts])
     by_number = fitted(coded)
     rows = coded.to_numpy().astype(float)

@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from converters.errors import ConversionError, UnsupportedModelError
@@ -248,6 +248,22 @@ def test_a_column_of_two_encoders_is_refused(tmp_path):
         export(tmp_path, model)
 
 
+def test_words_behind_another_step_are_refused_with_where_they_may_stand(tmp_path):
+    words = TABLE[["color", "size"]]
+    model = make_pipeline(FeatureUnion([("a", LOOSE)]), LogisticRegression()).fit(words, TRUTH)
+    with pytest.raises(
+        UnsupportedModelError, match=r'"featureunion\.a" .* takes text .* first to see'
+    ):
+        export(tmp_path, model, words)
+
+
+def test_without_samples_no_words_are_made_up(tmp_path):
+    joblib.dump(fit(LOOSE, ORDINAL), tmp_path / "m.joblib")
+    job = SourceJob(framework="sklearn", source=str(tmp_path / "m.joblib"), generate=20)
+    with pytest.raises(ConversionError, match=r"takes words there.*bring --samples"):
+        source.export(job, {})
+
+
 def test_texts_are_refused_still(tmp_path):
     text = ColumnTransformer([("t", TfidfVectorizer(), "color")])
     with pytest.raises(UnsupportedModelError, match="TfidfVectorizer: text inputs"):
@@ -256,7 +272,7 @@ def test_texts_are_refused_still(tmp_path):
 
 def test_samples_and_model_must_agree_on_which_columns_hold_words(tmp_path):
     model = fit(LOOSE, ORDINAL)
-    with pytest.raises(ConversionError, match="column 'color': the model takes words there"):
+    with pytest.raises(ConversionError, match='column "color": the model takes words there'):
         export(tmp_path, model, TABLE.assign(color=1.0))
     with pytest.raises(ConversionError, match='column "mass": "a" is not a number'):
         export(tmp_path, model, TABLE.assign(mass=["a"] * ROWS))
