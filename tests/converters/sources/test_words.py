@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from converters.errors import ConversionError, UnsupportedModelError
+from converters.errors import ConversionError, ParityError, UnsupportedModelError
 from converters.sources import sklearn as source
 from converters.sources.base import SourceJob
-from converters.sources.words import part_words
+from converters.sources.words import STRANGER, WordInput, part_words, settle_missing
 from edged.errors import DecodeError
 from edged.processing.words import ABSENT, Vocabulary
 from edged.specs import UNKNOWN_WORD, WordColumn
@@ -283,6 +283,47 @@ def test_the_model_itself_stays_as_it_was():
     before = ask_raw(model, TABLE)
     assert part_words(model, texts=True).model is not model
     np.testing.assert_array_equal(ask_raw(model, TABLE), before)
+
+
+def test_a_word_with_another_words_number_is_caught_by_parity(tmp_path, monkeypatch):
+    code = Vocabulary.code
+    monkeypatch.setattr(Vocabulary, "code", lambda *them: (code(*them) + 1) % 3)
+    with pytest.raises(ParityError, match="rows are beyond"):
+        check(export(tmp_path, fit(LOOSE, ORDINAL)))
+
+
+def refuse_missing(rows):
+    if any(value is None for value in rows[0]):
+        raise TypeError("no None, please")
+    return {"p": np.ones(1)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "missing"),
+    [
+        (lambda _rows: {"p": np.ones(1)}, 0),
+        (lambda rows: {"p": np.array([rows[0, 1] is None])}, None),
+        (refuse_missing, None),
+    ],
+    ids=["the-same", "otherwise", "refused"],
+)
+def test_a_missing_word_is_taken_only_where_the_framework_takes_it_so(answers, missing):
+    one = WordInput(WordColumn(("blue", "red"), missing=0), None)
+    settled = settle_missing({1: one}, np.array([[1.0, "red"]], dtype=object), answers)
+    assert settled[1].column == WordColumn(("blue", "red"), missing=missing)
+
+
+def test_the_stranger_is_no_word_of_the_model():
+    words = (STRANGER, f"{STRANGER}?")
+    assert WordInput(WordColumn(words, unknown=True), None).spell(UNKNOWN_WORD) not in words
+
+
+@pytest.mark.parametrize("word", ["x" * 1025, "\ud800"])
+def test_words_that_a_bundle_cannot_carry_are_refused(word):
+    table = TABLE.assign(color=pd.Series([word, "red"] * (ROWS // 2), dtype=object))
+    model = fit(LOOSE, ORDINAL, table)
+    with pytest.raises(UnsupportedModelError, match="characters of Unicode text each"):
+        part_words(model, texts=True)
 
 
 def test_a_strict_column_refuses_on_the_device_what_scikit_learn_refuses(tmp_path):
