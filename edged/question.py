@@ -49,7 +49,8 @@ def ask(
         document = client.call("manifest", model=name, release=release)
         manifest = parse_manifest(document.encode())
         inputs = read_inputs(manifest, words)
-        result = client.infer(name, inputs, release=release)
+        # Of another release the same numbers may mean other words.
+        result = client.infer(name, inputs, release=manifest.release)
     return make_answer(manifest, result, raw)
 
 

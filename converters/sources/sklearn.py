@@ -152,7 +152,13 @@ class _Framework:
             return _with_names(rows.astype(dtype), self.names)
         if not self.names:
             return rows
-        pandas: Any = importlib.import_module("pandas")  # the model was fitted on its table
+        try:
+            pandas: Any = importlib.import_module("pandas")
+        except ImportError as exc:
+            raise ConversionError(
+                "the model was fitted on a table with words and named columns, which needs pandas: "
+                "pip install pandas"
+            ) from exc
         columns = {
             name: rows[:, at] if at in self.inputs else rows[:, at].astype(np.float32).astype(dtype)
             for at, name in enumerate(self.names)

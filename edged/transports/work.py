@@ -199,7 +199,9 @@ class Job:
 
     def _decoded(self, done: asyncio.Future[dict[str, Array]]) -> None:
         if not done.cancelled():
-            self._submit(done.result())
+            inputs = done.result()
+            # Swapped meanwhile: its columns and words may mean something else.
+            self._decode() if self._is_other_release() else self._submit(inputs)
 
     def _submit(self, inputs: dict[str, Array]) -> None:
         if not self._is_wanted():

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,13 +21,15 @@ from edged.errors import (
     TensorMismatchError,
 )
 from edged.messages import InferResponse
-from edged.specs import Duration, FeaturesInput
+from edged.specs import Duration, FeaturesInput, WordColumn
 from edged.transports.binding_set import prepare_bindings
 from edged.transports.bindings import Bindings
 from edged.transports.subscriptions import SubscriptionMemory
+from edged.transports.work import OFF_LOOP_BYTES
 from tests.fakes.door import SUM, FakeDoor
 from tests.fakes.manifests import make_manifest
 from tests.fakes.session import FakeSession, settle
+from tests.transports.conftest import until
 
 GOOD = b'{"a": 1, "b": 2}'
 
@@ -528,6 +531,44 @@ async def test_a_release_swapped_between_decoding_and_asking_is_decoded_for_agai
     on_response(InferResponse("sum", 2, 8, error=TensorMismatchError("wants 3")), True)
     bench.door.release_all()
     assert bench.session.documents("out/hall")[0]["sum"] == 6.0
+
+
+def worded(release, *words):
+    return make_manifest(
+        [("x", "float32", ("batch", 2))],
+        [("sum", "float32", ("batch",))],
+        input_processing={"x": FeaturesInput(("a", "color"), {"color": WordColumn(words)})},
+        name="sum",
+        release=release,
+    )
+
+
+@on_loop
+async def test_words_become_the_numbers_of_the_release_that_answers():
+    bench = Bench()
+    bench.door.manifests = {"sum": worded(1, "blue", "red")}
+    bench.session.receive("in/hall", b'{"a": 10, "color": "red"}')
+    bench.door.manifests = {"sum": worded(2, "amber", "blue", "red")}
+    bench.session.receive("in/hall", b'{"a": 10, "color": "red"}')
+    bench.session.receive("in/hall", b'{"a": 10, "color": "mauve"}')
+    assert [found["sum"] for found in bench.session.documents("out/hall")] == [11.0, 12.0]
+    (letter,) = bench.letters()
+    assert "the model does not know the word 'mauve'" in json.dumps(letter)
+
+
+@on_loop
+async def test_a_release_swapped_while_a_long_payload_is_decoded_gets_its_own_words():
+    bench = Bench()
+    bench.door.manifests = {"sum": worded(1, "blue", "red")}
+    may_go = threading.Event()
+    bench.executor.submit(may_go.wait)
+    row = {"a": 10, "color": "red", "more": "x" * OFF_LOOP_BYTES}
+    bench.session.receive("in/hall", json.dumps(row).encode())
+    bench.door.manifests = {"sum": worded(2, "amber", "blue", "red")}
+    may_go.set()
+    await until(lambda: bench.session.documents("out/hall"))
+    assert bench.session.documents("out/hall")[0]["sum"] == 12.0
+    bench.executor.shutdown()
 
 
 @on_loop
