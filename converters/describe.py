@@ -72,6 +72,8 @@ def _with_words(
             f'input "{entry.name}" holds words, and its columns have no names; bring a .csv file '
             "with a header, or say --features"
         )
+    if not set(result.words) <= set(range(len(work.names))):
+        raise ConversionError(f'input "{entry.name}": words for columns that it does not have')
     words = {work.names[at]: column for at, column in result.words.items()}
     return structs.replace(work, words=words)
 

@@ -41,6 +41,8 @@ def test_words_go_with_their_columns_whatever_order_the_recipe_has_them_in():
     bare = SourceResult(words={0: color})  # fitted on an array: the samples' order is the model's
     works, _ = describe_processing(mine, [ROW], [SCORES], bare, ("c", "b", "a"))
     assert works == {"x": FeaturesInput(("c", "b", "a"), {"c": color})}
+    with pytest.raises(ConversionError, match="words for columns that it does not have"):
+        describe_processing(mine, [ROW], [SCORES], SourceResult(words={3: color}), ())
     with pytest.raises(ConversionError, match="holds words, and its columns have no names"):
         describe_processing(recipe(), [ROW], [SCORES], bare, ())
 

@@ -10,8 +10,9 @@ import converters
 from converters.errors import ConversionError
 from converters.session import open_session
 from converters.show import describe_bundle
+from edged.errors import ManifestError
 from edged.processing.codecs import build_codec
-from edged.specs import WordColumn
+from edged.specs import FeaturesInput, WordColumn
 from edged.store.bundle import open_bundle
 from tests.converters.worded import recipe_of_words, save_worded
 
@@ -58,3 +59,16 @@ def test_words_are_refused_for_other_sources(linear, tmp_path):
         ConversionError, match='"blue" is not a number; words are taken for a scikit'
     ):
         converters.convert(recipe, tmp_path / "l.edgb")
+
+
+def test_a_recipe_may_say_the_words_of_any_model_that_takes_numbers(linear, tmp_path):
+    column = WordColumn(("blue", "red"), missing=2)
+    work = FeaturesInput(("mass", "color", "size"), {"color": column})
+    recipe = msgspec.structs.replace(linear(), input_processing={"*": work})
+    report = converters.convert(recipe, tmp_path / "l.edgb")
+    assert report.manifest.input_processing["x"] == work
+    wrong = msgspec.structs.replace(work, words={"colour": column})
+    recipe = msgspec.structs.replace(recipe, input_processing={"*": wrong})
+    with pytest.raises(ManifestError, match='"colour" is not the name of one column'):
+        converters.convert(recipe, tmp_path / "m.edgb")
+    assert not (tmp_path / "m.edgb").exists()
