@@ -107,6 +107,36 @@ def test_unknown_and_missing_words_of_the_samples_too(tmp_path):
     assert column[1] == exported.words[1].words.index(common)
 
 
+def odd_rows():
+    return TABLE.assign(color=np.where(TABLE.index % 5 > 0, TABLE["color"], "mauve"))
+
+
+def test_pipelines_in_pipelines_and_pandas_own_dtype_of_text(tmp_path):
+    fill = SimpleImputer(strategy="constant", fill_value="none")
+    branch = ColumnTransformer(
+        [("m", StandardScaler(), ["mass"]), ("w", make_pipeline(fill, LOOSE), ["color", "size"])]
+    )
+    inner = make_pipeline(branch)
+    model = make_pipeline(inner, LogisticRegression()).fit(with_holes("color"), TRUTH)
+    exported = export(tmp_path, model, odd_rows())
+    check(exported)
+    assert exported.words[1] == WordColumn(
+        ("blue", "green", "none", "red"), unknown=True, missing=2
+    )
+    assert exported.words[2].missing == UNKNOWN_WORD
+    own = TABLE.astype({"color": str, "size": str})
+    check(export(tmp_path, fit(LOOSE, ORDINAL, own), odd_rows()))
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("family", ["xgboost", "lightgbm"])
+def test_a_booster_behind_encoders_of_words(tmp_path, family):
+    package = pytest.importorskip(family)
+    name = {"xgboost": "XGBClassifier", "lightgbm": "LGBMClassifier"}[family]
+    booster = getattr(package, name)(n_estimators=5)
+    check(export(tmp_path, fit(LOOSE, ORDINAL, final=booster), odd_rows()))
+
+
 @pytest.mark.parametrize(
     ("color", "missing"),
     [
