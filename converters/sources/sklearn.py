@@ -28,18 +28,17 @@ from sklearn.base import (
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.sources.base import DEFAULT_OPSET, Exported, SourceJob
 from converters.sources.estimator_file import open_estimator
-from converters.sources.steps import booster_source, refuse_steps, takes_texts, to_onnx
-from converters.sources.table import input_name, read_table
-from converters.sources.words import (
-    WordInput,
+from converters.sources.spelling import (
     make_word_edges,
     mark_missing,
     number_samples,
-    part_words,
     settle_missing,
     spell_samples,
     spell_table,
 )
+from converters.sources.steps import booster_source, refuse_steps, takes_texts, to_onnx
+from converters.sources.table import input_name, read_table
+from converters.sources.words import WordInput, let_be, part_words
 from edged.tensors import Array
 
 BOOSTERS = {"xgboost", "lightgbm", "catboost"}
@@ -60,11 +59,12 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     parted = part_words(model, takes_texts(model))
     refuse_steps(parted.model)
     names = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
-    framework = _Framework(model, names, parted.inputs)
+    columns = names if names and set(names) <= set(job.columns) else job.columns
+    inputs = {**parted.inputs, **let_be(model, columns, job.words)}
+    framework = _Framework(model, names, inputs)
     table = _table(model, samples, job)
-    spelled, inputs = None, dict(parted.inputs)
+    spelled = None
     if inputs or job.words:
-        columns = names if names and set(names) <= set(job.columns) else job.columns
         spelled = spell_samples(table, columns, job.words, inputs)
         inputs = settle_missing(inputs, spelled, lambda rows: framework.answer(rows)[1])
     try:

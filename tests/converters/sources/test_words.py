@@ -15,7 +15,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from converters.errors import ConversionError, ParityError, UnsupportedModelError
 from converters.sources import sklearn as source
 from converters.sources.base import SourceJob
-from converters.sources.words import STRANGER, WordInput, part_words, settle_missing
+from converters.sources.words import STRANGER, WordInput, part_words
 from edged.errors import DecodeError
 from edged.processing.words import ABSENT, Vocabulary
 from edged.specs import UNKNOWN_WORD, WordColumn
@@ -271,6 +271,18 @@ def test_what_cannot_be_parted_is_refused_by_name(tmp_path, color, words):
         export(tmp_path, fit(color, ORDINAL, holes), holes)
 
 
+@pytest.mark.parametrize("final", ["words", "numbers"])
+def test_a_column_of_words_that_the_model_drops_may_hold_anything(tmp_path, final):
+    branch = ("c", LOOSE, ["color"]) if final == "words" else ("m", StandardScaler(), ["mass"])
+    model = make_pipeline(ColumnTransformer([branch]), LogisticRegression()).fit(TABLE, TRUTH)
+    table = with_holes("size")
+    exported = export(tmp_path, model, table)
+    check(exported)
+    assert exported.words[2] == WordColumn(("L",), unknown=True, missing=UNKNOWN_WORD)
+    assert Vocabulary(exported.words[2]).code("anything", "it") == UNKNOWN_WORD
+    assert (1 in exported.words) == (final == "words" or "color" in as_samples(table)[1])
+
+
 def test_a_column_of_two_encoders_is_refused(tmp_path):
     twice = ColumnTransformer([("a", LOOSE, ["color"]), ("b", ORDINAL, ["color"])])
     model = make_pipeline(twice, LogisticRegression()).fit(TABLE, TRUTH)
@@ -320,27 +332,6 @@ def test_a_word_with_another_words_number_is_caught_by_parity(tmp_path, monkeypa
     monkeypatch.setattr(Vocabulary, "code", lambda *them: (code(*them) + 1) % 3)
     with pytest.raises(ParityError, match="rows are beyond"):
         check(export(tmp_path, fit(LOOSE, ORDINAL)))
-
-
-def refuse_missing(rows):
-    if any(value is None for value in rows[0]):
-        raise TypeError("no None, please")
-    return {"p": np.ones(1)}
-
-
-@pytest.mark.parametrize(
-    ("answers", "missing"),
-    [
-        (lambda _rows: {"p": np.ones(1)}, 0),
-        (lambda rows: {"p": np.array([rows[0, 1] is None])}, None),
-        (refuse_missing, None),
-    ],
-    ids=["the-same", "otherwise", "refused"],
-)
-def test_a_missing_word_is_taken_only_where_the_framework_takes_it_so(answers, missing):
-    one = WordInput(WordColumn(("blue", "red"), missing=0), None)
-    settled = settle_missing({1: one}, np.array([[1.0, "red"]], dtype=object), answers)
-    assert settled[1].column == WordColumn(("blue", "red"), missing=missing)
 
 
 def test_the_stranger_is_no_word_of_the_model():
