@@ -37,7 +37,9 @@ def test_a_column_without_any_word_is_missing_throughout():
 
 def test_a_word_that_is_not_taken_names_row_and_column():
     spelled = spell_samples(TABLE, NAMES, WORDS, {1: STRICT})
-    with pytest.raises(ConversionError, match=r"samples, row 0, column 1: .* know the word 'mauve'"):
+    with pytest.raises(
+        ConversionError, match=r"samples, row 0, column 1: .* know the word 'mauve'"
+    ):
         number_samples(spelled, {1: STRICT})
     with pytest.raises(ConversionError, match="samples, row 0, column 1: is missing"):
         number_samples(spelled[1:], {1: STRICT})
