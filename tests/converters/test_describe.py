@@ -47,15 +47,6 @@ def test_words_go_with_their_columns_whatever_order_the_recipe_has_them_in():
         describe_processing(recipe(), [ROW], [SCORES], bare, ())
 
 
-def test_columns_are_told_in_the_order_in_which_the_framework_takes_them():
-    """Else a device's c would be the model's a: the source has put the table in its own order."""
-    mine = recipe(input_processing={"*": FeaturesInput(("c", "b", "a"))})
-    result = SourceResult(columns=("a", "b", "c"))
-    assert describe_processing(mine, [ROW], [SCORES], result, ())[0]["x"].names == ("a", "b", "c")
-    other = SourceResult(columns=("p", "q", "r"))
-    assert describe_processing(mine, [ROW], [SCORES], other, ())[0]["x"].names == ("c", "b", "a")
-
-
 def test_the_recipe_comes_first_and_must_fit():
     mine = recipe(labels=("low", "high"), input_processing={"*": FeaturesInput(("c", "b", "a"))})
     works, outputs = describe_processing(mine, [ROW], [SCORES], SourceResult(labels=("0", "1")), ())
