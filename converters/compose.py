@@ -48,7 +48,8 @@ class Packed:
         parity: what the manifest's ``parity`` says beside the numbers of the float32 model.
         provenance: likewise.
         rows: the samples among ``golden``, by their numbers.
-        also: the same model in another precision, whose rows are the first of these.
+        runtime: whose it is: ONNX Runtime's, or TensorRT's to build an engine from.
+        also: the same model in another precision, whose rows are the first of these; and so on.
     """
 
     data: bytes
@@ -61,6 +62,7 @@ class Packed:
     parity: dict[str, object] = field(default_factory=dict)
     provenance: dict[str, object] = field(default_factory=dict)
     rows: tuple[int, ...] = ()
+    runtime: Literal["onnx", "tensorrt"] = "onnx"
     also: Packed | None = None
 
 
@@ -106,8 +108,10 @@ def compose(
     """
     members = {MODEL: packed.data, GOLDEN: write_safetensors(packed.golden)}
     artefacts = [ArtefactEntry("onnx", MODEL, packed.precision, packed.opset, packed.ir)]
-    if packed.also is not None:
-        artefacts.append(_add(packed.also, members))
+    also = packed.also
+    while also is not None:
+        artefacts.append(_add(also, members))
+        also = also.also
     input_processing, output_processing = describe_processing(
         recipe, proven.inputs, proven.outputs, converted.result, columns
     )
@@ -140,11 +144,12 @@ def compose(
 
 def _add(packed: Packed, members: dict[str, bytes]) -> ArtefactEntry:
     """Put another precision among the members: the file, and its answers without the inputs."""
-    model, golden = ALSO.format(packed.precision), ALSO_GOLDEN.format(packed.precision)
+    called = packed.precision + ("" if packed.runtime == "onnx" else f"-{packed.runtime}")
+    model, golden = ALSO.format(called), ALSO_GOLDEN.format(called)
     answers = {name: array for name, array in packed.golden.items() if name.startswith("out.")}
     members |= {model: packed.data, golden: write_safetensors(answers)}
     promised = Golden(file=golden, rows=_row_count(packed), tolerances=packed.tolerances)
-    return ArtefactEntry("onnx", model, packed.precision, packed.opset, packed.ir, promised)
+    return ArtefactEntry(packed.runtime, model, packed.precision, packed.opset, packed.ir, promised)
 
 
 def _row_count(packed: Packed) -> int:

@@ -168,8 +168,8 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
     add(
         "--precision",
         choices=PRECISIONS,
-        help="float16: for GPUs; int8: for CPUs, by calibration; float32,int8: both in one bundle, "
-        "of which a device takes what is faster there",
+        help="float16: for GPUs; int8: for CPUs, by calibration (and for TensorRT where the "
+        "target has it); float32,int8: both in one bundle, of which a device takes the faster",
     )
     add("--calibration", type=Path, metavar="FILE", help="real inputs that int8 is calibrated on")
     add("--max-accuracy-drop", metavar="SHARE", help="what int8 may lose (default 0.5%%)")

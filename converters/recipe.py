@@ -73,10 +73,10 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         timeout_s: how long the framework may take.
         python: another interpreter that has the framework, for its process; asks for ``--trust``,
             because a program that a file names is run.
-        precision: ``float32``; ``float16`` for GPUs, ``int8`` for CPUs (``converters.precision``),
-            or ``float32,int8`` for both in one bundle, where the device takes what is faster there
-            and int8 is left out beyond ``max_accuracy_drop``. With float16 the default
-            ``tolerance`` is HALF_TOLERANCE.
+        precision: ``float32``; ``float16`` for GPUs, ``int8`` for CPUs (``converters.precision``;
+            where the target has TensorRT, a further file for that), or ``float32,int8`` for both
+            in one bundle, where the device takes what is faster there and int8 is left out beyond
+            ``max_accuracy_drop``. With float16 the default ``tolerance`` is HALF_TOLERANCE.
         calibration: rows that the ranges of int8 are taken from; a file like ``samples``.
         calibration_method: the whole range of each value, or 99.99 % of it.
         max_accuracy_drop: the share that a lower precision may lose: of accuracy where ``truth`` is

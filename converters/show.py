@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from converters.verify import name_of
 from edged.manifest import Manifest, TensorEntry
 from edged.specs import FeaturesInput, InputProcessing
 from edged.store.signing import parse_signatures
@@ -119,7 +120,7 @@ def _precisions(manifest: Manifest) -> list[tuple[str, str]]:
     """What a device may choose from, and what was left out; nothing where there is one file."""
     rows = []
     if len(manifest.artefacts) > 1:
-        files = ", ".join(f"{entry.precision} ({entry.file})" for entry in manifest.artefacts)
+        files = ", ".join(f"{name_of(entry)} ({entry.file})" for entry in manifest.artefacts)
         rows.append(("precisions", files))
     out = manifest.parity.get("left_out")
     if isinstance(out, dict):
@@ -189,20 +190,22 @@ def _parity(parity: dict[str, Any]) -> Table:
 
 
 def describe_int8(parity: dict[str, Any]) -> list[Table]:
-    """What int8 costs and gives, where the bundle's model is of that precision."""
-    cost = parity.get("int8")
-    if not isinstance(cost, dict):
-        return []
+    """What int8 costs and gives, where the bundle has a model of that precision."""
+    found = {"int8": parity.get("int8"), "int8 for TensorRT": parity.get("int8-tensorrt")}
+    return [_cost(name, cost) for name, cost in found.items() if isinstance(cost, dict)]
+
+
+def _cost(name: str, cost: dict[str, Any]) -> Table:
     sizes = cost.get("bytes")
     sizes = sizes if isinstance(sizes, dict) else {}
     rows = [
-        (name, _share(cost.get(name)), str(sizes.get(name, ""))) for name in ("float32", "int8")
+        (kind, _share(cost.get(kind)), str(sizes.get(kind, ""))) for kind in ("float32", "int8")
     ]
     title = (
-        f"int8: {_share(cost.get('lost'))} lost of {_share(cost.get('budget'))} allowed, "
+        f"{name}: {_share(cost.get('lost'))} lost of {_share(cost.get('budget'))} allowed, "
         f'output "{cost.get("output", "?")}" on {cost.get("rows", "?")} rows'
     )
-    return [Table(title, ("precision", str(cost.get("metric", "?")), "bytes"), tuple(rows))]
+    return Table(title, ("precision", str(cost.get("metric", "?")), "bytes"), tuple(rows))
 
 
 def describe_float16(parity: dict[str, Any]) -> list[Table]:

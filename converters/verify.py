@@ -13,7 +13,7 @@ from pathlib import Path
 from converters.pack import add_signature, write_zip
 from converters.parity import compare
 from edged.errors import GoldenMismatchError, IncompatibleError, SignatureError
-from edged.manifest import Golden, Manifest, Tolerance
+from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
 from edged.store.bundle import bundle_digest, open_bundle, read_manifest, stage
 from edged.store.golden import read_safetensors
 from edged.store.signing import Signer, TrustStore
@@ -76,7 +76,8 @@ def verify_bundle(path: Path, keys: Sequence[Path], *, run: bool, threshold: int
 
 
 def _run_golden(manifest: Manifest, folder: Path) -> list[str]:
-    entries = [entry for entry in manifest.artefacts if entry.runtime == "onnx"]
+    onnx = {member.name for member in manifest.members if member.type == "onnx"}
+    entries = [entry for entry in manifest.artefacts if entry.file in onnx]
     if manifest.golden is None or not entries:
         raise IncompatibleError("the bundle has no golden samples, or no ONNX file to run them on")
     tensors = read_safetensors((folder / manifest.golden.file).read_bytes())
@@ -87,9 +88,14 @@ def _run_golden(manifest: Manifest, folder: Path) -> list[str]:
         answers = read_safetensors((folder / promised.file).read_bytes())
         expected = golden_part(answers, "out.", [output.name for output in manifest.outputs])
         asked = shared_inputs(manifest, promised, inputs)
-        what = f"{entry.precision} " if len(entries) > 1 else ""
+        what = f"{name_of(entry)} " if len(entries) > 1 else ""
         lines += _hold((folder / entry.file).read_bytes(), asked, expected, promised, what)
     return lines
+
+
+def name_of(entry: ArtefactEntry) -> str:
+    """For people: the precision, and for whom where it is not for ONNX Runtime."""
+    return entry.precision if entry.runtime == "onnx" else f"{entry.precision} {entry.runtime}"
 
 
 def shared_inputs(

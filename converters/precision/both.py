@@ -28,7 +28,7 @@ def pack_both(
 ) -> Packed:
     """The proven model, and beside it the int8 one where that is worth having.
 
-    Both answer the same golden rows, which are fit for both; rows that int8 has no place for
+    All answer the same golden rows, which are fit for all; rows that int8 has no place for
     (missing values) come last, and are float32's alone.
 
     Args:

@@ -5,8 +5,8 @@ Decides nothing by itself: calibrate, quantise, run, hold against the budget, ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,13 @@ from converters import golden, graph
 from converters.compose import Packed
 from converters.describe import in_own_order
 from converters.edges import Edge
-from converters.errors import ParityError
+from converters.errors import ParityError, UnsupportedModelError
 from converters.gate.prove import Proven
 from converters.parity import compare, find_ties, round_up
 from converters.precision.budget import Judged, judge, percent, refuse_loss, tell
 from converters.precision.calibration import Calibration, open_calibration
-from converters.precision.quantize import prepare, quantize
-from converters.precision.ranges import measure_ranges
+from converters.precision.quantize import CPU, TENSORRT, Scheme, prepare, quantize
+from converters.precision.ranges import ValueRange, measure_ranges
 from converters.recipe import Recipe
 from converters.samples import spread
 from converters.sandbox import Converted
@@ -48,7 +48,10 @@ def lower(
     truth: Array | None,
     contents: Mapping[str, str],
 ) -> Packed:
-    """Make a proven model int8.
+    """Make a proven model int8: for CPUs, and for TensorRT too where the target has it.
+
+    TensorRT's is a further file (``also``), left out of the bundle where it loses more than the
+    budget; both answer rows that are fit for both.
 
     Args:
         recipe: names the calibration file and the budget.
@@ -65,39 +68,120 @@ def lower(
     checks = proven.checks
     rows = _open(recipe, converted, proven)
     with checks.step("calibration") as said:
-        made, data, count = _quantise(recipe, proven, rows)
-        said.append(f"ranges of {count} values from {rows.used} of {rows.rows} rows")
+        ranges = measure_ranges(prepare(proven.data), rows.chunks, recipe.calibration_method)
+        said.append(f"ranges of {len(ranges)} values from {rows.used} of {rows.rows} rows")
     if contents["calibration"] == contents.get("samples"):
         detail = "the samples are the calibration rows too: a loss on other rows may be larger"
         checks.add("calibration", "remark", detail)
+    made = [_make(recipe, converted, proven, truth, ranges=ranges, scheme=CPU)]
+    left_out: dict[str, str] = {}
+    if find_target(recipe.target).tensorrt:
+        try:
+            made.append(_make(recipe, converted, proven, truth, ranges=ranges, scheme=TENSORRT))
+        except (ParityError, UnsupportedModelError) as exc:
+            left_out[TENSORRT.key] = exc.message
+            checks.add(TENSORRT.key, "remark", f"left out of the bundle: {exc.message}")
+    doubtful = frozenset[int]().union(*(one.doubtful for one in made))
+    rows_that_travel = golden.choose_rows(recipe.golden_rows, proven.parity, doubtful)
+    packed = _pack(proven, made, rows_that_travel)
+    parity: dict[str, object] = {one.scheme.key: one.parity for one in made}
+    provenance = _provenance(recipe, rows, contents["calibration"], made)
+    return replace(
+        packed,
+        parity=parity | ({"left_out": left_out} if left_out else {}),
+        provenance={"calibration": provenance},
+    )
+
+
+@dataclass(frozen=True)
+class _Low:
+    """An int8 model inside its budget.
+
+    Args:
+        scheme: for whom.
+        data: its bytes.
+        model: the same, parsed.
+        got: its answers to the samples.
+        tolerances: what two machines may differ by, by output.
+        doubtful: rows that must not travel.
+        edges: the edge cases that have a place in it, with its answers.
+        parity: what it costs.
+    """
+
+    scheme: Scheme
+    data: bytes
+    model: onnx.ModelProto
+    got: dict[str, Array]
+    tolerances: dict[str, Tolerance]
+    doubtful: frozenset[int]
+    edges: dict[str, Edge]
+    parity: dict[str, object]
+
+
+def _make(
+    recipe: Recipe,
+    converted: Converted,
+    proven: Proven,
+    truth: Array | None,
+    *,
+    ranges: Mapping[str, ValueRange],
+    scheme: Scheme,
+) -> _Low:
+    """Quantise, run on ONNX Runtime, and hold against the budget."""
+    model = quantize(prepare(proven.data), ranges, find_target(recipe.target), scheme)
+    data = graph.serialize(model)
+    check_onnx(data, {})
     run = open_session(data)
     got = run_in_rows(run, proven.samples, "rows")
-    with checks.step("accuracy") as said:
+    with proven.checks.step("accuracy") as said:
         judged = judge(proven.expected, got, truth)
         refuse_loss(judged, recipe.max_accuracy_drop)
-        said.append(f"int8 loses {tell(judged)}; the budget is {percent(recipe.max_accuracy_drop)}")
+        budget = percent(recipe.max_accuracy_drop)
+        said.append(f"{scheme.key} loses {tell(judged)}; the budget is {budget}")
     twice = _run_twice(data, proven.samples, got, max(TWICE_ROWS, recipe.golden_rows))
     tolerances = {
         name: _tolerance(recipe.tolerance, array, *twice.answers(name))
         for name, array in got.items()
     }
     _prove_alone(run, proven.samples, got, tolerances)
-    rows_that_travel = golden.choose_rows(
-        recipe.golden_rows, proven.parity, _doubtful(converted, proven, twice, got, tolerances)
-    )
-    edges = _edges(run, proven)
-    return Packed(
+    return _Low(
+        scheme=scheme,
         data=data,
-        opset=graph.opset_of(made),
-        ir=made.ir_version,
-        golden=golden.gather(proven.samples, got, rows_that_travel, edges),
-        edges=tuple(edges),
+        model=model,
+        got=got,
         tolerances=tolerances,
-        precision="int8",
-        parity={"int8": _parity(judged, recipe, proven, got, data)},
-        provenance={"calibration": _provenance(recipe, rows, contents["calibration"])},
-        rows=tuple(rows_that_travel),
+        doubtful=_doubtful(converted, proven, twice, got, tolerances),
+        edges=_edges(run, proven),
+        parity=_parity(judged, recipe, proven, got, data),
     )
+
+
+def _pack(proven: Proven, made: Sequence[_Low], rows: list[int]) -> Packed:
+    """The first, and the others behind it; the inputs of each are the first of those before it."""
+    later = made[1:]
+    also = _pack(proven, later, rows) if later else None
+    one = made[0]
+    names = [name for name in (also.edges if also else ()) if name in one.edges]
+    if also is not None and tuple(names) != also.edges:
+        # It has an edge case that this one has no place for.
+        also = _pack(proven, [replace(later[0], edges=_only(later[0].edges, names))], rows)
+    edges = _only(one.edges, [*names, *(name for name in one.edges if name not in names)])
+    return Packed(
+        data=one.data,
+        opset=graph.opset_of(one.model),
+        ir=one.model.ir_version,
+        golden=golden.gather(proven.samples, one.got, rows, edges),
+        edges=tuple(edges),
+        tolerances=one.tolerances,
+        precision="int8",
+        runtime=one.scheme.runtime,
+        rows=tuple(rows),
+        also=also,
+    )
+
+
+def _only(edges: Mapping[str, Edge], names: Sequence[str]) -> dict[str, Edge]:
+    return {name: edges[name] for name in names}
 
 
 def _open(recipe: Recipe, converted: Converted, proven: Proven) -> Calibration:
@@ -110,18 +194,6 @@ def _open(recipe: Recipe, converted: Converted, proven: Proven) -> Calibration:
         features=work.names if isinstance(work, FeaturesInput) else (),
         truth=recipe.truth,
     )
-
-
-def _quantise(
-    recipe: Recipe, proven: Proven, rows: Calibration
-) -> tuple[onnx.ModelProto, bytes, int]:
-    """The int8 graph, its bytes, and how many ranges were measured."""
-    model = prepare(proven.data)
-    ranges = measure_ranges(model, rows.chunks, recipe.calibration_method)
-    made = quantize(model, ranges, find_target(recipe.target))
-    data = graph.serialize(made)
-    check_onnx(data, {})
-    return made, data, len(ranges)
 
 
 @dataclass(frozen=True)
@@ -233,11 +305,15 @@ def _parity(
     }
 
 
-def _provenance(recipe: Recipe, rows: Calibration, sha256: str) -> dict[str, object]:
+def _provenance(
+    recipe: Recipe, rows: Calibration, sha256: str, made: Sequence[_Low]
+) -> dict[str, object]:
+    further = {f"scheme_{one.scheme.runtime}": one.scheme.words for one in made[1:]}
     return {
         "sha256": sha256,
         "method": recipe.calibration_method,
         "rows": rows.rows,
         "rows_used": rows.used,
-        "scheme": "uint8 activations, int8 weights per channel, QDQ",
+        "scheme": made[0].scheme.words,
+        **further,
     }

@@ -1,16 +1,20 @@
-"""A float32 graph and the ranges of its values become an int8 graph for CPUs.
+"""A float32 graph and the ranges of its values become an int8 graph, for CPUs or for TensorRT.
 
-Activations are uint8, weights int8 with a scale a channel (u8s8): with ONNX Runtime's default of
-int8 activations a ResNet-18 shape was hardly faster than float32, with uint8 3.9 times. Quantising
-is ONNX Runtime's own; what it writes is brought to the converter's one form, so that the same input
-gives the same bytes.
+For CPUs activations are uint8, weights int8 with a scale a channel (u8s8): with ONNX Runtime's
+default of int8 activations a ResNet-18 shape was hardly faster than float32, with uint8 3.9 times.
+TensorRT takes no zero point but 0 and puts its own kernels where it finds a pair of quantising
+nodes: there activations and weights are symmetric (s8s8), each with its pair, and only before what
+int8 makes quicker. Quantising is ONNX Runtime's own; what it writes is brought to the converter's
+one form, so that the same input gives the same bytes.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -34,6 +38,53 @@ CARRIED = (
 )
 """What may stand between two of them without a way back to float32. Softmax, Sigmoid and the
 normalisations stay in float32: 256 steps are too few for them, and they cost little."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How numbers become int8.
+
+    Args:
+        key: names it in the bundle's ``parity`` and in what is left out.
+        runtime: whose artefact it is.
+        words: for people, in the provenance.
+        activations: their type.
+        operators: what is quantised.
+        options: of ONNX Runtime's quantiser.
+    """
+
+    key: Literal["int8", "int8-tensorrt"]
+    runtime: Literal["onnx", "tensorrt"]
+    words: str
+    activations: QuantType
+    operators: tuple[str, ...]
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+CPU = Scheme(
+    key="int8",
+    runtime="onnx",
+    words="uint8 activations, int8 weights per channel, QDQ",
+    activations=QuantType.QUInt8,
+    operators=(*HEAVY, *CARRIED),
+)
+TENSORRT = Scheme(
+    key="int8-tensorrt",
+    runtime="tensorrt",
+    words=f"int8, symmetric, weights per channel and in pairs, QDQ before {', '.join(HEAVY)} only",
+    activations=QuantType.QInt8,
+    operators=HEAVY,
+    options={
+        "ActivationSymmetric": True,
+        "WeightSymmetric": True,
+        "AddQDQPairToWeight": True,
+        "QuantizeBias": False,
+        # A pair for each that reads a value: whoever else reads it (a residual) gets the float.
+        "DedicatedQDQPair": True,
+        # Only what goes in: TensorRT fuses what follows (a Relu) before it rounds again.
+        "OpTypesToExcludeOutputQuantization": list(HEAVY),
+    },
+)
 
 
 def prepare(data: bytes) -> onnx.ModelProto:
@@ -60,7 +111,10 @@ def prepare(data: bytes) -> onnx.ModelProto:
 
 
 def quantize(
-    model: onnx.ModelProto, ranges: Mapping[str, ValueRange], target: Target
+    model: onnx.ModelProto,
+    ranges: Mapping[str, ValueRange],
+    target: Target,
+    scheme: Scheme = CPU,
 ) -> onnx.ModelProto:
     """Put quantised weights and the steps of every value into the graph.
 
@@ -68,6 +122,7 @@ def quantize(
         model: as ``prepare`` gives it; is used up.
         ranges: of its inner values.
         target: the device that must read it.
+        scheme: for whom.
 
     Raises:
         UnsupportedModelError: the target lacks an operator of the result.
@@ -81,12 +136,12 @@ def quantize(
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8,
+        activation_qType=scheme.activations,
         tensors_range=_as_tensors_data(ranges),
         nodes_to_quantize=[],
         nodes_to_exclude=[],
-        op_types_to_quantize=[*HEAVY, *CARRIED],
-        extra_options={},
+        op_types_to_quantize=list(scheme.operators),
+        extra_options=dict(scheme.options),
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()  # it appends nodes in the order of its own work

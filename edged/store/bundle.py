@@ -38,8 +38,13 @@ _ENDINGS = {
     "text": (".txt", ".md"),
 }
 """What a member of each type may be called: a script is not let in as "text"."""
-_ARTEFACT_TYPES = {"onnx": "onnx", "tensorrt": "tensorrt", "openvino": "openvino"}
-"""For each kind of artefact, the type its member must have."""
+_ARTEFACT_TYPES = {
+    "onnx": ("onnx",),
+    "tensorrt": ("tensorrt", "onnx"),
+    "openvino": ("openvino",),
+}
+"""For each kind of artefact, the types its member may have: of TensorRT's, an engine, or the ONNX
+file that one is to be built from (no other runtime takes it)."""
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _RESERVE = 1.2
 """Room asked for beyond the members themselves: a full state disk stops more than an update."""
@@ -267,10 +272,12 @@ def check_names(manifest: Manifest) -> None:
     types = {member.name: member.type for member in manifest.members}
     wanted = [(entry.file, _ARTEFACT_TYPES[entry.runtime]) for entry in manifest.artefacts]
     samples = (manifest.golden, *(entry.golden for entry in manifest.artefacts))
-    wanted += [(one.file, "safetensors") for one in samples if isinstance(one, Golden)]
-    for name, kind in wanted:
-        if types[name] != kind:
-            raise ManifestError(f'"{name}" must be a member of type {kind}; it is {types[name]}')
+    wanted += [(one.file, ("safetensors",)) for one in samples if isinstance(one, Golden)]
+    for name, kinds in wanted:
+        if types[name] not in kinds:
+            raise ManifestError(
+                f'"{name}" must be a member of type {" or ".join(kinds)}; it is {types[name]}'
+            )
 
 
 def _check_room(manifest: Manifest, directory_fd: int) -> None:

@@ -27,6 +27,7 @@ from edged.store import bundle as bundles
 from edged.store.bundle import bundle_digest, open_bundle, read_file, read_manifest, stage
 from edged.store.signing import Signer, sign_manifest
 from tests.bundles import make_bundle, make_manifest, write_archive, write_bundle
+from tests.fakes import manifests as fakes
 from tests.models import double, with_external_data
 
 NAMES = [
@@ -351,4 +352,18 @@ def test_every_type_has_an_ending_and_every_kind_a_type():
     types = get_args(get_type_hints(Member)["type"])
     assert set(bundles._ENDINGS) == set(types)
     assert set(bundles._ARTEFACT_TYPES) == set(get_args(get_type_hints(ArtefactEntry)["runtime"]))
-    assert set(bundles._ARTEFACT_TYPES.values()) <= set(types)
+    assert {kind for kinds in bundles._ARTEFACT_TYPES.values() for kind in kinds} <= set(types)
+
+
+def test_only_tensorrt_has_two_forms_an_engine_and_the_model_to_build_it_from():
+    made = fakes.make_manifest([("x", "float32", ("batch", 4))])
+    for runtime, is_taken in (("onnx", True), ("tensorrt", True), ("openvino", False)):
+        entry = ArtefactEntry(runtime, "m.onnx", "int8")
+        changed = msgspec.structs.replace(made, artefacts=(entry,))
+        if is_taken:
+            bundles.check_names(changed)
+        else:
+            with pytest.raises(
+                ManifestError, match="must be a member of type openvino; it is onnx"
+            ):
+                bundles.check_names(changed)

@@ -9,11 +9,13 @@ import pytest
 
 from converters import ParityError, convert
 from converters.precision import lower as module
+from converters.precision.both import pack_both
 from converters.precision.lower import lower
 from converters.report.gather import gather_evidence
 from converters.report.page import render
-from converters.show import describe_report
+from converters.show import describe_bundle, describe_report
 from converters.verify import verify_bundle
+from edged.loading import entries_for
 from edged.store.bundle import read_manifest
 from edged.store.golden import read_safetensors
 
@@ -70,6 +72,81 @@ def test_a_model_out_of_budget_is_refused_and_only_the_gate_does_it(net, proven,
         lowered(proven, truth, **faint)
     monkeypatch.setattr(module, "refuse_loss", lambda judged, budget: None)
     assert lowered(proven, **faint).parity["int8"]["lost"] > 0.02
+
+
+class TestForTensorRt:
+    def test_a_target_that_has_it_gets_a_file_of_its_own_beside_the_cpus(
+        self, net, proven, tmp_path
+    ):
+        path = tmp_path / "net-1.edgb"
+        recipe = proven.recipe(samples=str(net / "samples.npz"), truth="right", target="jetpack6")
+        manifest = convert(recipe, path, empty_env="off").manifest
+        assert [(a.runtime, a.precision, a.file) for a in manifest.artefacts] == [
+            ("onnx", "int8", "model.onnx"), ("tensorrt", "int8", "model-int8-tensorrt.onnx"),
+        ]  # fmt: skip
+        assert {m.name: m.type for m in manifest.members}["model-int8-tensorrt.onnx"] == "onnx"
+        assert manifest.parity["int8-tensorrt"]["lost"] <= 0.02
+        assert "symmetric" in manifest.provenance["calibration"]["scheme_tensorrt"]
+        assert 'golden int8 tensorrt "scores": ok' in verify_bundle(path, [], run=True)[-1]
+        shown = "\n".join(table.plain() for table in describe_bundle(*read_manifest(path)))
+        assert "int8 for TensorRT: " in shown
+        assert "int8 tensorrt (model-int8-tensorrt.onnx)" in shown
+        assert entries_for(manifest, "onnxruntime") == [manifest.artefacts[0]], "never by mistake"
+        assert [a.file for a in gather_evidence(path, budget_s=0).artefacts] == ["model.onnx"]
+
+    def test_rows_are_fit_for_both_and_the_answers_its_own(self, proven):
+        made = lowered(proven, target="jetpack6")
+        other = made.also
+        assert (made.runtime, other.runtime, other.also) == ("onnx", "tensorrt", None)
+        assert made.rows == other.rows
+        rows = len(other.golden["out.scores"])
+        np.testing.assert_array_equal(made.golden["in.image"][:rows], other.golden["in.image"])
+        assert np.abs(made.golden["out.scores"][:rows] - other.golden["out.scores"]).max() > 1e-4
+        assert lowered(proven).also is None, "no TensorRT on a CPU target"
+        assert lowered(proven).data == made.data
+
+    def test_beside_float32_it_is_the_third(self, proven):
+        recipe = proven.recipe(precision="float32,int8", target="jetpack7")
+        contents = proven.contents(recipe)
+        made = pack_both(recipe, proven.converted, proven.proven, None, contents)
+        chain = [made, made.also, made.also.also]
+        assert [(p.precision, p.runtime) for p in chain] == [
+            ("float32", "onnx"), ("int8", "onnx"), ("int8", "tensorrt"),
+        ]  # fmt: skip
+        for one in chain[1:]:
+            rows = len(one.golden["in.image"])
+            np.testing.assert_array_equal(made.golden["in.image"][:rows], one.golden["in.image"])
+
+    def test_beyond_the_budget_it_is_left_out_and_said(self, proven, monkeypatch):
+        whole = module.quantize
+
+        def faint(model, ranges, target, scheme):
+            if scheme is module.TENSORRT:
+                ranges = {n: type(r)(r.low / 50, r.high / 50) for n, r in ranges.items()}
+            return whole(model, ranges, target, scheme)
+
+        monkeypatch.setattr(module, "quantize", faint)
+        made = lowered(proven, target="jetpack6")
+        assert made.also is None
+        assert "int8 loses" in made.parity["left_out"]["int8-tensorrt"]
+        monkeypatch.setattr(module, "refuse_loss", lambda judged, budget: None)
+        assert lowered(proven, target="jetpack6").also is not None, "only the budget keeps it out"
+
+    def test_an_edge_case_that_only_one_has_a_place_for_comes_last(self, proven):
+        def low(scheme, *names):
+            edges = {n: ({"image": np.zeros((1, 1, 8, 8), "f4")}, {"scores": ten}) for n in names}
+            model = module.prepare(proven.proven.data)
+            got = proven.proven.expected
+            return module._Low(scheme, b"", model, got, {}, frozenset(), edges, {})
+
+        ten = np.zeros((1, 10), "f4")
+        cpu = low(module.CPU, "zeros", "high", "low")
+        made = module._pack(proven.proven, [cpu, low(module.TENSORRT, "high", "low")], [0, 1])
+        assert (made.edges, made.also.edges) == (("high", "low", "zeros"), ("high", "low"))
+        assert (len(made.golden["in.image"]), len(made.also.golden["in.image"])) == (5, 4)
+        other = low(module.TENSORRT, "zeros", "odd", "low")
+        made = module._pack(proven.proven, [cpu, other], [0, 1])
+        assert (made.edges, made.also.edges) == (("zeros", "low", "high"), ("zeros", "low"))
 
 
 def test_golden_rows_bear_another_right_way_to_run_them(proven):
