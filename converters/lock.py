@@ -6,9 +6,7 @@ not at all; the refusal says what differs.
 
 from __future__ import annotations
 
-import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -18,6 +16,7 @@ import numpy as np
 import onnx
 from msgspec import Struct
 
+from converters.atomic import replace_file
 from converters.errors import ConversionError
 from converters.session import VERSION as ORT_VERSION
 from edged.version import __version__
@@ -147,28 +146,6 @@ def list_differences(locked: Facts, found: Facts) -> list[str]:
             if before != after:
                 lines.append(f"{section} {name}: locked {_shown(before)}, now {_shown(after)}")
     return lines
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file as a whole, or leave the one that is there.
-
-    Raises:
-        ConversionError: it cannot be written.
-    """
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123  (opened by descriptor)
-                file.write(data)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as exc:
-        raise ConversionError(f"{path}: cannot be written: {exc.strerror}") from exc
 
 
 def _read(path: Path) -> Facts | None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import stat
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal
 
+from converters.atomic import draft
 from converters.errors import ConversionError
 from edged.manifest import Manifest, Member, canonical_json, parse_manifest
 from edged.store.bundle import MANIFEST_NAME, SIGNATURES_NAME
@@ -88,17 +87,8 @@ def write_zip(
         files[SIGNATURES_NAME] = signatures
     files.update(members)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, "w+b") as file:  # noqa: PTH123  (opened by descriptor)
-                _write_members(file, files)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with draft(path) as begun:
+            _write_members(begun.file, files)
     except OSError as exc:
         raise ConversionError(f"{path}: cannot be written: {exc.strerror}") from exc
     except zipfile.LargeZipFile as exc:

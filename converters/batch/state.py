@@ -17,9 +17,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from converters.atomic import replace_file
 from converters.batch.job import Job, Outcome
 from converters.errors import ConversionError
-from converters.lock import replace_file
 
 STATE = "batch.json"
 CAP_BYTES = 64 << 20

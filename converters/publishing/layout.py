@@ -13,12 +13,12 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from converters.atomic import draft, replace_file
 from converters.errors import ConversionError
 
 Document: TypeAlias = dict[str, Any]
@@ -139,16 +139,10 @@ class Layout:
     def new_blob(self) -> Iterator[Blob]:
         """Write a blob; it appears under its digest when the context ends well."""
         place = self.folder / "blobs/sha256"
-        descriptor, name = tempfile.mkstemp(prefix=".new-", dir=place)
-        try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123  (opened by descriptor)
-                blob = Blob(file)
-                yield blob
-                _finish(file)
-            Path(name).replace(place / blob.digest.partition(":")[2])
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with draft(place / "blob") as begun:
+            blob = Blob(begun.file)
+            yield blob
+            begun.path = place / blob.digest.partition(":")[2]
 
     def add(self, data: bytes, media_type: str) -> Document:
         """Write a small blob; returns its descriptor."""
@@ -226,8 +220,9 @@ class Layout:
         others = [one for one in index["manifests"] if tag_of(one) != tag]
         notes = {**descriptor.get("annotations", {}), REF_NAME: tag}
         index["manifests"] = [*others, {**descriptor, "annotations": notes}]
-        self._replace("oci-layout", to_json({"imageLayoutVersion": _VERSION}))
-        self._replace("index.json", to_json(index))
+        version = to_json({"imageLayoutVersion": _VERSION})
+        replace_file(self.folder / "oci-layout", version)
+        replace_file(self.folder / "index.json", to_json(index))
         changed = [one.get("digest") for one in before if one.get("digest") != descriptor["digest"]]
         return str(changed[0]) if changed else None
 
@@ -238,17 +233,6 @@ class Layout:
                 f"{self.folder}: digest {str(descriptor.get('digest'))[:80]!r}; only sha256 is read"
             )
         return self.folder / "blobs/sha256" / match[1]
-
-    def _replace(self, name: str, data: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=self.folder)
-        try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123  (opened by descriptor)
-                file.write(data)
-                _finish(file)
-            Path(temporary).replace(self.folder / name)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
 
 
 def tag_of(descriptor: Document) -> str | None:
@@ -278,12 +262,6 @@ def _make(folder: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _finish(file: Any) -> None:
-    file.flush()
-    os.fchmod(file.fileno(), 0o644)
-    os.fsync(file.fileno())
 
 
 def _number(value: object) -> int:

@@ -8,13 +8,12 @@ Writes only tags of a version, an alias, and one file beside the model: what ``-
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from converters.atomic import replace_file
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.registries.mlflow_uri import ModelUri
 
@@ -81,13 +80,9 @@ class LocalStore:
             folder.mkdir(exist_ok=True)
             if folder.is_symlink():
                 raise ConversionError(f'"{folder}" is a symbolic link; nothing is written there')
-            descriptor, draft = tempfile.mkstemp(prefix=".", dir=folder)
-            with open(descriptor, "wb") as file:  # noqa: PTH123  (opened by descriptor)
-                file.write(data)
-                os.fchmod(file.fileno(), 0o644)
-            Path(draft).replace(folder / Path(name).name)
         except OSError as exc:
             raise ConversionError(f'"{folder}": cannot be written: {exc.strerror}') from exc
+        replace_file(folder / Path(name).name, data)
 
     def _path(self, location: str) -> Path:
         """A location as a path; one from before the store was moved is looked for beside it."""

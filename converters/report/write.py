@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
-from converters.errors import ConversionError
+from converters.atomic import replace_file
 from converters.report.evidence import Evidence, encode
 from converters.report.page import render
 
@@ -27,22 +25,7 @@ def write_report(evidence: Evidence, html: Path, data: Path | None = None) -> li
     """
     written = []
     if data is not None:
-        _write(data, encode(evidence))
+        replace_file(data, encode(evidence))
         written.append(data)
-    _write(html, render(evidence).encode("utf-8"))
+    replace_file(html, render(evidence).encode("utf-8"))
     return [*written, html]
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123  (opened by descriptor)
-                file.write(content)
-                os.fchmod(file.fileno(), 0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as exc:
-        raise ConversionError(f"{path}: cannot be written: {exc.strerror}") from exc

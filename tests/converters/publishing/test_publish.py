@@ -205,7 +205,7 @@ def test_stopped_half_way_leaves_the_layout_as_it_was(bundle, tmp_path, monkeypa
     assert out.exists() is not is_new
     if not is_new:
         assert (out / "index.json").read_bytes() == index
-        assert not list(out.rglob(".new-*"))
+        assert not list(out.rglob(".*"))
         read_image(out, "old")
 
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from converters import atomic
 from converters.errors import ConversionError
-from converters.report import write
 from converters.report.evidence import Evidence, read
 from converters.report.write import beside, write_report
 
@@ -46,7 +46,7 @@ def test_a_disk_that_is_full_leaves_the_old_report(tmp_path, monkeypatch):
     def full(_descriptor, _mode):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(write.os, "fchmod", full)
+    monkeypatch.setattr(atomic.os, "fchmod", full)
     with pytest.raises(ConversionError, match=r"r\.html: cannot be written: No space left"):
         write_report(EVIDENCE, page)
     assert page.read_bytes() == before
