@@ -139,8 +139,9 @@ def match_inputs(
     """
     if not samples:
         raise ConversionError(
-            f"{owner}: no --samples were given, and what it takes ({', '.join(names)}) cannot be "
-            "told without; bring real inputs, which also prove more"
+            f"no --samples were given, and no rows can be made for {owner} ({', '.join(names)}): "
+            "it does not say its shapes, or has no row axis (--batch none); bring real inputs, "
+            "which also prove more"
         )
     if len(names) == 1 and len(samples) == 1:
         return {names[0]: next(iter(samples.values()))}

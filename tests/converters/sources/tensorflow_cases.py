@@ -102,7 +102,7 @@ old = tf_keras.Sequential([
     tf_keras.layers.Input((8,), name="x"), tf_keras.layers.Dense(4, activation="relu"),
     tf_keras.layers.Dense(3, activation="softmax", name="probabilities"),
 ])
-old.compile(optimizer="adam", loss="mse")
+old.compile(optimizer=tf_keras.optimizers.legacy.Adam(), loss="mse")
 old.fit(flat[:, :8], random.random((30, 3)), verbose=0)
 old.save("keras2")
 old.save("keras2.h5")
@@ -182,6 +182,11 @@ def model():
     return keras.Model(x, keras.layers.Dense(3, name="y")(hidden))
 
 
+def doubled():
+    x = keras.Input((8,), name="x")
+    return keras.Model(x, keras.layers.Lambda(lambda y: y * 2, name="y")(x))
+
+
 def number():
     return 3
 """
@@ -248,6 +253,7 @@ CASES = {
     "weights-h5": case("small.weights.h5", "x.npz"),
     "shape": case("image.keras", "row.npz"),
     "factory": case("nets:model", "x.npz", weights="small.weights.h5"),
+    "lambda": case("nets:doubled", "x.npz"),
     "keras3": case("keras3", "x.npz"),
     "dict": case("dict", "x.npz"),
     "keras2": case("keras2", "x.npz"),

@@ -122,6 +122,7 @@ CASES = {
     "number": case("nets:number", "row.npz"),
     "big": case("nets:ids", "big.npz"),
     "weights": case("nets:net", "image.npz", weights="nets.py"),
+    "made": case("nets:two", ""),
 }
 
 
@@ -176,8 +177,10 @@ def test_a_later_opset_is_taken_when_asked_or_needed(outcomes):
         ("number", "gave a int, not a function", "ConversionError"),
         ("big", "beyond 32 bits", "ConversionError"),
         ("weights", "--weights is not for JAX", "ConversionError"),
+        ("made", "no rows can be made for the function (left, right)",
+         "ConversionError"),
     ],
-)
+)  # fmt: skip
 def test_refused_by_name(outcomes, name, words, kind):
     assert words in outcomes[name].error
     assert outcomes[name].kind == kind

@@ -29,6 +29,7 @@ from sklearn.preprocessing import (
     KBinsDiscretizer,
     OneHotEncoder,
     QuantileTransformer,
+    SplineTransformer,
     StandardScaler,
 )
 from sklearn.svm import SVC, LinearSVC
@@ -166,6 +167,7 @@ def test_columns_are_chosen_by_the_names_the_model_was_fitted_on(tmp_path):
             'step "quantiletransformer" is a QuantileTransformer',
         ),
         (make_pipeline(KBinsDiscretizer(3), LogisticRegression()), "onehot-dense"),
+        (make_pipeline(SplineTransformer(), LogisticRegression()), "is a SplineTransformer"),
         (DBSCAN(), "no converter"),
         (
             VotingClassifier([("a", scaled(LogisticRegression()))]),

@@ -212,6 +212,47 @@ def test_a_quantile_transformer_is_refused_before_it_costs_minutes(tmp_path, mon
         export(tmp_path, model, WINE)
 
 
+@pytest.mark.slow  # two seconds of it are skl2onnx's own
+def test_without_the_refusal_the_gate_sees_a_quantile_transformer(tmp_path, monkeypatch):
+    from sklearn.preprocessing import QuantileTransformer
+
+    model = QuantileTransformer(n_quantiles=40).fit(WINE[:40, :1])
+    monkeypatch.delitem(steps.REFUSED, "QuantileTransformer")
+    exported = export(tmp_path, model, WINE[:40, :1])
+    with pytest.raises(ParityError, match="of 40 rows"):
+        check(exported)
+
+
+def test_tf_idf_is_refused_and_the_gate_shuts_on_what_skl2onnx_makes_of_it():
+    """Both of its traps with the stock converter: the locale, and words beyond ASCII."""
+    from skl2onnx.common.data_types import StringTensorType
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from converters.gate.operators import refuse_operators
+    from converters.session import open_session
+
+    texts = np.array(["süß rot", "sauer weiß", "süß weiß", "rot"])
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [0, 1, 0, 1])
+    with pytest.raises(UnsupportedModelError, match="text inputs are not carried"):
+        steps.refuse_steps(model)
+
+    def convert(**of_words):
+        options = {id(model): {"zipmap": False}, TfidfVectorizer: of_words}
+        types = [("x", StringTensorType([None, 1]))]
+        target = {"": 18, "ai.onnx.ml": 3}
+        return skl2onnx.to_onnx(model, initial_types=types, options=options, target_opset=target)
+
+    stock = convert()
+    with pytest.raises(UnsupportedModelError, match='the locale "en_US"'):
+        refuse_operators(stock)
+    with pytest.raises(UnsupportedModelError, match='input "x" holds text'):
+        graph.refuse_types(stock.graph)
+    # The locale C loads everywhere, and cuts words at an umlaut: that is why no remedy is one.
+    run = open_session(convert(locale="C").SerializeToString())
+    got = run({"x": texts[:, None]})["probabilities"]
+    assert np.abs(got - model.predict_proba(texts)).max() > 0.05
+
+
 def test_fitted_steps_are_walked_wherever_they_hide(tmp_path):
     inner = HistGradientBoostingClassifier(max_iter=3, random_state=0)
     stacked = StackingClassifier([("h", inner), ("l", scaled(LogisticRegression()))], cv=2)

@@ -169,6 +169,15 @@ class Text(nn.Module):
         return {"row": row, "kind": "text"}
 
 
+class Wide(nn.Module):  # weights of a megabyte, which exporters like to put beside the file
+    def __init__(self):
+        super().__init__()
+        self.full = nn.Linear(8, 32768)
+
+    def forward(self, row):
+        return self.full(row)[:, ::4096]
+
+
 def scripted():
     return torch.jit.script(nn.Linear(8, 2))
 
@@ -260,6 +269,11 @@ CASES = {
     ),
     "frozen": case("frozen.pt2", IMAGE),
     "frozen-off": case("frozen.pt2", IMAGE, off={f"{SOURCE}:_refuse_frozen": "lambda *rest: None"}),
+    "wide": case("nets:Wide", ROW),
+    "made-archive": case("net.pt2", ""),
+    "made-factory": case("nets:Net", ""),
+    "made-script": case("script.pt", ""),
+    "made-pickled": case("whole.pt", ""),
     "no-axes": case("nets:Net", IMAGE, off={f"{SOURCE}:_free": "lambda job, name: {}"}),
     "mixed": case("nets:Mixed", ROW),
     "mixed-off": case(
@@ -311,6 +325,10 @@ def outcomes(nets):
          ["output_0 float32[batch,8]", "output_1 bool[batch,8]"]),
         ("ids", ["ids int64[batch,5]"], ["output float32[batch,4]"]),
         ("script", ["input float32[batch,8]"], ["output float32[batch,4]"]),
+        # From the bytes alone: weights that lay beside the file would not load.
+        ("wide", ["row float32[batch,8]"], ["output float32[batch,8]"]),
+        ("made-archive", ["image float32[batch,1,8,8]"],
+         ["scores float32[batch,10]", "embedding float32[batch,144]"]),
     ],
 )  # fmt: skip
 def test_converts(outcomes, name, inputs, outputs):
@@ -388,6 +406,9 @@ def test_refused_by_name(outcomes, name, words):
         ("bad-weights", "expected the module's own state dict"),  # weights_only refuses a module
         ("frozen-off", "Guard failed: image.size()[0] == 2"),
         ("other-samples", "the model itself fails on the samples (rows of image [8])"),
+        ("made-factory", "no rows can be made for forward (image)"),
+        ("made-pickled", "no rows can be made for forward (image)"),
+        ("made-script", "no rows can be made for the script (input)"),
     ],
 )
 def test_what_cannot_be_loaded(outcomes, name, words):
@@ -405,7 +426,9 @@ def convert(nets, monkeypatch, tmp_path):
     return call
 
 
-def test_the_same_source_gives_the_same_bytes_and_none_of_this_machine(convert, nets, tmp_path):
+def test_the_same_source_gives_the_same_bytes_and_none_of_this_machine(
+    convert, nets, tmp_path, monkeypatch
+):
     """Through the real throw-away process, twice."""
     convert("nets:Net", weights="net.pt")
     first = (tmp_path / "net.edgb").read_bytes()
@@ -415,6 +438,11 @@ def test_the_same_source_gives_the_same_bytes_and_none_of_this_machine(convert, 
         model = bundle.read("model.onnx")
     for word in (str(nets), "nets.py", "site-packages", "stack_trace"):
         assert word.encode() not in model
+    # The control: what the exporter notes at each node, were it left there.
+    monkeypatch.setattr("converters.graph._strip", lambda model: None)
+    convert("nets:Net", weights="net.pt")
+    with zipfile.ZipFile(tmp_path / "net.edgb") as bundle:
+        assert str(nets).encode() in bundle.read("model.onnx")
 
 
 @pytest.mark.parametrize("source", ["nets:Net", "net.pt2", "script.pt", "whole.pt"])
