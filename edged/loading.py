@@ -46,7 +46,7 @@ class Stored(Protocol):
         """The verified bytes of the artefact for a runtime, of the first or of one precision."""
         ...
 
-    def sidecars(self) -> dict[str, bytes]:
+    def sidecars(self, entry: ArtefactEntry) -> dict[str, bytes]:
         """The verified files that an artefact keeps weights in, by name."""
         ...
 
@@ -157,17 +157,25 @@ def load_release(
 
 
 def entries_for(manifest: Manifest, runtime: str) -> list[ArtefactEntry]:
-    """The model files that a runtime takes, as the bundle lists them.
+    """The model files that a runtime takes, as the bundle lists them; of two kinds the better.
 
     Raises:
         IncompatibleError: there is none.
     """
-    kind = ARTEFACT_KINDS[runtime]
-    found = [entry for entry in manifest.artefacts if entry.runtime == kind]
+    found = find_entries(manifest, runtime)
     if not found:
+        kind = ARTEFACT_KINDS[runtime][-1]
         have = ", ".join(sorted({entry.runtime for entry in manifest.artefacts}))
         raise IncompatibleError(f"the bundle has no {kind} artefact; it has: {have}")
     return found
+
+
+def find_entries(manifest: Manifest, runtime: str) -> list[ArtefactEntry]:
+    """The same where none is an answer too."""
+    kinds = ARTEFACT_KINDS[runtime]
+    found = [entry for entry in manifest.artefacts if entry.runtime in kinds]
+    own = {entry.precision for entry in found if entry.runtime == kinds[0]}
+    return [one for one in found if one.runtime == kinds[0] or one.precision not in own]
 
 
 def open_artefact(stored: Stored, runtime: Runtime, entry: ArtefactEntry) -> Session:
@@ -185,7 +193,7 @@ def open_artefact(stored: Stored, runtime: Runtime, entry: ArtefactEntry) -> Ses
         stored.artefact(entry.runtime, entry.precision),
         manifest.input_specs(),
         manifest.output_specs(),
-        stored.sidecars(),
+        stored.sidecars(entry),
     )
     return runtime.load(artefact)
 

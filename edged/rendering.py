@@ -52,6 +52,11 @@ def render_status(document: dict[str, Any]) -> str:
         lines.append(_mqtt_line(document["mqtt"]))
     lines += ["", _releases(document["releases"])]
     lines += [
+        f"{r['model']} release {r['release']}: {r['runtime']} computes floats in {r['computes_in']}"
+        for r in document["releases"]
+        if r.get("computes_in")
+    ]
+    lines += [
         f"{r['model']} release {r['release']} in {r['precision']}: {r['choice']}"
         for r in document["releases"]
         if r.get("choice")
@@ -149,6 +154,7 @@ def render_device(document: dict[str, Any]) -> str:
         )
     for info in document["runtimes"]:
         what = info["problem"] or f"{info['version']} on {', '.join(info['devices'])}"
+        what += f"; {info['note']}" if info.get("note") else ""
         lines += textwrap.wrap(
             f"runtime  {info['name']}: {what}", _WIDTH, subsequent_indent=9 * " "
         )

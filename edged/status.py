@@ -14,6 +14,7 @@ import msgspec
 from edged.errors import EdgedError
 from edged.manifest import Manifest
 from edged.reload import Reloader
+from edged.runtimes.registry import COMPUTES_IN
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
 from edged.serving.release import ServedRelease
@@ -127,6 +128,7 @@ def release_document(release: ServedRelease) -> dict[str, Any]:
         "reason": release.reason,
         "runtime": release.runtime,
         "precision": release.precision,
+        "computes_in": COMPUTES_IN.get(release.runtime, ""),
         "choice": release.choice,
         "inline": release.is_inline and release.session is not None,
         "worker_pid": release.worker_pid,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from edged import loading
 from edged.errors import EdgedError, GoldenMismatchError, LoadError, RunError
-from edged.loading import Costs, compare, load_release, warm
-from edged.manifest import Tolerance
+from edged.loading import Costs, compare, entries_for, find_entries, load_release, warm
+from edged.manifest import ArtefactEntry, Tolerance
 from tests.fakes.manifests import make_manifest
 from tests.fakes.model import FakeRuntime, FakeSession, FakeStored, double, doubler
 
@@ -261,7 +262,7 @@ class TestLoadRelease:
         assert log == []
 
     def test_the_next_runtime_is_tried(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setitem(loading.ARTEFACT_KINDS, "second", "onnx")
+        monkeypatch.setitem(loading.ARTEFACT_KINDS, "second", ("onnx",))
         first, second = FakeRuntime(), FakeRuntime()
         first.error = LoadError("no")
         runtimes = {"onnxruntime": first, "second": second}
@@ -282,6 +283,15 @@ class TestLoadRelease:
         )
         with pytest.raises(EdgedError, match="the bundle has no onnx artefact; it has: openvino"):
             self.load(stored, FakeRuntime())
+
+    def test_of_two_kinds_the_runtimes_own_and_the_other_where_it_has_none(self):
+        onnx = [ArtefactEntry("onnx", "a.onnx"), ArtefactEntry("onnx", "b.onnx", "int8")]
+        ir = ArtefactEntry("openvino", "a.xml")
+        manifest = msgspec.structs.replace(doubler(), artefacts=(*onnx, ir))
+        assert entries_for(manifest, "openvino") == [onnx[1], ir]
+        assert entries_for(manifest, "onnxruntime") == onnx
+        manifest = msgspec.structs.replace(manifest, artefacts=(ir,))
+        assert find_entries(manifest, "onnxruntime") == []
 
     def test_control_the_double_is_what_is_promised(self):
         golden = FakeStored(doubler()).golden()

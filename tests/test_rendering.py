@@ -69,6 +69,12 @@ class TestStatus:
             "gate release 3 in int8: int8 won on this device: int8 0.500 ms a row"
         )
 
+    def test_says_what_floats_are_computed_in(self) -> None:
+        item = release(runtime="openvino", computes_in="float32")
+        assert render_status(status(releases=[item])).splitlines()[6] == (
+            "gate release 3: openvino computes floats in float32"
+        )
+
     def test_what_was_never_loaded_has_no_figures(self) -> None:
         item = release(state="failed", runtime="", inline=False, typical_run_us=0.0, requests=0)
         line = render_status(status(releases=[item], rss_bytes=None)).splitlines()[5]
@@ -179,6 +185,18 @@ class TestDevice:
             "jetson   -, L4T -, mode -",
             "runtime  x: not installed",
         ]
+
+    def test_what_to_know_of_a_runtime(self) -> None:
+        document = device_document()
+        known = {
+            "name": "x",
+            "problem": "",
+            "version": "1",
+            "devices": ["cpu"],
+            "note": "so and so",
+        }
+        document["runtimes"] = [known]
+        assert render_device(document).endswith("runtime  x: 1 on cpu; so and so")
 
 
 def test_lines_of_ordinary_documents_fit_a_terminal() -> None:

@@ -17,7 +17,7 @@ ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
 SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Path = Annotated[str, Meta(min_length=1, max_length=1024)]
-RuntimeName = Literal["onnxruntime", "onnxruntime-cuda"]
+RuntimeName = Literal["onnxruntime", "onnxruntime-cuda", "openvino"]
 """The names of ``runtimes/registry.py``, which no other room of this floor may import."""
 
 

@@ -37,12 +37,14 @@ class RuntimeInfo:
         version: the backend's version; empty when it is not there.
         devices: what it can run on, e.g. ``("cpu",)``.
         problem: why it cannot be used and what to install; empty when it can.
+        note: what whoever trusts its numbers should know of it; empty where there is nothing.
     """
 
     name: str
     version: str
     devices: tuple[str, ...]
     problem: str = ""
+    note: str = ""
 
 
 class StillRunningError(Exception):

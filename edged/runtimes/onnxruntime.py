@@ -325,7 +325,7 @@ def _match_one(where: str, side: str, spec: TensorSpec, node: Any) -> TensorSpec
     return found
 
 
-def clean(exc: BaseException) -> str:
+def clean(exc: BaseException | str) -> str:
     """The backend's words, on one line, without its own source paths or ours."""
     text = _PREFIX.sub(r"\1: ", " ".join(str(exc).split()))
     text = _PATH.sub("(path)", text)

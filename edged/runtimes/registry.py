@@ -9,8 +9,15 @@ from __future__ import annotations
 from edged.errors import LoadError
 from edged.runtimes.base import Runtime, RuntimeInfo
 
-ARTEFACT_KINDS = {"onnxruntime": "onnx", "onnxruntime-cuda": "onnx"}
-"""For each runtime's name, which artefact of a bundle it takes."""
+ARTEFACT_KINDS: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ("onnx",),
+    "onnxruntime-cuda": ("onnx",),
+    "openvino": ("openvino", "onnx"),
+}
+"""For each runtime's name, which kinds of artefact of a bundle it takes, the best first."""
+COMPUTES_IN = {"openvino": "float32"}
+"""What a runtime is told to compute floats in that would else choose by itself. It refuses to load
+a model for which it does not; what is quantised in a model file stays so."""
 RUNTIME_NAMES = tuple(ARTEFACT_KINDS)
 """Every name that ``create_runtime`` takes."""
 
@@ -33,6 +40,10 @@ def create_runtime(name: str, *, threads: int) -> Runtime:
         from edged.runtimes.onnxruntime_cuda import OnnxCudaRuntime  # noqa: PLC0415
 
         return OnnxCudaRuntime(threads=threads)
+    if name == "openvino":
+        from edged.runtimes.openvino import OpenVinoRuntime  # noqa: PLC0415
+
+        return OpenVinoRuntime(threads=threads)
     raise LoadError(f'runtime "{name[:64]}" is not known; there are: {", ".join(RUNTIME_NAMES)}')
 
 

@@ -22,9 +22,8 @@ from typing import Protocol
 from edged.config.schema import ModelConfig, TrialConfig
 from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
 from edged.isolation import WorkerCaps, WorkerRuntime
-from edged.loading import Costs, Known, Loaded, Stored, entries_for, load_release
+from edged.loading import Costs, Known, Loaded, Stored, entries_for, find_entries, load_release
 from edged.runtimes.base import Runtime
-from edged.runtimes.registry import ARTEFACT_KINDS
 from edged.serving.choice import Choice, choose
 from edged.serving.contest import Outcome, hold_contest
 
@@ -329,8 +328,8 @@ class Loader:
 
 def _runtimes(order: LoadOrder) -> list[str]:
     """The runtimes of the model's list that the bundle has several precisions for."""
-    kinds: list[str] = [entry.runtime for entry in order.stored.manifest.artefacts]
-    return [name for name in order.config.runtime if kinds.count(ARTEFACT_KINDS[name]) > 1]
+    manifest = order.stored.manifest
+    return [name for name in order.config.runtime if len(find_entries(manifest, name)) > 1]
 
 
 def _several(order: LoadOrder) -> tuple[str, ...]:

@@ -73,12 +73,17 @@ class StoredRelease:
         wanted = f"{runtime} artefact" + (f" of {precision}" if precision else "")
         raise IncompatibleError(f"the bundle has no {wanted}; it has: {have}")
 
-    def sidecars(self) -> dict[str, bytes]:
-        """The files that an ONNX artefact keeps weights in, verified, by name."""
+    def sidecars(self, entry: ArtefactEntry) -> dict[str, bytes]:
+        """The files that an artefact keeps weights in, verified, by name.
+
+        All that any ONNX artefact has, or the one ``.bin`` beside an ``.xml`` of OpenVINO.
+        """
+        beside = entry.file.removesuffix(".xml") + ".bin"
         return {
             member.name: self._read(member)
             for member in self.manifest.members
-            if member.type == "onnx-data"
+            if (entry.runtime == "onnx" and member.type == "onnx-data")
+            or (entry.runtime == member.type == "openvino" and member.name == beside)
         }
 
     def golden(

@@ -108,7 +108,7 @@ class FakeStored:
     def artefact(self, runtime: str, precision: str = "") -> bytes:
         return runtime.encode() if len(self.manifest.artefacts) == 1 else precision.encode()
 
-    def sidecars(self) -> dict[str, bytes]:
+    def sidecars(self, entry: ArtefactEntry) -> dict[str, bytes]:
         return {}
 
     def golden(self, entry: ArtefactEntry | None = None) -> tuple[Arrays, Arrays] | None:

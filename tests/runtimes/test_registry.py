@@ -11,7 +11,13 @@ import pytest
 from edged.config.schema import RuntimeName
 from edged.errors import LoadError
 from edged.manifest import ArtefactEntry
-from edged.runtimes.registry import ARTEFACT_KINDS, RUNTIME_NAMES, all_infos, create_runtime
+from edged.runtimes.registry import (
+    ARTEFACT_KINDS,
+    COMPUTES_IN,
+    RUNTIME_NAMES,
+    all_infos,
+    create_runtime,
+)
 
 
 @pytest.mark.parametrize("name", RUNTIME_NAMES)
@@ -21,7 +27,9 @@ def test_every_name_makes_its_runtime(name: str):
 
 def test_a_configuration_takes_the_same_names_and_a_manifest_their_kinds():
     assert get_args(RuntimeName) == RUNTIME_NAMES
-    assert set(ARTEFACT_KINDS.values()) <= set(get_args(get_type_hints(ArtefactEntry)["runtime"]))
+    kinds = {kind for kinds in ARTEFACT_KINDS.values() for kind in kinds}
+    assert kinds <= set(get_args(get_type_hints(ArtefactEntry)["runtime"]))
+    assert COMPUTES_IN.keys() <= set(RUNTIME_NAMES)
 
 
 def test_unknown_name():
@@ -33,11 +41,12 @@ def test_infos():
     assert [info.name for info in all_infos()] == list(RUNTIME_NAMES)
 
 
-def test_importing_and_making_imports_no_backend():
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_importing_and_making_imports_no_backend(name: str):
     code = (
         "import sys; from edged.runtimes.registry import create_runtime;"
-        "create_runtime('onnxruntime', threads=1);"
-        "sys.exit('onnxruntime' in sys.modules)"
+        f"create_runtime('{name}', threads=1);"
+        "sys.exit(not sys.modules.keys().isdisjoint({'onnxruntime', 'openvino'}))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
@@ -46,15 +55,15 @@ WITHOUT = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name == "onnxruntime":
+        if name == {package!r}:
             raise {error}
 sys.meta_path.insert(0, Missing())
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
 from edged.runtimes.registry import all_infos, create_runtime
-print(all_infos()[0].problem)
+print(next(info for info in all_infos() if info.name == {package!r}).problem)
 try:
-    create_runtime("onnxruntime", threads=1).load(Artefact("m", b"", (), ()))
+    create_runtime({package!r}, threads=1).load(Artefact("m", b"", (), ()))
 except LoadError as exc:
     print(exc.message)
 """
@@ -69,9 +78,14 @@ except LoadError as exc:
         ("ValueError('numpy.dtype size changed')", "does not import"),
     ],
 )
-def test_a_missing_or_broken_package_is_a_problem_with_a_remedy(error: str, words: str):
+@pytest.mark.parametrize(
+    ("package", "extra"), [("onnxruntime", "edged[cpu]"), ("openvino", "edged[openvino]")]
+)
+def test_a_missing_or_broken_package_is_a_problem_with_a_remedy(
+    package: str, extra: str, error: str, words: str
+):
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT.format(error=error)],
+        [sys.executable, "-c", WITHOUT.format(package=package, error=error)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -80,5 +94,5 @@ def test_a_missing_or_broken_package_is_a_problem_with_a_remedy(error: str, word
     said, raised = done.stdout.splitlines()
     assert said == raised
     assert words in said
-    assert 'pip install "edged[cpu]"' in said
+    assert f'pip install "{extra}"' in said
     assert "/opt/secret" not in said

@@ -42,14 +42,25 @@ def test_reading(put, keys):
     assert release.manifest.name == "gate"
     assert release.artefact("onnx") == release.read_member("model.onnx") == double().data
     assert release.verify(keys.trust) == (keys.signer.key_id,)
-    assert release.sidecars() == {}
+    assert release.sidecars(release.manifest.artefacts[0]) == {}
     assert release.is_whole()
 
 
 def test_sidecars(put):
     model, files = with_external_data()
     extra = {name: ("onnx-data", data) for name, data in files.items()}
-    assert put(model, extra=extra).sidecars() == files
+    extra["model.bin"] = ("openvino", b"weights")
+    release = put(model, extra=extra)
+    entry = release.manifest.artefacts[0]
+    assert release.sidecars(entry) == files
+
+
+def test_the_weights_of_an_ir_are_the_bin_beside_it(put):
+    extra = {"model.bin": ("openvino", b"weights"), "other.bin": ("openvino", b"others")}
+    ir = ArtefactEntry("openvino", "model.xml")
+    release = put(double(), extra=extra, artefact=ir, artefact_type="openvino")
+    assert release.sidecars(ir) == {"model.bin": b"weights"}
+    assert release.sidecars(ArtefactEntry("openvino", "third.xml")) == {}
 
 
 @pytest.mark.parametrize("model", [classifier(), scalar()], ids=lambda m: m.name)
