@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from converters.errors import ConversionError
+from converters.paths import check_replaceable
 
 
 @dataclass
@@ -43,7 +44,9 @@ def draft(path: Path) -> Iterator[Draft]:
 
     Raises:
         OSError: it cannot be written; what was at ``path`` is still there.
+        ConversionError: a folder, pipe or device is there.
     """
+    check_replaceable(path)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(descriptor, "w+b") as file:  # noqa: PTH123  (opened by descriptor)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from converters.flags import COMMANDS, build_parser, complete, fields_from
 from converters.screen import Screen
-from edged.errors import STATUS, EdgedError
+from edged.errors import STATUS, Code, EdgedError
 
 if TYPE_CHECKING:
     from converters.workflow import Report
@@ -26,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or the exit code that ``edged.errors.STATUS`` gives the error's code; 1 when some models
         of a batch failed.
     """
+    _settle_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] not in (*COMMANDS, "-h", "--help"):
         arguments.insert(0, "convert")
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[args.command](args, screen) or 0
     except EdgedError as exc:
-        screen.error(exc.message)
+        screen.error(*exc.detail.get("lines", [exc.message]))
         return STATUS[exc.code].exit
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away (a pager was closed): nothing to say, to nobody
@@ -42,13 +45,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         screen.error("interrupted")
         return 130
+    except Exception as exc:
+        if os.environ.get(TRACEBACK):
+            raise
+        screen.error(_unexpected(exc))
+        return STATUS[Code.INTERNAL].exit
+
+
+TRACEBACK = "EDGED_TRACEBACK"
+"""The environment variable that shows where an unexpected error came from."""
+
+
+def _unexpected(exc: Exception) -> str:
+    """A sentence for what no step of ours foresaw: the machine's doing, or a mistake of edged."""
+    if isinstance(exc, MemoryError):
+        return "out of memory: give it more, or bring fewer samples"
+    if isinstance(exc, OSError) and exc.strerror:
+        where = f"{exc.filename}: " if exc.filename else ""
+        return f"{where}{exc.strerror}"
+    first = next(iter(str(exc).splitlines()), "")[:400]
+    return (
+        f"something failed inside edged-convert: {type(exc).__name__}: {first}; {TRACEBACK}=1 in "
+        "the environment shows where, for a report of the bug"
+    )
+
+
+def _settle_streams() -> None:
+    """A closed stdout swallows, and what the locale cannot say is written as an escape."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _convert(args: Namespace, screen: Screen) -> None:
     from converters.lock import open_lock
+    from converters.paths import check_output, check_replaceable
     from converters.registries import lookup, mlflow
+    from converters.report.write import beside
     from converters.workflow import convert
 
+    if args.recipe:
+        check_output(args.output, {"recipe": str(args.recipe)})
+    for ending in ("html", "json") if args.report else ():
+        check_replaceable(beside(args.output, ending))
     lock = open_lock(args.recipe, write=args.lock, update=args.update_lock)
     fields = fields_from(args)
     with screen.steps() as step, lookup.opened(fields, args.store, step) as found:
@@ -129,11 +171,16 @@ def _promote(args: Namespace, screen: Screen) -> None:
 
 
 def _write_report(bundle: Path, report: Report, screen: Screen) -> None:
+    from converters.errors import ConversionError
     from converters.report.gather import gather_evidence
     from converters.report.write import beside, write_report
 
     evidence = gather_evidence(bundle, report)
-    for path in write_report(evidence, beside(bundle, "html"), beside(bundle, "json")):
+    try:
+        written = write_report(evidence, beside(bundle, "html"), beside(bundle, "json"))
+    except ConversionError as exc:
+        raise ConversionError(f"{exc.message} (the bundle {bundle} is made, and whole)") from exc
+    for path in written:
         screen.line(f"report: {path}")
 
 

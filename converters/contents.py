@@ -6,8 +6,12 @@ import hashlib
 import os
 from pathlib import Path
 
+import onnx
+
 from converters.errors import ConversionError
+from converters.paths import check_plain
 from converters.recipe import PATHS, Recipe, is_factory
+from converters.walk import stored_tensors
 
 MAX_FILES = 10_000
 """A SavedModel has some dozen files; a folder with more was hardly meant."""
@@ -29,9 +33,43 @@ def hash_sources(recipe: Recipe) -> dict[str, str]:
             continue
         try:
             contents[name] = hash_path(Path(value))
+            if name == "source" and (value.lower().endswith(".onnx") or recipe.kind == "onnx"):
+                contents[name] = _with_side_files(Path(value), contents[name])
         except OSError as exc:
             raise ConversionError(f'{name} "{value}": {exc.strerror or exc}') from exc
     return contents
+
+
+def _with_side_files(path: Path, digest: str) -> str:
+    """The digest of an .onnx file together with those of the files that hold its weights.
+
+    What does not parse, or names files that are not beside it, is refused by the source's reader.
+    """
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except Exception:
+        return digest
+    names = {
+        entry.value
+        for tensor in stored_tensors(model)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    beside = [name for name in sorted(names) if _is_beside(path.parent, name)]
+    if not beside:
+        return digest
+    parts = [f"{len(name)}:{name}:{_hash_file(path.parent / name)}\n" for name in beside]
+    return hashlib.sha256("".join([digest, "\n", *parts]).encode()).hexdigest()
+
+
+def _is_beside(folder: Path, name: str) -> bool:
+    """Whether a file may be read: a plain one below the folder."""
+    try:
+        path = (folder / name).resolve()
+        return path.is_relative_to(folder.resolve()) and path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def hash_path(path: Path) -> str:
@@ -39,7 +77,8 @@ def hash_path(path: Path) -> str:
 
     Raises:
         OSError: something in it cannot be read.
-        ConversionError: a folder with too many files, or one with links.
+        ConversionError: a folder with too many files, with a link to a folder (what lies there
+            would not be counted), a pipe or a device.
     """
     if not path.is_dir():
         return _hash_file(path)
@@ -47,15 +86,21 @@ def hash_path(path: Path) -> str:
     for count, (name, file) in enumerate(sorted(_files(path))):
         if count == MAX_FILES:
             raise ConversionError(f'"{path.name}" holds over {MAX_FILES} files; is it a model?')
-        digest.update(f"{len(name)}:{name}:{_hash_file(file)}\n".encode())
+        digest.update(f"{len(name)}:{name}:{_hash_file(file)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
     found = []
-    for place, _, names in os.walk(folder):
+    for place, folders, names in os.walk(folder):
+        for name in folders:
+            if Path(place, name).is_symlink():
+                raise ConversionError(
+                    f'"{name}" in "{folder.name}" is a link to a folder; replace it by the folder'
+                )
         for name in names:
             file = Path(place, name)
+            check_plain(file, f'in "{folder.name}"')
             found.append((file.relative_to(folder).as_posix(), file))
         if len(found) > MAX_FILES:
             break

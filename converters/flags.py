@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from converters.errors import ConversionError
+from converters.screen import shown
 from converters.sources.kinds import BY_NAME
 from converters.targets.table import TARGETS
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 ONLY_INPUT = "*"
 """As in ``converters.recipe``: the one input of a model that has one."""
 
+LABELS_CAP_BYTES = 4 << 20
+"""A name a line: the largest sets of classes have some ten thousand."""
 PRECISIONS = ("float32", "float16", "int8", "float32,int8")
 COMMANDS = (
     *("convert", "import", "promote", "keygen", "sign", "inspect", "verify", "report", "diff"),
@@ -24,9 +27,16 @@ COMMANDS = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says words of the command line back as text: a file's name may hold terminal escapes."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """All commands and flags."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="edged-convert",
         description="Turn a trained model into a signed bundle whose numbers are proven.",
         epilog="The word convert may be left out: edged-convert model.onnx -o model-1.edgb ...",
@@ -275,10 +285,12 @@ def read_labels(text: str) -> list[str]:
     """
     if not text.startswith("@"):
         return _words(text)
+    from converters.documents import read_small  # noqa: PLC0415  (yaml)
+
     try:
-        lines = Path(text[1:]).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConversionError(f"--labels {text}: {exc}") from exc
+        lines = read_small(Path(text[1:]), LABELS_CAP_BYTES, "are these labels?").splitlines()
+    except ConversionError as exc:
+        raise ConversionError(f"--labels: {exc.message}") from exc
     return [line.strip() for line in lines if line.strip()]
 
 

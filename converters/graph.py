@@ -6,6 +6,7 @@ traces, no process-dependent names, nothing unused. Never changes what is comput
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import onnx
@@ -17,11 +18,15 @@ from converters.gate.operators import refuse_operators
 from converters.naming import rename as rename  # noqa: PLC0414  (graphs are cleaned and renamed)
 from converters.sources.base import Remedy
 from converters.targets.table import DEFAULT_OPSET, DEFAULT_TARGET, TARGETS, Target
-from converters.walk import inner_graphs, nodes
+from converters.walk import all_nodes, inner_graphs, nodes
 from edged.tensors import DTYPES
 
 MAX_BYTES = 2**31 - 1
 """A protobuf message ends there."""
+MAX_NODES = 200_000
+"""After unfolding: the largest models that fit 2 GiB have some ten thousand."""
+MAX_CALLS = 100
+"""As deep as onnx itself follows functions that call functions."""
 
 
 def parse(data: bytes) -> onnx.ModelProto:
@@ -54,8 +59,7 @@ def clean(
         UnsupportedModelError: an operator, type or mode that a bundle cannot carry, by name.
         ConversionError: not the opset that was asked for.
     """
-    if model.functions:
-        model = inliner.inline_local_functions(model)
+    model = inline(model)
     _drop_initializer_inputs(model.graph)
     refuse_names(model.graph)
     refuse_types(model.graph)
@@ -65,6 +69,55 @@ def clean(
     _strip(model)
     model.ir_version = min(max(model.ir_version, 8), target.max_ir)
     return model
+
+
+def inline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Put the bodies of a model's own functions where they are called.
+
+    Raises:
+        UnsupportedModelError: they call one another in a ring, or stand for too many nodes.
+    """
+    if not model.functions:
+        return model
+    _count_inlined(model)
+    return inliner.inline_local_functions(model)
+
+
+def _count_inlined(model: onnx.ModelProto) -> None:
+    """Some lines of functions that call each other twice stand for billions of nodes."""
+    bodies = {(f.domain, f.name): f.node for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    waiting: list[tuple[str, str]] = []
+
+    def size(body: Iterable[onnx.NodeProto]) -> int:
+        total = 0
+        for node in body:
+            key = (node.domain, node.op_type)
+            if key not in bodies:
+                total += 1
+            elif key in waiting:
+                raise UnsupportedModelError(
+                    f'the model\'s function "{key[1]}" calls itself, which no runtime can unfold'
+                )
+            else:
+                if key not in sizes:
+                    if len(waiting) == MAX_CALLS:
+                        raise UnsupportedModelError(
+                            f"the model's functions call one another over {MAX_CALLS} deep; export "
+                            "it without them"
+                        )
+                    waiting.append(key)
+                    sizes[key] = size(all_nodes(bodies[key]))
+                    waiting.pop()
+                total += sizes[key]
+            if total > MAX_NODES:
+                raise UnsupportedModelError(
+                    f"the model's functions stand for over {MAX_NODES} nodes; export it "
+                    "without them"
+                )
+        return total
+
+    size(nodes(model.graph))
 
 
 def find_remedies(model: onnx.ModelProto) -> tuple[Remedy, ...]:

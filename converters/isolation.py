@@ -10,10 +10,12 @@ import contextlib
 import ctypes
 import os
 import resource
+import signal
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 PR_SET_NO_NEW_PRIVS = 38
+PR_SET_PDEATHSIG = 1
 MAX_FILE_BYTES = 8 << 30
 """Largest file the process may write: a 2 GiB model and its tensors fit."""
 
@@ -34,6 +36,8 @@ def isolate(cpu_seconds: int) -> str:
     libc = ctypes.CDLL(None, use_errno=True)
     with contextlib.suppress(AttributeError):
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        # Whoever waits for us may be killed: nobody would end us then.
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     with contextlib.suppress(AttributeError):
         if libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0:
             return "own process, no network, limited memory and time"

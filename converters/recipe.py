@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
 from converters.baked.words import Bake
+from converters.documents import parse_yaml, read_small
 from converters.errors import ConversionError
 from converters.targets.table import DEFAULT_TARGET, MIN_OPSET, find_target
 from edged.manifest import Release, Tolerance
@@ -116,6 +116,16 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     origin: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
+    def files(self) -> dict[str, str]:
+        """The files and folders that it is made of, by field."""
+        values = {name: getattr(self, name) for name in PATHS}
+        return {
+            name: value
+            for name, value in values.items()
+            if value and not (name == "source" and is_factory(value))
+        }
+
+    @property
     def human_version(self) -> str:
         """The version that people read."""
         return self.version or f"{self.release}.0.0"
@@ -141,18 +151,9 @@ def load_recipe_fields(path: Path) -> dict[str, Any]:
     Relative paths in it are relative to the recipe.
 
     Raises:
-        ConversionError: unreadable or not a mapping.
+        ConversionError: unreadable, not YAML or not a mapping; says the line.
     """
-    try:
-        if path.stat().st_size > RECIPE_CAP_BYTES:
-            raise ConversionError(f"{path}: over {RECIPE_CAP_BYTES} bytes; is this a recipe?")
-        fields = yaml.safe_load(path.read_bytes())
-    except OSError as exc:
-        raise ConversionError(f"{path}: {exc.strerror}") from exc
-    except yaml.YAMLError as exc:
-        raise ConversionError(f"{path}: not YAML: {exc}") from exc
-    if not isinstance(fields, dict):
-        raise ConversionError(f"{path}: expected a mapping of recipe fields")
+    fields = parse_yaml(read_small(path, RECIPE_CAP_BYTES, "is this a recipe?"), str(path))
     place_paths(fields, path.parent)
     return fields
 
@@ -180,9 +181,10 @@ def make_recipe(fields: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     try:
         recipe = msgspec.convert(plain, type=Recipe)
     except msgspec.ValidationError as exc:
-        raise ConversionError(
-            f"{origin}: {exc} (fields: {', '.join(Recipe.__struct_fields__)})"
-        ) from exc
+        known = f" (fields: {', '.join(Recipe.__struct_fields__)})"
+        raise ConversionError(f"{origin}: {exc}{known if 'field' in str(exc) else ''}") from exc
+    except ValueError as exc:  # a text with half a character in it
+        raise ConversionError(f"{origin}: {exc}") from exc
     find_target(recipe.target)
     _check_precision(recipe)
     if recipe.precision == "float16" and "tolerance" not in plain:

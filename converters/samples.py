@@ -24,6 +24,8 @@ FREE_AXIS = 16
 SMALL_NUMBERS = 10
 """Made whole numbers are below it: most of them are ids, and the smallest tables have ten."""
 MAX_ROWS = 4096
+MAX_FILE_BYTES = 8 << 30
+"""Unpacked: it is held in memory, and of it MAX_BYTES are used."""
 MAX_BYTES = 256 << 20
 """Enough rows to prove numbers on, few enough for a laptop: outputs are held twice."""
 
@@ -48,8 +50,10 @@ def load_samples(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
         arrays, columns = reader(path)
     except OSError as exc:
         raise ConversionError(f'samples "{path}": {exc.strerror or exc}') from exc
-    except (ValueError, zipfile.BadZipFile, EOFError) as exc:
+    except (ValueError, zipfile.BadZipFile, EOFError, csv.Error) as exc:
         raise ConversionError(f'samples "{path.name}": {exc}') from exc
+    except MemoryError as exc:
+        raise ConversionError(f'samples "{path.name}": more than fits into memory') from exc
     if not arrays:
         raise ConversionError(f'samples "{path.name}": holds no array')
     for name, array in arrays.items():
@@ -58,8 +62,16 @@ def load_samples(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
+    with zipfile.ZipFile(path) as listing:
+        unpacked = sum(info.file_size for info in listing.infolist())
+    if unpacked > MAX_FILE_BYTES:
+        raise ValueError(f"unpacks to {unpacked} bytes, over {MAX_FILE_BYTES}; bring fewer rows")
     with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}, ()
+        arrays = {name: archive[name] for name in archive.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f'"{name}" is not an array of numpy')  # noqa: TRY004  (a file)
+    return arrays, ()
 
 
 def _read_npy(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
@@ -92,7 +104,7 @@ def load_worded(
         table, words = _number_cells(columns, lines, takes_words=True)
     except OSError as exc:
         raise ConversionError(f'samples "{path}": {exc.strerror or exc}') from exc
-    except ValueError as exc:
+    except (ValueError, csv.Error) as exc:
         raise ConversionError(f'samples "{path.name}": {exc}') from exc
     _check_numbers(path.name, UNNAMED, table)
     return {UNNAMED: table}, columns, words

@@ -23,17 +23,17 @@ class Screen:
 
     def line(self, text: str) -> None:
         """One line of result."""
-        print(text)
+        print(shown(text))
 
-    def error(self, message: str) -> None:
-        """One error, in the form that editors and people find."""
-        print(f"error: {message}", file=sys.stderr)
+    def error(self, message: str, *more: str) -> None:
+        """One error, in the form that editors and people find; and lines that belong to it."""
+        print(f"error: {shown(message)}", *map(shown, more), sep="\n", file=sys.stderr)
 
     @contextmanager
     def steps(self) -> Iterator[Callable[[str], None]]:
         """Show what is being done: a spinner on a terminal, a line a step elsewhere."""
         if not sys.stderr.isatty():
-            yield lambda name: print(f"{name} …", file=sys.stderr, flush=True)
+            yield lambda name: print(f"{shown(name)} …", file=sys.stderr, flush=True)
             return
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -47,7 +47,7 @@ class Screen:
 
             def step(name: str) -> None:
                 finish_last()
-                progress.add_task(name, total=None)
+                progress.add_task(_plain(name), total=None)
 
             yield step
             finish_last()
@@ -73,6 +73,7 @@ class Screen:
 
     def show_tables(self, tables: Sequence[Table]) -> None:
         """Tables with a title each."""
+        tables = [table.with_cells(shown) for table in tables]
         if not sys.stdout.isatty():
             for table in tables:
                 print(table.plain())
@@ -125,7 +126,7 @@ class BatchLines:
 
         line = describe_outcome(outcome, count, total)
         if self._progress is None:
-            print(line, file=sys.stderr, flush=True)
+            print(shown(line), file=sys.stderr, flush=True)
             return
         task = self._tasks[outcome.name]
         self._progress.update(task, description=_plain(line), total=1, completed=1)
@@ -133,4 +134,16 @@ class BatchLines:
 
 def _plain(text: str) -> str:
     """Text for rich that is no markup."""
-    return text.replace("[", r"\[")
+    return shown(text).replace("[", r"\[")
+
+
+def shown(text: str) -> str:
+    """Text on one line, with what a terminal would obey, hide or fail to write as escapes.
+
+    Names of files, tensors and columns come from whoever made the model.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

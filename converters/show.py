@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,11 @@ class Table:
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    def with_cells(self, change: Callable[[str], str]) -> Table:
+        """The same table with every text changed."""
+        head = tuple(map(change, self.head))
+        return Table(change(self.title), head, tuple(tuple(map(change, row)) for row in self.rows))
 
     def plain(self) -> str:
         """The table as lines that also a pipe can read."""

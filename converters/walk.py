@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx
 
 
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Every node, those of inner graphs (If, Loop, Scan) too."""
-    for node in graph.node:
+    return all_nodes(graph.node)
+
+
+def all_nodes(body: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """As ``nodes``, of a graph's or a function's list."""
+    for node in body:
         yield node
         for inner in inner_graphs(node):
-            yield from nodes(inner)
+            yield from all_nodes(inner.node)
 
 
 def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -29,3 +34,16 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     for node in graph.node:
         for inner in inner_graphs(node):
             yield from graphs(inner)
+
+
+def stored_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of numbers: weights, and constants in attributes, those of functions too."""
+    for graph in graphs(model.graph):
+        yield from graph.initializer
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    for body in bodies:
+        for node in all_nodes(body):
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors

@@ -20,6 +20,7 @@ from converters.gate.prove import Proven, prove
 from converters.lock import Lock
 from converters.pack import pack
 from converters.parity import OutputParity
+from converters.paths import check_output, check_sources
 from converters.recipe import Recipe, is_factory
 from converters.registries.lookup import resolved
 from converters.samples import (
@@ -137,6 +138,8 @@ def _convert(
     recipe: Recipe, output: Path | str, key: Path | str | None, options: _Options
 ) -> Report:
     """As ``convert``, for a source that is a file, a folder or a factory."""
+    check_sources(recipe.files)
+    check_output(Path(output), {**recipe.files, **({} if key is None else {"key": str(key)})})
     detected = _detect(recipe, trust=options.trust)
     python = _interpreter(recipe, options)
     # Read before anything slow, so that a wrong key is told at once.

@@ -20,6 +20,7 @@ from converters.batch.job import Empty, Job, LockMode
 from converters.contents import hash_path, hash_sources
 from converters.errors import ConversionError
 from converters.lock import lock_path
+from converters.paths import check_plain
 from converters.recipe import (
     PATHS,
     RECIPE_CAP_BYTES,
@@ -120,11 +121,13 @@ def read_batch(path: Path, wish: Wish) -> list[Job]:
         except ConversionError as exc:
             problems.append(problem_at(mark, field, exc.message))
     if problems:
-        raise ConversionError("\n".join(str(problem) for problem in problems))
+        lines = [str(problem) for problem in problems]
+        raise ConversionError("\n".join(lines), detail={"lines": lines})
     return list(jobs.values())
 
 
 def _read(path: Path) -> tuple[Batch | None, dict[str, Mark], list[Problem]]:
+    check_plain(path, "file")
     try:
         if path.stat().st_size > RECIPE_CAP_BYTES:
             raise ConversionError(f"{path}: over {RECIPE_CAP_BYTES} bytes; is this a batch?")

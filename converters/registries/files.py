@@ -9,19 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
+from converters.documents import parse_yaml
 from converters.errors import ConversionError
 
 MAX_TEXT_BYTES = 4 << 20
 """A description is a page of text; a signature with thousands of columns still fits in 4 MiB."""
-MAX_NODES = 100_000
-"""Values of one YAML or JSON text, aliases followed: more is a bomb, not a description."""
-MAX_DEPTH = 32
 MAX_FILES = 20_000
 """Files of one model folder; a SavedModel or a model repository has some hundred."""
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def inside(folder: Path, relative: str, what: str) -> Path:
@@ -134,22 +128,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConversionError: not YAML, a tag that could make objects, a bomb, or no mapping.
     """
-    text = read_text(path)
-    where = f'"{path.name}"'
-    try:
-        _refuse_tags(text, where)
-        value = yaml.load(text, Loader=_LOADER)  # noqa: S506  (the safe loader, in C)
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(exc, "problem", None) or "cannot be read"
-        raise ConversionError(f"{where}{place}: not YAML: {problem}") from exc
-    except (ValueError, RecursionError) as exc:  # dates that are none, and nesting
-        raise ConversionError(f"{where}: not YAML that can be read: {exc}") from exc
-    if not isinstance(value, dict):
-        raise ConversionError(f"{where}: expected a mapping, found {type(value).__name__}")
-    _refuse_bombs(value, where)
-    return value
+    return parse_yaml(read_text(path), f'"{path.name}"')
 
 
 def read_json(text: str, where: str) -> Any:
@@ -162,34 +141,3 @@ def read_json(text: str, where: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise ConversionError(f"{where}: not JSON: {exc}") from exc
-
-
-def _refuse_tags(text: str, where: str) -> None:
-    """Refuse tags by the events, before anything is constructed."""
-    depth = 0
-    for nodes, event in enumerate(yaml.parse(text, Loader=_LOADER)):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        tag = getattr(event, "tag", None)
-        line = event.start_mark.line + 1 if event.start_mark is not None else 0
-        if tag is not None and not str(tag).startswith("tag:yaml.org,2002:str"):
-            raise ConversionError(
-                f'{where}, line {line}: the tag "{tag}" asks for an object to be made; only plain '
-                "text, numbers, lists and mappings are read"
-            )
-        if nodes > MAX_NODES or depth > MAX_DEPTH:
-            raise ConversionError(f"{where}, line {line}: too many or too deeply nested values")
-
-
-def _refuse_bombs(value: Any, where: str) -> None:
-    """Count the values with every alias followed; a few bytes may stand for billions."""
-    count, waiting = 0, [(value, 0)]
-    while waiting:
-        item, depth = waiting.pop()
-        count += 1
-        if count > MAX_NODES or depth > MAX_DEPTH:
-            raise ConversionError(f"{where}: stands for too many values (an alias bomb?)")
-        if isinstance(item, dict):
-            waiting += [(child, depth + 1) for child in (*item, *item.values())]
-        elif isinstance(item, list):
-            waiting += [(child, depth + 1) for child in item]

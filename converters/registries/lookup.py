@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from converters.errors import UnsupportedModelError
+from converters.paths import check_plain
 from converters.recipe import Recipe, make_recipe
 from converters.registries import bentoml, mlflow, mlflow_model
 from converters.registries.mlflow_uri import is_mlflow_uri
@@ -76,6 +77,7 @@ def is_registry_source(source: str) -> bool:
     """Whether a source is another tool's artefact; looks at names only."""
     if is_mlflow_uri(source) or source.startswith(bentoml.SCHEME):
         return True
+    check_plain(Path(source), "source")
     path = _path(source)[0]
     if path.suffix in ARCHIVES:
         return path.is_file()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnx import inliner, version_converter
+from onnx import version_converter
 
 from converters import graph
 from converters.errors import ConversionError, UnsupportedModelError
@@ -38,8 +38,7 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     """
     model = _load(Path(job.source))
     graph.refuse_types(model.graph)
-    if model.functions:
-        model = inliner.inline_local_functions(model)
+    model = graph.inline(model)
     refuse_operators(model, find_target(job.target))
     weights = {tensor.name for tensor in model.graph.initializer}
     wanted = {v.name: graph.dtype_of(v) for v in model.graph.input if v.name not in weights}

@@ -284,8 +284,12 @@ def _read_public_key(path: Path) -> Ed25519PublicKey:
 
 def _read_key_file(path: Path, *, is_private: bool) -> bytes:
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+        # O_NONBLOCK: a pipe by that name would keep us waiting.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISREG(mode):
+                raise SignatureError(f"{path}: cannot read the key: not a file")
             if is_private and stat.S_IMODE(mode) & 0o077:
                 raise SignatureError(
                     f"{path}: a private key must not be open to other users; run chmod 600 on it"

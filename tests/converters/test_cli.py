@@ -1,10 +1,13 @@
+import os
 import subprocess
 import sys
 import zipfile
 
 import pytest
 
+from converters import cli
 from converters.cli import main
+from converters.errors import ConversionError
 
 
 def run(capsys, *words):
@@ -196,3 +199,59 @@ def test_a_report_is_written_beside_and_diff_holds_two_bundles(linear, tmp_path,
     assert code == 0
     assert (tmp_path / "b.report.html").exists()
     assert (tmp_path / "b.json").exists()
+
+
+def _run(*words, **options):
+    command = [sys.executable, "-m", "converters.cli", *map(str, words)]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
+
+
+def test_closed_and_full_streams_end_in_a_sentence(digits_bundle):
+    shut = _run("inspect", digits_bundle.path, preexec_fn=lambda: os.close(1))
+    assert (shut.returncode, shut.stderr) == (0, "")
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = _run("inspect", digits_bundle.path, stdout=full)
+    assert (done.returncode, done.stderr) == (70, "error: No space left on device\n")
+
+
+def test_what_nobody_foresaw_is_one_sentence_too(monkeypatch, capsys, digits_bundle):
+    failing: list[Exception] = []
+
+    def broken(*_arguments):
+        raise failing[-1]
+
+    monkeypatch.setitem(cli._COMMANDS, "inspect", broken)
+    for failure, words in (
+        (KeyError("x\ny"), "something failed inside edged-convert: KeyError: "),
+        (MemoryError(), "out of memory"),
+        (OSError(24, "Too many open files"), "Too many open files"),
+        (OSError(5, "Input/output error", "f\x1b"), "f\\x1b: Input/output error"),
+    ):
+        failing.append(failure)
+        assert main(["inspect", str(digits_bundle.path)]) == 70
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {words}")
+    monkeypatch.setenv("EDGED_TRACEBACK", "1")
+    with pytest.raises(OSError, match="Input/output"):
+        main(["inspect", str(digits_bundle.path)])
+
+
+def test_a_word_of_the_command_line_is_said_back_as_text(capsys):
+    with pytest.raises(SystemExit):
+        main(["inspect", "a", "b\x1b[31m"])
+    assert "b\\x1b[31m" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_says_that_the_bundle_is_there(
+    linear, tmp_path, capsys, monkeypatch
+):
+    recipe = linear()
+    failing = ConversionError("m.report.html: cannot be written: File too large")
+
+    def fail(*_arguments):
+        raise failing
+
+    monkeypatch.setattr("converters.report.write.write_report", fail)
+    words = [recipe.source, "-o", str(tmp_path / "m.edgb"), "--name", "m", "--release", "1"]
+    assert main([*words, "--samples", recipe.samples, "--empty-env", "off"]) == 65
+    assert f"(the bundle {tmp_path / 'm.edgb'} is made, and whole)" in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """Digests of what a recipe points to."""
 
 import hashlib
+import os
 
+import onnx
 import pytest
 
 from converters import contents
@@ -35,4 +37,39 @@ def test_what_cannot_be_read_names_the_field(tmp_path, monkeypatch):
     (tmp_path / "b").touch()
     monkeypatch.setattr(contents, "MAX_FILES", 1)
     with pytest.raises(ConversionError, match="over 1 files"):
+        hash_path(tmp_path)
+
+
+def test_weights_beside_an_onnx_file_are_part_of_it(tmp_path, build_linear):
+    model = build_linear()
+    onnx.save_model(
+        model, tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0
+    )
+    recipe = Recipe(source=str(tmp_path / "m.onnx"), name="m", release=1)
+    before = hash_sources(recipe)
+    assert hash_sources(recipe) == before
+    assert before["source"] != hash_path(tmp_path / "m.onnx")
+    data = bytearray((tmp_path / "w").read_bytes())
+    data[3] ^= 1
+    (tmp_path / "w").write_bytes(data)
+    assert hash_sources(recipe) != before
+    (tmp_path / "w").unlink()
+    (tmp_path / "w").symlink_to("/dev/zero")  # is not read; the reader refuses it
+    assert hash_sources(recipe)["source"] == hash_path(tmp_path / "m.onnx")
+
+
+def test_a_folder_behind_a_link_is_not_overlooked(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "model" / "variables").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConversionError, match='"variables" in "model" is a link to a folder'):
+        hash_path(tmp_path / "model")
+
+
+def test_a_folder_with_a_name_that_is_not_text(tmp_path):
+    try:
+        (tmp_path / os.fsdecode(b"a\xff")).touch()
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    with pytest.raises(ConversionError, match="not UTF-8"):
         hash_path(tmp_path)

@@ -89,3 +89,39 @@ def test_no_onnx_file():
         graph.parse(b"hello")
     with pytest.raises(ConversionError, match="not an ONNX file"):
         graph.parse(onnx.ModelProto().SerializeToString())
+
+
+def _calls(count, nodes_of):
+    """A model with functions F0, F1, …; ``nodes_of(i)`` is the body of each."""
+    functions = [
+        helper.make_function(
+            "d", f"F{i}", ["a"], ["b"], nodes_of(i),
+            [helper.make_opsetid("d", 1), helper.make_opsetid("", 18)],
+        )
+        for i in range(count)
+    ]  # fmt: skip
+    made = helper.make_graph(
+        [helper.make_node(f"F{count - 1}", ["x"], ["y"], domain="d")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+    )
+    opsets = [helper.make_opsetid("d", 1), helper.make_opsetid("", 18)]
+    return helper.make_model(made, functions=functions, opset_imports=opsets, ir_version=9)
+
+
+def test_functions_that_stand_for_too_many_nodes():
+    def twice(i):
+        if i == 0:
+            return [helper.make_node("Abs", ["a"], ["b"])]
+        first = helper.make_node(f"F{i - 1}", ["a"], ["t"], domain="d")
+        return [first, helper.make_node(f"F{i - 1}", ["t"], ["b"], domain="d")]
+
+    with pytest.raises(UnsupportedModelError, match="stand for over 200000 nodes"):
+        graph.inline(_calls(40, twice))
+    assert len(graph.inline(_calls(4, twice)).graph.node) == 8
+    ring = _calls(2, lambda i: [helper.make_node(f"F{1 - i}", ["a"], ["b"], domain="d")])
+    with pytest.raises(UnsupportedModelError, match="calls itself"):
+        graph.inline(ring)
+    with pytest.raises(UnsupportedModelError, match="over 100 deep"):
+        graph.inline(_calls(1500, twice))

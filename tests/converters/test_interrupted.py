@@ -151,3 +151,35 @@ def test_samples_with_a_number_too_many_are_told(linear, tmp_path, capsys):
     err = capsys.readouterr().err
     assert err.count("\nerror: ") == 1
     assert not (tmp_path / "m.edgb").exists()
+
+
+def test_a_killed_converter_leaves_no_process_behind(tmp_path):
+    """Nobody ends the framework's process then, so the kernel has to."""
+    code = textwrap.dedent("""
+        import os, sys, time
+        from converters.isolation import isolate
+        if os.fork() == 0:
+            isolate(1000)
+            print(os.getpid(), flush=True)
+            time.sleep(600)
+        os.wait()
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=tmp_path, text=True
+    )
+    child = int(process.stdout.readline())
+    process.kill()
+    process.wait(60)
+    process.stdout.close()
+    deadline = time.monotonic() + 30
+    while _is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _is_running(child)
+
+
+def _is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,6 +1,9 @@
+import zipfile
+
 import numpy as np
 import pytest
 
+from converters import samples
 from converters.errors import ConversionError
 from converters.samples import (
     MAX_ROWS,
@@ -131,3 +134,23 @@ def test_the_right_answers_are_parted_from_the_inputs():
 def test_answers_that_are_none_are_refused(arrays, columns, words):
     with pytest.raises(ConversionError, match=words):
         take_truth(arrays, columns, "right")
+
+
+def test_hostile_files_of_samples(tmp_path, monkeypatch):
+    cells = "9" * 200_000
+    (tmp_path / "a.csv").write_text(f"a,b\n1,{cells}\n2,3\n")
+    for read in (load_samples, load_worded):
+        with pytest.raises(ConversionError, match="field larger than field limit"):
+            read(tmp_path / "a.csv")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x", "no array")
+    with pytest.raises(ConversionError, match='"x" is not an array of numpy'):
+        load_samples(tmp_path / "a.npz")
+    np.savez_compressed(tmp_path / "b.npz", x=np.zeros((1000, 100)))
+    monkeypatch.setattr(samples, "MAX_FILE_BYTES", 100_000)
+    with pytest.raises(ConversionError, match=r"unpacks to \d+ bytes, over 100000"):
+        load_samples(tmp_path / "b.npz")
+    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999, 4), }"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + head.ljust(117) + b"\n")
+    with pytest.raises(ConversionError, match="more than fits into memory"):
+        load_samples(tmp_path / "a.npy")

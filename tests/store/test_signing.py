@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -222,3 +223,9 @@ def test_noise_raises_our_errors_only(noise: bytes):
         signing.parse_signatures(noise)
     except EdgedError:
         return
+
+
+def test_a_pipe_by_a_keys_name_keeps_nobody_waiting(tmp_path: Path):
+    os.mkfifo(tmp_path / "k", 0o600)
+    with pytest.raises(SignatureError, match="cannot read the key: not a file"):
+        Signer.from_file(tmp_path / "k")
