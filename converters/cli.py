@@ -246,6 +246,17 @@ def _containerize(args: Namespace, screen: Screen) -> None:
         screen.line(line)
 
 
+def _build_engine(args: Namespace, screen: Screen) -> None:
+    from converters.engines.build import add_engine
+    from converters.engines.words import describe, wish_from
+
+    wish = wish_from(args)
+    with screen.steps() as step:
+        outcome = add_engine(args.bundle, args.output, wish, args.key, step)
+    for line in describe(outcome, args.output):
+        screen.line(line)
+
+
 _COMMANDS: dict[str, Callable[[Namespace, Screen], int | None]] = {
     "convert": _convert,
     "batch": _batch,
@@ -259,6 +270,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Screen], int | None]] = {
     "diff": _diff,
     "publish": _publish,
     "containerize": _containerize,
+    "build-engine": _build_engine,
 }
 
 

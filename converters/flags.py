@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from converters.engines.words import add_flags as add_engine_flags
 from converters.errors import ConversionError
 from converters.screen import shown
 from converters.sources.kinds import BY_NAME
@@ -23,7 +24,7 @@ LABELS_CAP_BYTES = 4 << 20
 PRECISIONS = ("float32", "float16", "int8", "float32,int8")
 COMMANDS = (
     *("convert", "import", "promote", "keygen", "sign", "inspect", "verify", "report", "diff"),
-    *("publish", "containerize", "batch"),
+    *("publish", "containerize", "batch", "build-engine"),
 )
 
 
@@ -82,18 +83,23 @@ def build_parser() -> argparse.ArgumentParser:
         "--base", metavar="FOLDER[:TAG]", help="the image to put it on, in a layout of its own"
     )
     _add_trust(publish)
-    container = commands.add_parser(
-        "containerize", help="make a folder that builds a container which serves a bundle"
+    _add_containerize(
+        commands.add_parser(
+            "containerize", help="make a folder that builds a container which serves a bundle"
+        )
     )
-    container.add_argument("bundle", metavar="BUNDLE", type=Path)
-    container.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="the folder to make"
+    add_engine_flags(
+        commands.add_parser("build-engine", help="add a TensorRT engine for this machine's GPU")
     )
-    container.add_argument(
-        "--for", dest="target", choices=tuple(TARGETS), help="default: the bundle's own target"
-    )
-    _add_trust(container)
     return parser
+
+
+def _add_containerize(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", type=Path)
+    add("-o", "--output", required=True, type=Path, metavar="FOLDER", help="the folder to make")
+    add("--for", dest="target", choices=tuple(TARGETS), help="default: the bundle's own target")
+    _add_trust(parser)
 
 
 def _add_trust(parser: argparse.ArgumentParser) -> None:

@@ -29,10 +29,8 @@ def isolate(cpu_seconds: int) -> str:
     Returns:
         What was reached, for the report.
     """
-    _limit(resource.RLIMIT_CORE, 0)
+    limit_memory(_physical_bytes())
     _limit(resource.RLIMIT_CPU, cpu_seconds)
-    _limit(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
-    _limit(resource.RLIMIT_DATA, _physical_bytes())
     libc = ctypes.CDLL(None, use_errno=True)
     with contextlib.suppress(AttributeError):
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -42,6 +40,17 @@ def isolate(cpu_seconds: int) -> str:
         if libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0:
             return "own process, no network, limited memory and time"
     return "own process, limited memory and time; the kernel did not allow to cut the network"
+
+
+def limit_memory(most_bytes: int) -> None:
+    """Cap what the process may hold and write; it leaves no dump of itself.
+
+    Args:
+        most_bytes: of its own memory; no more than the machine has.
+    """
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
+    _limit(resource.RLIMIT_DATA, min(most_bytes, _physical_bytes()))
 
 
 def _limit(which: int, value: int) -> None:

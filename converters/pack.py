@@ -24,8 +24,10 @@ from edged.store.signing import Signer, parse_signatures, sign_manifest
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """The first day zip knows: the same input gives the same bytes on any day."""
 
+Kind = Literal["onnx", "safetensors", "json", "text", "tensorrt"]
 
-def member(name: str, kind: Literal["onnx", "safetensors", "json", "text"], data: bytes) -> Member:
+
+def member(name: str, kind: Kind, data: bytes) -> Member:
     """Describe a member by its bytes."""
     return Member(name=name, type=kind, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 

@@ -6,10 +6,7 @@ it leaves is read as data: ONNX, safetensors and JSON, with caps.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +18,7 @@ import msgspec
 from converters.edges import Edge
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.foreign import check_interpreter, lend_code
+from converters.process import Told, read_left, run_process
 from converters.sources.base import SourceJob, SourceResult
 from edged.store.golden import read_safetensors, write_safetensors
 from edged.tensors import Array
@@ -29,13 +27,11 @@ WORKER = "converters.worker"
 MAX_MODEL_BYTES = 2**31 - 1
 MAX_TENSOR_BYTES = 4 << 30
 MAX_RESULT_BYTES = 16 << 20
-_TAIL_BYTES = 64 << 10
-_FELL_OVER = " (the framework fell over: is the file whole, and of the framework's own version?)"
-_HINTS = {
-    "SIGKILL": " (out of memory?)",
-    "SIGXCPU": " (out of processor time)",
-    **dict.fromkeys(("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE"), _FELL_OVER),
-}
+_CONVERSION = Told(
+    name="conversion",
+    limit="recipe field timeout_s",
+    fell_over="the framework fell over: is the file whole, and of the framework's own version?",
+)
 
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -96,7 +92,13 @@ def run_source(
             check_interpreter(python, environment)
         (folder / "job.json").write_bytes(msgspec.json.encode(job))
         (folder / "samples.safetensors").write_bytes(write_safetensors(dict(samples)))
-        _run([str(python or sys.executable), "-m", WORKER], folder, environment, timeout_s)
+        run_process(
+            [str(python or sys.executable), "-m", WORKER, str(folder)],
+            folder,
+            environment,
+            timeout_s=timeout_s,
+            told=_CONVERSION,
+        )
         result = _read_result(folder)
         if result.error:
             kind = UnsupportedModelError if "Unsupported" in result.error_kind else ConversionError
@@ -106,7 +108,9 @@ def run_source(
 
 
 def _collect(folder: Path, result: SourceResult) -> Converted:
-    tensors = read_safetensors(_read(folder, "reference.safetensors", MAX_TENSOR_BYTES))
+    tensors = read_safetensors(
+        read_left(folder, "reference.safetensors", MAX_TENSOR_BYTES, _CONVERSION)
+    )
     wanted = [f"in.{name}" for name in result.input_names]
     wanted += [f"out.{name}" for name in result.output_names]
     edges = {name: _edge(name, result) for name in result.edges}
@@ -114,7 +118,7 @@ def _collect(folder: Path, result: SourceResult) -> Converted:
     if not result.input_names or not result.output_names or set(wanted) != set(tensors):
         raise ConversionError("the conversion process left other tensors than it named")
     return Converted(
-        model=_read(folder, "model.onnx", MAX_MODEL_BYTES),
+        model=read_left(folder, "model.onnx", MAX_MODEL_BYTES, _CONVERSION),
         inputs={name: tensors[f"in.{name}"] for name in result.input_names},
         outputs={name: tensors[f"out.{name}"] for name in result.output_names},
         edges={
@@ -137,55 +141,11 @@ def _edge(name: str, result: SourceResult) -> tuple[dict[str, str], dict[str, st
 
 
 def _read_result(folder: Path) -> SourceResult:
-    data = _read(folder, "result.json", MAX_RESULT_BYTES)
+    data = read_left(folder, "result.json", MAX_RESULT_BYTES, _CONVERSION)
     try:
         return msgspec.json.decode(data, type=SourceResult)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise ConversionError(f"the conversion process left a malformed result: {exc}") from exc
-
-
-def _run(words: list[str], folder: Path, environment: dict[str, str], timeout_s: int) -> None:
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*words, str(folder)],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            status = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise ConversionError(
-                f"the conversion took longer than {timeout_s} s (recipe field timeout_s)"
-            ) from None
-        finally:
-            _end(process)
-    if status != 0:
-        raise ConversionError(f"the conversion process {_how(status)}: {_tail(folder / 'log')}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and whatever it started; its session is its own."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"failed with exit status {status}"
-    name = signal.Signals(-status).name
-    return f"was ended by {name}{_HINTS.get(name, '')}"
-
-
-def _tail(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        lines = file.read().decode("utf-8", "replace").strip().splitlines()
-    return " | ".join(line.strip()[:400] for line in lines[-3:]) or "it said nothing"
 
 
 def _environment(folder: Path, python: Path | None) -> dict[str, str]:
@@ -201,15 +161,3 @@ def _environment(folder: Path, python: Path | None) -> dict[str, str]:
         "TMPDIR": str(folder),
         "PYTHONPATH": os.pathsep.join(paths),
     }
-
-
-def _read(folder: Path, name: str, cap_bytes: int) -> bytes:
-    """Read one plain file of the folder; a link would be somebody else's file."""
-    try:
-        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as exc:
-        raise ConversionError(f"the conversion process left no {name}") from exc
-    with open(descriptor, "rb") as file:  # noqa: PTH123  (opened by descriptor)
-        if os.fstat(descriptor).st_size > cap_bytes:
-            raise ConversionError(f"the converted model's {name} is over {cap_bytes} bytes")
-        return file.read(cap_bytes)

@@ -83,10 +83,10 @@ def test_ctrl_c_ends_everything_it_started(linear, tmp_path):
     bundle = tmp_path / "out" / "m.edgb"
     code = textwrap.dedent(f"""
         import signal, sys
-        from converters import cli, sandbox
+        from converters import cli, process as apart
         # A shell that starts something in the background has it ignore this signal.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        honest = sandbox.subprocess.Popen
+        honest = apart.subprocess.Popen
         def stuck(words, **options):
             process = honest(["sleep", "600"], **options)
             open({str(tmp_path / "pid")!r}, "w").write(str(process.pid))
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_everything_it_started(linear, tmp_path):
                 return wait(*timeout)
             process.wait = told
             return process
-        sandbox.subprocess.Popen = stuck
+        apart.subprocess.Popen = stuck
         sys.exit(cli.main(sys.argv[1:]))
     """)
     process = subprocess.Popen(

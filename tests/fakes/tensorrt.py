@@ -158,7 +158,8 @@ class OnnxParser(_Part):
             if node.op_type == self._refused:
                 error = self._trt.ParserError(number, "no importer", node.op_type, node.name)
                 self._errors.append(error)
-        kinds = {value.name: value.type.tensor_type.elem_type for value in found.graph.value_info}
+        told = onnx.shape_inference.infer_shapes(found).graph.value_info
+        kinds = {value.name: value.type.tensor_type.elem_type for value in told}
         kinds |= {value.name: value.type.tensor_type.elem_type for value in found.graph.output}
         self._network._model = found
         self._network._inputs = [_tensor(self._trt, v) for v in found.graph.input]

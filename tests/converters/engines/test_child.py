@@ -1,0 +1,111 @@
+"""What the building process leaves is data that may be wrong, and is told so by name."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from converters.engines import child
+from converters.engines.job import BuildJob
+from converters.errors import EngineError
+from edged.runtimes.engine import Io, sha256
+from tests.models import double
+from tests.runtimes.test_engine import engine
+
+MODEL = b"onnx"
+JOB = BuildJob(
+    model="m",
+    inputs=double().inputs,
+    outputs=double().outputs,
+    options=engine().fingerprint.options,
+    chunk=1,
+)
+IO = (Io("x", "float32", True, (-1, 4)), Io("y", "float32", False, (-1, 4)))
+
+
+def fingerprint(**changes):
+    return msgspec.structs.replace(engine().fingerprint, io=IO, **changes)
+
+
+def check(found, precision="float16"):
+    child.check_fingerprint(found, JOB, sha256(MODEL), precision)
+
+
+def test_a_whole_one_is_taken():
+    check(fingerprint())
+    check(fingerprint(host=msgspec.structs.replace(engine().fingerprint.host, driver="")))
+
+
+@pytest.mark.parametrize("name", type(engine().fingerprint.host).__struct_fields__)
+def test_every_field_of_the_host_has_to_be_there(name):
+    host = engine().fingerprint.host
+    empty = {"processors": 0}.get(name, "")
+    found = fingerprint(host=msgspec.structs.replace(host, **{name: empty, "l4t": ""}))
+    if name == "l4t":
+        check(found)
+        return
+    with pytest.raises(EngineError, match=f"fingerprint lacks {name}"):
+        check(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"onnx_sha256": sha256(b"other")}, "of another model"),
+        ({"options": msgspec.structs.replace(JOB.options, level=1)}, "of other options"),
+        ({"io": IO[:1]}, "other inputs and outputs"),
+        ({"built": {}}, "lacks built"),
+        ({"built": {"FLOAT": 3}}, "is float16; the engine has layers of 3 FLOAT"),
+    ],
+)
+def test_another_engine_than_was_asked_for(changes, words):
+    found = msgspec.structs.replace(fingerprint(), **changes)
+    with pytest.raises(EngineError, match=words):
+        check(found)
+
+
+def test_float32_asks_for_no_low_precision():
+    check(fingerprint(built={"FLOAT": 3}), "float32")
+    with pytest.raises(EngineError, match="is int8"):
+        check(fingerprint(built={"FLOAT": 3}), "int8")
+
+
+def sitter(tmp_path, monkeypatch, files):
+    """Leave these files in the place of the worker."""
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "sitter.py").write_text(
+        "import shutil, sys\n"
+        f"for name in {list(files)!r}:\n"
+        f"    shutil.copy({str(tmp_path)!r} + '/' + name, sys.argv[1])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(child, "WORKER", "sitter")
+    rows = {"x": np.zeros((1, 4), "f4")}
+    return child.build_apart(JOB, MODEL, rows, b"", precision="float16", timeout_s=60)
+
+
+def without(name):
+    """An engine file whose fingerprint has no such field."""
+    data = engine().encode()
+    length = int.from_bytes(data[12:16], "little")
+    head = msgspec.json.decode(data[16 : 16 + length])
+    (head if name in head else head["host"]).pop(name)
+    fresh = msgspec.json.encode(head)
+    return b"".join([data[:12], len(fresh).to_bytes(4, "little"), fresh, data[16 + length :]])
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "left no result.json"),
+        ({"result.json": b'{"error": 1}'}, "malformed result"),
+        ({"result.json": b"{}"}, "left no engine"),
+        ({"result.json": b"{}", "engine": b"a plan"}, "no engine: this is no engine file"),
+        ({"result.json": b"{}", "engine": engine().encode()[:-1]}, "no engine: .*cut short"),
+        ({"result.json": b"{}", "engine": without("plan_sha256")}, "missing .*`plan_sha256`"),
+        ({"result.json": b"{}", "engine": without("driver")}, "missing .*`driver`"),
+    ],
+)
+def test_what_it_leaves_is_not_believed(tmp_path, monkeypatch, files, words):
+    with pytest.raises(EngineError, match=words):
+        sitter(tmp_path, monkeypatch, files)
