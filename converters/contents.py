@@ -15,6 +15,8 @@ from converters.walk import stored_tensors
 
 MAX_FILES = 10_000
 """A SavedModel has some dozen files; a folder with more was hardly meant."""
+MAX_PICTURES = 200_000
+"""Of a folder to calibrate with, which may be a whole data set; a name takes some hundred bytes."""
 
 
 def hash_sources(recipe: Recipe) -> dict[str, str]:
@@ -32,7 +34,8 @@ def hash_sources(recipe: Recipe) -> dict[str, str]:
             contents[name] = value
             continue
         try:
-            contents[name] = hash_path(Path(value))
+            most = MAX_PICTURES if name == "calibration" else MAX_FILES
+            contents[name] = hash_path(Path(value), most)
             if name == "source" and (value.lower().endswith(".onnx") or recipe.kind == "onnx"):
                 contents[name] = _with_side_files(Path(value), contents[name])
         except OSError as exc:
@@ -72,8 +75,12 @@ def _is_beside(folder: Path, name: str) -> bool:
         return False
 
 
-def hash_path(path: Path) -> str:
+def hash_path(path: Path, most: int | None = None) -> str:
     """Sha256 of a file's bytes, or of the sorted names and digests of a folder's files.
+
+    Args:
+        path: the file or folder.
+        most: files in a folder; default MAX_FILES.
 
     Raises:
         OSError: something in it cannot be read.
@@ -83,14 +90,15 @@ def hash_path(path: Path) -> str:
     if not path.is_dir():
         return _hash_file(path)
     digest = hashlib.sha256()
-    for count, (name, file) in enumerate(sorted(_files(path))):
-        if count == MAX_FILES:
-            raise ConversionError(f'"{path.name}" holds over {MAX_FILES} files; is it a model?')
+    most = MAX_FILES if most is None else most
+    for count, (name, file) in enumerate(sorted(_files(path, most))):
+        if count == most:
+            raise ConversionError(f'"{path.name}" holds over {most} files; is it what was meant?')
         digest.update(f"{len(name)}:{name}:{_hash_file(file)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> list[tuple[str, Path]]:
+def _files(folder: Path, most: int) -> list[tuple[str, Path]]:
     found = []
     for place, folders, names in os.walk(folder):
         for name in folders:
@@ -102,7 +110,7 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
             file = Path(place, name)
             check_plain(file, f'in "{folder.name}"')
             found.append((file.relative_to(folder).as_posix(), file))
-        if len(found) > MAX_FILES:
+        if len(found) > most:
             break
     return found
 

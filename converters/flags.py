@@ -187,7 +187,14 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
         help="float16: for GPUs; int8: for CPUs, by calibration (and for TensorRT where the "
         "target has it); float32,int8: both in one bundle, of which a device takes the faster",
     )
-    add("--calibration", type=Path, metavar="FILE", help="real inputs that int8 is calibrated on")
+    add(
+        "--calibration",
+        type=Path,
+        metavar="PATH",
+        help="real inputs that int8 is calibrated on: .npz, .npy, .csv, a folder of pictures, or "
+        "recorded MQTT messages (.jsonl)",
+    )
+    add("--capture-topic", metavar="FILTER", help="the recorded messages that the model gets")
     add("--max-accuracy-drop", metavar="SHARE", help="what int8 may lose (default 0.5%%)")
     add("--truth", metavar="NAME", help="array or column of the samples with the right classes")
 
@@ -257,6 +264,8 @@ def fields_from(args: argparse.Namespace) -> dict[str, Any]:
     if args.features is not None:
         work = {"kind": "features", "names": _words(args.features)}
         fields["input_processing"] = {ONLY_INPUT: work}
+    if args.capture_topic is not None:
+        fields["capture"] = {**fields.get("capture", {}), "topic": args.capture_topic}
     if args.free_axes is not None:
         fields["free_axes"] = parse_free_axes(args.free_axes)
     if args.image is not None:

@@ -22,7 +22,7 @@ from converters.documents import parse_yaml, read_small
 from converters.errors import ConversionError
 from converters.targets.table import DEFAULT_TARGET, MIN_OPSET, find_target
 from edged.manifest import Release, Tolerance
-from edged.specs import MODEL_NAME, InputProcessing
+from edged.specs import MODEL_NAME, FieldSpec, InputProcessing
 
 TargetName = Literal["cpu", "cpu-py311", "jetpack6", "jetpack7"]
 """As in ``targets.table``; a test holds the two together."""
@@ -37,6 +37,23 @@ PATHS = ("source", "samples", "weights", "calibration")
 """Fields that name files."""
 ONLY_INPUT = "*"
 """In ``input_processing``: the one input of a model that has one, whatever it is called."""
+
+
+class Capture(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which messages of a recording the model gets, and how; as a binding of the daemon says it.
+
+    Args:
+        topic: a topic filter, a binding's ``from``; empty takes all.
+        codec: ``json``, ``image`` or ``raw``; ``auto`` is ``image`` where the bundle says how a
+            picture becomes the input, else ``json``.
+        input: the input to fill; default the only one.
+        fields: JSON paths of the columns; default the columns' own names.
+    """
+
+    topic: Annotated[str, Meta(max_length=1024)] = ""
+    codec: Literal["auto", "json", "image", "raw"] = "auto"
+    input: str | None = None
+    fields: tuple[str | FieldSpec, ...] = ()
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,7 +94,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             where the target has TensorRT, a further file for that), or ``float32,int8`` for both
             in one bundle, where the device takes what is faster there and int8 is left out beyond
             ``max_accuracy_drop``. With float16 the default ``tolerance`` is HALF_TOLERANCE.
-        calibration: rows that the ranges of int8 are taken from; a file like ``samples``.
+        calibration: rows that the ranges of int8 are taken from: a file like ``samples``, a folder
+            of pictures, or a recording of MQTT messages (.jsonl).
+        capture: which messages of a recording count, and how they are decoded.
         calibration_method: the whole range of each value, or 99.99 % of it.
         max_accuracy_drop: the share that a lower precision may lose: of accuracy where ``truth`` is
             known (int8), else of labels that stay as they are in float32.
@@ -110,6 +129,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     python: str = ""
     precision: Literal["float32", "float16", "int8", "float32,int8"] = "float32"
     calibration: str = ""
+    capture: Capture = Capture()
     calibration_method: Literal["minmax", "percentile"] = "minmax"
     max_accuracy_drop: Annotated[float, Meta(ge=0, le=1)] = 0.005
     truth: Annotated[str, Meta(max_length=256)] = ""
@@ -207,8 +227,9 @@ def _check_precision(recipe: Recipe) -> None:
         return
     if "int8" in recipe.precision and not recipe.calibration:
         raise ConversionError(
-            f"precision {recipe.precision}: expected a calibration file (--calibration FILE: "
-            "some hundred real inputs, .npz, .npy or .csv), got none"
+            f"precision {recipe.precision}: expected a calibration file (--calibration PATH: "
+            "some hundred real inputs: .npz, .npy, .csv, a folder of pictures, or a recording of "
+            "MQTT messages, .jsonl), got none"
         )
     if not recipe.samples or recipe.batch != "rows":
         raise ConversionError(

@@ -6,6 +6,7 @@ Decides nothing by itself: each step is a file of its own and may refuse.
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -161,7 +162,8 @@ def _convert(
     with started(find_target(recipe.target), options.empty_env) as ask:
         with steps.step("proving rows and numbers"):
             proven = prove(recipe, converted, raw)
-        packed = _choose(recipe, converted, proven, truth=truth, contents=contents, steps=steps)
+        with steps.step("making it int8") if "int8" in recipe.precision else nullcontext():
+            packed = _choose(recipe, converted, proven, truth, contents, columns=columns)
         with steps.step("proving it in an empty environment"):
             _prove_apart(recipe, packed, proven, options.empty_env, ask)
     with steps.step("packing"):
@@ -188,10 +190,10 @@ def _choose(
     recipe: Recipe,
     converted: Converted,
     proven: Proven,
-    *,
     truth: Array | None,
     contents: dict[str, str],
-    steps: Steps,
+    *,
+    columns: tuple[str, ...],
 ) -> Packed:
     """What is packed: the proven model, or one of a lower precision that is made from it."""
     if "int8" not in recipe.precision:
@@ -200,8 +202,7 @@ def _choose(
     from converters.precision.lower import lower  # noqa: PLC0415
 
     make = lower if recipe.precision == "int8" else pack_both
-    with steps.step("making it int8"):
-        return make(recipe, converted, proven, truth, contents)
+    return make(recipe, converted, proven, truth, contents, columns=columns)
 
 
 def _prove_apart(recipe: Recipe, packed: Packed, proven: Proven, mode: Mode, ask: Ask) -> None:

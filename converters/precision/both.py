@@ -6,7 +6,7 @@ one that it measures to be faster (``edged/serving/choice.py``); no figure of ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from converters.compose import Packed, pack_as_proven
@@ -25,6 +25,8 @@ def pack_both(
     proven: Proven,
     truth: Array | None,
     contents: Mapping[str, str],
+    *,
+    columns: Sequence[str] = (),
 ) -> Packed:
     """The proven model, and beside it the int8 one where that is worth having.
 
@@ -37,13 +39,14 @@ def pack_both(
         proven: the float32 model, its samples and answers.
         truth: the right class of every sample, where it is known.
         contents: sha256 of what the recipe points to.
+        columns: names of the samples' columns.
 
     Raises:
-        ConversionError: the calibration file does not fit.
+        ConversionError: what was given to calibrate on does not fit.
     """
     plain = pack_as_proven(recipe, proven)
     try:
-        low = lower(recipe, converted, proven, truth, contents)
+        low = lower(recipe, converted, proven, truth, contents, columns=columns)
     except (ParityError, UnsupportedModelError) as exc:
         proven.checks.add("int8", "remark", f"left out of the bundle: {exc.message}")
         return replace(plain, parity={"left_out": {"int8": exc.message}})

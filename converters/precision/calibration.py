@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -27,9 +28,30 @@ CHUNK_ROWS = 8
 """Rows of one run: eight pictures of 224x224 take some hundred megabytes inside a deep network."""
 
 
+class Rows(Protocol):
+    """What ranges are taken from, whatever it is kept in."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row, about."""
+        ...
+
+    def chunks(self, rows: int) -> Iterator[dict[str, Array]]:
+        """The rows, at most so many at a time, in the model's dtypes; each time the same."""
+        ...
+
+    def told(self) -> str:
+        """How much of it is used, in words."""
+        ...
+
+    def facts(self) -> dict[str, object]:
+        """The same for the manifest, once all chunks were taken."""
+        ...
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """A file to calibrate with, by the model's input names.
+    """A file of arrays to calibrate with, by the model's input names.
 
     Args:
         arrays: what each input gets.
@@ -47,6 +69,23 @@ class Calibration:
     def used(self) -> int:
         """How many rows ``chunks`` gives."""
         return len(spread(self.rows, MAX_ROWS))
+
+    @property
+    def row_bytes(self) -> int:
+        """As the file has it, or as the model takes it if that is more."""
+        return sum(
+            int(np.prod(self.arrays[entry.name].shape[1:]))
+            * max(self.arrays[entry.name].dtype.itemsize, np.dtype(entry.dtype).itemsize)
+            for entry in self.entries
+        )
+
+    def told(self) -> str:
+        """How many rows are used."""
+        return f"{self.used} of {self.rows} rows"
+
+    def facts(self) -> dict[str, object]:
+        """The same for the manifest."""
+        return {"rows": self.rows, "rows_used": self.used}
 
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[dict[str, Array]]:
         """The rows, at most so many at a time, in the model's dtypes.

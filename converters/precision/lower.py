@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import onnx
 
 from converters import golden, graph
 from converters.compose import Packed
-from converters.describe import in_own_order
 from converters.edges import Edge
 from converters.errors import ParityError, UnsupportedModelError
 from converters.gate.prove import Proven
 from converters.parity import compare, find_ties, round_up
 from converters.precision.budget import Judged, judge, percent, refuse_loss, tell
-from converters.precision.calibration import Calibration, open_calibration
+from converters.precision.calibration import Rows
+from converters.precision.opening import open_rows
 from converters.precision.quantize import CPU, TENSORRT, Scheme, prepare, quantize
 from converters.precision.ranges import ValueRange, measure_ranges
 from converters.recipe import Recipe
@@ -30,7 +29,6 @@ from converters.session import Run, open_session
 from converters.sources.base import run_in_rows
 from converters.targets.table import find_target
 from edged.manifest import Tolerance
-from edged.specs import FeaturesInput
 from edged.store.onnx_check import check_onnx
 from edged.tensors import Array
 
@@ -47,6 +45,8 @@ def lower(
     proven: Proven,
     truth: Array | None,
     contents: Mapping[str, str],
+    *,
+    columns: Sequence[str] = (),
 ) -> Packed:
     """Make a proven model int8: for CPUs, and for TensorRT too where the target has it.
 
@@ -59,17 +59,18 @@ def lower(
         proven: the float32 model, its samples and answers.
         truth: the right class of every sample, where it is known.
         contents: sha256 of what the recipe points to.
+        columns: names of the samples' columns.
 
     Raises:
-        ConversionError: the calibration file does not fit.
+        ConversionError: what was given to calibrate on does not fit.
         UnsupportedModelError: nothing in the model gains from int8.
         ParityError: it loses more than the budget.
     """
     checks = proven.checks
-    rows = _open(recipe, converted, proven)
+    rows = open_rows(recipe, converted, proven, columns)
     with checks.step("calibration") as said:
         ranges = measure_ranges(prepare(proven.data), rows.chunks, recipe.calibration_method)
-        said.append(f"ranges of {len(ranges)} values from {rows.used} of {rows.rows} rows")
+        said.append(f"ranges of {len(ranges)} values from {rows.told()}")
     if contents["calibration"] == contents.get("samples"):
         detail = "the samples are the calibration rows too: a loss on other rows may be larger"
         checks.add("calibration", "remark", detail)
@@ -184,18 +185,6 @@ def _only(edges: Mapping[str, Edge], names: Sequence[str]) -> dict[str, Edge]:
     return {name: edges[name] for name in names}
 
 
-def _open(recipe: Recipe, converted: Converted, proven: Proven) -> Calibration:
-    work = recipe.input_processing.get("*")
-    work = in_own_order(work, converted.result.columns) if work is not None else None
-    return open_calibration(
-        Path(recipe.calibration),
-        converted.result.input_names,
-        proven.inputs,
-        features=work.names if isinstance(work, FeaturesInput) else (),
-        truth=recipe.truth,
-    )
-
-
 @dataclass(frozen=True)
 class _Twice:
     """Rows that were run in both ways, and the answers of both."""
@@ -305,15 +294,12 @@ def _parity(
     }
 
 
-def _provenance(
-    recipe: Recipe, rows: Calibration, sha256: str, made: Sequence[_Low]
-) -> dict[str, object]:
+def _provenance(recipe: Recipe, rows: Rows, sha256: str, made: Sequence[_Low]) -> dict[str, object]:
     further = {f"scheme_{one.scheme.runtime}": one.scheme.words for one in made[1:]}
     return {
         "sha256": sha256,
         "method": recipe.calibration_method,
-        "rows": rows.rows,
-        "rows_used": rows.used,
+        **rows.facts(),
         "scheme": made[0].scheme.words,
         **further,
     }

@@ -148,7 +148,7 @@ def test_out_of_budget_int8_is_left_out_and_said(net, proven, monkeypatch):
 
 
 def test_nothing_to_gain_is_left_out(proven, monkeypatch):
-    def nothing(*_):
+    def nothing(*_, **_rest):
         raise UnsupportedModelError("no convolution")
 
     monkeypatch.setattr(module, "lower", nothing)
