@@ -78,7 +78,8 @@ class Loaded:
         costs: what a run takes by its rows; the first is that of one row.
         precision: of the model file.
         missed: precisions that were to be preferred and could not be had, with the reason.
-        why: what decided for this precision, for people; empty where there was nothing to choose.
+        why: what decided for this precision, and what of the bundle is not used, for people; empty
+            where there was nothing to choose.
     """
 
     session: Session

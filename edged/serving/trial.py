@@ -23,6 +23,7 @@ from edged.config.schema import ModelConfig, TrialConfig
 from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
 from edged.isolation import WorkerCaps, WorkerRuntime
 from edged.loading import Costs, Known, Loaded, Stored, entries_for, find_entries, load_release
+from edged.manifest import Manifest
 from edged.runtimes.base import Runtime
 from edged.serving.choice import Choice, choose
 from edged.serving.contest import Outcome, hold_contest
@@ -215,14 +216,17 @@ class Loader:
 
     def _explained(self, order: LoadOrder, loaded: Loaded, choice: Choice) -> Loaded:
         """Say which precision it is, and why; nothing where there was nothing to choose."""
-        if len(_several(order)) < 2:
-            return loaded
-        missed = {**choice.missed, **loaded.missed}
-        why = "; ".join(f"{one} is out: {reason}" for one, reason in missed.items())
-        if not choice.order or loaded.precision == choice.order[0]:
-            why = "; ".join(filter(None, (choice.why, why)))
         manifest = order.stored.manifest
-        level = logging.WARNING if missed else logging.INFO
+        idle, missed, why = _idle_engines(manifest, loaded.runtime), {}, ""
+        if len(_several(order)) > 1:
+            missed = {**choice.missed, **loaded.missed}
+            why = "; ".join(f"{one} is out: {reason}" for one, reason in missed.items())
+            if not choice.order or loaded.precision == choice.order[0]:
+                why = "; ".join(filter(None, (choice.why, why)))
+        elif not idle:
+            return loaded
+        why = "; ".join(filter(None, (why, idle)))
+        level = logging.WARNING if missed or idle else logging.INFO
         words = 'model "%s" release %d serves in %s: %s'
         log.log(level, words, manifest.name, manifest.release, loaded.precision, why)
         return replace(loaded, why=why)
@@ -338,6 +342,21 @@ def _several(order: LoadOrder) -> tuple[str, ...]:
         entries = entries_for(order.stored.manifest, name)
         return tuple(dict.fromkeys(entry.precision for entry in entries))
     return ()
+
+
+def _idle_engines(manifest: Manifest, runtime: str) -> str:
+    """That engines of the bundle do not run, and why; empty where it has none.
+
+    The ONNX files that engines are built from are no engines, and nobody expects them to run.
+    """
+    engines = {member.name for member in manifest.members if member.type == "tensorrt"}
+    idle = [entry.file for entry in manifest.artefacts if entry.file in engines]
+    if not idle:
+        return ""
+    return (
+        f"not used: {', '.join(idle)}, because this edged runs no TensorRT engines yet; {runtime} "
+        "runs the ONNX file"
+    )
 
 
 def _half_of_memory() -> int:

@@ -15,9 +15,11 @@ from onnx import helper
 
 from edged.manifest import ArtefactEntry, Golden, Tolerance
 from edged.store.golden import write_safetensors
+from edged.verdict import check_config
 from tests.bundles import ONNX, make_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for
 from tests.models import TinyModel, double, onnx_bytes
+from tests.runtimes.test_engine import engine
 
 pytestmark = pytest.mark.slow
 
@@ -122,3 +124,29 @@ def test_a_broken_promise_of_one_leaves_the_other(tmp_path: Path):
         assert "int8 is out: " in why
         assert "does not reproduce the golden samples" in why
         assert "serves in float32" in daemon.tail()
+
+
+def test_a_bundle_with_an_engine_is_served_by_its_onnx_file_and_says_so(tmp_path: Path):
+    """Here there is no TensorRT: the bundle passes the check, a reload takes it, the file serves."""
+    entries = (
+        ONNX,
+        ArtefactEntry("tensorrt", "model-int8-tensorrt.onnx", "int8"),
+        ArtefactEntry("tensorrt", "model-float32-sm87.engine", "float32"),
+    )
+    extra = {
+        "model-int8-tensorrt.onnx": ("onnx", light()),
+        "model-float32-sm87.engine": ("tensorrt", engine().encode()),
+    }
+    make_bundle(tmp_path / "gate.edgb", double())
+    body = BODY.replace("PRECISION", "auto")
+    with running(tmp_path, body) as daemon:
+        wait_for(lambda: daemon.status()["ready"], PATIENCE_S)
+        make_bundle(tmp_path / "two.edgb", double(), extra=extra, artefacts=entries, release=2)
+        daemon.write(body.replace("gate.edgb", "two.edgb"))
+        assert check_config(tmp_path / "edged.yaml", with_files=True)[0] == []
+        wait_for(lambda: [r["release"] for r in daemon.status()["releases"]] == [2], PATIENCE_S)
+        wait_for(lambda: daemon.status()["releases"][0]["state"] == "ready", PATIENCE_S)
+        precision, why = served(daemon)
+        assert precision == "float32"
+        assert why.startswith("not used: model-float32-sm87.engine, because")
+        assert why in daemon.log.read_text()

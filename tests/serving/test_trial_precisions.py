@@ -12,7 +12,7 @@ import pytest
 from edged.config.schema import ModelConfig, TrialConfig
 from edged.errors import GoldenMismatchError, LoadError, QuarantinedError, RunError
 from edged.loading import Costs, Loaded
-from edged.manifest import ArtefactEntry
+from edged.manifest import ArtefactEntry, Manifest, Member
 from edged.runtimes.base import RuntimeInfo
 from edged.serving import contest
 from edged.serving.trial import Loader, LoadOrder
@@ -257,3 +257,45 @@ class TestFailing:
         bench.load()
         bench.stored.lies.clear()
         assert bench.load().precision == "int8"
+
+
+class TestEngines:
+    """A bundle with TensorRT's files is served by its ONNX file, and says so."""
+
+    def with_engine(self, manifest: Manifest) -> Manifest:
+        entries = (
+            *manifest.artefacts,
+            ArtefactEntry("tensorrt", "model-int8-tensorrt.onnx", "int8"),
+            ArtefactEntry("tensorrt", "model-int8-sm87.engine", "int8"),
+        )
+        members = (
+            *manifest.members,
+            Member("model-int8-tensorrt.onnx", "onnx", 1, "0" * 64),
+            Member("model-int8-sm87.engine", "tensorrt", 1, "0" * 64),
+        )
+        return msgspec.structs.replace(manifest, artefacts=entries, members=members)
+
+    @pytest.mark.parametrize("config", [AUTO, APART])
+    def test_one_that_is_not_used_is_told(
+        self, bench: Bench, config: ModelConfig, caplog: pytest.LogCaptureFixture
+    ):
+        bench.stored.manifest = self.with_engine(bench.stored.manifest)
+        loaded = bench.load(config)
+        assert (loaded.runtime, loaded.precision) == ("onnxruntime", "int8")
+        assert bench.races == [["float32", "int8"]], "nothing of TensorRT's takes part"
+        assert loaded.why.startswith("int8 won on this device")
+        told = "not used: model-int8-sm87.engine, because this edged runs no TensorRT engines yet"
+        assert loaded.why.endswith(f"{told}; onnxruntime runs the ONNX file")
+        assert told in caplog.text
+
+    def test_also_where_there_was_nothing_to_choose(self, bench: Bench):
+        alone = msgspec.structs.replace(
+            bench.stored.manifest, artefacts=bench.stored.manifest.artefacts[:1]
+        )
+        bench.stored.manifest = self.with_engine(alone)
+        assert bench.load().why.startswith("not used: model-int8-sm87.engine")
+
+    def test_a_file_to_build_from_is_no_engine(self, bench: Bench):
+        whole = self.with_engine(bench.stored.manifest)
+        bench.stored.manifest = msgspec.structs.replace(whole, artefacts=whole.artefacts[:3])
+        assert "not used" not in bench.load().why
