@@ -32,6 +32,8 @@ class Table:
     def plain(self) -> str:
         """The table as lines that also a pipe can read."""
         lines = [*([self.head] if self.head else []), *self.rows]
+        if not lines:
+            return self.title
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         body = (
             "  " + "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
