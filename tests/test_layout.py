@@ -15,6 +15,8 @@ BANNED = re.compile(r"pickle|joblib|\bdill\b|\bmarshal\b|torch\.load|allow_pickl
 """Ways to run code out of a file; the daemon has no use for any of them, not even in a comment."""
 MERGE = re.compile(r"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)
 """What git leaves where two sides changed the same lines. Its line of ``=`` also underlines titles."""
+BESIDE = re.compile(r"\bfsync\(|\bmkstemp\(")
+"""What makes a file whole or not there at all; done twice, it is done in two ways."""
 ROOMS = {
     "paho": {"edged/transports/mqtt.py"},
     "onnxruntime": {"edged/runtimes/onnxruntime.py"},
@@ -38,6 +40,8 @@ WORDS_ONLY = {
     "edged/transports/connection.py",
     "edged/version.py",
     "edged/__main__.py",
+    "converters/errors.py",
+    "converters/batch/job.py",
 }
 """Declarations without behaviour; what uses them is tested."""
 NOT_OURS = {"torch", "tensorflow", "keras", "sklearn", "skl2onnx", "tf2onnx", "onnx", "rich"}
@@ -130,12 +134,22 @@ def test_every_daemon_file_has_tests_of_its_name(path: Path):
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in sources("converters/gate", "converters/report") if p.name != "__init__.py"],
+    [
+        path
+        for path in sources("converters")
+        if path.name != "__init__.py" and str(path.relative_to(ROOT)) not in WORDS_ONLY
+    ],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
-def test_every_file_of_the_gate_and_the_report_has_tests_of_its_name(path: Path):
+def test_every_file_of_the_converter_has_tests_of_its_name(path: Path):
     folder = ROOT / "tests" / path.relative_to(ROOT).parent
     assert list(folder.glob(f"test_{path.stem}*.py")), f"no {folder}/test_{path.stem}*.py"
+
+
+@pytest.mark.parametrize("path", sources("converters"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_are_written_beside_and_renamed_in_one_place(path: Path):
+    is_there = path.relative_to(ROOT) == Path("converters/atomic.py")
+    assert bool(BESIDE.findall(path.read_text())) == is_there, "converters/atomic.py does that"
 
 
 @pytest.mark.parametrize("path", texts(), ids=lambda p: str(p.relative_to(ROOT)))

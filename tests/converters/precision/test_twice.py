@@ -1,8 +1,11 @@
 """The same recipe in two processes, for every precision."""
 
+import pytest
+
 from tests.converters.twice import hold_twice, write_recipe
 
 
+@pytest.mark.slow  # eight conversions, two of them in an interpreter of their own
 def test_onnx_in_every_precision(net, tmp_path):
     source = {"source": str(net / "net.onnx"), "samples": str(net / "plain.npz")}
     half = {"precision": "float16", "tolerance": {"rtol": 0.01, "atol": 0.05}}

@@ -1,7 +1,5 @@
 """The layout is read back by the specification's rules, and by skopeo where it is installed."""
 
-import gzip
-import hashlib
 import json
 import os
 import shutil
@@ -14,105 +12,14 @@ import pytest
 from converters.cli import main
 from converters.publishing import image as images
 from converters.publishing.publish import publish
-from edged.store.signing import Signer, generate_key
+from edged.store.signing import Signer
 from tests.bundles import make_bundle
+from tests.converters.publishing.images import REF, make_base, read_image
 from tests.models import double
-
-REF = "org.opencontainers.image.ref.name"
-INDEX = "application/vnd.oci.image.index.v1+json"
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-
-
-@pytest.fixture
-def keys(tmp_path):
-    """Three key pairs, as (private, public) paths."""
-    return [generate_key(tmp_path / name) for name in ("one", "two", "three")]
-
-
-@pytest.fixture
-def bundle(tmp_path, keys):
-    return make_bundle(tmp_path / "some.edgb", double(), key=keys[0][0])
-
-
-def blob(folder, descriptor):
-    """A blob, whose digest and size must be what was stated."""
-    algorithm, _, name = descriptor["digest"].partition(":")
-    data = (folder / "blobs" / algorithm / name).read_bytes()
-    assert hashlib.sha256(data).hexdigest() == name
-    assert len(data) == descriptor["size"]
-    return data
-
-
-def read_image(folder, tag):
-    """Everything below a tag: [(platform, manifest, config, [the tar of each layer])]."""
-    assert json.loads((folder / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
-    top = json.loads((folder / "index.json").read_text())
-    assert (top["schemaVersion"], top.get("mediaType", INDEX)) == (2, INDEX)  # skopeo leaves it out
-    (found,) = [one for one in top["manifests"] if one["annotations"][REF] == tag]
-    assert found["mediaType"] == INDEX
-    index = json.loads(blob(folder, found))
-    assert (index["schemaVersion"], index["mediaType"]) == (2, INDEX)
-    result = []
-    for described in index["manifests"]:
-        assert described["mediaType"] == MANIFEST
-        manifest = json.loads(blob(folder, described))
-        assert (manifest["schemaVersion"], manifest["mediaType"]) == (2, MANIFEST)
-        assert manifest["config"]["mediaType"] == CONFIG
-        config = json.loads(blob(folder, manifest["config"]))
-        assert config["rootfs"]["type"] == "layers"
-        tars = []
-        for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
-            assert layer["mediaType"] == LAYER
-            tars.append(gzip.decompress(blob(folder, layer)))
-            assert f"sha256:{hashlib.sha256(tars[-1]).hexdigest()}" == diff_id
-        for key in ("os", "architecture"):
-            assert described["platform"][key] == config[key]
-        result.append((described["platform"], manifest, config, tars))
-    return result
-
-
-def names(tar):
-    with tarfile.open(fileobj=BytesIO(tar)) as archive:
-        return archive.getnames()
 
 
 def every_file(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def make_base(folder, *, tag="box", files=("bin/sh",), change=None):
-    """A small image with a layer of its own, written by hand."""
-    place = folder / "blobs/sha256"
-    place.mkdir(parents=True)
-
-    def put(data, kind):
-        name = hashlib.sha256(data).hexdigest()
-        (place / name).write_bytes(data)
-        return {"mediaType": kind, "digest": f"sha256:{name}", "size": len(data)}
-
-    stream = BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name in files:
-            archive.addfile(tarfile.TarInfo(name))
-    tar = stream.getvalue()
-    config = {
-        "os": "linux", "architecture": "arm64", "variant": "v8", "config": {"Env": ["PATH=/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest()}"]},
-        "history": [{"created_by": "hand"}],
-    }  # fmt: skip
-    manifest = {
-        "schemaVersion": 2, "mediaType": MANIFEST,
-        "config": put(json.dumps(config).encode(), CONFIG),
-        "layers": [put(gzip.compress(tar), LAYER)],
-    }  # fmt: skip
-    if change:
-        change(manifest)
-    listed = put(json.dumps(manifest).encode(), MANIFEST) | {"annotations": {REF: tag}}
-    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [listed]}))
-    return (manifest["layers"] or [None])[0]
 
 
 def test_the_layout_is_what_the_specification_asks(bundle, keys, tmp_path):
@@ -207,46 +114,6 @@ def test_stopped_half_way_leaves_the_layout_as_it_was(bundle, tmp_path, monkeypa
         assert (out / "index.json").read_bytes() == index
         assert not list(out.rglob(".*"))
         read_image(out, "old")
-
-
-class TestBase:
-    def test_the_layer_lies_on_the_base(self, bundle, tmp_path):
-        below = make_base(tmp_path / "base")
-        lines = publish(bundle, f"{tmp_path / 'out'}:x", [], 1, f"{tmp_path / 'base'}:box")
-        ((platform, manifest, config, tars),) = read_image(tmp_path / "out", "x")
-        assert platform == {"os": "linux", "architecture": "arm64", "variant": "v8"}
-        assert manifest["layers"][0] == below
-        assert [names(tar) for tar in tars] == [["bin/sh"], ["models", "models/gate-1.edgb"]]
-        assert config["config"]["Env"] == ["PATH=/bin"]
-        assert len(config["history"]) == 2
-        assert not any(line.startswith("base:") for line in lines)
-
-    def test_a_base_with_several_platforms(self, bundle, tmp_path):
-        publish(bundle, f"{tmp_path / 'base'}:b", [], 1, None)
-        publish(bundle, f"{tmp_path / 'out'}:x", [], 1, str(tmp_path / "base"))
-        read = read_image(tmp_path / "out", "x")
-        assert [platform["architecture"] for platform, *_ in read] == ["amd64", "arm64"]
-        assert {len(tars) for *_, tars in read} == {2}
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda m: m["layers"][0].update(digest="sha256:../../../etc/passwd"), "only sha256"),
-            (lambda m: m["layers"][0].update(digest="sha256:" + "0" * 64), "cannot be read"),
-            (lambda m: m["layers"][0].update(size=1), "damaged"),
-            (lambda m: m["config"].update(size=5 << 20), "bytes"),
-            (lambda m: m["config"].update(mediaType="application/json"), "no OCI container image"),
-            (lambda m: m.update(layers=[]), "different layers"),
-            (lambda m: m.update(layers=[1]), "no OCI container image"),
-            (lambda m: m["layers"][0].pop("digest"), "only sha256"),
-        ],
-    )
-    def test_a_base_that_contradicts_itself(self, bundle, tmp_path, change, message, capsys):
-        make_base(tmp_path / "base", change=change)
-        words = ["--oci", str(tmp_path / "out"), "--base", str(tmp_path / "base")]
-        assert main(["publish", str(bundle), *words]) == 65
-        assert message in capsys.readouterr().err
-        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")

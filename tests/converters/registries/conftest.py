@@ -8,6 +8,8 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from converters.registries.resolved import Place
+
 MLMODEL = {
     "mlflow_version": "3.17.2",
     "model_id": None,
@@ -168,3 +170,10 @@ def repository(tmp_path):
 
     put.root = root
     return put
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Where a registry may put what it unpacks or writes."""
+    (tmp_path / "place").mkdir()
+    return Place(tmp_path / "place")

@@ -1,7 +1,7 @@
 """Drives MLflow itself: ``python drive_mlflow.py register|show STORE``; prints JSON.
 
-``register`` logs two versions of a model and puts the alias ``champion`` on the first; ``show`` says
-what MLflow's own client sees afterwards.
+``register`` logs two versions of a model and puts the alias ``champion`` on the first,
+``edge`` on the second; ``show`` says what MLflow's own client sees afterwards.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def register(client):
             )  # fmt: skip
         found[version] = run.info.run_id
     client.set_registered_model_alias("scorer", "champion", "1")
+    client.set_registered_model_alias("scorer", "edge", "2")
     return found
 
 

@@ -79,6 +79,40 @@ def onnx_model():
     return to_onnx(model, ROWS, options={id(model): {"zipmap": False}})
 
 
+def wide_onnx_model():
+    """Weights above the kilobyte from which MLflow puts them into a file of their own."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    wide = np.random.default_rng(1).normal(size=(4, 512)).astype("f4")
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "wide"], ["h"]),
+            helper.make_node("ReduceMax", ["h"], ["y"], axes=[1], keepdims=1),
+        ],
+        "wide",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1])],
+        [numpy_helper.from_array(wide, "wide")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def lightning_module():
+    """Defined in here, so that it is pickled by value: no class of this file is needed to open it."""
+    import lightning
+    import torch
+
+    class Scorer(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.body = network()
+
+        def forward(self, x: torch.Tensor):
+            return self.body(x)
+
+    return Scorer().eval()
+
+
 def mlflow_plain(folder):
     import mlflow
     import pandas as pd
@@ -103,12 +137,17 @@ def mlflow_plain(folder):
     mlflow.lightgbm.save_model(lgb.booster_, folder / "lightgbm-booster", **PINNED)
     mlflow.catboost.save_model(cat, folder / "catboost", **example)
     mlflow.onnx.save_model(onnx_model(), folder / "onnx", **example)
+    mlflow.onnx.save_model(wide_onnx_model(), folder / "onnx-wide", **example)
+    assert len(list((folder / "onnx-wide").glob("model.onnx*"))) == 2  # its weights lie beside it
 
     class Echo(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input):
             return model_input
 
     mlflow.pyfunc.save_model(folder / "pyfunc", python_model=Echo(), **PINNED)
+    (folder / "scorer.py").write_text(FROM_CODE)
+    code = str(folder / "scorer.py")
+    mlflow.pyfunc.save_model(folder / "from-code", python_model=code, **PINNED)
 
 
 def mlflow_torch(folder):
@@ -121,6 +160,8 @@ def mlflow_torch(folder):
     mlflow.pytorch.save_model(net, folder / "pth", serialization_format="pickle", **PINNED)
     script = torch.jit.trace(net, torch.tensor(ROWS))
     mlflow.pytorch.save_model(script, folder / "script", serialization_format="pickle", **PINNED)
+    module = lightning_module()
+    mlflow.pytorch.save_model(module, folder / "lightning", serialization_format="pickle", **PINNED)
 
 
 def mlflow_tf(folder):
@@ -166,6 +207,15 @@ def bentoml_plain(folder):
     bentoml.models.export_model("sklearn:latest", str(folder / "sklearn.bentomodel"))
 
 
+FROM_CODE = """
+import mlflow
+
+class Echo(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+mlflow.models.set_model(Echo())
+"""
 SERVICE = """
 import bentoml
 import numpy as np
@@ -187,6 +237,7 @@ def bentoml_torch(folder):
     net = network()
     bentoml.pytorch.save_model("pytorch", net)
     bentoml.torchscript.save_model("torchscript", torch.jit.trace(net, torch.tensor(ROWS)))
+    bentoml.pytorch_lightning.save_model("lightning", lightning_module())
 
 
 def bentoml_tf(folder):

@@ -1,21 +1,12 @@
 """MLmodel read as data: every flavor's file, and every way in which a folder may be wrong."""
 
-import json
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.registries.mlflow_model import resolve_folder
-from converters.registries.resolved import Place
-
-
-@pytest.fixture
-def place(tmp_path):
-    (tmp_path / "place").mkdir()
-    return Place(tmp_path / "place")
 
 
 def test_onnx_with_its_example(mlmodel, place):
@@ -101,40 +92,6 @@ def test_torchscript_is_told_from_a_pickled_module(mlmodel, place):
     assert resolve_folder(folder, place).fields["source"].endswith("model.pth")
 
 
-def test_a_table_brings_columns_and_a_csv(mlmodel, place):
-    columns = [{"type": "double", "name": name, "required": True} for name in ("mass", "heat")]
-    folder = mlmodel(
-        flavors={"sklearn": {"pickled_model": "model.pkl"}},
-        signature={"inputs": json.dumps(columns)},
-        saved_input_example_info={"artifact_path": "input_example.json", "type": "dataframe"},
-    )
-    (folder / "model.pkl").write_bytes(b"x")
-    example = {"columns": ["mass", "heat"], "data": [[1.5, True], [None, 3]]}
-    (folder / "input_example.json").write_text(json.dumps(example))
-    found = resolve_folder(folder, place)
-    assert found.fields["input_processing"] == {
-        "*": {"kind": "features", "names": ["mass", "heat"]}
-    }
-    assert Path(found.fields["samples"]).read_text() == "mass,heat\n1.5,1\n,3\n"
-
-
-def test_several_tensors_are_named(mlmodel, place):
-    folder = mlmodel()
-    example = {"a": [[1], [2]], "b": [[2.5], [3]]}
-    (folder / "input_example.json").write_text(json.dumps(example))
-    with np.load(resolve_folder(folder, place).fields["samples"]) as samples:
-        assert sorted(samples.files) == ["a", "b"]
-
-
-@pytest.mark.parametrize("example", [[[1, 2, 3]], [1, 2, 3], 1, {"inputs": [[1, 2, 3]]}])
-def test_an_example_of_one_row_is_no_samples(mlmodel, place, example):
-    folder = mlmodel()
-    (folder / "input_example.json").write_text(json.dumps(example))
-    found = resolve_folder(folder, place)
-    assert ("samples" in found.fields) == (example == [1, 2, 3])  # three rows of one number
-    assert found.examples == ("samples" in found.fields)
-
-
 def test_what_differs_is_noted(mlmodel, place):
     folder = mlmodel(
         flavors={
@@ -178,18 +135,6 @@ def test_a_wrong_folder_is_told_in_a_sentence(mlmodel, place, changes, words):
     (folder / "data").mkdir()
     with pytest.raises(ConversionError, match=words):
         resolve_folder(folder, place)
-
-
-def test_examples_that_are_no_samples(mlmodel, place):
-    folder = mlmodel()
-    for value, words in (
-        ([["text"]], "cannot become an array of float32"),
-        ([[1], [1, 2]], "cannot become an array"),
-        ({"": [1, 2], "a": [1, 2]}, "without names"),
-    ):
-        (folder / "input_example.json").write_text(json.dumps(value))
-        with pytest.raises(ConversionError, match=words):
-            resolve_folder(folder, place)
 
 
 def test_python_code_is_refused_by_name_and_says_what_to_do(mlmodel, place):

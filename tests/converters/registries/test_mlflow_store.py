@@ -1,44 +1,17 @@
 """Both local stores, read and written without MLflow; what is not there is told with what is."""
 
-import sqlite3
-
 import pytest
 
 from converters.errors import ConversionError, ParityError, UnsupportedModelError
 from converters.registries import mlflow
 from converters.registries.mlflow import open_store, promote
-from converters.registries.mlflow_uri import ModelUri, RunUri, is_alias, parse_uri
+from converters.registries.mlflow_uri import ModelUri, is_alias
 from edged.errors import NotFoundError
 
 
 @pytest.fixture(params=["sqlite_store", "file_store"])
 def store(request):
     return open_store(str(request.getfixturevalue(request.param)))
-
-
-@pytest.mark.parametrize(
-    ("text", "uri"),
-    [
-        ("models:/a b@champion", ModelUri("a b", alias="champion")),
-        ("models:/scorer/3", ModelUri("scorer", version=3)),
-        ("models:/scorer/latest", ModelUri("scorer")),
-        ("models:/m-0123", ModelUri(model_id="m-0123")),
-        ("runs:/ab12/models/net", RunUri("ab12", "models/net")),
-    ],
-)
-def test_uris(text, uri):
-    assert parse_uri(text) == uri
-    assert parse_uri(uri.said) == uri
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["models:/", "models:/a/b/c", "models:/a@", "models:/@b", "models:/../3", "runs:/x",
-     "runs:/x/../../etc", "models:/a/Production", "models:/a/-1"],
-)  # fmt: skip
-def test_other_texts_are_refused_with_the_forms(text):
-    with pytest.raises(ConversionError, match="models:/NAME@ALIAS"):
-        parse_uri(text)
 
 
 def test_alias_number_latest_and_ids(store):
@@ -151,22 +124,3 @@ def test_locations_that_a_local_store_cannot_read(sqlite_store):
         store.fetch("s3://bucket/model", None)
     with pytest.raises(ConversionError, match="no folder"):
         store.fetch("/nowhere/model", None)
-
-
-@pytest.mark.parametrize("content", [b"", b"SQLite format 3\0 and then rubbish", b"text" * 400])
-def test_a_database_that_is_none(tmp_path, content):
-    (tmp_path / "mlflow.db").write_bytes(content)
-    with pytest.raises(ConversionError, match="expected an MLflow database"):
-        open_store(str(tmp_path)).version(ModelUri("scorer", version=1))
-
-
-def test_a_locked_database_is_told(sqlite_store, monkeypatch):
-    monkeypatch.setattr("converters.registries.mlflow_sqlite.LOCK_SECONDS", 0.01)
-    store = open_store(str(sqlite_store))
-    version = store.version(ModelUri("scorer", version=1))
-    holder = sqlite3.connect(sqlite_store)
-    holder.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(ConversionError, match="locked"):
-        store.set_alias(version, "champion")
-    holder.rollback()
-    holder.close()

@@ -46,6 +46,7 @@ def go_round(store, tmp_path, capsys):
     # Nothing is proven yet: the alias stays.
     assert cli.main(["promote", "models:/scorer/1", "--alias", "edge", *words]) == 78
     assert cli.main(["models:/scorer@champion", "-o", str(bundle), "--record", *words]) == 0
+    assert drive("show", store)["aliases"] == {"champion": 1, "edge": 2}
     assert cli.main(["promote", "models:/scorer/1", "--alias", "edge", *words]) == 0
     said = capsys.readouterr().out
     assert "recorded: scorer version 1" in said
