@@ -62,6 +62,11 @@ def main(folder: Path) -> int:
 
 def _export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     kind = BY_NAME[job.framework]
+    if sys.version_info < kind.python:
+        raise ConversionError(
+            f"a {job.framework} source needs Python {'.'.join(map(str, kind.python))} or later, "
+            f"this is {platform.python_version()}: name an interpreter that has it with --python"
+        )
     if job.import_from:
         sys.path.insert(0, job.import_from)
     try:

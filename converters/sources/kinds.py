@@ -38,6 +38,7 @@ class SourceKind:
         runs_code: why opening it can run code; empty when it cannot.
         refuse: why one of this kind is not taken as it is, and what to do; empty when it is.
         imports: packages whose import in the module of ``module:factory`` speaks for it.
+        python: the first Python that its extra brings it for; as everything else where empty.
     """
 
     name: str
@@ -47,6 +48,7 @@ class SourceKind:
     runs_code: Callable[[Look], str] = _nothing
     refuse: Callable[[Look], str] = _nothing
     imports: tuple[str, ...] = ()
+    python: tuple[int, ...] = ()
 
     @property
     def module(self) -> str:
@@ -196,6 +198,7 @@ KINDS: tuple[SourceKind, ...] = (
         "edged[convert-jax]",
         refuse=lambda _look: "a JAX model is a function: give module:factory",
         imports=("jax", "flax"),
+        python=(3, 11),
     ),
     SourceKind(
         "tensorflow",

@@ -1,5 +1,6 @@
 """The inside of the throw-away process: every outcome is a file, and nothing comes back as a pickle."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import msgspec
@@ -94,6 +95,16 @@ def test_a_package_that_is_missing_is_named_with_the_line_to_type(work, monkeypa
     result = work(lambda *_: None)
     assert "needs skl2onnx, which is not installed" in result.error
     assert f"pip install '{BY_NAME['onnx'].extra}'" in result.error
+
+
+def test_a_python_that_is_too_old_is_told_before_a_package_that_it_cannot_have(work, monkeypatch):
+    """Its extra installs nothing there, so that the line to type would help nobody."""
+    assert BY_NAME["jax"].python == (3, 11)
+    late = dataclasses.replace(BY_NAME["onnx"], python=(9, 1))
+    monkeypatch.setattr(worker, "BY_NAME", {"onnx": late})
+    result = work(lambda *_: None)
+    assert result.error.startswith("a onnx source needs Python 9.1 or later, this is ")
+    assert "--python" in result.error
 
 
 def test_where_the_users_own_modules_are_looked_for_comes_first(work, monkeypatch, tmp_path):
