@@ -97,12 +97,11 @@ def wide_onnx_model():
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def lightning_module():
+def lightning_module(package):
     """Defined in here, so that it is pickled by value: no class of this file is needed to open it."""
-    import lightning
     import torch
 
-    class Scorer(lightning.LightningModule):
+    class Scorer(package.LightningModule):
         def __init__(self):
             super().__init__()
             self.body = network()
@@ -138,7 +137,7 @@ def mlflow_plain(folder):
     mlflow.catboost.save_model(cat, folder / "catboost", **example)
     mlflow.onnx.save_model(onnx_model(), folder / "onnx", **example)
     mlflow.onnx.save_model(wide_onnx_model(), folder / "onnx-wide", **example)
-    assert len(list((folder / "onnx-wide").glob("model.onnx*"))) == 2  # its weights lie beside it
+    assert len(list((folder / "onnx-wide").glob("*.data"))) == 1  # its weights lie beside it
 
     class Echo(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input):
@@ -160,7 +159,9 @@ def mlflow_torch(folder):
     mlflow.pytorch.save_model(net, folder / "pth", serialization_format="pickle", **PINNED)
     script = torch.jit.trace(net, torch.tensor(ROWS))
     mlflow.pytorch.save_model(script, folder / "script", serialization_format="pickle", **PINNED)
-    module = lightning_module()
+    import lightning
+
+    module = lightning_module(lightning)
     mlflow.pytorch.save_model(module, folder / "lightning", serialization_format="pickle", **PINNED)
 
 
@@ -237,7 +238,9 @@ def bentoml_torch(folder):
     net = network()
     bentoml.pytorch.save_model("pytorch", net)
     bentoml.torchscript.save_model("torchscript", torch.jit.trace(net, torch.tensor(ROWS)))
-    bentoml.pytorch_lightning.save_model("lightning", lightning_module())
+    import pytorch_lightning  # the name that BentoML knows; it comes with lightning
+
+    bentoml.pytorch_lightning.save_model("lightning", lightning_module(pytorch_lightning))
 
 
 def bentoml_tf(folder):

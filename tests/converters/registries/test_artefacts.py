@@ -62,7 +62,7 @@ GROUPS = {
     },
 }
 """Artefact → the grade of its bundle, or the word in its refusal."""
-NEEDED = {"plain": "mlflow", "torch": "torch", "tf": "tensorflow"}
+NEEDED = {"plain": "mlflow", "torch": "lightning", "tf": "tensorflow"}
 
 
 @pytest.mark.parametrize("group", GROUPS)
