@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from converters.atomic import replace_file
 from converters.engines.child import Built, build_apart
 from converters.engines.job import BuildJob
 from converters.errors import ConversionError, EngineError, ParityError
@@ -282,8 +283,6 @@ def _keep_timing(path: Path, data: bytes) -> None:
     """Best done after the bundle is written, and no reason to fail: it only saves time."""
     if not data:
         return
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        fresh.write_bytes(data)
-        fresh.replace(path)
+    with contextlib.suppress(OSError, ConversionError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data)

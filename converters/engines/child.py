@@ -115,7 +115,8 @@ def _work(folder: Path, job: BuildJob, onnx_sha256: str, precision: str, timeout
     if result.kind == "missing":
         raise NoDeviceError(
             "an engine is built on the machine whose GPU is to run it, and here that cannot be: "
-            f"{result.problem}"
+            f"{result.problem} (needed: NVIDIA's driver, TensorRT with its Python package, and "
+            'CUDA from Python by pip install "edged[tensorrt]" or PyCUDA)'
         )
     if result.problem:
         raise EngineError(result.problem)

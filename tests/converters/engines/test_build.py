@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from converters import convert
-from converters.engines.build import Wish, add, add_engine, choose_source, name_of
+from converters.engines.build import Wish, _keep_timing, add, add_engine, choose_source, name_of
 from converters.errors import ConversionError, EngineError, NoDeviceError, ParityError
 from converters.recipe import make_recipe
 from converters.show import describe_bundle
@@ -86,6 +86,20 @@ def test_the_next_build_begins_with_what_was_timed_and_replaces_the_engine(gpu, 
     manifest = read_manifest(tmp_path / "out.edgb")[1]
     assert [entry.file for entry in manifest.artefacts] == ["model.onnx", first.file]
     assert list(manifest.provenance["engines"]) == [first.file]
+
+
+def test_timings_that_cannot_be_kept_are_no_reason_to_fail(tmp_path):
+    (tmp_path / "file").write_text("")
+    _keep_timing(tmp_path / "file" / "timing", b"timed")
+    _keep_timing(tmp_path / "empty", b"")
+    _keep_timing(tmp_path / "new" / "timing", b"timed")
+    assert (tmp_path / "new" / "timing").read_bytes() == b"timed"
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_timing_cache_that_cannot_be_read(half, tmp_path):
+    with pytest.raises(ConversionError, match=r"--timing-cache .*: Is a directory"):
+        build(half, tmp_path, timing_cache=tmp_path)
 
 
 def test_without_a_gpu_it_says_what_is_missing_and_writes_nothing(half, tmp_path, monkeypatch):

@@ -67,5 +67,6 @@ def test_a_machine_without_tensorrt_has_an_exit_code_of_its_own(tmp_path, monkey
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: an engine is built on the machine whose GPU is to run it")
     assert "does not load: libnvinfer.so.10: not found" in error
+    assert 'pip install "edged[tensorrt]"' in error
     assert not (tmp_path / "o.edgb").exists()
     assert cli.main([*words, "--precision", "int8"]) == 65
