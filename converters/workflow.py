@@ -22,6 +22,7 @@ from converters.lock import Lock
 from converters.pack import pack
 from converters.parity import OutputParity
 from converters.paths import check_output, check_sources
+from converters.precision.kept import kept_beside
 from converters.recipe import Recipe, is_factory
 from converters.registries.lookup import resolved
 from converters.samples import (
@@ -146,6 +147,7 @@ def _convert(
     # Read before anything slow, so that a wrong key is told at once.
     signer = None if key is None else Signer.from_file(key)
     steps = Steps(options.progress)
+    keep = kept_beside(Path(output))
     with steps.step("reading samples"):
         samples, columns, truth, words = _read_samples(recipe)
         raw = _prepare(recipe, samples)
@@ -163,7 +165,7 @@ def _convert(
         with steps.step("proving rows and numbers"):
             proven = prove(recipe, converted, raw)
         with steps.step("making it int8") if "int8" in recipe.precision else nullcontext():
-            packed = _choose(recipe, converted, proven, truth, contents, columns=columns)
+            packed = _choose(recipe, converted, proven, truth, contents, columns=columns, keep=keep)
         with steps.step("proving it in an empty environment"):
             _prove_apart(recipe, packed, proven, options.empty_env, ask)
     with steps.step("packing"):
@@ -171,6 +173,8 @@ def _convert(
             recipe, converted, proven, packed, columns=columns, contents=contents
         )
         data = pack(Path(output), manifest, members, [] if signer is None else [signer])
+        if "int8" in recipe.precision:
+            keep.unlink(missing_ok=True)
         if options.lock is not None:
             options.lock.keep(contents, converted.result.versions)
     return Report(
@@ -194,6 +198,7 @@ def _choose(
     contents: dict[str, str],
     *,
     columns: tuple[str, ...],
+    keep: Path,
 ) -> Packed:
     """What is packed: the proven model, or one of a lower precision that is made from it."""
     if "int8" not in recipe.precision:
@@ -202,7 +207,7 @@ def _choose(
     from converters.precision.lower import lower  # noqa: PLC0415
 
     make = lower if recipe.precision == "int8" else pack_both
-    return make(recipe, converted, proven, truth, contents, columns=columns)
+    return make(recipe, converted, proven, truth, contents, columns=columns, keep=keep)
 
 
 def _prove_apart(recipe: Recipe, packed: Packed, proven: Proven, mode: Mode, ask: Ask) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from converters.compose import Packed, pack_as_proven
 from converters.errors import ParityError, UnsupportedModelError
@@ -27,6 +28,7 @@ def pack_both(
     contents: Mapping[str, str],
     *,
     columns: Sequence[str] = (),
+    keep: Path | None = None,
 ) -> Packed:
     """The proven model, and beside it the int8 one where that is worth having.
 
@@ -40,13 +42,14 @@ def pack_both(
         truth: the right class of every sample, where it is known.
         contents: sha256 of what the recipe points to.
         columns: names of the samples' columns.
+        keep: the file of the ranges so far, for a run after this one was cut off.
 
     Raises:
         ConversionError: what was given to calibrate on does not fit.
     """
     plain = pack_as_proven(recipe, proven)
     try:
-        low = lower(recipe, converted, proven, truth, contents, columns=columns)
+        low = lower(recipe, converted, proven, truth, contents, columns=columns, keep=keep)
     except (ParityError, UnsupportedModelError) as exc:
         proven.checks.add("int8", "remark", f"left out of the bundle: {exc.message}")
         return replace(plain, parity={"left_out": {"int8": exc.message}})

@@ -15,6 +15,7 @@ import numpy as np
 
 from converters.errors import ConversionError
 from converters.precision.stored import StoredArray, open_arrays
+from converters.precision.table import open_table
 from converters.samples import UNNAMED, pick_columns, spread
 from converters.sources.base import fit_dtype
 from edged.manifest import TensorEntry
@@ -136,7 +137,7 @@ def open_calibration(
     Raises:
         ConversionError: other names, shapes or dtypes, or too few rows; says expected and got.
     """
-    arrays, columns = open_arrays(path)
+    arrays, columns = _open(path)
     picks: tuple[int, ...] = ()
     if columns:
         picks = pick_columns(columns, [c for c in features or columns if c != truth])
@@ -158,6 +159,14 @@ def open_calibration(
             "hundred that look like what the device will see are better"
         )
     return Calibration(given, tuple(entries), rows, picks)
+
+
+def _open(path: Path) -> tuple[dict[str, StoredArray], tuple[str, ...]]:
+    """The arrays of a file by name, and the columns of a CSV; like ``samples.load_samples``."""
+    if path.suffix.lower() == ".csv":
+        table, columns = open_table(path)
+        return {UNNAMED: table}, columns
+    return open_arrays(path), ()
 
 
 def _match(

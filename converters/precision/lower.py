@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,18 +20,21 @@ from converters.gate.prove import Proven
 from converters.parity import compare, find_ties, round_up
 from converters.precision.budget import Judged, judge, percent, refuse_loss, tell
 from converters.precision.calibration import Rows
+from converters.precision.kept import Kept, key_of
 from converters.precision.opening import open_rows
 from converters.precision.quantize import CPU, TENSORRT, Scheme, prepare, quantize
-from converters.precision.ranges import ValueRange, measure_ranges
+from converters.precision.ranges import ValueRange, measure_ranges, rows_at_once
 from converters.recipe import Recipe
 from converters.samples import spread
 from converters.sandbox import Converted
+from converters.session import VERSION as ORT_VERSION
 from converters.session import Run, open_session
 from converters.sources.base import run_in_rows
 from converters.targets.table import find_target
 from edged.manifest import Tolerance
 from edged.store.onnx_check import check_onnx
 from edged.tensors import Array
+from edged.version import __version__
 
 TWICE_ROWS = 64
 """Rows that are also run without the optimiser's int8 kernels, as float32 that is rounded at each
@@ -47,6 +51,7 @@ def lower(
     contents: Mapping[str, str],
     *,
     columns: Sequence[str] = (),
+    keep: Path | None = None,
 ) -> Packed:
     """Make a proven model int8: for CPUs, and for TensorRT too where the target has it.
 
@@ -60,6 +65,7 @@ def lower(
         truth: the right class of every sample, where it is known.
         contents: sha256 of what the recipe points to.
         columns: names of the samples' columns.
+        keep: the file of the ranges so far, for a run after this one was cut off.
 
     Raises:
         ConversionError: what was given to calibrate on does not fit.
@@ -69,8 +75,9 @@ def lower(
     checks = proven.checks
     rows = open_rows(recipe, converted, proven, columns)
     with checks.step("calibration") as said:
-        ranges = measure_ranges(prepare(proven.data), rows.chunks, recipe.calibration_method)
-        said.append(f"ranges of {len(ranges)} values from {rows.told()}")
+        kept = Kept(keep, _key(recipe, converted, proven, contents, columns))
+        ranges = _measure(recipe, proven, rows, kept)
+        said.append(f"ranges of {len(ranges)} values from {rows.told()}{kept.told()}")
     if contents["calibration"] == contents.get("samples"):
         detail = "the samples are the calibration rows too: a loss on other rows may be larger"
         checks.add("calibration", "remark", detail)
@@ -92,6 +99,30 @@ def lower(
         parity=parity | ({"left_out": left_out} if left_out else {}),
         provenance={"calibration": provenance},
     )
+
+
+def _measure(recipe: Recipe, proven: Proven, rows: Rows, kept: Kept) -> dict[str, ValueRange]:
+    return measure_ranges(
+        prepare(proven.data),
+        rows.chunks,
+        recipe.calibration_method,
+        most=rows_at_once(rows.row_bytes),
+        kept=kept,
+    )
+
+
+def _key(
+    recipe: Recipe,
+    converted: Converted,
+    proven: Proven,
+    contents: Mapping[str, str],
+    columns: Sequence[str],
+) -> str:
+    """All that decides the ranges, and nothing else: another budget needs no other ones."""
+    result = converted.result
+    data = (contents["calibration"], recipe.calibration_method, recipe.capture, recipe.truth)
+    words = (recipe.input_processing, result.input_names, result.columns, columns)
+    return key_of(proven.data, *data, *words, __version__, ORT_VERSION, np.__version__)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ class Pictures:
     def _decode(self, name: str) -> Array | None:
         try:
             with (self.folder / name).open("rb") as file:
-                data = file.read(MAX_IMAGE_BYTES + 1)
+                size = os.fstat(file.fileno()).st_size  # read() makes room for what it is told
+                data = file.read(min(size, MAX_IMAGE_BYTES) + 1)
             return self.codec.decode(data)[self.entry.name]
         except OSError as exc:
             raise ConversionError(

@@ -1,4 +1,4 @@
-"""Arrays of numbers on disk, read a few rows at a time: ``.npz``, ``.npy`` and ``.csv``.
+"""Arrays of numbers on disk, read a few rows at a time: ``.npz`` and ``.npy``.
 
 Never holds more of a NumPy file than the rows that were asked for, and never unpickles.
 """
@@ -14,11 +14,9 @@ from typing import IO
 import numpy as np
 
 from converters.errors import ConversionError
-from converters.samples import load_samples
+from converters.samples import UNNAMED
 from edged.tensors import Array
 
-CSV_CAP_BYTES = 64 << 20
-"""A CSV file is read whole, and takes some ten times its size while it is parsed."""
 ROW_CAP_BYTES = 256 << 20
 """Of one row: a picture of 4096x4096 in float32 has 200 MB."""
 _HEADERS = {
@@ -42,18 +40,21 @@ class StoredArray:
     read: Callable[[int], Iterator[Array]]
 
 
-def open_arrays(path: Path) -> tuple[dict[str, StoredArray], tuple[str, ...]]:
-    """The arrays of a file by name, and the columns of a CSV; like ``samples.load_samples``.
+def open_arrays(path: Path) -> dict[str, StoredArray]:
+    """The arrays of a file by name; one without a name is ``samples.UNNAMED``.
 
     Raises:
         ConversionError: not readable, not numbers, or in an order of which rows cannot be read.
     """
     kind = path.suffix.lower()
     if kind not in (".npz", ".npy"):
-        return _open_loaded(path)
+        raise ConversionError(
+            f'calibration "{path.name}": expected a .npz, .npy or .csv file, a folder of pictures, '
+            "or a recording of MQTT messages (.jsonl)"
+        )
     try:
         if kind == ".npy":
-            return {"*": _open_npy(path.name, "*", lambda: path.open("rb"))}, ()
+            return {UNNAMED: _open_npy(path.name, UNNAMED, lambda: path.open("rb"))}
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
         arrays = {
@@ -68,7 +69,7 @@ def open_arrays(path: Path) -> tuple[dict[str, StoredArray], tuple[str, ...]]:
         raise ConversionError(f'calibration "{path.name}": {exc}') from exc
     if not arrays:
         raise ConversionError(f'calibration "{path.name}": holds no array')
-    return arrays, ()
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -80,30 +81,6 @@ class _Member:
 
     def __call__(self) -> IO[bytes]:
         return zipfile.ZipFile(self.path).open(self.name)
-
-
-def _open_loaded(path: Path) -> tuple[dict[str, StoredArray], tuple[str, ...]]:
-    """What can only be read whole, and is small."""
-    try:
-        if path.stat().st_size > CSV_CAP_BYTES:
-            raise ConversionError(
-                f'calibration "{path.name}": over {CSV_CAP_BYTES} bytes, which only a .npz or .npy '
-                "file may have: those are read a few rows at a time"
-            )
-    except OSError as exc:
-        raise ConversionError(f'calibration "{path}": {exc.strerror}') from exc
-    arrays, columns = load_samples(path)
-    return {name: of_array(array) for name, array in arrays.items()}, columns
-
-
-def of_array(array: Array) -> StoredArray:
-    """An array in memory, to be read in the same way."""
-
-    def read(rows: int) -> Iterator[Array]:
-        for start in range(0, len(array), rows):
-            yield array[start : start + rows]
-
-    return StoredArray(array.dtype, array.shape, read)
 
 
 def _open_npy(file: str, name: str, opened: Callable[[], IO[bytes]]) -> StoredArray:
