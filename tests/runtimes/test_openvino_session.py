@@ -107,6 +107,36 @@ def test_sessions_side_by_side_and_closed_while_they_run():
     assert not any(session._idle for session in sessions)
 
 
+def test_a_run_that_ends_after_the_close_keeps_nothing():
+    session = load(double())
+    take = session._take
+
+    def taken_and_closed() -> object:
+        request = take()
+        session.close()
+        return request
+
+    session._take = taken_and_closed  # type: ignore[method-assign]
+    assert session.run(double().sample(1))["y"].shape == (1, 4)
+    assert not session._idle
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones((1, 5), "f4"), r'"x" is float32\[1, 5\], not float32\[batch,4\]'),
+        (np.ones(4, "f4"), r'"x" is float32\[4\], not float32\[batch,4\]'),
+        (np.ones((1, 4), "f8"), r'"x" is float64\[1, 4\], not float32\[batch,4\]'),
+    ],
+)
+def test_says_what_an_input_is_and_what_it_takes(x: np.ndarray, message: str):
+    session = load(double())
+    for _ in range(2):
+        with pytest.raises(RunError, match=message):
+            session.run({"x": x})
+    double().check(session)
+
+
 class TestBind:
     @pytest.mark.parametrize(
         "model",
