@@ -1,8 +1,8 @@
 """ONNX Runtime against OpenVINO on this processor, as the daemon sets both up.
 
 ``python -m benchmarks.cpu_runtimes FOLDER`` makes ``cnn`` there, in float32 and int8, and prints
-the median run of each, by threads of a run and rows. All runtimes take turns, run by run, so that what
-else the machine does slows all of them. Needs ``edged[openvino,convert]``.
+the median and the fastest run of each, by threads of a run and rows. All runtimes take turns, run
+by run, so that what else the machine does slows all of them. Needs ``edged[openvino,convert]``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
                 loads.append(f"{(time.perf_counter() - began) * 1e3:.0f}")
             for rows in (1, 8):
                 taken, off = _race(sessions, model.request(0, rows))
-                medians = [f"{median(times):.2f}" for times in taken.values()]
+                medians = [f"{median(times):.1f} ({min(times):.1f})" for times in taken.values()]
                 cells = (precision, rows, threads, *medians, f"{off:.0e}", ", ".join(loads))
                 print(f"| {' | '.join(map(str, cells))} |")
             for session in sessions.values():
