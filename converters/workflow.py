@@ -6,7 +6,7 @@ Decides nothing by itself: each step is a file of its own and may refuse.
 from __future__ import annotations
 
 import hashlib
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -174,7 +174,8 @@ def _convert(
         )
         data = pack(Path(output), manifest, members, [] if signer is None else [signer])
         if "int8" in recipe.precision:
-            keep.unlink(missing_ok=True)
+            with suppress(OSError):  # the bundle is whole
+                keep.unlink()
         if options.lock is not None:
             options.lock.keep(contents, converted.result.versions)
     return Report(
