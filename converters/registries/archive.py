@@ -21,6 +21,8 @@ FREE_BYTES = 64 << 20
 """Below this no ratio is looked at: a model of zeros, as tests have, shrinks well."""
 XZ_MEMORY_BYTES = 256 << 20
 """xz -9 takes 65 MiB to unpack; a crafted head may ask for 4 GiB."""
+MAX_DEPTH = 64
+"""Folders in folders: each one asked for is made, one by one."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -82,6 +84,10 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, name
     parts = PurePosixPath(member.name).parts
     if member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name:
         raise ConversionError(f'"{name}": "{member.name[:100]}" would be written outside')
+    if len(parts) > MAX_DEPTH:
+        raise ConversionError(
+            f'"{name}": "{member.name[:100]}" lies over {MAX_DEPTH} folders deep, as no model does'
+        )
     if not (member.isreg() or member.isdir()):
         raise ConversionError(
             f'"{name}": "{member.name[:100]}" is a link or special file; only plain files are taken'

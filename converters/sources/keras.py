@@ -128,8 +128,13 @@ def _open(path: Path) -> Any:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as exc:
         text = str(exc).strip()
-        if "unsafe" in text or "Lambda" in text or "safe_mode" in text:
+        if "Lambda" in text or "lambda" in text:
             raise UnsupportedModelError(CODE.format(layer="a Lambda layer")) from exc
+        if "unsafe" in text or "safe_mode" in text:
+            raise UnsupportedModelError(
+                f'"{path.name}" asks for what Keras\' safe mode does not allow, which stays on: '
+                f"{tracing.first_line(exc)}"
+            ) from exc
         raise ConversionError(
             f'"{path.name}" is not a model that Keras {keras.__version__} opens: '
             f"{tracing.first_line(exc)}"

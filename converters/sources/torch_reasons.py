@@ -127,7 +127,7 @@ def first_lines(exc: BaseException) -> str:
     """The kind of an error and what it says first, without the advice that follows."""
     text = COLOURS.sub("", str(exc))
     if refused := re.search(
-        r"Unsupported (?:global|class|operand)[^\n]*?(?:GLOBAL )?([\w.]+)", text
+        r"[Uu]nsupported (?:global|GLOBAL|class|operand)[^\n]*?(?:GLOBAL )?([\w.]+)", text
     ):
         return f"{type(exc).__name__}: it holds more than tensors ({refused[1]})"
     lines = [line.strip() for line in text.splitlines() if line.strip()]

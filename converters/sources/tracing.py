@@ -228,11 +228,15 @@ def _replace_erfc(context: Any, node: Any, name: str) -> None:
     )
 
 
+_SAYS_NOTHING = ("Exception encountered when calling", "A total of ")
+"""How the lines begin in which Keras wraps the one that tells."""
+
+
 def first_line(exc: Exception) -> str:
     """What an error says first; Keras wraps others' errors in a line that says nothing."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", str(exc))
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    told = [line for line in lines if not line.startswith(_SAYS_NOTHING)]
     return (told or lines or [type(exc).__name__])[0][:300]
 
 

@@ -55,6 +55,7 @@ def test_files_and_folders_come_out(tmp_path, out):
         ("evil", tarfile.FIFOTYPE, "link or special"),
         ("evil", tarfile.CHRTYPE, "link or special"),
         ("model.yaml", b"again", "comes twice"),
+        ("a/" * 2000 + "x", b"", "over 64 folders deep"),
     ],
 )
 def test_a_member_that_is_no_plain_file_inside_is_refused(tmp_path, out, name, content, words):

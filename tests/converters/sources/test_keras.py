@@ -1,6 +1,7 @@
 """Keras: what works, what is repaired and said, what is refused by name."""
 
 import json
+import zipfile
 
 import pytest
 
@@ -114,6 +115,33 @@ def test_hidden_code_in_an_hdf5_file_is_found_before_keras_reads_it(tensorflow_f
     with pytest.raises(UnsupportedModelError, match="Lambda layer"):
         converters.convert(recipe, tmp_path / "net.edgb")
     assert not (tmp_path / "net.edgb").exists()
+
+
+@pytest.mark.hostile("R21 foreign models run in a throw-away process")
+def test_a_vocabulary_that_is_a_file_of_this_machine_is_not_read(tensorflow_folder, tmp_path):
+    """It would carry the file's lines into the model; it is no Lambda layer, and not called one."""
+    path = tmp_path / "lines.keras"
+    with (
+        zipfile.ZipFile(tensorflow_folder / "image.keras") as good,
+        zipfile.ZipFile(path, "w") as bad,
+    ):
+        for name in good.namelist():
+            data = good.read(name)
+            if name == "config.json":
+                config = json.loads(data)
+                layer = {"vocabulary": "/etc/passwd", "name": "lines"}
+                config["config"]["layers"].append(
+                    {"module": "keras.layers", "class_name": "StringLookup", "config": layer}
+                )
+                data = json.dumps(config).encode()
+            bad.writestr(name, data)
+    recipe = converters.Recipe(
+        source=str(path), samples=str(tensorflow_folder / "image.npz"), name="net", release=1
+    )
+    with pytest.raises(ConversionError) as told:
+        converters.convert(recipe, tmp_path / "net.edgb")
+    assert "Lambda" not in told.value.message
+    assert "root:" not in told.value.message
 
 
 def test_a_cut_file_is_told_and_leaves_nothing(tensorflow_folder, tmp_path):

@@ -20,6 +20,13 @@ def test_first_lines_leave_advice_and_colours_out():
         "Unsupported global: GLOBAL nets.Net was not an allowed global by default."
     )
     assert first_lines(ValueError(text)) == "ValueError: it holds more than tensors (nets.Net)"
+    blocked = (
+        "Weights only load failed. Re-running with `weights_only` set to `False` will likely "
+        "succeed.\n\nTrying to load unsupported GLOBAL posix.mkdir whose module posix is blocked."
+    )
+    assert (
+        first_lines(ValueError(blocked)) == "ValueError: it holds more than tensors (posix.mkdir)"
+    )
     guard = "Could not guard on data-dependent expression Eq(u0, 1)\n\nconsider friendly APIs"
     assert first_lines(ValueError(guard)).endswith("Eq(u0, 1)")
     assert first_lines(ValueError("one\n\n two\nthree")) == "ValueError: one two"

@@ -23,3 +23,5 @@ def test_an_errors_first_line_is_never_empty():
 
     assert first_line(ValueError("\n one\ntwo")) == "one"
     assert first_line(KeyError()) == "KeyError"
+    said = "A total of 1 objects could not be loaded. Example error message for object d:\n\nwhy"
+    assert first_line(ValueError(said)) == "why"
