@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,17 +38,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     screen = Screen()
     try:
-        return _COMMANDS[args.command](args, screen) or 0
+        with _ends_tidily():
+            return _COMMANDS[args.command](args, screen) or 0
     except EdgedError as exc:
         screen.error(*exc.detail.get("lines", [exc.message]))
         return STATUS[exc.code].exit
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away (a pager was closed): nothing to say, to nobody
         return 0
+    except TerminatedError:
+        screen.error("terminated")
+        return 143
     except KeyboardInterrupt:
         screen.error("interrupted")
         return 130
     except Exception as exc:
+        if _was_interrupted(exc):
+            screen.error("interrupted")
+            return 130
         if os.environ.get(TRACEBACK):
             raise
         screen.error(_unexpected(exc))
@@ -68,6 +78,41 @@ def _unexpected(exc: Exception) -> str:
         f"something failed inside edged-convert: {type(exc).__name__}: {first}; {TRACEBACK}=1 in "
         "the environment shows where, for a report of the bug"
     )
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came: like Ctrl-C, everything that was begun is taken back."""
+
+
+@contextmanager
+def _ends_tidily() -> Iterator[None]:
+    """Let ``kill`` and a closed terminal end the program as Ctrl-C does, not in the middle."""
+    ours = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if threading.current_thread() is threading.main_thread()
+        and signal.getsignal(number) == signal.SIG_DFL
+    ]
+
+    def end(_number: int, _frame: object) -> None:
+        raise TerminatedError
+
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _was_interrupted(exc: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: while a library is loaded it becomes an ImportError."""
+    while exc is not None:
+        if isinstance(exc, KeyboardInterrupt):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
 
 
 def _settle_streams() -> None:

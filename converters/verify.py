@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from converters.errors import ConversionError
 from converters.pack import add_signature, write_zip
 from converters.parity import compare
 from edged.errors import GoldenMismatchError, IncompatibleError, SignatureError
@@ -114,9 +115,7 @@ def _hold(
     promised: Golden,
     what: str,
 ) -> list[str]:
-    from converters.session import open_session  # noqa: PLC0415  (only --run needs onnxruntime)
-
-    got = open_session(model)(inputs)
+    got = run_member(model, inputs, list(expected), what)
     lines = []
     for name, array in expected.items():
         tolerance = promised.tolerances.get(name, Tolerance())
@@ -132,6 +131,34 @@ def _hold(
             f"{result.max_abs:.2g}"
         )
     return lines
+
+
+def run_member(
+    model: bytes, inputs: Mapping[str, Array], outputs: Sequence[str], what: str
+) -> dict[str, Array]:
+    """What a bundle's model file answers.
+
+    Args:
+        model: the file's bytes.
+        inputs: as the manifest names them.
+        outputs: those that the manifest promises.
+        what: which of the files it is, for the message.
+
+    Raises:
+        IncompatibleError: it does not run, or has other outputs than the bundle promises.
+    """
+    from converters.session import open_session  # noqa: PLC0415  (only --run needs onnxruntime)
+
+    try:
+        got = open_session(model)(inputs)
+    except ConversionError as exc:
+        raise IncompatibleError(f"the bundle's {what}model is not the manifest's: {exc}") from exc
+    if missing := [name for name in outputs if name not in got]:
+        raise IncompatibleError(
+            f'the bundle\'s {what}model has no output "{missing[0]}", which the manifest promises; '
+            f"it has {', '.join(got)[:200]}"
+        )
+    return got
 
 
 def golden_part(

@@ -17,9 +17,8 @@ from converters.report.evidence import (
 )
 from converters.report.measure import BUDGET_S, describe_machine, measure_artefact
 from converters.report.numbers import output_evidence
-from converters.session import open_session
 from converters.sources.base import Remedy
-from converters.verify import golden_part, shared_inputs
+from converters.verify import golden_part, run_member, shared_inputs
 from edged.errors import IncompatibleError
 from edged.manifest import ArtefactEntry, Manifest, Tolerance
 from edged.store.bundle import bundle_digest, read_manifest, stage
@@ -155,7 +154,7 @@ def _from_golden(
     model = next((a.file for a in manifest.artefacts if a.runtime == "onnx"), None)
     if model is None or manifest.golden is None:
         raise IncompatibleError("the bundle has no ONNX file to run its golden samples on")
-    got = open_session((folder / model).read_bytes())(inputs)
+    got = run_member((folder / model).read_bytes(), inputs, list(expected), "")
     return tuple(
         output_evidence(name, array, got[name], manifest.golden.tolerances.get(name, Tolerance()))
         for name, array in expected.items()

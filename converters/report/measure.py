@@ -16,6 +16,7 @@ from converters import graph
 from converters.parity import compare
 from converters.report.evidence import ArtefactEvidence, Latency
 from converters.session import VERSION, Run, open_session
+from converters.verify import run_member
 from converters.walk import graphs, nodes
 from edged.errors import EdgedError
 from edged.manifest import ArtefactEntry, Manifest, Tolerance
@@ -48,11 +49,11 @@ def measure_artefact(
         budget_s: for the latency at all batch sizes; 0 leaves it out.
 
     Raises:
-        ConversionError: it does not load or run here.
+        IncompatibleError: it does not load or run here, or answers other than it promises.
     """
     model = graph.parse(data)
     run = open_session(data)
-    got = run(inputs)
+    got = run_member(data, inputs, list(expected), f"{entry.precision} ")
     tolerances = manifest.golden.tolerances if manifest.golden else {}
     results = []
     for name, array in expected.items():

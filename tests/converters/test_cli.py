@@ -1,13 +1,19 @@
+import hashlib
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 
+import onnx
 import pytest
 
 from converters import cli
 from converters.cli import main
 from converters.errors import ConversionError
+from converters.pack import write_zip
 
 
 def run(capsys, *words):
@@ -255,3 +261,68 @@ def test_a_report_that_cannot_be_written_says_that_the_bundle_is_there(
     words = [recipe.source, "-o", str(tmp_path / "m.edgb"), "--name", "m", "--release", "1"]
     assert main([*words, "--samples", recipe.samples, "--empty-env", "off"]) == 65
     assert f"(the bundle {tmp_path / 'm.edgb'} is made, and whole)" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_its_manifests_is_no_bug_of_ours(linear, tmp_path, capsys):
+    """Renamed outputs or other shapes: hashes and the file's form are right, its answers are not."""
+    recipe = linear()
+    words = [recipe.source, "-o", tmp_path / "m.edgb", "--name", "m", "--release", 1]
+    words += ["--samples", recipe.samples, "--empty-env", "off", "--no-report"]
+    assert run(capsys, *words)[0] == 0
+    with zipfile.ZipFile(tmp_path / "m.edgb") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    honest = onnx.load_model_from_string(members["model.onnx"])
+    for change, told in (("output", 'has no output "y"'), ("input", "is not the manifest's")):
+        model = onnx.ModelProto.FromString(honest.SerializeToString())
+        values = model.graph.output if change == "output" else model.graph.input
+        for node in model.graph.node:
+            names = node.output if change == "output" else node.input
+            for place, name in enumerate(names):
+                if name == values[0].name:
+                    names[place] = "other"
+        values[0].name = "other"
+        data = model.SerializeToString()
+        manifest = json.loads(members["manifest.json"])
+        for entry in manifest["members"]:
+            if entry["name"] == "model.onnx":
+                entry.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        text = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+        rest = {name: members[name] for name in members if name != "manifest.json"}
+        write_zip(tmp_path / "n.edgb", text, None, {**rest, "model.onnx": data})
+        for command in (["verify", "--run"], ["report"]):
+            code, _, err = run(capsys, *command, tmp_path / "n.edgb")
+            assert (code, told in err) == (78, True), err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_kill_and_a_closed_terminal_take_everything_back(monkeypatch, capsys, number):
+    tidied = []
+
+    def command(*_arguments):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            tidied.append(number)
+
+    monkeypatch.setitem(cli._COMMANDS, "inspect", command)
+    before = signal.getsignal(number)
+    signal.signal(number, signal.SIG_DFL)
+    try:
+        assert main(["inspect", "x"]) == 143
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert (tidied, capsys.readouterr().err) == ([number], "error: terminated\n")
+
+
+def test_ctrl_c_while_a_library_is_loaded(monkeypatch, capsys):
+    def command(*_arguments):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as exc:
+            raise ImportError("initialization failed") from exc
+
+    monkeypatch.setitem(cli._COMMANDS, "inspect", command)
+    assert main(["inspect", "x"]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
