@@ -22,7 +22,7 @@ CAP_BYTES = 16 << 20
 
 
 class WorstRow(Struct, frozen=True):
-    """One row among the nearest to failing: what both sides gave, the first values of it."""
+    """One row among the nearest to failing: what both sides gave, the values that differ most."""
 
     row: int
     framework: tuple[float | None, ...]

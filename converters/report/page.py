@@ -12,11 +12,13 @@ from typing import Any
 
 from converters.report.evidence import ArtefactEvidence, Evidence, OutputEvidence, WorstRow
 from converters.report.gather import by_precision
+from converters.report.numbers import VALUES
 from converters.report.plots import Bar, columns, rows
 from converters.report.style import STYLE
 from converters.show import Table, describe_float16, describe_int8
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+PART = f"<p>Of each row, the {VALUES} values that differ most, in their order.</p>"
 _MARKS = {"passed": "ok", "remark": "note", "not checked": "open"}
 
 
@@ -129,7 +131,9 @@ def _output(output: OutputEvidence, data: str) -> str:
         for entry in output.worst
     ]
     head = ("row", "of the allowed", "difference", "framework", "converted")
-    shown = f"{plot}<h3>Nearest to failing</h3>{_table(head, worst)}"
+    # A row with fewer values than are kept is shown whole.
+    is_part = any(len(entry.framework) == VALUES for entry in output.worst)
+    shown = f"{plot}<h3>Nearest to failing</h3>{PART if is_part else ''}{_table(head, worst)}"
     if output.counts[0] == output.rows:
         shown = "<p>Every row is equal to the last bit.</p>"
     return _section(

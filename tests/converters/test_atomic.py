@@ -98,3 +98,12 @@ def test_a_disk_that_cannot_be_synced_is_told_and_a_folder_that_cannot_is_not(
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(ConversionError, match="cannot be written: No such file"):
         replace_file(tmp_path / "no" / "a.json", b"")
+
+
+def test_a_folder_or_pipe_by_that_name_stays(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ConversionError, match="expected a file or a new name"):
+            replace_file(place, b"")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]

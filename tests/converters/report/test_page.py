@@ -120,3 +120,11 @@ def test_a_report_of_a_bundle_alone_says_that_the_checks_are_elsewhere():
     assert "golden rows in the bundle" in text
     assert "The conversion" not in text
     assert not re.search(r"<h2>Repaired", text)
+
+
+def test_a_part_of_a_row_is_not_shown_as_the_whole():
+    assert "values that differ most" not in render(EVIDENCE)
+    long = WorstRow(row=4, framework=(0.25,) * 8, converted=(0.5,) * 8, max_abs=0.25, share=0.1)
+    outputs = (msgspec.structs.replace(OUTPUT, worst=(long,)),)
+    page = render(msgspec.structs.replace(EVIDENCE, outputs=outputs))
+    assert "Of each row, the 8 values that differ most, in their order." in page
