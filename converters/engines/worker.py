@@ -27,7 +27,7 @@ from converters.engines.job import (
     BuildJob,
     BuildResult,
 )
-from converters.isolation import limit_memory
+from converters.isolation import end_with_parent, limit_memory
 from edged.errors import EdgedError, LoadError
 from edged.runtimes.base import Artefact, Session
 from edged.runtimes.tensorrt import TensorRtRuntime
@@ -41,6 +41,7 @@ _NO_LIMIT = 1 << 62
 def main(folder: Path) -> int:
     """Do the job that lies in a folder; every outcome but a crash is written to its result."""
     job = msgspec.json.decode((folder / JOB).read_bytes(), type=BuildJob)
+    end_with_parent()
     limit_memory(job.memory_mib << 20 or _NO_LIMIT)
     try:
         result = _build(folder, job)

@@ -171,6 +171,13 @@ def test_the_child_has_no_key_and_no_secret(gpu, half, tmp_path, monkeypatch):
     assert f"(['LD_LIBRARY_PATH'], {files})" in error.value.message
 
 
+def test_the_kernel_ends_it_with_the_one_that_started_it(gpu, half, tmp_path):
+    ask = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n), 0, 0, 0)"
+    gpu(extra=f"{ask}; raise RuntimeError('signal', n.value)")
+    with pytest.raises(EngineError, match=r"\('signal', 9\)"):
+        build(half, tmp_path)
+
+
 class TestWhatItIsBuiltFrom:
     def manifest(self, *entries, types=()):
         made, _ = make_manifest(double())
