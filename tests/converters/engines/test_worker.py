@@ -44,6 +44,7 @@ def test_whatever_is_raised_is_one_line_of_a_result(folder, monkeypatch, raised,
     def fail(_folder, _job):
         raise raised
 
+    monkeypatch.setattr(worker, "end_with_parent", lambda: None)
     monkeypatch.setattr(worker, "limit_memory", lambda _bytes: None)
     monkeypatch.setattr(worker, "_build", fail)
     assert worker.main(folder) == 0
@@ -56,10 +57,11 @@ def test_whatever_is_raised_is_one_line_of_a_result(folder, monkeypatch, raised,
 
 def test_the_cap_is_set_before_anything_is_built(folder, monkeypatch):
     seen = []
+    monkeypatch.setattr(worker, "end_with_parent", lambda: seen.append("bound"))
     monkeypatch.setattr(worker, "limit_memory", seen.append)
     monkeypatch.setattr(worker, "_build", lambda *_: seen.append("built") or BuildResult())
     worker.main(folder)
-    assert seen == [64 << 20, "built"]
+    assert seen == ["bound", 64 << 20, "built"]
     assert result_of(folder) == BuildResult()
 
 
