@@ -40,7 +40,7 @@ NETWORK = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
 """A pre-trained text orientation classifier (Apache-2.0), carried by rapidocr-onnxruntime 1.4.4."""
 LOAD_S = 5.0
 """How long messages flow before, between and after the edits."""
-READY_S = 10.0
+READY_S = 60.0
 ANSWER_S = 20.0
 """How long the last results may take after the last message."""
 

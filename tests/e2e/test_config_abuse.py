@@ -7,6 +7,7 @@ and memory are what they were.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import resource
@@ -246,6 +247,7 @@ def test_a_thousand_changes_in_ten_seconds(tmp_path: Path) -> None:
     with abused(tmp_path) as box:
         before, started = box.reloads(), time.monotonic()
         hidden = box.config.with_name(".hidden")
+        saves_s: list[float] = []
         for number in range(1000):
             text = box.text(rng.choice([1, 2]), settle="100ms")
             kind = "whole" if number == 999 else rng.choice(["whole", "in place", "broken"])
@@ -254,14 +256,17 @@ def test_a_thousand_changes_in_ten_seconds(tmp_path: Path) -> None:
             else:
                 hidden.write_text(text if kind == "whole" else text + "models: [")
                 hidden.rename(box.config)
-            time.sleep(max(0.0, started + (number + 1) * 0.01 - time.monotonic()))
+            saves_s.append(time.monotonic())
+            time.sleep(max(0.0, started + (number + 1) * 0.01 - saves_s[-1]))
         took_s = time.monotonic() - started
         wait_for(box.applied)
         after = box.reloads()
         tried = sum(after.values()) - sum(before.values())
-        print(f"1000 changes in {took_s:.1f} s: {tried} reloads {after}")
+        # A busy machine makes us pause, and the daemon may take a pause for the end of the saving.
+        pauses = sum(late - early > 0.05 for early, late in itertools.pairwise(saves_s))
+        print(f"1000 changes in {took_s:.1f} s, {pauses} pauses: {tried} reloads {after}")
         # At most one a second while saves never pause, and what the last one starts.
-        assert tried <= took_s + 10
+        assert tried <= took_s + 10 + pauses
 
 
 class Few:
