@@ -117,7 +117,7 @@ def _read_lines(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
     if not lines:
         raise ValueError("holds no line")
     columns: tuple[str, ...] = ()
-    if not all(map(_is_number, lines[0])):
+    if not all(map(is_number, lines[0])):
         columns = tuple(cell.strip() for cell in lines.pop(0))
     width = len(columns or lines[0])
     for number, line in enumerate(lines, start=2 if columns else 1):
@@ -126,7 +126,8 @@ def _read_lines(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
     return columns, lines
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell of a table holds a number, or nothing."""
     try:
         float(cell or "nan")
     except ValueError:
@@ -142,7 +143,7 @@ def _number_cells(
     words: dict[str, tuple[str, ...]] = {}
     for index in range(table.shape[1]):
         cells = [line[index] for line in lines]
-        if takes_words and columns and not all(map(_is_number, cells)):
+        if takes_words and columns and not all(map(is_number, cells)):
             if columns.count(columns[index]) > 1:
                 raise ValueError(f'two columns are called "{columns[index]}", and hold words')
             known = {word: code for code, word in enumerate(sorted(set(cells) - {""}))}

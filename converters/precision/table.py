@@ -14,6 +14,7 @@ import numpy as np
 
 from converters.errors import ConversionError
 from converters.precision.stored import StoredArray
+from converters.samples import is_number
 from edged.tensors import Array
 
 LINE_CAP = 4 << 20
@@ -31,7 +32,7 @@ def open_table(path: Path) -> tuple[StoredArray, tuple[str, ...]]:
     for number, cells in _lines(path):
         if not width:
             width = len(cells)
-            if not all(map(_is_number, cells)):
+            if not all(map(is_number, cells)):
                 columns = tuple(cell.strip() for cell in cells)
                 continue
         if len(cells) != width:
@@ -76,19 +77,11 @@ def _capped(path: Path, line: str) -> str:
     return line
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell or "nan")
-    except ValueError:
-        return False
-    return True
-
-
 def _numbers(path: Path, number: int, cells: list[str], columns: tuple[str, ...]) -> list[float]:
     try:
         return [float(cell or "nan") for cell in cells]
     except ValueError:
-        at = next(index for index, cell in enumerate(cells) if not _is_number(cell))
+        at = next(index for index, cell in enumerate(cells) if not is_number(cell))
         name = columns[at] if columns else f"column {at + 1}"
         raise _wrong(
             path,
