@@ -84,7 +84,7 @@ class Neighbour(threading.Thread):
         if not self.has_answers(since + WINDOW):
             return False
         answers_ms, echoes_ms = self.p99_ms()
-        busier = max(1.0, echoes_ms / before_ms[1])
+        busier = times_busier(before_ms[1], echoes_ms)
         return answers_ms <= before_ms[0] * busier * SLOWER + SLACK_MS
 
     def finish(self) -> None:
@@ -92,6 +92,11 @@ class Neighbour(threading.Thread):
         self.join(70)
         assert not self.is_alive()
         assert not self.failures, self.failures[:3]
+
+
+def times_busier(before_ms: float, after_ms: float) -> float:
+    """How much slower the machine itself has become, by the p99 of the echoes; at least one."""
+    return max(1.0, after_ms / before_ms)
 
 
 @contextlib.contextmanager
