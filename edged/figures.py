@@ -15,7 +15,9 @@ from edged.reload import Reloader, Report
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
+from edged.serving.precedence import RANKS
 from edged.serving.release import ServedRelease
+from edged.serving.slots import DeviceSlots
 from edged.status import is_ready
 from edged.telemetry.exposition import Family, Figure, Kind, Times, Value, merged
 from edged.telemetry.health import Health
@@ -55,6 +57,12 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_run_duration_seconds", _H, "A batch's time in the runtime.", _RELEASE),
     Figure("edged_rows", _C, "Rows that were run.", _RELEASE),
     Figure("edged_batches", _C, "Batches: inline, off_loop or worker.", (*_RELEASE, "where")),
+    Figure("edged_device_slots", _G, "Runs that a device has slots for.", ("device",)),
+    Figure("edged_device_slots_taken", _G, "Slots that runs have.", ("device", "priority")),
+    Figure("edged_device_waiting", _G, "Models that wait for a slot.", ("device",)),
+    Figure(
+        "edged_device_waits", _C, "How often a model had to wait for one.", ("device", "priority")
+    ),
     Figure("edged_connections", _G, "Open connections.", ("listener",)),
     Figure("edged_connections_accepted", _C, "Connections taken.", ("listener",)),
     Figure("edged_connections_refused", _C, "Connections refused: too many.", ("listener",)),
@@ -179,6 +187,8 @@ def collect(
     _add_models(sheet, dataplane)
     for release in manager.releases():
         _add_release(sheet, release)
+    for device, slots in manager.devices.items():
+        _add_device(sheet, device, slots)
     for name, listening in listeners.items():
         sheet.add("edged_connections", len(listening.connections), name)
         sheet.add("edged_connections_accepted", listening.accepted, name)
@@ -229,10 +239,9 @@ def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
         sheet.add("edged_requests", count, *of, transport)
     for code, count in counters.failed.items():
         sheet.add("edged_request_failures", count, *of, code.value)
-    rows, size = release.queued
     sheet.add("edged_requests_in_flight", release.in_flight, *of)
-    sheet.add("edged_queue_rows", rows, *of)
-    sheet.add("edged_queue_bytes", size, *of)
+    sheet.add("edged_queue_rows", release.backlog.rows, *of)
+    sheet.add("edged_queue_bytes", release.backlog.size_bytes, *of)
     sheet.add("edged_rows", counters.rows, *of)
     sheet.add("edged_batches", counters.inline_batches, *of, "inline")
     where = "worker" if release.config.isolation == "model" else "off_loop"
@@ -243,6 +252,14 @@ def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
     sheet.add("edged_queue_duration_seconds", waits, *of)
     runs = Times(tuple(counters.run_times), counters.run_ns)
     sheet.add("edged_run_duration_seconds", runs, *of)
+
+
+def _add_device(sheet: _Sheet, device: str, slots: DeviceSlots) -> None:
+    sheet.add("edged_device_slots", slots.rules.slots, device)
+    sheet.add("edged_device_waiting", slots.waiting, device)
+    for name, rank in RANKS.items():
+        sheet.add("edged_device_slots_taken", slots.held.by_rank[rank], device, name)
+        sheet.add("edged_device_waits", slots.waits[rank], device, name)
 
 
 def _add_mqtt(sheet: _Sheet, links: Mapping[str, Any]) -> None:

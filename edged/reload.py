@@ -163,6 +163,7 @@ class Reloader:
         for problem in candidate.problems:
             log.error("%s", problem)
         desired = candidate.desired()
+        house.manager.schedule(snapshot.config)
         house.manager.want(desired)
         await house.manager.settled([item.key for item in desired])
         await self._fallbacks.find(candidate)
@@ -264,8 +265,7 @@ class Reloader:
             raise
         # From here on nothing is refused any more: what serves is exchanged between two turns of
         # the loop, and the rest follows it.
-        for item in desired:
-            house.manager.get(item.key).configure(item.config)
+        house.manager.schedule(snapshot.config, desired)
         house.dataplane.swap(build_table(candidate, house.manager, generation, fallbacks))
         changes = diff(self.config, snapshot.config)
         gone = [binding.name for binding in self.config.bindings]

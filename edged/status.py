@@ -17,8 +17,10 @@ from edged.reload import Reloader
 from edged.runtimes.registry import COMPUTES_IN
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
+from edged.serving.precedence import CLASSES
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
+from edged.serving.slots import DeviceSlots
 from edged.telemetry.health import Health
 from edged.telemetry.process import resident_bytes
 from edged.version import __version__
@@ -96,6 +98,7 @@ def status_document(
         },
         "models": [_route_line(route) for route in dataplane.table.routes.values()],
         "releases": [release_document(release) for release in manager.releases()],
+        "devices": [device_document(name, slots) for name, slots in manager.devices.items()],
         "refused": dataplane.refused,
         "socket": socket,
         "metrics": metrics,
@@ -130,6 +133,7 @@ def release_document(release: ServedRelease) -> dict[str, Any]:
         "precision": release.precision,
         "computes_in": COMPUTES_IN.get(release.runtime, ""),
         "choice": release.choice,
+        "priority": release.config.priority,
         "inline": release.is_inline and release.session is not None,
         "worker_pid": release.worker_pid,
         "typical_run_us": round(release.typical_run_ns / 1000, 1),
@@ -138,6 +142,18 @@ def release_document(release: ServedRelease) -> dict[str, Any]:
         "instances": release.instances,
         "in_flight": release.in_flight,
         **release.counters.as_dict(),
+    }
+
+
+def device_document(name: str, slots: DeviceSlots) -> dict[str, Any]:
+    """One device: its slots, who has them, and how often a class had to wait for one."""
+    return {
+        "device": name,
+        "slots": slots.rules.slots,
+        "policy": "strict" if slots.rules.weights is None else "weighted",
+        "taken": dict(zip(CLASSES, slots.held.by_rank, strict=True)),
+        "waiting": slots.waiting,
+        "waits": dict(zip(CLASSES, slots.waits, strict=True)),
     }
 
 

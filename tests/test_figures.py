@@ -182,6 +182,7 @@ def test_names_are_in_base_units_and_labels_from_a_fixed_list():
         assert set(figure.labels) <= {
             "model", "release", "transport", "code", "state", "binding", "outcome", "reason", "key",
             "listener", "where", "required", "version", "python", "digest", "runtime",
+            "device", "priority",
         }  # fmt: skip
         assert figure.help.endswith(".")
         if figure.kind is Kind.HISTOGRAM:

@@ -43,6 +43,7 @@ _RANGES: tuple[tuple[str, str, int, int, str], ...] = (
     ("reload.settle", "reload.settle", 1_000_000, 10 * _SECOND, "1ms to 10s"),
     ("reload.poll", "reload.poll", 100_000_000, 3600 * _SECOND, "100ms to 1h"),
     ("limits.inline_threshold", "limits.inline_threshold", 0, _SECOND, "0 to 1s"),
+    ("scheduling.starvation", "scheduling.starvation", 1_000_000, 3600 * _SECOND, "1ms to 1h"),
     ("limits.busy_wait", "limits.busy_wait", 0, 1_000_000, "0 to 1ms"),
 )
 _MQTT_RANGES: tuple[tuple[str, int, int, str], ...] = (
@@ -66,6 +67,7 @@ def check(draft: Draft) -> list[Problem]:
         *_listen(draft.config),
         *_trust(draft.config),
         *_ranges(draft.config),
+        *_scheduling(draft.config),
         *_models(draft.config),
         *_bindings(draft),
     ]
@@ -136,6 +138,14 @@ def _ranges(config: Config) -> Iterator[Found]:
             yield path, f"is outside what can work; expected {words}"
     if config.limits.max_request < 1024:
         yield "limits.max_request", "would refuse every request; expected at least 1KiB"
+
+
+def _scheduling(config: Config) -> Iterator[Found]:
+    scheduling = config.scheduling
+    reserved = scheduling.reserved.high + scheduling.reserved.normal
+    if scheduling.slots and reserved >= scheduling.slots:
+        text = f"leave none of the {scheduling.slots} slots to the classes below"
+        yield "scheduling.reserved", f"{text}; reserve fewer, or raise scheduling.slots"
 
 
 def _mqtt(draft: Draft) -> Iterator[Found]:

@@ -125,6 +125,40 @@ class RuntimeConfig(Section, frozen=True, kw_only=True):
     ] = 0
 
 
+class ReservedConfig(Section, frozen=True, kw_only=True):
+    """Slots that the classes below leave free, so that a run of this one begins at once."""
+
+    high: Annotated[int, Meta(ge=0, le=63, description="kept from normal and low")] = 0
+    normal: Annotated[int, Meta(ge=0, le=63, description="kept from low")] = 0
+
+
+class WeightsConfig(Section, frozen=True, kw_only=True):
+    """Shares of the time of runs, where ``policy`` is weighted and several classes want it."""
+
+    high: Annotated[int, Meta(ge=1, le=1000, description="share of class high")] = 8
+    normal: Annotated[int, Meta(ge=1, le=1000, description="share of class normal")] = 4
+    low: Annotated[int, Meta(ge=1, le=1000, description="share of class low")] = 1
+
+
+class SchedulingConfig(Section, frozen=True, kw_only=True):
+    """Which model's run begins next on a device; runs on the event loop take no slot."""
+
+    slots: Annotated[
+        int,
+        Meta(ge=0, le=64, description="runs at once on each device; 0 = one for each core"),
+    ] = 0
+    reserved: ReservedConfig = ReservedConfig()
+    policy: Annotated[
+        Literal["strict", "weighted"],
+        Meta(description="strict: a higher class goes first; weighted: by shares of time"),
+    ] = "strict"
+    weights: WeightsConfig = WeightsConfig()
+    starvation: Annotated[
+        Duration,
+        Meta(description="a model that waited so long for its turn goes before higher classes"),
+    ] = Duration(1_000_000_000)
+
+
 class TrialConfig(Section, frozen=True, kw_only=True):
     """The first run of a new release, in a process of its own, before it may serve."""
 
@@ -298,6 +332,10 @@ class ModelConfig(Section, frozen=True, kw_only=True):
         Meta(description="model: in a process of its own, whose crash or hang harms no other"),
     ] = "none"
     worker: WorkerConfig = WorkerConfig()
+    priority: Annotated[
+        Literal["high", "normal", "low"],
+        Meta(description="class of its runs where models want the device at the same time"),
+    ] = "normal"
     batching: BatchingConfig = BatchingConfig()
     queue: QueueConfig = QueueConfig()
 
@@ -321,6 +359,7 @@ class Config(Section, frozen=True, kw_only=True):
     trust: TrustConfig = TrustConfig()
     limits: LimitsConfig = LimitsConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    scheduling: SchedulingConfig = SchedulingConfig()
     trial: TrialConfig = TrialConfig()
     reload: ReloadConfig = ReloadConfig()
     log: LogConfig = LogConfig()

@@ -18,6 +18,8 @@ ARTEFACT_KINDS: dict[str, tuple[str, ...]] = {
 COMPUTES_IN = {"openvino": "float32"}
 """What a runtime is told to compute floats in that would else choose by itself. It refuses to load
 a model for which it does not; what is quantised in a model file stays so."""
+DEVICES = {"onnxruntime": "cpu", "onnxruntime-cuda": "cuda", "openvino": "cpu"}
+"""For each runtime's name, what its runs keep busy."""
 RUNTIME_NAMES = tuple(ARTEFACT_KINDS)
 """Every name that ``create_runtime`` takes."""
 

@@ -19,8 +19,10 @@ class Alarm:
         self._timer: asyncio.TimerHandle | None = None
         self._at_ns = 0
 
-    def arm(self, at_ns: int) -> None:
-        """Ring at this monotonic time at the latest."""
+    def arm(self, at_ns: int | None) -> None:
+        """Ring at this monotonic time at the latest; None changes nothing."""
+        if at_ns is None:
+            return
         if self._timer is not None:
             if self._at_ns <= at_ns:
                 return

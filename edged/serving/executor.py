@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from edged.errors import EdgedError, RunError, WorkerDiedError
+from edged.errors import DeadlineExceededError, EdgedError, RunError, WorkerDiedError
 from edged.messages import InferResponse
 from edged.serving.scheduler import Waiting
 from edged.tensors import Array
@@ -65,6 +65,25 @@ def run_batch(runner: Runner, items: Sequence[Waiting]) -> BatchResult:
             )
             outcomes = [_run_one(runner, item) for item in items]
     return BatchResult(outcomes, started_ns, time.monotonic_ns() - started_ns, rows)
+
+
+def run_in_time(runner: Runner, items: Sequence[Waiting]) -> BatchResult:
+    """``run_batch`` for requests that waited at a thread: those whose time is over do not run."""
+    now_ns = time.monotonic_ns()
+    late = [
+        item
+        for item in items
+        if item.request.deadline_ns is not None and item.request.deadline_ns <= now_ns
+    ]
+    if not late:
+        return run_batch(runner, items)
+    live = [item for item in items if item not in late]
+    result = run_batch(runner, live) if live else BatchResult([], now_ns, 0, 0)
+    error = DeadlineExceededError(
+        f'model "{late[0].request.model}": the deadline passed while waiting'
+    )
+    result.outcomes += [Outcome(item, None, error) for item in late]
+    return result
 
 
 def _run_together(runner: Runner, items: Sequence[Waiting], rows: int) -> list[Outcome]:
@@ -244,6 +263,14 @@ class InstanceThreads:
         if len(self._threads) < wanted:
             self._start()
         self._jobs.put(job)
+
+    def recall(self) -> bool:
+        """Take back the job that was submitted last; False when a thread has it already."""
+        try:
+            self._jobs.get_nowait()
+        except queue.Empty:
+            return False
+        return True
 
     def close(self, last_job: Callable[[], Any] | None) -> None:
         """End them after their last jobs, without waiting; ``last_job`` is done on one of them.

@@ -101,6 +101,5 @@ class LoneRun:
 def adopt(release: ServedRelease, item: Waiting) -> None:
     """Take a run that is under way as if it had been queued and begun."""
     assert release.remote is not None
-    release.in_flight += 1
-    release.running += 1
+    release.take_over(item)
     RemoteBatch(release.remote, (item,), release.finished, item.enqueued_ns).adopt()

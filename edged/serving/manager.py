@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from edged.config.schema import ModelConfig
+from edged.config.schema import Config, ModelConfig
 from edged.errors import BundleError, EdgedError, QuarantinedError
 from edged.loading import Loaded, Stored
 from edged.serving.lifecycle import (
@@ -36,6 +36,7 @@ from edged.serving.lifecycle import (
     retry_delay_ns,
 )
 from edged.serving.release import ServedRelease
+from edged.serving.slots import Devices, rules_of
 from edged.serving.trial import Loader, LoadOrder
 from edged.serving.turn import Turn
 
@@ -101,6 +102,15 @@ class Manager:
         self.on_ready: Callable[[ServedRelease], None] = _nothing
         self.on_hopeless: Callable[[ServedRelease, str], None] = _nothing
         self._turn = Turn()
+        self.devices = Devices()
+
+    def schedule(self, config: Config, releases: Iterable[Desired] = ()) -> None:
+        """Give out the devices as configured, and let releases follow their models' sections."""
+        rules = rules_of(config, len(os.sched_getaffinity(0)))
+        self._turn.starvation_ns = rules.starvation_ns
+        self.devices.configure(rules)
+        for item in releases:
+            self._releases[item.key].configure(item.config)
 
     def releases(self) -> list[ServedRelease]:
         """Every release in any state, oldest first."""
@@ -189,7 +199,12 @@ class Manager:
 
     def _add(self, item: Desired) -> None:
         release = ServedRelease(
-            item.key, item.stored.manifest, item.config, self._inline_threshold_ns, self._turn
+            item.key,
+            item.stored.manifest,
+            item.config,
+            self._inline_threshold_ns,
+            self._turn,
+            devices=self.devices,
         )
         release.on_idle = self._on_idle
         release.on_death = self._on_death

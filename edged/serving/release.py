@@ -11,34 +11,28 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import ClassVar
 
 from edged.config.schema import ModelConfig
-from edged.errors import (
-    CancelledError,
-    DeadlineExceededError,
-    DrainingError,
-    EdgedError,
-    ModelNotReadyError,
-    QueueFullError,
-)
+from edged.errors import CancelledError, DrainingError, ModelNotReadyError
 from edged.isolation import WorkerSession
 from edged.loading import Costs
 from edged.manifest import Manifest
-from edged.messages import InferResponse
 from edged.runtimes.base import Session
+from edged.serving.admission import Pace, lateness_ns, queue_full, too_late
 from edged.serving.alarm import Alarm
-from edged.serving.counters import Counters
+from edged.serving.answering import Answering
+from edged.serving.backlog import Backlog
 from edged.serving.executor import (
     BatchResult,
     InstanceThreads,
     RemoteBatch,
-    log_answer,
-    only,
     run_batch,
+    run_in_time,
 )
+from edged.serving.forecast import Forecast
 from edged.serving.inline import InlineRows
-from edged.serving.lifecycle import Event, ReleaseKey, Snapshot, State, advance
+from edged.serving.lifecycle import ReleaseKey
+from edged.serving.precedence import NEVER_NS, NORMAL, RANKS
 from edged.serving.scheduler import (
     Batch,
     BatchLimits,
@@ -49,17 +43,19 @@ from edged.serving.scheduler import (
     parallel_runs,
     paying_rows,
 )
+from edged.serving.slots import Devices
 from edged.serving.turn import Turn
 
 log = logging.getLogger("edged.serving")
 
 _BACK_NS = 1_000_000_000
 """A worker that died is started again; half a second is usual."""
-_AHEAD_NS = 50_000_000
-"""A batch that waits for a run of up to this length may already wait at its threads."""
+_SHORT_NS = 50_000_000
+"""A batch that waits for a run of up to this length may already wait at its threads, and one that
+takes up to this long does not wait for longer ones where it need not."""
 
 
-class ServedRelease:
+class ServedRelease(Answering):
     """A release from NEW to UNLOADED.
 
     Args:
@@ -68,10 +64,8 @@ class ServedRelease:
         config: the model's section of the configuration; may be replaced by ``configure``.
         inline_threshold_ns: faster models run on the event loop.
         turn: shared by all releases of a loop.
+        devices: shared by all releases of the process.
     """
-
-    moves: ClassVar[int] = 0
-    """How often any release changed its state: what was looked up before may be out of date."""
 
     def __init__(
         self,
@@ -80,37 +74,33 @@ class ServedRelease:
         config: ModelConfig,
         inline_threshold_ns: int,
         turn: Turn | None = None,
+        *,
+        devices: Devices | None = None,
     ) -> None:
-        self.key = key
+        super().__init__(key, manifest.release)
         self.manifest = manifest
-        self.number = manifest.release
         self.inputs = manifest.input_specs()
         self.outputs = manifest.output_specs()
-        self.owner = f'model "{key.model}" release {self.number}'
-        self.state = State.NEW
-        self.reason = ""
-        self.failures = 0
-        self.retry_at_ns = 0
         self.session: Session | None = None
         self.remote: WorkerSession | None = None
         self.runtime = self.precision = self.choice = ""
         self.typical_run_ns = 0
         self.costs: Costs = ()
+        self.forecast = Forecast()
         self.batch_rows = self.instances = 1
-        self.in_flight = self.running = 0
-        self.counters = Counters()
-        self.on_idle: Callable[[ServedRelease], None] | None = None
+        self.running = self._running_rows = 0
         self.on_death: Callable[[ServedRelease, str], None] | None = None
-        self.deaths_ns: list[int] = []
-        self.is_quarantined = False
         self.needs_layout = any(
             isinstance(axis, str) for spec in self.inputs for axis in spec.shape[1:]
         )
         self._inline_threshold_ns = inline_threshold_ns
-        self._items: list[Waiting] = []
-        self._rows = self._bytes = 0
+        self.backlog = Backlog()
         self.inline = InlineRows()
         self.turn = turn or Turn()
+        self._devices = devices or Devices()
+        self.slots = self._devices.of("")
+        self._is_in_line = False
+        self._ahead: Batch | None = None
         self._is_pump_scheduled = False
         self._alarm = Alarm(self._on_timer)
         self._threads = InstanceThreads(f"edged-{key.model}-{self.number}")
@@ -118,34 +108,31 @@ class ServedRelease:
         self.configure(config)
 
     def configure(self, config: ModelConfig) -> None:
-        """Take over queue and batch limits; requests already waiting are kept."""
+        """Take over class, queue and batch limits; requests already waiting are kept."""
         self.config = config
+        self.rank = RANKS[config.priority]
+        if self.rank != NORMAL:
+            self.turn.is_ranked = True
         rows = config.batching.max_batch if self.manifest.is_row_wise else 1
         self.batch_rows = paying_rows(self.costs, rows)
-        self.instances = parallel_runs(
-            config.batching.instances, self.costs, len(os.sched_getaffinity(0))
-        )
-        if self.remote is not None:
-            self.instances = 1  # a worker has one run at a time
+        batching = config.batching
+        wanted = parallel_runs(batching.instances, self.costs, len(os.sched_getaffinity(0)))
+        # A worker has one run at a time.
+        most = 1 if self.remote is not None else self.slots.rules.usable(self.rank)
+        self.instances = min(wanted, most)
         self._worth_another = 1 if config.batching.instances else self.batch_rows
-        self._limits = BatchLimits(self.batch_rows, int(config.batching.max_queue_delay))
-
-    def move(self, event: Event, reason: str = "") -> None:
-        """Change state by the table."""
-        old, self.state = self.state, advance(self.state, event)
-        ServedRelease.moves += 1
-        self.reason = reason
-        self.counters.moved(event)
-        why = f" ({reason})" if reason else ""
-        log.info("%s: %s -> %s%s", self.owner, old.value, self.state.value, why)
+        delay_ns = int(config.batching.max_queue_delay)
+        self._limits = BatchLimits(self.batch_rows, delay_ns, self.forecast)
 
     def loaded(
         self, session: Session, runtime: str, typical_run_ns: int, costs: Costs = ()
     ) -> None:
         """Take the session that was loaded and measured."""
         self.costs = costs
+        self.forecast = Forecast(costs, is_row_wise=self.manifest.is_row_wise)
         self.session = session
         self.runtime = runtime
+        self.slots = self._devices.of(runtime)
         self.typical_run_ns = typical_run_ns
         self._loop = asyncio.get_running_loop()
         if isinstance(session, WorkerSession):
@@ -161,8 +148,20 @@ class ServedRelease:
     @property
     def is_free(self) -> bool:
         """Whether the loop may wait for its runs, and a request need wait for nothing."""
-        is_quick = self.is_inline or self.remote is not None
-        return is_quick and not (self._items or self.running or self._limits.max_delay_ns)
+        if self.backlog.items or self.running or self._limits.max_delay_ns:
+            return False
+        return self.is_inline or (self.remote is not None and self.slots.has_room(self))
+
+    @property
+    def is_short(self) -> bool:
+        """Whether its runs are short; see ``precedence.Want``."""
+        return self.typical_run_ns < _SHORT_NS
+
+    @property
+    def due_ns(self) -> int:
+        """The first deadline of what waits."""
+        deadline_ns = self.backlog.deadline_ns
+        return NEVER_NS if deadline_ns is None else deadline_ns
 
     @property
     def worker_pid(self) -> int:
@@ -174,54 +173,42 @@ class ServedRelease:
         """How long the next run will hold up the loop, as far as the last one tells."""
         return self.inline.last_ns if self.is_inline else 0
 
-    @property
-    def queued(self) -> tuple[int, int]:
-        """Rows and bytes that wait."""
-        return self._rows, self._bytes
-
-    def snapshot(self, is_desired: bool) -> Snapshot:
-        """What deciding may know."""
-        return Snapshot(
-            self.key, self.number, self.state, is_desired, self.in_flight, self.retry_at_ns
-        )
-
     def offer(self, item: Waiting) -> None:
         """Queue a request; holds a handle until it is answered.
 
         Raises:
-            QueueFullError: rows or bytes over the queue's bounds; nothing was queued.
+            QueueFullError: rows or bytes over the queue's bounds, or so many before it that it
+                would be late; nothing was queued.
         """
-        queue = self.config.queue
-        rows, size = self._rows + item.rows, self._bytes + item.size_bytes
-        if self._items and (rows > queue.max_rows or size > queue.max_size):
-            raise QueueFullError(
-                f"{self.owner}: its queue is full ({self._rows} rows, {self._bytes} bytes wait; "
-                f"the limits are {queue.max_rows} rows and {queue.max_size} bytes)",
-                retry_after_ns=self._drain_ns(),
-            )
+        queue, backlog = self.config.queue, self.backlog
+        rows, size = backlog.rows + item.rows, backlog.size_bytes + item.size_bytes
+        if backlog.items and (rows > queue.max_rows or size > queue.max_size):
+            row_ns = self.forecast.row_ns(self.batch_rows, item.enqueued_ns)
+            raise queue_full(self.owner, queue, backlog, row_ns)
+        deadline_ns = item.request.deadline_ns
+        if deadline_ns is not None and (backlog.items or self.running):
+            self._refuse_late(item)
         self.in_flight += 1
-        self._rows, self._bytes = rows, size
-        self._items.append(item)
+        backlog.add(item)
         if self._has_room:
             self._schedule()
-        elif item.request.deadline_ns is not None:
-            self._alarm.arm(item.request.deadline_ns)
+        elif deadline_ns is not None:
+            self._alarm.arm(deadline_ns)
 
     def withdraw(self, item: Waiting) -> bool:
         """Take out a request that still waits and answer it with CancelledError."""
-        if item not in self._items:
+        if item not in self.backlog.items:
             return False
-        self._remove((item,))
-        self._fail(item, CancelledError(f"{self.owner}: withdrawn before its turn"))
+        self.backlog.remove((item,))
+        self.fail(item, CancelledError(f"{self.owner}: withdrawn before its turn"))
         return True
 
     def close(self) -> None:
         """Give back session and thread; what still waits is answered, what runs ends by itself."""
         self._alarm.cancel()
-        waiting = tuple(self._items)
-        self._remove(waiting)
-        for item in waiting:
-            self._fail(item, DrainingError(f"{self.owner}: the daemon stopped before its turn"))
+        self._stop_waiting()
+        for item in self.backlog.clear():
+            self.fail(item, DrainingError(f"{self.owner}: the daemon stopped before its turn"))
         session, self.session = self.session, None
         if self.remote is not None:
             self.remote.close()
@@ -229,21 +216,29 @@ class ServedRelease:
         # The session's own last run is over, but freeing a large model takes time.
         self._threads.close(session.close if session is not None else None)
 
+    def _stop_waiting(self) -> None:
+        self._is_in_line = False
+        self.slots.leave(self)
+
     def _worker_died(self, reason: str) -> None:
         """What ran has been answered; what waits is told to come back."""
         self.session = self.remote = None
+        self._stop_waiting()
         if self.on_death is not None:
             # First: who is told to come back may do so at once, and must not be queued here.
             self.on_death(self, reason)
-        waiting = tuple(self._items)
-        self._remove(waiting)
-        for item in waiting:
+        for item in self.backlog.clear():
             error = ModelNotReadyError(f"{self.owner}: {reason}", retry_after_ns=_BACK_NS)
-            self._fail(item, error)
+            self.fail(item, error)
 
-    def _drain_ns(self) -> int:
-        per_run = max(self._limits.max_rows, 1)
-        return (self._rows // per_run + 1) * max(self.typical_run_ns, 1_000_000)
+    def _refuse_late(self, item: Waiting) -> None:
+        now_ns = time.monotonic_ns()
+        row_ns = self.forecast.row_ns(self.batch_rows, now_ns)
+        begins_at_once = self.running < self.instances and self._worth_another == 1
+        ahead_rows = 0 if begins_at_once else self._running_rows
+        pace = Pace(row_ns, ahead_rows, self.forecast)
+        if late_ns := lateness_ns(self.backlog, item, now_ns, pace):
+            raise too_late(self.owner, self.backlog.rows + ahead_rows, late_ns)
 
     @property
     def _has_room(self) -> bool:
@@ -251,14 +246,16 @@ class ServedRelease:
 
         What waits there cannot be withdrawn, so that runs must be short.
         """
+        if self._is_in_line:
+            return False
+        rows = self.backlog.rows
         if self.running < self.instances:
-            return not self.running or self._rows >= self._worth_another
-        is_short = self.remote is None and not self.is_inline and self.typical_run_ns < _AHEAD_NS
-        return is_short and self.running == self.instances and self._rows >= self.batch_rows
+            return not self.running or rows >= self._worth_another
+        is_short = self.remote is None and not self.is_inline and self.is_short
+        return is_short and self.running == self.instances and rows >= self.batch_rows
 
     def _schedule(self) -> None:
-        # Not at once but at the end of this loop turn: what other connections sent meanwhile
-        # joins the batch, at no cost in time.
+        # At the end of this loop turn: what others sent meanwhile joins the batch at no cost.
         if not self._is_pump_scheduled and self._loop is not None:
             self._is_pump_scheduled = True
             self.turn.ask(self, self._loop)
@@ -266,33 +263,67 @@ class ServedRelease:
     def pump(self) -> int:
         """Run or start what may run now; returns for how long that held up the loop."""
         self._is_pump_scheduled = False
-        while self._items and self._has_room:
+        held_ns: int | None = None
+        while held_ns is None and self.backlog.items and self._has_room:
             now_ns = time.monotonic_ns()
-            decision = form_batch(self._items, now_ns, self._limits)
-            self._expire(decision.expired)
-            if isinstance(decision, WaitUntil):
-                self._alarm.arm(decision.at_ns)
-                break
-            is_ahead = self.running >= self.instances
-            if not decision.items or (is_ahead and deadlines_of(decision.items)):
-                break
-            self._remove(decision.items)
-            if self.is_inline and decision.rows <= self.inline.rows:
-                return self._run_inline(decision)
-            self._start(decision)
-        if self._items and self.running:
-            self._arm_deadlines()
-        return 0
+            decision = form_batch(self.backlog.items, now_ns, self._limits)
+            if decision.expired:
+                self.backlog.remove(decision.expired)
+            held_ns = self._follow(decision, now_ns)
+            if decision.expired:
+                # Last: who is told may withdraw others, and those that run are out of reach by now.
+                self.expire(decision.expired, now_ns)
+        if self.backlog.items and (self.running or self._is_in_line):
+            # While it is busy nobody else looks at the deadlines of those who wait.
+            self._alarm.arm(self.backlog.deadline_ns)
+        return held_ns or 0
+
+    def _follow(self, decision: Batch | WaitUntil, now_ns: int) -> int | None:
+        """Do as decided; returns for how long that held up the loop, None when more may start."""
+        if isinstance(decision, WaitUntil):
+            self._alarm.arm(decision.at_ns)
+            return 0
+        if not decision.items:
+            return 0
+        if self.is_inline and decision.rows <= self.inline.rows:
+            self.backlog.remove(decision.items)
+            return self._run_inline(decision)
+        if not self._may_start(decision, now_ns):
+            return 0
+        self.backlog.remove(decision.items)
+        self._start(decision)
+        return None
+
+    def _may_start(self, batch: Batch, now_ns: int) -> bool:
+        """Whether a batch may go to the threads now; else it waits in the queue."""
+        if self.running < self.instances:
+            self._is_in_line = not self.slots.take(self)
+            return not self._is_in_line
+        # It waits for the end of one run and is looked at again before its own.
+        run_ns = max(self.forecast.likely_ns(batch.rows), self.typical_run_ns)
+        if any(at_ns < now_ns + 3 * run_ns for at_ns in deadlines_of(batch.items)):
+            return False
+        if not self.slots.ahead(self):
+            return False
+        self._ahead = batch
+        return True
 
     def _run_inline(self, batch: Batch) -> int:
         assert self.session is not None
         self.counters.inline_batches += 1
         result = run_batch(self.session, batch.items)
         self.inline.learn(result.run_ns, result.rows)
-        self._deliver(result)
-        if self._items:
+        self.deliver(result)
+        if self.backlog.items:
             self._schedule()
         return result.run_ns
+
+    def take_over(self, item: Waiting) -> None:
+        """Count a request whose run has begun without us."""
+        self.in_flight += 1
+        self.running += 1
+        self._running_rows += item.rows
+        self.slots.hold(self)
 
     def _start(self, batch: Batch) -> None:
         """Run a batch on a thread of its own for as long as it takes."""
@@ -300,22 +331,51 @@ class ServedRelease:
         assert session is not None
         assert loop is not None
         self.running += 1
+        self._running_rows += batch.rows
         if self.remote is not None:
             RemoteBatch(self.remote, batch.items, self.finished).begin()
             return
+        run = run_in_time if batch is self._ahead else run_batch
 
         def job() -> None:
-            loop.call_soon_threadsafe(self.finished, run_batch(session, batch.items))
+            loop.call_soon_threadsafe(self.finished, run(session, batch.items), batch.rows)
 
         self._threads.submit(job, min(self.running, self.instances))
 
-    def finished(self, result: BatchResult) -> None:
-        """A run that was under way is over."""
+    def granted(self) -> None:
+        """A slot of the device is free for what waits."""
+        self._is_in_line = False
+        self.pump()
+
+    def recall(self) -> None:
+        """Take back what waits at the threads: somebody else waits for a slot."""
+        if self._ahead is not None and self._threads.recall():
+            batch, self._ahead = self._ahead, None
+            self.running -= 1
+            self._running_rows -= batch.rows
+            self.backlog.restore(batch.items)
+            self.slots.settled(self)
+            self._alarm.arm(self.backlog.deadline_ns)
+
+    def finished(self, result: BatchResult, rows: int | None = None) -> None:
+        """A run that was under way is over; ``rows`` as it began, when some had not to run."""
         self.running -= 1
-        self.inline.learn(result.run_ns, result.rows)
+        self._running_rows -= result.rows if rows is None else rows
+        if result.rows:
+            is_queued = bool(self.backlog.items) or self._ahead is not None
+            now_ns = time.monotonic_ns()
+            self.inline.learn(result.run_ns, result.rows)
+            self.forecast.learn(result.run_ns, result.rows, now_ns, is_queued=is_queued)
+        if self._ahead is not None:
+            # It began on the thread that is free now, and has the slot from here on.
+            self._ahead = None
+            self.slots.settled(self)
+        else:
+            self.slots.give(self, result.run_ns)
         # The next batch starts before this one's answers are written.
         self._go_on()
-        self._deliver(result)
+        self.slots.serve()
+        self.deliver(result)
 
     def _go_on(self) -> None:
         """Start what waits: at once when a thread does it, in its turn when the loop must."""
@@ -324,77 +384,12 @@ class ServedRelease:
         else:
             self.pump()
 
-    def _deliver(self, result: BatchResult) -> None:
-        is_logged = log.isEnabledFor(logging.DEBUG)
-        counters, now_ns = self.counters, time.monotonic_ns()
-        counters.ran(result.run_ns, result.rows)
-        model, number, run_ns, rows = self.key.model, self.number, result.run_ns, result.rows
-        for item, outputs, error in result.outcomes:
-            wanted = item.request.outputs
-            if wanted and error is None:
-                outputs, error = only(outputs or {}, wanted, self.owner)  # noqa: PLW2901
-            waited_ns = result.started_ns - item.enqueued_ns
-            duration_ns = now_ns - item.enqueued_ns
-            if error is None:
-                counters.served(item.request.origin, waited_ns, duration_ns)
-            else:
-                counters.waited(waited_ns)
-                counters.answered(item.request.origin, error, duration_ns)
-            response = InferResponse(
-                model, number, item.generation, outputs or {}, error, waited_ns, run_ns, rows
-            )
-            self._hand_over(item, response, is_logged)
-
-    def _expire(self, expired: tuple[Waiting, ...]) -> None:
-        if not expired:
-            return
-        self._remove(expired)
-        for item in expired:
-            error = DeadlineExceededError(f"{self.owner}: the deadline passed while waiting")
-            self._fail(item, error)
-
-    def _fail(self, item: Waiting, error: EdgedError) -> None:
-        duration_ns = time.monotonic_ns() - item.enqueued_ns
-        self.counters.answered(item.request.origin, error, duration_ns)
-        response = InferResponse(self.key.model, self.number, item.generation, error=error)
-        self._hand_over(item, response, log.isEnabledFor(logging.DEBUG))
-
-    def _hand_over(self, item: Waiting, response: InferResponse, is_logged: bool) -> None:
-        self.in_flight -= 1
-        if is_logged:
-            log_answer(self.owner, item, response)
-        try:
-            item.on_response(response, True)
-        except Exception:
-            log.exception("a transport's callback raised for %s", item.request.origin)
-        if self.in_flight == 0 and self.state is State.DRAINING and self.on_idle is not None:
-            self.on_idle(self)
-
-    def _remove(self, items: tuple[Waiting, ...]) -> None:
-        if len(items) == len(self._items):
-            self._items = []
-            self._rows = self._bytes = 0
-            return
-        gone = set(map(id, items))
-        self._items = [item for item in self._items if id(item) not in gone]
-        for item in items:
-            self._rows -= item.rows
-            self._bytes -= item.size_bytes
-
     def _on_timer(self) -> None:
         if self._has_room:
             self._go_on()
             return
         now_ns = time.monotonic_ns()
-        expired = [
-            item
-            for item in self._items
-            if item.request.deadline_ns is not None and item.request.deadline_ns <= now_ns
-        ]
-        self._expire(tuple(expired))
-        self._arm_deadlines()
-
-    def _arm_deadlines(self) -> None:
-        """While the instance is busy nobody else looks at the deadlines of those who wait."""
-        if deadlines := deadlines_of(self._items):
-            self._alarm.arm(min(deadlines))
+        if overdue := self.backlog.overdue(now_ns):
+            self.backlog.remove(overdue)
+            self.expire(overdue, now_ns)
+        self._alarm.arm(self.backlog.deadline_ns)

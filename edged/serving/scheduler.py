@@ -57,6 +57,18 @@ class Waiting:
         return self.queue is not None and self.queue.withdraw(self)
 
 
+class RunTimes(Protocol):
+    """How long a run takes, as far as one knows; 0 for what is not known."""
+
+    def likely_ns(self, rows: int) -> int:
+        """Rather too long than too short."""
+        ...
+
+    def least_ns(self, rows: int) -> int:
+        """Rather too short than too long."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """What one batch may be.
@@ -64,10 +76,12 @@ class BatchLimits:
     Args:
         max_rows: most rows; 1 when rows cannot be stacked.
         max_delay_ns: how long the oldest request may wait for company, nanoseconds.
+        times: what runs take; None when deadlines are judged by the clock alone.
     """
 
     max_rows: int
     max_delay_ns: int = 0
+    times: RunTimes | None = None
 
 
 class Batch(NamedTuple):
@@ -75,7 +89,7 @@ class Batch(NamedTuple):
 
     Args:
         items: in queue order, all of one layout; empty when everything that waited had expired.
-        expired: whose deadline has passed.
+        expired: whose deadline has passed, or will have before a run of theirs could end.
         rows: sum over items.
     """
 
@@ -148,11 +162,12 @@ def deadlines_of(items: Sequence[Waiting]) -> list[int]:
 def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Batch | WaitUntil:
     """Choose the next batch, or say when to ask again.
 
-    The oldest live request leads; requests of the same layout join it in order while rows fit. A
-    request larger than ``max_rows`` runs alone.
+    The first live request leads; requests of the same layout join it in order while rows fit, and
+    while the longer run makes nobody in it miss a deadline. A request larger than ``max_rows`` runs
+    alone. One that no run could answer in time is given up for those that can be.
 
     Args:
-        queue: what waits, oldest first; not empty.
+        queue: what waits, in the order it should run in; not empty.
         now_ns: monotonic clock, nanoseconds.
         limits: of the release.
 
@@ -160,23 +175,52 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
         Batch, or WaitUntil when waiting may fill it.
     """
     expired: list[Waiting] = []
+    hopeless: list[Waiting] = []
     items: list[Waiting] = []
     layout: Layout = ()
-    rows, max_rows = 0, limits.max_rows
+    rows, max_rows, times = 0, limits.max_rows, limits.times
+    first_ns: int | None = None
     for item in queue:
         deadline_ns = item.request.deadline_ns
-        if deadline_ns is not None and deadline_ns <= now_ns:
-            expired.append(item)
-        elif not items:
-            items.append(item)
-            rows, layout = item.rows, item.layout
+        if deadline_ns is not None:
+            if deadline_ns <= now_ns:
+                expired.append(item)
+                continue
+            if times is not None and now_ns + times.least_ns(item.rows) > deadline_ns:
+                hopeless.append(item)
+                continue
+        if not items:
+            rows, layout, first_ns = item.rows, item.layout, deadline_ns
         elif rows + item.rows <= max_rows and item.layout == layout:
-            items.append(item)
+            if first_ns is not None or deadline_ns is not None:
+                soonest_ns = _sooner(first_ns, deadline_ns)
+                if times and now_ns + times.likely_ns(rows + item.rows) > soonest_ns:
+                    continue
+                first_ns = soonest_ns
             rows += item.rows
-    if items and limits.max_delay_ns and rows < limits.max_rows:
-        # Waiting must never make a member miss its own deadline.
-        latest_ns = [deadline_ns - limits.max_delay_ns for deadline_ns in deadlines_of(items)]
-        until_ns = min([items[0].enqueued_ns + limits.max_delay_ns, *latest_ns])
+        else:
+            continue
+        items.append(item)
+    if hopeless and not items:
+        # Nobody loses by it, and only a run shows whether runs still take so long.
+        return Batch((hopeless[0],), tuple(expired), hopeless[0].rows)
+    expired += hopeless
+    if items and limits.max_delay_ns and rows < max_rows:
+        until_ns = _latest_ns(items, limits)
         if now_ns < until_ns:
             return WaitUntil(until_ns, tuple(expired))
     return Batch(tuple(items), tuple(expired), rows)
+
+
+def _sooner(one_ns: int | None, other_ns: int | None) -> int:
+    """The earlier of two deadlines, of which there is at least one."""
+    return min(ns for ns in (one_ns, other_ns) if ns is not None)
+
+
+def _latest_ns(items: Sequence[Waiting], limits: BatchLimits) -> int:
+    """Until when a batch may wait for company; that must never make a member miss its deadline."""
+    run_ns = limits.times.likely_ns(limits.max_rows) if limits.times is not None else 0
+    reserve_ns = max(limits.max_delay_ns, run_ns)
+    oldest_ns = min(item.enqueued_ns for item in items)
+    latest = [deadline_ns - reserve_ns for deadline_ns in deadlines_of(items)]
+    return min([oldest_ns + limits.max_delay_ns, *latest])

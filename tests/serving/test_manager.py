@@ -9,7 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edged.config.schema import ModelConfig
+from edged.config.schema import (
+    BatchingConfig,
+    Config,
+    ModelConfig,
+    ReservedConfig,
+    SchedulingConfig,
+)
 from edged.errors import LoadError, QuarantinedError
 from edged.messages import InferRequest
 from edged.serving import manager as manager_module
@@ -73,6 +79,26 @@ async def test_loads_warms_and_serves(house: House):
     assert not changes
     house.manager.stop()
     await until(lambda: all(session.closed for session in house.runtime.sessions))
+
+
+@on_loop
+async def test_a_configuration_gives_out_the_device(house: House):
+    await house.want(want())
+    (release,) = house.manager.releases()
+    ((name, slots),) = house.manager.devices.items()
+    assert (name, release.slots) == ("cpu", slots)
+    batching = BatchingConfig(instances=5)
+    item = want()
+    item = Desired(item.digest, item.stored, ModelConfig(bundle="b", batching=batching))
+    scheduling = SchedulingConfig(slots=3, reserved=ReservedConfig(high=1))
+    house.manager.schedule(Config(scheduling=scheduling), [item])
+    assert (slots.rules.slots, release.instances) == (3, 2)
+    item = Desired(
+        item.digest, item.stored, ModelConfig(bundle="b", batching=batching, priority="high")
+    )
+    house.manager.schedule(Config(scheduling=scheduling), [item])
+    assert (release.rank, release.instances, release.turn.is_ranked) == (0, 3, True)
+    house.manager.stop()
 
 
 @on_loop

@@ -24,8 +24,10 @@ from edged.errors import (
 )
 from edged.messages import InferRequest, InferResponse
 from edged.serving.lifecycle import Event, ReleaseKey, State
+from edged.serving.precedence import Rules
 from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Waiting
+from edged.serving.slots import Devices
 from edged.serving.turn import Turn
 from edged.specs import Duration, Size
 from tests.fakes.clock import Clock, on_loop, turns, until
@@ -80,9 +82,16 @@ def serve(
     typical_ns: int = INLINE_NS,
     settings: ModelConfig | None = None,
     manifest=None,
+    devices: Devices | None = None,
 ) -> ServedRelease:
     manifest = manifest or doubler()
-    release = ServedRelease(ReleaseKey("gate", "d", ""), manifest, settings or config(), 200_000)
+    release = ServedRelease(
+        ReleaseKey("gate", "d", ""),
+        manifest,
+        settings or config(),
+        200_000,
+        devices=devices or Devices(Rules(4)),
+    )
     for event in (Event.LOAD, Event.LOADED, Event.WARMED):
         if event is Event.WARMED:
             release.loaded(session, "onnxruntime", typical_ns)
@@ -292,8 +301,8 @@ class TestThreaded:
         clock, session = Clock(monkeypatch), FakeSession()
         session.gate = threading.Event()
         release = serve(session, THREADED_NS, config(batching=BatchingConfig(max_batch=1)))
-        running, left = Ask(), Ask(1, clock.now_ns + 5 * MS)
-        offer(release, clock, running, left)
+        running, left = Ask(1, clock.now_ns + 4 * MS), Ask(1, clock.now_ns + 5 * MS)
+        offer(release, clock, left, running)
         await until(lambda: session.runs)
         await clock.forward(6 * MS)
         assert isinstance(left.answer.error, DeadlineExceededError)
@@ -713,11 +722,12 @@ class TestInstances:
         session = FakeSession()
         session.gate = threading.Event()
         release = serve(session, THREADED_NS)
-        release.loaded(session, "onnxruntime", THREADED_NS, self.PAIRS)
+        quick = tuple((rows, ns // 1000) for rows, ns in self.PAIRS)
+        release.loaded(session, "onnxruntime", THREADED_NS, quick)
         first, full = Ask(), Ask()
-        late = Ask(deadline_ns=time.monotonic_ns() + 20_000_000)
         release.offer(first.waiting(0))
         await until(lambda: release.running == 1)
+        late = Ask(deadline_ns=time.monotonic_ns() + 200_000_000)
         # Scheduled for a full batch, which is none any more when its turn comes.
         release.offer(late.waiting(0))
         withdrawn = full.waiting(0)

@@ -78,6 +78,61 @@ BATCHES = {
 }
 
 
+class Times:
+    """A run of one row takes 100, of each further row 10; ``least`` may be below that."""
+
+    def __init__(self, least: float = 1.0) -> None:
+        self.least = least
+
+    def likely_ns(self, rows: int) -> int:
+        return 90 + 10 * rows
+
+    def least_ns(self, rows: int) -> int:
+        return int(self.likely_ns(rows) * self.least)
+
+
+TIMED = BatchLimits(8, 0, Times())
+BATCHES |= {
+    "company that costs nobody its deadline": (
+        [wait(deadline=NOW + 120), wait(), wait(2), wait(3)],
+        TIMED,
+        [0, 1],
+        [],
+    ),
+    "the last row that fits is a later one": (
+        [wait(deadline=NOW + 120), wait(4), wait(2)],
+        TIMED,
+        [0, 2],
+        [],
+    ),
+    "one that would be late in this company": (
+        [wait(5), wait(deadline=NOW + 120), wait()],
+        TIMED,
+        [0, 2],
+        [],
+    ),
+    "nobody's time is short": ([wait(4, deadline=NOW + 900), wait(4)], TIMED, [0, 1], []),
+    "no time left for its run": (
+        [wait(deadline=NOW + 99), wait(deadline=NOW + 500)],
+        TIMED,
+        [1],
+        [0],
+    ),
+    "no time left for any: one shows what runs take": (
+        [wait(deadline=NOW + 99), wait(deadline=NOW + 98)],
+        TIMED,
+        [0],
+        [],
+    ),
+    "runs may have been faster": (
+        [wait(deadline=NOW + 99), wait(deadline=NOW + 500)],
+        BatchLimits(8, 0, Times(0.5)),
+        [0],
+        [],
+    ),
+}
+
+
 @pytest.mark.parametrize("name", BATCHES)
 def test_batch(name: str):
     queue, limits, runs, expired = BATCHES[name]
@@ -102,6 +157,12 @@ def test_batch(name: str):
 def test_wait(queue: list[Waiting], until: int, expired: list[int]):
     decision = form_batch(queue, NOW, BatchLimits(8, 500))
     assert decision == WaitUntil(until, tuple(queue[i] for i in expired))
+
+
+def test_waiting_for_company_leaves_time_for_a_full_run():
+    limits = BatchLimits(64, 500, Times())
+    queue = [wait(deadline=NOW + 1000)]
+    assert form_batch(queue, NOW, limits) == WaitUntil(NOW + 1000 - 730, ())
 
 
 QUEUES = st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -106,3 +107,52 @@ def test_the_line_is_called_once_and_again_when_it_was_empty():
         loop.turn()
         assert not loop.soon
     assert log == ["a", "b", "a", "b"]
+
+
+class Classed(Model):
+    """One of a class, with a deadline."""
+
+    due_ns = 0
+
+    def __init__(self, name: str, log: list[str], rank: int, cost: int = 100) -> None:
+        super().__init__(name, log, cost)
+        self.rank = rank
+
+
+def test_classes_run_in_their_order():
+    log: list[str] = []
+    turn = Turn(500)
+    turn.is_ranked = True
+    models = [Classed(name, log, rank) for name, rank in (("l", 2), ("h", 0), ("n", 1), ("m", 1))]
+    models[3].due_ns = -1
+    assert served(turn, Loop(), log, *models) == ["hmnl"]
+
+
+def test_one_that_was_left_over_too_long_goes_first(monkeypatch: pytest.MonkeyPatch):
+    now = [0]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
+    log: list[str] = []
+    turn, loop = Turn(500), Loop()
+    turn.is_ranked, turn.starvation_ns = True, 250
+    low, high = Classed("l", log, 2, 400), Classed("h", log, 0, 400)
+    high.batches = 100
+    high.then = lambda: turn.ask(high, loop)
+    for model in (low, high):
+        turn.ask(model, loop)
+    for _ in range(5):
+        loop.turn()
+        now[0] += 100
+    assert "".join(log) == "hhhlh"
+
+
+def test_a_class_that_runs_each_turn_is_not_taken_for_one_that_waits():
+    log: list[str] = []
+    turn, loop = Turn(500), Loop()
+    turn.is_ranked = True
+    busy = Classed("b", log, 1)
+    busy.batches = 3
+    busy.then = lambda: turn.ask(busy, loop)
+    turn.ask(busy, loop)
+    while loop.soon:
+        loop.turn()
+    assert not turn._since

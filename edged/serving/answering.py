@@ -1,0 +1,79 @@
+"""How a release answers: outcomes become responses, are counted, and go to whoever asked.
+
+Decides nothing about order or time. Used from the event loop only.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from edged.errors import DeadlineExceededError, EdgedError
+from edged.messages import InferResponse
+from edged.serving.executor import BatchResult, log_answer, only
+from edged.serving.lifecycle import State
+from edged.serving.scheduler import Waiting
+from edged.serving.standing import Standing
+
+log = logging.getLogger("edged.serving")
+
+
+class Answering(Standing):
+    """The part of a release that knows who has to be answered."""
+
+    on_idle: Callable[[Any], None] | None = None
+    """Called with the release when it drains and has given its last answer."""
+
+    def deliver(self, result: BatchResult) -> None:
+        """Answer those of a batch."""
+        is_logged = log.isEnabledFor(logging.DEBUG)
+        counters, now_ns = self.counters, time.monotonic_ns()
+        if result.rows:
+            counters.ran(result.run_ns, result.rows)
+        model, number, run_ns, rows = self.key.model, self.number, result.run_ns, result.rows
+        for item, outputs, error in result.outcomes:
+            wanted = item.request.outputs
+            if wanted and error is None:
+                outputs, error = only(outputs or {}, wanted, self.owner)  # noqa: PLW2901
+            waited_ns = result.started_ns - item.enqueued_ns
+            duration_ns = now_ns - item.enqueued_ns
+            if error is None:
+                counters.served(item.request.origin, waited_ns, duration_ns)
+            else:
+                counters.waited(waited_ns)
+                counters.answered(item.request.origin, error, duration_ns)
+            response = InferResponse(
+                model, number, item.generation, outputs or {}, error, waited_ns, run_ns, rows
+            )
+            self._hand_over(item, response, is_logged)
+
+    def expire(self, expired: Sequence[Waiting], now_ns: int) -> None:
+        """Answer those whose time is over, or too short for a run."""
+        for item in expired:
+            deadline_ns = item.request.deadline_ns or 0
+            why = (
+                "the deadline passed while waiting"
+                if deadline_ns <= now_ns
+                else "the deadline is too near for a run; it waited too long"
+            )
+            self.fail(item, DeadlineExceededError(f"{self.owner}: {why}"))
+
+    def fail(self, item: Waiting, error: EdgedError) -> None:
+        """Answer one that did not run."""
+        duration_ns = time.monotonic_ns() - item.enqueued_ns
+        self.counters.answered(item.request.origin, error, duration_ns)
+        response = InferResponse(self.key.model, self.number, item.generation, error=error)
+        self._hand_over(item, response, log.isEnabledFor(logging.DEBUG))
+
+    def _hand_over(self, item: Waiting, response: InferResponse, is_logged: bool) -> None:
+        self.in_flight -= 1
+        if is_logged:
+            log_answer(self.owner, item, response)
+        try:
+            item.on_response(response, True)
+        except Exception:
+            log.exception("a transport's callback raised for %s", item.request.origin)
+        if self.in_flight == 0 and self.state is State.DRAINING and self.on_idle is not None:
+            self.on_idle(self)

@@ -1,0 +1,103 @@
+"""What waits for one release, in the order of its deadlines.
+
+Bounded by its owner; decides nothing but order. Where nobody has a deadline it is a plain list.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
+
+from edged.serving.scheduler import Waiting
+
+PATIENCE_NS = 10_000_000_000
+"""A request without a deadline has its place in the order as if it had this one, which is what an
+MQTT binding gives a message: requests that have one would else go before it for ever. Longer than
+most queues last, or those without would go before those with."""
+
+
+def due_ns(item: Waiting) -> int:
+    """The place of a request in its queue, monotonic nanoseconds."""
+    deadline_ns = item.request.deadline_ns
+    return deadline_ns if deadline_ns is not None else item.enqueued_ns + PATIENCE_NS
+
+
+class Backlog:
+    """Requests that wait; the earliest deadline first, and in order of arrival where they agree."""
+
+    __slots__ = ("_timed", "items", "rows", "size_bytes")
+
+    def __init__(self) -> None:
+        self.items: list[Waiting] = []
+        """Read by whoever forms batches; changed here only."""
+        self.rows = 0
+        self.size_bytes = 0
+        self._timed = 0
+
+    def add(self, item: Waiting) -> None:
+        """Let one wait."""
+        self.rows += item.rows
+        self.size_bytes += item.size_bytes
+        if item.request.deadline_ns is not None:
+            self._timed += 1
+        elif not self._timed:
+            self.items.append(item)
+            return
+        if not self.items or due_ns(self.items[-1]) <= due_ns(item):
+            self.items.append(item)
+        else:
+            insort(self.items, item, key=due_ns)
+
+    def restore(self, items: Iterable[Waiting]) -> None:
+        """Let wait again what was taken out to be run and was not."""
+        if self._timed:
+            for item in items:
+                self.add(item)
+            return
+        again, self.items = [*items], [*items, *self.items]
+        for item in again:
+            self.rows += item.rows
+            self.size_bytes += item.size_bytes
+            self._timed += item.request.deadline_ns is not None
+
+    def remove(self, items: Sequence[Waiting]) -> None:
+        """Take out some that wait."""
+        if len(items) == len(self.items):
+            self.clear()
+            return
+        gone = set(map(id, items))
+        self.items = [item for item in self.items if id(item) not in gone]
+        for item in items:
+            self.rows -= item.rows
+            self.size_bytes -= item.size_bytes
+            self._timed -= item.request.deadline_ns is not None
+
+    def clear(self) -> tuple[Waiting, ...]:
+        """Take out all; returns them."""
+        items, self.items = self.items, []
+        self.rows = self.size_bytes = self._timed = 0
+        return tuple(items)
+
+    def overdue(self, now_ns: int) -> tuple[Waiting, ...]:
+        """Those whose deadline has passed."""
+        if not self._timed:
+            return ()
+        return tuple(
+            item
+            for item in self.items
+            if item.request.deadline_ns is not None and item.request.deadline_ns <= now_ns
+        )
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """The first deadline, monotonic nanoseconds; None where there is none."""
+        if not self._timed:
+            return None
+        # In their order: the first that has one has the earliest.
+        return next(_deadlines(self.items))
+
+
+def _deadlines(items: Iterable[Waiting]) -> Iterator[int]:
+    for item in items:
+        if item.request.deadline_ns is not None:
+            yield item.request.deadline_ns

@@ -1,0 +1,214 @@
+"""The slots of a device: how many runs are under way there, of whom, and who waits for the next.
+
+Decides nothing: whose turn it is, is ``precedence.next_turn``'s decision. Runs on the event loop
+itself take no slot; their order is ``Turn``'s. Used from the event loop only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Protocol
+
+from edged.config.schema import Config
+from edged.runtimes.registry import DEVICES
+from edged.serving.precedence import Held, Rules, Run, Shares, Want, fits, may_start, next_turn
+
+
+class Holder(Protocol):
+    """A release, as its device sees it."""
+
+    rank: int
+
+    @property
+    def is_short(self) -> bool:
+        """Whether its runs are short."""
+        ...
+
+    @property
+    def due_ns(self) -> int:
+        """The first deadline of what it would run; ``precedence.NEVER_NS`` without one."""
+        ...
+
+    def granted(self) -> None:
+        """Its turn has come: take a slot and start, or do nothing."""
+        ...
+
+    def recall(self) -> None:
+        """Take back what waits at its threads, for somebody else waits for a slot."""
+        ...
+
+
+class DeviceSlots:
+    """The slots of one device.
+
+    Args:
+        rules: as configured; may be replaced by ``configure``.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.held = Held()
+        self.waits = [0] * 3
+        """By class, how often somebody had to wait for a slot."""
+        self._line: dict[Holder, int] = {}
+        self._eager: set[Holder] = set()
+        self._granted: Holder | None = None
+        self._runs: dict[Holder, list[Run]] = {}
+        self._shares = Shares()
+        self.configure(rules)
+
+    def configure(self, rules: Rules) -> None:
+        """Follow other rules from the next start on."""
+        self.rules = rules
+        # Below this many runs everybody may start: the usual case needs no deciding.
+        self._plenty = rules.slots - sum(rules.reserved)
+        self.serve()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return len(self._line)
+
+    def take(self, holder: Holder) -> bool:
+        """Take a slot for one run now, or stand in line for it; then ``granted`` is called."""
+        if self._granted is holder:
+            self._granted = None
+        elif self._line or self.held.total >= self._plenty:
+            if not self._is_next(holder):
+                return False
+            self._line.pop(holder, None)
+        self.hold(holder)
+        return True
+
+    def hold(self, holder: Holder) -> None:
+        """Count a run that has begun; each ends with ``give``."""
+        rank, is_short = holder.rank, holder.is_short
+        is_express = False
+        if self.held.total >= self._plenty:
+            may = may_start(rank, self.held, self.rules, is_short=is_short)
+            is_express = may and not fits(rank, self.held, self.rules)
+        if self.rules.weights is not None:
+            self._shares.want(rank)
+            self._shares.begin(rank, [one.rank for one in self._line])
+        run = Run(rank, is_short, is_express)
+        self._runs.setdefault(holder, []).append(run)
+        self.held.add(run)
+
+    def give(self, holder: Holder, run_ns: int) -> None:
+        """One run of a holder has ended; call ``serve`` for those who wait."""
+        # As what it began: a reload may have changed its class since.
+        runs = self._runs[holder]
+        run = runs.pop(0)
+        if not runs:
+            del self._runs[holder]
+        self.held.add(run, -1)
+        if self.rules.weights is not None:
+            self._shares.charge(run.rank, run_ns, self.rules.weights)
+
+    def ahead(self, holder: Holder) -> bool:
+        """Whether a batch may wait at its threads for the end of another of its own."""
+        if self._line:
+            return False
+        self._eager.add(holder)
+        return True
+
+    def leave(self, holder: Holder) -> None:
+        """Want nothing any more; what runs is still to be given back."""
+        self._line.pop(holder, None)
+        self._eager.discard(holder)
+
+    def settled(self, holder: Holder) -> None:
+        """What waited at its threads has begun, or was taken back."""
+        self._eager.discard(holder)
+
+    def is_in_line(self, holder: Holder) -> bool:
+        """Whether it waits for a slot."""
+        return holder in self._line
+
+    def has_room(self, holder: Holder) -> bool:
+        """Whether a run of its could begin at once, before anybody who waits."""
+        return self.held.total < self._plenty or may_start(
+            holder.rank, self.held, self.rules, is_short=holder.is_short
+        )
+
+    def serve(self) -> None:
+        """Let those start that may, one after the other."""
+        while (holder := self._next()) is not None:
+            del self._line[holder]
+            self._granted = holder
+            holder.granted()
+            self._granted = None
+
+    def _is_next(self, holder: Holder) -> bool:
+        """Stand in line, and say whether its turn is now."""
+        if holder not in self._line:
+            self._shares.want(holder.rank)
+            self._line[holder] = time.monotonic_ns()
+        if self._next() is holder:
+            return True
+        self.waits[holder.rank] += 1
+        for other in list(self._eager):
+            if other is not holder:
+                other.recall()
+        return False
+
+    def _next(self) -> Holder | None:
+        if not self._line:
+            return None
+        holders = list(self._line)
+        wants = [
+            Want(one.rank, one.due_ns, since_ns, one.is_short)
+            for one, since_ns in self._line.items()
+        ]
+        index = next_turn(wants, self.held, self.rules, time.monotonic_ns(), self._shares.used)
+        return None if index is None else holders[index]
+
+
+class Devices:
+    """The slots of every device of this machine, by the runtime that uses it.
+
+    Args:
+        rules: of each of them.
+    """
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules or Rules(len(os.sched_getaffinity(0)), has_express=True)
+        self._by_name: dict[str, DeviceSlots] = {}
+
+    def of(self, runtime: str) -> DeviceSlots:
+        """The slots of the device that a runtime runs on."""
+        name = DEVICES.get(runtime, "cpu")
+        if name not in self._by_name:
+            self._by_name[name] = DeviceSlots(self.rules)
+        return self._by_name[name]
+
+    def configure(self, rules: Rules) -> None:
+        """Follow other rules on every device."""
+        self.rules = rules
+        for slots in self._by_name.values():
+            slots.configure(rules)
+
+    def items(self) -> list[tuple[str, DeviceSlots]]:
+        """Each device that is used, by its name."""
+        return sorted(self._by_name.items())
+
+
+def rules_of(config: Config, cores: int) -> Rules:
+    """How devices are given out by a configuration.
+
+    Args:
+        config: whole, for a model may say how many runs it wants at once.
+        cores: that this process may use.
+    """
+    wanted = config.scheduling
+    reserved = (wanted.reserved.high, wanted.reserved.normal, 0)
+    weights = (wanted.weights.high, wanted.weights.normal, wanted.weights.low)
+    instances = [model.batching.instances for model in config.models.values()]
+    return Rules(
+        wanted.slots or max(cores, sum(reserved) + 1, *instances, 1),
+        reserved,
+        int(wanted.starvation),
+        weights if wanted.policy == "weighted" else None,
+        # Who says a number means it; by itself the device lets no short run wait for long ones.
+        has_express=not wanted.slots,
+    )
