@@ -13,6 +13,7 @@ from typing import NamedTuple, get_args
 from edged.config.convert import Draft
 from edged.config.identity import base_topic
 from edged.config.loops import FilterTree
+from edged.config.pipeline_check import pipeline_problems
 from edged.config.problems import (
     Problem,
     did_you_mean,
@@ -69,6 +70,7 @@ def check(draft: Draft) -> list[Problem]:
         *_ranges(draft.config),
         *_scheduling(draft.config),
         *_models(draft.config),
+        *pipeline_problems(draft.config, draft.marks),
         *_bindings(draft),
     ]
     return [
@@ -88,9 +90,10 @@ def _located(draft: Draft, path: str, message: str) -> Problem:
 def _is_entangled(path: str, other: str) -> bool:
     """Whether a problem at ``other`` may be the cause of one at ``path``.
 
-    Sections are judged as a whole; in models and bindings, only a field and what it holds.
+    Sections are judged as a whole; in models, pipelines and bindings, only a field and what it
+    holds.
     """
-    if not other.startswith(("models", "bindings")):
+    if not other.startswith(("models", "bindings", "pipelines")):
         return re.split(r"[.\[]", path)[0] == re.split(r"[.\[]", other)[0]
     return (path + ".").startswith(other + ".") or (other + ".").startswith(path + ".")
 
@@ -257,11 +260,16 @@ def _binding_fields(path: str, binding: BindingConfig) -> Iterator[Found]:
 def _model_reference(draft: Draft, path: str, reference: str) -> Iterator[Found]:
     name, at, release = reference.partition("@")
     here = f"{path}.model"
+    if name in draft.config.pipelines:
+        if at and release != str(draft.config.pipelines[name].release):
+            number = draft.config.pipelines[name].release
+            yield here, f"pipeline {quote(name)} is release {number}; expected {name}@{number}"
+        return
     model = draft.config.models.get(name)
     if model is None:
-        if field_path("models", name) in draft.marks:
+        if {field_path("models", name), field_path("pipelines", name)} & draft.marks.keys():
             return  # it is there, with problems of its own
-        known = sorted(draft.config.models)
+        known = sorted([*draft.config.models, *draft.config.pipelines])
         listed = ", ".join(known[:10]) or "none"
         near = did_you_mean(name, known)
         yield here, f"no model is named {quote(name)}{near}; models: {listed}"

@@ -84,7 +84,7 @@ def _merge_maps(first: MapNode, second: MapNode, path: str, problems: list[Probl
         if known is None:
             entries[key] = entry
         elif isinstance(known.value, MapNode) and isinstance(entry.value, MapNode):
-            if path == "models":
+            if path in ("models", "pipelines"):
                 problems.append(_twice(here, known, entry))
             else:
                 entries[key] = Entry(

@@ -9,20 +9,16 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from edged.specs import MODEL_NAME, Duration, FieldSpec, OutputSpec, Size
+from edged.config.pipeline import PipelineConfig
+from edged.config.section import ModelName, Path, Section
+from edged.specs import Duration, FieldSpec, OutputSpec, Size
 
-ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
 SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
-Path = Annotated[str, Meta(min_length=1, max_length=1024)]
 RuntimeName = Literal["onnxruntime", "onnxruntime-cuda", "openvino"]
 """The names of ``runtimes/registry.py``, which no other room of this floor may import."""
-
-
-class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """Base of every mapping in the configuration: frozen, and closed against misspellings."""
 
 
 class Secret(Section, frozen=True, kw_only=True):
@@ -366,6 +362,10 @@ class Config(Section, frozen=True, kw_only=True):
     mqtt: MqttConfig | None = None
     models: Annotated[
         dict[ModelName, ModelConfig], Meta(description="the models to serve, by name")
+    ] = msgspec.field(default_factory=dict)
+    pipelines: Annotated[
+        dict[ModelName, PipelineConfig],
+        Meta(description="graphs of models and steps, served as models of their own, by name"),
     ] = msgspec.field(default_factory=dict)
     bindings: Annotated[
         tuple[BindingConfig, ...], Meta(description="ways from a topic through a model to a topic")

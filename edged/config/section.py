@@ -1,0 +1,16 @@
+"""The base of every mapping in the configuration. Words only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from edged.specs import MODEL_NAME
+
+ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
+Path = Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Base of every mapping in the configuration: frozen, and closed against misspellings."""

@@ -1,0 +1,1 @@
+"""Graphs of models and steps that the operator writes, served as models of their own."""

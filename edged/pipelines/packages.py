@@ -1,0 +1,70 @@
+"""Steps of packages that the operator has installed: entry points of the group ``edged.steps``.
+
+An entry point names a function that takes the step's ``options`` and returns a ``Step``. Nothing of
+a bundle is ever looked up here: code comes with the operator's own ``pip install`` alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from edged.config.problems import did_you_mean
+from edged.errors import FieldError
+from edged.pipelines.step import Step, Values, Work
+from edged.tensors import DTYPES, TensorSpec
+
+log = logging.getLogger("edged.pipelines")
+
+GROUP = "edged.steps"
+
+
+def installed() -> dict[str, metadata.EntryPoint]:
+    """The steps of installed packages, by name."""
+    return {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
+
+
+def package_work(name: str, options: Mapping[str, Any], reads: Mapping[str, str]) -> Work:
+    """A step of an installed package.
+
+    Raises:
+        FieldError: there is none of that name, or it does not take the options.
+    """
+    known = installed()
+    if name not in known:
+        listed = ", ".join(sorted(known)) or "none"
+        near = did_you_mean(name, sorted(known))
+        raise FieldError(
+            "use",
+            f'no installed package has a step "{name}"{near}; installed: {listed} '
+            f"(a package gives one with an entry point of the group {GROUP})",
+        )
+    try:
+        step: Step = known[name].load()(dict(options))
+    except Exception as exc:  # the package's own code: whatever it raises is its answer
+        log.warning('step "%s" could not be made', name, exc_info=exc)
+        raise FieldError("options", f'step "{name}" refuses them: {_said(exc)}') from exc
+
+    def outputs(inputs: Mapping[str, TensorSpec]) -> Sequence[TensorSpec]:
+        try:
+            made = tuple(step.outputs(dict(inputs)))
+        except Exception as exc:
+            raise FieldError("inputs", f'step "{name}" refuses them: {_said(exc)}') from exc
+        if not made or any(
+            not isinstance(one, TensorSpec) or one.dtype not in DTYPES for one in made
+        ):
+            raise FieldError("use", f'step "{name}" foretells no tensors; that is its own fault')
+        return made
+
+    def run(values: Values) -> Values:
+        return {key: np.asarray(array) for key, array in step.run(values).items()}
+
+    return Work(dict(reads), outputs, run, is_slow=True)
+
+
+def _said(exc: Exception) -> str:
+    return f"{exc}" if isinstance(exc, ValueError) else f"{type(exc).__name__}: {exc}"

@@ -1,0 +1,255 @@
+"""Pictures in pixels to a model's input, and parts of pictures. NumPy alone; Pillow is not needed.
+
+Interpolation is OpenCV's, which detectors and recognisers were trained with: pixels are areas, so
+that the centre of the first lies at 0.5; nothing is filtered when a picture shrinks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edged.config.pipeline import CropConfig, ImageConfig
+from edged.errors import FieldError
+from edged.pipelines.step import Values, Work
+from edged.tensors import Array, Axis, TensorSpec
+
+_CHANNELS = 3
+_MOST_SIDE = 16384
+_CUBIC = -0.75
+"""The free parameter of cubic interpolation; OpenCV's choice."""
+
+
+def image_work(config: ImageConfig) -> Work:
+    """Resize, normalise, lay out.
+
+    Raises:
+        FieldError: settings that do not go together.
+    """
+    table = _table(config)
+    needed = {"stretch": ("width", "height"), "letterbox": ("width", "height"), "fit": ("height",)}
+    for field in needed.get(config.resize, ()):
+        if getattr(config, field) is None:
+            raise FieldError("image", f"{config.resize} needs {field}: PIXELS")
+
+    def outputs(inputs: Mapping[str, TensorSpec]) -> Sequence[TensorSpec]:
+        spec = inputs["from"]
+        if spec.dtype != "uint8" or len(spec.shape) != 3 or spec.shape[2] != _CHANNELS:
+            raise FieldError("image.from", f"is {spec}; expected uint8[height,width,3]")
+        high: Axis = config.height or "*height"
+        wide: Axis = config.width or "*width"
+        if config.resize == "none":
+            high, wide = spec.shape[:2]
+        elif config.resize == "multiple":
+            high, wide = "*height", "*width"
+        axes = (_CHANNELS, high, wide) if config.layout == "NCHW" else (high, wide, _CHANNELS)
+        return [TensorSpec("image", "float32", (1, *axes))]
+
+    def run(values: Values) -> Values:
+        pixels = values["from"]
+        if config.swap:
+            pixels = pixels[:, :, ::-1]
+        made = _resized(pixels, table, config)
+        if config.layout == "NCHW":
+            made = made.transpose(2, 0, 1)
+        return {"image": np.ascontiguousarray(made[np.newaxis])}
+
+    return Work({"from": config.from_}, outputs, run, is_slow=True)
+
+
+def _table(config: ImageConfig) -> Array:
+    """float32[3,256]: for each channel what a pixel becomes."""
+    sides = []
+    for name, values, usual in (("mean", config.mean, 0.0), ("std", config.std, 1.0)):
+        if len(values) not in (0, 1, _CHANNELS):
+            raise FieldError(f"image.{name}", f"has {len(values)} values; expected 1 or 3")
+        sides.append(np.broadcast_to(np.array(values or (usual,), np.float64), (_CHANNELS,)))
+    mean, std = sides
+    if not std.all():
+        raise FieldError("image.std", "holds a zero, which nothing can be divided by")
+    pixels = np.arange(256, dtype=np.float64)
+    made = (pixels[np.newaxis] * config.scale - mean[:, np.newaxis]) / std[:, np.newaxis]
+    return made.astype(np.float32)
+
+
+def _normalised(pixels: Array, table: Array) -> Array:
+    planes = [table[channel][pixels[:, :, channel]] for channel in range(_CHANNELS)]
+    return np.stack(planes, axis=-1)
+
+
+def _resized(pixels: Array, table: Array, config: ImageConfig) -> Array:
+    """float32[height,width,3] as the configuration says."""
+    high, wide = pixels.shape[:2]
+    if config.resize == "none":
+        return _normalised(pixels, table)
+    if config.resize == "multiple":
+        size = multiple_size(high, wide, config.min_side, config.multiple)
+        return _normalised(resize(pixels, *size), table)
+    height = config.height or high
+    if config.resize == "stretch":
+        return _normalised(resize(pixels, height, config.width or wide), table)
+    if config.resize == "letterbox":
+        width = config.width or wide
+        ratio = min(height / high, width / wide)
+        inner = (max(1, round(high * ratio)), max(1, round(wide * ratio)))
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    else:
+        inner = (height, math.ceil(height * wide / high))
+        if config.width is not None:
+            inner = (height, min(inner[1], config.width))
+        width = config.width or max(inner[1], config.min_width)
+        top = left = 0
+        if width > _MOST_SIDE:
+            raise ValueError(f"a picture of {wide}x{high} would be {width} pixels wide")
+    made = np.full((height, width, _CHANNELS), config.pad, np.float32)
+    part = _normalised(resize(pixels, *inner), table)
+    made[top : top + inner[0], left : left + inner[1]] = part
+    return made
+
+
+def multiple_size(high: int, wide: int, min_side: int, multiple: int) -> tuple[int, int]:
+    """Height and width of a picture whose sides are to be multiples.
+
+    Raises:
+        ValueError: a side would be too long.
+    """
+    ratio = max(1.0, min_side / min(high, wide))
+    sides = [max(multiple, round(int(side * ratio) / multiple) * multiple) for side in (high, wide)]
+    if max(sides) > _MOST_SIDE:
+        raise ValueError(f"a picture of {wide}x{high} would have {max(sides)} pixels on one side")
+    return sides[0], sides[1]
+
+
+def resize(pixels: Array, height: int, width: int) -> Array:
+    """Bilinear interpolation.
+
+    Args:
+        pixels: uint8[h,w,c].
+        height: wanted.
+        width: wanted.
+
+    Returns:
+        uint8[height,width,c].
+    """
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    low, high, share = _places(pixels.shape[0], height)
+    weight = share[:, np.newaxis, np.newaxis]
+    rows = pixels[low] * (1 - weight) + pixels[high] * weight
+    low, high, share = _places(pixels.shape[1], width)
+    weight = share[np.newaxis, :, np.newaxis]
+    made = rows[:, low] * (1 - weight) + rows[:, high] * weight
+    rounded: Array = np.floor(made + np.float32(0.5)).astype(np.uint8)
+    return rounded
+
+
+def _places(have: int, want: int) -> tuple[Array, Array, Array]:
+    """For each wanted pixel the two it lies between, and how near it is to the second."""
+    place = np.clip((np.arange(want) + 0.5) * (have / want) - 0.5, 0, have - 1)
+    low = np.minimum(place.astype(np.int64), max(have - 2, 0))
+    high = np.minimum(low + 1, have - 1)
+    return low, high, (place - low).astype(np.float32)
+
+
+def crop_work(config: CropConfig) -> Work:
+    """For each box what a picture shows in it."""
+
+    def outputs(inputs: Mapping[str, TensorSpec]) -> Sequence[TensorSpec]:
+        picture, boxes = inputs["from"], inputs["boxes"]
+        if picture.dtype != "uint8" or len(picture.shape) != 3 or picture.shape[2] != _CHANNELS:
+            raise FieldError("crop.from", f"is {picture}; expected uint8[height,width,3]")
+        if boxes.dtype != "float32" or boxes.shape[1:] not in ((4,), (4, 2)):
+            raise FieldError("crop.boxes", f"is {boxes}; expected float32[n,4] or float32[n,4,2]")
+        return [TensorSpec("crop", "uint8", ("*high", "*wide", _CHANNELS))]
+
+    def run(values: Values) -> Mapping[str, list[Array]]:
+        picture, boxes = values["from"], values["boxes"]
+        cut = straight if boxes.ndim == 2 else warped
+        crops = [cut(picture, box) for box in boxes]
+        if config.turn:
+            crops = [_turned(crop, config.turn) for crop in crops]
+        return {"crop": crops}
+
+    return Work({"from": config.from_, "boxes": config.boxes}, outputs, run, "spread", is_slow=True)
+
+
+def _turned(crop: Array, ratio: float) -> Array:
+    return np.rot90(crop) if crop.shape[0] / crop.shape[1] >= ratio else crop
+
+
+def straight(picture: Array, box: Array) -> Array:
+    """The pixels within x0 y0 x1 y1, at least one, as a view.
+
+    Raises:
+        ValueError: the box has no numbers.
+    """
+    if not np.isfinite(box).all():
+        raise ValueError("a box has corners that are no numbers")
+    high, wide = picture.shape[:2]
+    x0 = min(max(math.floor(box[0]), 0), wide - 1)
+    y0 = min(max(math.floor(box[1]), 0), high - 1)
+    x1 = min(max(math.ceil(box[2]), x0 + 1), wide)
+    y1 = min(max(math.ceil(box[3]), y0 + 1), high)
+    return picture[y0:y1, x0:x1]
+
+
+def warped(picture: Array, corners: Array) -> Array:
+    """What lies within four corners, clockwise from the top left, made straight.
+
+    Raises:
+        ValueError: the corners have no numbers, or are on one line.
+    """
+    if not np.isfinite(corners).all():
+        raise ValueError("a box has corners that are no numbers")
+    points = corners.astype(np.float64)
+    sides = np.linalg.norm(points - np.roll(points, -1, axis=0), axis=1)
+    width, height = max(1, int(max(sides[0], sides[2]))), max(1, int(max(sides[1], sides[3])))
+    if max(width, height) > _MOST_SIDE:
+        raise ValueError(f"a box is {max(width, height)} pixels long; the limit is {_MOST_SIDE}")
+    target = [(0, 0), (width, 0), (width, height), (0, height)]
+    try:
+        matrix = homography(target, points)
+    except np.linalg.LinAlgError as exc:
+        raise ValueError("the corners of a box are on one line") from exc
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    bottom = matrix[2, 0] * across + matrix[2, 1] * down + matrix[2, 2]
+    x = (matrix[0, 0] * across + matrix[0, 1] * down + matrix[0, 2]) / bottom
+    y = (matrix[1, 0] * across + matrix[1, 1] * down + matrix[1, 2]) / bottom
+    return _cubic(picture, x, y)
+
+
+def homography(source: Sequence[tuple[float, float]], target: Array) -> Array:
+    """float64[3,3] that takes four points to four others."""
+    rows, wanted = [], []
+    for (x, y), (u, v) in zip(source, target, strict=True):
+        rows.append([x, y, 1, 0, 0, 0, -x * u, -y * u])
+        rows.append([0, 0, 0, x, y, 1, -x * v, -y * v])
+        wanted += [u, v]
+    solved = np.linalg.solve(np.array(rows, np.float64), np.array(wanted, np.float64))
+    return np.append(solved, 1.0).reshape(3, 3)
+
+
+def _cubic(picture: Array, x: Array, y: Array) -> Array:
+    """Cubic interpolation at places; beyond the edge the edge's pixel goes on."""
+    high, wide = picture.shape[:2]
+    left, top = np.floor(x), np.floor(y)
+    across, down = _weights(x - left), _weights(y - top)
+    columns = [np.clip(left + shift, 0, wide - 1).astype(np.int64) for shift in (-1, 0, 1, 2)]
+    made = np.zeros((*x.shape, picture.shape[2]))
+    for row_shift, row_weight in zip((-1, 0, 1, 2), down, strict=True):
+        row = np.clip(top + row_shift, 0, high - 1).astype(np.int64)
+        for column, weight in zip(columns, across, strict=True):
+            made += picture[row, column] * (row_weight * weight)[:, :, np.newaxis]
+    return np.clip(np.round(made), 0, 255).astype(np.uint8)
+
+
+def _weights(share: Array) -> list[Array]:
+    """Of the four neighbours, for a place so far behind the second one."""
+    a = _CUBIC
+    before, after = share + 1, 1 - share
+    first = ((a * before - 5 * a) * before + 8 * a) * before - 4 * a
+    second = ((a + 2) * share - (a + 3)) * share * share + 1
+    third = ((a + 2) * after - (a + 3)) * after * after + 1
+    return [first, second, third, 1 - first - second - third]
