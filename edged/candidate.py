@@ -7,7 +7,7 @@ nothing that serves: what it writes is the store, where entries are immutable.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -17,6 +17,10 @@ from edged.config.problems import Problem, field_path
 from edged.config.schema import ModelConfig
 from edged.errors import BundleError, EdgedError
 from edged.manifest import Manifest
+from edged.pipelines.build import plan_all
+from edged.pipelines.describe import describe
+from edged.pipelines.graph import Plan
+from edged.pipelines.plan import ManifestOf
 from edged.serving.manager import Desired
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.repository import Repository, StoredRelease, check_requires
@@ -35,13 +39,15 @@ class Candidate:
         snapshot: the configuration.
         releases: by model, each release that its bundles hold, ascending.
         problems: what stands in the way; empty when it can be served as a whole.
-        broken: models that cannot be served as asked, with the reason.
+        broken: models and pipelines that cannot be served as asked, with the reason.
+        plans: of the pipelines.
     """
 
     snapshot: Snapshot
     releases: Mapping[str, tuple[Desired, ...]]
     problems: tuple[Problem, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
+    plans: Mapping[str, Plan] = field(default_factory=dict)
 
     def desired(self) -> list[Desired]:
         """All releases of all models."""
@@ -95,7 +101,29 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
         reasons = [*_about(name, files), *trouble]
         if reasons or not found:
             broken[name] = reasons[0].message if reasons else "no bundle was found"
-    return Candidate(snapshot, releases, tuple(problems), broken)
+    made = plan_all(snapshot, _manifests(snapshot, {n: _numbered(i) for n, i in releases.items()}))
+    problems += made.problems
+    return Candidate(snapshot, releases, tuple(problems), {**broken, **made.broken}, made.plans)
+
+
+def _numbered(items: Sequence[Desired]) -> dict[int, Manifest]:
+    return {item.stored.manifest.release: item.stored.manifest for item in items}
+
+
+def _manifests(snapshot: Snapshot, found: Mapping[str, Mapping[int, Manifest]]) -> ManifestOf:
+    """By a model and a release or an alias, the manifest of what is to answer."""
+
+    def manifest_of(model: str, selector: int | str | None) -> Manifest | None:
+        numbers = found.get(model)
+        if not numbers:
+            return None
+        config = snapshot.config.models[model]
+        wanted = config.serve if selector is None else selector
+        if isinstance(wanted, str):
+            wanted = max(numbers) if wanted == "newest" else config.aliases.get(wanted, 0)
+        return numbers.get(wanted)
+
+    return manifest_of
 
 
 def is_servable(snapshot: Snapshot, repository: Repository) -> bool:
@@ -107,17 +135,17 @@ def is_servable(snapshot: Snapshot, repository: Repository) -> bool:
     return not build_candidate(snapshot, repository).problems
 
 
-def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]], list[Problem]]:
+def inspect_bundles(snapshot: Snapshot) -> tuple[ManifestOf, list[Problem]]:
     """The same checks without a store: manifests and signatures only; for ``edged check``.
 
     Returns:
-        Manifests by model and release, and what is wrong.
+        The manifest of what is to answer, also for pipelines; and what is wrong.
     """
     files = check_files(snapshot)
     try:
         trust = load_trust(snapshot)
     except EdgedError as exc:
-        return {}, list(_with_trust(snapshot, files, exc))
+        return _manifests(snapshot, {}), list(_with_trust(snapshot, files, exc))
 
     def take(path: Path) -> Found[Manifest]:
         data, manifest, signatures = read_manifest(path)
@@ -131,7 +159,16 @@ def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]],
         found, trouble = _gather(snapshot, name, take, files)
         manifests[name] = {release: one.content for release, one in sorted(found.items())}
         problems += trouble
-    return manifests, problems
+    manifest_of = _manifests(snapshot, manifests)
+    made = plan_all(snapshot, manifest_of)
+
+    def also_of_pipelines(name: str, selector: int | str | None) -> Manifest | None:
+        plan = made.plans.get(name)
+        if plan is None or selector not in (None, plan.config.release):
+            return manifest_of(name, selector) if name in snapshot.config.models else None
+        return describe(plan)
+
+    return also_of_pipelines, [*problems, *made.problems]
 
 
 def _gather(

@@ -5,19 +5,17 @@ Pure: looks at the candidate and at the releases' states, changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from edged.candidate import Candidate, model_path
 from edged.config.diff import diff
 from edged.config.problems import Problem
 from edged.config.schema import Config
-from edged.manifest import Manifest
+from edged.pipelines.build import pipeline_routes
 from edged.serving.dataplane import ServingTable
 from edged.serving.lifecycle import ReleaseKey, State
 from edged.serving.manager import Desired, Manager
 from edged.serving.router import Route
-
-ManifestOf = Callable[[str, int | str | None], Manifest | None]
 
 NEEDS_RESTART = (
     "state_dir",
@@ -57,6 +55,8 @@ def build_table(
         name: build_route(candidate, name, manager, (fallbacks or {}).get(name))
         for name in candidate.snapshot.config.models
     }
+    snapshot = candidate.snapshot
+    routes |= pipeline_routes(snapshot, candidate.plans, routes, manager.workshop)
     return ServingTable(generation, routes)
 
 

@@ -85,10 +85,11 @@ class ArtefactEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``golden`` is written only where this file's answers are not those of the bundle's samples: it
     names a file with ``out.NAME`` alone, for the first ``rows`` rows of the samples' inputs. Where
-    it is not given it is not written: bundles from before it keep their canonical form.
+    it is not given it is not written: bundles from before it keep their canonical form. A runtime
+    ``pipeline`` stands in what a daemon says of its own pipelines, never in a bundle.
     """
 
-    runtime: Literal["onnx", "tensorrt", "openvino"]
+    runtime: Literal["onnx", "tensorrt", "openvino", "pipeline"]
     file: MemberName
     precision: Literal["float32", "float16", "int8", "mixed"] = "float32"
     opset: int | None = None

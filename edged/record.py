@@ -20,6 +20,7 @@ from edged.config.problems import ConfigProblemsError
 from edged.config.source import read_source
 from edged.errors import EdgedError
 from edged.serving.dataplane import ServingTable
+from edged.serving.release import ServedRelease
 from edged.store.repository import Repository
 
 log = logging.getLogger("edged.reload")
@@ -81,7 +82,7 @@ class Record:
         repository = self._repository
         for route in table.routes.values():
             serving = route.default_release()
-            if serving is None or serving is route.fallback:
+            if not isinstance(serving, ServedRelease) or serving is route.fallback:
                 continue
             digest = serving.key.digest
             if repository.current(route.model) != digest:

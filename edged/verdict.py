@@ -13,7 +13,7 @@ from edged.config.identity import base_topic
 from edged.config.load import Snapshot, load
 from edged.config.problems import ConfigProblemsError, Problem
 from edged.errors import ApplyError, EdgedError, FieldError
-from edged.manifest import Manifest
+from edged.pipelines.plan import ManifestOf
 from edged.protocol.mqtt import BaseTopics
 from edged.record import find_state_dir, load_last_good
 from edged.transports.binding_set import prepare_bindings
@@ -35,26 +35,16 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
         return [str(problem) for problem in exc.problems], ""
     config = snapshot.config
     summary = f"good: {len(config.models)} models, {len(config.bindings)} bindings"
+    if config.pipelines:
+        summary += f", {len(config.pipelines)} pipelines"
     if not with_files:
         return [], f"{summary} (bundles and keys were not looked at)"
-    manifests, problems = inspect_bundles(snapshot)
-    problems += _binding_problems(snapshot, manifests)
+    manifest_of, problems = inspect_bundles(snapshot)
+    problems += _binding_problems(snapshot, manifest_of)
     return [str(problem) for problem in problems], summary
 
 
-def _binding_problems(
-    snapshot: Snapshot, manifests: dict[str, dict[int, Manifest]]
-) -> list[Problem]:
-    def manifest_of(model: str, selector: int | str | None) -> Manifest | None:
-        found = manifests.get(model)
-        if not found:
-            return None
-        config = snapshot.config.models[model]
-        wanted = config.serve if selector is None else selector
-        if isinstance(wanted, str):
-            wanted = max(found) if wanted == "newest" else config.aliases.get(wanted, 0)
-        return found.get(wanted)
-
+def _binding_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Problem]:
     topics = BaseTopics(base_topic(snapshot.config))
     problems = []
     for index, binding in enumerate(snapshot.config.bindings):

@@ -16,8 +16,8 @@ class Function(NamedTuple):
     Args:
         compute: with NumPy.
         operands: how many.
-        kind: ``elements``: one result for each; ``reduce``: over one axis or all; ``along``: over an
-            axis, the shape stays; ``cast``: another dtype.
+        kind: ``elements``: one result for each; ``reduce``: over one axis or all; ``along``: over
+            an axis, the shape stays; ``cast``: another dtype.
     """
 
     compute: Callable[..., Any]

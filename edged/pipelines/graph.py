@@ -67,6 +67,8 @@ class Plan:
         slots: how many values there are in all.
         members: the models, each once.
         manifests: of the models, likewise.
+        followers: for each node those that use what it makes.
+        fresh: slots whose arrays are no views of what was sent.
     """
 
     name: str
@@ -78,11 +80,8 @@ class Plan:
     slots: int
     members: tuple[Member, ...]
     manifests: tuple[Manifest, ...]
-
-    @property
-    def is_chain(self) -> bool:
-        """Whether every step is done exactly once, one after the other or side by side."""
-        return all(node.when is None and not node.each for node in self.nodes)
+    followers: tuple[tuple[int, ...], ...] = ()
+    fresh: frozenset[int] = frozenset()
 
 
 def split_member(reference: str) -> Member:

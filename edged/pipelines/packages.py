@@ -63,7 +63,7 @@ def package_work(name: str, options: Mapping[str, Any], reads: Mapping[str, str]
     def run(values: Values) -> Values:
         return {key: np.asarray(array) for key, array in step.run(values).items()}
 
-    return Work(dict(reads), outputs, run, is_slow=True)
+    return Work(dict(reads), outputs, run, is_slow=True, is_foreign=True)
 
 
 def _said(exc: Exception) -> str:

@@ -99,9 +99,17 @@ class _Planner:
         members = {d.member: d.manifest for d in drafts.values() if d.member and d.manifest}
         if not self.problems and not members:
             self.problems.append((f"{self._path}.steps", "ask no model; add a step with model:"))
+        nodes = tuple(self._nodes)
+        followers = tuple(
+            tuple(place for place, node in enumerate(nodes) if maker in node.after)
+            for maker in range(len(nodes))
+        )
+        fresh = frozenset(
+            slot for node in nodes if node.member is not None for _, slot in node.writes
+        )
         return Plan(
-            self._name, self._config, tuple(self._nodes), inputs, outputs, results, self._slots,
-            tuple(members), tuple(members.values()),
+            self._name, self._config, nodes, inputs, outputs, results, self._slots,
+            tuple(members), tuple(members.values()), followers, fresh,
         )  # fmt: skip
 
     def _inputs(self) -> tuple[TensorSpec, ...]:

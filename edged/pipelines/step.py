@@ -60,6 +60,7 @@ class Work:
         run: as ``Step.run``; of ``spread`` the outputs are lists, of ``gather`` the inputs.
         mode: how it treats items.
         is_slow: it must not run on the event loop.
+        is_foreign: what it makes is held against what it promised.
     """
 
     reads: Mapping[str, str]
@@ -67,6 +68,7 @@ class Work:
     run: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     mode: Mode = "map"
     is_slow: bool = False
+    is_foreign: bool = False
 
 
 Values = Mapping[str, Array]

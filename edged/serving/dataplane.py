@@ -22,9 +22,9 @@ from edged.manifest import Manifest
 from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest, Ticket
 from edged.serving.counters import transport_of
 from edged.serving.prepared import PreparedCall, outputs_of
-from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
 from edged.serving.scheduler import Waiting, layout_of
+from edged.serving.served import Served
 from edged.tensors import check_tensors
 
 log = logging.getLogger("edged.serving")
@@ -82,7 +82,7 @@ class Dataplane:
         try:
             release = self.admit(table, request.model, request.release)
             number = release.number
-            return _offer(release, table.generation, request, on_response)
+            return offer(release, table.generation, request, on_response)
         except EdgedError as exc:
             self.refuse(request, on_response, exc, number)
         except Exception:
@@ -99,7 +99,7 @@ class Dataplane:
         """
         return PreparedCall(self, request)
 
-    def admit(self, table: ServingTable, model: str, selector: int | str | None) -> ServedRelease:
+    def admit(self, table: ServingTable, model: str, selector: int | str | None) -> Served:
         """Find who answers.
 
         Raises:
@@ -131,9 +131,14 @@ class Dataplane:
             log.exception("a transport's callback raised for %s", request.origin)
 
 
-def _offer(
-    release: ServedRelease, generation: int, request: InferRequest, on_response: OnResponse
+def offer(
+    release: Served, generation: int, request: InferRequest, on_response: OnResponse
 ) -> Ticket:
+    """Check a request against the release that was found for it, and queue it there.
+
+    Raises:
+        EdgedError: it does not fit, is late, or there is no room; ``on_response`` is not called.
+    """
     rows = check_tensors(release.inputs, request.inputs, release.owner)
     if request.outputs:
         outputs_of(release, request.outputs)

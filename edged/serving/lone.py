@@ -14,6 +14,7 @@ from edged.runtimes.base import BoundRun, StillRunningError
 from edged.serving.executor import RemoteBatch
 from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Waiting
+from edged.serving.served import Served
 
 if TYPE_CHECKING:
     from edged.serving.dataplane import Dataplane
@@ -43,7 +44,7 @@ class LoneRun:
     __slots__ = ("_bound", "_inline", "_moves", "_plane", "_release", "_rows", "_table")
 
     def __init__(
-        self, plane: Dataplane, release: ServedRelease, bound: BoundRun | None, rows: int
+        self, plane: Dataplane, release: Served, bound: BoundRun | None, rows: int
     ) -> None:
         self._plane = plane
         self._release = release
@@ -98,8 +99,9 @@ class LoneRun:
         return Ran(release.number, self._table.generation, run_ns, rows)
 
 
-def adopt(release: ServedRelease, item: Waiting) -> None:
+def adopt(release: Served, item: Waiting) -> None:
     """Take a run that is under way as if it had been queued and begun."""
+    assert isinstance(release, ServedRelease)
     assert release.remote is not None
     release.take_over(item)
     RemoteBatch(release.remote, (item,), release.finished, item.enqueued_ns).adopt()

@@ -39,6 +39,7 @@ from edged.serving.release import ServedRelease
 from edged.serving.slots import Devices, rules_of
 from edged.serving.trial import Loader, LoadOrder
 from edged.serving.turn import Turn
+from edged.serving.workshop import Workshop
 
 log = logging.getLogger("edged.serving")
 
@@ -103,6 +104,7 @@ class Manager:
         self.on_hopeless: Callable[[ServedRelease, str], None] = _nothing
         self._turn = Turn()
         self.devices = Devices()
+        self.workshop = Workshop(self._turn)
 
     def schedule(self, config: Config, releases: Iterable[Desired] = ()) -> None:
         """Give out the devices as configured, and let releases follow their models' sections."""
@@ -155,6 +157,7 @@ class Manager:
             self._retry.cancel()
         for release in self._releases.values():
             release.close()
+        self.workshop.close()
         # Last: with the thread that started them the kernel ends the workers (worker.confine).
         self._thread.shutdown(wait=False, cancel_futures=True)
 

@@ -26,6 +26,7 @@ from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
 from edged.serving.lone import LoneRun, adopt
 from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Layout, Waiting
+from edged.serving.served import Served
 from edged.serving.turn import Turn
 from edged.tensors import BATCH, DTYPES, Array, TensorSpec, check_tensors, size_bytes
 
@@ -208,11 +209,11 @@ class PreparedCall:
         )
 
 
-def _raise_late(release: ServedRelease) -> NoReturn:
+def _raise_late(release: Served) -> NoReturn:
     raise DeadlineExceededError(f"{release.owner}: the deadline had passed on arrival")
 
 
-def _check_inputs(release: ServedRelease, specs: tuple[TensorSpec, ...]) -> int | None:
+def _check_inputs(release: Served, specs: tuple[TensorSpec, ...]) -> int | None:
     """Check a layout against a signature; returns the rows where the layout fixes them."""
     signature = {spec.name: spec for spec in release.inputs}
     probes: dict[str, Array] = {}
@@ -238,7 +239,7 @@ def _check_inputs(release: ServedRelease, specs: tuple[TensorSpec, ...]) -> int 
     return None if (BATCH,) in firsts else rows
 
 
-def outputs_of(release: ServedRelease, wanted: tuple[str, ...]) -> tuple[TensorSpec, ...]:
+def outputs_of(release: Served, wanted: tuple[str, ...]) -> tuple[TensorSpec, ...]:
     """The outputs that were asked for, all when none was named.
 
     Raises:
@@ -256,7 +257,7 @@ def outputs_of(release: ServedRelease, wanted: tuple[str, ...]) -> tuple[TensorS
 
 
 def _outputs(
-    release: ServedRelease,
+    release: Served,
     wanted: tuple[str, ...],
     inputs: tuple[TensorSpec, ...],
     rows: int | None,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from edged.errors import ModelNotReadyError, VersionNotFoundError
 from edged.serving.lifecycle import State
-from edged.serving.release import ServedRelease
+from edged.serving.served import Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,18 @@ class Route:
     """
 
     model: str
-    releases: Mapping[int, ServedRelease]
+    releases: Mapping[int, Served]
     serve: int | Literal["newest"] = "newest"
     aliases: Mapping[str, int] = field(default_factory=dict)
     required: bool = True
-    fallback: ServedRelease | None = None
+    fallback: Served | None = None
 
     @property
     def is_ready(self) -> bool:
         """Whether a request that names no release would be answered."""
         return self.default_release() is not None
 
-    def default_release(self) -> ServedRelease | None:
+    def default_release(self) -> Served | None:
         """The release that answers when none is named, or None while there is none."""
         if self.serve != "newest":
             release = self.releases.get(self.serve)
@@ -53,7 +53,7 @@ class Route:
         return fallback if fallback is not None and fallback.state is State.READY else None
 
 
-def choose_release(route: Route, selector: int | str | None) -> ServedRelease:
+def choose_release(route: Route, selector: int | str | None) -> Served:
     """Choose who answers.
 
     Args:

@@ -91,7 +91,7 @@ def test_refused(text: str):
     if wanted is None:  # a reference like any other; nothing of that name is there
         assert list(references(parse(text, "p"))) == [text]
         return
-    with pytest.raises(FieldError, match="^p: ") as caught:
+    with pytest.raises(FieldError, match=r"^p: ") as caught:
         parse(text, "p")
     assert wanted in caught.value.reason
 

@@ -1,0 +1,265 @@
+"""A pipeline as what a route points at: it takes requests, and is ready when its models are.
+
+Its requests hold every model from the first step to the last, so that a change of the configuration
+swaps a pipeline as a whole: what was begun with the old models ends with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from edged.errors import (
+    CancelledError,
+    EdgedError,
+    ModelNotReadyError,
+    QueueFullError,
+)
+from edged.messages import InferRequest, InferResponse, OnResponse, Ticket
+from edged.pipelines.describe import definition_of, describe
+from edged.pipelines.graph import Member, Plan
+from edged.pipelines.run import PipelineRun
+from edged.pipelines.tally import StepTally, Tally
+from edged.runtimes.base import BoundRun
+from edged.serving.dataplane import offer
+from edged.serving.inline import InlineRows
+from edged.serving.lifecycle import ReleaseKey, State
+from edged.serving.release import ServedRelease
+from edged.serving.router import Route, choose_release
+from edged.serving.scheduler import Waiting
+from edged.serving.served import Served
+from edged.serving.workshop import Workshop
+from edged.tensors import Array, TensorSpec
+
+log = logging.getLogger("edged.pipelines")
+
+_LOADING = frozenset({State.NEW, State.LOADING, State.WARMING})
+_AGAIN_NS = 100_000_000
+"""A pipeline that is full is told to come back; runs take milliseconds."""
+
+Replan = Callable[[Mapping[Member, Served]], "Plan | str"]
+"""Plans anew for other releases of the models; or says why that cannot be."""
+
+
+class PipelineRelease:
+    """Serves one pipeline under one generation of the configuration.
+
+    Args:
+        plan: for the releases that the configuration names.
+        routes: of the models, of the same generation.
+        workshop: what all pipelines share.
+        replan: for when other releases answer than those that were planned with.
+    """
+
+    is_quarantined = False
+    remote = None
+    worker_pid = 0
+    runtime = "pipeline"
+    precision = choice = ""
+    typical_run_ns = 0
+    costs = ()
+    batch_rows = instances = 1
+    is_inline = False
+    is_free = False
+
+    def __init__(
+        self, plan: Plan, routes: Mapping[str, Route], workshop: Workshop, replan: Replan
+    ) -> None:
+        self.plan = plan
+        self.workshop = workshop
+        self.turn = workshop.turn
+        self.manifest = describe(plan)
+        self.number = plan.config.release
+        self.owner = f'pipeline "{plan.name}" release {self.number}'
+        self.key = ReleaseKey(plan.name, hashlib.sha256(definition_of(plan)).hexdigest(), "")
+        self.session = _NoSession(plan)
+        self.inline = InlineRows()
+        self.in_flight = self.running = 0
+        self.needs_layout = False
+        self.expected_ns = 0
+        self._routes, self._replan = routes, replan
+        self._members: Mapping[Member, Served] = {}
+        self._reason, self._state, self._moves = "", State.NEW, -1
+        self._items: list[Waiting] = []
+        self._runs: dict[int, PipelineRun] = {}
+        self._rows = self._bytes = 0
+        self._is_scheduled = False
+        tally = workshop.tallies.get(plan.name)
+        if not isinstance(tally, Tally) or tally.definition != self.key.digest:
+            tally = Tally(self.key.digest, (step.name for step in plan.config.steps))
+            workshop.tallies[plan.name] = tally
+        self.tally: Tally = tally
+        self.counters = tally.counters
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The input signature."""
+        return self.plan.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The output signature."""
+        return self.plan.outputs
+
+    @property
+    def state(self) -> State:
+        """Ready when all its models are; never changes by itself."""
+        self._look()
+        return self._state
+
+    @property
+    def reason(self) -> str:
+        """Why it is not ready."""
+        self._look()
+        return self._reason
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Rows and bytes of its requests; those whose steps wait are among them."""
+        return self._rows, self._bytes
+
+    def tally_of(self, step: str) -> StepTally:
+        """What a step has done."""
+        return self.tally.steps[step]
+
+    def _look(self) -> None:
+        """Find out who answers for each model, again when any release has moved."""
+        if self._moves == ServedRelease.moves:
+            return
+        self._moves = ServedRelease.moves
+        found: dict[Member, Served] = {}
+        for member in self.plan.members:
+            try:
+                found[member] = choose_release(self._routes[member.model], member.selector)
+            except EdgedError as exc:
+                states = {one.state for one in self._routes[member.model].releases.values()}
+                self._state = State.LOADING if states & _LOADING else State.FAILED
+                self._reason = exc.message
+                return
+        if any(
+            found[member].manifest != manifest
+            for member, manifest in zip(self.plan.members, self.plan.manifests, strict=True)
+        ):
+            plan = self._replan(found)
+            if isinstance(plan, str):
+                self._state, self._reason = State.FAILED, plan
+                return
+            self.plan, self.manifest = plan, describe(plan)
+        self._members = found
+        self._state, self._reason = State.READY, ""
+
+    def offer(self, item: Waiting) -> None:
+        """Take a request; its models are held until it is answered.
+
+        Raises:
+            ModelNotReadyError: one of them is not there any more.
+            QueueFullError: more rows in work than the pipeline may have.
+        """
+        self._look()
+        if self._state is not State.READY:
+            raise ModelNotReadyError(f"{self.owner}: {self._reason}")
+        most = self.plan.config.max_rows
+        if self.in_flight and self._rows + item.rows > most:
+            raise QueueFullError(
+                f"{self.owner}: {self._rows} rows are in work; the limit is {most} (max_rows)",
+                retry_after_ns=_AGAIN_NS,
+            )
+        for release in self._members.values():
+            hold(release)
+        self.in_flight += 1
+        self._rows += item.rows
+        self._bytes += item.size_bytes
+        self._items.append(item)
+        self._runs[id(item)] = PipelineRun(self, item, self._members)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self.turn.ask(self, asyncio.get_running_loop())
+
+    def pump(self) -> int:
+        """Begin what waits; returns for how long that held up the loop."""
+        self._is_scheduled = False
+        items, self._items = self._items, []
+        began_ns = time.monotonic_ns()
+        for item in items:
+            self._runs[id(item)].start(is_alone=len(items) == 1)
+        self.expected_ns = time.monotonic_ns() - began_ns
+        return self.expected_ns
+
+    def withdraw(self, item: Waiting) -> bool:
+        """Give up a request; what of it runs with a model is waited for."""
+        run = self._runs.get(id(item))
+        if run is None:
+            return False
+        if item in self._items:
+            self._items.remove(item)
+            self.over(run, {}, CancelledError(f"{self.owner}: withdrawn before its turn"))
+            return True
+        return run.cancel()
+
+    def offer_to(
+        self, release: Served, generation: int, request: InferRequest, on_response: OnResponse
+    ) -> Ticket:
+        """Ask a model by the one door's way."""
+        return offer(release, generation, request, on_response)
+
+    def over(
+        self, run: PipelineRun, outputs: Mapping[str, Array], error: EdgedError | None
+    ) -> None:
+        """Answer a request and let its models go."""
+        item, counters = run.item, self.counters
+        del self._runs[id(item)]
+        now_ns = time.monotonic_ns()
+        waited_ns, run_ns = run.started_ns - item.enqueued_ns, now_ns - run.started_ns
+        duration_ns = now_ns - item.enqueued_ns
+        if error is None:
+            counters.ran(run_ns, item.rows)
+            counters.served(item.request.origin, waited_ns, duration_ns)
+        else:
+            counters.answered(item.request.origin, error, duration_ns)
+        self.in_flight -= 1
+        self._rows -= item.rows
+        self._bytes -= item.size_bytes
+        response = InferResponse(
+            self.plan.name, self.number, item.generation, outputs, error, waited_ns, run_ns,
+            item.rows,
+        )  # fmt: skip
+        try:
+            item.on_response(response, True)
+        except Exception:
+            log.exception("a transport's callback raised for %s", item.request.origin)
+        for release in run.members.values():
+            let_go(release)
+
+
+def hold(release: Served) -> None:
+    """Keep a release loaded, as a request in its queue does."""
+    assert isinstance(release, ServedRelease)
+    release.in_flight += 1
+
+
+def let_go(release: Served) -> None:
+    """The opposite; the last one lets a release that was replaced be unloaded."""
+    assert isinstance(release, ServedRelease)
+    release.in_flight -= 1
+    if not release.in_flight and release.state is State.DRAINING and release.on_idle is not None:
+        release.on_idle(release)
+
+
+class _NoSession:
+    """Says that a pipeline has no run that could be bound to memory."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.inputs: Sequence[TensorSpec] = plan.inputs
+        self.outputs: Sequence[TensorSpec] = plan.outputs
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        raise NotImplementedError
+
+    def bind(self, _inputs: Mapping[str, Array], _outputs: Mapping[str, Array]) -> BoundRun | None:
+        return None
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,354 @@
+"""One request on its way through a pipeline: steps are begun when what they need is there.
+
+Used from the event loop only; slow steps are done on the workshop's threads, models are asked
+through their own queues, so that they batch with whoever else asks. Fast models of a request that
+is alone run one after the other without a turn of the loop between them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from edged.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    EdgedError,
+    InvalidRequestError,
+)
+from edged.messages import InferRequest, InferResponse, OnResponse, Ticket
+from edged.pipelines.checks import check_promise, named, nothing, rows_of, size_of, unexpected
+from edged.pipelines.expressions import evaluate
+from edged.pipelines.graph import Node, Plan
+from edged.pipelines.items import Do, Items, Then
+from edged.pipelines.tally import StepTally
+from edged.serving.scheduler import Waiting
+from edged.serving.served import Served
+from edged.serving.workshop import Workshop
+from edged.tensors import DTYPES, Array, TensorSpec
+
+log = logging.getLogger("edged.pipelines")
+
+_INLINE_BYTES = 1 << 16
+"""NumPy on more than this may hold up the loop for longer than a thread costs."""
+_BUDGET_NS = 500_000
+"""Runs of one request on the loop in one go; see serving/turn.py."""
+
+
+class Home(Protocol):
+    """The pipeline that a run belongs to."""
+
+    @property
+    def plan(self) -> Plan:
+        """What is done."""
+        ...
+
+    @property
+    def owner(self) -> str:
+        """Its name in messages."""
+        ...
+
+    @property
+    def workshop(self) -> Workshop:
+        """Threads for slow steps."""
+        ...
+
+    def tally_of(self, step: str) -> StepTally:
+        """What a step has done."""
+        ...
+
+    def offer_to(
+        self, release: Served, generation: int, request: InferRequest, on_response: OnResponse
+    ) -> Ticket:
+        """Ask a model; raises EdgedError when it takes nothing."""
+        ...
+
+    def over(
+        self, run: PipelineRun, outputs: Mapping[str, Array], error: EdgedError | None
+    ) -> None:
+        """The run is over; called exactly once."""
+        ...
+
+
+class PipelineRun:
+    """One request.
+
+    Args:
+        home: the pipeline.
+        item: the request.
+        members: the release for each model of the plan.
+    """
+
+    def __init__(self, home: Home, item: Waiting, members: Mapping[Any, Served]) -> None:
+        plan = home.plan
+        self.item = item
+        self.members = members
+        self.started_ns = time.monotonic_ns()
+        self._home, self._plan = home, plan
+        self._deadline_ns = item.request.deadline_ns
+        self._origin = f"pipeline:{plan.name}"
+        self._values: list[Any] = [None] * plan.slots
+        for slot, spec in enumerate(plan.inputs):
+            self._values[slot] = item.request.inputs[spec.name]
+        self._missing = [len(node.after) for node in plan.nodes]
+        self._ready = deque(place for place, count in enumerate(self._missing) if not count)
+        self._begun_ns = [0] * len(plan.nodes)
+        self._open = self._token = 0
+        self._tickets: dict[int, Ticket] = {}
+        self._spent_ns = 0
+        self._is_alone = False
+        self._is_advancing = self._is_over = False
+        self._error: EdgedError | None = None
+
+    def start(self, *, is_alone: bool) -> None:
+        """Begin.
+
+        Args:
+            is_alone: no other request came with it, so there is nobody to share a batch with.
+        """
+        self._is_alone = is_alone
+        self._advance()
+        self._is_alone = False
+
+    def cancel(self) -> bool:
+        """Give up; returns whether it has been answered. What runs is waited for."""
+        self._stop(CancelledError(f"{self._home.owner}: withdrawn"))
+        self._advance()
+        return self._is_over
+
+    def _stop(self, error: EdgedError) -> None:
+        """End with an error as soon as nothing of the request is used any more."""
+        if self._error is None:
+            self._error = error
+        for ticket in list(self._tickets.values()):
+            ticket.cancel()
+
+    def _advance(self) -> None:
+        if self._is_advancing or self._is_over:
+            return
+        self._is_advancing = True
+        while self._ready and self._error is None:
+            if self._deadline_ns is not None and time.monotonic_ns() >= self._deadline_ns:
+                node = self._plan.nodes[self._ready[0]]
+                text = f'{self._home.owner}: the deadline passed before step "{node.name}"'
+                self._stop(DeadlineExceededError(text))
+                break
+            place = self._ready.popleft()
+            try:
+                self._begin(place, self._plan.nodes[place])
+            except EdgedError as exc:
+                self._fail(place, exc)
+            except Exception as exc:
+                self._fail(place, unexpected(exc))
+        self._is_advancing = False
+        if not self._open:
+            self._is_over = True
+            self._home.over(self, {} if self._error else self._results(), self._error)
+
+    def _results(self) -> dict[str, Array]:
+        plan, wanted = self._plan, self.item.request.outputs
+        made: dict[str, Array] = {}
+        for spec, slot in zip(plan.outputs, plan.results, strict=True):
+            if not wanted or spec.name in wanted:
+                value = self._values[slot]
+                # Not a view of what was sent: the sender may use that memory again.
+                made[spec.name] = value if slot in plan.fresh else np.array(value, order="C")
+        return {name: made[name] for name in wanted} if wanted else made
+
+    def _begin(self, place: int, node: Node) -> None:
+        self._begun_ns[place] = time.monotonic_ns()
+        values = self._values
+        given = {name: values[slot] for name, slot in node.reads}
+        mode = node.work.mode if node.work is not None else "map"
+        if mode == "first" and not node.each:
+            given = {name: value for name, value in given.items() if value is not None}
+            if not given:
+                self._skip(place, node)
+                return
+        elif any(value is None for value in given.values()):
+            self._skip(place, node)
+            return
+        if node.each:
+            Items(self, place, node, given).begin()
+            return
+        if node.when is not None:
+            asked = {name: values[slot] for name, slot in node.when_reads}
+            if any(value is None for value in asked.values()) or not evaluate(node.when, asked):
+                self._skip(place, node)
+                return
+        if node.member is not None:
+            self.ask(place, node, given, self._asked)
+        elif node.work is not None:
+            self.work(place, node, given)
+
+    def work(self, place: int, node: Node, given: Mapping[str, Any], do: Do | None = None) -> None:
+        """Do a step that is no model, here or on a thread; ``do`` in place of its own work."""
+        assert node.work is not None
+        do = do or node.work.run
+        if not node.work.is_slow and size_of(given) <= _INLINE_BYTES:
+            self.done(place, node, do(given))
+            return
+
+        def job() -> Any:
+            try:
+                return do(given)
+            except Exception as exc:
+                return exc
+
+        self.open()
+        self._home.workshop.do(job, lambda result: self._worked(place, node, result))
+
+    def _worked(self, place: int, node: Node, result: Any) -> None:
+        self.close()
+        if isinstance(result, EdgedError):
+            self._fail(place, result)
+        elif isinstance(result, Exception):
+            self._fail(place, unexpected(result))
+        elif self._error is None:
+            self.settle(place, node, result)
+        self._advance()
+
+    def settle(self, place: int, node: Node, result: Mapping[str, Any]) -> None:
+        """``done``, but what is wrong with the result ends the run."""
+        try:
+            self.done(place, node, result)
+        except EdgedError as exc:
+            self._fail(place, exc)
+
+    def ask(
+        self, place: int, node: Node, given: Mapping[str, Array], then: Then, index: int = -1
+    ) -> None:
+        """Ask a model: at once when nobody else wants anything, else through its queue."""
+        assert node.member is not None
+        release = self.members[node.member]
+        rows = rows_of(release.inputs, given)
+        if rows == 0:
+            then(place, node, index, nothing(node.promised, release.outputs), None)
+            return
+        session = release.session
+        if (
+            self._is_alone
+            and session is not None
+            and release.is_inline
+            and release.is_free
+            and rows <= release.inline.rows
+            and self._spent_ns < _BUDGET_NS
+        ):
+            began_ns = time.monotonic_ns()
+            outputs = session.run(given)
+            run_ns = time.monotonic_ns() - began_ns
+            self._spent_ns += run_ns
+            release.inline.learn(run_ns, rows)
+            release.counters.ran_alone(self._origin, run_ns, rows, is_inline=True)
+            then(place, node, index, outputs, None)
+            return
+        request = InferRequest(node.member.model, given, None, (), self._deadline_ns, self._origin)
+        token = self.open()
+
+        def answered(response: InferResponse, _final: bool) -> None:
+            self._tickets.pop(token, None)
+            self.close()
+            try:
+                then(place, node, index, response.outputs, response.error)
+            except Exception as exc:
+                self._fail(place, unexpected(exc))
+            self._advance()
+
+        try:
+            ticket = self._home.offer_to(release, self.item.generation, request, answered)
+        except EdgedError:
+            self.close()
+            raise
+        self._tickets[token] = ticket
+
+    def _asked(
+        self,
+        place: int,
+        node: Node,
+        _index: int,
+        outputs: Mapping[str, Array],
+        error: EdgedError | None,
+    ) -> None:
+        if error is not None:
+            self._fail(place, error)
+        elif self._error is None:
+            self.settle(place, node, outputs)
+
+    def open(self) -> int:
+        """Something is under way outside of this run; returns a number for it."""
+        self._open += 1
+        self._token += 1
+        return self._token
+
+    def close(self) -> None:
+        """It has come back."""
+        self._open -= 1
+
+    def values_of(self, node: Node) -> dict[str, Any]:
+        """What a condition asks about, of all items."""
+        return {name: self._values[slot] for name, slot in node.when_reads}
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more is to be begun."""
+        return self._error is not None
+
+    def fail(self, place: int, error: EdgedError) -> None:
+        """End the run because of a step."""
+        self._fail(place, error)
+
+    def _fail(self, place: int, error: EdgedError) -> None:
+        node = self._plan.nodes[place]
+        if self._error is None:
+            self._home.tally_of(node.name).failed += 1
+        self._stop(named(error, f'{self._home.owner} step "{node.name}"'))
+
+    def done(self, place: int, node: Node, outputs: Mapping[str, Any]) -> None:
+        """Keep what a step made, and see who waited for it.
+
+        Raises:
+            EdgedError: it is not what was promised.
+        """
+        self._home.tally_of(node.name).did(time.monotonic_ns() - self._begun_ns[place])
+        if node.work is not None:
+            self._check(node, outputs)
+        for name, slot in node.writes:
+            self._values[slot] = outputs[name]
+        self._go_on(place)
+
+    def _check(self, node: Node, outputs: Mapping[str, Any]) -> None:
+        assert node.work is not None
+        if node.work.mode == "spread":
+            most = self._plan.config.max_items
+            if (count := len(next(iter(outputs.values())))) > most:
+                text = f"makes {count} items; the limit is {most} (max_items)"
+                raise InvalidRequestError(text)
+        elif node.work.is_foreign and not node.each:
+            check_promise(node.promised, outputs)
+
+    def _skip(self, place: int, node: Node) -> None:
+        self._home.tally_of(node.name).skipped += 1
+        if node.default is not None:
+            for (_, slot), spec in zip(node.writes, node.promised, strict=True):
+                self._values[slot] = self.filled(spec, node.default)
+        self._go_on(place)
+
+    def filled(self, spec: TensorSpec, value: float) -> Array:
+        """What stands for an output that was not made; axes that nobody knows have no length."""
+        lengths: dict[Any, int] = {}
+        for given in self._plan.inputs:
+            shape = self.item.request.inputs[given.name].shape
+            lengths.update(zip(given.shape, shape, strict=True))
+        axes = [axis if isinstance(axis, int) else lengths.get(axis, 0) for axis in spec.shape]
+        return np.full(axes, value, DTYPES[spec.dtype].numpy)
+
+    def _go_on(self, place: int) -> None:
+        for follower in self._plan.followers[place]:
+            self._missing[follower] -= 1
+            if not self._missing[follower]:
+                self._ready.append(follower)

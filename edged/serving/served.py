@@ -1,0 +1,163 @@
+"""What a route points at: a release of a model, or a pipeline. The part that asking needs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edged.isolation import WorkerSession
+from edged.loading import Costs
+from edged.manifest import Manifest
+from edged.runtimes.base import Session
+from edged.serving.counters import Counters
+from edged.serving.inline import InlineRows
+from edged.serving.lifecycle import ReleaseKey, State
+from edged.serving.scheduler import Waiting
+from edged.serving.turn import Turn
+from edged.tensors import TensorSpec
+
+
+class Served(Protocol):
+    """Answers requests of one signature, when it is ready."""
+
+    @property
+    def key(self) -> ReleaseKey:
+        """What it is."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it promises."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """The release."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The input signature."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The output signature."""
+        ...
+
+    @property
+    def owner(self) -> str:
+        """Its name in messages."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it is not ready, where there is more to say."""
+        ...
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether it is not tried again, because it did harm."""
+        ...
+
+    @property
+    def session(self) -> Session | None:
+        """What it runs on this process's threads."""
+        ...
+
+    @property
+    def remote(self) -> WorkerSession | None:
+        """What it runs in a worker."""
+        ...
+
+    @property
+    def worker_pid(self) -> int:
+        """The process that hosts it; 0 when this one does."""
+        ...
+
+    @property
+    def runtime(self) -> str:
+        """The runtime's name."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Of the model file."""
+        ...
+
+    @property
+    def choice(self) -> str:
+        """What decided for this precision."""
+        ...
+
+    @property
+    def typical_run_ns(self) -> int:
+        """Of one row."""
+        ...
+
+    @property
+    def costs(self) -> Costs:
+        """What runs take by their rows."""
+        ...
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows that a batch should have."""
+        ...
+
+    @property
+    def instances(self) -> int:
+        """Runs that may be under way at once."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Requests taken and not answered yet."""
+        ...
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Rows and bytes that wait."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """What it has done."""
+        ...
+
+    @property
+    def inline(self) -> InlineRows:
+        """How many rows may run on the loop."""
+        ...
+
+    @property
+    def turn(self) -> Turn:
+        """The loop's."""
+        ...
+
+    @property
+    def needs_layout(self) -> bool:
+        """Whether requests differ in more than their rows."""
+        ...
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether it is fast enough to run on the event loop."""
+        ...
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a request need wait for nothing."""
+        ...
+
+    def offer(self, item: Waiting) -> None:
+        """Take a request; raises BusyError when there is no room."""
+        ...
+
+    def withdraw(self, item: Waiting) -> bool:
+        """Give up a request that still waits."""
+        ...

@@ -1,0 +1,61 @@
+"""What all pipelines of a process share: the loop's turn, threads for slow steps, and their counts.
+
+Threads are made when the first slow step runs. Counts are kept here because pipelines are made anew
+with every generation of the configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from edged.serving.turn import Turn
+
+log = logging.getLogger("edged.serving")
+
+_MOST_THREADS = 4
+"""Steps are NumPy on pictures, which hold the interpreter lock half of the time."""
+
+
+class Workshop:
+    """Made once in a process; used from the event loop only.
+
+    Args:
+        turn: the loop's, shared with all releases.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.tallies: dict[str, Any] = {}
+        """By the pipeline's name, what it has done."""
+        self._threads: ThreadPoolExecutor | None = None
+
+    def do(self, job: Callable[[], Any], on_done: Callable[[Any], None]) -> None:
+        """Do a job on a thread, and hand what it returns to ``on_done`` on the loop.
+
+        Args:
+            job: must not raise.
+            on_done: called once, unless the loop ends before.
+        """
+        loop = asyncio.get_running_loop()
+        if self._threads is None:
+            count = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+            self._threads = ThreadPoolExecutor(count, "edged-step")
+
+        def work() -> None:
+            result = job()
+            try:
+                loop.call_soon_threadsafe(on_done, result)
+            except RuntimeError:
+                log.debug("a step ended after the loop")
+
+        self._threads.submit(work)
+
+    def close(self) -> None:
+        """Start nothing more; what runs ends by itself."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
