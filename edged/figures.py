@@ -11,20 +11,23 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from edged.pipelines.pipeline import PipelineRelease
 from edged.reload import Reloader, Report
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
 from edged.serving.precedence import RANKS
 from edged.serving.release import ServedRelease
+from edged.serving.served import Served
 from edged.serving.slots import DeviceSlots
-from edged.status import is_ready
+from edged.status import is_ready, pipelines
 from edged.telemetry.exposition import Family, Figure, Kind, Times, Value, merged
 from edged.telemetry.health import Health
 from edged.telemetry.process import ProcessFigures, read_process
 from edged.version import __version__
 
 _RELEASE = ("model", "release")
+_STEP = (*_RELEASE, "step")
 _C, _F, _G, _H, _I = Kind.COUNTER, Kind.FLAG, Kind.GAUGE, Kind.HISTOGRAM, Kind.INFO
 _TOLD = ("version", "digest", "runtime")
 
@@ -63,6 +66,9 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         "edged_device_waits", _C, "How often a model had to wait for one.", ("device", "priority")
     ),
+    Figure("edged_step_duration_seconds", _H, "A pipeline step, waiting included.", _STEP),
+    Figure("edged_steps_skipped", _C, "Steps whose condition did not hold.", _STEP),
+    Figure("edged_step_failures", _C, "Steps that ended a request with an error.", _STEP),
     Figure("edged_connections", _G, "Open connections.", ("listener",)),
     Figure("edged_connections_accepted", _C, "Connections taken.", ("listener",)),
     Figure("edged_connections_refused", _C, "Connections refused: too many.", ("listener",)),
@@ -189,6 +195,8 @@ def collect(
         _add_release(sheet, release)
     for device, slots in manager.devices.items():
         _add_device(sheet, device, slots)
+    for pipeline in pipelines(dataplane):
+        _add_pipeline(sheet, pipeline)
     for name, listening in listeners.items():
         sheet.add("edged_connections", len(listening.connections), name)
         sheet.add("edged_connections_accepted", listening.accepted, name)
@@ -229,12 +237,32 @@ def _add_models(sheet: _Sheet, dataplane: Dataplane) -> None:
 def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
     counters = release.counters
     of = (release.key.model, str(release.number))
+    _add_served(sheet, release)
+    sheet.add("edged_release_loads", counters.loads, *of)
+    sheet.add("edged_release_load_failures", counters.load_failures, *of)
+    sheet.add("edged_batches", counters.inline_batches, *of, "inline")
+    where = "worker" if release.config.isolation == "model" else "off_loop"
+    sheet.add("edged_batches", counters.batches - counters.inline_batches, *of, where)
+
+
+def _add_pipeline(sheet: _Sheet, pipeline: PipelineRelease) -> None:
+    _add_served(sheet, pipeline)
+    of = (pipeline.key.model, str(pipeline.number))
+    for name, step in pipeline.tally.steps.items():
+        times = Times(tuple(step.times), step.spent_ns)
+        sheet.add("edged_step_duration_seconds", times, *of, name)
+        sheet.add("edged_steps_skipped", step.skipped, *of, name)
+        sheet.add("edged_step_failures", step.failed, *of, name)
+
+
+def _add_served(sheet: _Sheet, release: Served) -> None:
+    """What is counted of models and pipelines alike."""
+    counters = release.counters
+    of = (release.key.model, str(release.number))
     version, digest = release.manifest.version, release.key.digest
     sheet.add("edged_release", 1, *of, version, digest, release.runtime)
     for state in State:
         sheet.add("edged_release_state", int(state is release.state), *of, state.value)
-    sheet.add("edged_release_loads", counters.loads, *of)
-    sheet.add("edged_release_load_failures", counters.load_failures, *of)
     for transport, count in counters.transports.items():
         sheet.add("edged_requests", count, *of, transport)
     for code, count in counters.failed.items():
@@ -243,9 +271,6 @@ def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
     sheet.add("edged_queue_rows", release.backlog.rows, *of)
     sheet.add("edged_queue_bytes", release.backlog.size_bytes, *of)
     sheet.add("edged_rows", counters.rows, *of)
-    sheet.add("edged_batches", counters.inline_batches, *of, "inline")
-    where = "worker" if release.config.isolation == "model" else "off_loop"
-    sheet.add("edged_batches", counters.batches - counters.inline_batches, *of, where)
     durations = Times(tuple(counters.durations), counters.duration_ns)
     sheet.add("edged_request_duration_seconds", durations, *of)
     waits = Times(tuple(counters.queue_times), counters.queue_ns)

@@ -24,12 +24,12 @@ from edged.errors import ApplyError, EdgedError
 from edged.fallback import Fallbacks, lost_models
 from edged.fitting import fit_all, fit_possible
 from edged.generation import (
-    ManifestOf,
     build_table,
     failed_problems,
     restart_changes,
     trouble_of,
 )
+from edged.pipelines.plan import ManifestOf
 from edged.record import Record
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import ReleaseKey

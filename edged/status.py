@@ -13,13 +13,14 @@ import msgspec
 
 from edged.errors import EdgedError
 from edged.manifest import Manifest
+from edged.pipelines.pipeline import PipelineRelease
 from edged.reload import Reloader
 from edged.runtimes.registry import COMPUTES_IN
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
 from edged.serving.precedence import CLASSES
-from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
+from edged.serving.served import Served
 from edged.serving.slots import DeviceSlots
 from edged.telemetry.health import Health
 from edged.telemetry.process import resident_bytes
@@ -97,13 +98,22 @@ def status_document(
             key: round(age_ns / 1e9, 1) for key, age_ns in health.ages_ns(now_ns).items()
         },
         "models": [_route_line(route) for route in dataplane.table.routes.values()],
-        "releases": [release_document(release) for release in manager.releases()],
         "devices": [device_document(name, slots) for name, slots in manager.devices.items()],
+        "releases": [
+            *(release_document(release) for release in manager.releases()),
+            *(release_document(pipeline) for pipeline in pipelines(dataplane)),
+        ],
         "refused": dataplane.refused,
         "socket": socket,
         "metrics": metrics,
         "mqtt": links,
     }
+
+
+def pipelines(dataplane: Dataplane) -> list[PipelineRelease]:
+    """Every pipeline that the table has."""
+    found = [one for route in dataplane.table.routes.values() for one in route.releases.values()]
+    return [one for one in found if isinstance(one, PipelineRelease)]
 
 
 def models_document(dataplane: Dataplane) -> list[dict[str, Any]]:
@@ -120,8 +130,9 @@ def announced_models(dataplane: Dataplane) -> list[dict[str, Any]]:
     ]
 
 
-def release_document(release: ServedRelease) -> dict[str, Any]:
-    """One release: where it is in its life, and what it has done."""
+def release_document(release: Served) -> dict[str, Any]:
+    """One release: where it is in its life, and what it has done; of a pipeline also each step."""
+    steps = {"steps": release.tally.as_list()} if isinstance(release, PipelineRelease) else {}
     return {
         "model": release.key.model,
         "release": release.number,
@@ -142,6 +153,7 @@ def release_document(release: ServedRelease) -> dict[str, Any]:
         "instances": release.instances,
         "in_flight": release.in_flight,
         **release.counters.as_dict(),
+        **steps,
     }
 
 

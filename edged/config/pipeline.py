@@ -172,7 +172,7 @@ class StepConfig(Section, frozen=True, kw_only=True):
         Meta(description="do it only when this is true, e.g. max(gate.score) >= 0.5"),
     ] = None
     default: Annotated[
-        float | None, Meta(description="what a skipped step's outputs are filled with")
+        float | None, Meta(description="fills what a skipped step, or first of none, would make")
     ] = None
 
     @property

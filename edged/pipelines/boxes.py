@@ -35,7 +35,7 @@ def boxes_work(config: BoxesConfig) -> Work:
 
     def run(values: Values) -> Values:
         boxes, scores = _flat(values["boxes"], 2), values["scores"]
-        scores = scores.reshape(len(boxes), -1)
+        scores = scores.reshape(len(boxes), scores.size // len(boxes) if len(boxes) else 1)
         if config.form == "centre":
             half = boxes[:, 2:] / 2
             boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)

@@ -65,5 +65,5 @@ def check_kind(step: StepConfig) -> None:
         raise FieldError("inputs", f"belong to model and use; {kinds[0]} says itself what it reads")
     if step.options and step.use is None:
         raise FieldError("options", "belong to use: they are passed to an installed package")
-    if step.default is not None and step.when is None:
+    if step.default is not None and step.when is None and not step.first:
         raise FieldError("default", "is for steps that may be skipped; add when: or remove it")

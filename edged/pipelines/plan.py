@@ -97,7 +97,7 @@ class _Planner:
                 self._complain(draft, exc)
         outputs, results = self._results()
         members = {d.member: d.manifest for d in drafts.values() if d.member and d.manifest}
-        if not self.problems and not members:
+        if not any(step.model for step in self._config.steps):
             self.problems.append((f"{self._path}.steps", "ask no model; add a step with model:"))
         nodes = tuple(self._nodes)
         followers = tuple(

@@ -1,0 +1,120 @@
+"""Steps of installed packages: found by entry point, held to what they promise."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edged.errors import FieldError, InvalidRequestError, RunError
+from edged.pipelines.packages import installed, package_work
+from edged.tensors import TensorSpec
+from tests.fakes.clock import on_loop, until
+from tests.fakes.pipelines import Site, model
+from tests.pipelines.test_run import X, ask, idle
+
+SOURCE = """
+import numpy as np
+from edged.tensors import TensorSpec
+
+class Shift:
+    def __init__(self, options):
+        unknown = options.keys() - {"by", "lie", "fail"}
+        if unknown:
+            raise ValueError(f"unknown options: {sorted(unknown)}")
+        self.by, self.lie, self.fail = options.get("by", 1), options.get("lie"), options.get("fail")
+
+    def outputs(self, inputs):
+        if "input" not in inputs:
+            raise ValueError("needs an input called input")
+        spec = inputs["input"]
+        return [TensorSpec("moved", spec.dtype, spec.shape)]
+
+    def run(self, inputs):
+        if self.fail == "value":
+            raise ValueError("the values are of no use")
+        if self.fail:
+            raise KeyError("oops")
+        made = inputs["input"] + np.float32(self.by)
+        return {"moved": made.astype(np.float64) if self.lie else made}
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package as pip would have installed it."""
+    (tmp_path / "shifting.py").write_text(SOURCE)
+    info = tmp_path / "shifting-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shifting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[edged.steps]\nshift = shifting:Shift\nlost = shifting:No\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("shifting", None)
+
+
+SPECS = {"input": TensorSpec("input", "float32", ("batch", 4))}
+
+
+def test_found_and_made(package: Path):
+    assert installed()["shift"].value == "shifting:Shift"
+    work = package_work("shift", {"by": 2}, {"input": "x"})
+    assert work.is_slow
+    assert [str(spec) for spec in work.outputs(SPECS)] == ["float32[batch,4]"]
+    np.testing.assert_array_equal(work.run({"input": X})["moved"], X + 2)
+
+
+def test_refused(package: Path):
+    for name, options, where, why in (
+        ("shif", {}, "use", r'no installed package has a step "shif" \(did you mean "shift"\?\)'),
+        ("shift", {"bye": 1}, "options", r"unknown options: \['bye'\]"),
+        ("lost", {}, "options", "AttributeError"),
+    ):
+        with pytest.raises(FieldError, match=why) as caught:
+            package_work(name, options, {})
+        assert caught.value.path == where
+    with pytest.raises(FieldError, match="needs an input called input"):
+        package_work("shift", {}, {}).outputs({"x": SPECS["input"]})
+
+
+def text(options: str) -> str:
+    return f"""\
+    inputs: {{x: "float32[batch,4]"}}
+    steps:
+    - {{name: s, use: shift, inputs: x, options: {{{options}}}}}
+    - {{name: a, model: one, inputs: s}}
+    outputs: {{y: a}}
+"""
+
+
+@on_loop
+async def test_in_a_pipeline(package: Path):
+    site = Site(text("by: 3"), one=model())
+    answers, _ = ask(site)
+    await until(lambda: answers)
+    np.testing.assert_array_equal(answers.only.outputs["y"], (X + 3) * 2)
+    idle(site)
+
+
+FAILS = {
+    "lie: true": (RunError, 'step "s": made float64[2, 4] for "moved" where it promised float32'),
+    "fail: value": (InvalidRequestError, 'step "s": the values are of no use'),
+    "fail: true": (RunError, "failed in an unexpected way; see the daemon's log"),
+}
+
+
+@pytest.mark.parametrize("options", FAILS)
+@on_loop
+async def test_what_it_does_wrong_is_its_own(package: Path, options: str):
+    site = Site(text(options), one=model())
+    answers, _ = ask(site)
+    await until(lambda: answers)
+    kind, said = FAILS[options]
+    assert type(answers.only.error) is kind
+    assert said in answers.only.error.message
+    assert not site.sessions["one"].runs
+    idle(site)

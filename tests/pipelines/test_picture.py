@@ -1,0 +1,131 @@
+"""Pictures: sizes, places and values, by hand and against Pillow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edged.config.pipeline import CropConfig, ImageConfig
+from edged.pipelines.picture import crop_work, image_work, multiple_size, resize, warped
+from edged.tensors import TensorSpec
+
+SPEC = TensorSpec("from", "uint8", ("h", "w", 3))
+
+
+def picture(high: int, wide: int) -> np.ndarray:
+    y, x = np.mgrid[:high, :wide]
+    return np.stack([x * 3 % 256, y * 5 % 256, (x + y) % 256], axis=-1).astype(np.uint8)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_enlarging_is_what_pillow_makes(high: int, wide: int, more: int, wider: int):
+    """Pillow filters when it shrinks; enlarged, both interpolate between the same two pixels."""
+    from PIL import Image
+
+    size = (high + more, wide + wider)
+    pixels = picture(high, wide)
+    wanted = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
+    got = resize(pixels, *size)
+    assert np.abs(got.astype(int) - wanted.astype(int)).max() <= 1
+
+
+def test_the_same_size_is_not_touched():
+    pixels = picture(5, 7)
+    assert resize(pixels, 5, 7) is pixels
+
+
+IMAGES = {
+    "none": ({}, (20, 30)),
+    "stretch": ({"resize": "stretch", "width": 8, "height": 6}, (6, 8)),
+    "letterbox": ({"resize": "letterbox", "width": 40, "height": 40}, (40, 40)),
+    "fit, cut to a width": ({"resize": "fit", "height": 10, "width": 12}, (10, 12)),
+    "fit": ({"resize": "fit", "height": 10}, (10, 15)),
+    "fit, at least": ({"resize": "fit", "height": 10, "min_width": 50}, (10, 50)),
+    "multiple": ({"resize": "multiple", "min_side": 60}, (64, 96)),
+}
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("name", IMAGES)
+def test_shapes_are_as_foretold(name: str, layout: str):
+    fields, size = IMAGES[name]
+    work = image_work(ImageConfig(from_="p", layout=layout, **fields))
+    (spec,) = work.outputs({"from": SPEC})
+    got = work.run({"from": picture(20, 30)})["image"]
+    assert got.shape == ((1, 3, *size) if layout == "NCHW" else (1, *size, 3))
+    assert all(isinstance(a, str) or a == b for a, b in zip(spec.shape, got.shape, strict=True))
+    assert got.dtype == np.float32
+    assert got.flags.c_contiguous
+
+
+def test_values_and_padding():
+    config = ImageConfig(
+        from_="p", resize="letterbox", width=30, height=40, pad=-7, swap=True,
+        scale=1 / 255, mean=(0.5, 0.25, 0), std=(0.5,),
+    )  # fmt: skip
+    pixels = picture(20, 30)
+    got = image_work(config).run({"from": pixels})["image"][0]
+    assert (got[:, :10] == -7).all()
+    assert (got[:, 30:] == -7).all()
+    wanted = (pixels[:, :, ::-1] / 255 - [0.5, 0.25, 0]) / 0.5
+    np.testing.assert_allclose(got[:, 10:30], wanted.transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_sides_have_a_limit():
+    assert multiple_size(100, 33, 32, 32) == (96, 32)
+    with pytest.raises(ValueError, match="on one side"):
+        multiple_size(1, 4000, 736, 32)
+    config = ImageConfig(from_="p", resize="fit", height=48)
+    with pytest.raises(ValueError, match="pixels wide"):
+        image_work(config).run({"from": picture(1, 4000)})
+
+
+def test_straight_crops_stay_inside():
+    pixels = picture(10, 12)
+    boxes = np.array(
+        [[2, 3, 5, 7], [-4, -4, 3.5, 2], [11.5, 9.5, 90, 90], [5, 5, 5, 5]], np.float32
+    )
+    crops = crop_work(CropConfig(from_="p", boxes="b")).run({"from": pixels, "boxes": boxes})[
+        "crop"
+    ]
+    assert [crop.shape for crop in crops] == [(4, 3, 3), (2, 4, 3), (1, 1, 3), (1, 1, 3)]
+    np.testing.assert_array_equal(crops[0], pixels[3:7, 2:5])
+
+
+def test_turned_crops():
+    pixels = picture(40, 40)
+    boxes = np.array([[0, 0, 4, 8], [0, 0, 8, 4]], np.float32)
+    work = crop_work(CropConfig(from_="p", boxes="b", turn=1.5))
+    crops = work.run({"from": pixels, "boxes": boxes})["crop"]
+    assert [crop.shape for crop in crops] == [(4, 8, 3), (4, 8, 3)]
+    np.testing.assert_array_equal(crops[0], np.rot90(pixels[:8, :4]))
+
+
+def test_four_corners_without_a_turn_are_the_pixels_themselves():
+    pixels = picture(20, 30)
+    corners = np.array([[3, 4], [13, 4], [13, 11], [3, 11]], np.float32)
+    np.testing.assert_array_equal(warped(pixels, corners), pixels[4:11, 3:13])
+
+
+def test_four_corners_of_a_turned_picture():
+    pixels = picture(20, 30)
+    corners = np.array([[13, 4], [13, 11], [3, 11], [3, 4]], np.float32)
+    got = warped(pixels, corners)
+    assert got.shape == (10, 7, 3)
+    np.testing.assert_array_equal(got, np.rot90(pixels[4:11, 4:14]))
+
+
+@pytest.mark.parametrize(
+    ("corners", "why"),
+    [
+        ([[0, 0], [1, 1], [2, 2], [3, 3]], "on one line"),
+        ([[0, 0], [np.nan, 0], [1, 1], [0, 1]], "no numbers"),
+        ([[0, 0], [1e6, 0], [1e6, 1], [0, 1]], "the limit is 16384"),
+    ],
+)
+def test_boxes_that_are_none(corners: list, why: str):
+    with pytest.raises(ValueError, match=why):
+        warped(picture(9, 9), np.array(corners, np.float32))
