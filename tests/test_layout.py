@@ -37,6 +37,10 @@ ROOMS = {
 WORDS_ONLY = {
     "edged/messages.py",
     "edged/runtimes/base.py",
+    "edged/serving/served.py",
+    "edged/config/section.py",
+    "edged/pipelines/graph.py",
+    "edged/pipelines/step.py",
     "edged/transports/connection.py",
     "edged/version.py",
     "edged/__main__.py",

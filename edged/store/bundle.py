@@ -269,6 +269,10 @@ def check_names(manifest: Manifest) -> None:
                 f'members: "{member.name}" is not a name for type {member.type}; expected an '
                 f"ending of {', '.join(_ENDINGS[member.type])}"
             )
+    if any(entry.runtime == "pipeline" for entry in manifest.artefacts):
+        raise ManifestError(
+            "artefacts: a pipeline is written into the configuration, it is in no bundle"
+        )
     types = {member.name: member.type for member in manifest.members}
     wanted = [(entry.file, _ARTEFACT_TYPES[entry.runtime]) for entry in manifest.artefacts]
     samples = (manifest.golden, *(entry.golden for entry in manifest.artefacts))

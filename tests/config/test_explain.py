@@ -13,6 +13,7 @@ from edged.config.load import Snapshot, load
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FIELDS = list(explain())
+STEP = "pipelines.<name>.steps[]."
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +28,19 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 def shape(path: str) -> str:
     """A written path as explain says it."""
     path = re.sub(r"\[\d+\]", "[]", path)
-    return re.sub(r"^models\.[^.]+", "models.<name>", path)
+    return re.sub(r"^(models|pipelines)\.[^.]+", r"\1.<name>", path)
 
 
 def missing_from(snapshot: Snapshot, fields: list[FieldInfo]) -> set[str]:
     written = {shape(path) for path in snapshot.marks}
-    return {item.path for item in fields} - written
+    elsewhere = {item.path for item in fields if item.path.startswith(STEP)}
+    return {item.path for item in fields} - written - elsewhere
+
+
+def test_the_page_about_pipelines_has_a_row_for_every_field_of_a_step() -> None:
+    page = (CONFIGS.parent / "docs/pipelines.md").read_text()
+    said = set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
+    assert said == {item.path.removeprefix(STEP) for item in FIELDS if item.path.startswith(STEP)}
 
 
 def test_the_example_shows_every_field(example: Snapshot) -> None:

@@ -195,7 +195,9 @@ def test_a_model_without_a_bundle_is_no_second_problem():
 
 def test_one_problem_does_not_hide_another_nor_bring_more():
     _, problems = of(
-        "name: a, compute: x +\nname: b, compute: a + 1\nname: c, compute: z", "y: b, z: c"
+        "name: a, compute: x +\nname: b, compute: a + 1\nname: c, compute: z\n"
+        "name: m, model: one, inputs: x",
+        "y: b, z: c",
     )
     assert [path for path, _ in problems] == [P + "steps[0].compute", P + "steps[2].compute"]
 

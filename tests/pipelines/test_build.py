@@ -1,0 +1,74 @@
+"""From files to pipelines: problems with their places, and what is only not ready yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edged.config.load import load
+from edged.pipelines.build import pipeline_routes, plan_all
+from edged.pipelines.pipeline import PipelineRelease
+from edged.serving.router import Route
+from edged.serving.turn import Turn
+from edged.serving.workshop import Workshop
+from tests.fakes.manifests import make_manifest
+from tests.serving.test_dataplane import FakeSession, served
+
+ONE = make_manifest([("x", "float32", ("batch", 4))], [("y", "float32", ("batch", 4))])
+TEXT = """\
+trust: {require_signatures: false}
+models: {gate: {bundle: gate.edgb}}
+pipelines:
+  p:
+    inputs: {x: "float32[batch,4]"}
+    steps: [{name: a, model: gate, inputs: x}]
+    outputs: {y: a}
+"""
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path):
+    def make(text: str):
+        (tmp_path / "edged.yaml").write_text(text)
+        return load(tmp_path)
+
+    return make
+
+
+def test_good_ones(snapshot):
+    made = plan_all(snapshot(TEXT), lambda _m, _s: ONE)
+    assert list(made.plans) == ["p"]
+    assert not made.problems
+    assert not made.broken
+
+
+def test_problems_have_places(snapshot):
+    made = plan_all(snapshot(TEXT.replace('x: "float32', 'x: "int8')), lambda _m, _s: ONE)
+    (problem,) = made.problems
+    assert (problem.line, problem.path) == (6, "pipelines.p.steps[0].inputs")
+    assert not made.plans
+    assert "convert it with compute" in made.broken["p"]
+
+
+def test_without_a_bundle_there_is_no_plan_and_no_problem(snapshot):
+    made = plan_all(snapshot(TEXT), lambda _m, _s: None)
+    assert not made.plans
+    assert not made.problems
+    assert made.broken == {"p": "the bundle of one of its models could not be taken"}
+
+
+def test_routes(snapshot):
+    """One without a plan gets it when a fallback of its model serves; counts of others are gone."""
+    config = snapshot(TEXT)
+    workshop = Workshop(Turn())
+    workshop.tallies["old"] = object()
+    routes = {"gate": Route("gate", {})}
+    (route,) = pipeline_routes(config, {}, routes, workshop).values()
+    assert not route.releases
+    assert not route.is_ready
+    assert not workshop.tallies
+    routes = {"gate": Route("gate", {1: served(FakeSession())})}
+    (route,) = pipeline_routes(config, {}, routes, workshop).values()
+    assert isinstance(route.releases[1], PipelineRelease)
+    assert route.is_ready

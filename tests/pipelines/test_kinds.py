@@ -1,0 +1,49 @@
+"""Every kind that a step may have is made into work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edged.config.pipeline import KINDS, StepConfig
+from edged.errors import FieldError
+from edged.pipelines.kinds import check_kind, make_work, named_inputs
+from tests.fakes.pipelines import config_of
+
+STEPS = {
+    "compute": "compute: x * 2",
+    "select": "select: {from: x, at: 0}",
+    "concat": "concat: {from: [x, x]}",
+    "gather": "gather: {from: x}",
+    "first": "first: [x]",
+    "image": "image: {from: x}",
+    "crop": "crop: {from: x, boxes: b}",
+    "boxes": "boxes: {boxes: x, scores: s}",
+    "ctc": "ctc: {from: x, characters: c.txt}",
+}
+
+
+def step(text: str) -> StepConfig:
+    return config_of(
+        f"    inputs: {{x: 'int8[1]'}}\n    steps: [{{name: a, {text}}}]\n    outputs: {{y: a}}\n"
+    ).steps[0]
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"model", "use"}))
+def test_each_kind(kind: str, tmp_path: Path):
+    (tmp_path / "c.txt").write_text("a\n")
+    config = step(STEPS[kind])
+    check_kind(config)
+    work = make_work(config, lambda name: tmp_path / name)
+    assert "x" in work.reads.values()
+
+
+def test_inputs_by_name():
+    assert named_inputs(step("model: m, inputs: x"), "only") == {"only": "x"}
+    assert named_inputs(step("model: m, inputs: {a: x}")) == {"a": "x"}
+
+
+def test_one_kind():
+    with pytest.raises(FieldError, match="found: none"):
+        check_kind(step("when: x > 1"))

@@ -1,0 +1,24 @@
+"""Threads for slow steps."""
+
+from __future__ import annotations
+
+import threading
+
+from edged.serving.turn import Turn
+from edged.serving.workshop import Workshop
+from tests.fakes.clock import on_loop, until
+
+
+@on_loop
+async def test_a_job_on_a_thread_and_its_result_on_the_loop():
+    workshop = Workshop(Turn())
+    done = []
+    workshop.do(threading.get_ident, lambda ident: done.append((ident, threading.get_ident())))
+    await until(lambda: done)
+    ((there, here),) = done
+    assert there != here == threading.get_ident()
+    workshop.close()
+
+
+def test_closed_before_it_was_used():
+    Workshop(Turn()).close()
