@@ -135,17 +135,17 @@ def is_servable(snapshot: Snapshot, repository: Repository) -> bool:
     return not build_candidate(snapshot, repository).problems
 
 
-def inspect_bundles(snapshot: Snapshot) -> tuple[ManifestOf, list[Problem]]:
+def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]], list[Problem]]:
     """The same checks without a store: manifests and signatures only; for ``edged check``.
 
     Returns:
-        The manifest of what is to answer, also for pipelines; and what is wrong.
+        Manifests by model and release, and what is wrong.
     """
     files = check_files(snapshot)
     try:
         trust = load_trust(snapshot)
     except EdgedError as exc:
-        return _manifests(snapshot, {}), list(_with_trust(snapshot, files, exc))
+        return {}, list(_with_trust(snapshot, files, exc))
 
     def take(path: Path) -> Found[Manifest]:
         data, manifest, signatures = read_manifest(path)
@@ -159,6 +159,17 @@ def inspect_bundles(snapshot: Snapshot) -> tuple[ManifestOf, list[Problem]]:
         found, trouble = _gather(snapshot, name, take, files)
         manifests[name] = {release: one.content for release, one in sorted(found.items())}
         problems += trouble
+    return manifests, problems
+
+
+def inspect_pipelines(
+    snapshot: Snapshot, manifests: Mapping[str, Mapping[int, Manifest]]
+) -> tuple[ManifestOf, tuple[Problem, ...]]:
+    """Plan the pipelines over bundles that were inspected.
+
+    Returns:
+        The manifest of what is to answer, for models and pipelines; and what is wrong.
+    """
     manifest_of = _manifests(snapshot, manifests)
     made = plan_all(snapshot, manifest_of)
 
@@ -168,7 +179,7 @@ def inspect_bundles(snapshot: Snapshot) -> tuple[ManifestOf, list[Problem]]:
             return manifest_of(name, selector) if name in snapshot.config.models else None
         return describe(plan)
 
-    return also_of_pipelines, [*problems, *made.problems]
+    return also_of_pipelines, made.problems
 
 
 def _gather(

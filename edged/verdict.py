@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.candidate import inspect_bundles
+from edged.candidate import inspect_bundles, inspect_pipelines
 from edged.config.diff import diff, format_changes
 from edged.config.identity import base_topic
 from edged.config.load import Snapshot, load
@@ -39,7 +39,9 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
         summary += f", {len(config.pipelines)} pipelines"
     if not with_files:
         return [], f"{summary} (bundles and keys were not looked at)"
-    manifest_of, problems = inspect_bundles(snapshot)
+    manifests, problems = inspect_bundles(snapshot)
+    manifest_of, found = inspect_pipelines(snapshot, manifests)
+    problems += found
     problems += _binding_problems(snapshot, manifest_of)
     return [str(problem) for problem in problems], summary
 

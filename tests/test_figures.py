@@ -32,6 +32,13 @@ LINKS = {
     **asdict(SessionCounters(unmatched=1, acknowledged=9, published=12)),
     "bindings": {"gate": BindingCounters(received=10, answered=8, dead_lettered=1).as_dict()},
 }
+PIPELINE = """\
+pipelines:
+  p:
+    inputs: {x: "float32[batch,4]"}
+    steps: [{name: a, model: m, inputs: x}]
+    outputs: {y: a}
+"""
 X = np.ones((1, 4), np.float32)
 LISTENER = SimpleNamespace(
     connections={"one"}, accepted=2, refused=3, received_bytes=40, sent_bytes=50
@@ -139,6 +146,8 @@ def test_batches_of_a_worker_are_told_apart(site: Site):
 
 
 def test_each_family_of_the_catalogue_can_be_seen(site: Site):
+    site.write(site.config.read_text().split("\n", 3)[3] + PIPELINE)
+
     async def work() -> None:
         async with booted(site) as box:
             await box.ask()
@@ -181,7 +190,7 @@ def test_names_are_in_base_units_and_labels_from_a_fixed_list():
         assert not figure.name.endswith(("_total", "_info"))
         assert set(figure.labels) <= {
             "model", "release", "transport", "code", "state", "binding", "outcome", "reason", "key",
-            "listener", "where", "required", "version", "python", "digest", "runtime",
+            "listener", "where", "required", "version", "python", "digest", "runtime", "step",
             "device", "priority",
         }  # fmt: skip
         assert figure.help.endswith(".")

@@ -29,6 +29,8 @@ from edged.generation import (
 from edged.serving.lifecycle import State
 from edged.serving.manager import Desired, Manager
 from edged.serving.release import ServedRelease
+from edged.serving.turn import Turn
+from edged.serving.workshop import Workshop
 from edged.specs import Duration
 from tests.fakes.model import FakeStored, doubler
 
@@ -40,6 +42,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.releases: dict[object, ServedRelease] = {}
+        self.workshop = Workshop(Turn())
 
     def get(self, key: object) -> ServedRelease:
         return self.releases[key]

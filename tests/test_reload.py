@@ -17,9 +17,9 @@ import pytest
 from edged.config.load import Snapshot
 from edged.config.schema import BindingConfig, Config
 from edged.errors import ApplyError, FieldError
-from edged.generation import ManifestOf
 from edged.loading import Loaded, Stored, load_release
 from edged.messages import InferRequest, InferResponse
+from edged.pipelines.plan import ManifestOf
 from edged.record import Record, load_for_boot
 from edged.reload import House, Reloader
 from edged.runtimes.base import Artefact, Runtime, Session

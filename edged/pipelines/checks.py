@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edged.errors import EdgedError, InvalidRequestError, RunError
-from edged.tensors import DTYPES, Array, TensorSpec
+from edged.tensors import DTYPES, Array, TensorSpec, describe
 
 log = logging.getLogger("edged.pipelines")
 
@@ -43,7 +43,7 @@ def check_promise(promised: Sequence[TensorSpec], outputs: Mapping[str, Array]) 
             )
         )
         if not is_right:
-            got = "nothing" if array is None else f"{array.dtype.name}{list(array.shape)}"
+            got = describe(array) if isinstance(array, np.ndarray) else "nothing of use"
             raise RunError(f'made {got} for "{spec.name}" where it promised {spec}')
 
 

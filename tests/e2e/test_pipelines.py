@@ -97,7 +97,7 @@ def test_a_reload_swaps_it_as_a_whole_or_not_at_all(folder: Path):
         daemon.write(BODY.replace("FACTOR", "left"))
         wait_for(lambda: not client.status()["config"]["applied"])
         (problem,) = client.status()["config"]["problems"]
-        assert "edged.yaml:15:34: pipelines.both.steps[4].compute: " in problem
+        assert "edged.yaml:17:31: pipelines.both.steps[4].compute: " in problem
         assert '"/": shapes [batch,6] and [batch,4] do not go together' in problem
         same(dict(client.infer("both", {"x": X})), wanted(X, factor=4))
 

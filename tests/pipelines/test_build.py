@@ -12,6 +12,7 @@ from edged.pipelines.pipeline import PipelineRelease
 from edged.serving.router import Route
 from edged.serving.turn import Turn
 from edged.serving.workshop import Workshop
+from tests.fakes.clock import on_loop
 from tests.fakes.manifests import make_manifest
 from tests.serving.test_dataplane import FakeSession, served
 
@@ -58,7 +59,8 @@ def test_without_a_bundle_there_is_no_plan_and_no_problem(snapshot):
     assert made.broken == {"p": "the bundle of one of its models could not be taken"}
 
 
-def test_routes(snapshot):
+@on_loop
+async def test_routes(snapshot):
     """One without a plan gets it when a fallback of its model serves; counts of others are gone."""
     config = snapshot(TEXT)
     workshop = Workshop(Turn())

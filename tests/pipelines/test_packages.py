@@ -101,7 +101,7 @@ async def test_in_a_pipeline(package: Path):
 
 
 FAILS = {
-    "lie: true": (RunError, 'step "s": made float64[2, 4] for "moved" where it promised float32'),
+    "lie: true": (RunError, 'step "s": made float64[2,4] for "moved" where it promised float32'),
     "fail: value": (InvalidRequestError, 'step "s": the values are of no use'),
     "fail: true": (RunError, "failed in an unexpected way; see the daemon's log"),
 }
