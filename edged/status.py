@@ -144,7 +144,7 @@ def release_document(release: Served) -> dict[str, Any]:
         "precision": release.precision,
         "computes_in": COMPUTES_IN.get(release.runtime, ""),
         "choice": release.choice,
-        "priority": release.config.priority,
+        "priority": CLASSES[release.rank],
         "inline": release.is_inline and release.session is not None,
         "worker_pid": release.worker_pid,
         "typical_run_us": round(release.typical_run_ns / 1000, 1),

@@ -24,9 +24,11 @@ from edged.pipelines.graph import Member, Plan
 from edged.pipelines.run import PipelineRun
 from edged.pipelines.tally import StepTally, Tally
 from edged.runtimes.base import BoundRun
+from edged.serving.backlog import Backlog
 from edged.serving.dataplane import offer
 from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey, State
+from edged.serving.precedence import NEVER_NS, NORMAL
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
 from edged.serving.scheduler import Waiting
@@ -83,9 +85,10 @@ class PipelineRelease:
         self._routes, self._replan = routes, replan
         self._members: Mapping[Member, Served] = {}
         self._reason, self._state, self._moves = "", State.NEW, -1
-        self._items: list[Waiting] = []
+        self.backlog = Backlog()
+        self.rank = NORMAL
         self._runs: dict[int, PipelineRun] = {}
-        self._rows = self._bytes = 0
+        self._rows = 0
         self._is_scheduled = False
         tally = workshop.tallies.get(plan.name)
         if not isinstance(tally, Tally) or tally.definition != self.key.digest:
@@ -117,9 +120,10 @@ class PipelineRelease:
         return self._reason
 
     @property
-    def queued(self) -> tuple[int, int]:
-        """Rows and bytes of its requests; those whose steps wait are among them."""
-        return self._rows, self._bytes
+    def due_ns(self) -> int:
+        """The first deadline of what waits for the loop's turn."""
+        deadline_ns = self.backlog.deadline_ns
+        return NEVER_NS if deadline_ns is None else deadline_ns
 
     def tally_of(self, step: str) -> StepTally:
         """What a step has done."""
@@ -149,6 +153,8 @@ class PipelineRelease:
                 return
             self.plan, self.manifest = plan, describe(plan)
         self._members = found
+        # Its turn is in the class of the models that it may run then and there.
+        self.rank = max(release.rank for release in found.values())
         self._state, self._reason = State.READY, ""
 
     def offer(self, item: Waiting) -> None:
@@ -171,8 +177,7 @@ class PipelineRelease:
             hold(release)
         self.in_flight += 1
         self._rows += item.rows
-        self._bytes += item.size_bytes
-        self._items.append(item)
+        self.backlog.add(item)
         self._runs[id(item)] = PipelineRun(self, item, self._members)
         if not self._is_scheduled:
             self._is_scheduled = True
@@ -181,7 +186,7 @@ class PipelineRelease:
     def pump(self) -> int:
         """Begin what waits; returns for how long that held up the loop."""
         self._is_scheduled = False
-        items, self._items = self._items, []
+        items = self.backlog.clear()
         began_ns = time.monotonic_ns()
         for item in items:
             self._runs[id(item)].start(is_alone=len(items) == 1)
@@ -193,8 +198,8 @@ class PipelineRelease:
         run = self._runs.get(id(item))
         if run is None:
             return False
-        if item in self._items:
-            self._items.remove(item)
+        if item in self.backlog.items:
+            self.backlog.remove((item,))
             self.over(run, {}, CancelledError(f"{self.owner}: withdrawn before its turn"))
             return True
         return run.cancel()
@@ -221,7 +226,6 @@ class PipelineRelease:
             counters.answered(item.request.origin, error, duration_ns)
         self.in_flight -= 1
         self._rows -= item.rows
-        self._bytes -= item.size_bytes
         response = InferResponse(
             self.plan.name, self.number, item.generation, outputs, error, waited_ns, run_ns,
             item.rows,

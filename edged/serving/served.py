@@ -8,6 +8,7 @@ from edged.isolation import WorkerSession
 from edged.loading import Costs
 from edged.manifest import Manifest
 from edged.runtimes.base import Session
+from edged.serving.backlog import Backlog
 from edged.serving.counters import Counters
 from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey, State
@@ -120,9 +121,12 @@ class Served(Protocol):
         ...
 
     @property
-    def queued(self) -> tuple[int, int]:
-        """Rows and bytes that wait."""
+    def backlog(self) -> Backlog:
+        """What waits."""
         ...
+
+    rank: int
+    """Of its class; see ``precedence.RANKS``."""
 
     @property
     def counters(self) -> Counters:

@@ -50,7 +50,9 @@ def ask(site: Site, inputs=None, **fields) -> tuple[Answers, object]:
 def idle(site: Site) -> None:
     """Nothing is left of any request."""
     assert site.pipeline.in_flight == 0
-    assert site.pipeline.queued == (0, 0)
+    assert not site.pipeline.backlog.rows
+    assert not site.pipeline._rows
+    assert not site.pipeline._runs
     assert {name: one.in_flight for name, one in site.releases.items()} == dict.fromkeys(
         site.releases, 0
     )
