@@ -17,6 +17,7 @@ from edged.config.problems import Problem, field_path
 from edged.config.schema import ModelConfig
 from edged.errors import BundleError, EdgedError
 from edged.manifest import Manifest
+from edged.pinned import check_memory
 from edged.pipelines.build import plan_all
 from edged.pipelines.describe import describe
 from edged.pipelines.graph import Plan
@@ -101,8 +102,9 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
         reasons = [*_about(name, files), *trouble]
         if reasons or not found:
             broken[name] = reasons[0].message if reasons else "no bundle was found"
-    made = plan_all(snapshot, _manifests(snapshot, {n: _numbered(i) for n, i in releases.items()}))
-    problems += made.problems
+    manifests = {name: _numbered(items) for name, items in releases.items()}
+    made = plan_all(snapshot, _manifests(snapshot, manifests))
+    problems += [*made.problems, *_about_memory(snapshot, manifests)]
     return Candidate(snapshot, releases, tuple(problems), {**broken, **made.broken}, made.plans)
 
 
@@ -159,7 +161,14 @@ def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]],
         found, trouble = _gather(snapshot, name, take, files)
         manifests[name] = {release: one.content for release, one in sorted(found.items())}
         problems += trouble
-    return manifests, problems
+    return manifests, [*problems, *_about_memory(snapshot, manifests)]
+
+
+def _about_memory(
+    snapshot: Snapshot, manifests: Mapping[str, Mapping[int, Manifest]]
+) -> list[Problem]:
+    found = check_memory(snapshot.config, manifests)
+    return [snapshot.problem(path, text) for path, text in found]
 
 
 def inspect_pipelines(

@@ -18,6 +18,7 @@ from typing import Any
 
 from edged.breaker import Breaker
 from edged.broker import BrokerLinks
+from edged.budget import budget_of
 from edged.config.identity import node_name
 from edged.config.load import Snapshot
 from edged.config.schema import Config
@@ -43,6 +44,7 @@ from edged.serving.manager import Manager
 from edged.serving.router import choose_release
 from edged.serving.trial import Loader
 from edged.status import announced_models, is_ready, models_document, status_document
+from edged.store.footprints import Footprints
 from edged.store.measured import Measurements
 from edged.store.repository import Repository
 from edged.supervisor import Supervisor, passed_sockets
@@ -92,7 +94,7 @@ class Daemon:
         self.dataplane = Dataplane()
         self._repository = Repository(state_dir)
         self._breaker = Breaker(state_dir, self.health, lambda: self.reloader.config.trial)
-        self._measured = Measurements(state_dir / "measured")
+        self._notes = Measurements(state_dir / "measured"), Footprints(state_dir / "footprints")
         self._reloads = ReloadTally()
         self._retry = Retry()
         self._retry_timer: asyncio.TimerHandle | None = None
@@ -136,13 +138,14 @@ class Daemon:
         )
 
     def _make_manager(self, config: Config) -> Manager:
-        threads = config.runtime.threads
+        threads, (measured, footprints) = config.runtime.threads, self._notes
         make_runtime = functools.partial(create_runtime, threads=threads)
         loader = Loader(
             make_runtime, self._breaker.probation, config.trial, threads,
-            measured=self._measured, device=device_setting,
+            measured=measured, device=device_setting, footprints=footprints,
         )  # fmt: skip
-        manager = Manager(loader, int(config.limits.inline_threshold), self._on_change)
+        threshold_ns = int(config.limits.inline_threshold)
+        manager = Manager(loader, threshold_ns, self._on_change, budget_of(config))
         manager.on_ready = self._breaker.on_ready
         manager.on_hopeless = self._breaker.on_hopeless
         return manager
@@ -155,7 +158,8 @@ class Daemon:
             reason = "is on a read-only file system: what it holds serves, nothing can be added"
             self.health.degrade("state", f"the state directory {reason}")
         self._breaker.start(self._repository)
-        self._measured.forget(self._repository.digests())
+        for notes in self._notes:
+            notes.forget(self._repository.digests())
         try:
             await self._start_or_stop(loop)
         finally:

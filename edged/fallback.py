@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 
 from edged.candidate import Candidate, load_trust
 from edged.errors import EdgedError
-from edged.serving.lifecycle import State
 from edged.serving.manager import Desired, Manager
 from edged.serving.router import Route
 from edged.store.repository import Repository
@@ -88,7 +87,7 @@ class Fallbacks:
         lost = [
             name
             for name, items in candidate.releases.items()
-            if not any(manager.get(item.key).state is State.READY for item in items)
+            if not any(manager.get(item.key).answers for item in items)
         ]
         found = await asyncio.to_thread(find_fallbacks, candidate, lost, self._repository)
         if found:

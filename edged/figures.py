@@ -45,6 +45,11 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_release", _I, "What each release is.", (*_RELEASE, *_TOLD)),
     Figure("edged_release_state", _F, "1 for the state each release is in.", (*_RELEASE, "state")),
     Figure("edged_release_loads", _C, "Loads that were begun.", _RELEASE),
+    Figure("edged_release_resident", _F, "1 while it is in memory.", _RELEASE),
+    Figure("edged_release_memory_bytes", _G, "Memory it takes when loaded, at most.", _RELEASE),
+    Figure("edged_release_evictions", _C, "Times it was sent out of memory.", _RELEASE),
+    Figure("edged_memory_budget_bytes", _G, "Memory that loaded models may take."),
+    Figure("edged_memory_promised_bytes", _G, "Memory that those in it take, at most."),
     Figure("edged_release_load_failures", _C, "Loads and trials that failed.", _RELEASE),
     Figure("edged_requests", _C, "Answers, errors among them.", (*_RELEASE, "transport")),
     Figure("edged_request_failures", _C, "Answers that were an error.", (*_RELEASE, "code")),
@@ -197,6 +202,8 @@ def collect(
         _add_device(sheet, device, slots)
     for pipeline in pipelines(dataplane):
         _add_pipeline(sheet, pipeline)
+    sheet.add("edged_memory_budget_bytes", manager.residency.ledger.budget)
+    sheet.add("edged_memory_promised_bytes", manager.residency.ledger.used)
     for name, listening in listeners.items():
         sheet.add("edged_connections", len(listening.connections), name)
         sheet.add("edged_connections_accepted", listening.accepted, name)
@@ -238,8 +245,12 @@ def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
     counters = release.counters
     of = (release.key.model, str(release.number))
     _add_served(sheet, release)
-    sheet.add("edged_release_loads", counters.loads, *of)
+    sheet.add("edged_release_loads", release.loads, *of)
     sheet.add("edged_release_load_failures", counters.load_failures, *of)
+    sheet.add("edged_release_resident", int(release.session is not None), *of)
+    if release.footprint is not None:
+        sheet.add("edged_release_memory_bytes", release.footprint.held, *of)
+    sheet.add("edged_release_evictions", release.evictions, *of)
     sheet.add("edged_batches", counters.inline_batches, *of, "inline")
     where = "worker" if release.config.isolation == "model" else "off_loop"
     sheet.add("edged_batches", counters.batches - counters.inline_batches, *of, where)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -57,6 +57,22 @@ class Stored(Protocol):
         ...
 
 
+class Footprint(NamedTuple):
+    """Bytes that a release takes, as upper bounds.
+
+    Args:
+        peak: at most, while it loads.
+        held: once it is loaded.
+        load_ns: what its last load took; 0 while it has had none.
+    """
+
+    peak: int
+    held: int
+    load_ns: int = 0
+
+
+_NO_FOOTPRINT = Footprint(0, 0)
+
 Costs = tuple[tuple[int, int], ...]
 """Pairs of rows and nanoseconds of a run, rows ascending; measured on this device."""
 
@@ -80,6 +96,7 @@ class Loaded:
         missed: precisions that were to be preferred and could not be had, with the reason.
         why: what decided for this precision, and what of the bundle is not used, for people; empty
             where there was nothing to choose.
+        footprint: the memory that it takes.
     """
 
     session: Session
@@ -88,6 +105,7 @@ class Loaded:
     precision: str = "float32"
     missed: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
+    footprint: Footprint = _NO_FOOTPRINT
 
     @property
     def typical_run_ns(self) -> int:
@@ -185,18 +203,22 @@ def open_artefact(stored: Stored, runtime: Runtime, entry: ArtefactEntry) -> Ses
     Raises:
         LoadError: the runtime did not take it.
     """
-    manifest = stored.manifest
     info = runtime.info()
     if info.problem:
         raise LoadError(info.problem)
-    artefact = Artefact(
+    return runtime.load(artefact_of(stored, entry))
+
+
+def artefact_of(stored: Stored, entry: ArtefactEntry) -> Artefact:
+    """One model file as runtimes take it; reads and verifies it."""
+    manifest = stored.manifest
+    return Artefact(
         manifest.name,
         stored.artefact(entry.runtime, entry.precision),
         manifest.input_specs(),
         manifest.output_specs(),
         stored.sidecars(entry),
     )
-    return runtime.load(artefact)
 
 
 Samples = tuple[Mapping[str, Array], Mapping[str, Array]]

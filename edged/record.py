@@ -84,6 +84,8 @@ class Record:
             serving = route.default_release()
             if not isinstance(serving, ServedRelease) or serving is route.fallback:
                 continue
+            if not serving.is_proven:
+                continue  # a lazy one that was never run here is no good to fall back on
             digest = serving.key.digest
             if repository.current(route.model) != digest:
                 repository.activate(route.model, digest)

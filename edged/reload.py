@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from edged.budget import budget_of
 from edged.candidate import Candidate, build_candidate, content_digest, is_servable
 from edged.config.diff import diff
 from edged.config.load import Snapshot, load
@@ -253,7 +254,8 @@ class Reloader:
         before = house.manager.wanted()
         desired = candidate.desired()
         house.manager.loader.trial = snapshot.config.trial
-        house.manager.want(_union(before, desired))
+        house.manager.residency.set_budget(budget_of(snapshot.config))
+        house.manager.want(desired, leaving=before)
         try:
             new = {item.key for item in desired} - {item.key for item in before}
             prepared, waiting = await self._build(candidate, new, fallbacks)
@@ -262,6 +264,7 @@ class Reloader:
             await house.listener.apply(snapshot.config)
         except BaseException:
             house.manager.want(before)
+            house.manager.residency.set_budget(budget_of(self.config))
             raise
         # From here on nothing is refused any more: what serves is exchanged between two turns of
         # the loop, and the rest follows it.
@@ -377,10 +380,6 @@ class Reloader:
             f"the files are refused; the last good configuration (generation {generation}) "
             f"serves: {problems[0]}",
         )
-
-
-def _union(first: Iterable[Desired], second: Iterable[Desired]) -> list[Desired]:
-    return list({item.key: item for item in (*first, *second)}.values())
 
 
 def _lines(problems: Iterable[object]) -> tuple[str, ...]:

@@ -50,6 +50,8 @@ def render_status(document: dict[str, Any]) -> str:
         lines.append(f"figures and health on {document['metrics']}")
     if document["mqtt"]:
         lines.append(_mqtt_line(document["mqtt"]))
+    if document.get("memory"):
+        lines.append(_memory_line(document["memory"], document["releases"]))
     lines += ["", _releases(document["releases"])]
     lines += [
         f"{r['model']} release {r['release']}: {r['runtime']} computes floats in {r['computes_in']}"
@@ -60,6 +62,11 @@ def render_status(document: dict[str, Any]) -> str:
         f"{r['model']} release {r['release']} in {r['precision']}: {r['choice']}"
         for r in document["releases"]
         if r.get("choice")
+    ]
+    lines += [
+        f"{r['model']} release {r['release']} is not in memory: {r['reason']}"
+        for r in document["releases"]
+        if r["state"] == "asleep"
     ]
     if document["mqtt"] and document["mqtt"].get("bindings"):
         lines += ["", _bindings(document["mqtt"]["bindings"])]
@@ -191,6 +198,16 @@ def _socket_line(socket: dict[str, Any]) -> str:
 def _mqtt_line(mqtt: dict[str, Any]) -> str:
     error = f" ({mqtt['last_error']})" if mqtt.get("last_error") else ""
     return f"mqtt {mqtt.get('broker', '')}: {mqtt.get('state', '-')}{error}"
+
+
+def _memory_line(memory: dict[str, int], releases: list[dict[str, Any]]) -> str:
+    found = [r["memory"] for r in releases if "memory" in r]
+    inside = sum(one["resident"] for one in found)
+    gone = sum(one["evictions"] for one in found)
+    return (
+        f"memory for models: {_size(memory['promised_bytes'])} of {_size(memory['budget_bytes'])} "
+        f"promised, {inside} of {len(found)} releases loaded, {gone} evictions"
+    )
 
 
 def _tensor(entry: dict[str, Any]) -> str:

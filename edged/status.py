@@ -17,14 +17,18 @@ from edged.pipelines.pipeline import PipelineRelease
 from edged.reload import Reloader
 from edged.runtimes.registry import COMPUTES_IN
 from edged.serving.dataplane import Dataplane
+from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
 from edged.serving.precedence import CLASSES
+from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
 from edged.serving.served import Served
 from edged.serving.slots import DeviceSlots
 from edged.telemetry.health import Health
 from edged.telemetry.process import resident_bytes
 from edged.version import __version__
+
+_TOLD = ("release", "version", "digest", "state", "reason", "runtime")
 
 
 def is_ready(dataplane: Dataplane) -> bool:
@@ -103,6 +107,7 @@ def status_document(
             *(release_document(release) for release in manager.releases()),
             *(release_document(pipeline) for pipeline in pipelines(dataplane)),
         ],
+        "memory": manager.residency.as_dict(),
         "refused": dataplane.refused,
         "socket": socket,
         "metrics": metrics,
@@ -123,11 +128,18 @@ def models_document(dataplane: Dataplane) -> list[dict[str, Any]]:
 
 def announced_models(dataplane: Dataplane) -> list[dict[str, Any]]:
     """What devices are told of the models: what they are, not what they have done."""
-    kept = ("release", "version", "digest", "state", "reason", "runtime")
     return [
-        {**model, "releases": [{name: r[name] for name in kept} for r in model["releases"]]}
+        {**model, "releases": [_announced(release) for release in model["releases"]]}
         for model in models_document(dataplane)
     ]
+
+
+def _announced(release: dict[str, Any]) -> dict[str, Any]:
+    told = {name: release[name] for name in _TOLD}
+    if release["state"] == State.ASLEEP.value:
+        # In and out of memory goes too often to be told, and nobody who asks need know.
+        told |= {"state": State.READY.value, "reason": ""}
+    return told
 
 
 def release_document(release: Served) -> dict[str, Any]:
@@ -152,8 +164,22 @@ def release_document(release: Served) -> dict[str, Any]:
         "batch_rows": release.batch_rows,
         "instances": release.instances,
         "in_flight": release.in_flight,
+        **({"memory": memory_document(release)} if isinstance(release, ServedRelease) else {}),
         **release.counters.as_dict(),
         **steps,
+    }
+
+
+def memory_document(release: ServedRelease) -> dict[str, Any]:
+    """Whether a release is in memory, and what it takes there."""
+    footprint = release.footprint
+    return {
+        "resident": release.session is not None,
+        "bytes": footprint.held if footprint is not None else None,
+        "loading_bytes": footprint.peak if footprint is not None else None,
+        "pinned": release.config.memory.pinned,
+        "loads": release.loads,
+        "evictions": release.evictions,
     }
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import msgspec
 
+from edged.device.memory import forget_peak, taken
 from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
 from edged.messages import InferResponse
 from edged.patience import Patience
@@ -84,11 +85,19 @@ class LoadJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadReply(msgspec.Struct, frozen=True):
-    """What CALL ``load`` is answered with: the runtime's version, and the model's own signature."""
+    """What CALL ``load`` is answered with.
+
+    Args:
+        version: of the runtime.
+        inputs: the model's own signature.
+        outputs: likewise.
+        before: the process's memory before the model was there; see ``device.memory.Taken``.
+    """
 
     version: str
     inputs: list[tuple[str, str, tuple[int | str, ...]]]
     outputs: list[tuple[str, str, tuple[int | str, ...]]]
+    before: tuple[int, int, int] | None = None
 
 
 def specs(
@@ -239,11 +248,14 @@ class Worker:
         if job.may_wait_awake:
             self._patience = Patience(_SPIN_NS)
         cap_memory(job.memory_bytes)
+        runtime = create_runtime(job.runtime, threads=job.threads)
+        version = runtime.info().version
+        forget_peak()
+        before = taken()
         data = [read_piece(job.file, piece) for piece in job.pieces]
         os.close(job.file)
         sidecars = dict(zip((piece.name for piece in job.pieces[1:]), data[1:], strict=True))
         artefact = Artefact(job.model, data[0], specs(job.inputs), specs(job.outputs), sidecars)
-        runtime = create_runtime(job.runtime, threads=job.threads)
         self._session = session = runtime.load(artefact)
         if has_fixed_places(artefact.inputs):
             self._prepared = PreparedCall(session, artefact.inputs, artefact.outputs)
@@ -252,9 +264,10 @@ class Worker:
         # What lives now lives for ever: later collections need not look at it again.
         gc.freeze()
         return {
-            "version": runtime.info().version,
+            "version": version,
             "inputs": [(s.name, s.dtype, s.shape) for s in session.inputs],
             "outputs": [(s.name, s.dtype, s.shape) for s in session.outputs],
+            "before": before,
         }
 
     def _loaded(self) -> Session:

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from edged.device.memory import Taken
 from edged.errors import (
     EdgedError,
     ProtocolError,
@@ -91,6 +92,8 @@ class WorkerSession:
         self._patience = Patience(_SPIN_NS)
         self._is_closed = False
         self.version = ""
+        self.memory_before: Taken | None = None
+        """What the process had before the model was there; None if unknown."""
         self.inputs: Sequence[TensorSpec] = ()
         self.outputs: Sequence[TensorSpec] = ()
         self.crash = ""
@@ -131,6 +134,7 @@ class WorkerSession:
         except (ProtocolError, msgspec.ValidationError) as exc:
             raise self._lost(RemoteProtocolError(f"a reply that is none: {exc}")) from exc
         self.version = reply.version
+        self.memory_before = Taken(*reply.before) if reply.before is not None else None
         self.inputs, self.outputs = specs(reply.inputs), specs(reply.outputs)
         self._link.agree(artefact.inputs, artefact.outputs)
 

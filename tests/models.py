@@ -115,6 +115,33 @@ def double(dtype: str = "float32", factor: int = 2) -> TinyModel:
     )
 
 
+def heavy(seed: int, width: int = 1100) -> TinyModel:
+    """``y = relu(relu(x A) B) C`` on rows of 16; weighs ``4 * width**2`` bytes: 5 MB as it is."""
+    chance = np.random.default_rng(seed)
+    shapes = {"a": (16, width), "b": (width, width), "c": (width, 4)}
+    weights = {
+        name: (chance.standard_normal(shape) / shape[0] ** 0.5).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    x, y = TensorEntry("x", "float32", ("batch", 16)), TensorEntry("y", "float32", ("batch", 4))
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["xa"]),
+        helper.make_node("Relu", ["xa"], ["h"]),
+        helper.make_node("MatMul", ["h", "b"], ["hb"]),
+        helper.make_node("Relu", ["hb"], ["g"]),
+        helper.make_node("MatMul", ["g", "c"], ["y"]),
+    ]
+
+    def reference(inputs: Arrays) -> Arrays:
+        first = np.maximum(inputs["x"] @ weights["a"], 0)
+        return {"y": np.maximum(first @ weights["b"], 0) @ weights["c"]}
+
+    return TinyModel(
+        "heavy", onnx_bytes(nodes, [x], [y], weights), (x,), (y,), reference,
+        lambda rows: {"x": chance.standard_normal((rows, 16)).astype(np.float32)},
+    )  # fmt: skip
+
+
 def classifier(features: int = 6, labels: int = 3) -> TinyModel:
     """A linear layer with softmax, and the index of the best: two outputs of two dtypes."""
     rng = np.random.default_rng(7)

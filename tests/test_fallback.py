@@ -100,7 +100,8 @@ def test_one_that_serves_is_asked_again(site: Site, repository: Repository) -> N
 
 
 def one(state: State, *, quarantined: bool = False) -> Any:
-    return SimpleNamespace(state=state, number=1, is_quarantined=quarantined)
+    answers = state is State.READY
+    return SimpleNamespace(state=state, number=1, is_quarantined=quarantined, answers=answers)
 
 
 READY, FAILED = one(State.READY), one(State.FAILED)

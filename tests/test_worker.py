@@ -110,7 +110,9 @@ class TestServe:
         parent.runtime.load = lambda artefact: seen.append(artefact) or load(artefact)
         before = descriptors()
         reply = parent.load(GATE)
+        taken = reply.pop("before")
         assert reply == {"version": "1.0", "inputs": [], "outputs": []}
+        assert taken[1] >= taken[0] > 0, "the most it had is more than what only it has"
         (artefact,) = seen
         assert (artefact.model, artefact.data, artefact.sidecars) == (
             "gate",

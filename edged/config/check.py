@@ -139,6 +139,8 @@ def _ranges(config: Config) -> Iterator[Found]:
         value: Duration = getattr(getattr(config, section), field)
         if not low <= value <= high:
             yield path, f"is outside what can work; expected {words}"
+    if config.memory.budget is not None and config.memory.budget < 1 << 20:
+        yield "memory.budget", "would hold no model; expected at least 1MiB"
     if config.limits.max_request < 1024:
         yield "limits.max_request", "would refuse every request; expected at least 1KiB"
 
@@ -206,6 +208,9 @@ def _models(config: Config) -> Iterator[Found]:
         if model.queue.max_rows < model.batching.max_batch:
             text = f"is smaller than batching.max_batch ({model.batching.max_batch})"
             yield f"{path}.queue.max_rows", f"{text}, so a full batch could never wait; raise it"
+        if model.memory.pinned and model.memory.load == "lazy":
+            text = "a pinned model is loaded at the start and stays; remove one of the two"
+            yield f"{path}.memory.load", text
         if model.batching.max_queue_delay > 60 * _SECOND:
             yield f"{path}.batching.max_queue_delay", "is longer than anybody waits; at most 1min"
 

@@ -155,6 +155,15 @@ class SchedulingConfig(Section, frozen=True, kw_only=True):
     ] = Duration(1_000_000_000)
 
 
+class MemoryConfig(Section, frozen=True, kw_only=True):
+    """What the models of this device may take together; who is asked least goes first."""
+
+    budget: Annotated[
+        Size | None,
+        Meta(description="of loaded models; default: three quarters of what is free at the start"),
+    ] = None
+
+
 class TrialConfig(Section, frozen=True, kw_only=True):
     """The first run of a new release, in a process of its own, before it may serve."""
 
@@ -300,6 +309,22 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
     ] = Duration(30_000_000_000)
 
 
+class ModelMemoryConfig(Section, frozen=True, kw_only=True):
+    """When a model is in memory."""
+
+    pinned: Annotated[
+        bool, Meta(description="it is never sent away; the budget must hold all such models")
+    ] = False
+    load: Annotated[
+        Literal["eager", "lazy"],
+        Meta(description="eager = at the start, where there is room; lazy = at the first request"),
+    ] = "eager"
+    swap: Annotated[
+        Literal["overlap", "replace"],
+        Meta(description="replace = the old release goes before a new one loads, requests wait"),
+    ] = "overlap"
+
+
 class ModelConfig(Section, frozen=True, kw_only=True):
     """One model: its bundles, which release answers, and how it runs."""
 
@@ -332,6 +357,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
         Literal["high", "normal", "low"],
         Meta(description="class of its runs where models want the device at the same time"),
     ] = "normal"
+    memory: ModelMemoryConfig = ModelMemoryConfig()
     batching: BatchingConfig = BatchingConfig()
     queue: QueueConfig = QueueConfig()
 
@@ -356,6 +382,7 @@ class Config(Section, frozen=True, kw_only=True):
     limits: LimitsConfig = LimitsConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     scheduling: SchedulingConfig = SchedulingConfig()
+    memory: MemoryConfig = MemoryConfig()
     trial: TrialConfig = TrialConfig()
     reload: ReloadConfig = ReloadConfig()
     log: LogConfig = LogConfig()

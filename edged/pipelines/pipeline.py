@@ -114,6 +114,11 @@ class PipelineRelease:
         return self._state
 
     @property
+    def answers(self) -> bool:
+        """Whether requests are taken."""
+        return self.state is State.READY
+
+    @property
     def reason(self) -> str:
         """Why it is not ready."""
         self._look()

@@ -20,6 +20,8 @@ class State(enum.Enum):
     LOADING = "loading"
     WARMING = "warming"
     READY = "ready"
+    ASLEEP = "asleep"
+    """Not in memory, and loaded again by its next request."""
     DRAINING = "draining"
     UNLOADED = "unloaded"
     FAILED = "failed"
@@ -33,15 +35,26 @@ class Event(enum.Enum):
     WARMED = "warmed"
     FAIL = "fail"
     DIE = "die"
+    PUT_OFF = "put_off"
+    EVICT = "evict"
     RETIRE = "retire"
     DRAINED = "drained"
 
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.NEW: {Event.LOAD: State.LOADING, Event.RETIRE: State.UNLOADED},
-    State.LOADING: {Event.LOADED: State.WARMING, Event.FAIL: State.FAILED},
+    State.LOADING: {
+        Event.LOADED: State.WARMING,
+        Event.FAIL: State.FAILED,
+        Event.PUT_OFF: State.ASLEEP,
+    },
     State.WARMING: {Event.WARMED: State.READY, Event.FAIL: State.FAILED},
-    State.READY: {Event.DIE: State.FAILED, Event.RETIRE: State.DRAINING},
+    State.READY: {
+        Event.DIE: State.FAILED,
+        Event.EVICT: State.ASLEEP,
+        Event.RETIRE: State.DRAINING,
+    },
+    State.ASLEEP: {Event.LOAD: State.LOADING, Event.RETIRE: State.UNLOADED},
     State.DRAINING: {Event.DRAINED: State.UNLOADED},
     State.FAILED: {Event.LOAD: State.LOADING, Event.RETIRE: State.UNLOADED},
     State.UNLOADED: {},
@@ -79,6 +92,7 @@ class Snapshot:
         is_desired: whether it should be there.
         in_flight: requests that hold a handle on it.
         retry_at_ns: monotonic time from which a failed load may be tried again.
+        is_called: whether one that sleeps is asked for.
     """
 
     key: ReleaseKey
@@ -87,6 +101,7 @@ class Snapshot:
     is_desired: bool
     in_flight: int = 0
     retry_at_ns: int = 0
+    is_called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +127,8 @@ class Unload:
 
 Action = Load | Retire | Unload
 
+_FIRST = (State.FAILED, State.ASLEEP, State.NEW)
+
 
 def next_action(snapshots: Sequence[Snapshot], now_ns: int) -> Action | None:
     """Choose the next thing to do for one model, or None.
@@ -134,14 +151,15 @@ def next_action(snapshots: Sequence[Snapshot], now_ns: int) -> Action | None:
         if snapshot.is_desired
         and (
             snapshot.state is State.NEW
+            or (snapshot.state is State.ASLEEP and snapshot.is_called)
             or (snapshot.state is State.FAILED and snapshot.retry_at_ns <= now_ns)
         )
     ]
     if loadable:
-        # A fresh release goes before another try of a failed one.
-        first = max(loadable, key=lambda s: (s.state is State.NEW, s.release))
+        # A fresh one goes before one that was there, and both before another try of a failed one.
+        first = max(loadable, key=lambda s: (_FIRST.index(s.state), s.release))
         return Load(first.key)
-    retirable = {State.NEW, State.READY, State.FAILED}
+    retirable = {State.NEW, State.READY, State.ASLEEP, State.FAILED}
     for snapshot in snapshots:
         if not snapshot.is_desired and snapshot.state in retirable:
             return Retire(snapshot.key)

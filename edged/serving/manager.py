@@ -7,7 +7,6 @@ of low priority, and unloads when the last handle is gone. A failed load never s
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import threading
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edged.config.schema import Config, ModelConfig
-from edged.errors import BundleError, EdgedError, QuarantinedError
+from edged.errors import BundleError, EdgedError, ModelNotReadyError, QuarantinedError
 from edged.loading import Loaded, Stored
 from edged.serving.lifecycle import (
     BUSY,
@@ -35,7 +34,9 @@ from edged.serving.lifecycle import (
     restart_delay_ns,
     retry_delay_ns,
 )
+from edged.serving.load_line import Rank
 from edged.serving.release import ServedRelease
+from edged.serving.residency import Ends, Entry, Residency
 from edged.serving.slots import Devices, rules_of
 from edged.serving.trial import Loader, LoadOrder
 from edged.serving.turn import Turn
@@ -45,6 +46,8 @@ log = logging.getLogger("edged.serving")
 
 _LOADER_NICE = 10
 """A load may take every core for seconds; at nice 10 the threads that serve go first."""
+NO_BUDGET = 1 << 62
+"""More than any machine has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ class Manager:
     Args:
         loader: loads a release; called on a thread of low priority.
         inline_threshold_ns: faster models run on the event loop.
-        on_change: called after any release changed its state.
+        on_change: called after what answers has changed.
+        budget: bytes that releases may take together.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Manager:
         loader: Loader,
         inline_threshold_ns: int,
         on_change: Callable[[], None],
+        budget: int = NO_BUDGET,
     ) -> None:
         self.loader = loader
         self._inline_threshold_ns = inline_threshold_ns
@@ -99,12 +104,14 @@ class Manager:
         # One thread for good, whatever a load raises: workers that serve were started by it, and
         # the kernel ends them with it.
         self._thread = ThreadPoolExecutor(1, "edged-loader", initializer=_lower_priority)
-        self._is_stopped = False
+        self._is_stopped = self._is_stepping = self._is_asked = False
         self.on_ready: Callable[[ServedRelease], None] = _nothing
         self.on_hopeless: Callable[[ServedRelease, str], None] = _nothing
         self._turn = Turn()
         self.devices = Devices()
         self.workshop = Workshop(self._turn)
+        ends = Ends(self._ready, self._asleep, self._load_failed)
+        self.residency = Residency(loader, self._thread, budget, ends, self._releases.values)
 
     def schedule(self, config: Config, releases: Iterable[Desired] = ()) -> None:
         """Give out the devices as configured, and let releases follow their models' sections."""
@@ -122,9 +129,18 @@ class Manager:
         """The release of a key that is or was desired."""
         return self._releases[key]
 
-    def want(self, desired: Iterable[Desired]) -> None:
-        """Say what should be there, as a whole; work towards it starts at once."""
+    def want(self, desired: Iterable[Desired], leaving: Iterable[Desired] = ()) -> None:
+        """Say what should be there, as a whole; work towards it starts at once.
+
+        Args:
+            desired: what should be there.
+            leaving: what is wanted until something else says so, and serves meanwhile.
+        """
         self._desired = {item.key: item for item in desired}
+        old = {item.key: item for item in leaving if item.key not in self._desired}
+        self._desired = {**old, **self._desired}
+        for key, release in self._releases.items():
+            release.is_leaving = key in old
         for key, item in self._desired.items():
             if key not in self._releases:
                 self._add(item)
@@ -153,6 +169,7 @@ class Manager:
     def stop(self) -> None:
         """Give everything back; nothing is served any more."""
         self._is_stopped = True
+        self.residency.stop()
         if self._retry is not None:
             self._retry.cancel()
         for release in self._releases.values():
@@ -168,22 +185,35 @@ class Manager:
 
     def step(self) -> None:
         """Do what ``next_action`` says until it says nothing more."""
-        if self._is_stopped:
-            return
+        self._is_asked = True
+        if self._is_stopped or self._is_stepping:
+            return  # an action may end at once and ask for the next
+        self._is_stepping = True
+        try:
+            while self._is_asked:
+                self._is_asked = False
+                self._step()
+        finally:
+            self._is_stepping = False
+
+    def _step(self) -> None:
         now_ns = time.monotonic_ns()
-        for model in dict.fromkeys(key.model for key in self._releases):
-            while action := self._decide(model, now_ns):
+        models: dict[str, list[ReleaseKey]] = {}
+        for key in self._releases:
+            models.setdefault(key.model, []).append(key)
+        for keys in models.values():
+            while action := self._decide(keys, now_ns):
                 self._perform(action)
                 if isinstance(action, Load):
                     break
         self._wake_waiters()
         self._arm_retry(now_ns)
 
-    def _decide(self, model: str, now_ns: int) -> Action | None:
+    def _decide(self, keys: Iterable[ReleaseKey], now_ns: int) -> Action | None:
         snapshots = [
-            release.snapshot(key in self._desired)
-            for key, release in self._releases.items()
-            if key.model == model
+            self._releases[key].snapshot(key in self._desired)
+            for key in keys
+            if key in self._releases
         ]
         return next_action(snapshots, now_ns)
 
@@ -198,7 +228,8 @@ class Manager:
         elif isinstance(action, Unload):
             release.move(Event.DRAINED)
             self._forget(release)
-        self._on_change()
+        if not release.answers:  # else it only comes back into memory
+            self._on_change()
 
     def _add(self, item: Desired) -> None:
         release = ServedRelease(
@@ -211,62 +242,89 @@ class Manager:
         )
         release.on_idle = self._on_idle
         release.on_death = self._on_death
+        release.on_call = self._on_call
+        release.ready_in_ns = self.residency.ready_in_ns
         self._releases[item.key] = release
         self._stored[item.key] = item.stored
 
     def _forget(self, release: ServedRelease) -> None:
+        others = [one for one in self._releases.values() if one.key.model == release.key.model]
+        release.pass_on(max(others, key=lambda one: (one.answers, one.number)))
         release.close()
         del self._releases[release.key]
         del self._stored[release.key]
         if release.key in self._desired:
             # Wanted again while it drained.
             self._add(self._desired[release.key])
+        self.residency.gone(release)
 
     def _start_load(self, release: ServedRelease) -> None:
+        before = release.state
+        was_called = release.is_called
         release.move(Event.LOAD)
-        loop = asyncio.get_running_loop()
-
-        def on_loaded() -> None:
-            loop.call_soon_threadsafe(release.move, Event.LOADED)
-
+        memory = release.config.memory
+        siblings = [
+            other
+            for other in self._releases.values()
+            if other.key.model == release.key.model and other.state is State.READY
+        ]
+        rank = Rank.PINNED if memory.pinned else Rank.START
+        is_lazy = memory.load == "lazy" and before is not State.ASLEEP and not siblings
         order = LoadOrder(release.key.digest, self._stored[release.key], release.config)
-        job = functools.partial(self.loader.load, order, on_loaded)
-        future = loop.run_in_executor(self._thread, job)
-        future.add_done_callback(functools.partial(self._load_done, release))
+        self.residency.enter(
+            Entry(
+                release,
+                order,
+                Rank.ASKED if was_called else rank,
+                # Whoever is there already is replaced by this one; a start takes what is free.
+                may_evict=was_called or memory.pinned or bool(siblings),
+                is_proof_only=is_lazy,
+                replaced=siblings if memory.swap == "replace" else (),
+            )
+        )
 
-    def _load_done(self, release: ServedRelease, future: asyncio.Future[Loaded]) -> None:
-        if future.cancelled():
-            return
-        error = future.exception()
-        if self._is_stopped:
-            if error is None:
-                future.result().session.close()
-            return
-        if error is None:
-            loaded = future.result()
-            release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns, loaded.costs)
-            release.precision, release.choice = loaded.precision, loaded.why
-            release.failures = 0
-            release.move(Event.WARMED)
-            self.on_ready(release)
-        else:
-            self._load_failed(release, error)
-        self._on_change()
+    def _ready(self, release: ServedRelease, loaded: Loaded) -> None:
+        was_there = release.answers
+        release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns, loaded.costs)
+        release.precision, release.choice = loaded.precision, loaded.why
+        release.failures = 0
+        release.move(Event.WARMED)
+        self.on_ready(release)
+        self._ended(was_there=was_there)
+
+    def _asleep(self, release: ServedRelease, reason: str) -> None:
+        release.move(Event.PUT_OFF, reason)
+        self._ended(was_there=False)
+
+    def _ended(self, *, was_there: bool) -> None:
+        if not was_there:
+            self._on_change()
         self.step()
+
+    def _on_call(self, _key: ReleaseKey) -> None:
+        # Soon: whoever asks is in the middle of handing over a request.
+        asyncio.get_running_loop().call_soon(self.step)
 
     def _load_failed(self, release: ServedRelease, error: BaseException) -> None:
         release.failures += 1
-        release.retry_at_ns = time.monotonic_ns() + retry_delay_ns(release.failures)
+        delay_ns = retry_delay_ns(release.failures)
+        release.retry_at_ns = time.monotonic_ns() + delay_ns
         release.is_quarantined = isinstance(error, QuarantinedError)
         if isinstance(error, BundleError):
             # What a bundle holds does not change by waiting; another bundle is another release.
-            release.retry_at_ns = NEVER_NS
+            release.retry_at_ns, delay_ns = NEVER_NS, 0
         if isinstance(error, EdgedError):
             reason = error.message
         else:
             log.error("%s: loading raised", release.owner, exc_info=error)
             reason = f"loading raised {type(error).__name__}; see the log"
         release.move(Event.FAIL, reason)
+        words = f"{release.owner} could not be loaded: {reason}"
+        release.fail_waiting(ModelNotReadyError(words, retry_after_ns=delay_ns))
+        for other in self._releases.values():
+            if other.key.model == release.key.model:
+                other.is_leaving = False  # it stays after all
+        self._ended(was_there=False)
 
     def reconsider(self, is_quarantined: Callable[[str], bool]) -> None:
         """Try again what an operator let out of quarantine."""
@@ -282,6 +340,7 @@ class Manager:
         now_ns = time.monotonic_ns()
         release.deaths_ns = [*release.deaths_ns[1 - DEATHS_CAP :], now_ns]
         delay_ns = restart_delay_ns(release.deaths_ns, now_ns)
+        self.residency.gone(release)
         if release.state is not State.READY:
             self.step()
             return
@@ -299,7 +358,7 @@ class Manager:
         self.step()
 
     def _are_settled(self, keys: frozenset[ReleaseKey]) -> bool:
-        done = (State.READY, State.FAILED)
+        done = (State.READY, State.ASLEEP, State.FAILED)
         return all(key not in self._desired or self._releases[key].state in done for key in keys)
 
     def _wake_waiters(self) -> None:

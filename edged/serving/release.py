@@ -20,8 +20,6 @@ from edged.manifest import Manifest
 from edged.runtimes.base import Session
 from edged.serving.admission import Pace, lateness_ns, queue_full, too_late
 from edged.serving.alarm import Alarm
-from edged.serving.answering import Answering
-from edged.serving.backlog import Backlog
 from edged.serving.executor import (
     BatchResult,
     InstanceThreads,
@@ -33,6 +31,7 @@ from edged.serving.forecast import Forecast
 from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.precedence import NEVER_NS, NORMAL, RANKS
+from edged.serving.resting import Resting
 from edged.serving.scheduler import (
     Batch,
     BatchLimits,
@@ -55,7 +54,7 @@ _SHORT_NS = 50_000_000
 takes up to this long does not wait for longer ones where it need not."""
 
 
-class ServedRelease(Answering):
+class ServedRelease(Resting):
     """A release from NEW to UNLOADED.
 
     Args:
@@ -94,7 +93,6 @@ class ServedRelease(Answering):
             isinstance(axis, str) for spec in self.inputs for axis in spec.shape[1:]
         )
         self._inline_threshold_ns = inline_threshold_ns
-        self.backlog = Backlog()
         self.inline = InlineRows()
         self.turn = turn or Turn()
         self._devices = devices or Devices()
@@ -139,6 +137,7 @@ class ServedRelease(Answering):
             self.remote = session
             session.attach(self._loop, self._worker_died)
         self.configure(self.config)
+        self.go_on()
 
     @property
     def is_inline(self) -> bool:
@@ -192,8 +191,10 @@ class ServedRelease(Answering):
         backlog.add(item)
         if self._has_room:
             self._schedule()
-        elif deadline_ns is not None:
+        else:
             self._alarm.arm(deadline_ns)
+            if self.session is None:
+                self.call()
 
     def withdraw(self, item: Waiting) -> bool:
         """Take out a request that still waits and answer it with CancelledError."""
@@ -207,8 +208,7 @@ class ServedRelease(Answering):
         """Give back session and thread; what still waits is answered, what runs ends by itself."""
         self._alarm.cancel()
         self._stop_waiting()
-        for item in self.backlog.clear():
-            self.fail(item, DrainingError(f"{self.owner}: the daemon stopped before its turn"))
+        self.fail_waiting(DrainingError(f"{self.owner}: the daemon stopped before its turn"))
         session, self.session = self.session, None
         if self.remote is not None:
             self.remote.close()
@@ -227,9 +227,7 @@ class ServedRelease(Answering):
         if self.on_death is not None:
             # First: who is told to come back may do so at once, and must not be queued here.
             self.on_death(self, reason)
-        for item in self.backlog.clear():
-            error = ModelNotReadyError(f"{self.owner}: {reason}", retry_after_ns=_BACK_NS)
-            self.fail(item, error)
+        self.fail_waiting(ModelNotReadyError(f"{self.owner}: {reason}", retry_after_ns=_BACK_NS))
 
     def _refuse_late(self, item: Waiting) -> None:
         now_ns = time.monotonic_ns()
@@ -246,7 +244,7 @@ class ServedRelease(Answering):
 
         What waits there cannot be withdrawn, so that runs must be short.
         """
-        if self._is_in_line:
+        if self._is_in_line or self.is_held:
             return False
         rows = self.backlog.rows
         if self.running < self.instances:

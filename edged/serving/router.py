@@ -1,6 +1,6 @@
 """Which release answers a request: pinned, by alias, or the model's route.
 
-Pure: looks at states, changes none.
+Pure: looks at states, changes none. One that sleeps answers too, after a load.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edged.errors import ModelNotReadyError, VersionNotFoundError
-from edged.serving.lifecycle import State
 from edged.serving.served import Served
 
 
@@ -43,14 +42,14 @@ class Route:
         """The release that answers when none is named, or None while there is none."""
         if self.serve != "newest":
             release = self.releases.get(self.serve)
-            if release is not None and release.state is State.READY:
+            if release is not None and release.answers:
                 return release
         else:
-            ready = [r for r in self.releases.values() if r.state is State.READY]
+            ready = [r for r in self.releases.values() if r.answers]
             if ready:
                 return max(ready, key=lambda release: release.number)
         fallback = self.fallback
-        return fallback if fallback is not None and fallback.state is State.READY else None
+        return fallback if fallback is not None and fallback.answers else None
 
 
 def choose_release(route: Route, selector: int | str | None) -> Served:
@@ -82,7 +81,7 @@ def choose_release(route: Route, selector: int | str | None) -> Served:
         raise VersionNotFoundError(
             f'model "{route.model}" has no release {number} here; it has: {known}'
         )
-    if release.state is not State.READY:
+    if not release.answers:
         raise ModelNotReadyError(
             f"{release.owner} is {release.state.value}"
             + (f": {release.reason}" if release.reason else "")

@@ -56,6 +56,11 @@ class Served(Protocol):
         ...
 
     @property
+    def answers(self) -> bool:
+        """Whether requests are taken: it is ready, or will be after a load."""
+        ...
+
+    @property
     def reason(self) -> str:
         """Why it is not ready, where there is more to say."""
         ...

@@ -45,7 +45,11 @@ class Standing:
         self.reason = reason
         self.counters.moved(event)
         why = f" ({reason})" if reason else ""
-        log.info("%s: %s -> %s%s", self.owner, old.value, self.state.value, why)
+        log.log(self.moved(), "%s: %s -> %s%s", self.owner, old.value, self.state.value, why)
+
+    def moved(self) -> int:
+        """The state has changed; returns how loud that is to be said."""
+        return logging.INFO
 
     def snapshot(self, is_desired: bool) -> Snapshot:
         """What deciding may know."""

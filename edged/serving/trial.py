@@ -27,6 +27,7 @@ from edged.manifest import Manifest
 from edged.runtimes.base import Runtime
 from edged.serving.choice import Choice, choose
 from edged.serving.contest import Outcome, hold_contest
+from edged.serving.footprint import Kept, Prepared, Sizes, Sizing
 
 log = logging.getLogger("edged.serving")
 
@@ -99,6 +100,7 @@ class Loader:
         threads: threads of one run.
         measured: what runs took before.
         device: names what beside the model their time depends on; asked at each load.
+        footprints: what memory releases took before.
     """
 
     def __init__(
@@ -110,13 +112,29 @@ class Loader:
         *,
         measured: Measured,
         device: Callable[[], str],
+        footprints: Kept,
     ) -> None:
         self._create_runtime = create_runtime
         self._standings = standings
         self._threads = threads
         self._measured = measured
         self._device = device
+        self._sizes = Sizes(create_runtime, footprints)
         self.trial = trial
+
+    def prepare(self, order: LoadOrder) -> Prepared:
+        """Look at a release where that harms nobody: its trial if it needs one, and its size.
+
+        Raises:
+            EdgedError: as for ``load``.
+        """
+        self._standings.admit(order.digest)
+        choice = self._choice(order)
+        is_apart = order.config.isolation == "model"
+        if not is_apart:
+            self._try_first(order, choice)
+        is_proven = self.trial.enabled and not is_apart
+        return Prepared(self._sizes.bound(self._sizing(order, choice)), is_proven)
 
     def load(self, order: LoadOrder, on_loaded: Callable[[], None]) -> Loaded:
         """Load a release; ``on_loaded`` is called between loading and warming.
@@ -128,19 +146,20 @@ class Loader:
         """
         self._standings.admit(order.digest)
         choice = self._choice(order)
+        watch = self._sizes.watch()
         if order.config.isolation == "model":
             caps, known = self._serving_caps(order.config), self._known(order)
             loaded = self._load_apart(order, caps, on_loaded, known, choice)
         else:
             loaded = self._load_inside(order, on_loaded, choice)
+        footprint = self._sizes.loaded(self._sizing(order, choice), watch, loaded.session)
         self._note(order, loaded)
-        return self._explained(order, loaded, choice)
+        return replace(self._explained(order, loaded, choice), footprint=footprint)
 
     def _load_inside(
         self, order: LoadOrder, on_loaded: Callable[[], None], choice: Choice
     ) -> Loaded:
-        if self.trial.enabled and (choice.is_strict or len(_several(order)) < 2):
-            self._try(order, choice)
+        self._try_first(order, choice)
         manifest = order.stored.manifest
         self._standings.begin(order.digest, manifest.name, manifest.release)
         try:
@@ -156,6 +175,10 @@ class Loader:
             self._standings.release_unharmed(order.digest)
             raise
 
+    def _try_first(self, order: LoadOrder, choice: Choice) -> None:
+        if self.trial.enabled and (choice.is_strict or len(_several(order)) < 2):
+            self._try(order, choice)
+
     def _try(self, order: LoadOrder, choice: Choice) -> None:
         """The trial: the same load and the same golden samples, where they can hurt nobody."""
         manifest = order.stored.manifest
@@ -164,7 +187,9 @@ class Loader:
             return
         # At such a priority nothing true could be measured, and nobody would use it.
         nothing: Known = lambda _name, _precision: ()  # noqa: E731
-        self._load_apart(order, self._trial_caps(), _nothing, nothing, choice).session.close()
+        session = self._load_apart(order, self._trial_caps(), _nothing, nothing, choice).session
+        self._sizes.tried(self._sizing(order, choice), session)
+        session.close()
         self._standings.note_passed(order.digest, manifest.name, manifest.release, runtime)
         log.info('model "%s" release %d passed its trial', manifest.name, manifest.release)
 
@@ -324,6 +349,14 @@ class Loader:
         apart = " apart" if order.config.isolation == "model" else ""
         threads = f"{self._threads} threads" if self._threads else "a thread a core"
         return f"{self._runtime_id([name])}{which}{apart}, {threads}, {self._device()}"
+
+    def _sizing(self, order: LoadOrder, choice: Choice) -> Sizing:
+        """What its size depends on."""
+        config = order.config
+        apart = " apart" if config.isolation == "model" else ""
+        names = self._runtime_id(config.runtime)
+        setting = f"{names} {config.precision}{apart}, {self._threads} threads"
+        return Sizing(order.digest, setting, order.stored, config.runtime, choice.pick, bool(apart))
 
     def _runtime_id(self, names: Sequence[str]) -> str:
         infos = [self._create_runtime(name).info() for name in names]

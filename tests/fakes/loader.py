@@ -50,8 +50,21 @@ class Memory:
         self.noted[digest, setting] = runs
 
 
+class Footprints:
+    """Footprints without a disk."""
+
+    def __init__(self) -> None:
+        self.noted: dict[tuple[str, str], tuple[int, int, int]] = {}
+
+    def get(self, digest: str, setting: str) -> tuple[int, int, int] | None:
+        return self.noted.get((digest, setting))
+
+    def note(self, digest: str, setting: str, value: tuple[int, int, int]) -> None:
+        self.noted[digest, setting] = value
+
+
 def make_loader(create_runtime: Callable[[str], Runtime], *, trial: bool = False) -> Loader:
     return Loader(
         create_runtime, NoStandings(), TrialConfig(enabled=trial), 1,
-        measured=Memory(), device=lambda: "a device",
+        measured=Memory(), device=lambda: "a device", footprints=Footprints(),
     )  # fmt: skip

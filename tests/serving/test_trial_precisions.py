@@ -16,7 +16,7 @@ from edged.manifest import ArtefactEntry, Manifest, Member
 from edged.runtimes.base import RuntimeInfo
 from edged.serving import contest
 from edged.serving.trial import Loader, LoadOrder
-from tests.fakes.loader import Memory, NoStandings
+from tests.fakes.loader import Footprints, Memory, NoStandings
 from tests.fakes.model import FakeStored, doubler
 from tests.fakes.precisions import TwoRuntime, TwoStored, answering
 from tests.fakes.worker import ThreadProcess, Workers
@@ -46,7 +46,7 @@ class Bench:
         """As after a start of the daemon: what was noted is still there."""
         self.loader = Loader(
             lambda _: self.inside, self.standings, TrialConfig(), 2,
-            measured=self.memory, device=lambda: self.device,
+            measured=self.memory, device=lambda: self.device, footprints=Footprints(),
         )  # fmt: skip
 
     def race(self, sessions: Any, *_: Any, **__: Any) -> dict[str, Costs]:

@@ -1,0 +1,69 @@
+"""Whether what an operator pins can be in memory at all, by the sizes in the manifests.
+
+Pure. A model holds its own weights at least once, so that what is refused here could never be; what
+passes may still turn out to need more (``serving/load_line.py`` says so then).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from edged.config.problems import field_path
+from edged.config.schema import Config
+from edged.manifest import ArtefactEntry, Manifest
+from edged.runtimes.registry import ARTEFACT_KINDS
+
+Found = tuple[str, str]
+"""A field path and what is wrong with it."""
+
+
+def least_bytes(manifest: Manifest, config: Config) -> int:
+    """The bytes of the smallest of the files that could be loaded, with what lies beside it."""
+    model = config.models[manifest.name]
+    kinds = {ARTEFACT_KINDS[name] for name in model.runtime}
+    sizes = {member.name: member.size for member in manifest.members}
+    beside = sum(member.size for member in manifest.members if member.type == "onnx-data")
+
+    def fits(entry: ArtefactEntry) -> bool:
+        return entry.runtime in kinds and model.precision in ("auto", entry.precision)
+
+    return min((sizes[one.file] + beside for one in manifest.artefacts if fits(one)), default=0)
+
+
+def check_memory(
+    config: Config, manifests: Mapping[str, Mapping[int, Manifest]]
+) -> Iterator[Found]:
+    """Every model that cannot be in memory, and pinned ones that cannot be there together.
+
+    Args:
+        config: the configuration.
+        manifests: by model and release, of those whose bundles are good.
+    """
+    budget = config.memory.budget
+    if budget is None:
+        return
+    pinned: dict[str, int] = {}
+    for name, releases in manifests.items():
+        model = config.models[name]
+        sizes = [least_bytes(manifest, config) for manifest in releases.values()]
+        if model.memory.pinned:
+            pinned[name] = sum(sizes)
+        elif max(sizes, default=0) > budget:
+            text = f"has {_mib(max(sizes))} of weights, and memory.budget is {_mib(budget)}"
+            yield _path(name, "bundle"), f"{text}; raise it"
+    if sum(pinned.values()) > budget:
+        listed = ", ".join(f"{name} {_mib(size)}" for name, size in pinned.items())
+        last = list(pinned)[-1]
+        text = f"pinned models have {_mib(sum(pinned.values()))} of weights together ({listed})"
+        yield (
+            f"{_path(last, 'memory')}.pinned",
+            f"{text}, and memory.budget is {_mib(budget)}; raise it or pin fewer",
+        )
+
+
+def _path(name: str, field: str) -> str:
+    return field_path(field_path("models", name), field)
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"

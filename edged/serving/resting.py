@@ -1,0 +1,159 @@
+"""What a release does while it has no session: it takes requests, and keeps them until it has one.
+
+Who is sent away and who is loaded is decided elsewhere (``memory.py``, ``load_line.py``); this only
+changes the one release. Used from the event loop only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edged.config.schema import ModelConfig
+from edged.errors import EdgedError, ModelNotReadyError, QueueFullError
+from edged.loading import Footprint
+from edged.serving.answering import Answering
+from edged.serving.backlog import Backlog
+from edged.serving.lifecycle import BUSY, ReleaseKey, Snapshot, State
+from edged.serving.scheduler import Waiting
+from edged.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from edged.isolation import WorkerSession
+    from edged.runtimes.base import Session
+    from edged.serving.release import ServedRelease
+
+
+class Resting(Answering):
+    """The part of a release that memory is given to.
+
+    Args:
+        key: of the release.
+        number: of the release.
+    """
+
+    config: ModelConfig
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    session: Session | None
+    remote: WorkerSession | None
+
+    def __init__(self, key: ReleaseKey, number: int) -> None:
+        super().__init__(key, number)
+        self.backlog = Backlog()
+        self._is_out = False
+        """Whether it sleeps, or comes back from that."""
+        self.is_held = True
+        """Nothing new is started: there is no session, or it is about to go."""
+        self.is_called = False
+        """Whether it sleeps and is asked for."""
+        self.is_leaving = False
+        """Whether another configuration, which is being loaded, goes without it."""
+        self.is_proven = False
+        """Whether these bytes gave the promised numbers on this device."""
+        self.footprint: Footprint | None = None
+        self.loads = self.evictions = 0
+        self.on_call: Callable[[ReleaseKey], None] | None = None
+        self.ready_in_ns: Callable[[ReleaseKey], int] = _unknown
+
+    def moved(self) -> int:
+        """The state has changed; returns how loud that is to be said."""
+        was_out = self._is_out
+        if self.state in (State.LOADING, State.READY):
+            self.is_called = False
+        if self.state not in BUSY:
+            self._is_out = self.state is State.ASLEEP
+        # In and out of memory is everyday life.
+        return logging.DEBUG if (was_out or self._is_out) and self.answers else logging.INFO
+
+    @property
+    def answers(self) -> bool:
+        """Whether requests are taken: it is ready, or will be after a load."""
+        return self.state is State.READY or self._is_out
+
+    def snapshot(self, is_desired: bool) -> Snapshot:
+        """What deciding may know."""
+        is_called = (self.is_called or self.config.memory.pinned) and not self.is_leaving
+        return replace(super().snapshot(is_desired), is_called=is_called)
+
+    def call(self) -> None:
+        """A request came for which there is no session."""
+        if not self.is_called:
+            self.is_called = True
+            if self.on_call is not None:
+                self.on_call(self.key)
+
+    def hold(self) -> None:
+        """Start nothing new; what runs comes to its end."""
+        self.is_held = True
+        self._stop_waiting()
+
+    def go_on(self) -> None:
+        """Start what waits, if there is a session."""
+        if self.session is not None:
+            self.is_held = False
+            if self.backlog.items:
+                self._go_on()
+
+    def lay_down(self) -> Session | None:
+        """Give up the session, while nothing runs; what waits stays.
+
+        Returns:
+            What is to be closed; None when that was a process, which has been ended.
+        """
+        self.hold()
+        session, self.session = self.session, None
+        remote, self.remote = self.remote, None
+        if remote is not None:
+            remote.close()
+            return None
+        return session
+
+    def expire(self, expired: Sequence[Waiting], now_ns: int) -> None:
+        """Answer those whose time is over; who waited for a load is told when that will be over."""
+        if self.session is not None:
+            super().expire(expired, now_ns)
+            return
+        error = ModelNotReadyError(
+            f"{self.owner} is not in memory, and its load takes longer than the request may wait",
+            retry_after_ns=self.ready_in_ns(self.key),
+        )
+        for item in expired:
+            self.fail(item, error)
+
+    def fail_waiting(self, error: EdgedError) -> None:
+        """Answer all that waits."""
+        for item in self.backlog.clear():
+            self.fail(item, error)
+
+    def pass_on(self, other: ServedRelease) -> None:
+        """Let the release that replaces this one answer what waits.
+
+        One of another signature, or that answers nobody, is no replacement: nothing happens, or
+        who waits is told to ask that one.
+        """
+        if other is self or not other.answers:
+            return
+        if (other.inputs, other.outputs) != (self.inputs, self.outputs):
+            words = f"was replaced by release {other.number}, which has another signature"
+            self.fail_waiting(ModelNotReadyError(f"{self.owner} {words}: ask again"))
+        for item in self.backlog.clear():
+            item.queue = other
+            try:
+                other.offer(item)
+            except QueueFullError as exc:
+                self.fail(item, exc)
+            else:
+                self.in_flight -= 1
+
+    def _go_on(self) -> None:
+        raise NotImplementedError
+
+    def _stop_waiting(self) -> None:
+        raise NotImplementedError
+
+
+def _unknown(_: object) -> int:
+    return 0

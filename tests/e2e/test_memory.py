@@ -1,0 +1,110 @@
+"""More models than memory in a real daemon: every way to ask is answered, across evictions."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edged.client import Client
+from edged.manifest import Tolerance
+from edged.rendering import render_status
+from tests.bundles import make_bundle
+from tests.e2e.process import DaemonProcess, running, wait_for
+from tests.fakes.broker import Device, Mosquitto
+from tests.models import TinyModel, heavy
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+NAMES = [f"m{number}" for number in range(4)]
+CLOSE = Tolerance(atol=1e-3, rtol=1e-3)
+
+
+@contextmanager
+def serving(
+    tmp_path: Path, models: dict[str, TinyModel], more: str = ""
+) -> Iterator[DaemonProcess]:
+    """All of them lazy, in a budget that holds two or three."""
+    for name, model in models.items():
+        make_bundle(tmp_path / f"{name}.edgb", model, name=name, tolerance=CLOSE)
+    body = "trust: {require_signatures: false}\nmemory: {budget: 48MiB}\nmodels:\n"
+    body += "".join(f"  {n}: {{bundle: {n}.edgb, memory: {{load: lazy}}}}\n" for n in models)
+    with running(tmp_path, body + more) as daemon:
+        yield daemon
+
+
+def check(model: TinyModel, x: np.ndarray, y: np.ndarray) -> None:
+    np.testing.assert_allclose(y, model.reference({"x": x})["y"], atol=1e-3, rtol=1e-3)
+
+
+def memory_of(daemon: DaemonProcess) -> tuple[dict[str, int], int]:
+    status = daemon.status()
+    releases = [release["memory"] for release in status["releases"]]
+    assert sum(one["resident"] for one in releases) < len(NAMES)
+    return status["memory"], sum(one["evictions"] for one in releases)
+
+
+def test_every_way_to_ask_survives_evictions(tmp_path: Path):
+    models = {name: heavy(seed) for seed, name in enumerate(NAMES)}
+    with Mosquitto(tmp_path) as broker:
+        bindings = "".join(
+            f"  - {{name: {n}, from: in/{n}, to: out/{n}, model: {n}, codec: json}}\n"
+            for n in NAMES
+        )
+        more = f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}\nbindings:\n{bindings}"
+        with serving(tmp_path, models, more) as daemon, daemon.client(timeout=60) as client:
+            status = client.status()
+            assert status["ready"], "one that sleeps would be answered"
+            assert {r["state"] for r in status["releases"]} == {"asleep"}
+            assert not status["degradations"]
+            wait_for(lambda: daemon.status()["mqtt"]["state"] == "connected")
+            failures: list[BaseException] = []
+            threads = [
+                threading.Thread(target=ask_prepared, args=(daemon, models, seed, failures))
+                for seed in range(2)
+            ]
+            with Device(broker, "out/#") as device:
+                for thread in threads:
+                    thread.start()
+                ask_over_mqtt(device, models)
+                for name, model in models.items():
+                    x = model.sample(3)["x"]
+                    check(model, x, client.infer(name, {"x": x})["y"])
+                for thread in threads:
+                    thread.join(60)
+            assert not failures
+            memory, evictions = memory_of(daemon)
+            assert evictions > 3
+            assert memory["promised_bytes"] <= memory["budget_bytes"] == 48 << 20
+            assert "not in memory: made room for" in render_status(daemon.status())
+
+
+def ask_prepared(
+    daemon: DaemonProcess, models: dict[str, TinyModel], seed: int, failures: list[BaseException]
+) -> None:
+    """Prepared once, asked many times: enough of them in a row to go the shortest way."""
+    try:
+        with Client(daemon.socket, timeout=60) as client:
+            calls = {name: client.prepare(name, {"x": ((1, 16), "float32")}) for name in models}
+            chance = random.Random(seed)
+            for _ in range(8):
+                name = chance.choice(NAMES)
+                for _ in range(15):
+                    x = np.full((1, 16), chance.random(), np.float32)
+                    check(models[name], x, calls[name](x)["y"])
+    except BaseException as exc:
+        failures.append(exc)
+
+
+def ask_over_mqtt(device: Device, models: dict[str, TinyModel]) -> None:
+    for name, model in models.items():
+        x = model.sample(1)["x"]
+        device.publish(f"in/{name}", json.dumps(x[0].tolist()))
+        answer = json.loads(device.one().payload)
+        check(model, x, np.array([answer["y"]], np.float32))
