@@ -59,7 +59,7 @@ def make_tiny(folder: Path, releases: int) -> Model:
             _convert("tiny", source, bundles[release], samples, release, *more)
     with np.load(samples) as data:
         rows = dict(data)
-    return Model("tiny", bundles, _unpack(bundles[1], folder), rows)
+    return Model("tiny", bundles, unpack(bundles[1], folder), rows)
 
 
 def make_cnn(folder: Path) -> Model:
@@ -72,7 +72,7 @@ def make_cnn(folder: Path) -> Model:
         _convert("cnn", source, bundle, samples, 1)
     with np.load(samples) as data:
         rows = dict(data)
-    return Model("cnn", {1: bundle}, _unpack(bundle, folder), rows)
+    return Model("cnn", {1: bundle}, unpack(bundle, folder), rows)
 
 
 def _train(source: Path, samples: Path, seed: int) -> None:
@@ -97,7 +97,7 @@ def _convert(
     subprocess.run(command, check=True, cwd=root, stdout=subprocess.DEVNULL)
 
 
-def _unpack(bundle: Path, folder: Path) -> Path:
+def unpack(bundle: Path, folder: Path) -> Path:
     """The model file of a bundle, which is a plain zip."""
     import zipfile  # noqa: PLC0415
 

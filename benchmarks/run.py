@@ -21,6 +21,7 @@ from benchmarks import (
     isolation,
     native,
     openloop,
+    pipeline,
     reload,
     results,
     stand,
@@ -52,6 +53,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
     "swap": (swap.swap, [("swap-failed", "requests", "== 0"), ("swap-p99", "x", "<= 2")]),
     "reload": (reload.reload, [("reload", "ms", "<= 100"), ("reload-load", "ms", "<= 300")]),
     "isolation": (isolation.isolation, [("isolation", "us", "<= 60")]),
+    "pipeline": (pipeline.chain, [("pipeline", "x", "<= 2.2"), ("dispatch", "x", "<= 2.5")]),
     "mqtt-qos1": (broker.qos1, [("mqtt-qos1", "x", ">= 0.6")]),
 }
 """What is measured together, and the rows that come of it: a failure leaves them not measured."""
