@@ -21,8 +21,8 @@ Axis = Annotated[int, Meta(ge=-8, le=7)]
 Side = Annotated[int, Meta(ge=1, le=16384)]
 
 KINDS = (
-    "model", "compute", "select", "concat", "gather", "first", "image", "crop", "boxes", "ctc",
-    "use",
+    "model", "compute", "select", "concat", "gather", "first", "image", "crop", "boxes", "regions",
+    "ctc", "use",
 )  # fmt: skip
 """The fields of which a step has exactly one."""
 
@@ -79,6 +79,15 @@ class ImageConfig(Section, frozen=True, kw_only=True):
     width: Annotated[Side | None, Meta(description="in pixels; of fit: at most and exactly")] = None
     height: Annotated[Side | None, Meta(description="in pixels")] = None
     min_width: Annotated[Side, Meta(description="of fit without width: pad up to this")] = 1
+    group: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1024,
+            description="of fit without width, for items: so many of similar shape "
+            "are padded to one width, to share a run; 0 = each has its own",
+        ),
+    ] = 0
     min_side: Annotated[
         Side, Meta(description="of multiple: enlarge until the shorter side has this many pixels")
     ] = 32
@@ -125,6 +134,27 @@ class BoxesConfig(Section, frozen=True, kw_only=True):
     top: Annotated[int, Meta(ge=1, le=10000, description="most boxes to keep")] = 100
 
 
+class RegionsConfig(Section, frozen=True, kw_only=True):
+    """Boxes around what stands out in a map of probabilities, in reading order (text detectors)."""
+
+    from_: Annotated[Reference, Meta(description="[height,width] or [1,1,height,width]")] = (
+        msgspec.field(name="from")
+    )
+    picture: Annotated[Reference, Meta(description="the picture whose pixels the boxes are in")]
+    threshold: Annotated[
+        float, Meta(ge=0, le=1, description="what stands out: above this probability")
+    ] = 0.3
+    score: Annotated[float, Meta(ge=0, le=1, description="lowest mean within a box")] = 0.5
+    grow: Annotated[
+        float, Meta(ge=0, le=10, description="each side by area * grow / length of the edge")
+    ] = 1.6
+    min_side: Annotated[float, Meta(ge=0, description="leave out what is not wider, pixels")] = 3.0
+    line: Annotated[
+        float, Meta(ge=0, description="boxes whose tops differ by less are of one line, pixels")
+    ] = 10.0
+    top: Annotated[int, Meta(ge=1, le=10000, description="most areas to look at")] = 1000
+
+
 class CtcConfig(Section, frozen=True, kw_only=True):
     """Text out of a recogniser's scores: best path, repeats and blanks left out."""
 
@@ -159,6 +189,7 @@ class StepConfig(Section, frozen=True, kw_only=True):
     image: ImageConfig | None = None
     crop: CropConfig | None = None
     boxes: BoxesConfig | None = None
+    regions: RegionsConfig | None = None
     ctc: CtcConfig | None = None
     use: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")] | None,

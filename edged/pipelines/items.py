@@ -163,11 +163,15 @@ class Items:
         instead = self._instead()
 
         def all_of_them(_given: Mapping[str, Any]) -> dict[str, list[Array | None]]:
-            made: list[Mapping[str, Array] | None] = []
-            for given in items:
-                made.append(instead if given is None else work.run(given))
-                if work.is_foreign and given is not None:
-                    check_promise(node.promised, made[-1] or {})
+            present = [given for given in items if given is not None]
+            if work.run_items is not None:
+                results = iter(work.run_items(present))
+            else:
+                results = iter([work.run(given) for given in present])
+            made = [instead if given is None else next(results) for given in items]
+            if work.is_foreign:
+                for one in made:
+                    check_promise(node.promised, one or {})
             return self._lists(made)
 
         self._run.work(self._place, node, self._given, all_of_them)

@@ -11,6 +11,7 @@ from edged.pipelines.arrays import compute_work, concat_work, first_work, gather
 from edged.pipelines.boxes import boxes_work
 from edged.pipelines.packages import package_work
 from edged.pipelines.picture import crop_work, image_work
+from edged.pipelines.regions import regions_work
 from edged.pipelines.step import Work
 from edged.pipelines.text import ctc_work
 
@@ -40,6 +41,8 @@ def make_work(step: StepConfig, resolve: Resolve) -> Work:
         return crop_work(step.crop)
     if step.boxes is not None:
         return boxes_work(step.boxes)
+    if step.regions is not None:
+        return regions_work(step.regions)
     if step.ctc is not None:
         return ctc_work(step.ctc, resolve(step.ctc.characters))
     assert step.use is not None

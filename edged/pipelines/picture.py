@@ -47,16 +47,45 @@ def image_work(config: ImageConfig) -> Work:
         axes = (_CHANNELS, high, wide) if config.layout == "NCHW" else (high, wide, _CHANNELS)
         return [TensorSpec("image", "float32", (1, *axes))]
 
-    def run(values: Values) -> Values:
+    if config.group and (config.resize != "fit" or config.width is not None):
+        raise FieldError("image.group", "is for resize: fit without width")
+
+    def run(values: Values, width: int = 0) -> Values:
         pixels = values["from"]
         if config.swap:
             pixels = pixels[:, :, ::-1]
-        made = _resized(pixels, table, config)
+        made = _resized(pixels, table, config, width)
         if config.layout == "NCHW":
             made = made.transpose(2, 0, 1)
         return {"image": np.ascontiguousarray(made[np.newaxis])}
 
-    return Work({"from": config.from_}, outputs, run, is_slow=True)
+    def run_items(items: Sequence[Values]) -> list[Values]:
+        pictures = [values["from"] for values in items]
+        widths = group_widths([one.shape[:2] for one in pictures], config)
+        return [run(values, width) for values, width in zip(items, widths, strict=True)]
+
+    return Work(
+        {"from": config.from_}, outputs, run, is_slow=True,
+        run_items=run_items if config.group else None,
+    )  # fmt: skip
+
+
+def group_widths(shapes: Sequence[tuple[int, ...]], config: ImageConfig) -> list[int]:
+    """The width of each item: that of the widest of those that it shares a run with.
+
+    Args:
+        shapes: height and width of each.
+        config: with ``height`` and ``group``.
+    """
+    height = config.height or 1
+    order = sorted(range(len(shapes)), key=lambda index: shapes[index][1] / shapes[index][0])
+    widths = [0] * len(shapes)
+    for start in range(0, len(order), max(config.group, 1)):
+        members = order[start : start + max(config.group, 1)]
+        high, wide = shapes[members[-1]]
+        for index in members:
+            widths[index] = max(config.min_width, int(height * (wide / high)))
+    return widths
 
 
 def _table(config: ImageConfig) -> Array:
@@ -79,7 +108,7 @@ def _normalised(pixels: Array, table: Array) -> Array:
     return np.stack(planes, axis=-1)
 
 
-def _resized(pixels: Array, table: Array, config: ImageConfig) -> Array:
+def _resized(pixels: Array, table: Array, config: ImageConfig, width: int) -> Array:
     """float32[height,width,3] as the configuration says."""
     high, wide = pixels.shape[:2]
     if config.resize == "none":
@@ -96,10 +125,9 @@ def _resized(pixels: Array, table: Array, config: ImageConfig) -> Array:
         inner = (max(1, round(high * ratio)), max(1, round(wide * ratio)))
         top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
     else:
-        inner = (height, math.ceil(height * wide / high))
-        if config.width is not None:
-            inner = (height, min(inner[1], config.width))
-        width = config.width or max(inner[1], config.min_width)
+        own = math.ceil(height * (wide / high))
+        width = config.width or width or max(own, config.min_width)
+        inner = (height, min(own, width))
         top = left = 0
         if width > _MOST_SIDE:
             raise ValueError(f"a picture of {wide}x{high} would be {width} pixels wide")

@@ -20,6 +20,7 @@ STEPS = {
     "image": "image: {from: x}",
     "crop": "crop: {from: x, boxes: b}",
     "boxes": "boxes: {boxes: x, scores: s}",
+    "regions": "regions: {from: x, picture: p}",
     "ctc": "ctc: {from: x, characters: c.txt}",
 }
 
