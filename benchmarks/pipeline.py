@@ -1,4 +1,4 @@
-"""Three tiny models as one pipeline, through ``serving/`` without a transport, against their runs."""
+"""Three tiny models as one pipeline, through ``serving/`` without a transport, against the runs."""
 
 from __future__ import annotations
 

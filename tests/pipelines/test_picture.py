@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.config.pipeline import CropConfig, ImageConfig
-from edged.pipelines.picture import crop_work, image_work, multiple_size, resize, warped
+from edged.errors import FieldError
+from edged.pipelines.picture import (
+    crop_work,
+    group_widths,
+    image_work,
+    multiple_size,
+    resize,
+    warped,
+)
 from edged.tensors import TensorSpec
 
 SPEC = TensorSpec("from", "uint8", ("h", "w", 3))
@@ -129,3 +137,15 @@ def test_four_corners_of_a_turned_picture():
 def test_boxes_that_are_none(corners: list, why: str):
     with pytest.raises(ValueError, match=why):
         warped(picture(9, 9), np.array(corners, np.float32))
+
+
+def test_items_of_a_group_have_one_width():
+    config = ImageConfig(from_="p", resize="fit", height=10, min_width=12, group=2)
+    shapes = [(10, 40), (20, 10), (5, 5), (10, 31)]
+    assert group_widths(shapes, config) == [40, 12, 12, 40]
+    made = image_work(config).run_items([{"from": picture(*shape)} for shape in shapes])
+    assert [one["image"].shape[-1] for one in made] == [40, 12, 12, 40]
+    assert not made[3]["image"][..., 31:].any()
+    assert image_work(ImageConfig(from_="p", resize="fit", height=10)).run_items is None
+    with pytest.raises(FieldError, match="is for resize: fit without width"):
+        image_work(ImageConfig(from_="p", resize="fit", height=10, width=9, group=2))
