@@ -118,8 +118,8 @@ def fused(
     fit(model, graph, batching.rows)
     names = ", ".join(step.model for step in steps)
     model.differences.append(
-        f"ensemble_scheduling: its steps ({names}) run as one model; edged has no pipelines yet, "
-        "and the members' own batching and instances do not count here"
+        f"ensemble_scheduling: its steps ({names}) run as one model; the members' own "
+        "batching and instances do not count here"
     )
     return graph, batching
 

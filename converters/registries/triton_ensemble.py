@@ -1,7 +1,7 @@
 """Triton ensembles: checked as the data flow that they are, and built into one graph.
 
-edged's configuration has no pipelines yet, so the steps become one ONNX graph and one bundle: the
-same tensors in and out, computed in the same order. In both maps the key is the step's own tensor
+The steps become one ONNX graph and one bundle: the same tensors in and out, computed in the same
+order (where that cannot be: ``triton_pipeline.py``). In both maps the key is the step's own tensor
 and the value the ensemble's; the order of steps is decided by the data, not by the listing.
 """
 

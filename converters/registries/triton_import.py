@@ -19,10 +19,13 @@ from cryptography.hazmat.primitives import serialization
 from converters.errors import ConversionError
 from converters.registries.resolved import model_name
 from converters.registries.triton_convert import Made, Options, convert_version
+from converters.registries.triton_ensemble import read_steps
 from converters.registries.triton_model import TritonModel, list_models, read_model
+from converters.registries.triton_pipeline import pipeline_section
 from converters.registries.triton_settings import Batching, edged_settings
 from converters.show import Table
 from edged.errors import EdgedError
+from edged.manifest import Manifest
 from edged.store.signing import Signer
 
 Verdict = Literal["accepted", "accepted with differences", "refused"]
@@ -45,6 +48,8 @@ class Outcome:
     differences: list[str] = field(default_factory=list)
     bundles: list[dict[str, Any]] = field(default_factory=list)
     section: dict[str, Any] = field(default_factory=dict)
+    pipeline: dict[str, Any] = field(default_factory=dict)
+    manifests: dict[int, Manifest] = field(default_factory=dict)
 
 
 def import_repository(options: Options, output: Path) -> list[Outcome]:
@@ -73,6 +78,8 @@ def import_repository(options: Options, output: Path) -> list[Outcome]:
         with tempfile.TemporaryDirectory(prefix="edged-triton-") as work:
             found = replace(options, work=Path(work))
             outcomes = [_import_model(name, found, draft) for name in names]
+            # Last: they ask what the others have become.
+            outcomes = [_or_pipeline(outcome, outcomes, found) for outcome in outcomes]
         _write(draft, outcomes, options, output.name)
         draft.chmod(0o755)
         draft.replace(output)
@@ -122,7 +129,34 @@ def _import_model(name: str, options: Options, draft: Path) -> Outcome:
     section = {"bundle": files[0] if len(files) == 1 else files, **section}
     differences = list(dict.fromkeys(model.differences))
     verdict: Verdict = "accepted with differences" if differences else "accepted"
-    return Outcome(name, verdict, "", differences, bundles, section)
+    manifests = {entry.version: entry.report.manifest for entry in made}
+    return Outcome(name, verdict, "", differences, bundles, section, manifests=manifests)
+
+
+def _or_pipeline(outcome: Outcome, all_of_them: list[Outcome], options: Options) -> Outcome:
+    """An ensemble that is no bundle as a pipeline of those that are."""
+    if outcome.verdict != "refused":
+        return outcome
+    try:
+        model = read_model(options.repository, outcome.name)
+        steps = read_steps(model) if model.is_ensemble else []
+    except EdgedError:
+        return outcome
+    if not steps:
+        return outcome
+    manifests = {model_name(one.name): one.manifests for one in all_of_them if one.manifests}
+    try:
+        section = pipeline_section(model, steps, manifests)
+    except EdgedError as exc:
+        outcome.reason += f"; nor can it be a pipeline: {exc.message}"
+        return outcome
+    names = ", ".join(step.model for step in steps)
+    difference = (
+        f"ensemble_scheduling: its steps ({names}) are a pipeline of the configuration, proven one "
+        f"by one and not together; they cannot be one model: {outcome.reason}"
+    )
+    differences = [*dict.fromkeys([*model.differences, difference])]
+    return Outcome(outcome.name, "accepted with differences", "", differences, pipeline=section)
 
 
 def _write(draft: Path, outcomes: list[Outcome], options: Options, name: str) -> None:
@@ -137,7 +171,10 @@ def _write(draft: Path, outcomes: list[Outcome], options: Options, name: str) ->
         )
         trust = {"keys": [KEY]}
     models = {model_name(entry.name): entry.section for entry in outcomes if entry.section}
-    config = {"trust": trust, "models": models} if models else {"trust": trust}
+    pipelines = {model_name(entry.name): entry.pipeline for entry in outcomes if entry.pipeline}
+    config = {"trust": trust}
+    config |= {"models": models} if models else {}
+    config |= {"pipelines": pipelines} if pipelines else {}
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None)
     (draft / CONFIG).write_text(_HEAD.format(name=f"{name}/{CONFIG}") + text, "utf-8")
     report = [
@@ -147,16 +184,21 @@ def _write(draft: Path, outcomes: list[Outcome], options: Options, name: str) ->
             "reason": entry.reason,
             "differences": entry.differences,
             "bundles": entry.bundles,
+            **({"pipeline": entry.pipeline} if entry.pipeline else {}),
         }
         for entry in outcomes
     ]
     (draft / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
 
 
+def _where(entry: Outcome, bundle: dict[str, Any]) -> str:
+    return entry.reason or bundle.get("file", f"a pipeline in {CONFIG}")
+
+
 def describe(outcomes: list[Outcome]) -> list[Table]:
     """The report for people: one table of models, one of what differs."""
     rows = tuple(
-        (entry.name, entry.verdict, entry.reason or bundle["file"], bundle.get("proven_on", ""))
+        (entry.name, entry.verdict, _where(entry, bundle), bundle.get("proven_on", ""))
         for entry in outcomes
         for bundle in (entry.bundles or [{}])
     )
