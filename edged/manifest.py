@@ -215,6 +215,10 @@ def _check_processing(manifest: Manifest) -> None:
         if name not in outputs:
             raise ManifestError(f'output_processing: "{name}" is not an output')
         shape = outputs[name].shape
+        if output.text is True and (outputs[name].dtype != "uint8" or not shape):
+            raise ManifestError(
+                f"output_processing.{name}: text is in bytes, the output is {outputs[name].spec()}"
+            )
         if output.labels and (not shape or shape[-1] != len(output.labels)):
             raise ManifestError(
                 f"output_processing.{name}: {len(output.labels)} labels do not fit the last axis "

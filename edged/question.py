@@ -140,8 +140,14 @@ def make_answer(manifest: Manifest, result: InferResult, raw: bool) -> dict[str,
         "generation": result.generation,
         "run_us": round(result.run_ns / 1000, 1),
     }
-    if raw or not manifest.is_row_wise:
+    if not raw and not manifest.is_row_wise and _has_texts(manifest):
+        answer["rows"] = build_output(OutputSpec(), manifest)(result)
+    elif raw or not manifest.is_row_wise:
         answer["outputs"] = {name: plain_values(array) for name, array in result.items()}
     else:
         answer["rows"] = build_output(OutputSpec(), manifest)(result)
     return answer
+
+
+def _has_texts(manifest: Manifest) -> bool:
+    return any(work.text is True for work in manifest.output_processing.values())

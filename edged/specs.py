@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 """A model's name is a dictionary key and an MQTT topic level; it is never joined to a path. It ends
@@ -120,11 +120,12 @@ class OutputProcessing(Struct, frozen=True, forbid_unknown_fields=True):
     """What an output means, so that a binding can show it to people.
 
     ``activation`` is what is still to be applied to get probabilities; ``labels`` name the last
-    axis.
+    axis. ``text`` is written only where it is so: the last axis is UTF-8, filled up with zeros.
     """
 
     activation: Literal["none", "softmax", "sigmoid"] = "none"
     labels: tuple[str, ...] = ()
+    text: Literal[True] | UnsetType = UNSET
 
 
 class FieldSpec(Struct, frozen=True, forbid_unknown_fields=True):

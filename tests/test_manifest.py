@@ -183,6 +183,7 @@ REFUSED = {
         '"z" is not an output',
     ),
     "labels": ("output_processing.p.labels", ["a"], r"1 labels do not fit the last axis"),
+    "text": ("output_processing.p.text", True, r"text is in bytes, the output is float32"),
     "requires": ("requires.edged", ">=0.1", "edged"),
     "requires with a line end": ("requires.edged", "0.1\n", "edged"),
     "axis with a line end": ("inputs.0.shape", ["batch\n", 2], "shape"),

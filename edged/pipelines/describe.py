@@ -72,6 +72,9 @@ def _output_words(plan: Plan, manifests: Mapping[Any, Manifest]) -> dict[str, Ou
     }
     found: dict[str, OutputProcessing] = {}
     for spec, slot in zip(plan.outputs, plan.results, strict=True):
+        if _is_text(slot, makers):
+            found[spec.name] = OutputProcessing(text=True)
+            continue
         node, name = makers.get(slot, (None, ""))
         if node is None or node.member is None:
             continue
@@ -80,3 +83,13 @@ def _output_words(plan: Plan, manifests: Mapping[Any, Manifest]) -> dict[str, Ou
         if work is not None and fits:
             found[spec.name] = work
     return found
+
+
+def _is_text(slot: int, makers: Mapping[int, tuple[Node, str]]) -> bool:
+    """Whether a value is strings, also when they were gathered or chosen."""
+    node, name = makers.get(slot, (None, ""))
+    if node is None or node.work is None:
+        return False
+    if node.work.mode in ("gather", "first"):
+        return all(_is_text(source, makers) for _, source in node.reads)
+    return name in node.work.texts

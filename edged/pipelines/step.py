@@ -60,6 +60,7 @@ class Work:
         run: as ``Step.run``; of ``spread`` the outputs are lists, of ``gather`` the inputs.
         mode: how it treats items.
         is_slow: it must not run on the event loop.
+        texts: outputs that are strings; see ``processing/texts.py``.
         run_items: does all items at once, where they depend on each other.
         is_foreign: what it makes is held against what it promised.
     """
@@ -70,6 +71,7 @@ class Work:
     mode: Mode = "map"
     is_slow: bool = False
     is_foreign: bool = False
+    texts: tuple[str, ...] = ()
     run_items: Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None = None
 
 

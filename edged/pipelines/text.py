@@ -1,4 +1,4 @@
-"""Text out of a recogniser's scores. Strings are UTF-8 bytes in rows, filled up with zeros."""
+"""Text out of a recogniser's scores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from edged.config.pipeline import CtcConfig
 from edged.errors import FieldError
 from edged.pipelines.step import Values, Work
+from edged.processing.texts import pack_texts
 from edged.tensors import Array, TensorSpec
 
 _MOST_BYTES = 4 << 20
@@ -53,7 +54,7 @@ def ctc_work(config: CtcConfig, resolve: Path) -> Work:
         texts = pack_texts([text for text, _ in found])
         return {"text": texts, "score": np.array([score for _, score in found], np.float32)}
 
-    return Work({"from": config.from_}, outputs, run, is_slow=True)
+    return Work({"from": config.from_}, outputs, run, is_slow=True, texts=("text",))
 
 
 def read_characters(path: Path) -> list[str]:
@@ -85,16 +86,3 @@ def _best_path(scores: Array, encoded: Sequence[bytes]) -> tuple[bytes, float]:
         return b"", 0.0
     text = b"".join(encoded[index] for index in best[kept])
     return text, float(scores.max(axis=-1)[kept].mean())
-
-
-def pack_texts(texts: Sequence[bytes]) -> Array:
-    """Strings as rows of bytes; at least one byte wide, because no axis may be empty."""
-    width = max([1, *map(len, texts)])
-    return np.frombuffer(b"".join(text.ljust(width, b"\0") for text in texts), np.uint8).reshape(
-        len(texts), width
-    )
-
-
-def unpack_texts(rows: Array) -> list[str]:
-    """The strings in rows of bytes."""
-    return [bytes(row).rstrip(b"\0").decode("utf-8", "replace") for row in rows]

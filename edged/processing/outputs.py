@@ -14,6 +14,7 @@ import numpy as np
 
 from edged.errors import FieldError
 from edged.manifest import Manifest
+from edged.processing.texts import unpack_texts
 from edged.specs import OutputProcessing, OutputSpec
 from edged.tensors import DTYPES, Array, TensorSpec
 
@@ -49,7 +50,10 @@ def build_output(spec: OutputSpec, manifest: Manifest) -> Output:
     activations = {
         name: manifest.output_processing.get(name, _PLAIN).activation for name in specs
     } | {chosen.name: activation}
-    return _Plain(tuple((one.name, activations[one.name], _has_rows(one)) for one in shown))
+    texts = {name for name, work in manifest.output_processing.items() if work.text is True}
+    return _Plain(
+        tuple((one.name, activations[one.name], _has_rows(one)) for one in shown), frozenset(texts)
+    )
 
 
 def _choose(spec: OutputSpec, manifest: Manifest, specs: dict[str, TensorSpec]) -> TensorSpec:
@@ -128,12 +132,16 @@ class _Plain:
     """Every shown output under its own name."""
 
     shown: tuple[tuple[str, str, bool], ...]
+    texts: frozenset[str]
 
     def __call__(self, outputs: Mapping[str, Array]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] | None = None
         whole: dict[str, Any] = {}
         for name, activation, has_rows in self.shown:
-            values = plain_values(activate(outputs[name], activation))
+            if name in self.texts:
+                values = unpack_texts(outputs[name])
+            else:
+                values = plain_values(activate(outputs[name], activation))
             if not has_rows:
                 whole[name] = values
                 continue

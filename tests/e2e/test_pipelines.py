@@ -15,6 +15,7 @@ from edged.verdict import check_config
 from tests import models
 from tests.bundles import make_bundle
 from tests.e2e.process import running, wait_for
+from tests.fakes.broker import Device, Mosquitto
 
 BODY = """\
 trust: {require_signatures: false}
@@ -159,3 +160,27 @@ def test_what_is_in_a_step_that_fails_is_said(folder: Path):
         same(dict(client.infer("both", {"x": X})), wanted(X))
         with pytest.raises(EdgedError, match="deadline"):
             client.infer("both", {"x": X}, timeout=1e-9)
+
+
+def test_over_mqtt(folder: Path):
+    with Mosquitto(folder) as broker:
+        body = (
+            BODY.replace("FACTOR", "10")
+            + f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}\nbindings:\n"
+            "- {name: both, from: in/both, to: out/both, model: both@7}\n"
+        )
+        with running(folder, body) as daemon:
+            wait_for(lambda: daemon.status()["mqtt"]["state"] == "connected")
+            with Device(broker, "out/both", "edged/+/error/both") as device:
+                device.publish("in/both", json.dumps({"inputs": {"x": X.tolist()}}))
+                answer = json.loads(device.one().payload)
+                device.publish("in/both", json.dumps({"inputs": {"x": [[1, 2]]}}))
+                refused = json.loads(device.one().payload)
+    expected = wanted(X)
+    assert answer["release"] == 7
+    for row, label, scaled in zip(
+        answer["rows"], expected["label"], expected["scaled"], strict=True
+    ):
+        assert row["label"] == label
+        np.testing.assert_allclose(row["scaled"], scaled, rtol=1e-5)
+    assert "x" in json.dumps(refused)

@@ -49,3 +49,19 @@ def test_words_hold_where_a_tensor_is_passed_on_and_nowhere_else():
 def test_no_bundle_may_say_that_it_is_one():
     with pytest.raises(ManifestError, match="a pipeline is written into the configuration"):
         check_names(describe(planned(TEXT, one=ONE)[0]))
+
+
+def test_texts_are_said_to_be_some(tmp_path):
+    (tmp_path / "c.txt").write_text("a\n")
+    model = make_manifest([("x", "float32", (1, 2))], [("y", "float32", ("n", "t", 3))])
+    text = f"""\
+    inputs: {{x: "float32[1,2]"}}
+    steps:
+    - {{name: a, model: one, inputs: x}}
+    - {{name: b, ctc: {{from: a, characters: {tmp_path}/c.txt}}}}
+    - {{name: c, first: [b.text]}}
+    outputs: {{y: a, t: c, s: b.score}}
+"""
+    manifest = describe(planned(text, one=model)[0])
+    assert manifest.output_processing == {"t": OutputProcessing(text=True)}
+    assert parse_manifest(canonical_json(manifest)) == manifest

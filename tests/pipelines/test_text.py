@@ -9,7 +9,8 @@ import pytest
 
 from edged.config.pipeline import CtcConfig
 from edged.errors import FieldError
-from edged.pipelines.text import ctc_work, pack_texts, read_characters, unpack_texts
+from edged.pipelines.text import ctc_work, read_characters
+from edged.processing.texts import unpack_texts
 from edged.tensors import TensorSpec
 
 
@@ -40,9 +41,3 @@ def test_files_of_characters(tmp_path: Path):
         read_characters(file)
     file.write_text("a\n \n\nb")
     assert read_characters(file) == ["a", " ", "", "b"]
-
-
-def test_strings_are_rows_of_bytes():
-    assert pack_texts([]).shape == (0, 1)
-    assert pack_texts([b""]).tolist() == [[0]]
-    assert unpack_texts(pack_texts([b"ab", b""])) == ["ab", ""]

@@ -162,3 +162,13 @@ def test_short_lists_rank_as_long_ones_do(scores: list[float], dtype: str, top_k
         patch.setattr(outputs, "_FEW", 0)
         long = ranking._row(row)
     assert ranking._row(row) == long
+
+
+def test_texts_are_strings():
+    manifest = make_manifest(
+        X,
+        [("t", "uint8", ("found", 3)), ("s", "float32", ("found",))],
+        output_processing={"t": OutputProcessing(text=True)},
+    )
+    values = {"t": np.array([[65, 66, 0], [67, 0, 0]], np.uint8), "s": np.ones(2, np.float32)}
+    assert rows(manifest, values) == [{"t": ["AB", "C"], "s": [1, 1]}]

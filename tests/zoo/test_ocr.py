@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from edged.manifest import TensorEntry
-from edged.pipelines.text import unpack_texts
+from edged.processing.texts import unpack_texts
 from tests.bundles import make_bundle
 from tests.e2e.process import running
 from tests.zoo import place
@@ -96,6 +96,13 @@ def test_a_page(tmp_path: Path):
             blank = client.infer("page", {"picture": np.full((100, 100, 3), 255, np.uint8)})
             assert len(blank["text"]) == 0
             status = client.status()
+        np.save(tmp_path / "page.npy", pixels())
+        done = subprocess.run(
+            [sys.executable, "-m", "edged", "infer", "--socket", daemon.socket, "page",
+             f"picture=@{tmp_path}/page.npy", "--timeout", "60"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert json.loads(done.stdout)["rows"][0]["text"] == LINES
         (line,) = [one for one in status["releases"] if one["model"] == "page"]
         steps = {step["step"]: step for step in line["steps"]}
         assert steps["rec"]["done"] == 3
