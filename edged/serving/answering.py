@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edged.errors import DeadlineExceededError, EdgedError
 from edged.messages import InferResponse
 from edged.serving.executor import BatchResult, log_answer, only
 from edged.serving.lifecycle import State
+from edged.serving.parts import Part, Spent
 from edged.serving.scheduler import Waiting
 from edged.serving.standing import Standing
+from edged.tensors import Array
 
 log = logging.getLogger("edged.serving")
 
@@ -37,6 +39,9 @@ class Answering(Standing):
             wanted = item.request.outputs
             if wanted and error is None:
                 outputs, error = only(outputs or {}, wanted, self.owner)  # noqa: PLW2901
+            if type(item) is Part:
+                item.ended(outputs, error, result)
+                continue
             waited_ns = result.started_ns - item.enqueued_ns
             duration_ns = now_ns - item.enqueued_ns
             if error is None:
@@ -62,9 +67,26 @@ class Answering(Standing):
 
     def fail(self, item: Waiting, error: EdgedError) -> None:
         """Answer one that did not run."""
+        if type(item) is Part:
+            item.ended(None, error)
+            return
         duration_ns = time.monotonic_ns() - item.enqueued_ns
         self.counters.answered(item.request.origin, error, duration_ns)
         response = InferResponse(self.key.model, self.number, item.generation, error=error)
+        self._hand_over(item, response, log.isEnabledFor(logging.DEBUG))
+
+    def complete(
+        self, item: Waiting, outputs: Mapping[str, Array], error: EdgedError | None, spent: Spent
+    ) -> None:
+        """Answer one that ran in parts."""
+        now_ns = time.monotonic_ns()
+        waited_ns = (spent.started_ns or now_ns) - item.enqueued_ns
+        self.counters.waited(waited_ns)
+        self.counters.answered(item.request.origin, error, now_ns - item.enqueued_ns)
+        response = InferResponse(
+            self.key.model, self.number, item.generation, outputs, error,
+            waited_ns, spent.run_ns, spent.rows,
+        )  # fmt: skip
         self._hand_over(item, response, log.isEnabledFor(logging.DEBUG))
 
     def _hand_over(self, item: Waiting, response: InferResponse, is_logged: bool) -> None:

@@ -95,6 +95,7 @@ class PreparedCall:
             return None
         try:
             is_quick = release.is_inline or release.remote is not None
+            is_quick = is_quick and (rows or self._rows) <= release.most_rows
             bound = session.bind(inputs, outputs) if is_quick else None
         except RunError as exc:
             log.warning("%s: requests of %d rows cannot be bound: %s", release.owner, rows, exc)

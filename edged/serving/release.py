@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 
@@ -30,6 +31,7 @@ from edged.serving.executor import (
 from edged.serving.forecast import Forecast
 from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey
+from edged.serving.parts import Whole, can_cut, part_rows
 from edged.serving.precedence import NEVER_NS, NORMAL, RANKS
 from edged.serving.resting import Resting
 from edged.serving.scheduler import (
@@ -119,6 +121,8 @@ class ServedRelease(Resting):
         most = 1 if self.remote is not None else self.slots.rules.usable(self.rank)
         self.instances = min(wanted, most)
         self._worth_another = 1 if config.batching.instances else self.batch_rows
+        self._part_rows = part_rows(self.batch_rows, rows, self.forecast)
+        self.most_rows = rows if can_cut(self.manifest) else sys.maxsize
         delay_ns = int(config.batching.max_queue_delay)
         self._limits = BatchLimits(self.batch_rows, delay_ns, self.forecast)
 
@@ -188,7 +192,11 @@ class ServedRelease(Resting):
         if deadline_ns is not None and (backlog.items or self.running):
             self._refuse_late(item)
         self.in_flight += 1
-        backlog.add(item)
+        if item.rows > self.most_rows:
+            for part in Whole(item, self).cut(self._part_rows):
+                backlog.add(part)
+        else:
+            backlog.add(item)
         if self._has_room:
             self._schedule()
         else:
@@ -240,10 +248,7 @@ class ServedRelease(Resting):
 
     @property
     def _has_room(self) -> bool:
-        """Whether one more run may begin, or wait at the threads so that none of them idles.
-
-        What waits there cannot be withdrawn, so that runs must be short.
-        """
+        """Whether one more run may begin, or wait at the threads for the end of a short one."""
         if self._is_in_line or self.is_held:
             return False
         rows = self.backlog.rows

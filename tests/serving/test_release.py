@@ -141,7 +141,7 @@ class TestInline:
     async def test_many_rows_of_a_fast_model_leave_the_loop(self, monkeypatch: pytest.MonkeyPatch):
         """Its measured time is that of one row; 1,000 of them must not hold up the loop."""
         clock, session = Clock(monkeypatch), FakeSession()
-        release = serve(session)
+        release = serve(session, settings=config(batching=BatchingConfig(max_batch=1000)))
         few, many = Ask(64), Ask(1000)
         offer(release, clock, few)
         await turns()
@@ -519,7 +519,8 @@ class TestWorker:
 
     @on_loop
     async def test_serves_in_batches_and_never_inline(self, workers: Workers):
-        release = serve(workers.session(), INLINE_NS)
+        settings = config(batching=BatchingConfig(max_batch=1000))
+        release = serve(workers.session(), INLINE_NS, settings)
         assert not release.is_inline
         assert release.worker_pid == workers.last.pid
         for rows in ((2,), (1, 3, 2), (1000,)):
