@@ -75,6 +75,18 @@ def make_cnn(folder: Path) -> Model:
     return Model("cnn", {1: bundle}, unpack(bundle, folder), rows)
 
 
+def make_stack(folder: Path, name: str, layers: int) -> Model:
+    """So many convolutions on a picture that is made of 16 numbers: small to send, long to run."""
+    source, samples, bundle = (folder / f"{name}{end}" for end in (".onnx", ".npz", "-1.edgb"))
+    if not bundle.exists():
+        source.write_bytes(stack(layers))
+        np.savez(samples, x=np.random.default_rng(3).random((16, 16), dtype=np.float32))
+        _convert(name, source, bundle, samples, 1)
+    with np.load(samples) as data:
+        rows = dict(data)
+    return Model(name, {1: bundle}, unpack(bundle, folder), rows)
+
+
 def _train(source: Path, samples: Path, seed: int) -> None:
     import joblib  # noqa: PLC0415 - only where there is something to train
     from sklearn.datasets import load_iris  # noqa: PLC0415
@@ -171,6 +183,33 @@ def mobilenet() -> bytes:
         "mobilenet",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 224, 224])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1000])],
+        net.weights,
+    )
+    opset = [helper.make_opsetid("", 18)]
+    data: bytes = helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+    return data
+
+
+def stack(layers: int) -> bytes:
+    """An ONNX file: x [N,16], made 32 channels of 48 x 48 by a matrix, convolutions, y [N,32]."""
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+
+    net = _Graph("x")
+    channels, side = 32, 48
+    matrix = np.random.default_rng(4).normal(0, 0.3, (16, channels * side * side))
+    net.add("MatMul", ["x", net.constant(matrix)])
+    net.weights.append(numpy_helper.from_array(np.array([0, channels, side, side]), "shape"))
+    net.add("Reshape", [net.last, "shape"])
+    for _ in range(layers):
+        net.conv(channels, channels, 3, clip=True)
+    net.add("GlobalAveragePool", [net.last])
+    net.add("Flatten", [net.last])
+    net.nodes[-1].output[0] = "y"
+    graph = helper.make_graph(
+        net.nodes,
+        "stack",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", channels])],
         net.weights,
     )
     opset = [helper.make_opsetid("", 18)]

@@ -22,6 +22,7 @@ from benchmarks import (
     native,
     openloop,
     pipeline,
+    priority,
     reload,
     results,
     stand,
@@ -40,6 +41,10 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
         ],
     ),
     "cnn-16": (cnn.sixteen_connections, [("cnn-16", "x", ">= 0.9"), (cnn.SHARED, "x", "")]),
+    "priority": (
+        priority.priority,
+        [("priority", "runs", "<= 1.2"), ("priority-reserved", "x", "<= 2")],
+    ),
     "open-loop": (openloop.poisson, [("open-loop", "x", "<= 1.4")]),
     "idle": (
         idle.idle,

@@ -131,6 +131,10 @@ class Stand:
         """See models.make_cnn."""
         return models.make_cnn(self._made())
 
+    def stack(self, name: str, layers: int) -> models.Model:
+        """See models.make_stack."""
+        return models.make_stack(self._made(), name, layers)
+
     @contextlib.contextmanager
     def daemon(self, body: str) -> Iterator[Daemon]:
         """A daemon with this configuration, started and ready."""

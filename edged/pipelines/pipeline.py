@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -64,6 +65,7 @@ class PipelineRelease:
     typical_run_ns = 0
     costs = ()
     batch_rows = instances = 1
+    most_rows = sys.maxsize
     is_inline = False
     is_free = False
 

@@ -25,32 +25,38 @@ def due_ns(item: Waiting) -> int:
 class Backlog:
     """Requests that wait; the earliest deadline first, and in order of arrival where they agree."""
 
-    __slots__ = ("_timed", "items", "rows", "size_bytes")
+    __slots__ = ("items", "rows", "size_bytes", "timed")
 
     def __init__(self) -> None:
         self.items: list[Waiting] = []
         """Read by whoever forms batches; changed here only."""
         self.rows = 0
         self.size_bytes = 0
-        self._timed = 0
+        self.timed = 0
+        """How many of them have a deadline."""
 
     def add(self, item: Waiting) -> None:
         """Let one wait."""
         self.rows += item.rows
         self.size_bytes += item.size_bytes
-        if item.request.deadline_ns is not None:
-            self._timed += 1
-        elif not self._timed:
-            self.items.append(item)
+        self.place(item)
+
+    def place(self, item: Waiting) -> None:
+        """Put one where it belongs; who calls this counts its rows and bytes."""
+        items, deadline_ns = self.items, item.request.deadline_ns
+        if deadline_ns is not None:
+            self.timed += 1
+        elif not self.timed:
+            items.append(item)
             return
-        if not self.items or due_ns(self.items[-1]) <= due_ns(item):
-            self.items.append(item)
+        if not items or due_ns(items[-1]) <= (due_ns(item) if deadline_ns is None else deadline_ns):
+            items.append(item)
         else:
-            insort(self.items, item, key=due_ns)
+            insort(items, item, key=due_ns)
 
     def restore(self, items: Iterable[Waiting]) -> None:
         """Let wait again what was taken out to be run and was not."""
-        if self._timed:
+        if self.timed:
             for item in items:
                 self.add(item)
             return
@@ -58,7 +64,7 @@ class Backlog:
         for item in again:
             self.rows += item.rows
             self.size_bytes += item.size_bytes
-            self._timed += item.request.deadline_ns is not None
+            self.timed += item.request.deadline_ns is not None
 
     def remove(self, items: Sequence[Waiting]) -> None:
         """Take out some that wait."""
@@ -70,17 +76,17 @@ class Backlog:
         for item in items:
             self.rows -= item.rows
             self.size_bytes -= item.size_bytes
-            self._timed -= item.request.deadline_ns is not None
+            self.timed -= item.request.deadline_ns is not None
 
     def clear(self) -> tuple[Waiting, ...]:
         """Take out all; returns them."""
         items, self.items = self.items, []
-        self.rows = self.size_bytes = self._timed = 0
+        self.rows = self.size_bytes = self.timed = 0
         return tuple(items)
 
     def overdue(self, now_ns: int) -> tuple[Waiting, ...]:
         """Those whose deadline has passed."""
-        if not self._timed:
+        if not self.timed:
             return ()
         return tuple(
             item
@@ -91,7 +97,7 @@ class Backlog:
     @property
     def deadline_ns(self) -> int | None:
         """The first deadline, monotonic nanoseconds; None where there is none."""
-        if not self._timed:
+        if not self.timed:
             return None
         # In their order: the first that has one has the earliest.
         return next(_deadlines(self.items))

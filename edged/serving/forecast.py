@@ -26,7 +26,15 @@ class Forecast:
         is_row_wise: whether more rows take more time; a call takes what it takes where not.
     """
 
-    __slots__ = ("_costs", "_drained_ns", "_drained_rows", "_is_row_wise", "_last_ns", "_pace")
+    __slots__ = (
+        "_costs",
+        "_drained_ns",
+        "_drained_rows",
+        "_is_row_wise",
+        "_last_ns",
+        "_pace",
+        "slow_row_ns",
+    )
 
     def __init__(self, costs: Sequence[tuple[int, int]] = (), *, is_row_wise: bool = True) -> None:
         self._costs = costs
@@ -34,6 +42,9 @@ class Forecast:
         self._pace = 1.0
         self._drained_rows = self._drained_ns = 0.0
         self._last_ns = 0
+        self.slow_row_ns = self.likely_ns(1) * _SLACK
+        """The most that a row may cost, alone or in a queue; for whoever only asks whether there is
+        any hurry."""
 
     def likely_ns(self, rows: int) -> int:
         """How long a run takes as things are, rather too long than too short; 0 when unknown."""
@@ -61,6 +72,7 @@ class Forecast:
             self._drained_ns = self._drained_ns * keep + now_ns - self._last_ns
             self._drained_rows = self._drained_rows * keep + rows
         self._last_ns = now_ns if is_queued else 0
+        self.slow_row_ns = max(self.row_ns(1, now_ns), self.likely_ns(1) * _SLACK)
 
     def row_ns(self, batch_rows: int, now_ns: int) -> float:
         """What each row that waits adds to the wait of those behind it; 0 when unknown."""

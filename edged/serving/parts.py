@@ -6,7 +6,7 @@ than ``max_batch``. Used from the event loop only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -170,3 +170,12 @@ class Whole:
     def _waiting(self) -> tuple[Part, ...]:
         there = set(map(id, self.owner.backlog.items))
         return tuple(part for part in self.parts if id(part) in there)
+
+
+def wholes(items: Iterable[Waiting]) -> list[Waiting]:
+    """The requests that these are, or are parts of, each once; for when no part is running."""
+    found: dict[int, Waiting] = {}
+    for item in items:
+        one = item.whole.item if type(item) is Part and item.whole is not None else item
+        found.setdefault(id(one), one)
+    return list(found.values())

@@ -117,9 +117,8 @@ class ServedRelease(Resting):
         self.batch_rows = paying_rows(self.costs, rows)
         batching = config.batching
         wanted = parallel_runs(batching.instances, self.costs, len(os.sched_getaffinity(0)))
-        # A worker has one run at a time.
-        most = 1 if self.remote is not None else self.slots.rules.usable(self.rank)
-        self.instances = min(wanted, most)
+        usable = self.slots.rules.usable(self.rank)
+        self.instances = 1 if self.remote is not None else min(wanted, usable)
         self._worth_another = 1 if config.batching.instances else self.batch_rows
         self._part_rows = part_rows(self.batch_rows, rows, self.forecast)
         self.most_rows = rows if can_cut(self.manifest) else sys.maxsize
@@ -186,17 +185,21 @@ class ServedRelease(Resting):
         queue, backlog = self.config.queue, self.backlog
         rows, size = backlog.rows + item.rows, backlog.size_bytes + item.size_bytes
         if backlog.items and (rows > queue.max_rows or size > queue.max_size):
-            row_ns = self.forecast.row_ns(self.batch_rows, item.enqueued_ns)
-            raise queue_full(self.owner, queue, backlog, row_ns)
+            raise queue_full(self.owner, queue, backlog, self.forecast.slow_row_ns)
         deadline_ns = item.request.deadline_ns
         if deadline_ns is not None and (backlog.items or self.running):
-            self._refuse_late(item)
+            worst_ns = (rows + self._running_rows) * self.forecast.slow_row_ns
+            if item.enqueued_ns + worst_ns > deadline_ns:
+                self._refuse_late(item)
         self.in_flight += 1
+        backlog.rows, backlog.size_bytes = rows, size
         if item.rows > self.most_rows:
             for part in Whole(item, self).cut(self._part_rows):
-                backlog.add(part)
+                backlog.place(part)
+        elif deadline_ns is None and not backlog.timed:
+            backlog.items.append(item)
         else:
-            backlog.add(item)
+            backlog.place(item)
         if self._has_room:
             self._schedule()
         else:
@@ -239,10 +242,9 @@ class ServedRelease(Resting):
 
     def _refuse_late(self, item: Waiting) -> None:
         now_ns = time.monotonic_ns()
-        row_ns = self.forecast.row_ns(self.batch_rows, now_ns)
         begins_at_once = self.running < self.instances and self._worth_another == 1
         ahead_rows = 0 if begins_at_once else self._running_rows
-        pace = Pace(row_ns, ahead_rows, self.forecast)
+        pace = Pace(self.forecast.row_ns(self.batch_rows, now_ns), ahead_rows, self.forecast)
         if late_ns := lateness_ns(self.backlog, item, now_ns, pace):
             raise too_late(self.owner, self.backlog.rows + ahead_rows, late_ns)
 

@@ -17,6 +17,7 @@ from edged.loading import Footprint
 from edged.serving.answering import Answering
 from edged.serving.backlog import Backlog
 from edged.serving.lifecycle import BUSY, ReleaseKey, Snapshot, State
+from edged.serving.parts import wholes
 from edged.serving.scheduler import Waiting
 from edged.tensors import TensorSpec
 
@@ -139,7 +140,7 @@ class Resting(Answering):
         if (other.inputs, other.outputs) != (self.inputs, self.outputs):
             words = f"was replaced by release {other.number}, which has another signature"
             self.fail_waiting(ModelNotReadyError(f"{self.owner} {words}: ask again"))
-        for item in self.backlog.clear():
+        for item in wholes(self.backlog.clear()):
             item.queue = other
             try:
                 other.offer(item)

@@ -180,15 +180,21 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
     layout: Layout = ()
     rows, max_rows, times = 0, limits.max_rows, limits.times
     first_ns: int | None = None
+    roomy_ns = 0
     for item in queue:
         deadline_ns = item.request.deadline_ns
         if deadline_ns is not None:
             if deadline_ns <= now_ns:
                 expired.append(item)
                 continue
-            if times is not None and now_ns + times.least_ns(item.rows) > deadline_ns:
-                hopeless.append(item)
-                continue
+            if times is not None:
+                if not roomy_ns:
+                    roomy_ns = now_ns + times.likely_ns(max_rows)
+                if deadline_ns >= roomy_ns:
+                    deadline_ns = None  # no batch can make it late
+                elif now_ns + times.least_ns(item.rows) > deadline_ns:
+                    hopeless.append(item)
+                    continue
         if not items:
             rows, layout, first_ns = item.rows, item.layout, deadline_ns
         elif rows + item.rows <= max_rows and item.layout == layout:

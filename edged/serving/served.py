@@ -46,6 +46,11 @@ class Served(Protocol):
         ...
 
     @property
+    def most_rows(self) -> int:
+        """A request of more rows runs in parts."""
+        ...
+
+    @property
     def owner(self) -> str:
         """Its name in messages."""
         ...

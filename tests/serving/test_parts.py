@@ -207,3 +207,29 @@ async def test_what_cannot_be_cut_runs_as_it_is(monkeypatch: pytest.MonkeyPatch)
     await until(lambda: ask.answers)
     assert session.runs == [10]
     release.close()
+
+
+@on_loop
+async def test_passed_on_to_another_release_it_is_whole_again(monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
+    busy = Busy(clock)
+    await busy.begun()
+    large, small = Ask(12), Ask(2)
+    items = [ask.waiting(clock.now_ns) for ask in (large, small)]
+    for item in items:
+        busy.release.offer(item)
+    session = FakeSession()
+    other = serve(session, settings=config(batching=BatchingConfig(max_batch=6)))
+    busy.release.hold()
+    busy.session.gate.set()
+    await until(lambda: busy.release.running == 0)
+    busy.release.lay_down()
+    busy.release.pass_on(other)
+    assert (busy.release.in_flight, other.in_flight) == (0, 2)
+    await until(lambda: large.answers and small.answers)
+    large.check()
+    small.check()
+    assert session.runs == [6, 6, 2]
+    assert other.counters.requests == 2
+    busy.release.close()
+    other.close()
