@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edged.config.section import Path, Section
+from edged.specs import Size
 
 StepName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
 TensorName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")]
@@ -234,6 +235,7 @@ class PipelineConfig(Section, frozen=True, kw_only=True):
     max_rows: Annotated[
         int, Meta(ge=1, le=10**6, description="rows in work at a time; more are refused")
     ] = 1024
+    max_size: Annotated[Size, Meta(description="bytes of their inputs")] = Size(256 << 20)
     max_items: Annotated[
         int, Meta(ge=1, le=65536, description="items of one fan-out; more are an error")
     ] = 1024

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from edged.errors import EdgedError, InvalidRequestError, RunError
+from edged.pipelines.expressions import evaluate
+from edged.pipelines.grammar import Tree
 from edged.tensors import DTYPES, Array, TensorSpec, describe
 
 log = logging.getLogger("edged.pipelines")
@@ -21,6 +23,8 @@ def size_of(given: Mapping[str, Any]) -> int:
         sum(one.nbytes for one in value if one is not None)
         if isinstance(value, list)
         else value.nbytes
+        if value is not None
+        else 0
         for value in given.values()
     )
 
@@ -78,3 +82,9 @@ def nothing(promised: Sequence[TensorSpec], specs: Sequence[TensorSpec]) -> dict
         axes = [axis if isinstance(axis, int) else 0 for axis in own.shape]
         made[spec.name] = np.zeros(axes, DTYPES[spec.dtype].numpy)
     return made
+
+
+def holds(when: Tree, values: Mapping[str, Any], index: int | None) -> bool:
+    """Whether a condition holds, of one item or of all; of what is missing it does not."""
+    asked = {n: v[index or 0] if isinstance(v, list) else v for n, v in values.items()}
+    return all(value is not None for value in asked.values()) and bool(evaluate(when, asked))

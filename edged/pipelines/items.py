@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from edged.errors import EdgedError
 from edged.pipelines.checks import check_promise
-from edged.pipelines.expressions import evaluate
 from edged.pipelines.graph import Node
 from edged.tensors import Array, TensorSpec
 
@@ -49,8 +48,14 @@ class Run(Protocol):
         """Keep what a step made."""
         ...
 
-    def values_of(self, node: Node) -> dict[str, Any]:
-        """What a condition asks about."""
+    def judge(
+        self,
+        place: int,
+        node: Node,
+        items: Sequence[int | None],
+        then: Callable[[Sequence[bool]], None],
+    ) -> None:
+        """Find out for which items the condition holds."""
         ...
 
     def filled(self, spec: TensorSpec, value: float) -> Array:
@@ -72,11 +77,19 @@ class Items:
         self._run, self._place, self._node, self._given = run, place, node, given
         self._count = len(given[min(node.each)])
         self._made: list[Mapping[str, Array] | None] = [None] * self._count
+        self._wanted: Sequence[bool] = ()
         self._next = self._open = 0
         self._is_done = self._is_asking = False
 
     def begin(self) -> None:
         """Begin all of them, or as many as may be with a model at once."""
+        if self._node.when is None:
+            self._begin([True] * self._count)
+        else:
+            self._run.judge(self._place, self._node, range(self._count), self._begin)
+
+    def _begin(self, wanted: Sequence[bool]) -> None:
+        self._wanted = wanted
         if self._node.member is not None:
             self._more()
         else:
@@ -89,18 +102,8 @@ class Items:
         if node.work is not None and node.work.mode == "first":
             given = {name: value for name, value in given.items() if value is not None}
             return given or None
-        if any(value is None for value in given.values()):
-            return None
-        if node.when is not None and not self._is_wanted(index):
-            return None
-        return given
-
-    def _is_wanted(self, index: int) -> bool:
-        node, values = self._node, self._run.values_of(self._node)
-        asked = {n: v[index] if isinstance(v, list) else v for n, v in values.items()}
-        if node.when is None or any(value is None for value in asked.values()):
-            return False
-        return bool(evaluate(node.when, asked))
+        is_whole = all(value is not None for value in given.values())
+        return given if is_whole and self._wanted[index] else None
 
     def _instead(self) -> Mapping[str, Array] | None:
         node = self._node
@@ -171,7 +174,8 @@ class Items:
             made = [instead if given is None else next(results) for given in items]
             if work.is_foreign:
                 for one in made:
-                    check_promise(node.promised, one or {})
+                    if one is not None:
+                        check_promise(node.promised, one)
             return self._lists(made)
 
         self._run.work(self._place, node, self._given, all_of_them)

@@ -90,7 +90,7 @@ class PipelineRelease:
         self.backlog = Backlog()
         self.rank = NORMAL
         self._runs: dict[int, PipelineRun] = {}
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._is_scheduled = False
         tally = workshop.tallies.get(plan.name)
         if not isinstance(tally, Tally) or tally.definition != self.key.digest:
@@ -174,16 +174,18 @@ class PipelineRelease:
         self._look()
         if self._state is not State.READY:
             raise ModelNotReadyError(f"{self.owner}: {self._reason}")
-        most = self.plan.config.max_rows
-        if self.in_flight and self._rows + item.rows > most:
+        config = self.plan.config
+        rows, size = self._rows + item.rows, self._bytes + item.size_bytes
+        if self.in_flight and (rows > config.max_rows or size > config.max_size):
             raise QueueFullError(
-                f"{self.owner}: {self._rows} rows are in work; the limit is {most} (max_rows)",
+                f"{self.owner}: {self._rows} rows of {self._bytes} bytes are in work; the limits "
+                f"are {config.max_rows} (max_rows) and {config.max_size} (max_size)",
                 retry_after_ns=_AGAIN_NS,
             )
         for release in self._members.values():
             hold(release)
         self.in_flight += 1
-        self._rows += item.rows
+        self._rows, self._bytes = rows, size
         self.backlog.add(item)
         self._runs[id(item)] = PipelineRun(self, item, self._members)
         if not self._is_scheduled:
@@ -233,6 +235,7 @@ class PipelineRelease:
             counters.answered(item.request.origin, error, duration_ns)
         self.in_flight -= 1
         self._rows -= item.rows
+        self._bytes -= item.size_bytes
         response = InferResponse(
             self.plan.name, self.number, item.generation, outputs, error, waited_ns, run_ns,
             item.rows,

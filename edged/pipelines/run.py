@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,8 +22,15 @@ from edged.errors import (
     InvalidRequestError,
 )
 from edged.messages import InferRequest, InferResponse, OnResponse, Ticket
-from edged.pipelines.checks import check_promise, named, nothing, rows_of, size_of, unexpected
-from edged.pipelines.expressions import evaluate
+from edged.pipelines.checks import (
+    check_promise,
+    holds,
+    named,
+    nothing,
+    rows_of,
+    size_of,
+    unexpected,
+)
 from edged.pipelines.graph import Node, Plan
 from edged.pipelines.items import Do, Items, Then
 from edged.pipelines.tally import StepTally
@@ -102,7 +109,7 @@ class PipelineRun:
         self._tickets: dict[int, Ticket] = {}
         self._spent_ns = 0
         self._is_alone = False
-        self._is_advancing = self._is_over = False
+        self._is_advancing = self._is_over = self._is_stopping = False
         self._error: EdgedError | None = None
 
     def start(self, *, is_alone: bool) -> None:
@@ -125,8 +132,12 @@ class PipelineRun:
         """End with an error as soon as nothing of the request is used any more."""
         if self._error is None:
             self._error = error
+        if self._is_stopping:
+            return  # called by what the loop below brought about
+        self._is_stopping = True
         for ticket in list(self._tickets.values()):
             ticket.cancel()
+        self._is_stopping = False
 
     def _advance(self) -> None:
         if self._is_advancing or self._is_over:
@@ -141,10 +152,8 @@ class PipelineRun:
             place = self._ready.popleft()
             try:
                 self._begin(place, self._plan.nodes[place])
-            except EdgedError as exc:
-                self._fail(place, exc)
             except Exception as exc:
-                self._fail(place, unexpected(exc))
+                self._broke(place, exc)
         self._is_advancing = False
         if not self._open:
             self._is_over = True
@@ -176,15 +185,66 @@ class PipelineRun:
         if node.each:
             Items(self, place, node, given).begin()
             return
-        if node.when is not None:
-            asked = {name: values[slot] for name, slot in node.when_reads}
-            if any(value is None for value in asked.values()) or not evaluate(node.when, asked):
+        if node.when is None:
+            self._do(place, node, given)
+            return
+
+        def judged(verdicts: Sequence[bool]) -> None:
+            if verdicts[0]:
+                self._do(place, node, given)
+            else:
                 self._skip(place, node)
-                return
+
+        self.judge(place, node, [None], judged)
+
+    def _do(self, place: int, node: Node, given: Mapping[str, Any]) -> None:
         if node.member is not None:
             self.ask(place, node, given, self._asked)
         elif node.work is not None:
             self.work(place, node, given)
+
+    def judge(
+        self,
+        place: int,
+        node: Node,
+        items: Sequence[int | None],
+        then: Callable[[Sequence[bool]], None],
+    ) -> None:
+        """Find out for which items a step's condition holds; where it is long, on a thread."""
+        values = {name: self._values[slot] for name, slot in node.when_reads}
+        when = node.when
+        assert when is not None
+
+        def decide() -> list[bool]:
+            return [holds(when, values, index) for index in items]
+
+        if size_of(values) <= _INLINE_BYTES:
+            then(decide())
+        else:
+            self._elsewhere(place, decide, then)
+
+    def _elsewhere(self, place: int, do: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Do something on a thread, and go on with what came out of it."""
+
+        def job() -> Any:
+            try:
+                return do()
+            except Exception as exc:
+                return exc
+
+        def came(result: Any) -> None:
+            self.close()
+            try:
+                if isinstance(result, Exception):
+                    self._broke(place, result)
+                elif self._error is None:
+                    then(result)
+            except Exception as exc:
+                self._broke(place, exc)
+            self._advance()
+
+        self.open()
+        self._home.workshop.do(job, came)
 
     def work(self, place: int, node: Node, given: Mapping[str, Any], do: Do | None = None) -> None:
         """Do a step that is no model, here or on a thread; ``do`` in place of its own work."""
@@ -194,24 +254,7 @@ class PipelineRun:
             self.done(place, node, do(given))
             return
 
-        def job() -> Any:
-            try:
-                return do(given)
-            except Exception as exc:
-                return exc
-
-        self.open()
-        self._home.workshop.do(job, lambda result: self._worked(place, node, result))
-
-    def _worked(self, place: int, node: Node, result: Any) -> None:
-        self.close()
-        if isinstance(result, EdgedError):
-            self._fail(place, result)
-        elif isinstance(result, Exception):
-            self._fail(place, unexpected(result))
-        elif self._error is None:
-            self.settle(place, node, result)
-        self._advance()
+        self._elsewhere(place, lambda: do(given), lambda made: self.done(place, node, made))
 
     def settle(self, place: int, node: Node, result: Mapping[str, Any]) -> None:
         """``done``, but what is wrong with the result ends the run."""
@@ -256,7 +299,7 @@ class PipelineRun:
             try:
                 then(place, node, index, response.outputs, response.error)
             except Exception as exc:
-                self._fail(place, unexpected(exc))
+                self._broke(place, exc)
             self._advance()
 
         try:
@@ -289,10 +332,6 @@ class PipelineRun:
         """It has come back."""
         self._open -= 1
 
-    def values_of(self, node: Node) -> dict[str, Any]:
-        """What a condition asks about, of all items."""
-        return {name: self._values[slot] for name, slot in node.when_reads}
-
     @property
     def is_stopped(self) -> bool:
         """Whether nothing more is to be begun."""
@@ -301,6 +340,9 @@ class PipelineRun:
     def fail(self, place: int, error: EdgedError) -> None:
         """End the run because of a step."""
         self._fail(place, error)
+
+    def _broke(self, place: int, exc: Exception) -> None:
+        self._fail(place, exc if isinstance(exc, EdgedError) else unexpected(exc))
 
     def _fail(self, place: int, error: EdgedError) -> None:
         node = self._plan.nodes[place]

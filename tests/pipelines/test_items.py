@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
-from edged.errors import InvalidRequestError, RunError
-from tests.fakes.clock import on_loop, until
+from edged.errors import CancelledError, InvalidRequestError, RunError
+from tests.fakes.clock import on_loop, turns, until
 from tests.fakes.pipelines import Site, model
 from tests.pipelines.test_run import ask, idle
 
@@ -143,4 +145,41 @@ async def test_one_item_that_fails_ends_the_request_once(ns: int):
     assert 'step "read": not this one' in answers.only.error.message
     await until(lambda: not site.pipeline.in_flight)
     assert len(answers) == 1
+    idle(site)
+
+
+@on_loop
+async def test_withdrawn_while_items_wait():
+    site = Site(TEXT.replace(", WHEN", ""), read=reader(ns=10**9))
+    gate = site.sessions["read"].gate = threading.Event()
+    answers, ticket = ask(site, {"picture": PIXELS, "boxes": boxes(100)})
+    await until(lambda: site.sessions["read"].runs)
+    await turns()
+    assert not ticket.cancel()  # one of them runs
+    gate.set()
+    await until(lambda: answers)
+    assert isinstance(answers.only.error, CancelledError)
+    assert sum(site.sessions["read"].runs) < 100
+    idle(site)
+
+
+@pytest.mark.parametrize("size", [10, 200])
+@on_loop
+async def test_conditions_on_much_are_looked_at_on_a_thread(size: int):
+    text = """\
+    inputs: {x: "float32[batch,4]"}
+    steps:
+    - {name: a, model: one, inputs: x, when: max(x) > 5, default: -1}
+    outputs: {y: a}
+"""
+    site = Site(text, one=model(ns=10**9))
+    seen = []
+    do = site.workshop.do
+    site.workshop.do = lambda job, on_done: (seen.append(1), do(job, on_done))
+    for factor, wanted in ((1, -1), (9, 18)):
+        x = np.full((size * 100, 4), factor, np.float32)
+        answers, _ = ask(site, {"x": x})
+        await until(lambda answers=answers: answers)
+        assert (answers.only.outputs["y"] == wanted).all()
+    assert len(seen) == (2 if size == 200 else 0)
     idle(site)

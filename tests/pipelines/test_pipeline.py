@@ -63,6 +63,7 @@ async def test_more_rows_than_it_may_have_are_refused():
     assert isinstance(error, QueueFullError)
     assert error.retry_after_ns
     await until(lambda: all(first))
+    assert "the limits are 5 (max_rows)" in error.message
     alone, _ = ask(site, {"x": np.ones((9, 4), np.float32)})
     await turns()
     assert alone.only.error is None

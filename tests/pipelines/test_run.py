@@ -52,6 +52,7 @@ def idle(site: Site) -> None:
     assert site.pipeline.in_flight == 0
     assert not site.pipeline.backlog.rows
     assert not site.pipeline._rows
+    assert not site.pipeline._bytes
     assert not site.pipeline._runs
     assert {name: one.in_flight for name, one in site.releases.items()} == dict.fromkeys(
         site.releases, 0
