@@ -12,6 +12,7 @@ from edged.pipelines.boxes import boxes_work
 from edged.pipelines.packages import package_work
 from edged.pipelines.picture import crop_work, image_work
 from edged.pipelines.regions import regions_work
+from edged.pipelines.signal import signal_work
 from edged.pipelines.step import Work
 from edged.pipelines.text import ctc_work
 
@@ -45,6 +46,8 @@ def make_work(step: StepConfig, resolve: Resolve) -> Work:
         return regions_work(step.regions)
     if step.ctc is not None:
         return ctc_work(step.ctc, resolve(step.ctc.characters))
+    if step.signal is not None:
+        return signal_work(step.signal)
     assert step.use is not None
     return package_work(step.use, step.options, named_inputs(step))
 

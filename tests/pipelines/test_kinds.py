@@ -21,6 +21,7 @@ STEPS = {
     "crop": "crop: {from: x, boxes: b}",
     "boxes": "boxes: {boxes: x, scores: s}",
     "regions": "regions: {from: x, picture: p}",
+    "signal": "signal: {from: x, size: 4}",
     "ctc": "ctc: {from: x, characters: c.txt}",
 }
 

@@ -141,3 +141,15 @@ async def test_a_callback_that_raises_harms_nobody():
     site.plane.submit(InferRequest("p", {"x": X}), bad)
     await turns()
     idle(site)
+
+
+@on_loop
+async def test_more_bytes_than_it_may_have_are_refused():
+    site = Site(f"    max_size: 40B\n{CHAIN}", one=model(), two=model())
+    first, _ = ask(site)
+    refused, _ = ask(site)
+    assert isinstance(refused.only.error, QueueFullError)
+    assert "40 (max_size)" in refused.only.error.message
+    await until(lambda: first)
+    assert first.only.error is None
+    idle(site)

@@ -239,3 +239,27 @@ async def test_large_arithmetic_leaves_the_loop():
     np.testing.assert_array_equal(answers.only.outputs["y"], big * 5)
     assert seen == [1]
     idle(site)
+
+
+@on_loop
+async def test_the_first_error_is_told_and_what_waits_is_withdrawn():
+    text = """\
+    inputs: {x: "float32[batch,4]"}
+    steps:
+    - {name: long, model: slow, inputs: x}
+    - {name: bad, model: bad, inputs: x}
+    outputs: {y: long, z: bad}
+"""
+    site = Site(text, slow=model(ns=10**9), bad=model(fail))
+    gate = site.sessions["slow"].gate = threading.Event()
+    busy = Answers()
+    site.plane.submit(InferRequest("slow", {"x": X}), busy)
+    await until(lambda: site.sessions["slow"].runs)
+    answers, _ = ask(site)
+    await until(lambda: answers)
+    assert 'step "bad": model "two" failed' in answers.only.error.message
+    assert site.pipeline.tally.steps["long"].failed == 0
+    gate.set()
+    await until(lambda: busy)
+    assert site.sessions["slow"].runs == [2]
+    idle(site)
