@@ -87,6 +87,71 @@ def make_stack(folder: Path, name: str, layers: int) -> Model:
     return Model(name, {1: bundle}, unpack(bundle, folder), rows)
 
 
+def make_heavy(folder: Path, seed: int, width: int) -> tuple[Path, Path]:
+    """Three layers on [N,16] float32 that weigh ``4 * width ** 2`` bytes: a bundle and its ONNX.
+
+    Packed as it is made: a hundred conversions would take longer than all that is measured.
+    """
+    from converters.pack import member, pack  # noqa: PLC0415 - only where it is made
+    from edged.manifest import (  # noqa: PLC0415
+        ArtefactEntry,
+        Golden,
+        Manifest,
+        TensorEntry,
+        Tolerance,
+    )
+    from edged.store.golden import write_safetensors  # noqa: PLC0415
+
+    bundle, onnx = folder / f"m{seed}-1.edgb", folder / f"m{seed}.onnx"
+    if bundle.exists():
+        return bundle, onnx
+    chance = np.random.default_rng(seed)
+    shapes = ((16, width), (width, width), (width, 4))
+    a, b, c = (chance.standard_normal(s).astype(np.float32) / s[0] ** 0.5 for s in shapes)
+    onnx.write_bytes(_layers(a, b, c))
+    x = chance.standard_normal((4, 16)).astype(np.float32)
+    y = np.maximum(np.maximum(x @ a, 0) @ b, 0) @ c
+    members = {
+        "model.onnx": onnx.read_bytes(),
+        "golden.safetensors": write_safetensors({"in.x": x, "out.y": y}),
+    }
+    kinds = {"model.onnx": "onnx", "golden.safetensors": "safetensors"}
+    manifest = Manifest(
+        format="edged-bundle-v1",
+        name=f"m{seed}",
+        release=1,
+        version="1",
+        inputs=(TensorEntry("x", "float32", ("batch", 16)),),
+        outputs=(TensorEntry("y", "float32", ("batch", 4)),),
+        artefacts=(ArtefactEntry("onnx", "model.onnx"),),
+        members=tuple(member(name, kinds[name], data) for name, data in members.items()),
+        golden=Golden("golden.safetensors", 4, {"y": Tolerance(atol=1e-3, rtol=1e-3)}),
+    )
+    pack(bundle, manifest, members)
+    return bundle, onnx
+
+
+def _layers(*matrices: np.ndarray[Any, Any]) -> bytes:
+    from onnx import TensorProto, helper  # noqa: PLC0415
+
+    net = _Graph("x")
+    for at, matrix in enumerate(matrices):
+        net.add("MatMul", [net.last, net.constant(matrix)])
+        if at < len(matrices) - 1:
+            net.add("Relu", [net.last])
+    net.nodes[-1].output[0] = "y"
+    graph = helper.make_graph(
+        net.nodes,
+        "heavy",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
+        net.weights,
+    )
+    opset = [helper.make_opsetid("", 18)]
+    data: bytes = helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+    return data
+
+
 def _train(source: Path, samples: Path, seed: int) -> None:
     import joblib  # noqa: PLC0415 - only where there is something to train
     from sklearn.datasets import load_iris  # noqa: PLC0415

@@ -19,6 +19,7 @@ from benchmarks import (
     cnn,
     idle,
     isolation,
+    many,
     native,
     openloop,
     pipeline,
@@ -59,6 +60,10 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
     "reload": (reload.reload, [("reload", "ms", "<= 100"), ("reload-load", "ms", "<= 300")]),
     "isolation": (isolation.isolation, [("isolation", "us", "<= 60")]),
     "pipeline": (pipeline.chain, [("pipeline", "x", "<= 2.2"), ("dispatch", "x", "<= 2.5")]),
+    "many": (
+        many.many,
+        [("many-loads", "x", "<= 1.4"), ("many-wrong", "requests", "== 0")],
+    ),
     "mqtt-qos1": (broker.qos1, [("mqtt-qos1", "x", ">= 0.6")]),
 }
 """What is measured together, and the rows that come of it: a failure leaves them not measured."""

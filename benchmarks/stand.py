@@ -48,13 +48,13 @@ class Daemon:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> float:
+    def start(self, limit_s: float = START_S) -> float:
         """Start it; returns the seconds from exec to its READY=1."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             address = self.folder / "notify"
             address.unlink(missing_ok=True)
             ready.bind(os.fspath(address))
-            ready.settimeout(START_S)
+            ready.settimeout(limit_s)
             began = time.monotonic()
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -134,6 +134,10 @@ class Stand:
     def stack(self, name: str, layers: int) -> models.Model:
         """See models.make_stack."""
         return models.make_stack(self._made(), name, layers)
+
+    def heavy(self, seed: int, width: int) -> tuple[Path, Path]:
+        """See models.make_heavy."""
+        return models.make_heavy(self._made(), seed, width)
 
     @contextlib.contextmanager
     def daemon(self, body: str) -> Iterator[Daemon]:

@@ -1,6 +1,6 @@
-"""How much memory the models of this device may take together.
+"""How much memory the models of each device may take together.
 
-Decides only the figure; who is in memory is decided in ``serving/memory.py``.
+Decides only the figures; who is in memory is decided in ``serving/memory.py``.
 """
 
 from __future__ import annotations
@@ -9,24 +9,42 @@ import functools
 
 from edged.config.schema import Config
 from edged.device.memory import available_bytes
-from edged.serving.manager import NO_BUDGET
+from edged.device.nvidia import read_nvidia
+from edged.runtimes.registry import DEVICES
 
 _SHARE = (3, 4)
 """Of what is free when the daemon starts. The rest is for requests, for the tensors of large
 batches, and for whatever else the device does later."""
 
 
-def budget_of(config: Config) -> int:
-    """The bytes that loaded models may take.
+def budgets_of(config: Config) -> dict[str, int]:
+    """The bytes that loaded models may take, by device; one whose memory nobody knows is missing.
 
     Where none is named it is what was found at the start, also after a reload: what is free by then
     is less by the models that are loaded.
     """
-    budget = config.memory.budget
-    return _automatic() if budget is None else int(budget)
+    budgets: dict[str, int | None] = {"cpu": config.memory.budget}
+    if budgets["cpu"] is None:
+        budgets["cpu"] = _share_of_host()
+    if any(DEVICES[name] == "cuda" for model in config.models.values() for name in model.runtime):
+        wanted = config.memory.cuda
+        budgets["cuda"] = _share_of_gpu() if wanted is None else wanted
+    return {device: int(budget) for device, budget in budgets.items() if budget is not None}
 
 
 @functools.cache
-def _automatic() -> int:
-    room = available_bytes()
-    return NO_BUDGET if room is None else room * _SHARE[0] // _SHARE[1]
+def _share_of_host() -> int | None:
+    return _share(available_bytes())
+
+
+@functools.cache
+def _share_of_gpu() -> int | None:
+    """Of the first one; a board whose GPU shares the host's memory tells no figure."""
+    gpus = read_nvidia().gpus
+    if not gpus or gpus[0].memory_total_bytes is None or gpus[0].memory_used_bytes is None:
+        return None
+    return _share(gpus[0].memory_total_bytes - gpus[0].memory_used_bytes)
+
+
+def _share(room: int | None) -> int | None:
+    return None if room is None else room * _SHARE[0] // _SHARE[1]

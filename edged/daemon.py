@@ -18,7 +18,7 @@ from typing import Any
 
 from edged.breaker import Breaker
 from edged.broker import BrokerLinks
-from edged.budget import budget_of
+from edged.budget import budgets_of
 from edged.config.identity import node_name
 from edged.config.load import Snapshot
 from edged.config.schema import Config
@@ -145,7 +145,7 @@ class Daemon:
             measured=measured, device=device_setting, footprints=footprints,
         )  # fmt: skip
         threshold_ns = int(config.limits.inline_threshold)
-        manager = Manager(loader, threshold_ns, self._on_change, budget_of(config))
+        manager = Manager(loader, threshold_ns, self._on_change, budgets_of(config))
         manager.on_ready = self._breaker.on_ready
         manager.on_hopeless = self._breaker.on_hopeless
         return manager

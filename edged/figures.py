@@ -48,8 +48,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_release_resident", _F, "1 while it is in memory.", _RELEASE),
     Figure("edged_release_memory_bytes", _G, "Memory it takes when loaded, at most.", _RELEASE),
     Figure("edged_release_evictions", _C, "Times it was sent out of memory.", _RELEASE),
-    Figure("edged_memory_budget_bytes", _G, "Memory that loaded models may take."),
-    Figure("edged_memory_promised_bytes", _G, "Memory that those in it take, at most."),
+    Figure("edged_memory_budget_bytes", _G, "Memory that loaded models may take.", ("device",)),
+    Figure("edged_memory_promised_bytes", _G, "Memory of those in it, at most.", ("device",)),
     Figure("edged_release_load_failures", _C, "Loads and trials that failed.", _RELEASE),
     Figure("edged_requests", _C, "Answers, errors among them.", (*_RELEASE, "transport")),
     Figure("edged_request_failures", _C, "Answers that were an error.", (*_RELEASE, "code")),
@@ -202,8 +202,9 @@ def collect(
         _add_device(sheet, device, slots)
     for pipeline in pipelines(dataplane):
         _add_pipeline(sheet, pipeline)
-    sheet.add("edged_memory_budget_bytes", manager.residency.ledger.budget)
-    sheet.add("edged_memory_promised_bytes", manager.residency.ledger.used)
+    for device, home in manager.memories.items():
+        sheet.add("edged_memory_budget_bytes", home.ledger.budget, device)
+        sheet.add("edged_memory_promised_bytes", home.ledger.used, device)
     for name, listening in listeners.items():
         sheet.add("edged_connections", len(listening.connections), name)
         sheet.add("edged_connections_accepted", listening.accepted, name)

@@ -21,6 +21,7 @@ NEEDS_RESTART = (
     "state_dir",
     "runtime.threads",
     "limits.inline_threshold",
+    "memory.cuda",
     "reload.watch",
     "reload.settle",
     "reload.poll",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from edged.config.problems import field_path
 from edged.config.schema import Config
 from edged.manifest import ArtefactEntry, Manifest
-from edged.runtimes.registry import ARTEFACT_KINDS
+from edged.runtimes.registry import ARTEFACT_KINDS, DEVICES
 
 Found = tuple[str, str]
 """A field path and what is wrong with it."""
@@ -39,17 +39,25 @@ def check_memory(
         config: the configuration.
         manifests: by model and release, of those whose bundles are good.
     """
-    budget = config.memory.budget
-    if budget is None:
-        return
+    for device, field, budget in (
+        ("cpu", "memory.budget", config.memory.budget),
+        ("cuda", "memory.cuda", config.memory.cuda),
+    ):
+        if budget is not None:
+            names = [name for name in manifests if _device(config, name) == device]
+            yield from _check_one(config, {name: manifests[name] for name in names}, field, budget)
+
+
+def _check_one(
+    config: Config, manifests: Mapping[str, Mapping[int, Manifest]], field: str, budget: int
+) -> Iterator[Found]:
     pinned: dict[str, int] = {}
     for name, releases in manifests.items():
-        model = config.models[name]
         sizes = [least_bytes(manifest, config) for manifest in releases.values()]
-        if model.memory.pinned:
+        if config.models[name].memory.pinned:
             pinned[name] = sum(sizes)
         elif max(sizes, default=0) > budget:
-            text = f"has {_mib(max(sizes))} of weights, and memory.budget is {_mib(budget)}"
+            text = f"has {_mib(max(sizes))} of weights, and {field} is {_mib(budget)}"
             yield _path(name, "bundle"), f"{text}; raise it"
     if sum(pinned.values()) > budget:
         listed = ", ".join(f"{name} {_mib(size)}" for name, size in pinned.items())
@@ -57,8 +65,13 @@ def check_memory(
         text = f"pinned models have {_mib(sum(pinned.values()))} of weights together ({listed})"
         yield (
             f"{_path(last, 'memory')}.pinned",
-            f"{text}, and memory.budget is {_mib(budget)}; raise it or pin fewer",
+            f"{text}, and {field} is {_mib(budget)}; raise it or pin fewer",
         )
+
+
+def _device(config: Config, name: str) -> str:
+    runtimes = config.models[name].runtime
+    return DEVICES[runtimes[0]] if runtimes else "cpu"
 
 
 def _path(name: str, field: str) -> str:

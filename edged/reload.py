@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edged.budget import budget_of
+from edged.budget import budgets_of
 from edged.candidate import Candidate, build_candidate, content_digest, is_servable
 from edged.config.diff import diff
 from edged.config.load import Snapshot, load
@@ -254,7 +254,7 @@ class Reloader:
         before = house.manager.wanted()
         desired = candidate.desired()
         house.manager.loader.trial = snapshot.config.trial
-        house.manager.residency.set_budget(budget_of(snapshot.config))
+        house.manager.memories.set_budgets(budgets_of(snapshot.config))
         house.manager.want(desired, leaving=before)
         try:
             new = {item.key for item in desired} - {item.key for item in before}
@@ -264,7 +264,7 @@ class Reloader:
             await house.listener.apply(snapshot.config)
         except BaseException:
             house.manager.want(before)
-            house.manager.residency.set_budget(budget_of(self.config))
+            house.manager.memories.set_budgets(budgets_of(self.config))
             raise
         # From here on nothing is refused any more: what serves is exchanged between two turns of
         # the loop, and the rest follows it.

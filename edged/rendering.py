@@ -6,7 +6,7 @@ Decides wording and columns only. Unknown figures read ``-``, never 0.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -51,7 +51,7 @@ def render_status(document: dict[str, Any]) -> str:
     if document["mqtt"]:
         lines.append(_mqtt_line(document["mqtt"]))
     if document.get("memory"):
-        lines.append(_memory_line(document["memory"], document["releases"]))
+        lines += _memory_lines(document["memory"], document["releases"])
     lines += ["", _releases(document["releases"])]
     lines += [
         f"{r['model']} release {r['release']}: {r['runtime']} computes floats in {r['computes_in']}"
@@ -200,14 +200,16 @@ def _mqtt_line(mqtt: dict[str, Any]) -> str:
     return f"mqtt {mqtt.get('broker', '')}: {mqtt.get('state', '-')}{error}"
 
 
-def _memory_line(memory: dict[str, int], releases: list[dict[str, Any]]) -> str:
+def _memory_lines(
+    memory: dict[str, dict[str, int]], releases: list[dict[str, Any]]
+) -> Iterator[str]:
+    for device, one in memory.items():
+        promised, budget = _size(one["promised_bytes"]), _size(one["budget_bytes"])
+        yield f"memory for models on {device}: {promised} of {budget} promised"
     found = [r["memory"] for r in releases if "memory" in r]
-    inside = sum(one["resident"] for one in found)
-    gone = sum(one["evictions"] for one in found)
-    return (
-        f"memory for models: {_size(memory['promised_bytes'])} of {_size(memory['budget_bytes'])} "
-        f"promised, {inside} of {len(found)} releases loaded, {gone} evictions"
-    )
+    if evictions := sum(one["evictions"] for one in found):
+        inside = sum(one["resident"] for one in found)
+        yield f"{inside} of {len(found)} releases are in memory, {evictions} evictions so far"
 
 
 def _tensor(entry: dict[str, Any]) -> str:

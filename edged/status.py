@@ -107,7 +107,7 @@ def status_document(
             *(release_document(release) for release in manager.releases()),
             *(release_document(pipeline) for pipeline in pipelines(dataplane)),
         ],
-        "memory": manager.residency.as_dict(),
+        "memory": manager.memories.as_dict(),
         "refused": dataplane.refused,
         "socket": socket,
         "metrics": metrics,

@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 import pytest
+from edged.config.memory import MemoryConfig
 
 from edged import budget as module
-from edged.budget import budget_of
-from edged.config.schema import Config, MemoryConfig
-from edged.serving.manager import NO_BUDGET
+from edged.budget import budgets_of
+from edged.config.schema import Config, ModelConfig
+from edged.device.nvidia import Gpu, NvidiaInfo
 from edged.specs import Size
+
+ON_GPU = {"m": ModelConfig(bundle="b", runtime=("onnxruntime-cuda",))}
 
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    module._automatic.cache_clear()
+    module._share_of_host.cache_clear()
+    module._share_of_gpu.cache_clear()
     yield
-    module._automatic.cache_clear()
+    module._share_of_host.cache_clear()
+    module._share_of_gpu.cache_clear()
+
+
+def gpu(monkeypatch: pytest.MonkeyPatch, total: int | None, used: int | None) -> None:
+    one = Gpu(0, "g", None, None, total, used, None, None, None)
+    monkeypatch.setattr(module, "read_nvidia", lambda: NvidiaInfo("1", (), (one,)))
 
 
 def test_what_an_operator_says(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "available_bytes", lambda: 1)
-    assert budget_of(Config(memory=MemoryConfig(budget=Size(5 << 20)))) == 5 << 20
+    memory = MemoryConfig(budget=Size(5 << 20), cuda=Size(7 << 20))
+    assert budgets_of(Config(memory=memory)) == {"cpu": 5 << 20}
+    assert budgets_of(Config(memory=memory, models=ON_GPU)) == {"cpu": 5 << 20, "cuda": 7 << 20}
 
 
 def test_three_quarters_of_what_is_free_at_the_start(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "available_bytes", lambda: 400)
-    assert budget_of(Config()) == 300
+    gpu(monkeypatch, 1000, 200)
+    assert budgets_of(Config(models=ON_GPU)) == {"cpu": 300, "cuda": 600}
     monkeypatch.setattr(module, "available_bytes", lambda: 4)
-    assert budget_of(Config()) == 300, "what is loaded by now is no reason to have less"
+    gpu(monkeypatch, 1000, 999)
+    words = "what is loaded by now is no reason to have less"
+    assert budgets_of(Config(models=ON_GPU)) == {"cpu": 300, "cuda": 600}, words
 
 
 def test_nobody_knows(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "available_bytes", lambda: None)
-    assert budget_of(Config()) == NO_BUDGET
+    gpu(monkeypatch, None, None)
+    assert budgets_of(Config(models=ON_GPU)) == {}
+
+
+def test_nvml_is_not_asked_for_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "read_nvidia", lambda: pytest.fail("asked"))
+    assert set(budgets_of(Config())) == {"cpu"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from edged.config.memory import MemoryConfig, ModelMemoryConfig
 
-from edged.config.schema import Config, MemoryConfig, ModelConfig, ModelMemoryConfig
+from edged.config.schema import Config, ModelConfig
 from edged.pinned import check_memory, least_bytes
 from edged.specs import Size
 from edged.verdict import check_config
@@ -42,6 +43,17 @@ def found(made: Config) -> list[tuple[str, str]]:
 )
 def test_what_cannot_be(made: Config, paths: list[str]):
     assert [path for path, _ in found(made)] == paths
+
+
+def test_a_gpu_has_memory_of_its_own():
+    memory = MemoryConfig(budget=Size(WEIGHTS), cuda=Size(WEIGHTS - 1))
+    on_gpu = ModelConfig(
+        bundle="b", runtime=("onnxruntime-cuda",), memory=ModelMemoryConfig(pinned=True)
+    )
+    on_host = ModelConfig(bundle="b", memory=ModelMemoryConfig(pinned=True))
+    ((path, text),) = found(Config(memory=memory, models={"a": on_gpu, "b": on_host}))
+    assert path == "models.a.memory.pinned"
+    assert "memory.cuda is" in text
 
 
 def test_every_release_of_a_pinned_model_stays():

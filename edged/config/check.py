@@ -139,8 +139,10 @@ def _ranges(config: Config) -> Iterator[Found]:
         value: Duration = getattr(getattr(config, section), field)
         if not low <= value <= high:
             yield path, f"is outside what can work; expected {words}"
-    if config.memory.budget is not None and config.memory.budget < 1 << 20:
-        yield "memory.budget", "would hold no model; expected at least 1MiB"
+    for field in ("budget", "cuda"):
+        size = getattr(config.memory, field)
+        if size is not None and size < 1 << 20:
+            yield f"memory.{field}", "would hold no model; expected at least 1MiB"
     if config.limits.max_request < 1024:
         yield "limits.max_request", "would refuse every request; expected at least 1KiB"
 

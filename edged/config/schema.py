@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.pipeline import PipelineConfig
 from edged.config.section import ModelName, Path, Section
 from edged.specs import Duration, FieldSpec, OutputSpec, Size
@@ -153,15 +154,6 @@ class SchedulingConfig(Section, frozen=True, kw_only=True):
         Duration,
         Meta(description="a model that waited so long for its turn goes before higher classes"),
     ] = Duration(1_000_000_000)
-
-
-class MemoryConfig(Section, frozen=True, kw_only=True):
-    """What the models of this device may take together; who is asked least goes first."""
-
-    budget: Annotated[
-        Size | None,
-        Meta(description="of loaded models; default: three quarters of what is free at the start"),
-    ] = None
 
 
 class TrialConfig(Section, frozen=True, kw_only=True):
@@ -307,22 +299,6 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         Duration,
         Meta(description="longest run; then the process is killed and started again"),
     ] = Duration(30_000_000_000)
-
-
-class ModelMemoryConfig(Section, frozen=True, kw_only=True):
-    """When a model is in memory."""
-
-    pinned: Annotated[
-        bool, Meta(description="it is never sent away; the budget must hold all such models")
-    ] = False
-    load: Annotated[
-        Literal["eager", "lazy"],
-        Meta(description="eager = at the start, where there is room; lazy = at the first request"),
-    ] = "eager"
-    swap: Annotated[
-        Literal["overlap", "replace"],
-        Meta(description="replace = the old release goes before a new one loads, requests wait"),
-    ] = "overlap"
 
 
 class ModelConfig(Section, frozen=True, kw_only=True):

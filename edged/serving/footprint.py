@@ -60,6 +60,7 @@ class Sizing(NamedTuple):
         runtimes: names in order of preference.
         pick: which model files are tried; see ``loading.Pick``.
         is_apart: whether it has a process of its own.
+        is_on_host: whether it takes the memory that can be measured here; that of a GPU cannot.
     """
 
     digest: str
@@ -68,6 +69,7 @@ class Sizing(NamedTuple):
     runtimes: Sequence[str]
     pick: Pick
     is_apart: bool
+    is_on_host: bool = True
 
 
 class Watch(NamedTuple):
@@ -96,6 +98,8 @@ class Sizes:
 
     def tried(self, one: Sizing, session: Session) -> None:
         """It was loaded and run in a process that did nothing else and is still there."""
+        if not one.is_on_host:
+            return
         after = taken(session.pid) if isinstance(session, WorkerSession) else None
         before = session.memory_before if isinstance(session, WorkerSession) else None
         if before is not None and after is not None:
@@ -116,7 +120,9 @@ class Sizes:
             return self._learn(one, known._replace(load_ns=load_ns))
         estimate, floor = self._estimate(one)
         found = estimate
-        if isinstance(session, WorkerSession):
+        if not one.is_on_host:
+            pass
+        elif isinstance(session, WorkerSession):
             after = taken(session.pid)
             if after is not None:
                 found = bounded(Footprint(after.peak - after.files, after.private), estimate, floor)

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -35,8 +35,9 @@ from edged.serving.lifecycle import (
     retry_delay_ns,
 )
 from edged.serving.load_line import Rank
+from edged.serving.memories import Memories
 from edged.serving.release import ServedRelease
-from edged.serving.residency import Ends, Entry, Residency
+from edged.serving.residency import Ends, Entry
 from edged.serving.slots import Devices, rules_of
 from edged.serving.trial import Loader, LoadOrder
 from edged.serving.turn import Turn
@@ -46,8 +47,6 @@ log = logging.getLogger("edged.serving")
 
 _LOADER_NICE = 10
 """A load may take every core for seconds; at nice 10 the threads that serve go first."""
-NO_BUDGET = 1 << 62
-"""More than any machine has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class Manager:
         loader: loads a release; called on a thread of low priority.
         inline_threshold_ns: faster models run on the event loop.
         on_change: called after what answers has changed.
-        budget: bytes that releases may take together.
+        budgets: bytes that releases may take together, by device.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Manager:
         loader: Loader,
         inline_threshold_ns: int,
         on_change: Callable[[], None],
-        budget: int = NO_BUDGET,
+        budgets: Mapping[str, int] | None = None,
     ) -> None:
         self.loader = loader
         self._inline_threshold_ns = inline_threshold_ns
@@ -111,7 +110,7 @@ class Manager:
         self.devices = Devices()
         self.workshop = Workshop(self._turn)
         ends = Ends(self._ready, self._asleep, self._load_failed)
-        self.residency = Residency(loader, self._thread, budget, ends, self._releases.values)
+        self.memories = Memories(loader, self._thread, budgets or {}, ends, self._releases.values)
 
     def schedule(self, config: Config, releases: Iterable[Desired] = ()) -> None:
         """Give out the devices as configured, and let releases follow their models' sections."""
@@ -169,7 +168,7 @@ class Manager:
     def stop(self) -> None:
         """Give everything back; nothing is served any more."""
         self._is_stopped = True
-        self.residency.stop()
+        self.memories.stop()
         if self._retry is not None:
             self._retry.cancel()
         for release in self._releases.values():
@@ -243,7 +242,7 @@ class Manager:
         release.on_idle = self._on_idle
         release.on_death = self._on_death
         release.on_call = self._on_call
-        release.ready_in_ns = self.residency.ready_in_ns
+        release.ready_in_ns = self.memories.ready_in_ns
         self._releases[item.key] = release
         self._stored[item.key] = item.stored
 
@@ -256,7 +255,7 @@ class Manager:
         if release.key in self._desired:
             # Wanted again while it drained.
             self._add(self._desired[release.key])
-        self.residency.gone(release)
+        self.memories.gone(release)
 
     def _start_load(self, release: ServedRelease) -> None:
         before = release.state
@@ -271,7 +270,7 @@ class Manager:
         rank = Rank.PINNED if memory.pinned else Rank.START
         is_lazy = memory.load == "lazy" and before is not State.ASLEEP and not siblings
         order = LoadOrder(release.key.digest, self._stored[release.key], release.config)
-        self.residency.enter(
+        self.memories.enter(
             Entry(
                 release,
                 order,
@@ -340,7 +339,7 @@ class Manager:
         now_ns = time.monotonic_ns()
         release.deaths_ns = [*release.deaths_ns[1 - DEATHS_CAP :], now_ns]
         delay_ns = restart_delay_ns(release.deaths_ns, now_ns)
-        self.residency.gone(release)
+        self.memories.gone(release)
         if release.state is not State.READY:
             self.step()
             return

@@ -25,6 +25,7 @@ from edged.isolation import WorkerCaps, WorkerRuntime
 from edged.loading import Costs, Known, Loaded, Stored, entries_for, find_entries, load_release
 from edged.manifest import Manifest
 from edged.runtimes.base import Runtime
+from edged.runtimes.registry import DEVICES
 from edged.serving.choice import Choice, choose
 from edged.serving.contest import Outcome, hold_contest
 from edged.serving.footprint import Kept, Prepared, Sizes, Sizing
@@ -356,7 +357,8 @@ class Loader:
         apart = " apart" if config.isolation == "model" else ""
         names = self._runtime_id(config.runtime)
         setting = f"{names} {config.precision}{apart}, {self._threads} threads"
-        return Sizing(order.digest, setting, order.stored, config.runtime, choice.pick, bool(apart))
+        one = Sizing(order.digest, setting, order.stored, config.runtime, choice.pick, bool(apart))
+        return one._replace(is_on_host=DEVICES[config.runtime[0]] == "cpu")
 
     def _runtime_id(self, names: Sequence[str]) -> str:
         infos = [self._create_runtime(name).info() for name in names]

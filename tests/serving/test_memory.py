@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
-from itertools import accumulate
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.traces import belady, zipf
 from edged.serving.memory import (
     Full,
     Heat,
@@ -174,32 +172,6 @@ def test_yesterdays_favourite_goes_before_todays() -> None:
     assert heat.of("old") < heat.of("new") / 10
 
 
-def zipf(models: int, requests: int, seed: int) -> list[int]:
-    """A trace of requests in order, the k-th model asked for with weight 1/k."""
-    chance = random.Random(seed)
-    names = list(range(models))
-    chance.shuffle(names)
-    weights = list(accumulate(1 / (rank + 1) for rank in range(models)))
-    return chance.choices(names, cum_weights=weights, k=requests)
-
-
-def belady(trace: list[int], room: int) -> int:
-    """The fewest loads there can be: always the one goes that is asked for last."""
-    never = len(trace)
-    next_use, following = dict.fromkeys(trace, never), [0] * len(trace)
-    for at in range(len(trace) - 1, -1, -1):
-        following[at], next_use[trace[at]] = next_use[trace[at]], at
-    inside: dict[int, int] = {}
-    loads = 0
-    for at, model in enumerate(trace):
-        if model not in inside:
-            loads += 1
-            if len(inside) == room:
-                del inside[max(inside, key=lambda one: inside[one])]
-        inside[model] = following[at]
-    return loads
-
-
 def ours(trace: list[int], room: int, size: int = 5 * MIB) -> int:
     """The loads of our choice: a look at every miss, as the daemon does."""
     heat: Heat[int] = Heat()
@@ -218,12 +190,6 @@ def ours(trace: list[int], room: int, size: int = 5 * MIB) -> int:
             ledger.take(model, size)
         counts[model] += 1
     return loads
-
-
-def test_belady_is_the_fewest() -> None:
-    assert belady([1, 2, 3, 1, 2, 3], 3) == 3
-    assert belady([1, 2, 3, 1, 2, 3], 2) == 4
-    assert belady([1, 2, 1, 3, 1, 2], 1) == 6
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edged.config.memory import ModelMemoryConfig
 
-from edged.config.schema import ModelConfig, ModelMemoryConfig
+from edged.config.schema import ModelConfig
 from edged.errors import GoldenMismatchError, LoadError, ModelNotReadyError
 from edged.messages import InferRequest, InferResponse, PrepareRequest
 from edged.runtimes.base import Artefact
@@ -52,7 +53,8 @@ class House:
     def __init__(self, budget: int) -> None:
         self.runtime = Sized()
         self.changes = 0
-        self.manager = Manager(make_loader(lambda _: self.runtime), 0, self.note, budget)
+        self.manager = Manager(make_loader(lambda _: self.runtime), 0, self.note, {"cpu": budget})
+        self.memory = self.manager.memories.of(ModelConfig(bundle="b"))
         self.plane = Dataplane()
         self.gates: list[threading.Event] = []
 
@@ -152,7 +154,7 @@ class TestLazy:
         await until(lambda: asked.responses)
         assert asked.is_right
         assert house.states() == {"a1": "ready", "b1": "asleep"}
-        assert house.manager.residency.ledger.used == SIZE
+        assert house.memory.ledger.used == SIZE
 
     @on_loop
     async def test_many_wait_for_one_load(self, make_house):
@@ -204,7 +206,7 @@ class TestLazy:
         assert type(asked.error) is ModelNotReadyError
         assert "no such kernel" in asked.error.message
         assert asked.error.retry_after_ns == 5_000_000
-        assert house.manager.residency.ledger.used == 0
+        assert house.memory.ledger.used == 0
         house.runtime.error = None
         await until(lambda: house.states() == {"a1": "asleep"} or house.release("a").answers)
         again = house.ask("a")
@@ -273,7 +275,7 @@ class TestEviction:
         await house.serve(*map(want, names))
         chance = random.Random(5)
         asked: list[Asked] = []
-        ledger = house.manager.residency.ledger
+        ledger = house.memory.ledger
         for _ in range(250):
             asked.append(house.ask(chance.choice(names), chance.randrange(1000)))
             if chance.random() < 0.3:
@@ -358,9 +360,9 @@ class TestEviction:
         house = make_house(3 * SIZE)
         await house.serve(*(want(name, memory=ModelMemoryConfig()) for name in "abc"))
         assert len(house.inside()) == 3
-        house.manager.residency.set_budget(SIZE)
+        house.memory.set_budget(SIZE)
         assert len(house.inside()) == 1
-        assert house.manager.residency.ledger.over == 0
+        assert house.memory.ledger.over == 0
         await until(lambda: sum(not s.closed for s in house.runtime.sessions) == 1)
 
     @on_loop
@@ -379,7 +381,7 @@ class TestEviction:
         await house.serve(want("a", memory=ModelMemoryConfig()))
         await house.serve(want("b", memory=ModelMemoryConfig()))
         assert house.inside() == {"b1"}
-        assert house.manager.residency.ledger.used == SIZE
+        assert house.memory.ledger.used == SIZE
 
     @on_loop
     async def test_who_falls_quiet_and_is_retired_ends_all_the_same(self, make_house):
@@ -533,7 +535,7 @@ async def test_the_wait_that_is_told_grows_with_the_line(make_house):
     house.runtime.gate = threading.Event()
     asked = [house.ask(name) for name in names]
     await until(lambda: house.runtime.loads)
-    residency = house.manager.residency
+    residency = house.memory
     waits_ns = [residency.ready_in_ns(house.release(name).key) for name in names]
     assert all(10_000_000 <= wait_ns <= 300_000_000 for wait_ns in waits_ns)
     assert all(later_ns - sooner_ns == pytest.approx(1e8, rel=0.5)
