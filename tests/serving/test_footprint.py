@@ -90,6 +90,12 @@ def test_what_is_known_only_falls(sizes: Sizes, kept: Footprints, monkeypatch):
     assert kept.noted["d", "here"][2] > 7, "what a load takes is as the last one took"
 
 
+def test_a_trial_that_took_more_changes_nothing(sizes: Sizes, kept: Footprints):
+    sizes._learn(one(), Footprint(50 * MIB, 30 * MIB))
+    again = sizes._learn(one(), Footprint(90 * MIB, 40 * MIB))
+    assert again[:2] == (50 * MIB, 30 * MIB) == kept.noted["d", "here"][:2]
+
+
 def test_nothing_is_written_for_a_time_that_hardly_differs(sizes: Sizes, kept: Footprints):
     known = Footprint(50 * MIB, 30 * MIB, 1000)
     sizes._learn(one(), known)
