@@ -108,3 +108,63 @@ def ask_over_mqtt(device: Device, models: dict[str, TinyModel]) -> None:
         device.publish(f"in/{name}", json.dumps(x[0].tolist()))
         answer = json.loads(device.one().payload)
         check(model, x, np.array([answer["y"]], np.float32))
+
+
+def test_processes_of_their_own_go_and_come_too(tmp_path: Path):
+    models = {name: heavy(seed) for seed, name in enumerate(NAMES[:3])}
+    for name, model in models.items():
+        make_bundle(tmp_path / f"{name}.edgb", model, name=name, tolerance=CLOSE)
+    body = "trust: {require_signatures: false}\nmemory: {budget: 150MiB}\nmodels:\n"
+    body += "".join(
+        f"  {n}: {{bundle: {n}.edgb, isolation: model, memory: {{load: lazy}}}}\n" for n in models
+    )
+    with running(tmp_path, body) as daemon, daemon.client(timeout=60) as client:
+        seen: set[int] = set()
+        for name in [*models, *models]:
+            x = models[name].sample(2)["x"]
+            check(models[name], x, client.infer(name, {"x": x})["y"])
+            status = client.status()
+            pids = {r["worker_pid"] for r in status["releases"]} - {0}
+            seen |= pids
+            assert len(pids) == sum(r["memory"]["resident"] for r in status["releases"])
+            memory = status["memory"]["cpu"]
+            assert memory["promised_bytes"] <= memory["budget_bytes"]
+        assert len(seen) > len(models), "none was sent away"
+        wait_for(lambda: not [pid for pid in seen - pids if Path(f"/proc/{pid}").exists()])
+
+
+def test_replacing_where_both_have_no_room(tmp_path: Path):
+    """The budget holds one: the old one goes, requests wait, and nobody is refused."""
+    old, new = heavy(1), heavy(2)
+    make_bundle(tmp_path / "m-1.edgb", old, name="m", tolerance=CLOSE)
+    body = "trust: {require_signatures: false}\nmemory: {budget: 24MiB}\n"
+    body += "models: {m: {bundle: m-*.edgb, memory: {pinned: true, swap: replace}}}\n"
+    with running(tmp_path, body) as daemon, daemon.client(timeout=60) as client:
+        x = old.sample(1)["x"]
+        check(old, x, client.infer("m", {"x": x})["y"])
+        (tmp_path / "m-1.edgb").unlink()
+        make_bundle(tmp_path / "m-2.edgb", new, name="m", release=2, tolerance=CLOSE)
+        answered: set[int] = set()
+
+        def asks() -> bool:
+            result = client.infer("m", {"x": x})
+            answered.add(result.release)
+            check(new if result.release == 2 else old, x, result["y"])
+            return result.release == 2
+
+        wait_for(asks, 60)
+        assert answered == {1, 2}
+        status = wait_for(lambda: len(daemon.status()["releases"]) == 1 and daemon.status())
+        assert status["config"]["applied"]
+        assert status["memory"]["cpu"]["promised_bytes"] <= 24 << 20
+        assert not status["degradations"]
+        # A second pinned one cannot be there too: refused with file and line, and all serves on.
+        make_bundle(tmp_path / "n.edgb", old, name="n", tolerance=CLOSE)
+        more = body.replace("24MiB", "6MiB").replace(
+            "models: {", "models: {n: {bundle: n.edgb, memory: {pinned: true}}, "
+        )
+        daemon.write(more)
+        problems = wait_for(lambda: daemon.status()["config"]["problems"])
+        assert "edged.yaml:" in problems[0]
+        assert "pinned models have" in problems[0]
+        check(new, x, client.infer("m", {"x": x})["y"])

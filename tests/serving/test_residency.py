@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edged.config.memory import ModelMemoryConfig
 
+from edged.config.memory import ModelMemoryConfig
 from edged.config.schema import ModelConfig
 from edged.errors import GoldenMismatchError, LoadError, ModelNotReadyError
 from edged.messages import InferRequest, InferResponse, PrepareRequest
