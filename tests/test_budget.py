@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from edged.config.memory import MemoryConfig
 
 from edged import budget as module
 from edged.budget import budgets_of
+from edged.config.memory import MemoryConfig
 from edged.config.schema import Config, ModelConfig
 from edged.device.nvidia import Gpu, NvidiaInfo
 from edged.specs import Size

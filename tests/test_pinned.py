@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edged.config.memory import MemoryConfig, ModelMemoryConfig
 
+from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.schema import Config, ModelConfig
 from edged.pinned import check_memory, least_bytes
 from edged.specs import Size

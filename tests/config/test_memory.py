@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edged.config.memory import MemoryConfig, ModelMemoryConfig
 
 from edged.config.load import load
+from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.problems import ConfigProblemsError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-from edged.config.memory import ModelMemoryConfig
 
+from edged.config.memory import ModelMemoryConfig
 from edged.config.schema import ModelConfig, QueueConfig
 from edged.errors import LoadError, ModelNotReadyError, QueueFullError
 from edged.messages import InferRequest
