@@ -216,7 +216,13 @@ class PipelineRelease:
     def offer_to(
         self, release: Served, generation: int, request: InferRequest, on_response: OnResponse
     ) -> Ticket:
-        """Ask a model by the one door's way."""
+        """Ask a model by the one door's way.
+
+        Raises:
+            EdgedError: it takes nothing, or it slept when another one took its place.
+        """
+        if release.state is State.UNLOADED:
+            raise ModelNotReadyError(f"{release.owner} was replaced meanwhile; ask again")
         return offer(release, generation, request, on_response)
 
     def over(

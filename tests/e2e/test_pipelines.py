@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edged.errors import EdgedError, InvalidRequestError
+from edged.manifest import Tolerance
 from edged.verdict import check_config
 from tests import models
 from tests.bundles import make_bundle
@@ -184,3 +188,57 @@ def test_over_mqtt(folder: Path):
         assert row["label"] == label
         np.testing.assert_allclose(row["scaled"], scaled, rtol=1e-5)
     assert "x" in json.dumps(refused)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_more_models_than_memory(tmp_path: Path):
+    """Models are loaded and sent away while requests stand between two of them."""
+    names = [f"m{number}" for number in range(4)]
+    made = {name: models.heavy(seed) for seed, name in enumerate(names)}
+    close = Tolerance(atol=1e-3, rtol=1e-3)
+    for name, model in made.items():
+        make_bundle(tmp_path / f"{name}.edgb", model, name=name, tolerance=close)
+    spec = made["m0"].inputs[0].spec()
+    body = "trust: {require_signatures: false}\nmemory: {budget: 48MiB}\nmodels:\n"
+    body += "".join(f"  {n}: {{bundle: {n}.edgb, memory: {{load: lazy}}}}\n" for n in names)
+    body += f'pipelines:\n  all:\n    inputs: {{x: "{spec}"}}\n    steps:\n'
+    body += "".join(f"    - {{name: s_{n}, model: {n}, inputs: x}}\n" for n in names)
+    body += f"    outputs: {{{', '.join(f'{n}: s_{n}' for n in names)}}}\n"
+
+    def ask(seed: int) -> None:
+        with daemon.client(timeout=60) as client:
+            for rows in (1, 2, 3):
+                x = made["m0"].sample(rows + seed)["x"]
+                result = client.infer("all", {"x": x})
+                for name, model in made.items():
+                    wanted = model.reference({"x": x})["y"]
+                    np.testing.assert_allclose(result[name], wanted, atol=1e-3, rtol=1e-3)
+
+    with running(tmp_path, body) as daemon:
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(ask, range(3)))
+        status = daemon.status()
+    assert sum(r["memory"]["evictions"] for r in status["releases"] if "memory" in r) > 0
+
+
+def test_a_model_in_a_worker_that_dies(folder: Path):
+    body = BODY.replace("FACTOR", "10").replace(
+        "pick: {bundle: pick.edgb}", "pick: {bundle: pick.edgb, isolation: model}"
+    )
+
+    said: list[str] = []
+
+    def answer() -> dict | None:
+        try:
+            return dict(client.infer("both", {"x": X}))
+        except EdgedError as exc:
+            said.append(exc.message)
+            return None
+
+    with running(folder, body) as daemon, daemon.client() as client:
+        same(dict(client.infer("both", {"x": X})), wanted(X))
+        (worker,) = [r["worker_pid"] for r in client.status()["releases"] if r["worker_pid"]]
+        os.kill(worker, signal.SIGKILL)
+        same(wait_for(answer), wanted(X))
+    assert all("both" in message for message in said)

@@ -153,3 +153,22 @@ async def test_more_bytes_than_it_may_have_are_refused():
     await until(lambda: first)
     assert first.only.error is None
     idle(site)
+
+
+@on_loop
+async def test_a_model_that_slept_when_it_was_replaced():
+    """Nobody loads it again; who still needs it is told at once, not never."""
+    site = Site(CHAIN, one=model(ns=10**9), two=model(ns=10**9))
+    gate = site.sessions["one"].gate = threading.Event()
+    answers, _ = ask(site)
+    await until(lambda: site.sessions["one"].runs)
+    two = site.releases["two"]
+    two.lay_down()
+    two.move(Event.EVICT)
+    assert site.pipeline.state is State.READY  # it would be loaded again
+    two.move(Event.RETIRE)
+    gate.set()
+    await until(lambda: answers)
+    assert isinstance(answers.only.error, ModelNotReadyError)
+    assert 'step "b": model "two" release 1 was replaced meanwhile' in answers.only.error.message
+    idle(site)
