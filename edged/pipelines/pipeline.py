@@ -62,7 +62,6 @@ class PipelineRelease:
     worker_pid = 0
     runtime = "pipeline"
     precision = choice = ""
-    typical_run_ns = 0
     costs = ()
     batch_rows = instances = 1
     most_rows = sys.maxsize
@@ -114,6 +113,11 @@ class PipelineRelease:
         """Ready when all its models are; never changes by itself."""
         self._look()
         return self._state
+
+    @property
+    def typical_run_ns(self) -> int:
+        """From the first step to the last, as it was on average."""
+        return self.counters.run_ns // max(self.counters.batches, 1)
 
     @property
     def answers(self) -> bool:

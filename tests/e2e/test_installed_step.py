@@ -1,0 +1,76 @@
+"""The example package of docs/examples, installed by pip, as a step of a real daemon."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edged.config.load import load
+from tests import models
+from tests.bundles import make_bundle
+from tests.e2e.process import running
+
+EXAMPLE = Path(__file__).parents[2] / "docs/examples/steps"
+BODY = """\
+trust: {require_signatures: false}
+models: {gate: {bundle: gate.edgb}}
+pipelines:
+  p:
+    inputs: {x: "float32[batch,4]"}
+    steps:
+    - {name: held, use: clamp, inputs: {values: x}, options: {low: -1, high: HIGH}}
+    - {name: twice, model: gate, inputs: held.values}
+    outputs: {y: twice, beyond: held.beyond}
+"""
+needs_setuptools = pytest.mark.skipif(
+    importlib.util.find_spec("setuptools") is None,
+    reason="setuptools is not installed, which builds the example",
+)
+
+
+@pytest.mark.slow
+@needs_setuptools
+def test_the_example(tmp_path: Path):
+    target = tmp_path / "packages"
+    source = tmp_path / "steps"
+    source.mkdir()
+    for file in EXAMPLE.iterdir():
+        if file.is_file():
+            (source / file.name).write_bytes(file.read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
+         "--no-build-isolation", "--target", target, source],
+        check=True, capture_output=True, timeout=100,
+    )  # fmt: skip
+    make_bundle(tmp_path / "gate.edgb", models.double(), name="gate")
+    x = np.array([[-5, 0, 1, 9]], np.float32)
+    with running(tmp_path, BODY.replace("HIGH", "2"), PYTHONPATH=_path(target)) as daemon:
+        with daemon.client() as client:
+            result = client.infer("p", {"x": x})
+        np.testing.assert_array_equal(result["y"], [[-2, 0, 2, 4]])
+        np.testing.assert_array_equal(result["beyond"], [[True, False, False, True]])
+        daemon.write(BODY.replace("HIGH", "-3"))
+        done = subprocess.run(
+            [sys.executable, "-m", "edged", "check", "--config", daemon.config],
+            capture_output=True, text=True, check=False, env={"PYTHONPATH": _path(target)},
+        )  # fmt: skip
+    assert 'steps[0].options: step "clamp" refuses them: low is -1, high -3' in done.stderr
+
+
+def _path(target: Path) -> str:
+    return f"{target}:{Path(__file__).parents[2]}"
+
+
+def test_without_the_package_the_configuration_is_refused(tmp_path: Path):
+    from edged.verdict import check_config
+
+    make_bundle(tmp_path / "gate.edgb", models.double(), name="gate")
+    (tmp_path / "edged.yaml").write_text(BODY.replace("HIGH", "2"))
+    assert load(tmp_path).config.pipelines["p"].steps[0].use == "clamp"
+    problems, _ = check_config(tmp_path, with_files=True)
+    assert 'steps[0].use: no installed package has a step "clamp"' in problems[0]
