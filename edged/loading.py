@@ -64,11 +64,13 @@ class Footprint(NamedTuple):
         peak: at most, while it loads.
         held: once it is loaded.
         load_ns: what its last load took; 0 while it has had none.
+        is_measured: whether it was seen; else it is what its files let one fear.
     """
 
     peak: int
     held: int
     load_ns: int = 0
+    is_measured: bool = False
 
 
 _NO_FOOTPRINT = Footprint(0, 0)

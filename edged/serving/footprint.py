@@ -135,7 +135,7 @@ class Sizes:
 
     def _known(self, one: Sizing) -> Footprint | None:
         figures = self._kept.get(one.digest, one.setting)
-        return None if figures is None else Footprint(*figures)
+        return None if figures is None else Footprint(*figures, is_measured=one.is_on_host)
 
     def _learn(self, one: Sizing, found: Footprint) -> Footprint:
         """Take over what is less than what was known; the time as it is now."""
@@ -143,7 +143,8 @@ class Sizes:
         after = found
         if before is not None:
             held = min(found.held, before.held)
-            after = Footprint(max(held, min(found.peak, before.peak)), held, found.load_ns)
+            peak = max(held, min(found.peak, before.peak))
+            after = Footprint(peak, held, found.load_ns, before.is_measured)
         if before is None or after[:2] != before[:2] or _differ(after.load_ns, before.load_ns):
             self._kept.note(one.digest, one.setting, (after.peak, after.held, after.load_ns))
         return after
@@ -196,7 +197,7 @@ def bounded(found: Footprint, estimate: Footprint, floor: int) -> Footprint:
     """
     held = min(_with_spare(max(found.held, floor)), estimate.held)
     peak = min(_with_spare(max(found.peak, found.held, floor)), estimate.peak)
-    return Footprint(max(peak, held), held, found.load_ns)
+    return Footprint(max(peak, held), held, found.load_ns, is_measured=True)
 
 
 def _with_spare(size: int) -> int:

@@ -159,6 +159,26 @@ def plan_load(
     return Wait(tuple(key for key in wanted if key in is_busy))
 
 
+_FEAR = 5
+"""A bound that was not measured is so many times the model's files at most, and a bit."""
+
+
+def charge(peak: int, budget: int, pinned: int, *, is_measured: bool) -> int:
+    """What a load is charged for.
+
+    A bound that nobody measured is no reason to refuse what may well fit: then it is all that can
+    be had, unless not even the files would fit into that.
+
+    Args:
+        peak: what it takes at most.
+        budget: of the device.
+        pinned: what of that is never given back.
+        is_measured: whether the bound was.
+    """
+    most = budget - pinned
+    return peak if is_measured or most * _FEAR < peak else min(peak, most)
+
+
 class Ledger(Generic[K]):
     """What is promised to whom of one device's memory.
 

@@ -32,7 +32,7 @@ from edged.serving.load_line import (
     Step,
     Wish,
 )
-from edged.serving.memory import Heat, Ledger, Resident, choose_victims
+from edged.serving.memory import Heat, Ledger, Resident, charge, choose_victims
 from edged.serving.release import ServedRelease
 from edged.serving.trial import Loader, LoadOrder
 
@@ -124,7 +124,7 @@ class Residency:
         release = entry.release
         self._look()
         self._entries[release.key] = entry
-        need = 0 if release.footprint is None or entry.is_proof_only else release.footprint.peak
+        need = 0 if release.footprint is None or entry.is_proof_only else self._charge(release)
         self._line.ask(Wish(release.key, entry.rank, entry.may_evict, need, entry.is_proof_only))
         self.step()
 
@@ -255,7 +255,7 @@ class Residency:
         release = entry.release
         release.is_proven = release.is_proven or prepared.is_proven
         release.footprint = prepared.footprint
-        if self._line.proved(release.key, prepared.footprint.peak):
+        if self._line.proved(release.key, self._charge(release)):
             del self._entries[release.key]
             self._ends.asleep(release, "its first request loads it")
         self.step()
@@ -334,11 +334,16 @@ class Residency:
         if release is None or release.state is not State.READY:
             return Resident(key, size, is_busy=True)
         work = release.running if release.is_held else release.in_flight
-        is_pinned = release.config.memory.pinned
-        return Resident(key, size, self._heat.of(key), is_pinned, work > 0)
+        return Resident(key, size, self._heat.of(key), release.config.memory.pinned, work > 0)
 
     def _of(self, key: ReleaseKey) -> ServedRelease:
         return next(release for release in self._releases() if release.key == key)
+
+    def _charge(self, release: ServedRelease) -> int:
+        assert release.footprint is not None
+        peak, is_measured = release.footprint.peak, release.footprint.is_measured
+        pinned = sum(one.size for one in self._residents() if one.is_pinned)
+        return charge(peak, self.ledger.budget, pinned, is_measured=is_measured)
 
     def _look(self) -> None:
         self._heat.look({one.key: one.counters.requests for one in self._releases()})

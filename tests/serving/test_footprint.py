@@ -79,7 +79,18 @@ def test_a_load_inside_is_measured(sizes: Sizes, kept: Footprints, monkeypatch):
     assert (found.peak, found.held) == (100 * MIB, 25 * MIB)
     assert found.load_ns > 0
     assert sizes.bound(one()) == found
-    assert kept.noted["d", "here"] == found
+    assert kept.noted["d", "here"] == found[:3]
+    assert found.is_measured
+
+
+def test_what_a_gpu_holds_is_not_measured(sizes: Sizes, monkeypatch):
+    taken(monkeypatch, 40, 60, 40, 60)
+    there = one()._replace(is_on_host=False)
+    sizes.tried(there, FakeSession())
+    for _ in range(2):
+        found = sizes.loaded(there, sizes.watch(), FakeSession())
+        assert found[:2] == BOUND[:2]
+        assert not found.is_measured
 
 
 def test_what_is_known_only_falls(sizes: Sizes, kept: Footprints, monkeypatch):

@@ -15,6 +15,7 @@ from edged.serving.memory import (
     Resident,
     Room,
     Wait,
+    charge,
     choose_victims,
     plan_load,
     worth,
@@ -121,6 +122,26 @@ def test_who_is_waited_for_is_who_would_go() -> None:
 def test_more_than_pinned_ones_leave_there_never_is() -> None:
     pinned = [resident("a", 120, is_pinned=True)]
     assert plan_load(1, 100, pinned, may_evict=True) == Never(0)
+
+
+@pytest.mark.parametrize(
+    ("peak", "pinned", "is_measured", "wanted"),
+    [
+        (60, 0, True, 60),
+        (60, 0, False, 60),
+        (120, 0, True, 120),
+        (120, 0, False, 100),
+        (120, 40, False, 60),
+        (500, 0, False, 100),
+        (501, 0, False, 501),
+        (120, 80, False, 120),
+        (120, 100, False, 120),
+    ],
+)
+def test_a_mere_fear_is_no_reason_to_refuse(
+    peak: int, pinned: int, is_measured: bool, wanted: int
+) -> None:
+    assert charge(peak, 100, pinned, is_measured=is_measured) == wanted
 
 
 def test_a_lowered_budget_is_over_until_somebody_goes() -> None:

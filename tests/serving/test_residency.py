@@ -39,7 +39,7 @@ class Sized(FakeRuntime):
     """Every model takes SIZE, whatever this process measures."""
 
     def estimate_bytes(self, artefact: Artefact) -> int:
-        return SIZE * (5 if artefact.model.startswith("large") else 1)
+        return SIZE * {"large": 5, "giant": 20}.get(artefact.model, 1)
 
 
 def want(name: str, number: int = 1, memory: ModelMemoryConfig = LAZY, **stored: Any) -> Desired:
@@ -328,13 +328,25 @@ class TestEviction:
     @on_loop
     async def test_what_can_never_fit_says_so(self, make_house):
         house = make_house(4 * SIZE)
-        await house.serve(want("p", memory=ModelMemoryConfig(pinned=True)), want("large"))
-        asked = house.ask("large")
+        await house.serve(want("p", memory=ModelMemoryConfig(pinned=True)), want("giant"))
+        asked = house.ask("giant")
         await until(lambda: asked.responses)
         message = asked.error.message
         assert "memory.budget" in message
         assert "raise it or unpin a model" in message
-        assert house.states() == {"p1": "ready", "large1": "failed"}
+        assert house.states() == {"p1": "ready", "giant1": "failed"}
+
+    @on_loop
+    async def test_what_only_might_not_fit_is_given_all_there_is(self, make_house):
+        house = make_house(4 * SIZE)
+        pinned = want("p", memory=ModelMemoryConfig(pinned=True))
+        await house.serve(pinned, want("a"), want("large"))
+        for name in ("a", "large"):
+            asked = house.ask(name)
+            await until(lambda asked=asked: asked.responses)
+            assert asked.is_right
+        assert house.inside() == {"p1", "large1"}
+        assert house.memory.ledger.used <= 4 * SIZE
 
     @on_loop
     async def test_a_start_takes_what_is_free_and_no_more(self, make_house):
