@@ -69,7 +69,8 @@ class Backlog:
     def remove(self, items: Sequence[Waiting]) -> None:
         """Take out some that wait."""
         if len(items) == len(self.items):
-            self.clear()
+            self.items = []
+            self.rows = self.size_bytes = self.timed = 0
             return
         gone = set(map(id, items))
         self.items = [item for item in self.items if id(item) not in gone]

@@ -32,6 +32,7 @@ class Forecast:
         "_drained_rows",
         "_is_row_wise",
         "_last_ns",
+        "_one_ns",
         "_pace",
         "slow_row_ns",
     )
@@ -42,7 +43,8 @@ class Forecast:
         self._pace = 1.0
         self._drained_rows = self._drained_ns = 0.0
         self._last_ns = 0
-        self.slow_row_ns = self.likely_ns(1) * _SLACK
+        self._one_ns = self._table_ns(1) * _SLACK
+        self.slow_row_ns = self._one_ns
         """The most that a row may cost, alone or in a queue; for whoever only asks whether there is
         any hurry."""
 
@@ -72,7 +74,10 @@ class Forecast:
             self._drained_ns = self._drained_ns * keep + now_ns - self._last_ns
             self._drained_rows = self._drained_rows * keep + rows
         self._last_ns = now_ns if is_queued else 0
-        self.slow_row_ns = max(self.row_ns(1, now_ns), self.likely_ns(1) * _SLACK)
+        self.slow_row_ns = self._one_ns * max(self._pace, 1.0)
+        if self._last_ns and self._drained_rows:
+            drained_ns = self._drained_ns / self._drained_rows * _SLACK
+            self.slow_row_ns = max(self.slow_row_ns, drained_ns)
 
     def row_ns(self, batch_rows: int, now_ns: int) -> float:
         """What each row that waits adds to the wait of those behind it; 0 when unknown."""
