@@ -13,8 +13,10 @@ from typing import Any
 from edged.errors import DeadlineExceededError, EdgedError
 from edged.messages import InferResponse
 from edged.serving.executor import BatchResult, log_answer, only
-from edged.serving.lifecycle import State
+from edged.serving.forecast import Forecast
+from edged.serving.lifecycle import ReleaseKey, State
 from edged.serving.parts import Part, Spent
+from edged.serving.precedence import NEVER_NS
 from edged.serving.scheduler import Waiting
 from edged.serving.standing import Standing
 from edged.tensors import Array
@@ -27,6 +29,10 @@ class Answering(Standing):
 
     on_idle: Callable[[Any], None] | None = None
     """Called with the release when it drains and has given its last answer."""
+
+    def __init__(self, key: ReleaseKey, number: int) -> None:
+        super().__init__(key, number)
+        self.forecast = Forecast()
 
     def deliver(self, result: BatchResult) -> None:
         """Answer those of a batch."""
@@ -64,6 +70,20 @@ class Answering(Standing):
                 else "the deadline is too near for a run; it waited too long"
             )
             self.fail(item, DeadlineExceededError(f"{self.owner}: {why}"))
+        self.regret(expired, NEVER_NS, now_ns)
+
+    def regret(self, items: Sequence[Waiting], until_ns: int, now_ns: int) -> None:
+        """Learn from those whose deadline was before ``until_ns``: they were let in and were late.
+
+        Those that had no time for a run from the first say nothing of how long queues last.
+        """
+        late = 0
+        for item in items:
+            deadline_ns = item.request.deadline_ns
+            if deadline_ns is not None and deadline_ns < until_ns:
+                late += deadline_ns - item.enqueued_ns > self.forecast.likely_ns(item.rows)
+        if late:
+            self.forecast.missed(late, now_ns)
 
     def fail(self, item: Waiting, error: EdgedError) -> None:
         """Answer one that did not run."""

@@ -14,8 +14,12 @@ _SLOWEST, _FASTEST = 16.0, 0.25
 """Bounds of that; a machine that slept would else make everything look hopeless."""
 _STALE_NS = 1_000_000_000
 """What a full queue brought a second says nothing of another one so much later."""
-_SLACK = 1.25
-"""A queue's end is foreseen by an average, and half of all queues are slower than that."""
+_SLACK, _MOST_SLACK = 1.25, 4.0
+"""A queue's end is foreseen by an average, and half of all queues are slower than that. How much
+slower depends on who else uses the device, so it is learnt from those who were late."""
+_MORE, _LESS = 1.1, 0.9995
+"""What one that was late, and each row that was run, makes of the slack: they balance when one in
+two hundred is late."""
 
 
 class Forecast:
@@ -34,6 +38,7 @@ class Forecast:
         "_last_ns",
         "_one_ns",
         "_pace",
+        "_slack",
         "slow_row_ns",
     )
 
@@ -41,10 +46,11 @@ class Forecast:
         self._costs = costs
         self._is_row_wise = is_row_wise
         self._pace = 1.0
+        self._slack = _SLACK
         self._drained_rows = self._drained_ns = 0.0
         self._last_ns = 0
-        self._one_ns = self._table_ns(1) * _SLACK
-        self.slow_row_ns = self._one_ns
+        self._one_ns = self._table_ns(1)
+        self.slow_row_ns = self._one_ns * _SLACK
         """The most that a row may cost, alone or in a queue; for whoever only asks whether there is
         any hurry."""
 
@@ -74,16 +80,23 @@ class Forecast:
             self._drained_ns = self._drained_ns * keep + now_ns - self._last_ns
             self._drained_rows = self._drained_rows * keep + rows
         self._last_ns = now_ns if is_queued else 0
-        self.slow_row_ns = self._one_ns * max(self._pace, 1.0)
-        if self._last_ns and self._drained_rows:
-            drained_ns = self._drained_ns / self._drained_rows * _SLACK
-            self.slow_row_ns = max(self.slow_row_ns, drained_ns)
+        self._slack = max(_SLACK, self._slack * _LESS**rows)
+        self._hurry(now_ns)
+
+    def missed(self, count: int, now_ns: int) -> None:
+        """Note that so many who were let in were late, though a run would have been in time."""
+        self._slack = min(_MOST_SLACK, self._slack * _MORE**count)
+        self._hurry(now_ns)
 
     def row_ns(self, batch_rows: int, now_ns: int) -> float:
         """What each row that waits adds to the wait of those behind it; 0 when unknown."""
         if self._drained_rows and self._last_ns and now_ns - self._last_ns < _STALE_NS:
-            return self._drained_ns / self._drained_rows * _SLACK
-        return self.likely_ns(batch_rows) / batch_rows * _SLACK
+            return self._drained_ns / self._drained_rows * self._slack
+        return self.likely_ns(batch_rows) / batch_rows * self._slack
+
+    def _hurry(self, now_ns: int) -> None:
+        slow_ns = self._one_ns * max(self._pace, 1.0) * self._slack
+        self.slow_row_ns = max(slow_ns, self.row_ns(1, now_ns))
 
     def _table_ns(self, rows: int) -> float:
         costs = self._costs

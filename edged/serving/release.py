@@ -87,7 +87,6 @@ class ServedRelease(Resting):
         self.runtime = self.precision = self.choice = ""
         self.typical_run_ns = 0
         self.costs: Costs = ()
-        self.forecast = Forecast()
         self.batch_rows = self.instances = 1
         self.running = self._running_rows = 0
         self.on_death: Callable[[ServedRelease, str], None] | None = None
@@ -371,6 +370,7 @@ class ServedRelease(Resting):
             now_ns = time.monotonic_ns()
             self.inline.learn(result.run_ns, result.rows)
             self.forecast.learn(result.run_ns, result.rows, now_ns, is_queued=is_queued)
+            self.regret([outcome.item for outcome in result.outcomes], now_ns, now_ns)
         if self._ahead is not None:
             # It began on the thread that is free now, and has the slot from here on.
             self._ahead = None

@@ -8,6 +8,7 @@ from edged.errors import CancelledError, Code, DeadlineExceededError, RunError
 from edged.messages import InferResponse
 from edged.serving.answering import Answering
 from edged.serving.executor import BatchResult, Outcome
+from edged.serving.forecast import Forecast
 from edged.serving.lifecycle import Event, ReleaseKey
 from edged.serving.scheduler import Waiting
 from tests.serving.test_scheduler import wait
@@ -55,6 +56,19 @@ def test_whose_time_is_over_and_whose_is_too_short_hear_which(house: Answering):
     assert "passed while waiting" in over.got[0][0].error.message
     assert "too near for a run" in short.got[0][0].error.message
     assert house.counters.failed == {Code.DEADLINE_EXCEEDED: 2}
+
+
+def test_who_was_late_though_there_was_time_for_a_run_is_remembered(house: Answering):
+    house.forecast = Forecast(((1, 50),))
+    asked = Asked(deadline=90), Asked(deadline=40)
+    house.in_flight = 2
+    before = house.forecast.row_ns(1, 0)
+    house.expire([asked[1].item], 100)
+    assert house.forecast.row_ns(1, 0) == before, "it never had time for one"
+    house.regret([asked[0].item], 90, 100)
+    assert house.forecast.row_ns(1, 0) == before, "it was in time"
+    house.expire([asked[0].item], 100)
+    assert house.forecast.row_ns(1, 0) > before
 
 
 def test_the_last_answer_of_one_that_drains_is_told_after_it_was_given(house: Answering):

@@ -73,3 +73,28 @@ def test_the_time_when_nothing_waited_is_not_counted():
 
 def test_nothing_known_is_nothing_foreseen():
     assert Forecast().row_ns(32, 0) == 0
+
+
+def test_who_was_late_makes_it_more_careful_and_who_ran_less_so():
+    forecast = Forecast(COSTS[:1])
+    forecast.missed(1, 0)
+    assert forecast.row_ns(1, 0) == pytest.approx(5.5 * MS)
+    assert forecast.slow_row_ns == pytest.approx(5.5 * MS)
+    for _ in range(100):
+        forecast.missed(1, 0)
+    assert forecast.row_ns(1, 0) == 16 * MS, "not without bounds"
+    for _ in range(3000):
+        forecast.learn(4 * MS, 1, 0, is_queued=False)
+    assert forecast.row_ns(1, 0) == 5 * MS
+
+
+@pytest.mark.parametrize("queued", [True, False])
+def test_the_most_that_a_row_may_cost_is_never_less_than_what_is_foreseen(queued: bool):
+    """Who only looks whether there is any hurry must not miss one."""
+    forecast, now = Forecast(COSTS), 0
+    for run_ns, passed in ((4 * MS, 9 * MS), (40 * MS, 45 * MS), (1 * MS, 2 * MS)) * 5:
+        now += passed
+        forecast.learn(run_ns, 1, now, is_queued=queued)
+        forecast.missed(1, now)
+        assert forecast.slow_row_ns >= forecast.row_ns(8, now)
+        assert forecast.slow_row_ns >= forecast.likely_ns(1)
