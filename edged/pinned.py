@@ -20,14 +20,17 @@ Found = tuple[str, str]
 def least_bytes(manifest: Manifest, config: Config) -> int:
     """The bytes of the smallest of the files that could be loaded, with what lies beside it."""
     model = config.models[manifest.name]
-    kinds = {ARTEFACT_KINDS[name] for name in model.runtime}
+    kinds = {kind for name in model.runtime for kind in ARTEFACT_KINDS[name]}
     sizes = {member.name: member.size for member in manifest.members}
     beside = sum(member.size for member in manifest.members if member.type == "onnx-data")
 
     def fits(entry: ArtefactEntry) -> bool:
         return entry.runtime in kinds and model.precision in ("auto", entry.precision)
 
-    return min((sizes[one.file] + beside for one in manifest.artefacts if fits(one)), default=0)
+    def bytes_of(entry: ArtefactEntry) -> int:
+        return sizes[entry.file] + (beside if entry.runtime == "onnx" else 0)
+
+    return min((bytes_of(one) for one in manifest.artefacts if fits(one)), default=0)
 
 
 def check_memory(
