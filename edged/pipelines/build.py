@@ -74,8 +74,6 @@ def pipeline_routes(
             release = PipelineRelease(plan, routes, workshop, replan)
             releases[release.number] = release
         made[name] = Route(name, releases, required=config.required)
-    for name in workshop.tallies.keys() - made.keys():
-        del workshop.tallies[name]
     return made
 
 

@@ -26,6 +26,7 @@ from edged.pipelines.run import PipelineRun
 from edged.pipelines.tally import StepTally, Tally
 from edged.runtimes.base import BoundRun
 from edged.serving.backlog import Backlog
+from edged.serving.counters import Counters
 from edged.serving.dataplane import offer
 from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey, State
@@ -91,12 +92,9 @@ class PipelineRelease:
         self._runs: dict[int, PipelineRun] = {}
         self._rows = self._bytes = 0
         self._is_scheduled = False
-        tally = workshop.tallies.get(plan.name)
-        if not isinstance(tally, Tally) or tally.definition != self.key.digest:
-            tally = Tally(self.key.digest, (step.name for step in plan.config.steps))
-            workshop.tallies[plan.name] = tally
-        self.tally: Tally = tally
-        self.counters = tally.counters
+        fresh = Tally(step.name for step in plan.config.steps)
+        self.tally: Tally = workshop.tallies.setdefault((plan.name, self.key.digest), fresh)
+        self.counters: Counters = self.tally.counters
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

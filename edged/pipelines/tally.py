@@ -32,12 +32,10 @@ class Tally:
     """Totals of one pipeline.
 
     Args:
-        definition: what the pipeline is; another definition counts anew.
         steps: their names.
     """
 
-    def __init__(self, definition: str, steps: Iterable[str]) -> None:
-        self.definition = definition
+    def __init__(self, steps: Iterable[str]) -> None:
         self.counters = Counters()
         self.steps = {name: StepTally() for name in steps}
 

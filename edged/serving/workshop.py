@@ -1,7 +1,7 @@
-"""What all pipelines of a process share: the loop's turn, threads for slow steps, and their counts.
+"""What all pipelines of a process share: the loop's turn, threads for slow steps, their counts.
 
-Threads are made when the first slow step runs. Counts are kept here because pipelines are made anew
-with every generation of the configuration.
+Threads are made when the first slow step runs. Counts are found here because pipelines are made
+anew with every generation of the configuration, beside those that serve.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import WeakValueDictionary
 
 from edged.serving.turn import Turn
 
@@ -30,8 +31,8 @@ class Workshop:
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
-        self.tallies: dict[str, Any] = {}
-        """By the pipeline's name, what it has done."""
+        self.tallies: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
+        """By a pipeline's name and definition, what it has done; as long as one is there."""
         self._threads: ThreadPoolExecutor | None = None
 
     def do(self, job: Callable[[], Any], on_done: Callable[[Any], None]) -> None:

@@ -46,6 +46,7 @@ def test_words_hold_where_a_tensor_is_passed_on_and_nowhere_else():
     assert manifest.output_processing == {"y": OutputProcessing("softmax", ("p", "q", "r"))}
 
 
+@pytest.mark.hostile("G19 a bundle that says it is a pipeline")
 def test_no_bundle_may_say_that_it_is_one():
     with pytest.raises(ManifestError, match="a pipeline is written into the configuration"):
         check_names(describe(planned(TEXT, one=ONE)[0]))

@@ -84,6 +84,9 @@ def test_what_does_not_go_together_is_refused_before_it_runs(text: str):
     assert wanted in caught.value.reason
 
 
+@pytest.mark.hostile(
+    "F13 an expression with brackets without end, with code, or with a power tower"
+)
 def test_numbers_alone_never_grow_without_a_bound():
     tree = parse("9 ** 9 ** 9 ** 9 ** 9", "p")
     assert evaluate(tree, {}) == np.inf

@@ -29,6 +29,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED)
+@pytest.mark.hostile(
+    "F13 an expression with brackets without end, with code, or with a power tower"
+)
 def test_refused(text: str):
     wanted = REFUSED[text]
     if wanted is None:  # a reference like any other; nothing of that name is there

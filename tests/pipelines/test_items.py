@@ -81,6 +81,7 @@ async def test_no_boxes_at_all():
 
 
 @on_loop
+@pytest.mark.hostile("H5 a model that finds boxes without end, far outside or of no numbers")
 async def test_more_boxes_than_allowed():
     site = Site(TEXT.replace(", WHEN", ""), read=reader())
     answers, _ = ask(site, {"picture": PIXELS, "boxes": boxes(101)})

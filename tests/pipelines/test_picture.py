@@ -91,6 +91,7 @@ def test_sides_have_a_limit():
         image_work(config).run({"from": picture(1, 4000)})
 
 
+@pytest.mark.hostile("H5 a model that finds boxes without end, far outside or of no numbers")
 def test_straight_crops_stay_inside():
     pixels = picture(10, 12)
     boxes = np.array(
@@ -134,6 +135,7 @@ def test_four_corners_of_a_turned_picture():
         ([[0, 0], [1e6, 0], [1e6, 1], [0, 1]], "the limit is 16384"),
     ],
 )
+@pytest.mark.hostile("H5 a model that finds boxes without end, far outside or of no numbers")
 def test_boxes_that_are_none(corners: list, why: str):
     with pytest.raises(ValueError, match=why):
         warped(picture(9, 9), np.array(corners, np.float32))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import threading
 
+import msgspec
 import numpy as np
 
 from edged.errors import ModelNotReadyError, QueueFullError
@@ -109,6 +112,14 @@ async def test_counts_go_on_under_another_generation():
     await turns()
     again = type(site.pipeline)(site.plan, site.plane.table.routes, site.workshop, site.replan)
     assert again.counters.requests == 1
+    other = dataclasses.replace(
+        site.plan, config=msgspec.structs.replace(site.plan.config, max_rows=7)
+    )
+    changed = type(again)(other, site.plane.table.routes, site.workshop, site.replan)
+    assert changed.counters.requests == 0
+    del changed
+    gc.collect()
+    assert len(site.workshop.tallies) == 1
     assert again.tally.steps["a"].done == 1
 
 

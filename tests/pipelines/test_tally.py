@@ -4,7 +4,7 @@ from edged.pipelines.tally import Tally
 
 
 def test_counts():
-    tally = Tally("d", ["a", "b"])
+    tally = Tally(["a", "b"])
     tally.steps["a"].did(2000)
     tally.steps["a"].did(4000)
     tally.steps["b"].skipped += 1
