@@ -20,6 +20,10 @@ PATIENCE_NS = 50_000_000
 """How long a load waits for others to fall idle by themselves. Then those that would have to go
 start nothing new: one that is asked all the time would keep everybody else out for ever."""
 
+_PASSED = 8
+"""Who was passed so often by a higher rank goes first: where models go in and out all the time
+there is always somebody asked for, and a reload would never end."""
+
 
 class Rank(enum.IntEnum):
     """Who goes first; within a rank, who came first."""
@@ -41,6 +45,7 @@ class Wish(Generic[K]):
         may_evict: whether others may go for it.
         need: bytes it takes at most while it loads; 0 while that is to be found out.
         is_proof_only: it is to be looked at, and not loaded.
+        passed: how often others were begun that came later.
     """
 
     key: K
@@ -48,6 +53,12 @@ class Wish(Generic[K]):
     may_evict: bool = True
     need: int = 0
     is_proof_only: bool = False
+    passed: int = 0
+
+    @property
+    def place(self) -> int:
+        """Its place in the line; of two with the same, the first goes first."""
+        return -1 if self.passed >= _PASSED else self.rank
 
 
 class Prove(NamedTuple, Generic[K]):
@@ -112,7 +123,7 @@ class LoadLine(Generic[K]):
 
     def waiting(self) -> list[K]:
         """Who stands in line, in order."""
-        return [wish.key for wish in sorted(self._line, key=lambda wish: wish.rank)]
+        return [wish.key for wish in sorted(self._line, key=lambda wish: wish.place)]
 
     def ask(self, wish: Wish[K]) -> None:
         """Stand in line; not while it does already."""
@@ -135,7 +146,7 @@ class LoadLine(Generic[K]):
         """
         if self._current is not None or not self._line:
             return None
-        wish = min(self._line, key=lambda wish: wish.rank)
+        wish = min(self._line, key=lambda wish: wish.place)
         if not wish.need:
             self._start(wish)
             return Prove(wish.key)
@@ -180,6 +191,8 @@ class LoadLine(Generic[K]):
         self.ledger.give_back(key)
 
     def _start(self, wish: Wish[K]) -> None:
+        for other in self._line[: self._line.index(wish)]:
+            other.passed += 1
         self.leave(wish.key)
         self._current = wish
         self._blocked_since_ns = 0

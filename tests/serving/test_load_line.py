@@ -50,6 +50,21 @@ def test_requests_go_first_then_pinned_then_the_start() -> None:
     assert line.ledger.used == 40
 
 
+def test_who_is_passed_again_and_again_goes_first() -> None:
+    """Or a reload would never end on a device whose models go in and out all the time."""
+    line = line_of()
+    line.ask(Wish("start", Rank.START, may_evict=False, need=10))
+    begun = []
+    for number in range(20):
+        line.ask(Wish(f"asked{number}", Rank.ASKED, need=1))
+        step = line.next_step(residents(line), 0)
+        assert isinstance(step, Begin)
+        begun.append(step.key)
+        line.loaded(step.key, 1)
+    assert begun[:8] == [f"asked{number}" for number in range(8)]
+    assert begun[8] == "start"
+
+
 def test_who_is_unknown_is_looked_at_first_and_keeps_its_place() -> None:
     line = line_of()
     line.ask(Wish("new", Rank.ASKED))
