@@ -221,10 +221,14 @@ class PipelineRelease:
         """Ask a model by the one door's way.
 
         Raises:
-            EdgedError: it takes nothing, or it slept when another one took its place.
+            EdgedError: it takes nothing, its worker has died, or it slept when another one took
+                its place: nobody would ever look into its queue.
         """
         if release.state is State.UNLOADED:
             raise ModelNotReadyError(f"{release.owner} was replaced meanwhile; ask again")
+        if not release.answers and release.state is not State.DRAINING:
+            why = f": {release.reason}" if release.reason else ""
+            raise ModelNotReadyError(f"{release.owner} is {release.state.value}{why}")
         return offer(release, generation, request, on_response)
 
     def over(

@@ -72,6 +72,8 @@ def test_a_pipeline_is_a_model_to_everybody(folder: Path):
             same(dict(call.infer({"x": X[:rows]})), wanted(X[:rows]))
         with pytest.raises(InvalidRequestError, match=r"pipeline .*both.* release 7 wants float32"):
             client.infer("both", {"x": X[:, :5]})
+        with pytest.raises(EdgedError, match="deadline"):
+            client.infer("both", {"x": X}, timeout=1e-9)
         found = next(model for model in client.models() if model["name"] == "both")
         assert found["ready"]
         assert found["inputs"][0]["shape"] == ["batch", 6]
@@ -107,6 +109,7 @@ def test_a_reload_swaps_it_as_a_whole_or_not_at_all(folder: Path):
         same(dict(client.infer("both", {"x": X})), wanted(X, factor=4))
 
 
+@pytest.mark.slow
 def test_another_release_of_a_model_comes_with_it(folder: Path):
     with running(folder, BODY.replace("FACTOR", "10")) as daemon, daemon.client() as client:
         same(dict(client.infer("both", {"x": X})), wanted(X))
@@ -156,14 +159,6 @@ def test_check_says_what_does_not_fit_and_where(folder: Path, tmp_path: Path, st
     problems, _ = check_config(file, with_files=True)
     assert any(f"pipelines.both.{CHECKS[step]}" in problem for problem in problems), problems
     assert all(str(file) in problem for problem in problems)
-
-
-def test_what_is_in_a_step_that_fails_is_said(folder: Path):
-    body = BODY.replace("FACTOR", "10").replace("stop: 4", "stop: 4") + "    max_rows: 2\n"
-    with running(folder, body) as daemon, daemon.client() as client:
-        same(dict(client.infer("both", {"x": X})), wanted(X))
-        with pytest.raises(EdgedError, match="deadline"):
-            client.infer("both", {"x": X}, timeout=1e-9)
 
 
 def test_over_mqtt(folder: Path):
@@ -222,6 +217,7 @@ def test_more_models_than_memory(tmp_path: Path):
     assert sum(r["memory"]["evictions"] for r in status["releases"] if "memory" in r) > 0
 
 
+@pytest.mark.slow
 def test_a_model_in_a_worker_that_dies(folder: Path):
     body = BODY.replace("FACTOR", "10").replace(
         "pick: {bundle: pick.edgb}", "pick: {bundle: pick.edgb, isolation: model}"

@@ -183,3 +183,27 @@ async def test_a_model_that_slept_when_it_was_replaced():
     assert isinstance(answers.only.error, ModelNotReadyError)
     assert 'step "b": model "two" release 1 was replaced meanwhile' in answers.only.error.message
     idle(site)
+
+
+@on_loop
+async def test_a_model_that_died_between_two_steps():
+    site = Site(CHAIN, one=model(ns=10**9), two=model())
+    gate = site.sessions["one"].gate = threading.Event()
+    answers, _ = ask(site)
+    await until(lambda: site.sessions["one"].runs)
+    two = site.releases["two"]
+    session, two.session = two.session, None
+    two.move(Event.DIE, "its worker died")
+    gate.set()
+    await until(lambda: answers)
+    assert isinstance(answers.only.error, ModelNotReadyError)
+    assert (
+        'step "b": model "two" release 1 is failed: its worker died' in answers.only.error.message
+    )
+    idle(site)
+    two.session = session
+    for event in (Event.LOAD, Event.LOADED, Event.WARMED):
+        two.move(event)
+    again, _ = ask(site)
+    await until(lambda: again)
+    assert again.only.error is None
