@@ -17,9 +17,9 @@ _STALE_NS = 1_000_000_000
 _SLACK, _MOST_SLACK = 1.25, 4.0
 """A queue's end is foreseen by an average, and half of all queues are slower than that. How much
 slower depends on who else uses the device, so it is learnt from those who were late."""
-_MORE, _LESS = 1.1, 0.9995
+_MORE, _LESS = 1.1, 0.9998
 """What one that was late, and each row that was run, makes of the slack: they balance when one in
-two hundred is late."""
+five hundred is late."""
 
 
 class Forecast:

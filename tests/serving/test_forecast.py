@@ -83,7 +83,7 @@ def test_who_was_late_makes_it_more_careful_and_who_ran_less_so():
     for _ in range(100):
         forecast.missed(1, 0)
     assert forecast.row_ns(1, 0) == 16 * MS, "not without bounds"
-    for _ in range(3000):
+    for _ in range(6000):
         forecast.learn(4 * MS, 1, 0, is_queued=False)
     assert forecast.row_ns(1, 0) == 5 * MS
 
