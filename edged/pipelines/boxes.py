@@ -70,16 +70,22 @@ def suppress(boxes: Array, scores: Array, classes: Array, config: BoxesConfig) -
     """
     good = np.flatnonzero(scores >= config.threshold)
     order = good[np.argsort(-scores[good], kind="stable")][:_MOST_CANDIDATES]
-    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    areas = _areas(boxes[:, :2], boxes[:, 2:])
     kept: list[int] = []
     while len(order) and len(kept) < config.top:
         best, rest = order[0], order[1:]
         kept.append(int(best))
         low = np.maximum(boxes[rest, :2], boxes[best, :2])
         high = np.minimum(boxes[rest, 2:], boxes[best, 2:])
-        shared = np.prod(np.maximum(high - low, 0), axis=1)
+        shared = _areas(low, high)
         union = areas[rest] + areas[best] - shared
         with np.errstate(divide="ignore", invalid="ignore"):
             overlap = np.where(union > 0, shared / union, 0)
         order = rest[(overlap <= config.overlap) | (classes[rest] != classes[best])]
     return np.asarray(kept, np.int64)
+
+
+def _areas(low: Array, high: Array) -> Array:
+    sizes = np.maximum(high - low, 0)
+    areas: Array = sizes[:, 0] * sizes[:, 1]
+    return areas

@@ -14,7 +14,7 @@ import numpy as np
 
 from edged.errors import EdgedError, IncompatibleError
 from edged.loading import Costs
-from edged.manifest import ArtefactEntry
+from edged.manifest import ArtefactEntry, Manifest
 from edged.runtimes.base import Session
 from edged.tensors import Array
 
@@ -90,6 +90,21 @@ def _told(costs: Costs) -> str:
     rows, run_ns = min(costs, key=lambda pair: pair[1] / pair[0])
     one = f"{costs[0][1] / 1e6:.3f} ms a row"
     return one if rows == 1 else f"{one}, {run_ns / 1e6:.3f} ms for {rows}"
+
+
+def idle_engines(manifest: Manifest, runtime: str) -> str:
+    """That engines of the bundle do not run, and why; empty where it has none.
+
+    The ONNX files that engines are built from are no engines, and nobody expects them to run.
+    """
+    engines = {member.name for member in manifest.members if member.type == "tensorrt"}
+    idle = [entry.file for entry in manifest.artefacts if entry.file in engines]
+    if not idle:
+        return ""
+    return (
+        f"not used: {', '.join(idle)}, because this edged runs no TensorRT engines yet; {runtime} "
+        "runs the ONNX file"
+    )
 
 
 def race(

@@ -23,10 +23,9 @@ from edged.config.schema import ModelConfig, TrialConfig
 from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
 from edged.isolation import WorkerCaps, WorkerRuntime
 from edged.loading import Costs, Known, Loaded, Stored, entries_for, find_entries, load_release
-from edged.manifest import Manifest
 from edged.runtimes.base import Runtime
 from edged.runtimes.registry import DEVICES
-from edged.serving.choice import Choice, choose
+from edged.serving.choice import Choice, choose, idle_engines
 from edged.serving.contest import Outcome, hold_contest
 from edged.serving.footprint import Kept, Prepared, Sizes, Sizing
 
@@ -243,7 +242,7 @@ class Loader:
     def _explained(self, order: LoadOrder, loaded: Loaded, choice: Choice) -> Loaded:
         """Say which precision it is, and why; nothing where there was nothing to choose."""
         manifest = order.stored.manifest
-        idle, missed, why = _idle_engines(manifest, loaded.runtime), {}, ""
+        idle, missed, why = idle_engines(manifest, loaded.runtime), {}, ""
         if len(_several(order)) > 1:
             missed = {**choice.missed, **loaded.missed}
             why = "; ".join(f"{one} is out: {reason}" for one, reason in missed.items())
@@ -377,21 +376,6 @@ def _several(order: LoadOrder) -> tuple[str, ...]:
         entries = entries_for(order.stored.manifest, name)
         return tuple(dict.fromkeys(entry.precision for entry in entries))
     return ()
-
-
-def _idle_engines(manifest: Manifest, runtime: str) -> str:
-    """That engines of the bundle do not run, and why; empty where it has none.
-
-    The ONNX files that engines are built from are no engines, and nobody expects them to run.
-    """
-    engines = {member.name for member in manifest.members if member.type == "tensorrt"}
-    idle = [entry.file for entry in manifest.artefacts if entry.file in engines]
-    if not idle:
-        return ""
-    return (
-        f"not used: {', '.join(idle)}, because this edged runs no TensorRT engines yet; {runtime} "
-        "runs the ONNX file"
-    )
 
 
 def _half_of_memory() -> int:
