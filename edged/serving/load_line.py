@@ -61,26 +61,30 @@ class Wish(Generic[K]):
         return -1 if self.passed >= _PASSED else self.rank
 
 
-class Prove(NamedTuple, Generic[K]):
+@dataclass(frozen=True, slots=True)
+class Prove(Generic[K]):
     """Look at this one first, where it harms nobody: how much it needs is not known."""
 
     key: K
 
 
-class Begin(NamedTuple, Generic[K]):
+@dataclass(frozen=True, slots=True)
+class Begin(Generic[K]):
     """Send these away, then load that one; it is charged already."""
 
     key: K
     victims: tuple[K, ...]
 
 
-class LeaveOut(NamedTuple, Generic[K]):
+@dataclass(frozen=True, slots=True)
+class LeaveOut(Generic[K]):
     """Not now: there is no room, and it may not send anybody away."""
 
     key: K
 
 
-class Refuse(NamedTuple, Generic[K]):
+@dataclass(frozen=True, slots=True)
+class Refuse(Generic[K]):
     """It cannot be: it needs more than there can be."""
 
     key: K
@@ -88,7 +92,8 @@ class Refuse(NamedTuple, Generic[K]):
     most: int
 
 
-class Quiet(NamedTuple, Generic[K]):
+@dataclass(frozen=True, slots=True)
+class Quiet(Generic[K]):
     """Let these finish what runs and start nothing new; ask again when one has."""
 
     keys: tuple[K, ...]

@@ -8,6 +8,7 @@ Source: LRFU (Lee et al., 2001) for fading frequency, GDSF (Cherkasova, 1998) fo
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -53,7 +54,8 @@ class Heat(Generic[K]):
         return score * float(self._fade ** (self._looks - looked))
 
 
-class Resident(NamedTuple, Generic[K]):
+@dataclass(frozen=True, slots=True)
+class Resident(Generic[K]):
     """One that takes memory now.
 
     Args:
@@ -106,13 +108,15 @@ def choose_victims(need: int, residents: Iterable[Resident[K]]) -> tuple[K, ...]
     return tuple(one.key for one in chosen)
 
 
-class Room(NamedTuple, Generic[K]):
+@dataclass(frozen=True, slots=True)
+class Room(Generic[K]):
     """There is room when these have gone."""
 
     victims: tuple[K, ...] = ()
 
 
-class Wait(NamedTuple, Generic[K]):
+@dataclass(frozen=True, slots=True)
+class Wait(Generic[K]):
     """There will be room when some of these have nothing in flight."""
 
     busy: tuple[K, ...] = ()
@@ -153,7 +157,7 @@ def plan_load(
     victims = choose_victims(need - free, residents)
     if victims is not None:
         return Room(victims)
-    idle = [one._replace(is_busy=False) for one in residents]
+    idle = [replace(one, is_busy=False) for one in residents]
     wanted = choose_victims(need - free, idle) or ()
     is_busy = {one.key for one in residents if one.is_busy}
     return Wait(tuple(key for key in wanted if key in is_busy))
