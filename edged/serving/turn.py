@@ -114,18 +114,21 @@ class Turn:
         if self.is_ranked:
             self._sort()
         line, spent_ns = self._line, 0
-        # Not those that come meanwhile: a model with a full queue asks again after each batch.
-        for _ in range(len(line)):
-            if not fits(spent_ns, line[0].expected_ns, self._budget_ns):
-                self.spills += 1
-                break
-            release = line.popleft()
-            if self._since:
-                self._since.pop(release, None)
-            spent_ns += release.pump()
-        self._is_called = bool(line)
-        if line:
-            loop.call_soon(self._run, loop)
+        try:
+            # Not those that come meanwhile: a model with a full queue asks again after each batch.
+            for _ in range(len(line)):
+                if not fits(spent_ns, line[0].expected_ns, self._budget_ns):
+                    self.spills += 1
+                    break
+                release = line.popleft()
+                if self._since:
+                    self._since.pop(release, None)
+                spent_ns += release.pump()
+        finally:
+            # Also after a fault of one of them, or nobody would ever run again; the loop logs it.
+            self._is_called = bool(line)
+            if line:
+                loop.call_soon(self._run, loop)
 
     def _sort(self) -> None:
         now_ns, before, line = time.monotonic_ns(), self._since, self._line

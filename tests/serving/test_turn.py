@@ -109,6 +109,26 @@ def test_the_line_is_called_once_and_again_when_it_was_empty():
     assert log == ["a", "b", "a", "b"]
 
 
+class Faulty(Model):
+    """One that raises, which none should."""
+
+    def pump(self) -> int:
+        raise AssertionError("a fault")
+
+
+def test_a_fault_of_one_stops_nobody():
+    log: list[str] = []
+    turn, loop = Turn(500), Loop()
+    for model in (Model("a", log, 1), Faulty("f", log, 1), Model("b", log, 1)):
+        turn.ask(model, loop)
+    with pytest.raises(AssertionError, match="a fault"):
+        loop.turn()
+    loop.turn()
+    turn.ask(Model("c", log, 1), loop)
+    loop.turn()
+    assert log == ["a", "b", "c"]
+
+
 class Classed(Model):
     """One of a class, with a deadline."""
 
