@@ -18,7 +18,7 @@ import numpy as np
 
 from edged.errors import DeadlineExceededError, EdgedError, RunError, WorkerDiedError
 from edged.messages import InferResponse
-from edged.serving.scheduler import Waiting
+from edged.serving.scheduler import Batch, Waiting
 from edged.tensors import Array
 
 log = logging.getLogger("edged.serving")
@@ -244,6 +244,24 @@ class RemoteBatch:
         self._on_done(BatchResult(outcomes, self._started_ns, run_ns, self._rows))
 
 
+class Claim:
+    """A batch that one of two gets: the thread that would run it, or who takes it back."""
+
+    __slots__ = ("_left", "batch")
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self._left = [None]
+
+    def take(self) -> bool:
+        """Whether it is ours; says so once, to whoever asks first on any thread."""
+        try:
+            self._left.pop()
+        except IndexError:
+            return False
+        return True
+
+
 class InstanceThreads:
     """The threads that a release's runs take turns on; each is started when it is first needed.
 
@@ -263,14 +281,6 @@ class InstanceThreads:
         if len(self._threads) < wanted:
             self._start()
         self._jobs.put(job)
-
-    def recall(self) -> bool:
-        """Take back the job that was submitted last; False when a thread has it already."""
-        try:
-            self._jobs.get_nowait()
-        except queue.Empty:
-            return False
-        return True
 
     def close(self, last_job: Callable[[], Any] | None) -> None:
         """End them after their last jobs, without waiting; ``last_job`` is done on one of them.

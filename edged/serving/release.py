@@ -23,6 +23,7 @@ from edged.serving.admission import Pace, lateness_ns, queue_full, too_late
 from edged.serving.alarm import Alarm
 from edged.serving.executor import (
     BatchResult,
+    Claim,
     InstanceThreads,
     RemoteBatch,
     run_batch,
@@ -90,17 +91,15 @@ class ServedRelease(Resting):
         self.batch_rows = self.instances = 1
         self.running = self._running_rows = 0
         self.on_death: Callable[[ServedRelease, str], None] | None = None
-        self.needs_layout = any(
-            isinstance(axis, str) for spec in self.inputs for axis in spec.shape[1:]
-        )
+        free = [axis for spec in self.inputs for axis in spec.shape[1:] if isinstance(axis, str)]
+        self.needs_layout = bool(free)
         self._inline_threshold_ns = inline_threshold_ns
         self.inline = InlineRows()
         self.turn = turn or Turn()
         self._devices = devices or Devices()
         self.slots = self._devices.of("")
-        self._is_in_line = False
-        self._ahead: Batch | None = None
-        self._is_pump_scheduled = False
+        self._is_in_line = self._is_pump_scheduled = False
+        self._ahead: Claim | None = None
         self._alarm = Alarm(self._on_timer)
         self._threads = InstanceThreads(f"edged-{key.model}-{self.number}")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -161,8 +160,7 @@ class ServedRelease(Resting):
     @property
     def due_ns(self) -> int:
         """The first deadline of what waits."""
-        deadline_ns = self.backlog.deadline_ns
-        return NEVER_NS if deadline_ns is None else deadline_ns
+        return self.backlog.deadline_ns or NEVER_NS
 
     @property
     def worker_pid(self) -> int:
@@ -217,7 +215,8 @@ class ServedRelease(Resting):
     def close(self) -> None:
         """Give back session and thread; what still waits is answered, what runs ends by itself."""
         self._alarm.cancel()
-        self._stop_waiting()
+        self._is_in_line = False
+        self.slots.leave(self)
         self.fail_waiting(DrainingError(f"{self.owner}: the daemon stopped before its turn"))
         session, self.session = self.session, None
         if self.remote is not None:
@@ -226,14 +225,11 @@ class ServedRelease(Resting):
         # The session's own last run is over, but freeing a large model takes time.
         self._threads.close(session.close if session is not None else None)
 
-    def _stop_waiting(self) -> None:
-        self._is_in_line = False
-        self.slots.leave(self)
-
     def _worker_died(self, reason: str) -> None:
         """What ran has been answered; what waits is told to come back."""
         self.session = self.remote = None
-        self._stop_waiting()
+        self._is_in_line = False
+        self.slots.leave(self)
         if self.on_death is not None:
             # First: who is told to come back may do so at once, and must not be queued here.
             self.on_death(self, reason)
@@ -241,8 +237,8 @@ class ServedRelease(Resting):
 
     def _refuse_late(self, item: Waiting) -> None:
         now_ns = time.monotonic_ns()
-        begins_at_once = self.running < self.instances and self._worth_another == 1
-        ahead_rows = 0 if begins_at_once else self._running_rows
+        is_next = self.running < self.instances and self._worth_another == 1
+        ahead_rows = 0 if is_next else self._running_rows
         pace = Pace(self.forecast.row_ns(self.batch_rows, now_ns), ahead_rows, self.forecast)
         if late_ns := lateness_ns(self.backlog, item, now_ns, pace):
             raise too_late(self.owner, self.backlog.rows + ahead_rows, late_ns)
@@ -255,8 +251,9 @@ class ServedRelease(Resting):
         rows = self.backlog.rows
         if self.running < self.instances:
             return not self.running or rows >= self._worth_another
-        is_short = self.remote is None and not self.is_inline and self.is_short
-        return is_short and self.running == self.instances and rows >= self.batch_rows
+        if self._ahead is not None or self.remote is not None or self.is_inline:
+            return False
+        return self.is_short and self.running == self.instances and rows >= self.batch_rows
 
     def _schedule(self) -> None:
         # At the end of this loop turn: what others sent meanwhile joins the batch at no cost.
@@ -309,7 +306,7 @@ class ServedRelease(Resting):
             return False
         if not self.slots.ahead(self):
             return False
-        self._ahead = batch
+        self._ahead = Claim(batch)
         return True
 
     def _run_inline(self, batch: Batch) -> int:
@@ -339,10 +336,13 @@ class ServedRelease(Resting):
         if self.remote is not None:
             RemoteBatch(self.remote, batch.items, self.finished).begin()
             return
-        run = run_in_time if batch is self._ahead else run_batch
+        ahead = self._ahead
+        claim = ahead if ahead is not None and ahead.batch is batch else Claim(batch)
 
         def job() -> None:
-            loop.call_soon_threadsafe(self.finished, run(session, batch.items), batch.rows)
+            if claim.take():
+                result = run_in_time(session, batch.items)
+                loop.call_soon_threadsafe(self.finished, result, batch.rows)
 
         self._threads.submit(job, min(self.running, self.instances))
 
@@ -353,8 +353,8 @@ class ServedRelease(Resting):
 
     def recall(self) -> None:
         """Take back what waits at the threads: somebody else waits for a slot."""
-        if self._ahead is not None and self._threads.recall():
-            batch, self._ahead = self._ahead, None
+        if self._ahead is not None and self._ahead.take():
+            batch, self._ahead = self._ahead.batch, None
             self.running -= 1
             self._running_rows -= batch.rows
             self.backlog.restore(batch.items)

@@ -771,6 +771,29 @@ class TestAhead:
         asks[1].check()
 
     @on_loop
+    async def test_what_is_taken_back_is_what_went_ahead(self, monkeypatch: pytest.MonkeyPatch):
+        """Also while no thread has come for the run before it: both wait at the threads then."""
+        release, session = self.serve(10_000_000)
+        jobs: list[Callable[[], None]] = []
+        monkeypatch.setattr(release._threads, "submit", lambda job, _wanted: jobs.append(job))
+        asks = [Ask() for _ in range(2)]
+        for ask in asks:
+            release.offer(ask.waiting(0))
+        await until(lambda: release.running == 2)
+        release.recall()
+        assert release.running == 1
+        assert release.backlog.rows == 1
+        session.gate.set()
+        for job in jobs:  # grows: what was taken back is begun again
+            job()
+            await turns(3)
+        for ask in asks:
+            ask.check()
+        assert len(session.runs) == 2
+        monkeypatch.undo()
+        release.close()
+
+    @on_loop
     async def test_none_goes_ahead_of_long_runs(self):
         release, session = self.serve(THREADED_NS)
         items = [Ask().waiting(0) for _ in range(2)]
