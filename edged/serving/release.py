@@ -109,8 +109,7 @@ class ServedRelease(Resting):
         """Take over class, queue and batch limits; requests already waiting are kept."""
         self.config = config
         self.rank = RANKS[config.priority]
-        if self.rank != NORMAL:
-            self.turn.is_ranked = True
+        self.turn.is_ranked |= self.rank != NORMAL
         rows = config.batching.max_batch if self.manifest.is_row_wise else 1
         self.batch_rows = paying_rows(self.costs, rows)
         batching = config.batching
@@ -120,8 +119,7 @@ class ServedRelease(Resting):
         self._worth_another = 1 if config.batching.instances else self.batch_rows
         self._part_rows = part_rows(self.batch_rows, rows, self.forecast)
         self.most_rows = rows if can_cut(self.manifest) else sys.maxsize
-        delay_ns = int(config.batching.max_queue_delay)
-        self._limits = BatchLimits(self.batch_rows, delay_ns, self.forecast)
+        self._limits = BatchLimits(self.batch_rows, int(batching.max_queue_delay), self.forecast)
 
     def loaded(
         self, session: Session, runtime: str, typical_run_ns: int, costs: Costs = ()
@@ -215,8 +213,7 @@ class ServedRelease(Resting):
     def close(self) -> None:
         """Give back session and thread; what still waits is answered, what runs ends by itself."""
         self._alarm.cancel()
-        self._is_in_line = False
-        self.slots.leave(self)
+        self._stop_waiting()
         self.fail_waiting(DrainingError(f"{self.owner}: the daemon stopped before its turn"))
         session, self.session = self.session, None
         if self.remote is not None:
@@ -225,11 +222,14 @@ class ServedRelease(Resting):
         # The session's own last run is over, but freeing a large model takes time.
         self._threads.close(session.close if session is not None else None)
 
+    def _stop_waiting(self) -> None:
+        self._is_in_line = False
+        self.slots.leave(self)
+
     def _worker_died(self, reason: str) -> None:
         """What ran has been answered; what waits is told to come back."""
         self.session = self.remote = None
-        self._is_in_line = False
-        self.slots.leave(self)
+        self._stop_waiting()
         if self.on_death is not None:
             # First: who is told to come back may do so at once, and must not be queued here.
             self.on_death(self, reason)
