@@ -9,22 +9,23 @@ from converters.errors import ParityError
 from converters.gate.prove import prove
 from converters.recipe import Recipe
 from converters.sandbox import Converted
+from converters.session import open_session
 from converters.sources.base import Exported, SourceResult
 
 ROWS = np.random.default_rng(5).normal(size=(40, 3)).astype("f4")
 """Less and more than zero in every column, and nowhere zero itself."""
 
 
-def model_of(opset=18):
-    """``y = x * 2`` on float32[n,3]."""
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy")
+def model_of(opset=18, axis="n"):
+    """``y = x * 2`` on float32[axis,3]."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [axis, 3]) for name in "xy")
     node = helper.make_node("Mul", ["x", "two"], ["y"])
     two = numpy_helper.from_array(np.float32(2).reshape(()), "two")
     graph = helper.make_graph([node], "g", [x], [y], [two])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 
-def gate(framework, rows=ROWS, opset=18, **fields):
+def gate(framework, rows=ROWS, opset=18, axis="n", **fields):
     result = SourceResult(input_names=("x",), output_names=("y",), reference="by hand")
     outputs = {"y": framework(rows)}
     exported = Exported(
@@ -33,7 +34,9 @@ def gate(framework, rows=ROWS, opset=18, **fields):
     )  # fmt: skip
     made = ask_edges(exported, "rows")
     recipe = Recipe(source="m", samples="s", name="m", release=1, **fields)
-    converted = Converted(model_of(opset).SerializeToString(), {"x": rows}, outputs, made, result)
+    converted = Converted(
+        model_of(opset, axis).SerializeToString(), {"x": rows}, outputs, made, result
+    )
     return prove(recipe, converted)
 
 
@@ -94,3 +97,17 @@ def test_tensorrt_is_told_and_never_taken_for_passed():
         checks = gate(double, target=target, opset=opset).checks.done
         (check,) = (check for check in checks if check.name == "tensorrt")
         assert (check.verdict, words in check.detail) == (verdict, True)
+
+
+@pytest.mark.parametrize(("axis", "opened"), [("batch", 1), ("n", 2)])
+def test_bytes_that_changed_after_the_proof_are_run_once_more(axis, opened, monkeypatch):
+    sessions = []
+
+    def open_counted(data):
+        sessions.append(data)
+        return open_session(data)
+
+    monkeypatch.setattr("converters.gate.prove.open_session", open_counted)
+    # The signature settles what the batch axis is called.
+    assert gate(double, axis=axis).data == sessions[-1]
+    assert len(sessions) == opened
