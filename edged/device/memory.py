@@ -1,7 +1,7 @@
 """Memory of this machine and of one process: how much there is to have, and who has how much.
 
 Every function takes the root of the file system, so that tests read a packed fake tree. Unknown is
-None. Source: proc(5); Documentation/admin-guide/cgroup-v2.rst; malloc_trim(3).
+None. Source: proc(5); malloc_trim(3); Documentation/admin-guide: cgroup-v2, cgroup-v1/memory.
 """
 
 from __future__ import annotations
@@ -67,24 +67,55 @@ def available_bytes(root: Path = _ROOT) -> int | None:
     return min(found) if found else None
 
 
+class _Kind(NamedTuple):
+    """What a version of control groups calls things."""
+
+    top: str
+    limits: tuple[str, ...]
+    used: str
+    idle: str
+
+
+_VERSIONS = {
+    "": _Kind("", ("memory.max", "memory.high"), "memory.current", "inactive_file"),
+    "memory": _Kind(
+        "memory", ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"
+    ),
+}
+"""By what stands between the colons of proc/self/cgroup; version 1 is what JetPack 4 and 5 have."""
+
+
 def _group_rooms(root: Path) -> list[int]:
-    """What each control group above us leaves; version 2 only, others count as no limit."""
-    text = read_text(root / "proc/self/cgroup") or ""
-    own = next((line[3:] for line in text.splitlines() if line.startswith("0::/")), None)
-    if own is None or ".." in own.split("/"):
-        return []
-    top = root / "sys/fs/cgroup"
-    group = top / own.lstrip("/")
+    """What each control group above us leaves."""
     rooms = []
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
+        controllers, _, own = line.partition(":")[2].partition(":")
+        for name, kind in _VERSIONS.items():
+            if name in controllers.split(",") and own.startswith("/") and ".." not in own:
+                rooms += _rooms_above(root / "sys/fs/cgroup" / kind.top, own, kind)
+    return rooms
+
+
+def _rooms_above(top: Path, own: str, kind: _Kind) -> list[int]:
+    # Inside a container the name may be the host's, and what counts is at the top then.
+    rooms, group = [], top / own.lstrip("/")
     while True:
-        used = read_int(group / "memory.current")
-        for name in ("memory.max", "memory.high"):
-            limit = read_int(group / name)
-            if limit is not None and used is not None:
-                rooms.append(max(0, limit - used))
+        if (used := read_int(group / kind.used)) is not None:
+            used -= _idle_files(group, kind.idle)
+            limits = [read_int(group / name) for name in kind.limits]
+            rooms += [max(0, limit - used) for limit in limits if limit is not None]
         if group == top:
             return rooms
         group = group.parent
+
+
+def _idle_files(group: Path, name: str) -> int:
+    """Pages of files that nobody used lately: counted as used, and given up before anything is."""
+    for line in (read_text(group / "memory.stat") or "").splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] == name and words[1].isdigit():
+            return int(words[1])
+    return 0
 
 
 def hand_back() -> None:

@@ -59,7 +59,7 @@ def named(error: EdgedError, where: str) -> EdgedError:
     return made
 
 
-def unexpected(exc: Exception) -> EdgedError:
+def unexpected(exc: BaseException) -> EdgedError:
     """What the caller is told of an exception: the words of a ValueError, of others nothing."""
     if isinstance(exc, ValueError):
         return InvalidRequestError(str(exc)[:512])

@@ -5,6 +5,7 @@ Numbers adapt to the tensor beside them: ``x / 255`` of float32 is float32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ from edged.pipelines.functions import FUNCTIONS, Function
 from edged.pipelines.grammar import Call, Number, Ref, Tree, references
 from edged.pipelines.types import ValueType
 from edged.tensors import DTYPES, Array, Axis
+
+MOST_GROWN = 1 << 22
+"""Values of what is larger than all that it was made of, as rows against columns. A peer says how
+long its axes are, and 100 KB could ask for 600 MB; 2,000 against 2,000 is enough for a table."""
 
 
 def type_of_tree(tree: Tree, types: Mapping[str, ValueType], path: str) -> ValueType:
@@ -106,6 +111,9 @@ def evaluate(tree: Tree, values: Mapping[str, Array]) -> Array:
     Args:
         tree: whose types were found good.
         values: an array for each reference.
+
+    Raises:
+        ValueError: it would make too much of too little; see ``MOST_GROWN``.
     """
     with np.errstate(all="ignore"):
         return np.asarray(_computed(tree, values))
@@ -127,4 +135,16 @@ def _computed(tree: Tree, values: Mapping[str, Array]) -> Any:
         return np.zeros(np.sum(operands[0], axis=tree.axis).shape, operands[0].dtype)
     if function.kind in ("reduce", "along"):
         return function.compute(operands[0], axis=tree.axis)
+    if len(operands) > 1:
+        _check_growth(tree.name, operands)
     return function.compute(*operands)
+
+
+def _check_growth(name: str, operands: list[Any]) -> None:
+    sizes = [operand.size for operand in operands if isinstance(operand, np.ndarray)]
+    if math.prod(sizes) <= MOST_GROWN:
+        return
+    shape = np.broadcast_shapes(*(np.shape(operand) for operand in operands))
+    if math.prod(shape) > max(MOST_GROWN, *sizes):
+        text = f'"{name}" would make {list(shape)}; the limit is {MOST_GROWN} values'
+        raise ValueError(f"{text} where something grows")

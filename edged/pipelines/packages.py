@@ -16,7 +16,7 @@ import numpy as np
 from edged.config.problems import did_you_mean
 from edged.errors import FieldError
 from edged.pipelines.step import Step, Values, Work
-from edged.tensors import DTYPES, TensorSpec
+from edged.tensors import DTYPES, Array, TensorSpec
 
 log = logging.getLogger("edged.pipelines")
 
@@ -45,14 +45,14 @@ def package_work(name: str, options: Mapping[str, Any], reads: Mapping[str, str]
         )
     try:
         step: Step = known[name].load()(dict(options))
-    except Exception as exc:  # the package's own code: whatever it raises is its answer
+    except (Exception, SystemExit) as exc:  # whatever the package's own code raises is its answer
         log.warning('step "%s" could not be made', name, exc_info=exc)
         raise FieldError("options", f'step "{name}" refuses them: {_said(exc)}') from exc
 
     def outputs(inputs: Mapping[str, TensorSpec]) -> Sequence[TensorSpec]:
         try:
             made = tuple(step.outputs(dict(inputs)))
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise FieldError("inputs", f'step "{name}" refuses them: {_said(exc)}') from exc
         if not made or any(
             not isinstance(one, TensorSpec) or one.dtype not in DTYPES for one in made
@@ -61,10 +61,18 @@ def package_work(name: str, options: Mapping[str, Any], reads: Mapping[str, str]
         return made
 
     def run(values: Values) -> Values:
-        return {key: np.asarray(array) for key, array in step.run(values).items()}
+        guarded = {key: _read_only(array) for key, array in values.items()}
+        return {key: np.asarray(array) for key, array in step.run(guarded).items()}
 
     return Work(dict(reads), outputs, run, is_slow=True, is_foreign=True)
 
 
-def _said(exc: Exception) -> str:
+def _read_only(array: Array) -> Array:
+    """The same numbers, for code that is not to change what other steps and requests see."""
+    view: Array = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _said(exc: BaseException) -> str:
     return f"{exc}" if isinstance(exc, ValueError) else f"{type(exc).__name__}: {exc}"

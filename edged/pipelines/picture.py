@@ -18,6 +18,12 @@ from edged.tensors import Array, Axis, TensorSpec
 
 _CHANNELS = 3
 _MOST_SIDE = 16384
+"""Of any picture: one of a pixel by millions would be stretched to gigabytes on its way."""
+_MOST_PIXELS = 1 << 25
+"""Of what is made straight for one request: corners come from a peer or a model, and a few numbers
+could ask for any amount."""
+_BAND_PIXELS = 1 << 18
+"""Made straight in one go: each pixel takes some 200 bytes meanwhile."""
 _CUBIC = -0.75
 """The free parameter of cubic interpolation; OpenCV's choice."""
 
@@ -52,6 +58,7 @@ def image_work(config: ImageConfig) -> Work:
 
     def run(values: Values, width: int = 0) -> Values:
         pixels = values["from"]
+        _check_sides(pixels)
         if config.swap:
             pixels = pixels[:, :, ::-1]
         made = _resized(pixels, table, config, width)
@@ -101,6 +108,12 @@ def _table(config: ImageConfig) -> Array:
     pixels = np.arange(256, dtype=np.float64)
     made = (pixels[np.newaxis] * config.scale - mean[:, np.newaxis]) / std[:, np.newaxis]
     return made.astype(np.float32)
+
+
+def _check_sides(pixels: Array) -> None:
+    high, wide = pixels.shape[:2]
+    if not 1 <= min(high, wide) <= max(high, wide) <= _MOST_SIDE:
+        raise ValueError(f"a picture is {wide}x{high}; the limit is {_MOST_SIDE} on each side")
 
 
 def _normalised(pixels: Array, table: Array) -> Array:
@@ -194,13 +207,19 @@ def crop_work(config: CropConfig) -> Work:
 
     def run(values: Values) -> Mapping[str, list[Array]]:
         picture, boxes = values["from"], values["boxes"]
-        cut = straight if boxes.ndim == 2 else warped
-        crops = [cut(picture, box) for box in boxes]
+        _check_sides(picture)
+        if boxes.ndim == 2:
+            crops = [straight(picture, box) for box in boxes]
+        else:
+            crops = _all_warped(picture, boxes)
         if config.turn:
             crops = [_turned(crop, config.turn) for crop in crops]
         return {"crop": crops}
 
-    return Work({"from": config.from_, "boxes": config.boxes}, outputs, run, "spread", is_slow=True)
+    return Work(
+        {"from": config.from_, "boxes": config.boxes}, outputs, run, "spread", is_slow=True,
+        count=lambda values: len(values["boxes"]),
+    )  # fmt: skip
 
 
 def _turned(crop: Array, ratio: float) -> Array:
@@ -223,11 +242,22 @@ def straight(picture: Array, box: Array) -> Array:
     return picture[y0:y1, x0:x1]
 
 
-def warped(picture: Array, corners: Array) -> Array:
-    """What lies within four corners, clockwise from the top left, made straight.
+def _all_warped(picture: Array, boxes: Array) -> list[Array]:
+    crops, pixels = [], 0
+    for corners in boxes:
+        width, height = _sides(corners)
+        pixels += width * height
+        if pixels > _MOST_PIXELS:
+            raise ValueError(f"the boxes have more than {_MOST_PIXELS} pixels together")
+        crops.append(warped(picture, corners))
+    return crops
+
+
+def _sides(corners: Array) -> tuple[int, int]:
+    """Width and height of what lies within four corners.
 
     Raises:
-        ValueError: the corners have no numbers, or are on one line.
+        ValueError: the corners have no numbers, or are too far from each other.
     """
     if not np.isfinite(corners).all():
         raise ValueError("a box has corners that are no numbers")
@@ -236,16 +266,30 @@ def warped(picture: Array, corners: Array) -> Array:
     width, height = max(1, int(max(sides[0], sides[2]))), max(1, int(max(sides[1], sides[3])))
     if max(width, height) > _MOST_SIDE:
         raise ValueError(f"a box is {max(width, height)} pixels long; the limit is {_MOST_SIDE}")
+    return width, height
+
+
+def warped(picture: Array, corners: Array) -> Array:
+    """What lies within four corners, clockwise from the top left, made straight.
+
+    Raises:
+        ValueError: the corners have no numbers, or are on one line.
+    """
+    width, height = _sides(corners)
     target = [(0, 0), (width, 0), (width, height), (0, height)]
     try:
-        matrix = homography(target, points)
+        matrix = homography(target, corners.astype(np.float64))
     except np.linalg.LinAlgError as exc:
         raise ValueError("the corners of a box are on one line") from exc
-    across, down = np.meshgrid(np.arange(width), np.arange(height))
-    bottom = matrix[2, 0] * across + matrix[2, 1] * down + matrix[2, 2]
-    x = (matrix[0, 0] * across + matrix[0, 1] * down + matrix[0, 2]) / bottom
-    y = (matrix[1, 0] * across + matrix[1, 1] * down + matrix[1, 2]) / bottom
-    return _cubic(picture, x, y)
+    made = np.empty((height, width, picture.shape[2]), np.uint8)
+    band = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, band):
+        across, down = np.meshgrid(np.arange(width), np.arange(top, min(top + band, height)))
+        bottom = matrix[2, 0] * across + matrix[2, 1] * down + matrix[2, 2]
+        x = (matrix[0, 0] * across + matrix[0, 1] * down + matrix[0, 2]) / bottom
+        y = (matrix[1, 0] * across + matrix[1, 1] * down + matrix[1, 2]) / bottom
+        made[top : top + band] = _cubic(picture, x, y)
+    return made
 
 
 def homography(source: Sequence[tuple[float, float]], target: Array) -> Array:

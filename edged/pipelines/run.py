@@ -144,7 +144,7 @@ class PipelineRun:
             return
         self._is_advancing = True
         while self._ready and self._error is None:
-            if self._deadline_ns is not None and time.monotonic_ns() >= self._deadline_ns:
+            if self._is_late():
                 node = self._plan.nodes[self._ready[0]]
                 text = f'{self._home.owner}: the deadline passed before step "{node.name}"'
                 self._stop(DeadlineExceededError(text))
@@ -158,6 +158,9 @@ class PipelineRun:
         if not self._open:
             self._is_over = True
             self._home.over(self, {} if self._error else self._results(), self._error)
+
+    def _is_late(self) -> bool:
+        return self._deadline_ns is not None and time.monotonic_ns() >= self._deadline_ns
 
     def _results(self) -> dict[str, Array]:
         plan, wanted = self._plan, self.item.request.outputs
@@ -227,15 +230,17 @@ class PipelineRun:
         """Do something on a thread, and go on with what came out of it."""
 
         def job() -> Any:
+            if self._is_late():
+                return DeadlineExceededError("the deadline passed while waiting for a thread")
             try:
                 return do()
-            except Exception as exc:
+            except BaseException as exc:  # an exit, too, would leave nobody to answer
                 return exc
 
         def came(result: Any) -> None:
             self.close()
             try:
-                if isinstance(result, Exception):
+                if isinstance(result, BaseException):
                     self._broke(place, result)
                 elif self._error is None:
                     then(result)
@@ -250,10 +255,12 @@ class PipelineRun:
         """Do a step that is no model, here or on a thread; ``do`` in place of its own work."""
         assert node.work is not None
         do = do or node.work.run
+        most = self._plan.config.max_items
+        if node.work.count is not None and (count := node.work.count(given)) > most:
+            raise InvalidRequestError(f"makes {count} items; the limit is {most} (max_items)")
         if not node.work.is_slow and size_of(given) <= _INLINE_BYTES:
             self.done(place, node, do(given))
             return
-
         self._elsewhere(place, lambda: do(given), lambda made: self.done(place, node, made))
 
     def settle(self, place: int, node: Node, result: Mapping[str, Any]) -> None:
@@ -341,7 +348,7 @@ class PipelineRun:
         """End the run because of a step."""
         self._fail(place, error)
 
-    def _broke(self, place: int, exc: Exception) -> None:
+    def _broke(self, place: int, exc: BaseException) -> None:
         self._fail(place, exc if isinstance(exc, EdgedError) else unexpected(exc))
 
     def _fail(self, place: int, error: EdgedError) -> None:
@@ -365,12 +372,7 @@ class PipelineRun:
 
     def _check(self, node: Node, outputs: Mapping[str, Any]) -> None:
         assert node.work is not None
-        if node.work.mode == "spread":
-            most = self._plan.config.max_items
-            if (count := len(next(iter(outputs.values())))) > most:
-                text = f"makes {count} items; the limit is {most} (max_items)"
-                raise InvalidRequestError(text)
-        elif node.work.is_foreign and not node.each:
+        if node.work.is_foreign and not node.each:
             check_promise(node.promised, outputs)
 
     def _skip(self, place: int, node: Node) -> None:

@@ -63,6 +63,7 @@ class Work:
         texts: outputs that are strings; see ``processing/texts.py``.
         run_items: does all items at once, where they depend on each other.
         is_foreign: what it makes is held against what it promised.
+        count: of ``spread``, how many items it will make; asked before it makes them.
     """
 
     reads: Mapping[str, str]
@@ -73,6 +74,7 @@ class Work:
     is_foreign: bool = False
     texts: tuple[str, ...] = ()
     run_items: Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None = None
+    count: Callable[[Mapping[str, Any]], int] | None = None
 
 
 Values = Mapping[str, Array]

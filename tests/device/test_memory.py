@@ -60,6 +60,46 @@ def meminfo(kilobytes: int) -> dict[str, str]:
             id="over it already",
         ),
         pytest.param(
+            {
+                "proc/self/cgroup": "9:cpu,memory:/a/b\n0::/x\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": str(9 * MIB),
+                "sys/fs/cgroup/memory/a/memory.limit_in_bytes": str(3 * MIB),
+                "sys/fs/cgroup/memory/a/memory.usage_in_bytes": str(2 * MIB),
+            },
+            1024,
+            id="version 1: the group above",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "4:memory:/docker/0123\n1:name=systemd:/docker/0123\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": str(3 * MIB),
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": str(MIB),
+            },
+            2048,
+            id="version 1: in a container, which knows the host's name of its group",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "4:memory:/a\n",
+                "sys/fs/cgroup/memory/a/memory.limit_in_bytes": str(3 * MIB),
+                "sys/fs/cgroup/memory/a/memory.usage_in_bytes": str(3 * MIB),
+                "sys/fs/cgroup/memory/a/memory.stat": f"cache 9\ntotal_inactive_file {MIB}\n",
+            },
+            1024,
+            id="version 1: files that nobody uses are no loss",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "0::/a\n",
+                "sys/fs/cgroup/a/memory.max": str(3 * MIB),
+                "sys/fs/cgroup/a/memory.current": str(3 * MIB),
+                "sys/fs/cgroup/a/memory.stat": f"anon 1\ninactive_file {2 * MIB}\nfile 3\n",
+            },
+            2048,
+            id="files that nobody uses are no loss",
+        ),
+        pytest.param(
             {"proc/self/cgroup": "0::/../a\n", "sys/fs/a/memory.max": "1",
              "sys/fs/a/memory.current": "0"},
             4096,

@@ -92,6 +92,21 @@ def test_numbers_alone_never_grow_without_a_bound():
     assert evaluate(tree, {}) == np.inf
 
 
+@pytest.mark.hostile("H7 rows against columns in an expression whose lengths a peer says")
+@pytest.mark.parametrize("text", ["x + y", "maximum(x, y)", "where(x > 0, y, 1)", "clip(x, y, 9)"])
+def test_what_grows_has_a_limit(text: str):
+    tree = parse(text, "p")
+
+    def of(rows: int, columns: int) -> dict[str, np.ndarray]:
+        return {"x": np.ones((rows, 1), np.float32), "y": np.ones((1, columns), np.float32)}
+
+    with pytest.raises(ValueError, match=r"would make \[2049, 2048\]; the limit is 4194304 values"):
+        evaluate(tree, of(2049, 2048))
+    assert evaluate(tree, of(2048, 2048)).shape == (2048, 2048)
+    large = np.broadcast_to(np.float32(1), (2049, 2048))
+    assert evaluate(tree, {**of(2049, 1), "x": large}).shape == large.shape, "nothing grows"
+
+
 def test_of_nothing_no_condition_holds():
     none = {"s": np.zeros((0, 3), np.float32)}
     assert not evaluate(parse("max(s) > 0.5", "p"), none)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edged.errors import FieldError, InvalidRequestError, RunError
+from edged.errors import DeadlineExceededError, FieldError, InvalidRequestError, RunError
 from edged.pipelines.packages import installed, package_work
 from edged.tensors import TensorSpec
-from tests.fakes.clock import on_loop, until
+from tests.fakes.clock import on_loop, turns, until
 from tests.fakes.pipelines import Site, model
 from tests.pipelines.test_run import X, ask, idle
 
@@ -22,17 +24,29 @@ from edged.tensors import TensorSpec
 class Shift:
     def __init__(self, options):
         unknown = options.keys() - {"by", "lie", "fail"}
+        if options.get("fail") == "at once":
+            raise SystemExit(1)
         if unknown:
             raise ValueError(f"unknown options: {sorted(unknown)}")
         self.by, self.lie, self.fail = options.get("by", 1), options.get("lie"), options.get("fail")
 
     def outputs(self, inputs):
+        if self.fail == "foretelling":
+            raise SystemExit(1)
         if "input" not in inputs:
             raise ValueError("needs an input called input")
         spec = inputs["input"]
         return [TensorSpec("moved", spec.dtype, spec.shape)]
 
     def run(self, inputs):
+        if self.fail == "exit":
+            raise SystemExit(1)
+        if self.fail == "change":
+            inputs["input"][...] = 7
+        if self.fail == "objects":
+            return {"moved": np.array([[object()] * 4] * 2)}
+        if self.fail == "none":
+            return None
         if self.fail == "value":
             raise ValueError("the values are of no use")
         if self.fail:
@@ -103,10 +117,15 @@ async def test_in_a_pipeline(package: Path):
 FAILS = {
     "lie: true": (RunError, 'step "s": made float64[2,4] for "moved" where it promised float32'),
     "fail: value": (InvalidRequestError, 'step "s": the values are of no use'),
+    "fail: objects": (RunError, 'made object[2,4] for "moved"'),
+    "fail: none": (RunError, "failed in an unexpected way; see the daemon's log"),
+    "fail: exit": (RunError, "failed in an unexpected way; see the daemon's log"),
+    "fail: change": (InvalidRequestError, "read-only"),
     "fail: true": (RunError, "failed in an unexpected way; see the daemon's log"),
 }
 
 
+@pytest.mark.hostile("H8 an installed step that exits, returns objects or changes what it is given")
 @pytest.mark.parametrize("options", FAILS)
 @on_loop
 async def test_what_it_does_wrong_is_its_own(package: Path, options: str):
@@ -117,4 +136,28 @@ async def test_what_it_does_wrong_is_its_own(package: Path, options: str):
     assert type(answers.only.error) is kind
     assert said in answers.only.error.message
     assert not site.sessions["one"].runs
+    idle(site)
+
+
+def test_one_that_exits_ends_nothing_but_its_own_check(package: Path):
+    with pytest.raises(FieldError, match="SystemExit"):
+        package_work("shift", {"fail": "at once"}, {})
+    with pytest.raises(FieldError, match="SystemExit"):
+        package_work("shift", {"fail": "foretelling"}, {}).outputs(SPECS)
+
+
+@on_loop
+async def test_what_waited_for_a_thread_for_too_long_is_not_done(package: Path):
+    site = Site(text("by: 3"), one=model())
+    go = threading.Event()
+    for _ in range(8):  # more than there are threads
+        site.workshop.do(lambda: go.wait(15), lambda _: None)
+    answers, _ = ask(site, deadline_ns=time.monotonic_ns() + 20_000_000)
+    await turns()
+    until_ns = time.monotonic_ns() + 20_000_000
+    await until(lambda: time.monotonic_ns() > until_ns)
+    go.set()
+    await until(lambda: answers)
+    assert type(answers.only.error) is DeadlineExceededError
+    assert "while waiting for a thread" in answers.only.error.message
     idle(site)

@@ -141,6 +141,47 @@ def test_boxes_that_are_none(corners: list, why: str):
         warped(picture(9, 9), np.array(corners, np.float32))
 
 
+@pytest.mark.hostile(
+    "H6 a picture of a pixel by millions, or boxes whose pixels no memory would hold"
+)
+def test_a_picture_that_is_too_long_is_not_resized():
+    long = np.broadcast_to(np.uint8(1), (1, 20000, 3))
+    for config in (
+        ImageConfig(from_="p", resize="stretch", width=320, height=320),
+        ImageConfig(from_="p", resize="letterbox", width=320, height=320),
+        ImageConfig(from_="p", resize="multiple", min_side=736),
+        ImageConfig(from_="p"),
+    ):
+        with pytest.raises(ValueError, match="20000x1; the limit is 16384 on each side"):
+            image_work(config).run({"from": long})
+    boxes = np.zeros((1, 4), np.float32)
+    for pixels in (long, np.zeros((0, 3, 3), np.uint8)):
+        with pytest.raises(ValueError, match="the limit is 16384"):
+            crop_work(CropConfig(from_="p", boxes="b")).run({"from": pixels, "boxes": boxes})
+
+
+@pytest.mark.hostile(
+    "H6 a picture of a pixel by millions, or boxes whose pixels no memory would hold"
+)
+def test_boxes_that_are_too_much_together():
+    side = 4096
+    box = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float32)
+    work = crop_work(CropConfig(from_="p", boxes="b"))
+    with pytest.raises(ValueError, match="more than 33554432 pixels together"):
+        work.run({"from": picture(9, 9), "boxes": np.stack([box * 4])})
+    small = np.array([[0, 0], [2, 0], [2, 2], [0, 2]], np.float32)
+    with pytest.raises(ValueError, match="more than 33554432 pixels together"):
+        work.run({"from": picture(9, 9), "boxes": np.stack([small, box * 2])})
+
+
+def test_what_is_made_straight_in_bands_is_the_same(monkeypatch: pytest.MonkeyPatch):
+    pixels = picture(40, 50)
+    corners = np.array([[3, 4], [45, 9], [40, 37], [1, 30]], np.float32)
+    whole = warped(pixels, corners)
+    monkeypatch.setattr("edged.pipelines.picture._BAND_PIXELS", 5 * whole.shape[1] + 3)
+    np.testing.assert_array_equal(warped(pixels, corners), whole)
+
+
 def test_items_of_a_group_have_one_width():
     config = ImageConfig(from_="p", resize="fit", height=10, min_width=12, group=2)
     shapes = [(10, 40), (20, 10), (5, 5), (10, 31)]
