@@ -128,8 +128,7 @@ def prove(recipe: Recipe, converted: Converted, raw: Raw | None = None) -> Prove
         if data != began:  # those that did not change have just given all these numbers
             _run_final(open_session(data), case.samples, recipe.batch)
         said.append(f"the packed bytes load and run on ONNX Runtime {VERSION}")
-    scores = case.label_of.values()
-    tied = [find_ties(expected[name], recipe.tolerance) for name in scores]
+    tied = [find_ties(expected[name], recipe.tolerance) for name in case.label_of.values()]
     return Proven(
         data=data,
         opset=graph.opset_of(case.model),
