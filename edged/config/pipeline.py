@@ -11,19 +11,19 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edged.config.section import Path, Section
+from edged.config.section import Axis, Path, Reference, Section
+from edged.config.shapes import ReshapeConfig, TransposeConfig, WindowsConfig
+from edged.config.sound import AudioConfig, MelConfig, ResampleConfig, SignalConfig
 from edged.specs import Size
 
 StepName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
 TensorName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")]
-Reference = Annotated[str, Meta(min_length=1, max_length=320)]
 Expression = Annotated[str, Meta(min_length=1, max_length=1000)]
-Axis = Annotated[int, Meta(ge=-8, le=7)]
 Side = Annotated[int, Meta(ge=1, le=16384)]
 
 KINDS = (
     "model", "compute", "select", "concat", "gather", "first", "image", "crop", "boxes", "regions",
-    "ctc", "signal", "use",
+    "ctc", "signal", "audio", "resample", "mel", "windows", "transpose", "reshape", "use",
 )  # fmt: skip
 """The fields of which a step has exactly one."""
 
@@ -168,25 +168,6 @@ class CtcConfig(Section, frozen=True, kw_only=True):
     space: Annotated[bool, Meta(description="one more class after the file's: a space")] = True
 
 
-class SignalConfig(Section, frozen=True, kw_only=True):
-    """Samples along the last axis as overlapping frames, or the spectrum of each."""
-
-    from_: Annotated[Reference, Meta(description="samples; whole numbers become -1 to 1")] = (
-        msgspec.field(name="from")
-    )
-    size: Annotated[int, Meta(ge=2, le=65536, description="samples of a frame")]
-    step: Annotated[
-        int, Meta(ge=0, le=65536, description="samples from one frame to the next; 0 = size")
-    ] = 0
-    window: Annotated[Literal["none", "hann"], Meta(description="what a frame is weighted by")] = (
-        "none"
-    )
-    spectrum: Annotated[
-        Literal["none", "magnitude", "power"],
-        Meta(description="of each frame: size / 2 + 1 values"),
-    ] = "none"
-
-
 class StepConfig(Section, frozen=True, kw_only=True):
     """One step: a name, one kind, and when it is done."""
 
@@ -212,6 +193,12 @@ class StepConfig(Section, frozen=True, kw_only=True):
     regions: RegionsConfig | None = None
     ctc: CtcConfig | None = None
     signal: SignalConfig | None = None
+    audio: AudioConfig | None = None
+    resample: ResampleConfig | None = None
+    mel: MelConfig | None = None
+    windows: WindowsConfig | None = None
+    transpose: TransposeConfig | None = None
+    reshape: ReshapeConfig | None = None
     use: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")] | None,
         Meta(description="a step of an installed package (entry point edged.steps)"),

@@ -10,6 +10,9 @@ from edged.specs import MODEL_NAME
 
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 Path = Annotated[str, Meta(min_length=1, max_length=1024)]
+Reference = Annotated[str, Meta(min_length=1, max_length=320)]
+"""What names a value of a pipeline."""
+Axis = Annotated[int, Meta(ge=-8, le=7)]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):

@@ -56,7 +56,7 @@ def select_work(config: SelectConfig) -> Work:
 
     def outputs(inputs: Mapping[str, TensorSpec]) -> Sequence[TensorSpec]:
         spec = inputs["from"]
-        axis = _axis("select.axis", config.axis, spec)
+        axis = axis_of("select.axis", config.axis, spec)
         length, before, after = spec.shape[axis], spec.shape[:axis], spec.shape[axis + 1 :]
         if config.at is not None:
             if isinstance(length, int) and not -length <= config.at < length:
@@ -88,7 +88,8 @@ def select_work(config: SelectConfig) -> Work:
     return Work({"from": config.from_}, outputs, run)
 
 
-def _axis(path: str, axis: int, spec: TensorSpec) -> int:
+def axis_of(path: str, axis: int, spec: TensorSpec) -> int:
+    """An axis counted from the front; raises FieldError at ``path`` where there is none."""
     rank = len(spec.shape)
     if not -rank <= axis < rank:
         raise FieldError(path, f"{spec} has {rank} axes; there is no axis {axis}")
@@ -101,7 +102,7 @@ def concat_work(config: ConcatConfig) -> Work:
     def outputs(inputs: Mapping[str, TensorSpec]) -> Sequence[TensorSpec]:
         specs = list(inputs.values())
         first = specs[0]
-        axis = _axis("concat.axis", config.axis, first)
+        axis = axis_of("concat.axis", config.axis, first)
         total: Axis = 0
         for index, spec in enumerate(specs):
             same = (spec.dtype, len(spec.shape)) == (first.dtype, len(first.shape))

@@ -12,7 +12,9 @@ from edged.pipelines.boxes import boxes_work
 from edged.pipelines.packages import package_work
 from edged.pipelines.picture import crop_work, image_work
 from edged.pipelines.regions import regions_work
+from edged.pipelines.shapes import reshape_work, transpose_work, windows_work
 from edged.pipelines.signal import signal_work
+from edged.pipelines.sound import audio_work, mel_work, resample_work
 from edged.pipelines.step import Work
 from edged.pipelines.text import ctc_work
 
@@ -48,6 +50,18 @@ def make_work(step: StepConfig, resolve: Resolve) -> Work:
         return ctc_work(step.ctc, resolve(step.ctc.characters))
     if step.signal is not None:
         return signal_work(step.signal)
+    if step.audio is not None:
+        return audio_work(step.audio)
+    if step.resample is not None:
+        return resample_work(step.resample)
+    if step.mel is not None:
+        return mel_work(step.mel)
+    if step.windows is not None:
+        return windows_work(step.windows)
+    if step.transpose is not None:
+        return transpose_work(step.transpose)
+    if step.reshape is not None:
+        return reshape_work(step.reshape)
     assert step.use is not None
     return package_work(step.use, step.options, named_inputs(step))
 

@@ -22,6 +22,12 @@ STEPS = {
     "boxes": "boxes: {boxes: x, scores: s}",
     "regions": "regions: {from: x, picture: p}",
     "signal": "signal: {from: x, size: 4}",
+    "audio": "audio: {from: x, rate: 16000}",
+    "resample": "resample: {from: x, have: 2, want: 3}",
+    "mel": "mel: {from: x, rate: 16000, bands: 4}",
+    "windows": "windows: {from: x, size: 2}",
+    "transpose": "transpose: {from: x, axes: [0]}",
+    "reshape": "reshape: {from: x, shape: [-1]}",
     "ctc": "ctc: {from: x, characters: c.txt}",
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from edged.config.pipeline import SignalConfig
+from edged.config.sound import SignalConfig
 from edged.errors import FieldError
 from edged.pipelines.signal import as_float, signal_work
 from edged.tensors import TensorSpec
@@ -58,3 +58,64 @@ def test_too_few_samples():
         work.run({"from": TONE[:300]})
     with pytest.raises(FieldError, match="expected samples"):
         work.outputs({"from": TensorSpec("from", "int64", (900,))})
+
+
+def signal(samples: np.ndarray, **fields: object) -> np.ndarray:
+    """The step's frames, which have the shape that it foretold."""
+    work = signal_work(SignalConfig(from_="x", **fields))
+    (spec,) = work.outputs({"from": TensorSpec("from", "float32", samples.shape)})
+    made = work.run({"from": samples})["frames"]
+    assert spec.shape == made.shape
+    return made
+
+
+@pytest.mark.parametrize("samples", [401, 4000])
+@pytest.mark.parametrize("points", [0, 401, 512, 513])
+@pytest.mark.parametrize("size", [400, 401])
+@pytest.mark.parametrize(
+    ("centre", "numpys"), [("reflect", "reflect"), ("zeros", "constant"), ("edge", "edge")]
+)
+def test_centred_frames_of_a_longer_transform(
+    samples: int, points: int, size: int, centre: str, numpys: str
+):
+    """As torch.stft and librosa: padded by half the transform, the window in its middle."""
+    if points and points < size:
+        pytest.skip("no transform is shorter than its frame")
+    points = points or size
+    got = signal(
+        TONE[:samples], size=size, step=160, window="hamming", fft=points, centre=centre,
+        spectrum="magnitude",
+    )  # fmt: skip
+    padded = np.pad(TONE[:samples].astype(float), points // 2, mode=numpys)
+    window = np.zeros(points)
+    left = (points - size) // 2
+    window[left : left + size] = scipy.signal.get_window("hamming", size)
+    starts = range(0, len(padded) - points + 1, 160)
+    wanted = [np.abs(np.fft.rfft(padded[at : at + points] * window)) for at in starts]
+    assert len(got) == len(wanted)
+    np.testing.assert_allclose(got, wanted, atol=2e-3)
+
+
+def test_a_longer_transform_without_centring_fills_up_behind():
+    got = signal(TONE, size=400, step=160, fft=512, spectrum="power")
+    wanted = np.abs(np.fft.rfft(TONE[160:560].astype(float), 512)) ** 2
+    np.testing.assert_allclose(got[1], wanted, rtol=1e-3, atol=1e-2)
+
+
+def test_many_frames_are_transformed_in_parts(monkeypatch: pytest.MonkeyPatch):
+    samples = np.stack([TONE, -2 * TONE])
+    whole = signal(samples, size=400, step=160, window="hann", spectrum="power")
+    monkeypatch.setattr("edged.pipelines.signal._CHUNK", 2000)
+    np.testing.assert_array_equal(
+        signal(samples, size=400, step=160, window="hann", spectrum="power"), whole
+    )
+
+
+def test_settings_that_do_not_go_together():
+    with pytest.raises(FieldError, match="less than a frame of 400"):
+        signal_work(SignalConfig(from_="x", size=400, fft=256, spectrum="power"))
+    with pytest.raises(FieldError, match="is for a spectrum"):
+        signal_work(SignalConfig(from_="x", size=400, fft=512))
+    work = signal_work(SignalConfig(from_="x", size=400, centre="reflect"))
+    with pytest.raises(ValueError, match="0 samples are less"):
+        work.run({"from": TONE[:0]})
