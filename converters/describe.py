@@ -10,7 +10,7 @@ from converters.errors import ConversionError
 from converters.recipe import ONLY_INPUT, Recipe
 from converters.sources.base import SourceResult
 from edged.manifest import TensorEntry
-from edged.specs import FeaturesInput, ImageInput, InputProcessing, OutputProcessing
+from edged.specs import FeaturesInput, ImageInput, InputProcessing, OutputProcessing, TextInput
 
 
 def describe_processing(
@@ -79,11 +79,15 @@ def _with_words(
 
 
 def check_input(work: InputProcessing, entry: TensorEntry) -> None:
-    """Check that a picture or a row of columns gives the tensor that the input takes.
+    """Check that a picture, a row of columns or a text gives the tensor that the input takes.
 
     Raises:
         ConversionError: says both shapes.
     """
+    if isinstance(work, TextInput):
+        if entry.dtype != "uint8" or not entry.shape:
+            raise ConversionError(f'input "{entry.name}" is {entry.spec()}, but a text is in bytes')
+        return
     if isinstance(work, FeaturesInput):
         wanted: tuple[int, ...] = (len(work.names),)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.verify import name_of
 from edged.manifest import Manifest, TensorEntry
-from edged.specs import FeaturesInput, InputProcessing
+from edged.specs import FeaturesInput, InputProcessing, TextInput
 from edged.store.signing import parse_signatures
 
 if TYPE_CHECKING:
@@ -160,6 +160,8 @@ def _input(work: InputProcessing) -> str:
     if isinstance(work, FeaturesInput):
         words = [f"{name} takes {_few(one.words)}" for name, one in work.words.items()]
         return "; ".join([f"columns {_few(work.names)}", *words])
+    if isinstance(work, TextInput):
+        return "text"
     text = f"picture {work.width}x{work.height} {work.mode} {work.layout}, {work.resize}"
     text += f", scale {work.scale:g}" if work.scale != 1.0 else ""
     for name, values in (("mean", work.mean), ("std", work.std)):

@@ -21,8 +21,9 @@ from edged.specs import (
     FeaturesInput,
     InputProcessing,
     OutputProcessing,
+    TextInput,
 )
-from edged.tensors import DTYPES, TensorSpec
+from edged.tensors import BATCH, DTYPES, TensorSpec
 
 FORMAT = "edged-bundle-v1"
 MANIFEST_CAP_BYTES = 1 << 20
@@ -208,6 +209,10 @@ def _check_processing(manifest: Manifest) -> None:
                 f"input_processing.{name}: {len(work.names)} columns do not fit "
                 f"{inputs[name].spec()}"
             )
+        if isinstance(work, TextInput) and not _is_text(inputs[name]):
+            raise ManifestError(
+                f"input_processing.{name}: text is in bytes, the input is {inputs[name].spec()}"
+            )
         if isinstance(work, FeaturesInput):
             _check_words(f"input_processing.{name}", work, inputs[name])
     outputs = {entry.name: entry for entry in manifest.outputs}
@@ -215,7 +220,7 @@ def _check_processing(manifest: Manifest) -> None:
         if name not in outputs:
             raise ManifestError(f'output_processing: "{name}" is not an output')
         shape = outputs[name].shape
-        if output.text is True and (outputs[name].dtype != "uint8" or not shape):
+        if output.text is True and not _is_text(outputs[name]):
             raise ManifestError(
                 f"output_processing.{name}: text is in bytes, the output is {outputs[name].spec()}"
             )
@@ -224,6 +229,11 @@ def _check_processing(manifest: Manifest) -> None:
                 f"output_processing.{name}: {len(output.labels)} labels do not fit the last axis "
                 f"of {outputs[name].spec()}"
             )
+
+
+def _is_text(entry: TensorEntry) -> bool:
+    """Whether a tensor can be texts: bytes along the last axis, which are not the rows."""
+    return entry.dtype == "uint8" and entry.shape[-1:] not in ((), (BATCH,))
 
 
 def _check_golden(manifest: Manifest) -> None:

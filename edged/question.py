@@ -17,7 +17,8 @@ from edged.processing.codecs import Codec, build_codec
 from edged.processing.json_text import parse_json
 from edged.processing.nested import NestedCodec
 from edged.processing.outputs import build_output, plain_values
-from edged.specs import OutputSpec
+from edged.processing.texts import pack_json
+from edged.specs import OutputSpec, TextInput
 from edged.tensors import Array, TensorSpec
 
 _PICTURES = (".png", ".jpg", ".jpeg")
@@ -91,6 +92,8 @@ def read_inputs(manifest: Manifest, words: list[str]) -> dict[str, Array]:
 
 def _read_value(manifest: Manifest, spec: TensorSpec, value: str) -> Array:
     if not value.startswith("@"):
+        if _is_text(manifest, spec):
+            return pack_json(spec, value)
         return _from_json(manifest, spec, value.encode("utf-8", "surrogateescape"))
     path = Path(value[1:])
     try:
@@ -110,6 +113,8 @@ def _from_file(manifest: Manifest, spec: TensorSpec, suffix: str, data: bytes) -
         except _NPY_ERRORS as exc:
             raise DecodeError(f"not an array of numbers in NumPy's format: {exc}") from exc
         return array
+    if suffix != ".json" and (_is_text(manifest, spec) or _is_bytes(manifest, spec)):
+        return _codec("raw", manifest, spec.name).decode(data)[spec.name]
     if suffix in _PICTURES:
         return _codec("image", manifest, spec.name).decode(data)[spec.name]
     return _from_json(manifest, spec, data)
@@ -122,7 +127,18 @@ def _from_json(manifest: Manifest, spec: TensorSpec, data: bytes) -> Array:
     parse_json(data)
     # The list alone may mean named columns; here it is the tensor's own nesting.
     document = b'{"inputs":{%b:%b}}' % (json.dumps(spec.name).encode(), data)
-    return NestedCodec([spec]).decode(document)[spec.name]
+    texts = [spec.name] if _is_text(manifest, spec) else []
+    return NestedCodec([spec], texts).decode(document)[spec.name]
+
+
+def _is_text(manifest: Manifest, spec: TensorSpec) -> bool:
+    return isinstance(manifest.input_processing.get(spec.name), TextInput)
+
+
+def _is_bytes(manifest: Manifest, spec: TensorSpec) -> bool:
+    """Whether an input is some bytes of which nothing more is said: any file."""
+    is_free = len(spec.shape) == 1 and isinstance(spec.shape[0], str) and not spec.is_batched
+    return spec.dtype == "uint8" and is_free and spec.name not in manifest.input_processing
 
 
 def _codec(kind: str, manifest: Manifest, name: str | None) -> Codec:

@@ -113,7 +113,11 @@ class FeaturesInput(
     words: dict[str, WordColumn] = field(default_factory=dict)
 
 
-InputProcessing = ImageInput | FeaturesInput
+class TextInput(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
+    """An input that is text: UTF-8 in rows of uint8 that are filled with zeros."""
+
+
+InputProcessing = ImageInput | FeaturesInput | TextInput
 
 
 class OutputProcessing(Struct, frozen=True, forbid_unknown_fields=True):

@@ -28,6 +28,7 @@ ROOMS = {
     "grpc": {"edged/transports/grpc.py"},
     "google": {"edged/protocol/oip_grpc.py"},
     "PIL": {"edged/processing/image.py"},
+    "tokenizers": {"edged/pipelines/token_file.py"},
     "inotify_simple": {"edged/config/watch.py"},
     "uvloop": {"edged/daemon.py", "edged/cli.py"},
     "cryptography": {"edged/store/signing.py"},

@@ -15,8 +15,9 @@ from edged.client import InferResult
 from edged.errors import EdgedError, RequestError
 from edged.manifest import Manifest
 from edged.messages import InferResponse
+from edged.processing.texts import unpack_texts
 from edged.question import make_answer, read_inputs, split_model
-from edged.specs import FeaturesInput, ImageInput, OutputProcessing
+from edged.specs import FeaturesInput, ImageInput, OutputProcessing, TextInput
 from tests.fakes.manifests import make_manifest
 
 ONE = make_manifest([("x", "float32", ("batch", 2))])
@@ -115,6 +116,35 @@ class TestJson:
     def test_refused(self, manifest: Manifest, word: str) -> None:
         """Nothing is bent into shape: what a binding would refuse is refused here too."""
         assert said(manifest, word)
+
+
+class TestTexts:
+    manifest = make_manifest(
+        [("text", "uint8", ("batch", "characters"))], input_processing={"text": TextInput()}
+    )
+
+    @pytest.mark.parametrize("text", ["so", "", '"so"', "[1, 2]", "a=b", "{}", "ß文"])
+    def test_a_word_is_taken_as_it_stands(self, text: str) -> None:
+        (array,) = read_inputs(self.manifest, [f"text={text}"]).values()
+        assert unpack_texts(array) == [text]
+
+    def test_what_is_no_utf8(self) -> None:
+        assert "half a character" in said(self.manifest, "text=\udcff")
+
+    def test_files(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("ß\n")
+        (tmp_path / "a.json").write_text('["a", "b"]')
+        for name, texts in (("a.txt", ["ß\n"]), ("a.json", ["a", "b"])):
+            (array,) = read_inputs(self.manifest, [f"text=@{tmp_path}/{name}"]).values()
+            assert unpack_texts(array) == texts
+
+    def test_bytes_of_any_file(self, tmp_path: Path) -> None:
+        manifest = make_manifest([("file", "uint8", ("length",))])
+        (tmp_path / "a.png").write_bytes(png())
+        (array,) = read_inputs(manifest, [f"file=@{tmp_path}/a.png"]).values()
+        assert bytes(array) == png()
+        (tmp_path / "a.bin").write_bytes(b"")
+        assert "0 bytes" in said(manifest, f"file=@{tmp_path}/a.bin")
 
 
 class TestNames:

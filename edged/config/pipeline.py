@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edged.config.pipeline_text import EndsConfig, LabelsConfig, TokensConfig
 from edged.config.section import Axis, Path, Reference, Section
 from edged.config.shapes import ReshapeConfig, TransposeConfig, WindowsConfig
 from edged.config.sound import AudioConfig, MelConfig, ResampleConfig, SignalConfig
@@ -23,7 +24,8 @@ Side = Annotated[int, Meta(ge=1, le=16384)]
 
 KINDS = (
     "model", "compute", "select", "concat", "gather", "first", "image", "crop", "boxes", "regions",
-    "ctc", "signal", "audio", "resample", "mel", "windows", "transpose", "reshape", "use",
+    "ctc", "tokens", "labels", "ends", "signal", "audio", "resample", "mel", "windows", "transpose",
+    "reshape", "use",
 )  # fmt: skip
 """The fields of which a step has exactly one."""
 
@@ -192,6 +194,9 @@ class StepConfig(Section, frozen=True, kw_only=True):
     boxes: BoxesConfig | None = None
     regions: RegionsConfig | None = None
     ctc: CtcConfig | None = None
+    tokens: TokensConfig | None = None
+    labels: LabelsConfig | None = None
+    ends: EndsConfig | None = None
     signal: SignalConfig | None = None
     audio: AudioConfig | None = None
     resample: ResampleConfig | None = None

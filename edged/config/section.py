@@ -11,7 +11,7 @@ from edged.specs import MODEL_NAME
 ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
 Path = Annotated[str, Meta(min_length=1, max_length=1024)]
 Reference = Annotated[str, Meta(min_length=1, max_length=320)]
-"""What names a value of a pipeline."""
+"""A value of a pipeline: an input, a step, or STEP.OUTPUT."""
 Axis = Annotated[int, Meta(ge=-8, le=7)]
 
 

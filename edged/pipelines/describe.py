@@ -15,7 +15,7 @@ import msgspec
 
 from edged.manifest import ArtefactEntry, Manifest, Member, TensorEntry
 from edged.pipelines.graph import Node, Plan
-from edged.specs import FeaturesInput, InputProcessing, OutputProcessing
+from edged.specs import FeaturesInput, InputProcessing, OutputProcessing, TextInput
 from edged.tensors import TensorSpec
 
 FILE = "pipeline.json"
@@ -52,18 +52,26 @@ def _entry(spec: TensorSpec) -> TensorEntry:
 def _input_words(plan: Plan, manifests: Mapping[Any, Manifest]) -> dict[str, InputProcessing]:
     found: dict[str, InputProcessing] = {}
     for node in plan.nodes:
-        if node.member is None:
-            continue
-        manifest = manifests[node.member]
         for argument, slot in node.reads:
-            work = manifest.input_processing.get(argument)
-            if work is None or slot >= len(plan.inputs):
+            if slot >= len(plan.inputs):
+                continue
+            work = _word_of(node, argument, manifests)
+            if work is None:
                 continue
             spec = plan.inputs[slot]
             if isinstance(work, FeaturesInput) and spec.shape[1:] != (len(work.names),):
                 continue
             found.setdefault(spec.name, work)
     return found
+
+
+def _word_of(
+    node: Node, argument: str, manifests: Mapping[Any, Manifest]
+) -> InputProcessing | None:
+    if node.member is not None:
+        return manifests[node.member].input_processing.get(argument)
+    takes = node.work.takes_texts if node.work is not None else ()
+    return TextInput() if argument in takes else None
 
 
 def _output_words(plan: Plan, manifests: Mapping[Any, Manifest]) -> dict[str, OutputProcessing]:

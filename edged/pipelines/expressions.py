@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from edged.errors import FieldError
-from edged.pipelines.functions import FUNCTIONS, Function
+from edged.pipelines.functions import FUNCTIONS, OVER_AXES, Function
 from edged.pipelines.grammar import Call, Number, Ref, Tree, references
-from edged.pipelines.types import ValueType
+from edged.pipelines.types import MOST_AXES, ValueType
 from edged.tensors import DTYPES, Array, Axis
 
 MOST_GROWN = 1 << 22
@@ -54,7 +54,7 @@ def _typed(
     probes = [_probe(kind) for kind, _ in parts]
     try:
         with np.errstate(all="ignore"):
-            if function.kind in ("reduce", "along"):
+            if function.kind in OVER_AXES:
                 made = function.compute(probes[0].reshape(1), axis=0)
             else:
                 made = function.compute(*probes)
@@ -74,11 +74,13 @@ def _probe(kind: str | float | bool) -> Any:
 def _shape_of(
     tree: Call, function: Function, shapes: list[tuple[Axis, ...]], path: str
 ) -> tuple[Axis, ...]:
-    if function.kind not in ("reduce", "along"):
+    if function.kind not in OVER_AXES:
         return broadcast(shapes, f'"{tree.name}"', path)
     shape, axis = shapes[0], tree.axis
     if axis is None:
         return ()
+    if function.kind == "expand":
+        return _expanded(tree.name, shape, axis, path)
     if not -len(shape) <= axis < len(shape):
         text = f"{tree.name} over axis {axis} of {list(shape)}, which has {len(shape)} axes"
         raise FieldError(path, text)
@@ -86,6 +88,15 @@ def _shape_of(
         return shape
     gone = axis % len(shape)
     return (*shape[:gone], *shape[gone + 1 :])
+
+
+def _expanded(name: str, shape: tuple[Axis, ...], axis: int, path: str) -> tuple[Axis, ...]:
+    rank = len(shape) + 1
+    if rank > MOST_AXES or not -rank <= axis < rank:
+        text = f"{name} of {list(shape)} with axis {axis}: it would have {rank} axes"
+        raise FieldError(path, f"{text}, at most {MOST_AXES} may be")
+    place = axis % rank
+    return (*shape[:place], 1, *shape[place:])
 
 
 def broadcast(shapes: list[tuple[Axis, ...]], what: str, path: str) -> tuple[Axis, ...]:
@@ -133,7 +144,7 @@ def _computed(tree: Tree, values: Mapping[str, Array]) -> Any:
     ):
         # Of no boxes at all: there is no best one, and no condition on it holds.
         return np.zeros(np.sum(operands[0], axis=tree.axis).shape, operands[0].dtype)
-    if function.kind in ("reduce", "along"):
+    if function.kind in OVER_AXES:
         return function.compute(operands[0], axis=tree.axis)
     if len(operands) > 1:
         _check_growth(tree.name, operands)

@@ -17,7 +17,7 @@ class Function(NamedTuple):
         compute: with NumPy.
         operands: how many.
         kind: ``elements``: one result for each; ``reduce``: over one axis or all; ``along``: over
-            an axis, the shape stays; ``cast``: another dtype.
+            an axis, the shape stays; ``expand``: a new axis of one entry; ``cast``: another dtype.
     """
 
     compute: Callable[..., Any]
@@ -28,6 +28,20 @@ class Function(NamedTuple):
 def _softmax(x: Array, axis: int) -> Array:
     powers = np.exp(x - x.max(axis=axis, keepdims=True))
     return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
+
+
+def _normalize(x: Array, axis: int) -> Array:
+    # Of zeros alone there is no direction; they stay zeros.
+    length = np.sqrt(np.sum(x * x, axis=axis, keepdims=True))
+    return np.asarray(x / np.maximum(length, np.asarray(1e-12, length.dtype)))
+
+
+def _size(x: Array, axis: int | None) -> Array:
+    if axis is None:
+        return np.asarray(x.size, np.int64)
+    shape = list(x.shape)
+    length = shape.pop(axis)
+    return np.full(shape, length, np.int64)
 
 
 def _sigmoid(x: Array) -> Array:
@@ -72,6 +86,8 @@ FUNCTIONS: dict[str, Function] = {
     "clip": Function(np.clip, 3),
     "sigmoid": Function(_sigmoid, 1),
     "softmax": Function(_softmax, 1, "along"),
+    "normalize": Function(_normalize, 1, "along"),
+    "expand": Function(np.expand_dims, 1, "expand"),
     "min": Function(np.min, 1, "reduce"),
     "max": Function(np.max, 1, "reduce"),
     "sum": Function(np.sum, 1, "reduce"),
@@ -79,8 +95,11 @@ FUNCTIONS: dict[str, Function] = {
     "any": Function(np.any, 1, "reduce"),
     "all": Function(np.all, 1, "reduce"),
     "argmax": Function(np.argmax, 1, "reduce"),
+    "size": Function(_size, 1, "reduce"),
     **{name: _cast(name) for name in DTYPES},
 }
 """Everything that can be done. Operators are functions whose names cannot be written."""
 WORDS = tuple(name for name in FUNCTIONS if name.isalnum() and name not in ("and", "or", "not"))
 """Functions that are written by their name."""
+OVER_AXES = ("reduce", "along", "expand")
+"""Kinds of functions that take an axis."""

@@ -16,7 +16,7 @@ from typing import NoReturn
 import numpy as np
 
 from edged.errors import FieldError
-from edged.pipelines.functions import FUNCTIONS, WORDS
+from edged.pipelines.functions import FUNCTIONS, OVER_AXES, WORDS
 
 _MOST_DEPTH = 40
 """Nobody writes deeper brackets by hand, and parsing and computing recurse."""
@@ -200,8 +200,10 @@ class _Parser:
         function = FUNCTIONS[token]
         if len(operands) != function.operands:
             self._refuse(f"{token} takes {function.operands} operands, found {len(operands)}")
-        if axis is not None and function.kind not in ("reduce", "along"):
+        if axis is not None and function.kind not in OVER_AXES:
             self._refuse(f"{token} works on each element and has no axis")
+        if function.kind == "expand" and (axis is None or isinstance(operands[0], Number)):
+            self._refuse(f"{token} takes a tensor and where the new axis goes, as axis=1")
         return _made(
             token, *operands, axis=-1 if axis is None and function.kind == "along" else axis
         )
@@ -229,7 +231,10 @@ def _made(name: str, *operands: Tree, axis: int | None = None) -> Tree:
     ]
     function = FUNCTIONS[name]
     with np.errstate(all="ignore"):
-        made = function.compute(*arrays) if function.kind == "elements" else arrays[0]
+        if function.kind == "elements":
+            made = function.compute(*arrays)
+        else:
+            made = function.compute(*arrays, axis=None) if function.kind == "reduce" else arrays[0]
     result = made.item()
     is_whole = isinstance(result, float) and result.is_integer() and abs(result) < 2**53
     if is_whole and name != "/" and all(isinstance(value, int) for value in values):

@@ -9,6 +9,8 @@ from edged.config.pipeline import KINDS, StepConfig
 from edged.errors import FieldError
 from edged.pipelines.arrays import compute_work, concat_work, first_work, gather_work, select_work
 from edged.pipelines.boxes import boxes_work
+from edged.pipelines.ends import ends_work
+from edged.pipelines.labels import Label, labels_work, read_labels
 from edged.pipelines.packages import package_work
 from edged.pipelines.picture import crop_work, image_work
 from edged.pipelines.regions import regions_work
@@ -17,13 +19,21 @@ from edged.pipelines.signal import signal_work
 from edged.pipelines.sound import audio_work, mel_work, resample_work
 from edged.pipelines.step import Work
 from edged.pipelines.text import ctc_work
+from edged.pipelines.tokens import tokens_work
 
 Resolve = Callable[[str], Path]
 """A path from the configuration, absolute."""
+LabelsOf = Callable[[str], "list[Label] | None"]
+"""The labels of a model's output, or None where its bundle is not here."""
 
 
-def make_work(step: StepConfig, resolve: Resolve) -> Work:
+def make_work(step: StepConfig, resolve: Resolve, labels_of: LabelsOf) -> Work:
     """The work of a step that is no model.
+
+    Args:
+        step: what the operator wrote.
+        resolve: paths in it.
+        labels_of: what its model's bundle says.
 
     Raises:
         FieldError: at a path inside the step: what is wrong with it.
@@ -48,6 +58,13 @@ def make_work(step: StepConfig, resolve: Resolve) -> Work:
         return regions_work(step.regions)
     if step.ctc is not None:
         return ctc_work(step.ctc, resolve(step.ctc.characters))
+    if step.tokens is not None:
+        return tokens_work(step.tokens, resolve(step.tokens.file))
+    if step.labels is not None:
+        file, of = step.labels.file, step.labels.of or step.labels.from_
+        return labels_work(step.labels, read_labels(resolve(file)) if file else labels_of(of))
+    if step.ends is not None:
+        return ends_work(step.ends)
     if step.signal is not None:
         return signal_work(step.signal)
     if step.audio is not None:

@@ -18,6 +18,7 @@ from edged.pipelines.expressions import type_of_tree
 from edged.pipelines.grammar import Tree, parse, references
 from edged.pipelines.graph import Member, Node, Plan, split_member
 from edged.pipelines.kinds import Resolve, check_kind, make_work, named_inputs
+from edged.pipelines.labels import Label, bundle_labels
 from edged.pipelines.step import Work
 from edged.pipelines.types import ValueType, bind_call, parse_type, result_shape, type_of
 from edged.tensors import TensorSpec
@@ -155,7 +156,7 @@ class _Planner:
         if step.when is not None:
             draft.when = parse(step.when, "when")
         if step.model is None:
-            draft.work = make_work(step, self._resolve)
+            draft.work = make_work(step, self._resolve, self._labels_of)
             draft.reads = draft.work.reads
             return
         member = split_member(step.model)
@@ -187,6 +188,9 @@ class _Planner:
                 "inputs", f'model "{member.model}" also takes {wanted}; say from where'
             )
         draft.member, draft.manifest = member, manifest
+
+    def _labels_of(self, reference: str) -> list[Label] | None:
+        return bundle_labels(reference, self._config, self._manifest_of)
 
     def _step_of(self, reference: str) -> str:
         """The step that a reference names; empty for an input of the pipeline."""

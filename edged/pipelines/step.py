@@ -61,6 +61,7 @@ class Work:
         mode: how it treats items.
         is_slow: it must not run on the event loop.
         texts: outputs that are strings; see ``processing/texts.py``.
+        takes_texts: arguments that are strings.
         run_items: does all items at once, where they depend on each other.
         is_foreign: what it makes is held against what it promised.
         count: of ``spread``, how many items it will make; asked before it makes them.
@@ -73,6 +74,7 @@ class Work:
     is_slow: bool = False
     is_foreign: bool = False
     texts: tuple[str, ...] = ()
+    takes_texts: tuple[str, ...] = ()
     run_items: Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None = None
     count: Callable[[Mapping[str, Any]], int] | None = None
 

@@ -16,8 +16,9 @@ from edged.errors import DecodeError, FieldError
 from edged.manifest import Manifest
 from edged.processing.columns import ColumnsCodec
 from edged.processing.nested import NestedCodec
+from edged.processing.texts import TextCodec
 from edged.processing.values import check_rows
-from edged.specs import FeaturesInput, FieldSpec, ImageInput
+from edged.specs import FeaturesInput, FieldSpec, ImageInput, TextInput
 from edged.tensors import DTYPES, Array, TensorSpec
 
 
@@ -85,8 +86,13 @@ def _json_codec(
         for name, work in manifest.input_processing.items()
         if isinstance(work, FeaturesInput)
     }
+    works = manifest.input_processing.items()
+    texts = {name for name, work in works if isinstance(work, TextInput)}
     if fields:
-        return ColumnsCodec([(_only_input(manifest, specs, input_name, "json"), fields)], words)
+        spec = _only_input(manifest, specs, input_name, "json")
+        if spec.name in texts:
+            return TextCodec(spec, fields)
+        return ColumnsCodec([(spec, fields)], words)
     if input_name is not None:
         _only_input(manifest, specs, input_name, "json")
     named = [
@@ -96,7 +102,7 @@ def _json_codec(
     ]
     if len(named) == len(specs):
         return ColumnsCodec(named, words)
-    return NestedCodec(specs)
+    return NestedCodec(specs, texts)
 
 
 def _only_input(
@@ -117,11 +123,14 @@ def _only_input(
 class RawCodec:
     """Decodes the little-endian bytes of one row, or of several whole rows, without copying.
 
+    Where one axis beside the rows is free, a payload is one row and its length says the axis': a
+    text, or a file.
+
     Args:
-        spec: the input; every axis but the first must be a number.
+        spec: the input.
 
     Raises:
-        FieldError: an axis is free.
+        FieldError: several axes are free.
     """
 
     is_slow = False
@@ -129,13 +138,16 @@ class RawCodec:
     def __init__(self, spec: TensorSpec) -> None:
         fixed = spec.shape[1:] if spec.is_batched else spec.shape
         sizes = [axis for axis in fixed if isinstance(axis, int)]
-        if len(sizes) != len(fixed):
+        if len(sizes) < len(fixed) - 1:
             raise FieldError(
-                "codec", f'"raw" needs a fixed shape; input "{spec.name}" is {spec}; use json'
+                "codec",
+                f'"raw" says the length of one axis at most; input "{spec.name}" is {spec}; '
+                "use json",
             )
         self._spec = spec
         self._dtype = DTYPES[spec.dtype]
-        self._shape = tuple(sizes)
+        self._is_free = len(sizes) < len(fixed)
+        self._shape = tuple(axis if isinstance(axis, int) else -1 for axis in fixed)
         self._row_bytes = math.prod(sizes) * self._dtype.size_bytes
 
     def decode(self, payload: bytes) -> dict[str, Array]:
@@ -146,11 +158,14 @@ class RawCodec:
             TooLargeError: more rows than one message may hold.
         """
         rows, rest = divmod(len(payload), self._row_bytes)
-        if rest or not rows or (rows > 1 and not self._spec.is_batched):
+        is_one = not self._spec.is_batched and not self._is_free
+        if rest or not rows or (rows > 1 and is_one):
             raise DecodeError(
                 f"{len(payload)} bytes; {self._spec} takes "
-                f"{'a multiple of ' if self._spec.is_batched else ''}{self._row_bytes}"
+                f"{'' if is_one else 'a multiple of '}{self._row_bytes}"
             )
+        if self._is_free:
+            rows = 1
         check_rows(rows)
         shape = (rows, *self._shape) if self._spec.is_batched else self._shape
         if self._dtype.name == "bool" and payload.translate(None, b"\0\1"):

@@ -6,11 +6,12 @@ without the batch axis.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from edged.errors import DecodeError
 from edged.processing.json_text import parse_json
+from edged.processing.texts import pack_json
 from edged.processing.values import array_from_values, check_rows
 from edged.tensors import DTYPES, Array, TensorSpec
 
@@ -18,14 +19,17 @@ from edged.tensors import DTYPES, Array, TensorSpec
 class NestedCodec:
     """Decodes ``{"inputs": {"a": [[1, 2]]}}``, or the list alone when there is one input.
 
+    Where an input is text, JSON strings stand for its rows: ``{"inputs": {"a": "so"}}``.
+
     Args:
         specs: every input of the model.
+        texts: names of those that are text.
     """
 
     is_slow = False
 
-    def __init__(self, specs: Sequence[TensorSpec]) -> None:
-        self._specs = tuple(specs)
+    def __init__(self, specs: Sequence[TensorSpec], texts: Collection[str] = ()) -> None:
+        self._specs, self._texts = tuple(specs), frozenset(texts)
 
     def decode(self, payload: bytes) -> dict[str, Array]:
         """Read a payload.
@@ -38,8 +42,8 @@ class NestedCodec:
             TooLargeError: more rows than one message may hold.
         """
         document = parse_json(payload)
-        if isinstance(document, list) and len(self._specs) == 1:
-            return {self._specs[0].name: _tensor(self._specs[0], document)}
+        if isinstance(document, list | str) and len(self._specs) == 1:
+            return {self._specs[0].name: self._tensor(self._specs[0], document)}
         inputs = document.get("inputs") if isinstance(document, dict) else None
         if not isinstance(inputs, dict):
             names = ", ".join(f'"{spec.name}"' for spec in self._specs)
@@ -51,8 +55,11 @@ class NestedCodec:
         for spec in self._specs:
             if spec.name not in inputs:
                 raise DecodeError(f'inputs: "{spec.name}" is missing; it is {spec}')
-            tensors[spec.name] = _tensor(spec, inputs[spec.name])
+            tensors[spec.name] = self._tensor(spec, inputs[spec.name])
         return tensors
+
+    def _tensor(self, spec: TensorSpec, value: Any) -> Array:
+        return (pack_json if spec.name in self._texts else _tensor)(spec, value)
 
 
 def _tensor(spec: TensorSpec, value: Any) -> Array:

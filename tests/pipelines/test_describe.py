@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
 from edged.errors import ManifestError
 from edged.manifest import canonical_json, parse_manifest
 from edged.pipelines.describe import definition_of, describe
-from edged.specs import FeaturesInput, OutputProcessing
+from edged.specs import FeaturesInput, OutputProcessing, TextInput
 from edged.store.bundle import check_names
 from tests.fakes.manifests import make_manifest
 from tests.fakes.pipelines import planned
+from tests.fakes.token_files import write_token_file
 
 ONE = make_manifest(
     [("x", "float32", ("batch", 2))],
@@ -65,4 +67,21 @@ def test_texts_are_said_to_be_some(tmp_path):
 """
     manifest = describe(planned(text, one=model)[0])
     assert manifest.output_processing == {"t": OutputProcessing(text=True)}
+    assert parse_manifest(canonical_json(manifest)) == manifest
+
+
+def test_an_input_that_a_step_reads_as_text(tmp_path: Path):
+    model = make_manifest([("ids", "int64", ("batch", "words"))], [("y", "float32", ("batch", 3))])
+    write_token_file(tmp_path / "t.json")
+    text = f"""\
+    inputs: {{a: "uint8[batch,letters]", b: "uint8[batch,letters]"}}
+    steps:
+    - {{name: t, tokens: {{from: a, file: {tmp_path}/t.json, length: 9}}}}
+    - {{name: m, model: m, inputs: t.ids}}
+    outputs: {{y: m}}
+"""
+    plan, problems = planned(text, m=model)
+    assert not problems
+    manifest = describe(plan)
+    assert manifest.input_processing == {"a": TextInput()}
     assert parse_manifest(canonical_json(manifest)) == manifest

@@ -46,6 +46,14 @@ MEANS = {
     "argmax(x, axis=1)": X.argmax(axis=1),
     "x * float32(n)": X * N.astype(np.float32),
     "maximum(x, 0)": np.maximum(X, 0),
+    "expand(x, axis=1)": X[:, None, :],
+    "x * expand(det.score, axis=-1)": X * X[:, :1],
+    "normalize(x)": X / np.linalg.norm(X, axis=1, keepdims=True),
+    "normalize(x, axis=0)": X / np.linalg.norm(X, axis=0),
+    "normalize(x * 0)": X * 0,
+    "size(x)": np.asarray(6),
+    "size(x, axis=0)": np.asarray([2, 2, 2]),
+    "size(3) + argmax(3)": np.asarray(1),
     "3": np.asarray(3),
     "not true": np.False_,
     "1e3 * .5": np.asarray(500.0),
@@ -70,6 +78,12 @@ MISFITS = {
     "max(x, axis=2)": "which has 2 axes",
     "x % (x > 0) - (x > 0) - (x > 0) * 1": None,
     "-(x > 0)": "cannot be done with bool",
+    "expand(x, axis=3)": "it would have 3 axes",
+    "expand(x, axis=-4)": "it would have 3 axes",
+    "expand(" * 7 + "x" + ", axis=0)" * 7: "it would have 9 axes, at most 8 may be",
+    "expand(x)": "expand takes a tensor and where the new axis goes",
+    "expand(3, axis=0)": "expand takes a tensor and where the new axis goes",
+    "expand(x, 1)": "expand takes 1 operands",
 }
 
 

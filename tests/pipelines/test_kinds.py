@@ -9,7 +9,9 @@ import pytest
 from edged.config.pipeline import KINDS, StepConfig
 from edged.errors import FieldError
 from edged.pipelines.kinds import check_kind, make_work, named_inputs
+from edged.pipelines.labels import Label
 from tests.fakes.pipelines import config_of
+from tests.fakes.token_files import write_token_file
 
 STEPS = {
     "compute": "compute: x * 2",
@@ -29,6 +31,9 @@ STEPS = {
     "transpose": "transpose: {from: x, axes: [0]}",
     "reshape": "reshape: {from: x, shape: [-1]}",
     "ctc": "ctc: {from: x, characters: c.txt}",
+    "tokens": "tokens: {from: x, file: t.json, length: 8}",
+    "labels": "labels: {from: x}",
+    "ends": "ends: {from: x, head: 4}",
 }
 
 
@@ -41,9 +46,11 @@ def step(text: str) -> StepConfig:
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"model", "use"}))
 def test_each_kind(kind: str, tmp_path: Path):
     (tmp_path / "c.txt").write_text("a\n")
+    if kind == "tokens":
+        write_token_file(tmp_path / "t.json")
     config = step(STEPS[kind])
     check_kind(config)
-    work = make_work(config, lambda name: tmp_path / name)
+    work = make_work(config, lambda name: tmp_path / name, lambda _: [Label("a")])
     assert "x" in work.reads.values()
 
 

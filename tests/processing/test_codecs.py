@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from edged.errors import DecodeError, FieldError, InvalidRequestError, TooLargeError
 from edged.processing.codecs import RawCodec, build_codec
 from edged.processing.values import MAX_ROWS
-from edged.specs import FeaturesInput, ImageInput, WordColumn
+from edged.specs import FeaturesInput, FieldSpec, ImageInput, TextInput, WordColumn
 from edged.tensors import TensorSpec
 from tests.fakes.manifests import make_manifest
 
@@ -15,7 +15,10 @@ NAMED = make_manifest(
     [("x", "float32", ("batch", 2))], input_processing={"x": FeaturesInput(names=("a b", "c.d"))}
 )
 TWO = make_manifest([("x", "float32", ("batch", 2)), ("n", "int64", ("batch", 1))])
-FREE = make_manifest([("x", "float32", ("batch", "time"))])
+FREE = make_manifest([("x", "float32", ("batch", "time", "notes"))])
+LONG = make_manifest([("x", "float32", ("batch", "time", 2))])
+BYTES = make_manifest([("x", "uint8", ("length",))])
+TEXT = make_manifest([("x", "uint8", ("batch", "characters"))], input_processing={"x": TextInput()})
 PICTURE = make_manifest(
     [("image", "uint8", ("batch", 1, 8, 8))],
     input_processing={"image": ImageInput(width=8, height=8, mode="L")},
@@ -122,3 +125,32 @@ def test_raw_takes_as_many_rows_as_json():
     assert len(build("raw", TABLE).decode(row * MAX_ROWS)["x"]) == MAX_ROWS
     with pytest.raises(TooLargeError, match=str(MAX_ROWS)):
         build("raw", TABLE).decode(row * (MAX_ROWS + 1))
+
+
+def test_raw_says_the_length_of_one_axis():
+    data = np.arange(6, dtype="<f4")
+    assert build("raw", LONG).decode(data.tobytes())["x"].tolist() == [[[0, 1], [2, 3], [4, 5]]]
+    assert bytes(build("raw", BYTES).decode(b"%PDF")["x"]) == b"%PDF"
+    assert build("raw", TEXT).decode("heiß".encode())["x"].shape == (1, 5)
+    for codec, payload in (("raw", b"a" * 9), ("raw", b"")):
+        with pytest.raises(DecodeError, match="takes a multiple of 8"):
+            build(codec, LONG).decode(payload)
+
+
+def test_texts():
+    for payload in (b'"so"', b'["so"]', b'{"inputs": {"x": "so"}}'):
+        assert build("json", TEXT).decode(payload)["x"].tolist() == [[115, 111]]
+    by_path = build("json", TEXT, fields=("note.text",))
+    assert by_path.decode(b'[{"note": {"text": "a"}}, {"note.text": "bc"}]')["x"].tolist() == [
+        [97, 0],
+        [98, 99],
+    ]
+    assert by_path.decode(b'{"note": {"text": ""}}')["x"].tolist() == [[0]]
+    with pytest.raises(DecodeError, match=r'row 0, field "note\.text": expected text'):
+        by_path.decode(b'{"note": 3}')
+
+
+@pytest.mark.parametrize("fields", [("a", "b"), (FieldSpec("a", 3.0),)])
+def test_a_text_stands_in_one_field(fields):
+    with pytest.raises(FieldError, match="text"):
+        build("json", TEXT, fields=fields)
