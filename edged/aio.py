@@ -19,13 +19,16 @@ from types import TracebackType
 from typing import Any
 
 from edged.aio_link import Link, Pending
+from edged.aio_stream import Stream
 from edged.errors import DeadlineExceededError, DisconnectedError, LayoutChangedError
-from edged.protocol import asking, native, prepared
+from edged.protocol import asking, native, prepared, streams
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
 from edged.protocol.frames import Buffer
+from edged.protocol.stream_asking import StreamAnswer
+from edged.protocol.streams import AHEAD
 from edged.tensors import Array, TensorSpec
 
-__all__ = ["Client", "InferResult", "Pending", "Prepared"]
+__all__ = ["Client", "InferResult", "Pending", "Prepared", "Stream", "StreamAnswer"]
 
 _TRIES = 3
 """A request whose connection ends so often before it could be sent fails with what ended it."""
@@ -151,6 +154,35 @@ class Client:
         return await self._send(
             pending, lambda number: native.encode_infer(number, request, wait_us)
         )
+
+    def stream(
+        self,
+        model: str,
+        inputs: Mapping[str, Array] | None = None,
+        /,
+        *,
+        release: int | str | None = None,
+        outputs: tuple[str, ...] = (),
+        timeout: float | None = None,
+        ahead: int = AHEAD,
+        **tensors: Array,
+    ) -> Stream:
+        """Ask once and get several answers: ``async for``; as ``edged.Client.stream``.
+
+        The request is sent when the first answer is asked for. To withdraw it, leave the loop, or
+        for certain at once: ``async with client.stream(…) as answers``.
+        """
+        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        streams.check_count(ahead, "answers ahead")
+        pending, wait_us = self._pending(model, timeout)
+
+        def encode(number: int) -> list[Buffer]:
+            buffers = streams.encode_stream(number, request, wait_us, ahead)
+            stream.listen(ahead)
+            return buffers
+
+        stream = Stream(pending, lambda: self._send(pending, encode))
+        return stream
 
     async def prepare(
         self,

@@ -144,8 +144,7 @@ class Link(Conversation, asyncio.BufferedProtocol):
 
     def withdraw(self, asked: Asked, error: EdgedError) -> None:
         """End a request here, and tell the daemon so that it need not run it."""
-        if self.waiting.pop(asked.request_id, None) is not None:
-            asked.fail(error)
+        if self.fail_one(asked, error):
             self.write(prepared.encode_cancel(asked.request_id))
 
 
@@ -200,6 +199,10 @@ class Pending(Asked):
             return False
         self.link.withdraw(self, CancelledError("withdrawn by the caller"))
         return True
+
+    def forget_waiters(self) -> None:
+        """What they waited for was read; another answer may follow."""
+        self._waiters.clear()
 
     def _expire(self) -> None:
         self.link.withdraw(self, DeadlineExceededError("no answer came in time"))

@@ -7,6 +7,9 @@
         digits = client.prepare("digits", pixels=((None, 64), "float32"))
         digits(rows)["probabilities"]
 
+        for answer in client.stream("page", picture=pixels):
+            answer["text"]
+
 Errors are ours, with the server's message. Usable from several threads: each call may be in flight
 at the same time as others, and one of those that wait reads for all.
 """
@@ -24,12 +27,15 @@ from typing import Any
 from edged.errors import CancelledError, DisconnectedError, LayoutChangedError
 from edged.lane import Lane
 from edged.link import Link, NothingSentError, Waiter
-from edged.protocol import asking, native, prepared
+from edged.protocol import asking, native, prepared, streams
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
 from edged.protocol.frames import Buffer, Frame
+from edged.protocol.stream_asking import StreamAnswer
+from edged.protocol.streams import AHEAD
+from edged.stream import Stream
 from edged.tensors import Array, TensorSpec
 
-__all__ = ["Client", "InferResult", "Pending", "Prepared"]
+__all__ = ["Client", "InferResult", "Pending", "Prepared", "Stream", "StreamAnswer"]
 
 _TRIES = 3
 """A prepared call whose connection is replaced so often by other threads gives up."""
@@ -227,6 +233,45 @@ class Client:
         pending, wait_us = self._pending(model, timeout)
         self._send(pending, lambda number: native.encode_infer(number, request, wait_us))
         return pending
+
+    def stream(
+        self,
+        model: str,
+        inputs: Mapping[str, Array] | None = None,
+        /,
+        *,
+        release: int | str | None = None,
+        outputs: tuple[str, ...] = (),
+        timeout: float | None = None,
+        ahead: int = AHEAD,
+        **tensors: Array,
+    ) -> Stream:
+        """Ask once and get several answers, each as soon as it is made: iterate over them.
+
+        A pipeline gives what it says under ``stream`` for each item, in order, and the rest of its
+        outputs last; whatever else is asked answers once. Leaving the loop withdraws the request.
+
+        Args:
+            model: as for ``infer``.
+            inputs: as for ``infer``.
+            release: as for ``infer``.
+            outputs: as for ``infer``.
+            timeout: seconds for all answers together; None for the client's.
+            ahead: answers that may be on their way unread; then the daemon waits.
+            **tensors: as for ``infer``.
+        """
+        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        streams.check_count(ahead, "answers ahead")
+        pending, wait_us = self._pending(model, timeout)
+        stream = Stream(pending)
+
+        def encode(number: int) -> list[Buffer]:
+            buffers = streams.encode_stream(number, request, wait_us, ahead)
+            stream.listen(ahead)
+            return buffers
+
+        self._send(pending, encode)
+        return stream
 
     def prepare(
         self,

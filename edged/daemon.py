@@ -52,7 +52,7 @@ from edged.telemetry import log as logging_setup
 from edged.telemetry.exposition import Family, render
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag
-from edged.transports.native_requests import Call
+from edged.transports.native_door import Call
 from edged.transports.scrape import ScrapeServer, shown
 from edged.transports.uds import UnixServer
 from edged.version import __version__

@@ -139,10 +139,17 @@ class Link(Conversation):
             finally:
                 self.send_lock.release()
 
+    def say(self, buffers: list[Buffer], until: float | None) -> None:
+        """Send something that has no answer and must arrive; readers notice what breaks."""
+        with self.send_lock:
+            try:
+                self._send(buffers, until)
+            except (OSError, ValueError, EdgedError) as exc:
+                self.drop(exc)
+
     def withdraw(self, waiter: Waiter, error: EdgedError) -> None:
         """End a request here, and tell the daemon so that it need not run it."""
-        if self.waiting.pop(waiter.request_id, None) is not None:
-            waiter.fail(error)
+        if self.fail_one(waiter, error):
             self.tell(prepared.encode_cancel(waiter.request_id))
 
     def _send(self, buffers: list[Buffer], until: float | None) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edged.errors import EdgedError
+from edged.flow import Flow
 from edged.tensors import Array, TensorSpec
 
 
@@ -32,6 +33,17 @@ class InferRequest:
     outputs: tuple[str, ...] = ()
     deadline_ns: int | None = None
     origin: str = "local"
+
+
+@dataclass(slots=True)
+class StreamRequest(InferRequest):
+    """A request that takes several answers.
+
+    Args:
+        flow: how many of them may be given now.
+    """
+
+    flow: Flow = field(kw_only=True)
 
 
 @dataclass(slots=True)

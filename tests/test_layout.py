@@ -43,6 +43,7 @@ WORDS_ONLY = {
     "edged/pipelines/graph.py",
     "edged/pipelines/step.py",
     "edged/transports/connection.py",
+    "edged/transports/native_door.py",
     "edged/version.py",
     "edged/__main__.py",
     "converters/errors.py",

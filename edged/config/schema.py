@@ -101,6 +101,13 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
         Size,
         Meta(description="bytes of answers that one client may leave unread before it is closed"),
     ] = Size(64 << 20)
+    stream_wait: Annotated[
+        Duration,
+        Meta(
+            description="a request that gets several answers is ended when its asker takes none "
+            "for so long; it keeps its models loaded meanwhile"
+        ),
+    ] = Duration(60_000_000_000)
     inline_threshold: Annotated[
         Duration,
         Meta(description="faster models run on the event loop; a thread costs 40 us more"),

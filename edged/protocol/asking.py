@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -135,12 +135,25 @@ class Asked:
         return Opened(head.handle, prepared.read_outputs(head), answers)
 
 
+class Stream(Protocol):
+    """What several answers to one request are kept in; see ``stream_asking.py``."""
+
+    def put(self, frame: Frame) -> None:
+        """A frame came."""
+        ...
+
+    def fail(self, error: EdgedError) -> None:
+        """No more will come."""
+        ...
+
+
 class Conversation:
     """One connection as the asking side sees it."""
 
     def __init__(self) -> None:
         self.reader = FrameReader(ANSWER_LIMITS)
         self.waiting: dict[int, Asked] = {}
+        self.streams: dict[int, Stream] = {}
         self.opened: dict[Plan, Opened] = {}
         self.error: EdgedError | None = None
         self.server = ""
@@ -177,6 +190,26 @@ class Conversation:
                     asked.wake()
             elif frame.request_id == 0:
                 self._read_for_all(frame)
+            elif self.streams:
+                self._read_for_stream(frame)
+
+    def listen(self, asked: Asked, stream: Stream) -> None:
+        """Keep several answers to a request that was added, until one of them ends it."""
+        self.waiting.pop(asked.request_id, None)
+        self.streams[asked.request_id] = stream
+        if self.error is not None:
+            # It may have ended before the line above, which then was not seen.
+            stream.fail(self.error)
+
+    def fail_one(self, asked: Asked, error: EdgedError) -> bool:
+        """End a request here; returns False when it had been answered."""
+        if self.waiting.pop(asked.request_id, None) is not None:
+            asked.fail(error)
+            return True
+        stream = self.streams.pop(asked.request_id, None)
+        if stream is not None:
+            stream.fail(error)
+        return stream is not None
 
     def end(self, error: EdgedError) -> EdgedError:
         """Fail what waits; returns what ended it, which may have been something before this."""
@@ -185,7 +218,18 @@ class Conversation:
         waiting, self.waiting = self.waiting, {}
         for asked in list(waiting.values()):
             asked.fail(error)
+        streams, self.streams = self.streams, {}
+        for stream in list(streams.values()):
+            stream.fail(error)
         return error
+
+    def _read_for_stream(self, frame: Frame) -> None:
+        if frame.kind == Kind.PART:
+            stream = self.streams.get(frame.request_id)
+        else:
+            stream = self.streams.pop(frame.request_id, None)
+        if stream is not None:
+            stream.put(frame)
 
     def _read_for_all(self, frame: Frame) -> None:
         if frame.kind == Kind.ERROR:

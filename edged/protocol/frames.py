@@ -60,6 +60,9 @@ class Kind(enum.IntEnum):
     ANSWER = 11
     CANCEL = 12
     FORGET = 13
+    STREAM = 14
+    PART = 15
+    MORE = 16
 
 
 @dataclass(frozen=True, slots=True)

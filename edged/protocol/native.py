@@ -103,7 +103,7 @@ _document_decoder = msgspec.msgpack.Decoder()
 
 def encode_infer(request_id: int, request: InferRequest, timeout_us: int = 0) -> list[Buffer]:
     """An INFER frame; the request's ``deadline_ns`` is not sent, ``timeout_us`` is."""
-    tensors, body = _pack(request.inputs)
+    tensors, body = pack(request.inputs)
     head = InferHead(request.model, request.release, tensors, request.outputs, timeout_us)
     return encode_frame(Kind.INFER, request_id, encode_head(head), body)
 
@@ -121,7 +121,7 @@ def decode_infer(frame: Frame, limits: Limits) -> tuple[InferRequest, int]:
     check_release(head.release)
     if head.timeout_us < 0:
         raise InvalidRequestError(f"timeout {head.timeout_us} us: expected 0 (none) or more")
-    inputs = _unpack(head.tensors, frame.body, limits)
+    inputs = unpack(head.tensors, frame.body, limits)
     return InferRequest(head.model, inputs, head.release, head.outputs), head.timeout_us
 
 
@@ -129,7 +129,7 @@ def encode_response(request_id: int, response: InferResponse) -> list[Buffer]:
     """A RESULT frame, or an ERROR frame when the response carries one."""
     if response.error is not None:
         return encode_error(request_id, response.error, response.release, response.generation)
-    tensors, body = _pack(response.outputs)
+    tensors, body = pack(response.outputs)
     head = ResultHead(
         response.release,
         response.generation,
@@ -154,7 +154,7 @@ def decode_response(frame: Frame, model: str, limits: Limits) -> InferResponse:
     if frame.kind != Kind.RESULT:
         raise RemoteProtocolError(f"expected a RESULT or ERROR frame, got kind {frame.kind}")
     head = decode_head(_result_decoder, frame)
-    outputs = _unpack(head.tensors, frame.body, limits)
+    outputs = unpack(head.tensors, frame.body, limits)
     return InferResponse(
         model,
         head.release,
@@ -259,8 +259,12 @@ def decode_head(decoder: msgspec.msgpack.Decoder[T], frame: Frame) -> T:
         raise InvalidRequestError(f"malformed head of a frame of kind {frame.kind}: {exc}") from exc
 
 
-def _pack(tensors: Mapping[str, Array]) -> tuple[list[TensorHead], list[Buffer]]:
-    """Describe tensors and lay out their bytes, without copying contiguous ones."""
+def pack(tensors: Mapping[str, Array]) -> tuple[list[TensorHead], list[Buffer]]:
+    """Describe tensors and lay out their bytes, without copying contiguous ones.
+
+    Raises:
+        LocalProtocolError: a dtype that the protocol does not carry.
+    """
     heads: list[TensorHead] = []
     body: list[Buffer] = []
     for name, array in tensors.items():
@@ -279,7 +283,7 @@ def _pack(tensors: Mapping[str, Array]) -> tuple[list[TensorHead], list[Buffer]]
     return heads, body
 
 
-def _unpack(heads: list[TensorHead], body: memoryview, limits: Limits) -> dict[str, Array]:
+def unpack(heads: list[TensorHead], body: memoryview, limits: Limits) -> dict[str, Array]:
     """View a body as named tensors.
 
     Raises:

@@ -113,12 +113,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """Keep the write side open while answers are on their way."""
+        self._requests.streams.free()
         self._is_ending = self._requests.are_in_flight
         return self._is_ending
 
     def pause_writing(self) -> None:
         """The client does not read: read nothing more from it until it does."""
         self._is_stuck = True
+        self._requests.streams.hold()
         if self._transport is not None:
             self._transport.pause_reading()
 
@@ -129,6 +131,12 @@ class Connection(asyncio.BufferedProtocol):
             self._loop.call_soon(self._next_turn)
         elif self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+        self._requests.streams.release()
+
+    def end(self) -> None:
+        """The daemon stops: say so where answers were to follow, and end the connection."""
+        self._requests.streams.stop()
+        self.close()
 
     def close(self) -> None:
         """End the connection after what was written."""

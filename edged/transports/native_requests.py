@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from edged.errors import (
     EdgedError,
@@ -20,98 +20,20 @@ from edged.errors import (
     RemoteProtocolError,
     RuntimeFailureError,
 )
-from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest, Ticket
+from edged.messages import InferResponse, OnResponse, Ticket
 from edged.protocol import native, prepared
-from edged.protocol.frames import Buffer, Frame, Kind, Limits
-from edged.protocol.lane import Lane, LoneRun
+from edged.protocol.frames import Buffer, Frame, Kind
+from edged.protocol.lane import Lane
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.runtimes.base import StillRunningError
-from edged.tensors import Array, TensorSpec
+from edged.transports.native_door import Call, Prepared, Server
+from edged.transports.native_streams import Streams, encode_answer
 from edged.version import __version__
 
 log = logging.getLogger("edged.uds")
 
 _HANDLES = 1024
 """Prepared calls of one connection; each keeps a few small objects. One a model is plenty."""
-
-Call = Callable[[dict[str, Any]], Awaitable[Any]]
-
-
-class Turn(Protocol):
-    """What runs on the loop; see ``edged.serving.turn``."""
-
-    def is_alone(self, asker: object) -> bool:
-        """Whether nobody else has asked for anything lately."""
-        ...
-
-
-class Prepared(Protocol):
-    """A call that the dataplane prepared."""
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """What answers hold, as far as it is known before a run."""
-        ...
-
-    @property
-    def release(self) -> int:
-        """Who would answer now."""
-        ...
-
-    @property
-    def generation(self) -> int:
-        """Of the table it was found in."""
-        ...
-
-    @property
-    def turn(self) -> Turn:
-        """The loop's, where who answers now has its runs."""
-        ...
-
-    def bind(
-        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
-    ) -> LoneRun | None:
-        """Runs of an asker who is alone, from fixed memory to fixed memory."""
-        ...
-
-    def adopt(
-        self, inputs: Mapping[str, Array], rows: int, origin: str, on_response: OnResponse
-    ) -> None:
-        """Answer a request whose lone run raised StillRunningError, when that is over."""
-        ...
-
-    def submit(
-        self,
-        inputs: Mapping[str, Array],
-        rows: int,
-        deadline_ns: int | None,
-        origin: str,
-        on_response: OnResponse,
-    ) -> Ticket | None:
-        """Answer a request of the prepared layout, now or later."""
-        ...
-
-
-class Door(Protocol):
-    """The dataplane as this transport sees it."""
-
-    def submit(self, request: InferRequest, on_response: OnResponse) -> Ticket | None:
-        """Answer a request, now or later."""
-        ...
-
-    def prepare(self, request: PrepareRequest) -> Prepared:
-        """Look up model and layout once for many requests."""
-        ...
-
-
-class Server(Protocol):
-    """What the requests of all clients share."""
-
-    door: Door
-    calls: dict[str, Call]
-    limits: Limits
-    max_in_flight: int
-    requests: int
 
 
 class _Handle(NamedTuple):
@@ -147,6 +69,7 @@ class Requests:
         self._lanes: dict[int, Lane] = {}
         self._last_handle = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self.streams = Streams(server, write, on_answered, self._in_flight)
 
     @property
     def are_in_flight(self) -> bool:
@@ -181,6 +104,12 @@ class Requests:
                 ticket = self._in_flight.get(frame.request_id)
                 if ticket is not None:
                     ticket.cancel()
+            elif frame.kind == Kind.STREAM:
+                self._check_id(frame.request_id)
+                self._check_room()
+                self.streams.begin(frame, self.origin)
+            elif frame.kind == Kind.MORE:
+                self.streams.more(frame)
             elif frame.kind == Kind.FORGET:
                 number = prepared.decode_forget(frame)
                 self._handles.pop(number, None)
@@ -330,7 +259,7 @@ class Requests:
             buffers = None
             if response.error is None and handle.outputs is not None:
                 buffers = prepared.encode_answer(request_id, response, handle.outputs, rows)
-            self._write(_encode(request_id, response) if buffers is None else buffers)
+            self._write(encode_answer(request_id, response) if buffers is None else buffers)
             if not in_flight:
                 self._on_answered()
 
@@ -356,7 +285,7 @@ class Requests:
         def on_response(response: InferResponse, final: bool) -> None:
             if final:
                 del in_flight[request_id]
-            self._write(_encode(request_id, response))
+            self._write(encode_answer(request_id, response))
             if not in_flight:
                 self._on_answered()
 
@@ -391,10 +320,3 @@ class Requests:
         self._write(buffers)
         if not self._in_flight:
             self._on_answered()
-
-
-def _encode(request_id: int, response: InferResponse) -> list[Buffer]:
-    try:
-        return native.encode_response(request_id, response)
-    except EdgedError as exc:
-        return native.encode_error(request_id, exc, response.release, response.generation)

@@ -15,8 +15,8 @@ from typing import Any
 from edged.config.schema import Config, SocketConfig
 from edged.patience import Patience
 from edged.protocol.frames import Limits
+from edged.transports.native_door import Call, Door
 from edged.transports.native_peer import Connection
-from edged.transports.native_requests import Call, Door
 from edged.transports.socket_file import BACKLOG, bind_socket, remove_socket, set_access
 
 log = logging.getLogger("edged.uds")
@@ -39,6 +39,7 @@ class UnixServer:
         self.frame_timeout_s = 10.0
         self.patience = Patience(0)
         self.max_unread_bytes = 64 << 20
+        self.stream_wait_s = 60.0
         self.connections: set[Connection] = set()
         self.accepted = 0
         self.refused = 0
@@ -66,6 +67,7 @@ class UnixServer:
         self.max_in_flight = config.limits.max_in_flight
         self.frame_timeout_s = int(config.limits.frame_timeout) / 1e9
         self.max_unread_bytes = int(config.limits.max_unread)
+        self.stream_wait_s = int(config.limits.stream_wait) / 1e9
         self.patience = Patience(int(config.limits.busy_wait))
         self.max_connections = config.listen.max_connections
 
@@ -97,10 +99,10 @@ class UnixServer:
                 remove_socket(self.path)
 
     def close(self) -> None:
-        """End every connection; what was written is still sent."""
+        """End every connection; what was written is still sent, and streams are told."""
         self.close_listener()
         for connection in list(self.connections):
-            connection.close()
+            connection.end()
 
     async def closed(self, timeout_s: float) -> None:
         """After ``close``: wait until what was written has left, but no longer than this."""

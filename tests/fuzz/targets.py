@@ -40,7 +40,7 @@ from edged.processing.codecs import build_codec
 from edged.processing.columns import ColumnsCodec
 from edged.processing.image import ImageCodec
 from edged.processing.json_text import parse_json
-from edged.protocol import native, prepared
+from edged.protocol import native, prepared, streams
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits
 from edged.protocol.http_get import HeadReader, RefusedError, Request, encode_reply, refusal
 from edged.protocol.layout import BodyLayout
@@ -103,6 +103,9 @@ _DECODERS = {
     Kind.RUN: _run_body,
     Kind.ANSWER: lambda frame: prepared.decode_answer(frame, "m", _LAYOUT),
     Kind.FORGET: prepared.decode_forget,
+    Kind.STREAM: lambda frame: streams.decode_stream(frame, _LIMITS),
+    Kind.PART: lambda frame: streams.decode_part(frame, "m", _LIMITS),
+    Kind.MORE: streams.decode_more,
 }
 
 
@@ -145,6 +148,9 @@ def seed_frames() -> list[bytes]:
         native.encode_infer(7, request, 250),
         native.encode_response(7, response),
         native.encode_response(7, failed),
+        streams.encode_stream(8, request, 250, 4),
+        streams.encode_part(8, response, 0),
+        streams.encode_more(8, 2),
         native.encode_call(8, "status", {"model": "m", "n": [1, {"a": None}]}),
         native.encode_reply(8, {"models": [{"name": "m", "ready": True}]}),
         prepared.encode_prepare(9, PrepareRequest("gate", _SPECS, "champion", ("y",))),
