@@ -24,8 +24,8 @@ Side = Annotated[int, Meta(ge=1, le=16384)]
 
 KINDS = (
     "model", "compute", "select", "concat", "gather", "first", "image", "crop", "boxes", "regions",
-    "ctc", "tokens", "labels", "ends", "signal", "audio", "resample", "mel", "windows", "transpose",
-    "reshape", "use",
+    "ctc", "tokens", "labels", "ends", "signal", "picture", "audio", "resample", "mel", "windows",
+    "transpose", "reshape", "use",
 )  # fmt: skip
 """The fields of which a step has exactly one."""
 
@@ -68,15 +68,22 @@ class GatherConfig(Section, frozen=True, kw_only=True):
     pad: Annotated[float, Meta(description="fills what shorter items leave free")] = 0.0
 
 
+class PictureConfig(Section, frozen=True, kw_only=True):
+    """A picture as it is in a file (PNG, JPEG), uint8[bytes], as pixels."""
+
+    from_: Annotated[Reference, Meta(description="the file's bytes")] = msgspec.field(name="from")
+
+
 class ImageConfig(Section, frozen=True, kw_only=True):
     """A picture in pixels, uint8[height,width,3], as a model wants it: one row of floats."""
 
     from_: Annotated[Reference, Meta(description="the picture")] = msgspec.field(name="from")
     resize: Annotated[
-        Literal["none", "stretch", "letterbox", "fit", "multiple"],
+        Literal["none", "stretch", "letterbox", "corner", "fit", "multiple"],
         Meta(
             description="stretch: to width x height; letterbox: likewise, keep the shape, pad all "
-            "around; fit: to height, keep the shape, pad at the right; multiple: by min_side"
+            "around; corner: pad at the right and below; fit: to height, keep the shape, pad at "
+            "the right; multiple: by min_side"
         ),
     ] = "none"
     width: Annotated[Side | None, Meta(description="in pixels; of fit: at most and exactly")] = None
@@ -128,12 +135,27 @@ class BoxesConfig(Section, frozen=True, kw_only=True):
     boxes: Annotated[Reference, Meta(description="[n,4] or [1,n,4]")]
     scores: Annotated[Reference, Meta(description="[n,classes], [n] or [1,n,classes]")]
     form: Annotated[
-        Literal["corners", "centre"], Meta(description="x0 y0 x1 y1, or centre x y width height")
+        Literal["corners", "corners_yx", "centre"],
+        Meta(description="x0 y0 x1 y1; y0 x0 y1 x1; or centre x y, width, height"),
     ] = "corners"
+    unit: Annotated[
+        Literal["pixels", "shares"], Meta(description="of the boxes; shares of the picture's sides")
+    ] = "pixels"
+    grid: Annotated[
+        tuple[Side, ...],
+        Meta(max_length=8, description="boxes are cells of grids of these strides (YOLOX)"),
+    ] = ()
+    place: Annotated[
+        Reference | None,
+        Meta(description="STEP.place of the image that the detector saw: boxes in the picture"),
+    ] = None
     threshold: Annotated[float, Meta(ge=0, le=1, description="leave out lower scores")] = 0.25
     overlap: Annotated[
         float, Meta(ge=0, le=1, description="leave out what overlaps a better one by more (IoU)")
     ] = 0.45
+    each_class: Annotated[
+        bool, Meta(description="hold only boxes of one class against each other")
+    ] = True
     top: Annotated[int, Meta(ge=1, le=10000, description="most boxes to keep")] = 100
 
 
@@ -198,6 +220,7 @@ class StepConfig(Section, frozen=True, kw_only=True):
     labels: LabelsConfig | None = None
     ends: EndsConfig | None = None
     signal: SignalConfig | None = None
+    picture: PictureConfig | None = None
     audio: AudioConfig | None = None
     resample: ResampleConfig | None = None
     mel: MelConfig | None = None

@@ -12,6 +12,7 @@ from edged.pipelines.boxes import boxes_work
 from edged.pipelines.ends import ends_work
 from edged.pipelines.labels import Label, labels_work, read_labels
 from edged.pipelines.packages import package_work
+from edged.pipelines.photo import picture_work
 from edged.pipelines.picture import crop_work, image_work
 from edged.pipelines.regions import regions_work
 from edged.pipelines.shapes import reshape_work, transpose_work, windows_work
@@ -67,6 +68,8 @@ def make_work(step: StepConfig, resolve: Resolve, labels_of: LabelsOf) -> Work:
         return ends_work(step.ends)
     if step.signal is not None:
         return signal_work(step.signal)
+    if step.picture is not None:
+        return picture_work(step.picture)
     if step.audio is not None:
         return audio_work(step.audio)
     if step.resample is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,7 +36,8 @@ def image_work(config: ImageConfig) -> Work:
         FieldError: settings that do not go together.
     """
     table = _table(config)
-    needed = {"stretch": ("width", "height"), "letterbox": ("width", "height"), "fit": ("height",)}
+    both = ("width", "height")
+    needed = {"stretch": both, "letterbox": both, "corner": both, "fit": ("height",)}
     for field in needed.get(config.resize, ()):
         if getattr(config, field) is None:
             raise FieldError("image", f"{config.resize} needs {field}: PIXELS")
@@ -51,7 +53,7 @@ def image_work(config: ImageConfig) -> Work:
         elif config.resize == "multiple":
             high, wide = "*height", "*width"
         axes = (_CHANNELS, high, wide) if config.layout == "NCHW" else (high, wide, _CHANNELS)
-        return [TensorSpec("image", "float32", (1, *axes))]
+        return [TensorSpec("image", "float32", (1, *axes)), TensorSpec("place", "float32", (8,))]
 
     if config.group and (config.resize != "fit" or config.width is not None):
         raise FieldError("image.group", "is for resize: fit without width")
@@ -61,10 +63,12 @@ def image_work(config: ImageConfig) -> Work:
         _check_sides(pixels)
         if config.swap:
             pixels = pixels[:, :, ::-1]
-        made = _resized(pixels, table, config, width)
+        frame = frame_of(pixels.shape, config, width)
+        made = _resized(pixels, table, config.pad, frame)
         if config.layout == "NCHW":
             made = made.transpose(2, 0, 1)
-        return {"image": np.ascontiguousarray(made[np.newaxis])}
+        image = np.ascontiguousarray(made[np.newaxis])
+        return {"image": image, "place": frame.place(pixels.shape)}
 
     def run_items(items: Sequence[Values]) -> list[Values]:
         pictures = [values["from"] for values in items]
@@ -72,9 +76,43 @@ def image_work(config: ImageConfig) -> Work:
         return [run(values, width) for values, width in zip(items, widths, strict=True)]
 
     return Work(
-        {"from": config.from_}, outputs, run, is_slow=True,
+        {"from": config.from_}, outputs, run, is_slow=True, main="image",
         run_items=run_items if config.group else None,
     )  # fmt: skip
+
+
+class Frame(NamedTuple):
+    """Where a picture lies in what a model sees, in pixels.
+
+    Args:
+        size: height and width of what the model sees.
+        inner: height and width of the picture in it.
+        top: rows above it.
+        left: columns before it.
+    """
+
+    size: tuple[int, int]
+    inner: tuple[int, int]
+    top: int = 0
+    left: int = 0
+
+    def place(self, shape: Sequence[int]) -> Array:
+        """What leads back from the model's pixels to the picture's; ``PLACE`` says in which order.
+
+        Args:
+            shape: of the picture; height and width come first.
+        """
+        high, wide = shape[:2]
+        scale = self.inner[1] / wide, self.inner[0] / high
+        return np.array(
+            [*scale, self.left, self.top, wide, high, self.size[1], self.size[0]], np.float32
+        )
+
+
+PLACE = (
+    "scale_x", "scale_y", "left", "top", "width", "height", "model_width", "model_height",
+)  # fmt: skip
+"""The numbers of an image's ``place``: x in the picture is (x of the model - left) / scale_x."""
 
 
 def group_widths(shapes: Sequence[tuple[int, ...]], config: ImageConfig) -> list[int]:
@@ -121,32 +159,48 @@ def _normalised(pixels: Array, table: Array) -> Array:
     return np.stack(planes, axis=-1)
 
 
-def _resized(pixels: Array, table: Array, config: ImageConfig, width: int) -> Array:
-    """float32[height,width,3] as the configuration says."""
-    high, wide = pixels.shape[:2]
+def frame_of(shape: Sequence[int], config: ImageConfig, width: int = 0) -> Frame:
+    """Sizes and places as the configuration says.
+
+    Args:
+        shape: of the picture; height and width come first.
+        config: the step's.
+        width: of ``fit``: what those of its group have; 0 = its own.
+
+    Raises:
+        ValueError: the picture would be too large.
+    """
+    high, wide = shape[:2]
     if config.resize == "none":
-        return _normalised(pixels, table)
+        return Frame((high, wide), (high, wide))
     if config.resize == "multiple":
         size = multiple_size(high, wide, config.min_side, config.multiple)
-        return _normalised(resize(pixels, *size), table)
+        return Frame(size, size)
     height = config.height or high
-    if config.resize == "stretch":
-        return _normalised(resize(pixels, height, config.width or wide), table)
-    if config.resize == "letterbox":
-        width = config.width or wide
-        ratio = min(height / high, width / wide)
-        inner = (max(1, round(high * ratio)), max(1, round(wide * ratio)))
-        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    else:
+    if config.resize == "fit":
         own = math.ceil(height * (wide / high))
         width = config.width or width or max(own, config.min_width)
-        inner = (height, min(own, width))
-        top = left = 0
         if width > _MOST_SIDE:
             raise ValueError(f"a picture of {wide}x{high} would be {width} pixels wide")
-    made = np.full((height, width, _CHANNELS), config.pad, np.float32)
-    part = _normalised(resize(pixels, *inner), table)
-    made[top : top + inner[0], left : left + inner[1]] = part
+        return Frame((height, width), (height, min(own, width)))
+    width = config.width or wide
+    if config.resize == "stretch":
+        return Frame((height, width), (height, width))
+    ratio = min(height / high, width / wide)
+    if config.resize == "corner":
+        return Frame((height, width), (max(1, int(high * ratio)), max(1, int(wide * ratio))))
+    inner = (max(1, round(high * ratio)), max(1, round(wide * ratio)))
+    return Frame((height, width), inner, (height - inner[0]) // 2, (width - inner[1]) // 2)
+
+
+def _resized(pixels: Array, table: Array, pad: float, frame: Frame) -> Array:
+    """float32[height,width,3]: the picture in its frame."""
+    part = _normalised(resize(pixels, *frame.inner), table)
+    if frame.inner == frame.size:
+        return part
+    made = np.full((*frame.size, _CHANNELS), pad, np.float32)
+    bottom, right = frame.top + frame.inner[0], frame.left + frame.inner[1]
+    made[frame.top : bottom, frame.left : right] = part
     return made
 
 

@@ -84,6 +84,7 @@ class _Planner:
         self._manifest_of, self._resolve = manifest_of, resolve
         self._values: dict[str, _Value] = {}
         self._outputs: dict[str, list[str]] = {}
+        self._main: dict[str, str] = {}
         self._unknown: set[str] = set()
         self._nodes: list[Node] = []
         self._slots = 0
@@ -227,8 +228,8 @@ class _Planner:
             return None
         outputs = self._outputs.get(step)
         if outputs is not None and reference == step:
-            if len(outputs) == 1:
-                return self._values[f"{step}.{outputs[0]}"]
+            if main := self._main[step]:
+                return self._values[f"{step}.{main}"]
             listed = ", ".join(f"{step}.{name}" for name in outputs)
             raise FieldError(path, f'step "{step}" makes several; write one of {listed}')
         value = self._values.get(reference)
@@ -271,7 +272,10 @@ class _Planner:
             self._values[f"{step.name}.{spec.name}"] = _Value(self._slots, kind, place)
             writes.append((spec.name, self._slots))
             self._slots += 1
-        self._outputs[step.name] = [spec.name for spec in promised]
+        names = [spec.name for spec in promised]
+        self._outputs[step.name] = names
+        named = draft.work.main if draft.work is not None else ""
+        self._main[step.name] = named or (names[0] if len(names) == 1 else "")
         makers = {value.maker for value in (*values.values(), *conditions.values())} - {-1}
         is_each = bool(items) and mode in ("map", "first")
         self._nodes.append(

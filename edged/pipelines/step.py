@@ -63,6 +63,7 @@ class Work:
         texts: outputs that are strings; see ``processing/texts.py``.
         takes_texts: arguments that are strings.
         run_items: does all items at once, where they depend on each other.
+        main: of several outputs the one that the step's name alone stands for; empty: none.
         is_foreign: what it makes is held against what it promised.
         count: of ``spread``, how many items it will make; asked before it makes them.
     """
@@ -73,6 +74,7 @@ class Work:
     mode: Mode = "map"
     is_slow: bool = False
     is_foreign: bool = False
+    main: str = ""
     texts: tuple[str, ...] = ()
     takes_texts: tuple[str, ...] = ()
     run_items: Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None = None

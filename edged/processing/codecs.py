@@ -62,16 +62,18 @@ def build_codec(
     if codec == "raw":
         return RawCodec(spec)
     if codec == "image":
-        from edged.processing.image import ImageCodec  # noqa: PLC0415 - brings Pillow
+        from edged.processing import image  # noqa: PLC0415 - brings Pillow
 
         work = manifest.input_processing.get(spec.name)
         if not isinstance(work, ImageInput):
+            if image.takes_pixels(spec):
+                return image.PictureCodec(spec)
             raise FieldError(
                 "codec",
                 f'the bundle of model "{manifest.name}" does not say how a picture becomes input '
                 f'"{spec.name}" (input_processing of kind image); convert it again with that',
             )
-        return ImageCodec(spec, work)
+        return image.ImageCodec(spec, work)
     raise FieldError("codec", f'"{codec}" is unknown; expected json, image or raw')
 
 

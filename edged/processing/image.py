@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,7 +64,7 @@ class ImageCodec:
     is_slow = True
 
     def __init__(self, spec: TensorSpec, work: ImageInput) -> None:
-        _require_pillow()
+        require_pillow()
         self._name = spec.name
         self._work = work
         self._tables = _pixel_tables(spec, work)
@@ -89,27 +90,74 @@ class ImageCodec:
         Raises:
             DecodeError: not a picture that is accepted; says why.
         """
-        try:
-            pixels = _decode_pixels(payload, self._work)
-        except DecodeError:
-            raise
-        except TooLargeError:
-            raise
-        except Exception as exc:  # Pillow raises a dozen classes, some by mistake, on bad files
-            reason = _OBJECT.sub("", str(exc))[:128]
-            raise DecodeError(f"the picture does not decode: {reason}") from exc
+        pixels = _pixels(payload, lambda picture: _fit(picture, self._work), self._work.mode)
         planes = [table[pixels[:, :, index]] for index, table in enumerate(self._tables)]
         axis = 0 if self._work.layout == "NCHW" else -1
         array = np.stack(planes, axis=axis)
         return {self._name: np.ascontiguousarray(array.reshape(self._shape))}
 
 
-def _require_pillow() -> None:
+class PictureCodec:
+    """Decodes one picture to its pixels, whatever its size: for inputs that steps bring to size.
+
+    Args:
+        spec: the input, uint8[height,width,3].
+
+    Raises:
+        FieldError: the input is no picture of any size, or Pillow is missing.
+    """
+
+    is_slow = True
+
+    def __init__(self, spec: TensorSpec) -> None:
+        require_pillow()
+        if not takes_pixels(spec):
+            raise FieldError("codec", f'input "{spec.name}" is {spec}; expected {PIXELS}')
+        self._name = spec.name
+
+    def decode(self, payload: bytes) -> dict[str, Array]:
+        """Read one picture; may take many milliseconds. Raises as ``decode_picture``."""
+        return {self._name: decode_picture(payload)}
+
+
+PIXELS = "uint8[height,width,3]"
+"""What a picture of any size is; RGB."""
+
+
+def takes_pixels(spec: TensorSpec) -> bool:
+    """Whether an input takes a picture of any size."""
+    free = [isinstance(axis, str) for axis in spec.shape]
+    return spec.dtype == "uint8" and free == [True, True, False] and spec.shape[2] == 3
+
+
+def decode_picture(payload: bytes) -> Array:
+    """The pixels of a PNG or JPEG, as people see them: uint8[height,width,3], RGB.
+
+    Raises:
+        DecodeError: not a picture that is accepted; says why.
+        TooLargeError: too many bytes or pixels.
+    """
+    return _pixels(payload, lambda picture: picture, "RGB")
+
+
+def _pixels(payload: bytes, fit: Callable[[Image.Image], Image.Image], mode: str) -> Array:
+    """uint8[height, width, channels], channels in the mode's order."""
+    try:
+        return _decode_pixels(payload, fit, mode)
+    except (DecodeError, TooLargeError):
+        raise
+    except Exception as exc:  # Pillow raises a dozen classes, some by mistake, on bad files
+        reason = _OBJECT.sub("", str(exc))[:128]
+        raise DecodeError(f"the picture does not decode: {reason}") from exc
+
+
+def require_pillow(path: str = "codec") -> None:
+    """Refuse work that nobody could do; raises FieldError at ``path``."""
     try:
         import PIL.Image  # noqa: F401, PLC0415 - only who decodes pictures pays for it
     except ImportError as exc:
         raise FieldError(
-            "codec", '"image" needs Pillow; install it with: pip install "edged[images]"'
+            path, 'pictures need Pillow; install it with: pip install "edged[images]"'
         ) from exc
 
 
@@ -162,8 +210,7 @@ def _layout_shape(work: ImageInput, channels: int) -> tuple[int, ...]:
     return (1, work.height * work.width * channels)
 
 
-def _decode_pixels(payload: bytes, work: ImageInput) -> Array:
-    """uint8[height, width, channels], channels in the input's order."""
+def _decode_pixels(payload: bytes, fit: Callable[[Image.Image], Image.Image], mode: str) -> Array:
     from PIL import Image, ImageOps  # noqa: PLC0415 - only who decodes pictures pays for it
 
     kind = check_header(payload)
@@ -176,12 +223,11 @@ def _decode_pixels(payload: bytes, work: ImageInput) -> Array:
         picture: Image.Image = opened
         if opened.getexif().get(_EXIF_ORIENTATION, 1) != 1:
             picture = ImageOps.exif_transpose(opened)
-        picture = _flatten(picture).convert("L" if work.mode == "L" else "RGB")
-    picture = _fit(picture, work)
-    pixels = np.asarray(picture)
-    if work.mode == "L":
+        picture = _flatten(picture).convert("L" if mode == "L" else "RGB")
+    pixels = np.asarray(fit(picture))
+    if mode == "L":
         return pixels[:, :, np.newaxis]
-    return pixels[:, :, ::-1] if work.mode == "BGR" else pixels
+    return pixels[:, :, ::-1] if mode == "BGR" else pixels
 
 
 def _check_rows(payload: bytes, opened: Image.Image) -> None:

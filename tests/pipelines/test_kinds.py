@@ -24,6 +24,7 @@ STEPS = {
     "boxes": "boxes: {boxes: x, scores: s}",
     "regions": "regions: {from: x, picture: p}",
     "signal": "signal: {from: x, size: 4}",
+    "picture": "picture: {from: x}",
     "audio": "audio: {from: x, rate: 16000}",
     "resample": "resample: {from: x, have: 2, want: 3}",
     "mel": "mel: {from: x, rate: 16000, bands: 4}",

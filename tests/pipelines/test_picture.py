@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from edged.config.pipeline import CropConfig, ImageConfig
 from edged.errors import FieldError
 from edged.pipelines.picture import (
+    PLACE,
+    Frame,
     crop_work,
+    frame_of,
     group_widths,
     image_work,
     multiple_size,
@@ -49,6 +52,7 @@ IMAGES = {
     "none": ({}, (20, 30)),
     "stretch": ({"resize": "stretch", "width": 8, "height": 6}, (6, 8)),
     "letterbox": ({"resize": "letterbox", "width": 40, "height": 40}, (40, 40)),
+    "corner": ({"resize": "corner", "width": 40, "height": 50}, (50, 40)),
     "fit, cut to a width": ({"resize": "fit", "height": 10, "width": 12}, (10, 12)),
     "fit": ({"resize": "fit", "height": 10}, (10, 15)),
     "fit, at least": ({"resize": "fit", "height": 10, "min_width": 50}, (10, 50)),
@@ -61,8 +65,11 @@ IMAGES = {
 def test_shapes_are_as_foretold(name: str, layout: str):
     fields, size = IMAGES[name]
     work = image_work(ImageConfig(from_="p", layout=layout, **fields))
-    (spec,) = work.outputs({"from": SPEC})
-    got = work.run({"from": picture(20, 30)})["image"]
+    spec, place = work.outputs({"from": SPEC})
+    made = work.run({"from": picture(20, 30)})
+    got = made["image"]
+    assert work.main == "image"
+    assert made["place"].shape == place.shape == (len(PLACE),)
     assert got.shape == ((1, 3, *size) if layout == "NCHW" else (1, *size, 3))
     assert all(isinstance(a, str) or a == b for a, b in zip(spec.shape, got.shape, strict=True))
     assert got.dtype == np.float32
@@ -80,6 +87,46 @@ def test_values_and_padding():
     assert (got[:, 30:] == -7).all()
     wanted = (pixels[:, :, ::-1] / 255 - [0.5, 0.25, 0]) / 0.5
     np.testing.assert_allclose(got[:, 10:30], wanted.transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
+
+
+PLACES = {
+    "none": ({}, Frame((20, 31), (20, 31))),
+    "stretch": ({"resize": "stretch", "width": 60, "height": 10}, Frame((10, 60), (10, 60))),
+    "wider": ({"resize": "letterbox", "width": 60, "height": 60}, Frame((60, 60), (39, 60), 10, 0)),
+    "higher": (
+        {"resize": "letterbox", "width": 90, "height": 41},
+        Frame((41, 90), (41, 64), 0, 13),
+    ),
+    "corner": ({"resize": "corner", "width": 90, "height": 41}, Frame((41, 90), (41, 63))),
+    "fit": ({"resize": "fit", "height": 10, "min_width": 50}, Frame((10, 50), (10, 16))),
+    "multiple": ({"resize": "multiple", "min_side": 60}, Frame((64, 96), (64, 96))),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_places(name: str):
+    fields, frame = PLACES[name]
+    assert frame_of((20, 31, 3), ImageConfig(from_="p", **fields)) == frame
+    place = dict(zip(PLACE, frame.place((20, 31, 3)).tolist(), strict=True))
+    assert (place["width"], place["height"]) == (31, 20)
+    assert (place["model_height"], place["model_width"]) == frame.size
+    right = (frame.left + frame.inner[1] - place["left"]) / place["scale_x"]
+    bottom = (frame.top + frame.inner[0] - place["top"]) / place["scale_y"]
+    assert (right, bottom) == pytest.approx((31, 20))
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "corner"])
+def test_what_is_drawn_lies_where_place_says(resize: str):
+    pixels = np.zeros((200, 330, 3), np.uint8)
+    pixels[60:120, 90:240] = 255
+    work = image_work(ImageConfig(from_="p", resize=resize, width=150, height=170, pad=0))
+    made = work.run({"from": pixels})
+    rows, columns = np.nonzero(made["image"][0, 0] > 127)
+    place = dict(zip(PLACE, made["place"].tolist(), strict=True))
+    ends = np.array([columns.min(), columns.max() + 1])
+    assert (ends - place["left"]) / place["scale_x"] == pytest.approx((90, 240), abs=1.5)
+    ends = np.array([rows.min(), rows.max() + 1])
+    assert (ends - place["top"]) / place["scale_y"] == pytest.approx((60, 120), abs=1.5)
 
 
 def test_sides_have_a_limit():

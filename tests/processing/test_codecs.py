@@ -1,7 +1,10 @@
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from edged.errors import DecodeError, FieldError, InvalidRequestError, TooLargeError
 from edged.processing.codecs import RawCodec, build_codec
@@ -154,3 +157,28 @@ def test_texts():
 def test_a_text_stands_in_one_field(fields):
     with pytest.raises(FieldError, match="text"):
         build("json", TEXT, fields=fields)
+
+
+def test_raw_of_a_file():
+    """An input that has no rows and whose length is open takes whatever comes."""
+    codec = build("raw", make_manifest([("file", "uint8", ("bytes",))]))
+    assert codec.decode(b"\1\2\3")["file"].tolist() == [1, 2, 3]
+    assert len(codec.decode(bytes(MAX_ROWS + 1))["file"]) == MAX_ROWS + 1
+    with pytest.raises(DecodeError, match="0 bytes"):
+        codec.decode(b"")
+    pairs = build("raw", make_manifest([("x", "int16", ("n", 2))]))
+    assert pairs.decode(bytes(8))["x"].shape == (2, 2)
+    with pytest.raises(DecodeError, match="takes a multiple of 4"):
+        pairs.decode(bytes(6))
+
+
+def test_a_picture_of_any_size():
+    codec = build("image", make_manifest([("photo", "uint8", ("height", "width", 3))]))
+    assert codec.is_slow
+    data = io.BytesIO()
+    Image.new("RGB", (7, 5), (1, 2, 3)).save(data, "PNG")
+    pixels = codec.decode(data.getvalue())["photo"]
+    assert (pixels.shape, pixels[4, 6].tolist()) == ((5, 7, 3), [1, 2, 3])
+    for shape in [("height", "width", 4), (8, 8, 3), ("batch", 3)]:
+        with pytest.raises(FieldError, match="does not say how a picture becomes"):
+            build("image", make_manifest([("photo", "uint8", shape)]))
