@@ -162,7 +162,7 @@ async def test_the_page_about_text(tmp_path: Path, monkeypatch):
     await until(lambda: sum(session.runs) + len(release.backlog.items) == len(texts))
     gate.set()
     await until(lambda: all(asked))
-    step = work(tmp_path / "tokenizer.json", length=128)
+    step = work(tmp_path / "tokenizer.json", length=256)
     for text, answers in zip(texts, asked, strict=True):
         mean = table[step.run({"from": packed(text)})["ids"][0]].mean(axis=0)
         vector = answers.only.outputs["vector"][0]

