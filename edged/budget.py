@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 
+from edged.config.cache import cache_bytes
 from edged.config.schema import Config
 from edged.device.memory import available_bytes
 from edged.device.nvidia import read_nvidia
@@ -26,6 +27,9 @@ def budgets_of(config: Config) -> dict[str, int]:
     budgets: dict[str, int | None] = {"cpu": config.memory.budget}
     if budgets["cpu"] is None:
         budgets["cpu"] = _share_of_host()
+    if budgets["cpu"] is not None:
+        # What caches may fill is theirs: what models take beside it must fit as well.
+        budgets["cpu"] = max(budgets["cpu"] - cache_bytes(config), 0)
     if any(DEVICES[name] == "cuda" for model in config.models.values() for name in model.runtime):
         wanted = config.memory.cuda
         budgets["cuda"] = _share_of_gpu() if wanted is None else wanted

@@ -65,6 +65,13 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_run_duration_seconds", _H, "A batch's time in the runtime.", _RELEASE),
     Figure("edged_rows", _C, "Rows that were run.", _RELEASE),
     Figure("edged_batches", _C, "Batches: inline, off_loop or worker.", (*_RELEASE, "where")),
+    Figure("edged_cache_hits", _C, "Answers that were kept from before.", ("model",)),
+    Figure("edged_cache_joined", _C, "Answers that shared another one's run.", ("model",)),
+    Figure("edged_cache_misses", _C, "Runs that were asked for through a cache.", ("model",)),
+    Figure("edged_cache_evicted", _C, "Answers given up for others.", ("model",)),
+    Figure("edged_cache_answers", _G, "Answers that are kept.", ("model",)),
+    Figure("edged_cache_bytes", _G, "Memory that they take.", ("model",)),
+    Figure("edged_cache_size_bytes", _G, "Memory that they may take.", ("model",)),
     Figure("edged_device_slots", _G, "Runs that a device has slots for.", ("device",)),
     Figure("edged_device_slots_taken", _G, "Slots that runs have.", ("device", "priority")),
     Figure("edged_device_waiting", _G, "Models that wait for a slot.", ("device",)),
@@ -202,6 +209,9 @@ def collect(
         _add_device(sheet, device, slots)
     for pipeline in pipelines(dataplane):
         _add_pipeline(sheet, pipeline)
+    for model, cache in manager.workshop.caches.items():
+        for name, value in cache.as_dict().items():
+            sheet.add(f"edged_cache_{name}", value, model)
     for device, home in manager.memories.items():
         sheet.add("edged_memory_budget_bytes", home.ledger.budget, device)
         sheet.add("edged_memory_promised_bytes", home.ledger.used, device)

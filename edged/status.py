@@ -108,6 +108,7 @@ def status_document(
             *(release_document(pipeline) for pipeline in pipelines(dataplane)),
         ],
         "memory": manager.memories.as_dict(),
+        "caches": {name: cache.as_dict() for name, cache in manager.workshop.caches.items()},
         "refused": dataplane.refused,
         "socket": socket,
         "metrics": metrics,

@@ -6,6 +6,7 @@ import pytest
 
 from edged import budget as module
 from edged.budget import budgets_of
+from edged.config.cache import CacheConfig
 from edged.config.memory import MemoryConfig
 from edged.config.schema import Config, ModelConfig
 from edged.device.nvidia import Gpu, NvidiaInfo
@@ -54,3 +55,16 @@ def test_nobody_knows(monkeypatch: pytest.MonkeyPatch):
 def test_nvml_is_not_asked_for_nothing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "read_nvidia", lambda: pytest.fail("asked"))
     assert set(budgets_of(Config())) == {"cpu"}
+
+
+def test_what_caches_may_take_is_theirs(monkeypatch: pytest.MonkeyPatch):
+    models = {"m": ModelConfig(bundle="b", cache=CacheConfig(size=Size(100)))}
+    monkeypatch.setattr(module, "available_bytes", lambda: 400)
+    assert budgets_of(Config(models=models)) == {"cpu": 200}
+    memory = MemoryConfig(budget=Size(150))
+    assert budgets_of(Config(memory=memory, models=models)) == {"cpu": 50}
+    memory = MemoryConfig(budget=Size(50))
+    assert budgets_of(Config(memory=memory, models=models)) == {"cpu": 0}
+    monkeypatch.setattr(module, "available_bytes", lambda: None)
+    module._share_of_host.cache_clear()
+    assert budgets_of(Config(models=models)) == {}

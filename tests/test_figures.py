@@ -38,6 +38,7 @@ pipelines:
     inputs: {x: "float32[batch,4]"}
     steps: [{name: a, model: m, inputs: x}]
     outputs: {y: a}
+    cache: {size: 1MiB}
 """
 X = np.ones((1, 4), np.float32)
 LISTENER = SimpleNamespace(

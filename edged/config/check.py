@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, get_args
 
+from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
 from edged.config.identity import base_topic
 from edged.config.loops import FilterTree
@@ -70,6 +71,7 @@ def check(draft: Draft) -> list[Problem]:
         *_ranges(draft.config),
         *_scheduling(draft.config),
         *_models(draft.config),
+        *cache_problems(draft.config),
         *pipeline_problems(draft.config, draft.marks),
         *_bindings(draft),
     ]

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edged.config.cache import CacheConfig
 from edged.config.pipeline_text import EndsConfig, LabelsConfig, TokensConfig
 from edged.config.section import Axis, Path, Reference, Section
 from edged.config.shapes import ReshapeConfig, TransposeConfig, WindowsConfig
@@ -274,3 +275,4 @@ class PipelineConfig(Section, frozen=True, kw_only=True):
     max_items: Annotated[
         int, Meta(ge=1, le=65536, description="items of one fan-out; more are an error")
     ] = 1024
+    cache: CacheConfig | None = None

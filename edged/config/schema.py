@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edged.config.cache import CacheConfig
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.pipeline import PipelineConfig
 from edged.config.section import ModelName, Path, Section
@@ -343,6 +344,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     memory: ModelMemoryConfig = ModelMemoryConfig()
     batching: BatchingConfig = BatchingConfig()
     queue: QueueConfig = QueueConfig()
+    cache: CacheConfig | None = None
 
     @property
     def bundles(self) -> tuple[str, ...]:

@@ -23,7 +23,9 @@ FILE = "pipeline.json"
 
 def definition_of(plan: Plan) -> bytes:
     """The pipeline as the operator wrote it, in one form."""
-    words = msgspec.to_builtins(plan.config, enc_hook=int)  # a Size is an int
+    # What is kept of its answers is no part of what it computes.
+    config = msgspec.structs.replace(plan.config, cache=None)
+    words = msgspec.to_builtins(config, enc_hook=int)  # a Size is an int
     return json.dumps(words, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 

@@ -95,6 +95,10 @@ class PipelineRelease:
         fresh = Tally(step.name for step in plan.config.steps)
         self.tally: Tally = workshop.tallies.setdefault((plan.name, self.key.digest), fresh)
         self.counters: Counters = self.tally.counters
+        self.cache = workshop.caches.before(plan.name, self, plan.config.cache, is_sole=True)
+        self.ask: Callable[[Waiting], Ticket | None] = self.offer
+        if self.cache is not None:
+            self.ask = self.cache.ask
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -166,7 +170,27 @@ class PipelineRelease:
         self.rank = max(release.rank for release in found.values())
         self._state, self._reason = State.READY, ""
 
-    def offer(self, item: Waiting) -> None:
+    def identity(self) -> bytes:
+        """Who answers: this very plan, by what its models are now.
+
+        A pipeline is made anew with each configuration, with files that are not named in it.
+        """
+        self._look()
+        members = [release.identity() for release in self._members.values()]
+        return repr((self.key.model, id(self), self.plan.config.release, members)).encode()
+
+    def stay(self) -> Callable[[], None]:
+        """Keep its models loaded, as for a request in work, until what this returns is called."""
+        self._look()
+        ends = [release.stay() for release in self._members.values()]
+
+        def let_go() -> None:
+            for end in ends:
+                end()
+
+        return let_go
+
+    def offer(self, item: Waiting) -> Waiting:
         """Take a request; its models are held until it is answered.
 
         Raises:
@@ -184,15 +208,15 @@ class PipelineRelease:
                 f"are {config.max_rows} (max_rows) and {config.max_size} (max_size)",
                 retry_after_ns=_AGAIN_NS,
             )
-        for release in self._members.values():
-            hold(release)
         self.in_flight += 1
         self._rows, self._bytes = rows, size
         self.backlog.add(item)
-        self._runs[id(item)] = PipelineRun(self, item, self._members)
+        run = self._runs[id(item)] = PipelineRun(self, item, self._members)
+        run.ends = [release.stay() for release in self._members.values()]
         if not self._is_scheduled:
             self._is_scheduled = True
             self.turn.ask(self, asyncio.get_running_loop())
+        return item
 
     def pump(self) -> int:
         """Begin what waits; returns for how long that held up the loop."""
@@ -217,7 +241,7 @@ class PipelineRelease:
 
     def offer_to(
         self, release: Served, generation: int, request: InferRequest, on_response: OnResponse
-    ) -> Ticket:
+    ) -> Ticket | None:
         """Ask a model by the one door's way.
 
         Raises:
@@ -256,22 +280,8 @@ class PipelineRelease:
             item.on_response(response, True)
         except Exception:
             log.exception("a transport's callback raised for %s", item.request.origin)
-        for release in run.members.values():
-            let_go(release)
-
-
-def hold(release: Served) -> None:
-    """Keep a release loaded, as a request in its queue does."""
-    assert isinstance(release, ServedRelease)
-    release.in_flight += 1
-
-
-def let_go(release: Served) -> None:
-    """The opposite; the last one lets a release that was replaced be unloaded."""
-    assert isinstance(release, ServedRelease)
-    release.in_flight -= 1
-    if not release.in_flight and release.state is State.DRAINING and release.on_idle is not None:
-        release.on_idle(release)
+        for let_go in run.ends:
+            let_go()
 
 
 class _NoSession:

@@ -71,7 +71,7 @@ class Home(Protocol):
 
     def offer_to(
         self, release: Served, generation: int, request: InferRequest, on_response: OnResponse
-    ) -> Ticket:
+    ) -> Ticket | None:
         """Ask a model; raises EdgedError when it takes nothing."""
         ...
 
@@ -95,6 +95,7 @@ class PipelineRun:
         plan = home.plan
         self.item = item
         self.members = members
+        self.ends: Sequence[Callable[[], None]] = ()  # called after it: its models may go
         self.started_ns = time.monotonic_ns()
         self._home, self._plan = home, plan
         self._deadline_ns = item.request.deadline_ns
@@ -314,7 +315,8 @@ class PipelineRun:
         except EdgedError:
             self.close()
             raise
-        self._tickets[token] = ticket
+        if ticket is not None:
+            self._tickets[token] = ticket
 
     def _asked(
         self,

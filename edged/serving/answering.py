@@ -109,6 +109,22 @@ class Answering(Standing):
         )  # fmt: skip
         self._hand_over(item, response, log.isEnabledFor(logging.DEBUG))
 
+    @property
+    def asked(self) -> int:
+        """Answers for which it had to be in memory."""
+        return self.counters.requests - self.counters.cached
+
+    def stay(self) -> Callable[[], None]:
+        """Stay loaded, as for a request in its queue, until what this returns is called."""
+        self.in_flight += 1
+        return self.let_go
+
+    def let_go(self) -> None:
+        """The opposite; the last one lets a release that was replaced be unloaded."""
+        self.in_flight -= 1
+        if self.in_flight == 0 and self.state is State.DRAINING and self.on_idle is not None:
+            self.on_idle(self)
+
     def _hand_over(self, item: Waiting, response: InferResponse, is_logged: bool) -> None:
         self.in_flight -= 1
         if is_logged:

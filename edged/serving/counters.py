@@ -29,6 +29,7 @@ class Counters:
         "_origins",
         "_transports",
         "batches",
+        "cached",
         "duration_ns",
         "durations",
         "failed",
@@ -46,6 +47,8 @@ class Counters:
         self.rows = 0
         self.batches = 0
         self.inline_batches = 0
+        self.cached = 0
+        """Answers that were given again; no run was asked for."""
         self.loads = 0
         self.load_failures = 0
         self.run_ns = 0
@@ -114,6 +117,11 @@ class Counters:
             self._origins[origin] += 1
         except KeyError:
             self._begin(origin)
+
+    def recalled(self, origin: str, duration_ns: int) -> None:
+        """A request was answered with what had been answered before."""
+        self.cached += 1
+        self.served(origin, 0, duration_ns)
 
     @property
     def transports(self) -> dict[str, int]:

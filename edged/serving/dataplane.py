@@ -75,7 +75,7 @@ class Dataplane:
                 that is refused it is called before this returns.
 
         Returns:
-            What withdraws it while it waits; None when it was refused.
+            What withdraws it while it waits; None when it was answered or refused.
         """
         table = self.table
         number = 0
@@ -133,8 +133,11 @@ class Dataplane:
 
 def offer(
     release: Served, generation: int, request: InferRequest, on_response: OnResponse
-) -> Ticket:
+) -> Ticket | None:
     """Check a request against the release that was found for it, and queue it there.
+
+    Returns:
+        What withdraws it; None when it has been answered already.
 
     Raises:
         EdgedError: it does not fit, is late, or there is no room; ``on_response`` is not called.
@@ -148,5 +151,4 @@ def offer(
     layout = layout_of(release.inputs, request) if release.needs_layout else ()
     size = sum(array.nbytes for array in request.inputs.values())
     item = Waiting(request, on_response, rows or 1, layout, size, now_ns, generation, release)
-    release.offer(item)
-    return item
+    return release.ask(item)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from edged.config.schema import Config, ModelConfig
 from edged.errors import BundleError, EdgedError, ModelNotReadyError, QuarantinedError
 from edged.loading import Loaded, Stored
+from edged.serving.alarm import Alarm
 from edged.serving.lifecycle import (
     BUSY,
     DEATHS_CAP,
@@ -45,6 +46,8 @@ from edged.serving.workshop import Workshop
 
 log = logging.getLogger("edged.serving")
 
+_LATER_NS = 1_000_000
+"""Timers may ring a little early, and a step would then find nothing to do."""
 _LOADER_NICE = 10
 """A load may take every core for seconds; at nice 10 the threads that serve go first."""
 
@@ -99,7 +102,7 @@ class Manager:
         self._releases: dict[ReleaseKey, ServedRelease] = {}
         self._stored: dict[ReleaseKey, Stored] = {}
         self._waiters: list[tuple[frozenset[ReleaseKey], asyncio.Future[None]]] = []
-        self._retry: asyncio.TimerHandle | None = None
+        self._retry = Alarm(self.step)
         # One thread for good, whatever a load raises: workers that serve were started by it, and
         # the kernel ends them with it.
         self._thread = ThreadPoolExecutor(1, "edged-loader", initializer=_lower_priority)
@@ -117,8 +120,10 @@ class Manager:
         rules = rules_of(config, len(os.sched_getaffinity(0)))
         self._turn.starvation_ns = rules.starvation_ns
         self.devices.configure(rules)
+        self.workshop.caches.configure(config)
         for item in releases:
             self._releases[item.key].configure(item.config)
+            self.workshop.caches.serve(self._releases[item.key])
 
     def releases(self) -> list[ServedRelease]:
         """Every release in any state, oldest first."""
@@ -169,8 +174,7 @@ class Manager:
         """Give everything back; nothing is served any more."""
         self._is_stopped = True
         self.memories.stop()
-        if self._retry is not None:
-            self._retry.cancel()
+        self._retry.cancel()
         for release in self._releases.values():
             release.close()
         self.workshop.close()
@@ -206,7 +210,7 @@ class Manager:
                 if isinstance(action, Load):
                     break
         self._wake_waiters()
-        self._arm_retry(now_ns)
+        self._arm_retry()
 
     def _decide(self, keys: Iterable[ReleaseKey], now_ns: int) -> Action | None:
         snapshots = [
@@ -243,6 +247,7 @@ class Manager:
         release.on_death = self._on_death
         release.on_call = self._on_call
         release.ready_in_ns = self.memories.ready_in_ns
+        self.workshop.caches.serve(release)
         self._releases[item.key] = release
         self._stored[item.key] = item.stored
 
@@ -371,10 +376,7 @@ class Manager:
                 still.append((keys, future))
         self._waiters = still
 
-    def _arm_retry(self, now_ns: int) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+    def _arm_retry(self) -> None:
         due = [
             release.retry_at_ns
             for key, release in self._releases.items()
@@ -383,8 +385,7 @@ class Manager:
             and release.retry_at_ns != NEVER_NS
         ]
         if due:
-            delay = max(0, min(due) - now_ns) / 1e9 + 0.001
-            self._retry = asyncio.get_running_loop().call_later(delay, self.step)
+            self._retry.arm(min(due) + _LATER_NS)
 
 
 def _nothing(*_: object) -> None:

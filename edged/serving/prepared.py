@@ -96,6 +96,7 @@ class PreparedCall:
         try:
             is_quick = release.is_inline or release.remote is not None
             is_quick = is_quick and (rows or self._rows) <= release.most_rows
+            is_quick = is_quick and release.cache is None
             bound = session.bind(inputs, outputs) if is_quick else None
         except RunError as exc:
             log.warning("%s: requests of %d rows cannot be bound: %s", release.owner, rows, exc)
@@ -169,7 +170,7 @@ class PreparedCall:
                 self._table.generation,
                 release,
             )
-            release.offer(item)
+            return release.ask(item)
         except EdgedError as exc:
             plane.refuse(request, on_response, exc, number)
             return None
@@ -178,7 +179,6 @@ class PreparedCall:
             error = RuntimeFailureError("the request could not be handled; see the daemon's log")
             plane.refuse(request, on_response, error, number)
             return None
-        return item
 
     def _resolve(self) -> None:
         """Look up everything again; changes nothing when it raises."""

@@ -7,7 +7,6 @@ it runs is ``executor.run_batch``'s. Everything here happens on the event loop e
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 import time
@@ -47,8 +46,6 @@ from edged.serving.scheduler import (
 )
 from edged.serving.slots import Devices
 from edged.serving.turn import Turn
-
-log = logging.getLogger("edged.serving")
 
 _BACK_NS = 1_000_000_000
 """A worker that died is started again; half a second is usual."""
@@ -120,6 +117,7 @@ class ServedRelease(Resting):
         self._part_rows = part_rows(self.batch_rows, rows, self.forecast)
         self.most_rows = rows if can_cut(self.manifest) else sys.maxsize
         self._limits = BatchLimits(self.batch_rows, int(batching.max_queue_delay), self.forecast)
+        self.is_patient = batching.max_queue_delay > 0 or self.cache is not None
 
     def loaded(
         self, session: Session, runtime: str, typical_run_ns: int, costs: Costs = ()
@@ -146,7 +144,7 @@ class ServedRelease(Resting):
     @property
     def is_free(self) -> bool:
         """Whether the loop may wait for its runs, and a request need wait for nothing."""
-        if self.backlog.items or self.running or self._limits.max_delay_ns:
+        if self.backlog.items or self.running or self.is_patient:
             return False
         return self.is_inline or (self.remote is not None and self.slots.has_room(self))
 
@@ -170,7 +168,7 @@ class ServedRelease(Resting):
         """How long the next run will hold up the loop, as far as the last one tells."""
         return self.inline.last_ns if self.is_inline else 0
 
-    def offer(self, item: Waiting) -> None:
+    def offer(self, item: Waiting) -> Waiting:
         """Queue a request; holds a handle until it is answered.
 
         Raises:
@@ -201,6 +199,7 @@ class ServedRelease(Resting):
             self._alarm.arm(deadline_ns)
             if self.session is None:
                 self.call()
+        return item
 
     def withdraw(self, item: Waiting) -> bool:
         """Take out a request that still waits and answer it with CancelledError."""

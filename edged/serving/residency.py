@@ -346,7 +346,7 @@ class Residency:
         return charge(peak, self.ledger.budget, pinned, is_measured=is_measured)
 
     def _look(self) -> None:
-        self._heat.look({one.key: one.counters.requests for one in self._releases()})
+        self._heat.look({one.key: one.asked for one in self._releases()})
 
     def _watch_use(self) -> None:
         """Note use from time to time, as long as somebody may have to go soon."""

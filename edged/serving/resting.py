@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from edged.config.schema import ModelConfig
 from edged.errors import EdgedError, ModelNotReadyError, QueueFullError
 from edged.loading import Footprint
+from edged.messages import Ticket
 from edged.serving.answering import Answering
 from edged.serving.backlog import Backlog
+from edged.serving.cached import Cached
 from edged.serving.lifecycle import BUSY, ReleaseKey, Snapshot, State
 from edged.serving.parts import wholes
 from edged.serving.scheduler import Waiting
@@ -38,6 +40,8 @@ class Resting(Answering):
     config: ModelConfig
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    runtime: str
+    precision: str
     session: Session | None
     remote: WorkerSession | None
 
@@ -58,6 +62,19 @@ class Resting(Answering):
         self.loads = self.evictions = 0
         self.on_call: Callable[[ReleaseKey], None] | None = None
         self.ready_in_ns: Callable[[ReleaseKey], int] = _unknown
+        self.cache: Cached | None = None
+        self.ask: Callable[[Waiting], Ticket | None] = self.offer
+        """Takes a request: its own queue, or the cache before it."""
+
+    def stand_behind(self, cache: Cached | None) -> None:
+        """Be asked through a cache from now on, or without one."""
+        self.cache = cache
+        self.ask = self.offer if cache is None else cache.ask
+        self.configure(self.config)
+
+    def identity(self) -> bytes:
+        """Who answers, and by what: equal ones give equal answers to equal questions."""
+        return repr((self.key.model, self.key.digest, self.runtime, self.precision)).encode()
 
     def moved(self) -> int:
         """The state has changed; returns how loud that is to be said."""
@@ -135,6 +152,8 @@ class Resting(Answering):
         One of another signature, or that answers nobody, is no replacement: nothing happens, or
         who waits is told to ask that one.
         """
+        if self.cache is not None:
+            self.cache.leave()  # first: what waits may be answered by another one
         if other is self or not other.answers:
             return
         if (other.inputs, other.outputs) != (self.inputs, self.outputs):
@@ -148,6 +167,14 @@ class Resting(Answering):
                 self.fail(item, exc)
             else:
                 self.in_flight -= 1
+
+    def offer(self, item: Waiting) -> Waiting:
+        """Queue a request."""
+        raise NotImplementedError
+
+    def configure(self, config: ModelConfig) -> None:
+        """Follow the model's section."""
+        raise NotImplementedError
 
     def _go_on(self) -> None:
         raise NotImplementedError

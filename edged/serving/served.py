@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from edged.isolation import WorkerSession
 from edged.loading import Costs
 from edged.manifest import Manifest
+from edged.messages import Ticket
 from edged.runtimes.base import Session
 from edged.serving.backlog import Backlog
+from edged.serving.cached import Cached
 from edged.serving.counters import Counters
 from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey, State
@@ -168,8 +171,23 @@ class Served(Protocol):
         """Whether a request need wait for nothing."""
         ...
 
-    def offer(self, item: Waiting) -> None:
-        """Take a request; raises BusyError when there is no room."""
+    cache: Cached | None
+    """What keeps its answers, if anything does."""
+
+    ask: Callable[[Waiting], Ticket | None]
+    """Takes a request: ``offer``, or the cache before it. Returns what withdraws the request, or
+    None when it has been answered already."""
+
+    def offer(self, item: Waiting) -> Ticket:
+        """Queue a request; raises BusyError when there is no room."""
+        ...
+
+    def identity(self) -> bytes:
+        """Who answers, and by what: equal ones give equal answers to equal questions."""
+        ...
+
+    def stay(self) -> Callable[[], None]:
+        """Stay loaded until what this returns is called."""
         ...
 
     def withdraw(self, item: Waiting) -> bool:

@@ -1,4 +1,4 @@
-"""What all pipelines of a process share: the loop's turn, threads for slow steps, their counts.
+"""What pipelines and models share: the loop's turn, threads for slow steps, caches, counts.
 
 Threads are made when the first slow step runs. Counts are found here because pipelines are made
 anew with every generation of the configuration, beside those that serve.
@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import WeakValueDictionary
 
+from edged.serving.caches import Caches
 from edged.serving.turn import Turn
 
 log = logging.getLogger("edged.serving")
@@ -33,6 +34,7 @@ class Workshop:
         self.turn = turn
         self.tallies: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
         """By a pipeline's name and definition, what it has done; as long as one is there."""
+        self.caches = Caches(self.do)
         self._threads: ThreadPoolExecutor | None = None
 
     def do(self, job: Callable[[], Any], on_done: Callable[[Any], None]) -> None:

@@ -127,7 +127,7 @@ class TestAnswers:
     async def test_what_nobody_thought_of_is_answered_too(self):
         release = served(FakeSession())
         prepared = prepare(door(release))
-        release.offer = lambda _: 1 / 0
+        release.ask = lambda _: 1 / 0
         error = call(prepared).error
         assert isinstance(error, RuntimeFailureError)
         assert "see the daemon's log" in error.message
