@@ -24,11 +24,13 @@ class Pace(NamedTuple):
     Args:
         row_ns: what each row adds to the wait of those behind it, nanoseconds.
         ahead_rows: rows that are before the whole queue: those of the runs under way.
+        first_ns: how long the first of all waits at the least, nanoseconds.
         times: what runs take.
     """
 
     row_ns: float
     ahead_rows: int
+    first_ns: float
     times: RunTimes
 
 
@@ -64,7 +66,8 @@ def _late(item: Waiting, rows: int, now_ns: int, pace: Pace) -> int:
     deadline_ns = item.request.deadline_ns
     if deadline_ns is None:
         return 0
-    end_ns = now_ns + int(rows * pace.row_ns) + pace.times.likely_ns(item.rows)
+    wait_ns = max(rows * pace.row_ns, pace.first_ns)
+    end_ns = now_ns + int(wait_ns) + pace.times.likely_ns(item.rows)
     return max(0, end_ns - deadline_ns)
 
 

@@ -77,13 +77,12 @@ class Answering(Standing):
 
         Those that had no time for a run from the first say nothing of how long queues last.
         """
-        late = 0
         for item in items:
-            deadline_ns = item.request.deadline_ns
-            if deadline_ns is not None and deadline_ns < until_ns:
-                late += deadline_ns - item.enqueued_ns > self.forecast.likely_ns(item.rows)
-        if late:
-            self.forecast.missed(late, now_ns)
+            deadline_ns, since_ns = item.request.deadline_ns, item.enqueued_ns
+            if deadline_ns is None or deadline_ns >= until_ns:
+                continue
+            if deadline_ns - since_ns > self.forecast.likely_ns(item.rows):
+                self.forecast.missed(since_ns, now_ns)
 
     def fail(self, item: Waiting, error: EdgedError) -> None:
         """Answer one that did not run."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import exp
 from typing import NamedTuple
 
 RANKS = {"high": 0, "normal": 1, "low": 2}
@@ -16,6 +17,10 @@ RANKS = {"high": 0, "normal": 1, "low": 2}
 NORMAL = RANKS["normal"]
 CLASSES = tuple(RANKS)
 NEVER_NS = 2**63
+_LATELY_NS = 1_000_000_000
+"""Long enough for some hundred runs that wait for slots, short enough to see a camera stop."""
+_LEAST_LEFT = 0.005
+"""A class that is left nothing still has a turn by the starvation bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +168,28 @@ class Shares:
         """Note that a run of a class begins, while these classes wait."""
         least = min(self.used[one] for one in (rank, *waiting))
         self._time = max(self._time, least)
+
+
+class Loads:
+    """How much of a device's time each class has used lately, by the time of its runs."""
+
+    def __init__(self) -> None:
+        self._used_ns = [0.0] * len(RANKS)
+        self._at_ns = 0
+
+    def add(self, rank: int, run_ns: int, now_ns: int) -> None:
+        """Note a run that ended."""
+        keep = exp((self._at_ns - now_ns) / _LATELY_NS)
+        self._used_ns = [used_ns * keep for used_ns in self._used_ns]
+        self._used_ns[rank] += run_ns
+        self._at_ns = now_ns
+
+    def left_for(self, rank: int, slots: int) -> float:
+        """The share that the classes above leave; some, for what is used up now may be free soon.
+
+        Args:
+            rank: of the class.
+            slots: of the device.
+        """
+        used = sum(self._used_ns[:rank]) / (_LATELY_NS * slots)
+        return max(1.0 - used, _LEAST_LEFT)

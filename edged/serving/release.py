@@ -18,8 +18,9 @@ from edged.isolation import WorkerSession
 from edged.loading import Costs
 from edged.manifest import Manifest
 from edged.runtimes.base import Session
-from edged.serving.admission import Pace, lateness_ns, queue_full, too_late
+from edged.serving.admission import queue_full
 from edged.serving.alarm import Alarm
+from edged.serving.entrance import Entrance
 from edged.serving.executor import (
     BatchResult,
     Claim,
@@ -33,7 +34,6 @@ from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.parts import Whole, can_cut, part_rows
 from edged.serving.precedence import NEVER_NS, NORMAL, RANKS
-from edged.serving.resting import Resting
 from edged.serving.scheduler import (
     Batch,
     BatchLimits,
@@ -54,7 +54,7 @@ _SHORT_NS = 50_000_000
 takes up to this long does not wait for longer ones where it need not."""
 
 
-class ServedRelease(Resting):
+class ServedRelease(Entrance):
     """A release from NEW to UNLOADED.
 
     Args:
@@ -86,7 +86,6 @@ class ServedRelease(Resting):
         self.typical_run_ns = 0
         self.costs: Costs = ()
         self.batch_rows = self.instances = 1
-        self.running = self._running_rows = 0
         self.on_death: Callable[[ServedRelease, str], None] | None = None
         free = [axis for spec in self.inputs for axis in spec.shape[1:] if isinstance(axis, str)]
         self.needs_layout = bool(free)
@@ -113,11 +112,12 @@ class ServedRelease(Resting):
         wanted = parallel_runs(batching.instances, self.costs, len(os.sched_getaffinity(0)))
         usable = self.slots.rules.usable(self.rank)
         self.instances = 1 if self.remote is not None else min(wanted, usable)
-        self._worth_another = 1 if config.batching.instances else self.batch_rows
+        self.worth_another = 1 if config.batching.instances else self.batch_rows
         self._part_rows = part_rows(self.batch_rows, rows, self.forecast)
         self.most_rows = rows if can_cut(self.manifest) else sys.maxsize
         self._limits = BatchLimits(self.batch_rows, int(batching.max_queue_delay), self.forecast)
         self.is_patient = batching.max_queue_delay > 0 or self.cache is not None
+        self.forecast.follow(self.batch_rows, self.instances)
 
     def loaded(
         self, session: Session, runtime: str, typical_run_ns: int, costs: Costs = ()
@@ -180,10 +180,8 @@ class ServedRelease(Resting):
         if backlog.items and (rows > queue.max_rows or size > queue.max_size):
             raise queue_full(self.owner, queue, backlog, self.forecast.slow_row_ns)
         deadline_ns = item.request.deadline_ns
-        if deadline_ns is not None and (backlog.items or self.running):
-            worst_ns = (rows + self._running_rows) * self.forecast.slow_row_ns
-            if item.enqueued_ns + worst_ns > deadline_ns:
-                self._refuse_late(item)
+        if deadline_ns is not None and (backlog.items or self.running or not self.slots.has_plenty):
+            self.refuse_late(item, rows)
         self.in_flight += 1
         backlog.rows, backlog.size_bytes = rows, size
         if item.rows > self.most_rows:
@@ -234,14 +232,6 @@ class ServedRelease(Resting):
             self.on_death(self, reason)
         self.fail_waiting(ModelNotReadyError(f"{self.owner}: {reason}", retry_after_ns=_BACK_NS))
 
-    def _refuse_late(self, item: Waiting) -> None:
-        now_ns = time.monotonic_ns()
-        is_next = self.running < self.instances and self._worth_another == 1
-        ahead_rows = 0 if is_next else self._running_rows
-        pace = Pace(self.forecast.row_ns(self.batch_rows, now_ns), ahead_rows, self.forecast)
-        if late_ns := lateness_ns(self.backlog, item, now_ns, pace):
-            raise too_late(self.owner, self.backlog.rows + ahead_rows, late_ns)
-
     @property
     def _has_room(self) -> bool:
         """Whether one more run may begin, or wait at the threads for the end of a short one."""
@@ -249,7 +239,7 @@ class ServedRelease(Resting):
             return False
         rows = self.backlog.rows
         if self.running < self.instances:
-            return not self.running or rows >= self._worth_another
+            return not self.running or rows >= self.worth_another
         if self._ahead is not None or self.remote is not None or self.is_inline:
             return False
         return self.is_short and self.running == self.instances and rows >= self.batch_rows
@@ -322,7 +312,7 @@ class ServedRelease(Resting):
         """Count a request whose run has begun without us."""
         self.in_flight += 1
         self.running += 1
-        self._running_rows += item.rows
+        self.running_rows += item.rows
         self.slots.hold(self)
 
     def _start(self, batch: Batch) -> None:
@@ -331,7 +321,7 @@ class ServedRelease(Resting):
         assert session is not None
         assert loop is not None
         self.running += 1
-        self._running_rows += batch.rows
+        self.running_rows += batch.rows
         if self.remote is not None:
             RemoteBatch(self.remote, batch.items, self.finished).begin()
             return
@@ -355,7 +345,7 @@ class ServedRelease(Resting):
         if self._ahead is not None and self._ahead.take():
             batch, self._ahead = self._ahead.batch, None
             self.running -= 1
-            self._running_rows -= batch.rows
+            self.running_rows -= batch.rows
             self.backlog.restore(batch.items)
             self.slots.settled(self)
             self._alarm.arm(self.backlog.deadline_ns)
@@ -363,17 +353,15 @@ class ServedRelease(Resting):
     def finished(self, result: BatchResult, rows: int | None = None) -> None:
         """A run that was under way is over; ``rows`` as it began, when some had not to run."""
         self.running -= 1
-        self._running_rows -= result.rows if rows is None else rows
+        self.running_rows -= result.rows if rows is None else rows
         if result.rows:
-            is_queued = bool(self.backlog.items) or self._ahead is not None
             now_ns = time.monotonic_ns()
             self.inline.learn(result.run_ns, result.rows)
-            self.forecast.learn(result.run_ns, result.rows, now_ns, is_queued=is_queued)
-            self.regret([outcome.item for outcome in result.outcomes], now_ns, now_ns)
+            self.learn(result, now_ns, is_queued=self._ahead is not None)
         if self._ahead is not None:
             # It began on the thread that is free now, and has the slot from here on.
             self._ahead = None
-            self.slots.settled(self)
+            self.slots.hand_on(self, result.run_ns)
         else:
             self.slots.give(self, result.run_ns)
         # The next batch starts before this one's answers are written.

@@ -12,11 +12,22 @@ from typing import Protocol
 
 from edged.config.schema import Config
 from edged.runtimes.registry import DEVICES
-from edged.serving.precedence import Held, Rules, Run, Shares, Want, fits, may_start, next_turn
+from edged.serving.precedence import (
+    NEVER_NS,
+    Held,
+    Loads,
+    Rules,
+    Run,
+    Shares,
+    Want,
+    fits,
+    may_start,
+    next_turn,
+)
 
 
-class Holder(Protocol):
-    """A release, as its device sees it."""
+class Ranked(Protocol):
+    """A release, as far as it says whether it may start."""
 
     rank: int
 
@@ -24,6 +35,10 @@ class Holder(Protocol):
     def is_short(self) -> bool:
         """Whether its runs are short."""
         ...
+
+
+class Holder(Ranked, Protocol):
+    """A release, as its device sees it."""
 
     @property
     def due_ns(self) -> int:
@@ -50,7 +65,14 @@ class DeviceSlots:
         self.held = Held()
         self.waits = [0] * 3
         """By class, how often somebody had to wait for a slot."""
+        self.has_plenty = True
+        """Whether anybody may begin a run; false is no more than a reason to look closer."""
+        self._chances_ns = [0] * 3
+        """By class, when it could last begin a run, or another of it did."""
+        self._loads = Loads()
         self._line: dict[Holder, int] = {}
+        self._since_ns = NEVER_NS
+        """Since when the one waited that begins now."""
         self._eager: set[Holder] = set()
         self._granted: Holder | None = None
         self._runs: dict[Holder, list[Run]] = {}
@@ -76,8 +98,9 @@ class DeviceSlots:
         elif self._line or self.held.total >= self._plenty:
             if not self._is_next(holder):
                 return False
-            self._line.pop(holder, None)
+            self._since_ns = self._line.pop(holder, NEVER_NS)
         self.hold(holder)
+        self._since_ns = NEVER_NS
         return True
 
     def hold(self, holder: Holder) -> None:
@@ -87,12 +110,34 @@ class DeviceSlots:
         if self.held.total >= self._plenty:
             may = may_start(rank, self.held, self.rules, is_short=is_short)
             is_express = may and not fits(rank, self.held, self.rules)
+        if self.held.total + 1 >= self._plenty:
+            now_ns = time.monotonic_ns()
+            if self.has_plenty:
+                # Until now anybody could have begun.
+                self.has_plenty = False
+                self._chances_ns = [now_ns] * len(self._chances_ns)
+            elif now_ns - self._since_ns < self.rules.starvation_ns:
+                self._chances_ns[rank] = now_ns
         if self.rules.weights is not None:
             self._shares.want(rank)
             self._shares.begin(rank, [one.rank for one in self._line])
         run = Run(rank, is_short, is_express)
         self._runs.setdefault(holder, []).append(run)
         self.held.add(run)
+
+    def kept_out_ns(self, rank: int, now_ns: int) -> int:
+        """For how long higher classes have taken every slot that a class could have had."""
+        above, below = self._chances_ns[:rank], self._chances_ns[rank:]
+        if max(above, default=0) <= max(below):
+            return 0
+        # Who has waited for longer goes first all the same.
+        return min(now_ns - max(below), self.rules.starvation_ns)
+
+    def left_for(self, rank: int) -> float:
+        """The share of the device's time that higher classes leave to a class."""
+        if self.rules.weights is not None:
+            return 1.0  # they leave it its own
+        return self._loads.left_for(rank, self.rules.slots)
 
     def give(self, holder: Holder, run_ns: int) -> None:
         """One run of a holder has ended; call ``serve`` for those who wait."""
@@ -102,8 +147,18 @@ class DeviceSlots:
         if not runs:
             del self._runs[holder]
         self.held.add(run, -1)
+        self._charge(run.rank, run_ns)
+
+    def hand_on(self, holder: Holder, run_ns: int) -> None:
+        """One run of a holder has ended, and what waited at its threads has its slot."""
+        self._eager.discard(holder)
+        self._chances_ns[holder.rank] = time.monotonic_ns()
+        self._charge(self._runs[holder][0].rank, run_ns)
+
+    def _charge(self, rank: int, run_ns: int) -> None:
+        self._loads.add(rank, run_ns, time.monotonic_ns())
         if self.rules.weights is not None:
-            self._shares.charge(run.rank, run_ns, self.rules.weights)
+            self._shares.charge(rank, run_ns, self.rules.weights)
 
     def ahead(self, holder: Holder) -> bool:
         """Whether a batch may wait at its threads for the end of another of its own."""
@@ -118,14 +173,14 @@ class DeviceSlots:
         self._eager.discard(holder)
 
     def settled(self, holder: Holder) -> None:
-        """What waited at its threads has begun, or was taken back."""
+        """What waited at its threads was taken back."""
         self._eager.discard(holder)
 
     def is_in_line(self, holder: Holder) -> bool:
         """Whether it waits for a slot."""
         return holder in self._line
 
-    def has_room(self, holder: Holder) -> bool:
+    def has_room(self, holder: Ranked) -> bool:
         """Whether a run of its could begin at once, before anybody who waits."""
         return self.held.total < self._plenty or may_start(
             holder.rank, self.held, self.rules, is_short=holder.is_short
@@ -134,10 +189,11 @@ class DeviceSlots:
     def serve(self) -> None:
         """Let those start that may, one after the other."""
         while (holder := self._next()) is not None:
-            del self._line[holder]
+            self._since_ns = self._line.pop(holder)
             self._granted = holder
             holder.granted()
             self._granted = None
+        self.has_plenty = self.held.total < self._plenty
 
     def _is_next(self, holder: Holder) -> bool:
         """Stand in line, and say whether its turn is now."""

@@ -19,7 +19,7 @@ def at(ms: float, rows: int = 1):
     return wait(rows, deadline=int(ms * MS), since=0)
 
 
-# what waits, the newcomer, rows under way, late by
+# what waits, the newcomer, rows under way, late by, and how long the first waits at the least
 ROWS = {
     "nothing before it": ([], at(4), 0, 0),
     "its own run is too long": ([], at(3), 0, 1),
@@ -35,19 +35,22 @@ ROWS = {
     "one that is late anyhow keeps nobody out": ([at(5), at(6)], at(4.2), 0, 4),
     "who has no deadline is never late": ([at(5), at(6)], wait(since=0), 9, 0),
     "nor made late": ([wait(since=0)], at(4), 0, 0),
+    "the first waits for others": ([], at(13), 0, 1, 10),
+    "who is behind it waits no longer for that": ([at(50), at(60)], at(70), 0, 0, 10),
+    "nobody can be before the first": ([at(50)], at(13), 0, 1, 10),
     "but waits in its place": ([wait(since=0)], at(PATIENCE_NS / MS + 1), 0, 0),
 }
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_lateness(name: str):
-    queue, item, running, late_ms = ROWS[name]
-    found = lateness_ns(held(*queue), item, 0, Pace(5 * MS, running, TIMES))
+    queue, item, running, late_ms, first_ms = (*ROWS[name], 0)[:5]
+    found = lateness_ns(held(*queue), item, 0, Pace(5 * MS, running, first_ms * MS, TIMES))
     assert found == late_ms * MS
 
 
 def test_an_unknown_pace_keeps_nobody_out():
-    assert lateness_ns(held(at(1), at(2)), at(3), 0, Pace(0.0, 9, Forecast())) == 0
+    assert lateness_ns(held(at(1), at(2)), at(3), 0, Pace(0.0, 9, 0, Forecast())) == 0
 
 
 def test_words():

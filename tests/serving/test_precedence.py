@@ -11,6 +11,7 @@ from edged.serving.precedence import (
     CLASSES,
     NEVER_NS,
     Held,
+    Loads,
     Rules,
     Run,
     Shares,
@@ -120,6 +121,20 @@ def test_one_that_starved_does_not_put_the_others_back():
     shares.begin(LOW, [HIGH])
     shares.want(HIGH)
     assert shares.used[HIGH] == 0
+
+
+def test_what_classes_used_lately_is_left_to_none_below():
+    loads, second = Loads(), 10**9
+    assert loads.left_for(2, 2) == 1
+    for at in range(500):
+        loads.add(0, 10_000_000, at * 20_000_000)
+        loads.add(1, 5_000_000, at * 20_000_000)
+    assert [loads.left_for(rank, 1) for rank in range(3)] == pytest.approx([1, 0.5, 0.25], abs=0.02)
+    assert loads.left_for(2, 2) == pytest.approx(0.625, abs=0.02), "of two slots"
+    loads.add(2, 0, 20 * second)
+    assert loads.left_for(2, 1) == pytest.approx(1, abs=0.001), "long ago"
+    loads.add(0, 9 * second, 20 * second)
+    assert 0 < loads.left_for(1, 1) < 0.01, "never nothing"
 
 
 def test_the_most_slots_of_a_class():

@@ -179,6 +179,65 @@ def test_other_rules_serve_who_waits(now: list[int]):
     assert one.running == 3
 
 
+def test_a_class_is_kept_out_while_higher_ones_take_every_slot(now: list[int]):
+    slots = DeviceSlots(Rules(1, starvation_ns=100))
+    high, low = Model(slots, HIGH), Model(slots, LOW)
+    now[0] = 10
+    assert high.ask(30) is False
+    assert not slots.has_plenty
+    now[0] = 15
+    assert slots.kept_out_ns(LOW, now[0]) == 0, "no other has begun since it could have"
+    for at in (20, 30, 40):
+        now[0] = at
+        high.end()
+    assert slots.kept_out_ns(LOW, now[0]) == 30
+    assert slots.kept_out_ns(HIGH, now[0]) == 0, "nobody is above it"
+    low.ask()
+    now[0] = 200
+    high.end()
+    high.end()
+    assert low.running == 1, "it has waited for long enough"
+    assert slots.kept_out_ns(LOW, now[0]) == 100, "which says nothing of the next"
+    low.end()
+    high.wanted = 0
+    high.end()
+    assert slots.has_plenty
+    low.ask()
+    assert slots.kept_out_ns(LOW, now[0]) == 0
+
+
+def test_a_batch_that_waited_at_a_thread_is_a_run_of_its_class(now: list[int]):
+    slots = DeviceSlots(Rules(1, weights=(1, 1, 1)))
+    high, low = Model(slots, HIGH), Model(slots, LOW)
+    now[0] = 10
+    high.ask()
+    slots.ahead(high)
+    now[0] = 20
+    slots.hand_on(high, 10)
+    assert slots.kept_out_ns(LOW, now[0]) == 10
+    high.end(10)
+    high.wanted, low.wanted = 5, 1
+    low.go()
+    high.go()
+    assert slots.waiting == 1
+    low.end(30)
+    assert high.running == 1
+    high.end(5)
+    assert high.running == 1, "25 of 30: the time of both runs of it counts"
+
+
+def test_what_higher_classes_leave(now: list[int]):
+    slots, shared = DeviceSlots(Rules(2)), DeviceSlots(Rules(2, weights=(8, 4, 1)))
+    for of in (slots, shared):
+        high = Model(of, HIGH)
+        for now[0] in range(0, 10_000_000_000, 10_000_000):
+            high.ask()
+            high.end(10_000_000)
+    assert slots.left_for(HIGH) == 1
+    assert slots.left_for(LOW) == pytest.approx(0.5, abs=0.01)
+    assert shared.left_for(LOW) == 1, "what is its own"
+
+
 def test_devices():
     devices = Devices(Rules(2))
     assert devices.of("onnxruntime") is devices.of("") is devices.of("another one")

@@ -1,0 +1,89 @@
+"""The part of a release that lets requests in, and learns from those it let in.
+
+Decides nothing: whether one would be late is ``admission.lateness_ns``'s decision, and what a queue
+costs is ``forecast.Forecast``'s. Used from the event loop only.
+"""
+
+from __future__ import annotations
+
+from edged.serving.admission import Pace, lateness_ns, too_late
+from edged.serving.executor import BatchResult
+from edged.serving.lifecycle import ReleaseKey
+from edged.serving.resting import Resting
+from edged.serving.scheduler import Waiting
+from edged.serving.slots import DeviceSlots
+
+
+class Entrance(Resting):
+    """See above.
+
+    Args:
+        key: of the release.
+        number: of the release.
+    """
+
+    rank: int
+    slots: DeviceSlots
+    batch_rows: int
+    instances: int
+    worth_another: int
+    """So many rows must wait before a run begins beside another of its own."""
+
+    def __init__(self, key: ReleaseKey, number: int) -> None:
+        super().__init__(key, number)
+        self.running = self.running_rows = 0
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether it is fast enough to run on the event loop."""
+        raise NotImplementedError
+
+    @property
+    def is_short(self) -> bool:
+        """Whether its runs are short; see ``precedence.Want``."""
+        raise NotImplementedError
+
+    def refuse_late(self, item: Waiting, rows: int) -> None:
+        """Look at a request with a deadline, while something waits or runs.
+
+        Args:
+            item: the newcomer.
+            rows: its own and those that wait.
+
+        Raises:
+            QueueFullError: it would be late, or make one late that waits.
+        """
+        now_ns, forecast = item.enqueued_ns, self.forecast
+        is_outranked = not self.slots.has_plenty and self.rank > 0 and not self.is_inline
+        if not is_outranked:
+            # Nearly all have much more time than that, and need no closer look.
+            silent_ns = now_ns - (forecast.last_ns or now_ns)
+            worst_ns = (rows + self.running_rows) * forecast.slow_row_ns + forecast.slow_gap_ns
+            deadline_ns = item.request.deadline_ns
+            if deadline_ns is None or now_ns + silent_ns + worst_ns <= deadline_ns:
+                return
+        pace = self._pace(now_ns, is_outranked=is_outranked)
+        if late_ns := lateness_ns(self.backlog, item, now_ns, pace):
+            raise too_late(self.owner, self.backlog.rows + pace.ahead_rows, late_ns)
+
+    def learn(self, result: BatchResult, now_ns: int, *, is_queued: bool) -> None:
+        """Note a run that ended; ``is_queued`` when more waits than is in the queue."""
+        items = [outcome.item for outcome in result.outcomes]
+        since_ns = min(item.enqueued_ns for item in items)
+        is_queued = is_queued or bool(self.backlog.items)
+        self.forecast.learn(result.run_ns, result.rows, now_ns, since_ns, is_queued=is_queued)
+        self.regret(items, now_ns, now_ns)
+
+    def _pace(self, now_ns: int, *, is_outranked: bool) -> Pace:
+        forecast, queue = self.forecast, self.backlog.items
+        gap_ns = forecast.gap_ns(now_ns, queue[0].enqueued_ns if queue else now_ns)
+        is_next = self.running < self.instances and self.worth_another == 1
+        ahead_rows = 0 if is_next else self.running_rows
+        first_ns = gap_ns if self.running and (queue or ahead_rows) else 0.0
+        if is_outranked and not self.slots.has_room(self):
+            # What was measured may be of those only who found a slot free: who waits for one gets
+            # no more of the device than the higher classes leave.
+            left = self.slots.left_for(self.rank)
+            gap_ns = max(gap_ns, forecast.full_ns / self.instances / left)
+            first_ns = max(gap_ns, self.slots.kept_out_ns(self.rank, now_ns))
+        return Pace(gap_ns / self.batch_rows, ahead_rows, first_ns, forecast)

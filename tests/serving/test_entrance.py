@@ -1,0 +1,166 @@
+"""Who is let in while a device has not enough time for all, in simulated time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from edged.config.schema import ModelConfig
+from edged.errors import QueueFullError
+from edged.messages import InferRequest
+from edged.serving.precedence import Rules
+from edged.serving.scheduler import Waiting
+from edged.serving.slots import Devices
+from edged.serving.turn import Turn
+from tests.fakes.device import SECOND, Asker, Device, SimLoop, serve, simulated
+
+MS = 1_000_000
+ROW = np.zeros((1, 4), np.float32)
+CORES = 2
+PATIENCE_NS = {"high": 50 * MS, "low": 100 * MS}
+
+
+def unbatched(rows: int) -> float:
+    return 3.0 * MS * rows
+
+
+def batched(rows: int) -> float:
+    return 1.0 * MS + 0.2 * MS * rows
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimLoop]:
+    logging.disable(logging.INFO)
+    with simulated(monkeypatch) as one:
+        yield one
+    logging.disable(logging.NOTSET)
+
+
+class House:
+    """A device with a model of each class, asked so many times what it can do."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        high: float,
+        low: float,
+        cost_ns: Callable[[int], float] = unbatched,
+        weights: tuple[int, ...] | None = None,
+    ) -> None:
+        self.loop = loop
+        self.device = Device(loop, CORES, noise=0.3, seed=1)
+        turn = Turn()
+        devices = Devices(Rules(CORES, (0, 0, 0), SECOND, weights, has_express=True))
+        self.releases, self.askers = {}, {}
+        for name in ("high", "low"):
+            config = ModelConfig(bundle="b", priority=name)
+            release = serve(self.device, name, config, cost_ns, devices, turn)
+            rows = release.batch_rows
+            self.peak = CORES * rows / cost_ns(rows) * SECOND / np.exp(0.3**2 / 2)
+            self.releases[name] = release
+        for name, times in (("high", high), ("low", low)):
+            if times:
+                rate = times * self.peak
+                release, patience_ns = self.releases[name], PATIENCE_NS[name]
+                self.askers[name] = Asker(self.device, release, rate, patience_ns, ROW)
+
+    def run(self, seconds: float) -> None:
+        self.loop.run_to(self.loop.now_ns + int(seconds * SECOND))
+
+    def forget(self) -> list[Asker]:
+        """Count from now on."""
+        for asker in self.askers.values():
+            asker.asked = asker.refused = asker.in_time = asker.late = 0
+        return list(self.askers.values())
+
+    def share_of_peak(self, seconds: float) -> float:
+        return sum(asker.in_time for asker in self.askers.values()) / seconds / self.peak
+
+
+def test_three_times_too_much_of_two_classes(loop: SimLoop):
+    """Noisy runs; after the first two seconds, in which it learns."""
+    house = House(loop, 0.8, 2.2)
+    house.run(2)
+    high, low = house.forget()
+    house.run(6)
+    assert high.kept >= 0.99
+    assert low.kept >= 0.99
+    assert high.refused < 0.01 * high.asked, "there is time for all of the higher class"
+    assert low.in_time > 0.8 * 0.2 * house.peak * 6, "and what is left is for the lower one"
+    assert house.share_of_peak(6) >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("high", "low", "cost_ns", "weights"),
+    [
+        (0.0, 3.0, unbatched, None),
+        (0.9, 2.1, unbatched, None),
+        (0.6, 2.4, batched, None),
+        (1.5, 1.5, unbatched, (8, 4, 1)),
+    ],
+)
+def test_other_ways_to_ask_too_much(
+    loop: SimLoop,
+    high: float,
+    low: float,
+    cost_ns: Callable[[int], float],
+    weights: tuple[int, ...] | None,
+):
+    seconds = 6 if cost_ns is batched else 25
+    house = House(loop, high, low, cost_ns, weights)
+    house.run(2)
+    house.forget()
+    house.run(seconds)
+    for name, asker in house.askers.items():
+        assert asker.in_time, name
+        assert asker.kept >= 0.99, (name, asker.in_time, asker.late)
+    assert house.share_of_peak(seconds) >= 0.9
+
+
+@pytest.mark.slow
+def test_a_higher_class_that_wants_everything(loop: SimLoop):
+    """The lower one is told so, but for a few at the start; its turn each second is another matter."""
+    house = House(loop, 1.5, 1.5)
+    house.run(10)
+    high, low = house.askers["high"], house.askers["low"]
+    assert high.kept >= 0.99
+    assert low.refused > 0.99 * low.asked
+    assert house.share_of_peak(10) >= 0.9
+    before = low.late
+    house.run(10)
+    assert low.late == before, "it has learnt"
+    high.rate /= 100
+    house.run(2)
+    before = low.in_time
+    house.run(5)
+    assert low.in_time - before > 0.9 * house.peak * 5 * 0.9, "it is let in again at once"
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_slow_now_and_then(loop: SimLoop):
+    house = House(loop, 0.6, 2.4)
+
+    def change() -> None:
+        house.device.slow = house.device.chance.choice([1.0, 1.0, 1.0, 2.0])
+        loop.at(loop.now_ns + 500 * MS, change)
+
+    change()
+    house.run(15)
+    assert house.askers["high"].kept >= 0.99
+    assert house.askers["low"].kept >= 0.97
+
+
+def test_without_a_deadline_nobody_is_refused(loop: SimLoop):
+    house = House(loop, 1.5, 0.0)
+    house.run(1)
+    release = house.releases["low"]
+    request = InferRequest("low", {"x": ROW})
+    item = Waiting(request, lambda *_: None, 1, (), 16, loop.now_ns, 1, release)
+    release.offer(item)
+    late = InferRequest("low", {"x": ROW}, None, (), loop.now_ns + 20 * MS)
+    with pytest.raises(QueueFullError, match="too many for the deadline"):
+        release.offer(Waiting(late, lambda *_: None, 1, (), 16, loop.now_ns, 1, release))
