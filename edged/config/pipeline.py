@@ -14,7 +14,7 @@ from msgspec import Meta
 from edged.config.cache import CacheConfig
 from edged.config.pipeline_text import EndsConfig, LabelsConfig, TokensConfig
 from edged.config.section import Axis, Path, Reference, Section
-from edged.config.shapes import ReshapeConfig, TransposeConfig, WindowsConfig
+from edged.config.shapes import EachConfig, ReshapeConfig, TransposeConfig, WindowsConfig
 from edged.config.sound import AudioConfig, MelConfig, ResampleConfig, SignalConfig
 from edged.specs import Size
 
@@ -26,7 +26,7 @@ Side = Annotated[int, Meta(ge=1, le=16384)]
 KINDS = (
     "model", "compute", "select", "concat", "gather", "first", "image", "crop", "boxes", "regions",
     "ctc", "tokens", "labels", "ends", "signal", "picture", "audio", "resample", "mel", "windows",
-    "transpose", "reshape", "use",
+    "transpose", "reshape", "each", "use",
 )  # fmt: skip
 """The fields of which a step has exactly one."""
 
@@ -228,6 +228,7 @@ class StepConfig(Section, frozen=True, kw_only=True):
     windows: WindowsConfig | None = None
     transpose: TransposeConfig | None = None
     reshape: ReshapeConfig | None = None
+    each: EachConfig | None = None
     use: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")] | None,
         Meta(description="a step of an installed package (entry point edged.steps)"),

@@ -42,3 +42,9 @@ class ReshapeConfig(Section, frozen=True, kw_only=True):
         Annotated[tuple[Annotated[int, Meta(ge=-1, le=2**31)], ...], Meta(max_length=8)],
         Meta(description="the new lengths; one may be -1: what is left over"),
     ]
+
+
+class EachConfig(Section, frozen=True, kw_only=True):
+    """Every row of a tensor by itself; the steps that follow work on each, until gather."""
+
+    from_: Annotated[Reference, Meta(description="whose rows, axis 0")] = msgspec.field(name="from")

@@ -15,7 +15,7 @@ from edged.pipelines.packages import package_work
 from edged.pipelines.photo import picture_work
 from edged.pipelines.picture import crop_work, image_work
 from edged.pipelines.regions import regions_work
-from edged.pipelines.shapes import reshape_work, transpose_work, windows_work
+from edged.pipelines.shapes import each_work, reshape_work, transpose_work, windows_work
 from edged.pipelines.signal import signal_work
 from edged.pipelines.sound import audio_work, mel_work, resample_work
 from edged.pipelines.step import Work
@@ -82,6 +82,8 @@ def make_work(step: StepConfig, resolve: Resolve, labels_of: LabelsOf) -> Work:
         return transpose_work(step.transpose)
     if step.reshape is not None:
         return reshape_work(step.reshape)
+    if step.each is not None:
+        return each_work(step.each)
     assert step.use is not None
     return package_work(step.use, step.options, named_inputs(step))
 

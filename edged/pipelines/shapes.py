@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edged.config.shapes import ReshapeConfig, TransposeConfig, WindowsConfig
+from edged.config.shapes import EachConfig, ReshapeConfig, TransposeConfig, WindowsConfig
 from edged.errors import FieldError
 from edged.pipelines.arrays import RESULT, axis_of
 from edged.pipelines.step import Values, Work
@@ -109,3 +109,21 @@ def reshape_work(config: ReshapeConfig) -> Work:
         return {RESULT: array.reshape(shape)}
 
     return Work({"from": config.from_}, outputs, run)
+
+
+def each_work(config: EachConfig) -> Work:
+    """Every row as an item, itself a tensor of one row; for models that take one at a time."""
+
+    def outputs(inputs: Mapping[str, TensorSpec]) -> Sequence[TensorSpec]:
+        spec = inputs["from"]
+        if not spec.shape:
+            raise FieldError("each.from", f"is {spec}; it has no rows")
+        return [TensorSpec(RESULT, spec.dtype, (1, *spec.shape[1:]))]
+
+    def run(values: Values) -> Mapping[str, list[Array]]:
+        array = values["from"]
+        return {RESULT: [array[row : row + 1] for row in range(len(array))]}
+
+    return Work(
+        {"from": config.from_}, outputs, run, "spread", count=lambda values: len(values["from"])
+    )

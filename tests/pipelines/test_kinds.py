@@ -30,6 +30,7 @@ STEPS = {
     "mel": "mel: {from: x, rate: 16000, bands: 4}",
     "windows": "windows: {from: x, size: 2}",
     "transpose": "transpose: {from: x, axes: [0]}",
+    "each": "each: {from: x}",
     "reshape": "reshape: {from: x, shape: [-1]}",
     "ctc": "ctc: {from: x, characters: c.txt}",
     "tokens": "tokens: {from: x, file: t.json, length: 8}",

