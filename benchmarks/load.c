@@ -8,6 +8,9 @@
  * Closed loop: each connection keeps `depth` requests on their way. Open loop (--rate): requests are
  * due at the times of a Poisson process, and a latency counts from the time a request was due, so
  * that a slow answer does not slow the asking.
+ *
+ * With --deadline (microseconds, as the requests themselves say) refusals are part of the game: who was let
+ * in is counted by what became of it, from the time the request was due; latencies are those of answers.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -53,6 +56,7 @@ static int poller;
 static double tolerance = 1e-4;
 static uint64_t histogram[BUCKETS], answered, with_warmup, errors, wrong, lost, total_ns, max_ns, outstanding;
 static uint64_t measure_from_ns, stop_ns;
+static uint64_t deadline_ns, in_time, late, expired, refused;
 static uint32_t next_request;
 static FILE *trace;
 static int answered_setup;
@@ -208,16 +212,29 @@ static void take(Connection *c, const char *frame, size_t size) {
     memcpy(&body, frame + 24, 8);
     unsigned char kind = (unsigned char)frame[5];
     Slot *slot = &c->slots[id & (MAX_DEPTH - 1)];
-    if (kind == KIND_ERROR && errors < 3)
+    int is_told = 0; /* an error that a deadline explains */
+    if (kind == KIND_ERROR && deadline_ns && slot->id == id) {
+        int counts = slot->since_ns >= measure_from_ns && slot->since_ns < stop_ns;
+        uint64_t *one = memmem(frame, size, "RESOURCE_EXHAUSTED", 18)  ? &refused
+                        : memmem(frame, size, "DEADLINE_EXCEEDED", 17) ? &expired
+                                                                       : NULL;
+        is_told = one != NULL;
+        if (one && counts) ++*one;
+    }
+    if (kind == KIND_ERROR && !is_told && errors < 3)
         fprintf(stderr, "load: refused: %.*s\n", (int)(size - HEADER), frame + HEADER);
     if ((id & (MAX_DEPTH - 1)) >= depth || slot->id != id || id == 0) { wrong++; return; }
     slot->id = 0;
     c->free_slots[c->free_count++] = (uint16_t)(id & (MAX_DEPTH - 1));
     outstanding--;
     with_warmup++;
+    if (is_told) return;
+    uint64_t now = now_ns();
     if (kind == KIND_ERROR) errors++;
     else if (!is_right(&requests[slot->request], frame + size - body, body)) wrong++;
-    record(slot->since_ns, now_ns());
+    else if (deadline_ns && slot->since_ns >= measure_from_ns && slot->since_ns < stop_ns)
+        ++*(now - slot->since_ns <= deadline_ns ? &in_time : &late);
+    record(slot->since_ns, now);
 }
 
 /* Read what is there; each whole frame goes to `handle`. Returns -1 at the end of the stream. */
@@ -351,11 +368,14 @@ static void report(double seconds) {
     printf("{\"answered\": %llu, \"with_warmup\": %llu, \"errors\": %llu, \"wrong\": %llu, \"lost\": %llu, "
            "\"seconds\": %.6f, \"per_s\": %.1f, \"mean_us\": %.2f, \"p50_us\": %.2f, "
            "\"p90_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f, \"max_us\": %.2f, "
+           "\"in_time\": %llu, \"late\": %llu, \"expired\": %llu, \"refused\": %llu, "
            "\"cpu_s\": %.3f}\n",
            (unsigned long long)answered, (unsigned long long)with_warmup,
            (unsigned long long)errors, (unsigned long long)wrong, (unsigned long long)lost, seconds, (double)answered / seconds,
            answered ? (double)total_ns / (double)answered / 1000 : 0.0, quantile_us(0.5),
-           quantile_us(0.9), quantile_us(0.99), quantile_us(0.999), (double)max_ns / 1000, cpu);
+           quantile_us(0.9), quantile_us(0.99), quantile_us(0.999), (double)max_ns / 1000,
+           (unsigned long long)in_time, (unsigned long long)late, (unsigned long long)expired,
+           (unsigned long long)refused, cpu);
 }
 
 int main(int argc, char **argv) {
@@ -363,7 +383,8 @@ int main(int argc, char **argv) {
         {"socket", 1, 0, 's'}, {"requests", 1, 0, 'q'}, {"answers", 1, 0, 'a'},
         {"setup", 1, 0, 'o'}, {"connections", 1, 0, 'c'}, {"depth", 1, 0, 'd'},
         {"seconds", 1, 0, 't'}, {"warmup", 1, 0, 'w'}, {"rate", 1, 0, 'r'},
-        {"seed", 1, 0, 'e'}, {"tolerance", 1, 0, 'l'}, {"trace", 1, 0, 'f'}, {0, 0, 0, 0}};
+        {"seed", 1, 0, 'e'}, {"tolerance", 1, 0, 'l'}, {"trace", 1, 0, 'f'},
+        {"deadline", 1, 0, 'x'}, {0, 0, 0, 0}};
     const char *path = NULL, *request_file = NULL, *answers = NULL, *setup_file = NULL;
     double seconds = 1, warmup = 0.2, rate = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -378,6 +399,7 @@ int main(int argc, char **argv) {
             case 'w': warmup = atof(optarg); break;
             case 'r': rate = atof(optarg); break;
             case 'e': srand48(atol(optarg)); break;
+            case 'x': deadline_ns = strtoull(optarg, NULL, 10) * 1000; break;
             case 'l': tolerance = atof(optarg); break;
             case 'f': trace = fopen(optarg, "wb"); if (!trace) die(optarg); break;
             default: return 2;

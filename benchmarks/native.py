@@ -109,10 +109,12 @@ def check(call: Callable[[dict[str, Any]], Any], session: Any, model: Model) -> 
             np.testing.assert_allclose(got[name], wanted, rtol=1e-5, atol=1e-6)
 
 
-def script_for(daemon: Daemon, model: Model, **options: Any) -> Script:
-    """Requests for the load generator."""
+def script_for(
+    daemon: Daemon, model: Model, *, folder: Path | None = None, **options: Any
+) -> Script:
+    """Requests for the load generator, in the daemon's folder or another."""
     with daemon.client() as client:
-        return write_script(daemon.folder, model.name, model, client, **options)
+        return write_script(folder or daemon.folder, model.name, model, client, **options)
 
 
 def frame_sizes(daemon: Daemon, model: Model) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """``make bench``: every row, a table, and ``results.json``.
 
-python -m benchmarks.run [--only NAME ...] [--scale X] [--strict]
+python -m benchmarks.run [--only NAME ...] [--scale X] [--full] [--strict]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks import (
     many,
     native,
     openloop,
+    overload,
     pipeline,
     priority,
     reload,
@@ -45,6 +46,14 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
     "priority": (
         priority.priority,
         [("priority", "runs", "<= 1.2"), ("priority-reserved", "x", "<= 2")],
+    ),
+    "overload": (
+        overload.overload,
+        [
+            ("overload-kept", "x", ">= 0.99"),
+            ("overload-done", "x", ">= 0.9"),
+            ("overload-bytes", "x", "<= 1"),
+        ],
     ),
     "open-loop": (openloop.poisson, [("open-loop", "x", "<= 1.4")]),
     "idle": (
@@ -99,6 +108,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--scale", type=float, default=1.0, help="of all durations")
+    parser.add_argument("--full", action="store_true", help="five minutes of overload, not one")
     parser.add_argument("--load", type=Path, default=HERE.parent / "build/load")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs")
     parser.add_argument("--strict", action="store_true", help="fail when a bar does not hold")
@@ -107,7 +117,7 @@ def main() -> int:
     print(f"{stand.machine()}\n", flush=True)
     rows: list[results.Row] = []
     try:
-        bench = stand.Stand(folder, arguments.load, arguments.scale)
+        bench = stand.Stand(folder, arguments.load, arguments.scale, is_full=arguments.full)
         for name in chosen(arguments.only):
             began = time.monotonic()
             found = measure(bench, name)

@@ -114,12 +114,16 @@ class Stand:
         folder: for everything that is made; removed by nobody here.
         load: the compiled load generator.
         scale: of all durations; 1 is what the published figures are made with.
+        is_full: whether rows that are about endurance last as long as their bar says.
     """
 
-    def __init__(self, folder: Path, load: Path, scale: float = 1.0) -> None:
+    def __init__(
+        self, folder: Path, load: Path, scale: float = 1.0, *, is_full: bool = False
+    ) -> None:
         self.folder = folder
         self.load = load
         self.scale = scale
+        self.is_full = is_full
         self._daemons: list[Daemon] = []
         self._count = 0
 

@@ -35,7 +35,14 @@ class Script:
 
 
 def write_script(
-    folder: Path, name: str, model: Model, client: Client, *, count: int = 64, check: bool = True
+    folder: Path,
+    name: str,
+    model: Model,
+    client: Client,
+    *,
+    count: int = 64,
+    check: bool = True,
+    timeout_us: int = 0,
 ) -> Script:
     """Prepared calls of one row each for a model, and what ONNX Runtime alone answers to them.
 
@@ -46,6 +53,7 @@ def write_script(
         client: tells how an answer is laid out.
         count: different requests.
         check: whether answers are compared; not for a model whose release changes meanwhile.
+        timeout_us: of each request; 0 for none.
     """
     available = len(next(iter(model.rows.values())))
     asked = [model.request(i) for i in range(min(count, available))]
@@ -56,7 +64,8 @@ def write_script(
     )
     layout = prepared.BodyLayout(specs)
     # A connection numbers its prepared calls from 1, and these make one each.
-    frames = [prepared.encode_run(1, prepared.RunHead(1, 1, 0), layout, inputs) for inputs in asked]
+    head = prepared.RunHead(1, 1, timeout_us)
+    frames = [prepared.encode_run(1, head, layout, inputs) for inputs in asked]
     requests.write_bytes(b"".join(bytes(part) for frame in frames for part in frame))
     setup = folder / f"{name}.setup"
     opening = prepared.encode_prepare(1, PrepareRequest(model.name, specs))
@@ -92,7 +101,7 @@ def run_load(stand: Stand, socket: Path, script: Script, **options: Any) -> dict
         BenchError: an answer was wrong or never came.
     """
     command = command_for(stand, socket, script, **options)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     return read_report(done.returncode, done.stdout, done.stderr)
 
 
@@ -108,6 +117,7 @@ def command_for(
     trace: Path | None = None,
     tolerance: float = 1e-4,
     seed: int = 1,
+    deadline_us: int | None = None,
 ) -> list[str]:
     """The generator's command line.
 
@@ -122,12 +132,13 @@ def command_for(
         trace: file for start and latency of every request.
         tolerance: absolute, of the numbers in answers.
         seed: of the open loop's times.
+        deadline_us: of the requests, as their script says; refusals are counted then.
     """
     values = {
         "socket": socket, "requests": script.requests, "answers": script.answers,
         "setup": script.setup, "connections": connections, "depth": depth,
         "seconds": seconds * stand.scale, "rate": rate, "trace": trace, "tolerance": tolerance,
-        "seed": seed,
+        "seed": seed, "deadline": deadline_us,
     }  # fmt: skip
     words = [(f"--{name}", str(value)) for name, value in values.items() if value is not None]
     return [str(stand.load), *(word for pair in words for word in pair)]

@@ -165,6 +165,8 @@ def release_document(release: Served) -> dict[str, Any]:
         "batch_rows": release.batch_rows,
         "instances": release.instances,
         "in_flight": release.in_flight,
+        "queue_rows": release.backlog.rows,
+        "queue_bytes": release.backlog.size_bytes,
         **({"memory": memory_document(release)} if isinstance(release, ServedRelease) else {}),
         **release.counters.as_dict(),
         **steps,

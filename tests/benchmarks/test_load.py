@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +86,11 @@ class Server:
                 return []
             elif self.manner == "refuses":
                 kind = Kind.ERROR
+        if self.manner == "busy" and self._count % 4:
+            words = (b"", b"xRESOURCE_EXHAUSTEDx", b"xDEADLINE_EXCEEDEDx", b"xxx")
+            if self._count % 4 < 3:
+                return encode_frame(Kind.ERROR, request_id, words[self._count % 4], [])
+            time.sleep(0.03)
         return encode_frame(kind, request_id, b"head", [body])
 
 
@@ -165,3 +171,20 @@ def test_the_trace_has_each_request(load: Path, files: Path, serve):
     pairs = list(struct.iter_unpack("<QQ", (files / "trace").read_bytes()))
     assert len(pairs) == json.loads(done.stdout)["answered"]
     assert all(0 < taken < 10**10 for _, taken in pairs)
+
+
+def test_with_a_deadline_what_became_of_each_is_counted(load: Path, files: Path, serve):
+    serve("busy")
+    done = run(load, files, "--rate", "100", "--depth", "64", "--deadline", "20000")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert min(report[name] for name in ("late", "expired", "refused")) > 0
+    assert report["errors"] == 0, "refusals are none"
+    assert "load: refused" not in done.stderr
+
+
+def test_without_one_they_are_errors(load: Path, files: Path, serve):
+    serve("busy")
+    report = json.loads(run(load, files, "--rate", "100", "--depth", "64").stdout)
+    assert report["errors"] > 0
+    assert report["refused"] == report["expired"] == report["in_time"] == 0

@@ -1,0 +1,54 @@
+"""The row of overload in its short form: that it measures, not what."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks import overload
+from benchmarks.stand import BenchError, Stand
+
+SOURCE = Path(__file__).resolve().parents[2] / "benchmarks/load.c"
+COMPILER = shutil.which("cc")
+
+
+def compiled(folder: Path) -> Path:
+    assert COMPILER is not None
+    command = [COMPILER, "-O1", "-o", folder / "load", SOURCE, "-lm"]
+    subprocess.run(command, check=True)
+    return folder / "load"
+
+
+def counts(in_time: int, late: int, expired: int) -> dict[str, dict[str, int]]:
+    return {"upper": {"in_time": in_time, "late": late, "expired": expired, "refused": 9}}
+
+
+def test_of_those_let_in_the_late_and_the_expired_were_not_in_time():
+    rounds = [counts(90, 5, 5), counts(270, 0, 30)]
+    assert overload._kept(rounds, "upper") == 0.9
+    with pytest.raises(BenchError, match="nothing of the upper class"):
+        overload._kept([counts(0, 1, 1)], "upper")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
+def test_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(overload, "ROUNDS", 1)
+    # Time enough on a busy machine: what is tested is that all is counted.
+    monkeypatch.setattr(overload, "DEADLINE_US", {"upper": 2_000_000, "lower": 4_000_000})
+    monkeypatch.setattr(overload, "ROUND_S", 2.0)
+    monkeypatch.setattr(overload, "PEAK_S", 1.0)
+    kept, done, queued = overload.overload(Stand(tmp_path, compiled(tmp_path)))
+    assert [row.name for row in (kept, done, queued)] == [
+        "overload-kept", "overload-done", "overload-bytes",
+    ]  # fmt: skip
+    (reports,) = kept.raw["rounds"]
+    assert set(reports) == {"upper", "lower"}
+    assert reports["upper"]["in_time"] > 0
+    assert reports["upper"]["wrong"] == reports["lower"]["errors"] == 0
+    assert done.value is not None
+    assert done.value > 0
+    assert queued.holds
