@@ -115,6 +115,33 @@ def double(dtype: str = "float32", factor: int = 2) -> TinyModel:
     )
 
 
+def embedding(words: int = 256, width: int = 4) -> TinyModel:
+    """A vector for each token, zeros where the mask is 0: what a sentence encoder gives."""
+    table = np.random.default_rng(3).normal(size=(words, width)).astype(np.float32)
+    axes = ("batch", "words")
+    inputs = (TensorEntry("ids", "int64", axes), TensorEntry("mask", "int64", axes))
+    y = TensorEntry("y", "float32", (*axes, width))
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["all"]),
+        helper.make_node("Cast", ["mask"], ["weight"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["weight", "last"], ["each"]),
+        helper.make_node("Mul", ["all", "each"], ["y"]),
+    ]
+
+    def sample(rows: int) -> Arrays:
+        ids = np.arange(rows * 3).reshape(rows, 3) % words
+        return {"ids": ids, "mask": (ids % 3 > 0).astype(np.int64)}
+
+    return TinyModel(
+        "embedding",
+        onnx_bytes(nodes, inputs, [y], {"table": table, "last": np.array([2])}),
+        inputs,
+        (y,),
+        lambda inputs: {"y": table[inputs["ids"]] * inputs["mask"][..., None].astype(np.float32)},
+        sample,
+    )
+
+
 def heavy(seed: int, width: int = 1100) -> TinyModel:
     """``y = relu(relu(x A) B) C`` on rows of 16; weighs ``4 * width**2`` bytes: 5 MB as it is."""
     chance = np.random.default_rng(seed)

@@ -15,6 +15,9 @@ from edged.processing.texts import pack_json
 from edged.processing.values import array_from_values, check_rows
 from edged.tensors import DTYPES, Array, TensorSpec
 
+_BARE = (list, str)
+"""What may stand for the only input without its name."""
+
 
 class NestedCodec:
     """Decodes ``{"inputs": {"a": [[1, 2]]}}``, or the list alone when there is one input.
@@ -29,7 +32,10 @@ class NestedCodec:
     is_slow = False
 
     def __init__(self, specs: Sequence[TensorSpec], texts: Collection[str] = ()) -> None:
-        self._specs, self._texts = tuple(specs), frozenset(texts)
+        self._specs = tuple(specs)
+        self._readers = tuple(
+            (spec, pack_json if spec.name in texts else _tensor) for spec in self._specs
+        )
 
     def decode(self, payload: bytes) -> dict[str, Array]:
         """Read a payload.
@@ -42,8 +48,9 @@ class NestedCodec:
             TooLargeError: more rows than one message may hold.
         """
         document = parse_json(payload)
-        if isinstance(document, list | str) and len(self._specs) == 1:
-            return {self._specs[0].name: self._tensor(self._specs[0], document)}
+        if isinstance(document, _BARE) and len(self._specs) == 1:
+            ((spec, read),) = self._readers
+            return {spec.name: read(spec, document)}
         inputs = document.get("inputs") if isinstance(document, dict) else None
         if not isinstance(inputs, dict):
             names = ", ".join(f'"{spec.name}"' for spec in self._specs)
@@ -52,14 +59,11 @@ class NestedCodec:
             unknown = next(iter(inputs.keys() - {spec.name for spec in self._specs}))
             raise DecodeError(f"inputs: the model has no input {unknown[:64]!a}")
         tensors: dict[str, Array] = {}
-        for spec in self._specs:
+        for spec, read in self._readers:
             if spec.name not in inputs:
                 raise DecodeError(f'inputs: "{spec.name}" is missing; it is {spec}')
-            tensors[spec.name] = self._tensor(spec, inputs[spec.name])
+            tensors[spec.name] = read(spec, inputs[spec.name])
         return tensors
-
-    def _tensor(self, spec: TensorSpec, value: Any) -> Array:
-        return (pack_json if spec.name in self._texts else _tensor)(spec, value)
 
 
 def _tensor(spec: TensorSpec, value: Any) -> Array:

@@ -17,6 +17,12 @@ SENTENCES = [
 ]
 
 
+EVIL = {
+    "type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False,
+}  # fmt: skip
+"""A pattern that tries each of 2^n ways; the package's own limit ends it in a panic."""
+
+
 def token_file() -> dict[str, Any]:
     """WordPiece as BERT has it, with marks around a text and between two."""
     tokenizers = pytest.importorskip("tokenizers", reason="needs the extra [text]")

@@ -11,12 +11,7 @@ import pytest
 
 from edged.errors import FieldError, RunError
 from edged.pipelines.token_file import Encoded, TokenFile, open_token_file
-from tests.fakes.token_files import token_file, write_token_file
-
-EVIL = {
-    "type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False,
-}  # fmt: skip
-"""A pattern that tries each of 2^n ways; the package's own limit ends it in a panic."""
+from tests.fakes.token_files import EVIL, token_file, write_token_file
 
 
 def refusal(path: Path, length: int | None = 8, is_pair: bool = False) -> str:

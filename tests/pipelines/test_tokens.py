@@ -19,6 +19,7 @@ from edged.specs import Size
 from edged.tensors import DTYPES, TensorSpec
 from tests.fakes.clock import on_loop, until
 from tests.fakes.manifests import make_manifest
+from tests.fakes.pages import example
 from tests.fakes.pipelines import Site, model, planned
 from tests.fakes.token_files import SENTENCES, write_token_file
 from tests.pipelines.test_run import ask
@@ -134,11 +135,9 @@ def test_in_a_pipeline_also_without_the_package(tmp_path: Path, monkeypatch):
     assert 'pip install "edged[text]"' in problems[0][1]
 
 
-def on_the_page() -> str:
-    """The first pipeline of docs/text.md, with what a model of its kind takes."""
-    page = (Path(__file__).parents[2] / "docs/text.md").read_text()
-    block = page.partition("```yaml\n")[2].partition("```")[0]
-    return block.partition("  embed:\n")[2]
+def of_embed() -> str:
+    """The pipeline of the page, without what is around it."""
+    return example("text.md", "Text in, vector out").partition("  embed:\n")[2]
 
 
 @on_loop
@@ -154,7 +153,7 @@ async def test_the_page_about_text(tmp_path: Path, monkeypatch):
         [("y", "float32", (*axes, 4))],
         ns=10**9,
     )
-    site = Site(on_the_page(), encoder=encoder)
+    site = Site(of_embed(), encoder=encoder)
     session, release = site.sessions["encoder"], site.releases["encoder"]
     gate = session.gate = threading.Event()
     texts = [*SENTENCES, "", "hot", "is", "hot " * 200]

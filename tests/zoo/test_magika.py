@@ -26,8 +26,8 @@ from edged.manifest import TensorEntry
 from edged.processing.texts import unpack_texts
 from tests.bundles import make_bundle
 from tests.e2e.process import running
+from tests.fakes.pages import ROOT, example
 from tests.zoo import place
-from tests.zoo.page import ROOT, example
 
 PACKAGE = "magika==1.0.3"
 FOLDER = place.find(PACKAGE)

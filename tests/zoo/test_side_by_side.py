@@ -25,9 +25,9 @@ from edged.store.signing import generate_key
 from tests.bundles import make_bundle
 from tests.converters.worded import recipe_of_words, save_worded
 from tests.e2e.process import running
+from tests.fakes.pages import example
 from tests.zoo import place, test_magika, test_minilm, test_ocr
 from tests.zoo.own import sound
-from tests.zoo.page import example
 
 SILERO = place.find("silero-vad==6.2.3")
 PARTS = [test_magika.FOLDER, test_ocr.FOLDER, test_ocr.PAGE, SILERO]
