@@ -63,6 +63,7 @@ def vector(folder: Path, text: str) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.broker
 def test_texts_of_devices(folder: Path):
     with (
         Mosquitto(folder) as broker,

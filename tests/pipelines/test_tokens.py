@@ -64,6 +64,11 @@ def test_filling_up_further(file: Path):
     assert str(whole.outputs({"from": TEXTS})[0]) == "int64[batch,16]"
 
 
+def test_never_on_the_loop(file: Path):
+    """A long text holds a thread for tens of milliseconds, and a bad pattern for longer."""
+    assert work(file).is_slow
+
+
 def test_one_text_alone_and_none_at_all(file: Path):
     step = work(file)
     one = TensorSpec("from", "uint8", ("characters",))
