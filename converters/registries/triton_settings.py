@@ -13,6 +13,9 @@ MAX_BATCH = 65536
 MAX_INSTANCES = 64
 MAX_ROWS = 10**6
 MAX_DELAY_US = 60_000_000
+MAX_WARMUP = 100
+CACHE_SIZE = "16MiB"
+"""Thousands of answers of a classifier; Triton has no default of its own."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def edged_settings(model: TritonModel, batching: Batching) -> dict[str, Any]:
     _instances(config, work, notes)
     if work:
         section["batching"] = work
+    _kept(config, section, notes)
     _others(config, notes)
     return section
 
@@ -137,6 +141,24 @@ def _instances(config: Any, work: dict[str, Any], notes: list[str]) -> None:
             notes.append(f"instance_group: {count} instances are cut to {MAX_INSTANCES}")
 
 
+def _kept(config: Any, section: dict[str, Any], notes: list[str]) -> None:
+    """Answers that are kept, and runs before the first request."""
+    if config.response_cache.enable:
+        section["cache"] = {"size": CACHE_SIZE}
+        notes.append(
+            f"response_cache: its size is an option of the server there; {CACHE_SIZE} is written "
+            "for this model alone"
+        )
+    if config.model_warmup:
+        count = max(request.count for request in config.model_warmup)
+        if count > 1:
+            section["warmup"] = min(count, MAX_WARMUP)
+        notes.append(
+            "model_warmup: its rows become the golden samples, which run in each size of batch "
+            "before a release is ready"
+        )
+
+
 def _others(config: Any, notes: list[str]) -> None:
     """Fields that have no counterpart: one line each, none dropped in silence."""
     optimization = config.optimization
@@ -158,15 +180,10 @@ def _others(config: Any, notes: list[str]) -> None:
         )
     if config.runtime:
         notes.append(f'runtime: "{config.runtime[:80]}" is a library of Triton\'s, not used here')
-    for name, why in (
-        ("metric_tags", "edged's metrics have no labels of a model's own"),
-        ("model_warmup", "edged warms with the golden samples, which its rows become"),
-    ):
-        if getattr(config, name):
-            notes.append(f"{name}: {why}")
+    if config.metric_tags:
+        notes.append("metric_tags: edged's metrics have no labels of a model's own")
     for name, why in (
         ("model_repository_agents", "are not run; every member of a bundle has its sha256"),
-        ("response_cache", "edged keeps no answers"),
         ("model_metrics", "edged's histograms have buckets of their own"),
     ):
         if config.HasField(name):

@@ -344,6 +344,10 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     memory: ModelMemoryConfig = ModelMemoryConfig()
     batching: BatchingConfig = BatchingConfig()
     queue: QueueConfig = QueueConfig()
+    warmup: Annotated[
+        int,
+        Meta(ge=0, le=100, description="runs of each batch size before a release is ready"),
+    ] = 1
     cache: CacheConfig | None = None
 
     @property

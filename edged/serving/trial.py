@@ -28,6 +28,7 @@ from edged.runtimes.registry import DEVICES
 from edged.serving.choice import Choice, choose, idle_engines
 from edged.serving.contest import Outcome, hold_contest
 from edged.serving.footprint import Kept, Prepared, Sizes, Sizing
+from edged.serving.warmup import warmed
 
 log = logging.getLogger("edged.serving")
 
@@ -163,7 +164,7 @@ class Loader:
         manifest = order.stored.manifest
         self._standings.begin(order.digest, manifest.name, manifest.release)
         try:
-            return load_release(
+            loaded = load_release(
                 order.stored,
                 order.config.runtime,
                 self._create_runtime,
@@ -171,6 +172,7 @@ class Loader:
                 self._known(order),
                 pick=choice.pick,
             )
+            return warmed(loaded, order.stored, order.config)
         except BaseException:
             self._standings.release_unharmed(order.digest)
             raise
@@ -288,6 +290,7 @@ class Loader:
             loaded = load_release(
                 order.stored, order.config.runtime, create, on_loaded, known, pick=choice.pick
             )
+            warmed(loaded, order.stored, order.config)
         except EdgedError as exc:
             crash = next((worker.crash for worker in workers if worker.crash), "")
             if not crash:

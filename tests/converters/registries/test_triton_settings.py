@@ -105,6 +105,23 @@ def test_nothing_is_dropped_in_silence(repository, config, words):
     assert section["batching"]["max_batch"] == 8
 
 
+def test_kept_answers_and_runs_before_the_first_request(repository):
+    section, _ = settings(
+        repository,
+        'max_batch_size: 8 response_cache { enable: true } model_warmup { name: "w" count: 500 } '
+        'model_warmup { name: "v" count: 3 }',
+    )
+    assert (section["cache"], section["warmup"]) == ({"size": "16MiB"}, 100)
+
+
+def test_what_triton_does_anyway_is_not_written(repository):
+    section, _ = settings(
+        repository,
+        'max_batch_size: 8 response_cache { enable: false } model_warmup { name: "w" count: 1 }',
+    )
+    assert not {"cache", "warmup"} & section.keys()
+
+
 def test_every_field_of_the_configuration_is_dealt_with(repository):
     """A field of ModelConfig that no file here names would be dropped without a word."""
     from pathlib import Path
