@@ -88,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
         "INPUT= may be left out when the model has one input",
     )  # fmt: skip
     infer.add_argument("--timeout", type=float, default=10.0, help="seconds (default: 10)")
+    infer.add_argument(
+        "--stream", action="store_true",
+        help="several answers, each as a line of JSON as soon as it is there",
+    )  # fmt: skip
     infer.add_argument("--raw", action="store_true", help="print the tensors, not what they mean")
     _socket_option(infer)
 
@@ -222,8 +226,13 @@ def _quarantine(options: argparse.Namespace) -> int:
 
 
 def _infer(options: argparse.Namespace) -> int:
-    from edged.question import ask  # noqa: PLC0415
+    from edged.question import ask, ask_for_each  # noqa: PLC0415
 
+    if options.stream:
+        words = (options.socket, options.model, options.inputs, options.timeout, options.raw)
+        for line in ask_for_each(*words):
+            print(json.dumps(line), flush=True)
+        return 0
     answer = ask(options.socket, options.model, options.inputs, options.timeout, options.raw)
     print(json.dumps(answer, indent=2))
     return 0

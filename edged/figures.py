@@ -81,6 +81,9 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_step_duration_seconds", _H, "A pipeline step, waiting included.", _STEP),
     Figure("edged_steps_skipped", _C, "Steps whose condition did not hold.", _STEP),
     Figure("edged_step_failures", _C, "Steps that ended a request with an error.", _STEP),
+    Figure("edged_streams", _C, "Requests that are answered for each item.", _RELEASE),
+    Figure("edged_stream_answers", _C, "Answers they got, the last left out.", _RELEASE),
+    Figure("edged_stream_first_answer_seconds", _H, "From taken to the first.", _RELEASE),
     Figure("edged_connections", _G, "Open connections.", ("listener",)),
     Figure("edged_connections_accepted", _C, "Connections taken.", ("listener",)),
     Figure("edged_connections_refused", _C, "Connections refused: too many.", ("listener",)),
@@ -275,6 +278,12 @@ def _add_pipeline(sheet: _Sheet, pipeline: PipelineRelease) -> None:
         sheet.add("edged_step_duration_seconds", times, *of, name)
         sheet.add("edged_steps_skipped", step.skipped, *of, name)
         sheet.add("edged_step_failures", step.failed, *of, name)
+    if pipeline.plan.streamed is not None:
+        streams = pipeline.tally.streams
+        sheet.add("edged_streams", streams.requests, *of)
+        sheet.add("edged_stream_answers", streams.answers, *of)
+        times = Times(tuple(streams.first_times), streams.first_ns)
+        sheet.add("edged_stream_first_answer_seconds", times, *of)
 
 
 def _add_served(sheet: _Sheet, release: Served) -> None:

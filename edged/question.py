@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from edged.client import Client, InferResult
@@ -43,8 +45,7 @@ def ask(
         InvalidRequestError: a word does not fit the model.
         EdgedError: what the daemon says.
     """
-    if not 0 < timeout < math.inf:
-        raise InvalidRequestError(f"timeout {timeout}: expected a number of seconds above 0")
+    _check_timeout(timeout)
     name, release = split_model(model)
     with Client(socket, timeout=timeout) as client:
         document = client.call("manifest", model=name, release=release)
@@ -53,6 +54,39 @@ def ask(
         # Of another release the same numbers may mean other words.
         result = client.infer(name, inputs, release=manifest.release)
     return make_answer(manifest, result, raw)
+
+
+def ask_for_each(
+    socket: str | None, model: str, words: list[str], timeout: float, raw: bool
+) -> Iterator[dict[str, Any]]:
+    """Ask a model for several answers; as ``ask``, with the place of each among them.
+
+    Raises:
+        EdgedError: as ``ask``, also after some answers.
+    """
+    _check_timeout(timeout)
+    name, release = split_model(model)
+    with Client(socket, timeout=timeout) as client:
+        document = client.call("manifest", model=name, release=release)
+        manifest = parse_manifest(document.encode())
+        inputs = read_inputs(manifest, words)
+        for result in client.stream(name, inputs, release=manifest.release):
+            answer = make_answer(_only(manifest, result), result, raw)
+            yield {"index": result.index, "last": result.is_last, **answer}
+
+
+def _only(manifest: Manifest, result: InferResult) -> Manifest:
+    """What the bundle says of the outputs that an answer has."""
+    return msgspec.structs.replace(
+        manifest,
+        outputs=tuple(entry for entry in manifest.outputs if entry.name in result),
+        output_processing={n: w for n, w in manifest.output_processing.items() if n in result},
+    )
+
+
+def _check_timeout(timeout: float) -> None:
+    if not 0 < timeout < math.inf:
+        raise InvalidRequestError(f"timeout {timeout}: expected a number of seconds above 0")
 
 
 def split_model(word: str) -> tuple[str, int | str | None]:

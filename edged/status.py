@@ -145,7 +145,11 @@ def _announced(release: dict[str, Any]) -> dict[str, Any]:
 
 def release_document(release: Served) -> dict[str, Any]:
     """One release: where it is in its life, and what it has done; of a pipeline also each step."""
-    steps = {"steps": release.tally.as_list()} if isinstance(release, PipelineRelease) else {}
+    steps: dict[str, Any] = {}
+    if isinstance(release, PipelineRelease):
+        steps = {"stream": list(release.plan.config.stream), "steps": release.tally.as_list()}
+        if release.plan.streamed is not None:
+            steps["streams"] = release.tally.streams.as_dict()
     return {
         "model": release.key.model,
         "release": release.number,

@@ -36,8 +36,12 @@ PIPELINE = """\
 pipelines:
   p:
     inputs: {x: "float32[batch,4]"}
-    steps: [{name: a, model: m, inputs: x}]
-    outputs: {y: a}
+    steps:
+    - {name: a, model: m, inputs: x}
+    - {name: b, each: {from: a}}
+    - {name: c, gather: {from: b}}
+    outputs: {y: c}
+    stream: [y]
     cache: {size: 1MiB}
 """
 X = np.ones((1, 4), np.float32)

@@ -41,6 +41,7 @@ WORDS_ONLY = {
     "edged/serving/served.py",
     "edged/config/section.py",
     "edged/pipelines/graph.py",
+    "edged/pipelines/home.py",
     "edged/pipelines/step.py",
     "edged/transports/connection.py",
     "edged/transports/native_door.py",

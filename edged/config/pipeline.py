@@ -268,6 +268,14 @@ class PipelineConfig(Section, frozen=True, kw_only=True):
         dict[TensorName, Reference],
         Meta(min_length=1, max_length=64, description="what it gives: name: reference"),
     ]
+    stream: Annotated[
+        tuple[TensorName, ...],
+        Meta(
+            max_length=64,
+            description="outputs of gather steps; who asks for several answers gets them for each "
+            "item, as soon as it is made",
+        ),
+    ] = ()
     required: Annotated[bool, Meta(description="ready waits for this pipeline")] = True
     max_rows: Annotated[
         int, Meta(ge=1, le=10**6, description="rows in work at a time; more are refused")

@@ -69,6 +69,7 @@ class Plan:
         manifests: of the models, likewise.
         followers: for each node those that use what it makes.
         fresh: slots whose arrays are no views of what was sent.
+        streamed: how it answers for each item, where it does.
     """
 
     name: str
@@ -82,6 +83,38 @@ class Plan:
     manifests: tuple[Manifest, ...]
     followers: tuple[tuple[int, ...], ...] = ()
     fresh: frozenset[int] = frozenset()
+    streamed: Streamed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A pipeline cut in two: what is done once, and what is done for one item after the other.
+
+    Args:
+        names: the outputs that are given for each item.
+        outer: what is done once; one node stands for all that ``inner`` does.
+        place: of that node.
+        inner: what is done for one item by itself; its outputs are what is given.
+        count: a slot with a list of one entry an item.
+        items: slots of what was made for each item before.
+        kept: slots that ``inner`` fills and ``outer`` reads, as lists.
+    """
+
+    names: tuple[str, ...]
+    outer: Plan
+    place: int
+    inner: Plan
+    count: int
+    items: tuple[int, ...]
+    kept: tuple[int, ...]
+
+
+def followers_of(nodes: tuple[Node, ...]) -> tuple[tuple[int, ...], ...]:
+    """For each node those that use what it makes."""
+    return tuple(
+        tuple(place for place, node in enumerate(nodes) if maker in node.after)
+        for maker in range(len(nodes))
+    )
 
 
 def split_member(reference: str) -> Member:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from edged.config.pipeline import KINDS, StepConfig
 from edged.errors import FieldError
-from edged.pipelines.arrays import compute_work, concat_work, first_work, gather_work, select_work
+from edged.pipelines.arrays import (
+    compute_work,
+    concat_work,
+    first_work,
+    gather_work,
+    select_work,
+)
 from edged.pipelines.boxes import boxes_work
 from edged.pipelines.ends import ends_work
 from edged.pipelines.labels import Label, labels_work, read_labels

@@ -19,10 +19,11 @@ from edged.errors import (
     ModelNotReadyError,
     QueueFullError,
 )
-from edged.messages import InferRequest, InferResponse, OnResponse, Ticket
+from edged.messages import InferRequest, InferResponse, OnResponse, StreamRequest, Ticket
 from edged.pipelines.describe import definition_of, describe
-from edged.pipelines.graph import Member, Plan
+from edged.pipelines.graph import Member, Plan, Streamed
 from edged.pipelines.run import PipelineRun
+from edged.pipelines.stream_run import StreamRun
 from edged.pipelines.tally import StepTally, Tally
 from edged.runtimes.base import BoundRun
 from edged.serving.backlog import Backlog
@@ -211,12 +212,34 @@ class PipelineRelease:
         self.in_flight += 1
         self._rows, self._bytes = rows, size
         self.backlog.add(item)
-        run = self._runs[id(item)] = PipelineRun(self, item, self._members)
+        streamed = self.plan.streamed
+        if streamed is None or type(item.request) is not StreamRequest:
+            run = PipelineRun(self, item, self._members)
+        else:
+            run = self._stream(item, item.request, streamed)
+        self._runs[id(item)] = run
         run.ends = [release.stay() for release in self._members.values()]
         if not self._is_scheduled:
             self._is_scheduled = True
             self.turn.ask(self, asyncio.get_running_loop())
         return item
+
+    def _stream(self, item: Waiting, request: StreamRequest, streamed: Streamed) -> PipelineRun:
+        """A request that takes several answers, where it wants what there are several of."""
+        if request.outputs and not set(request.outputs) & set(streamed.names):
+            return PipelineRun(self, item, self._members)
+        self.tally.streams.requests += 1
+        return StreamRun(self, item, self._members, streamed, request.flow)
+
+    def give(self, run: PipelineRun, index: int, outputs: Mapping[str, Array]) -> None:
+        """Give one of several answers."""
+        item = run.item
+        self.tally.streams.gave(index, time.monotonic_ns() - item.enqueued_ns)
+        response = InferResponse(self.plan.name, self.number, item.generation, outputs)
+        try:
+            item.on_response(response, False)
+        except Exception:
+            log.exception("a transport's callback raised for %s", item.request.origin)
 
     def pump(self) -> int:
         """Begin what waits; returns for how long that held up the loop."""
@@ -263,6 +286,7 @@ class PipelineRelease:
         del self._runs[id(item)]
         now_ns = time.monotonic_ns()
         waited_ns, run_ns = run.started_ns - item.enqueued_ns, now_ns - run.started_ns
+        run_ns -= run.paused_ns
         duration_ns = now_ns - item.enqueued_ns
         if error is None:
             counters.ran(run_ns, item.rows)

@@ -16,10 +16,11 @@ from edged.errors import FieldError
 from edged.manifest import Manifest
 from edged.pipelines.expressions import type_of_tree
 from edged.pipelines.grammar import Tree, parse, references
-from edged.pipelines.graph import Member, Node, Plan, split_member
+from edged.pipelines.graph import Member, Node, Plan, followers_of, split_member
 from edged.pipelines.kinds import Resolve, check_kind, make_work, named_inputs
 from edged.pipelines.labels import Label, bundle_labels
 from edged.pipelines.step import Work
+from edged.pipelines.streamed import check_names, plan_stream
 from edged.pipelines.types import ValueType, bind_call, parse_type, result_shape, type_of
 from edged.tensors import TensorSpec
 
@@ -45,6 +46,13 @@ def plan_pipeline(
     """
     planner = _Planner(name, config, manifest_of, resolve)
     plan = planner.plan()
+    if config.stream and plan is not None:
+        try:
+            check_names(config.stream, config.outputs)
+            if not planner.problems and len(plan.results) == len(config.outputs):
+                plan = replace(plan, streamed=plan_stream(plan))
+        except FieldError as exc:
+            planner.problems.append((f"{field_path('pipelines', name)}.{exc.path}", exc.reason))
     return (None if planner.problems else plan), planner.problems
 
 
@@ -102,16 +110,12 @@ class _Planner:
         if not any(step.model for step in self._config.steps):
             self.problems.append((f"{self._path}.steps", "ask no model; add a step with model:"))
         nodes = tuple(self._nodes)
-        followers = tuple(
-            tuple(place for place, node in enumerate(nodes) if maker in node.after)
-            for maker in range(len(nodes))
-        )
         fresh = frozenset(
             slot for node in nodes if node.member is not None for _, slot in node.writes
         )
         return Plan(
             self._name, self._config, nodes, inputs, outputs, results, self._slots,
-            tuple(members), tuple(members.values()), followers, fresh,
+            tuple(members), tuple(members.values()), followers_of(nodes), fresh,
         )  # fmt: skip
 
     def _inputs(self) -> tuple[TensorSpec, ...]:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from edged.errors import (
     EdgedError,
     InvalidRequestError,
 )
-from edged.messages import InferRequest, InferResponse, OnResponse, Ticket
+from edged.messages import InferRequest, InferResponse, Ticket
 from edged.pipelines.checks import (
     check_promise,
     holds,
@@ -32,11 +32,10 @@ from edged.pipelines.checks import (
     unexpected,
 )
 from edged.pipelines.graph import Node, Plan
+from edged.pipelines.home import Home
 from edged.pipelines.items import Do, Items, Then
-from edged.pipelines.tally import StepTally
 from edged.serving.scheduler import Waiting
 from edged.serving.served import Served
-from edged.serving.workshop import Workshop
 from edged.tensors import DTYPES, Array, TensorSpec
 
 log = logging.getLogger("edged.pipelines")
@@ -47,41 +46,6 @@ _BUDGET_NS = 500_000
 """Runs of one request on the loop in one go; see serving/turn.py."""
 
 
-class Home(Protocol):
-    """The pipeline that a run belongs to."""
-
-    @property
-    def plan(self) -> Plan:
-        """What is done."""
-        ...
-
-    @property
-    def owner(self) -> str:
-        """Its name in messages."""
-        ...
-
-    @property
-    def workshop(self) -> Workshop:
-        """Threads for slow steps."""
-        ...
-
-    def tally_of(self, step: str) -> StepTally:
-        """What a step has done."""
-        ...
-
-    def offer_to(
-        self, release: Served, generation: int, request: InferRequest, on_response: OnResponse
-    ) -> Ticket | None:
-        """Ask a model; raises EdgedError when it takes nothing."""
-        ...
-
-    def over(
-        self, run: PipelineRun, outputs: Mapping[str, Array], error: EdgedError | None
-    ) -> None:
-        """The run is over; called exactly once."""
-        ...
-
-
 class PipelineRun:
     """One request.
 
@@ -89,10 +53,20 @@ class PipelineRun:
         home: the pipeline.
         item: the request.
         members: the release for each model of the plan.
+        plan: what is done of it, where that is not the whole of the pipeline.
     """
 
-    def __init__(self, home: Home, item: Waiting, members: Mapping[Any, Served]) -> None:
-        plan = home.plan
+    paused_ns = 0
+    """Time in which it was not its own doing that nothing was done."""
+
+    def __init__(
+        self,
+        home: Home,
+        item: Waiting,
+        members: Mapping[Any, Served],
+        plan: Plan | None = None,
+    ) -> None:
+        plan = plan or home.plan
         self.item = item
         self.members = members
         self.ends: Sequence[Callable[[], None]] = ()  # called after it: its models may go
@@ -171,7 +145,7 @@ class PipelineRun:
                 value = self._values[slot]
                 # Not a view of what was sent: the sender may use that memory again.
                 made[spec.name] = value if slot in plan.fresh else np.array(value, order="C")
-        return {name: made[name] for name in wanted} if wanted else made
+        return {name: made[name] for name in wanted if name in made} if wanted else made
 
     def _begin(self, place: int, node: Node) -> None:
         self._begun_ns[place] = time.monotonic_ns()

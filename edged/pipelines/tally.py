@@ -28,6 +28,31 @@ class StepTally:
         self.times[(spent_ns - 1).bit_length()] += 1
 
 
+class StreamTally:
+    """Totals of the requests that got an answer for each item; times in nanoseconds."""
+
+    __slots__ = ("answers", "first_ns", "first_times", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.answers = 0
+        self.first_ns = 0
+        self.first_times = [0] * CELLS
+
+    def gave(self, index: int, since_ns: int) -> None:
+        """An answer was given, so long after the request was taken."""
+        self.answers += 1
+        if not index:
+            self.first_ns += since_ns
+            self.first_times[(since_ns - 1).bit_length()] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the status page."""
+        begun = sum(self.first_times)
+        mean_us = round(self.first_ns / begun / 1000, 1) if begun else None
+        return {"requests": self.requests, "answers": self.answers, "first_answer_us": mean_us}
+
+
 class Tally:
     """Totals of one pipeline.
 
@@ -37,6 +62,7 @@ class Tally:
 
     def __init__(self, steps: Iterable[str]) -> None:
         self.counters = Counters()
+        self.streams = StreamTally()
         self.steps = {name: StepTally() for name in steps}
 
     def as_list(self) -> list[dict[str, Any]]:
