@@ -74,9 +74,7 @@ class Received:
         with self._lock:
             if self._error is None:
                 self._error = error
-            if self._frames:
-                return
-        self._asked.fail(error)
+        self._asked.fail(error)  # heard at once where nothing is unread
 
     def take(self) -> StreamAnswer | None:
         """Read the next frame; None when it is the end and says nothing.

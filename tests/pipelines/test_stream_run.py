@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -206,6 +207,29 @@ async def test_an_asker_that_withdraws_gets_one_end():
     flow.grant(100)
     await turns()
     assert len(heard.parts) == 3
+    idle(site)
+
+
+@on_loop
+async def test_items_that_wait_for_a_model_are_withdrawn_with_it():
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow(inputs):
+        begun.set()
+        assert gate.wait(15)
+        return sums(inputs)
+
+    site = Site(PLAIN, read=reader(slow, ns=10**9))
+    heard, _, ticket = stream(site, 100)
+    (run,) = site.pipeline._runs.values()
+    await until(lambda: begun.is_set() and run._next == stream_run._AT_ONCE)
+    ticket.cancel()
+    assert not site.releases["read"].backlog.rows
+    assert not heard.ends, "what runs is waited for"
+    gate.set()
+    await until(lambda: heard.ends)
+    assert isinstance(heard.end.error, CancelledError)
+    assert sum(site.sessions["read"].runs) < stream_run._AT_ONCE
     idle(site)
 
 

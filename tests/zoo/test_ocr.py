@@ -96,6 +96,12 @@ def test_a_page(tmp_path: Path):
             blank = client.infer("page", {"picture": np.full((100, 100, 3), 255, np.uint8)})
             assert len(blank["text"]) == 0
             status = client.status()
+            *lines, last = client.stream("page", {"picture": pixels()})
+            assert [unpack_texts(line["text"]) for line in lines] == [[text] for text in LINES]
+            np.testing.assert_allclose(
+                np.concatenate([line["score"] for line in lines]), result["score"], atol=1e-5
+            )
+            np.testing.assert_array_equal(last["boxes"], result["boxes"])
         np.save(tmp_path / "page.npy", pixels())
         done = subprocess.run(
             [sys.executable, "-m", "edged", "infer", "--socket", daemon.socket, "page",
