@@ -31,7 +31,7 @@ from edged.serving.lifecycle import Event, State
 from edged.serving.release import ServedRelease
 from edged.specs import Size
 from edged.tensors import TensorSpec
-from tests.fakes.clock import on_loop, turns
+from tests.fakes.clock import on_loop, turns, until
 from tests.fakes.front import Asker, Front
 from tests.fakes.model import FakeSession
 from tests.serving.test_dataplane import Answers, X, ask, door, served
@@ -472,8 +472,10 @@ class TestRealRelease:
         plane_release.close()
         assert isinstance(first.error, DrainingError)
         assert isinstance(second.error, DrainingError)
-        session.gate.set()
         assert not running
+        session.gate.set()
+        # A run that outlives its loop is told on its thread, in the middle of the next test.
+        await until(lambda: running)
         assert release.cache is None
 
     @on_loop
