@@ -254,13 +254,13 @@ class Manager:
     def _forget(self, release: ServedRelease) -> None:
         others = [one for one in self._releases.values() if one.key.model == release.key.model]
         release.pass_on(max(others, key=lambda one: (one.answers, one.number)))
+        session = release.lay_down()
         release.close()
         del self._releases[release.key]
         del self._stored[release.key]
-        if release.key in self._desired:
-            # Wanted again while it drained.
+        if release.key in self._desired:  # wanted again while it drained
             self._add(self._desired[release.key])
-        self.memories.gone(release)
+        self.memories.gone(release, session)
 
     def _start_load(self, release: ServedRelease) -> None:
         before = release.state

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 
 from edged.config.schema import ModelConfig
+from edged.runtimes.base import Session
 from edged.runtimes.registry import DEVICES
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.release import ServedRelease
@@ -59,9 +60,9 @@ class Memories:
         """Let a release stand in line."""
         self.of(entry.release.config).enter(entry)
 
-    def gone(self, release: ServedRelease) -> None:
-        """A release takes no memory any more."""
-        self.of(release.config).gone(release)
+    def gone(self, release: ServedRelease, session: Session | None = None) -> None:
+        """A release takes no memory any more, but for a session that is to be closed."""
+        self.of(release.config).gone(release, session)
 
     def set_budgets(self, budgets: Mapping[str, int]) -> None:
         """Have other budgets from now on, for the devices that have memory of their own."""

@@ -128,8 +128,9 @@ class Residency:
         self._line.ask(Wish(release.key, entry.rank, entry.may_evict, need, entry.is_proof_only))
         self.step()
 
-    def gone(self, release: ServedRelease) -> None:
-        """A release takes no memory any more."""
+    def gone(self, release: ServedRelease, session: Session | None = None) -> None:
+        """A release takes no memory any more, but for a session that is to be closed."""
+        self._leaving += [session] if session is not None else []
         self.ledger.give_back(release.key)
         self.step()
 
@@ -304,8 +305,7 @@ class Residency:
     def _shrink(self) -> None:
         """Send away what is over the budget, after that was lowered."""
         if self.ledger.over:
-            victims = choose_victims(self.ledger.over, self._residents())
-            for key in victims or ():
+            for key in choose_victims(self.ledger.over, self._residents()) or ():
                 self._evict(self._of(key), "the budget was lowered")
 
     def _evict(self, release: ServedRelease, why: str) -> None:
