@@ -6,6 +6,7 @@ request fails.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
@@ -260,6 +261,14 @@ class Claim:
         except IndexError:
             return False
         return True
+
+
+def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *given: object) -> None:
+    """Call something on the loop from a thread; a run may end after the loop did."""
+    try:
+        loop.call_soon_threadsafe(call, *given)
+    except RuntimeError:
+        log.debug("a run ended after the loop")
 
 
 class InstanceThreads:

@@ -28,6 +28,7 @@ from edged.serving.executor import (
     RemoteBatch,
     run_batch,
     run_in_time,
+    tell,
 )
 from edged.serving.forecast import Forecast
 from edged.serving.inline import InlineRows
@@ -331,7 +332,7 @@ class ServedRelease(Entrance):
         def job() -> None:
             if claim.take():
                 result = run_in_time(session, batch.items)
-                loop.call_soon_threadsafe(self.finished, result, batch.rows)
+                tell(loop, self.finished, result, batch.rows)
 
         self._threads.submit(job, min(self.running, self.instances))
 

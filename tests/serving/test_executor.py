@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
@@ -18,6 +19,7 @@ from edged.serving.executor import (
     run_batch,
     split,
     stack,
+    tell,
 )
 from edged.serving.scheduler import Waiting
 from tests.fakes.model import FakeSession
@@ -282,3 +284,14 @@ class TestInstanceThreads:
         threads, done = InstanceThreads("edged-m"), threading.Event()
         threads.close(done.set)
         assert done.wait(10)
+
+
+def test_a_run_that_ends_after_the_loop_tells_nobody(caplog: pytest.LogCaptureFixture):
+    loop = asyncio.new_event_loop()
+    loop.close()
+    threads, told, ended = InstanceThreads("edged-late"), threading.Event(), threading.Event()
+    threads.submit(lambda: (tell(loop, told.set), ended.set()), 1)
+    assert ended.wait(15)
+    threads.close(None)
+    assert not told.is_set()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
