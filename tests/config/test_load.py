@@ -212,10 +212,10 @@ def test_yaml_beyond_the_plain_kind_refused(text: str, words: str) -> None:
 
 def test_node_cap() -> None:
     many = "models: {" + ", ".join(f"m{n}: {{bundle: x}}" for n in range(10_000)) + "}"
-    started = time.monotonic()
+    started = time.process_time()
     (line,) = refuse(many)
     assert "more than 20000 values" in line
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_the_node_cap_is_what_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
