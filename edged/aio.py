@@ -19,16 +19,18 @@ from types import TracebackType
 from typing import Any
 
 from edged.aio_link import Link, Pending
+from edged.aio_sequence import Sequence
 from edged.aio_stream import Stream
 from edged.errors import DeadlineExceededError, DisconnectedError, LayoutChangedError
-from edged.protocol import asking, native, prepared, streams
+from edged.messages import SequencedRequest
+from edged.protocol import asking, native, prepared, steps, streams
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
 from edged.protocol.frames import Buffer
 from edged.protocol.stream_asking import StreamAnswer
 from edged.protocol.streams import AHEAD
 from edged.tensors import Array, TensorSpec
 
-__all__ = ["Client", "InferResult", "Pending", "Prepared", "Stream", "StreamAnswer"]
+__all__ = ["Client", "InferResult", "Pending", "Prepared", "Sequence", "Stream", "StreamAnswer"]
 
 _TRIES = 3
 """A request whose connection ends so often before it could be sent fails with what ended it."""
@@ -183,6 +185,21 @@ class Client:
 
         stream = Stream(pending, lambda: self._send(pending, encode))
         return stream
+
+    def sequence(
+        self,
+        model: str,
+        sequence_id: int | str | None = None,
+        *,
+        release: int | str | None = None,
+    ) -> Sequence:
+        """Ask a model that keeps state from one request to the next; ``async with``."""
+        return Sequence(self, model, sequence_id, release)
+
+    async def submit_step(self, request: SequencedRequest, timeout: float | None) -> Pending:
+        """Send a request of a sequence; see ``Sequence``."""
+        pending, wait_us = self._pending(request.model, timeout)
+        return await self._send(pending, lambda number: steps.encode_step(number, request, wait_us))
 
     async def prepare(
         self,

@@ -28,12 +28,19 @@ def budgets_of(config: Config) -> dict[str, int]:
     if budgets["cpu"] is None:
         budgets["cpu"] = _share_of_host()
     if budgets["cpu"] is not None:
-        # What caches may fill is theirs: what models take beside it must fit as well.
-        budgets["cpu"] = max(budgets["cpu"] - cache_bytes(config), 0)
+        # What caches and the states of sequences may fill is theirs: what models take beside it
+        # must fit as well.
+        budgets["cpu"] = max(budgets["cpu"] - cache_bytes(config) - kept_bytes(config), 0)
     if any(DEVICES[name] == "cuda" for model in config.models.values() for name in model.runtime):
         wanted = config.memory.cuda
         budgets["cuda"] = _share_of_gpu() if wanted is None else wanted
     return {device: int(budget) for device, budget in budgets.items() if budget is not None}
+
+
+def kept_bytes(config: Config) -> int:
+    """What the states of all sequences may take."""
+    sections = (model.sequence for model in config.models.values())
+    return sum(section.max_state for section in sections if section is not None)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from edged.config.load import Snapshot, check_files, full_digest
 from edged.config.problems import Problem, field_path
 from edged.config.schema import ModelConfig
-from edged.errors import BundleError, EdgedError
+from edged.errors import BundleError, EdgedError, FieldError
 from edged.manifest import Manifest
 from edged.pinned import check_memory
 from edged.pipelines.build import plan_all
@@ -23,6 +23,7 @@ from edged.pipelines.describe import describe
 from edged.pipelines.graph import Plan
 from edged.pipelines.plan import ManifestOf
 from edged.serving.manager import Desired
+from edged.serving.states import plan_states
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.repository import Repository, StoredRelease, check_requires
 from edged.store.signing import TrustStore
@@ -97,8 +98,11 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     for name, config in snapshot.config.models.items():
         found, trouble = _gather(snapshot, name, take, files)
         items = sorted(found.items())
-        releases[name] = tuple(Desired(one.digest, one.content, config) for _, one in items)
-        problems += trouble
+        unfit = check_states(snapshot, name, {number: one.manifest for number, one in items})
+        releases[name] = tuple(
+            Desired(one.digest, one.content, config) for number, one in items if number not in unfit
+        )
+        problems += (trouble := [*trouble, *unfit.values()])
         reasons = [*_about(name, files), *trouble]
         if reasons or not found:
             broken[name] = reasons[0].message if reasons else "no bundle was found"
@@ -160,7 +164,7 @@ def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]],
     for name in snapshot.config.models:
         found, trouble = _gather(snapshot, name, take, files)
         manifests[name] = {release: one.content for release, one in sorted(found.items())}
-        problems += trouble
+        problems += [*trouble, *check_states(snapshot, name, manifests[name]).values()]
     return manifests, [*problems, *_about_memory(snapshot, manifests)]
 
 
@@ -266,6 +270,25 @@ def check_releases(
         if number not in releases:
             message = f"release {number} is in none of the bundles; they hold: {have}"
             problems.append(snapshot.problem(path, message))
+    return problems
+
+
+def check_states(
+    snapshot: Snapshot, name: str, manifests: Mapping[int, Manifest]
+) -> dict[int, Problem]:
+    """By release, why its bundle has not the states that the model's section names."""
+    section = snapshot.config.models[name].sequence
+    problems: dict[int, Problem] = {}
+    if section is None:
+        return problems
+    for number, manifest in manifests.items():
+        try:
+            plan_states(manifest, section)
+        except FieldError as exc:
+            path, field = model_path(name, "sequence"), exc.path.removeprefix("state")
+            problems[number] = snapshot.problem(
+                f"{path}.state{field}", f"release {number}: {exc.reason}"
+            )
     return problems
 
 

@@ -93,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
         help="several answers, each as a line of JSON as soon as it is there",
     )  # fmt: skip
     infer.add_argument("--raw", action="store_true", help="print the tensors, not what they mean")
+    infer.add_argument(
+        "--sequence", metavar="ID", help="of a model that keeps state: go on with this"
+    )
+    infer.add_argument("--start", action="store_true", help="begin the sequence anew")
+    infer.add_argument("--end", action="store_true", help="keep no state after this")
     _socket_option(infer)
 
     device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")
@@ -226,14 +231,15 @@ def _quarantine(options: argparse.Namespace) -> int:
 
 
 def _infer(options: argparse.Namespace) -> int:
-    from edged.question import ask, ask_for_each  # noqa: PLC0415
+    from edged.question import ask, ask_for_each, step_of  # noqa: PLC0415
 
-    if options.stream:
-        words = (options.socket, options.model, options.inputs, options.timeout, options.raw)
+    step = step_of(options.sequence, start=options.start, end=options.end)
+    words = (options.socket, options.model, options.inputs, options.timeout, options.raw)
+    if options.stream and step is None:
         for line in ask_for_each(*words):
             print(json.dumps(line), flush=True)
         return 0
-    answer = ask(options.socket, options.model, options.inputs, options.timeout, options.raw)
+    answer = ask(*words, step=step)
     print(json.dumps(answer, indent=2))
     return 0
 

@@ -24,56 +24,24 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from edged.errors import CancelledError, DisconnectedError, LayoutChangedError
+from edged.errors import DisconnectedError, LayoutChangedError
 from edged.lane import Lane
-from edged.link import Link, NothingSentError, Waiter
-from edged.protocol import asking, native, prepared, streams
+from edged.link import Link, NothingSentError
+from edged.messages import SequencedRequest
+from edged.pending import Pending
+from edged.protocol import asking, native, prepared, steps, streams
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
-from edged.protocol.frames import Buffer, Frame
+from edged.protocol.frames import Buffer
 from edged.protocol.stream_asking import StreamAnswer
 from edged.protocol.streams import AHEAD
+from edged.sequence import Sequence
 from edged.stream import Stream
 from edged.tensors import Array, TensorSpec
 
-__all__ = ["Client", "InferResult", "Pending", "Prepared", "Stream", "StreamAnswer"]
+__all__ = ["Client", "InferResult", "Pending", "Prepared", "Sequence", "Stream", "StreamAnswer"]
 
 _TRIES = 3
 """A prepared call whose connection is replaced so often by other threads gives up."""
-
-
-class Pending(Waiter):
-    """An answer that may still be on its way."""
-
-    __slots__ = ()
-
-    def result(self) -> InferResult:
-        """Wait for the answer.
-
-        Raises:
-            EdgedError: what the server says went wrong, or DisconnectedError.
-        """
-        if self.frame is None:
-            self.link.read_until_done(self)
-        return self.infer_result()
-
-    def wait(self) -> Frame:
-        """Wait for the frame that answers."""
-        self.link.read_until_done(self)
-        return self.answer()
-
-    def cancel(self) -> bool:
-        """Withdraw the request; whoever waits gets CancelledError.
-
-        A request that still waits for its turn is never run. One that runs already is finished by
-        the daemon, and its answer dropped.
-
-        Returns:
-            False when it had been answered before.
-        """
-        if self.is_done:
-            return False
-        self.link.withdraw(self, CancelledError("withdrawn by the caller"))
-        return True
 
 
 class Prepared:
@@ -272,6 +240,32 @@ class Client:
 
         self._send(pending, encode)
         return stream
+
+    def sequence(
+        self,
+        model: str,
+        sequence_id: int | str | None = None,
+        *,
+        release: int | str | None = None,
+    ) -> Sequence:
+        """Ask a model that keeps state from one request to the next.
+
+            with client.sequence("speech") as sequence:
+                sequence.infer(input=chunk)["output"]
+
+        Args:
+            model: its name.
+            sequence_id: to go on under that name, also from another connection of this user; None
+                for one that nobody else has.
+            release: as for ``infer``.
+        """
+        return Sequence(self, model, sequence_id, release)
+
+    def submit_step(self, request: SequencedRequest, timeout: float | None) -> Pending:
+        """Send a request of a sequence; see ``Sequence``."""
+        pending, wait_us = self._pending(request.model, timeout)
+        self._send(pending, lambda number: steps.encode_step(number, request, wait_us))
+        return pending
 
     def prepare(
         self,

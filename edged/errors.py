@@ -107,6 +107,10 @@ class VersionNotFoundError(NotFoundError):
     """The model has no such release or alias."""
 
 
+class SequenceNotFoundError(NotFoundError):
+    """No sequence of that id is open: never begun, ended, or given up; its state is gone."""
+
+
 class DeniedError(RequestError):
     """The caller is not allowed to do that."""
 
@@ -285,6 +289,7 @@ _BY_NAME: dict[str, type[EdgedError]] = {
         NotFoundError,
         ModelNotFoundError,
         VersionNotFoundError,
+        SequenceNotFoundError,
         DeniedError,
         CancelledError,
         QueueFullError,

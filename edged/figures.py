@@ -16,6 +16,7 @@ from edged.reload import Reloader, Report
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
+from edged.serving.open_sequences import OpenSequences
 from edged.serving.precedence import RANKS
 from edged.serving.release import ServedRelease
 from edged.serving.served import Served
@@ -84,6 +85,13 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_streams", _C, "Requests that are answered for each item.", _RELEASE),
     Figure("edged_stream_answers", _C, "Answers they got, the last left out.", _RELEASE),
     Figure("edged_stream_first_answer_seconds", _H, "From taken to the first.", _RELEASE),
+    Figure("edged_sequences_open", _G, "Sequences that have a state.", ("model",)),
+    Figure("edged_sequence_state_bytes", _G, "What their states take.", ("model",)),
+    Figure("edged_sequences_begun", _C, "Sequences that were begun.", ("model",)),
+    Figure(
+        "edged_sequences_closed", _C, "And how they ended: ended, evicted, timed_out, lost.",
+        ("model", "outcome"),
+    ),
     Figure("edged_connections", _G, "Open connections.", ("listener",)),
     Figure("edged_connections_accepted", _C, "Connections taken.", ("listener",)),
     Figure("edged_connections_refused", _C, "Connections refused: too many.", ("listener",)),
@@ -218,6 +226,8 @@ def collect(
     for device, home in manager.memories.items():
         sheet.add("edged_memory_budget_bytes", home.ledger.budget, device)
         sheet.add("edged_memory_promised_bytes", home.ledger.used, device)
+    for model, sequences in manager.shelves.items():
+        _add_sequences(sheet, model, sequences)
     for name, listening in listeners.items():
         sheet.add("edged_connections", len(listening.connections), name)
         sheet.add("edged_connections_accepted", listening.accepted, name)
@@ -284,6 +294,14 @@ def _add_pipeline(sheet: _Sheet, pipeline: PipelineRelease) -> None:
         sheet.add("edged_stream_answers", streams.answers, *of)
         times = Times(tuple(streams.first_times), streams.first_ns)
         sheet.add("edged_stream_first_answer_seconds", times, *of)
+
+
+def _add_sequences(sheet: _Sheet, model: str, sequences: OpenSequences) -> None:
+    sheet.add("edged_sequences_open", len(sequences), model)
+    sheet.add("edged_sequence_state_bytes", sequences.size_bytes, model)
+    sheet.add("edged_sequences_begun", sequences.begun, model)
+    for outcome in ("ended", "evicted", "timed_out", "lost"):
+        sheet.add("edged_sequences_closed", getattr(sequences, outcome), model, outcome)
 
 
 def _add_served(sheet: _Sheet, release: Served) -> None:

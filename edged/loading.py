@@ -13,8 +13,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from edged.errors import EdgedError, GoldenMismatchError, IncompatibleError, LoadError
+from edged.comparing import compare
+from edged.errors import EdgedError, IncompatibleError, LoadError
 from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
+from edged.rows import Axes, first_row, repeat_row, row_axes
 from edged.runtimes.base import Artefact, Runtime, Session
 from edged.runtimes.registry import ARTEFACT_KINDS
 from edged.tensors import Array, TensorSpec
@@ -239,8 +241,16 @@ def warm(
     Returns:
         What runs take; of one row only (or one whole call) where rows cannot be stacked.
     """
-    sample = prove(session, manifest, golden, promised)
-    return _costs(session, sample, known, is_row_wise=manifest.is_row_wise)
+    sample, axes = prove(session, manifest, golden, promised), row_axes(manifest)
+    if axes is not None and golden is not None and not manifest.is_row_wise:
+        sample = first_row(sample, axes)
+        try:
+            compare(
+                session.run(sample), first_row(golden[1], axes), _tolerances(manifest, promised), ""
+            )
+        except EdgedError:  # then its rows belong together, whatever the axis is called
+            sample, axes = golden[0], None
+    return _costs(session, sample, known, axes)
 
 
 def prove(
@@ -269,8 +279,7 @@ def prove(
         session.run(sample)
         return sample
     inputs, expected = golden
-    promised = promised or manifest.golden
-    tolerances = promised.tolerances if promised else {}
+    tolerances = _tolerances(manifest, promised)
     compare(session.run(inputs), expected, tolerances, owner)
     if not manifest.is_row_wise:
         return inputs
@@ -281,52 +290,9 @@ def prove(
     return sample
 
 
-def compare(
-    got: Mapping[str, Array],
-    expected: Mapping[str, Array],
-    tolerances: Mapping[str, Tolerance],
-    owner: str,
-) -> None:
-    """Hold outputs against what the bundle promises.
-
-    Raises:
-        GoldenMismatchError: names the output, the worst element, and the tolerance.
-    """
-    for name, wanted in expected.items():
-        array = got.get(name)
-        if array is None or array.shape != wanted.shape:
-            shape = "nothing" if array is None else str(list(array.shape))
-            raise GoldenMismatchError(
-                f'{owner}: golden output "{name}" should have shape {list(wanted.shape)}; '
-                f"got {shape}"
-            )
-        if wanted.dtype.kind in "biu":
-            differing = int(np.count_nonzero(array != wanted))
-            if differing:
-                raise GoldenMismatchError(
-                    f'{owner}: golden output "{name}" differs in {differing} of {wanted.size} '
-                    "elements"
-                )
-            continue
-        _compare_floats(array, wanted, tolerances.get(name, Tolerance()), f'{owner}: "{name}"')
-
-
-def _compare_floats(got: Array, wanted: Array, tolerance: Tolerance, where: str) -> None:
-    a, b = got.astype(np.float64), wanted.astype(np.float64)
-    if not np.isfinite(a).all():
-        raise GoldenMismatchError(f"{where} gives NaN or infinity on the golden samples")
-    if not np.isfinite(b).all():
-        # NaN in the expected values would make every comparison false.
-        raise GoldenMismatchError(f"{where}: its golden samples promise NaN or infinity")
-    error = np.abs(a - b)
-    beyond = error > tolerance.atol + tolerance.rtol * np.abs(b)
-    if beyond.any():
-        worst = int(np.argmax(error - tolerance.rtol * np.abs(b)))
-        raise GoldenMismatchError(
-            f"{where} does not reproduce the golden samples: {int(beyond.sum())} of {b.size} "
-            f"elements are off, the worst by {float(error.flat[worst]):.3g} "
-            f"(tolerance atol {tolerance.atol:g}, rtol {tolerance.rtol:g})"
-        )
+def _tolerances(manifest: Manifest, promised: Golden | None) -> Mapping[str, Tolerance]:
+    golden = promised or manifest.golden
+    return golden.tolerances if golden else {}
 
 
 def _zeros(spec: TensorSpec) -> Array:
@@ -335,7 +301,7 @@ def _zeros(spec: TensorSpec) -> Array:
 
 
 def _costs(
-    session: Session, sample: Mapping[str, Array], known: Costs | None, *, is_row_wise: bool
+    session: Session, sample: Mapping[str, Array], known: Costs | None, axes: Axes | None
 ) -> Costs:
     """What is known, if it still holds, or else what is measured now."""
     if known is not None:
@@ -345,23 +311,23 @@ def _costs(
         run_ns, _ = _median_run_ns(session, sample, until_ns, _LOOK_RUNS)
         if run_ns * _FASTER >= known[0][1]:
             return known
-    costs = _measure(session, sample, is_row_wise=is_row_wise)
+    costs = _measure(session, sample, axes)
     # The machine may have become busy after the look: then the old figure is still the better one.
     return known if known and known[0][1] < costs[0][1] else costs
 
 
-def _measure(session: Session, sample: Mapping[str, Array], *, is_row_wise: bool) -> Costs:
+def _measure(session: Session, sample: Mapping[str, Array], axes: Axes | None) -> Costs:
     """Measure one row, then twice as many as long as that pays and the time allows."""
     until_ns = time.monotonic_ns() + _MEASURE_CAP_NS
     costs: list[tuple[int, int]] = []
     idle_steps = 0
     row_bytes = sum(array.nbytes for array in sample.values())
-    for rows in _MEASURE_ROWS if is_row_wise else (1,):
+    for rows in _MEASURE_ROWS if axes is not None else (1,):
         if rows > 1 and rows * row_bytes > _MEASURE_BYTES:
             break
-        batch = {name: np.repeat(array, rows, axis=0) for name, array in sample.items()}
+        batch = sample if rows == 1 or axes is None else repeat_row(sample, axes, rows)
         try:
-            run_ns, is_over = _median_run_ns(session, batch if rows > 1 else sample, until_ns)
+            run_ns, is_over = _median_run_ns(session, batch, until_ns)
         except EdgedError:
             if rows == 1:
                 raise

@@ -35,6 +35,36 @@ class InferRequest:
     origin: str = "local"
 
 
+@dataclass(frozen=True, slots=True)
+class SequenceStep:
+    """Which sequence a request belongs to, and whether it begins or ends it.
+
+    Args:
+        id: the client's name or number for it; means nothing to any other peer.
+        start: begin it anew, whatever was kept under that id.
+        end: keep nothing after this request.
+    """
+
+    id: int | str
+    start: bool = False
+    end: bool = False
+
+
+@dataclass(slots=True)
+class SequencedRequest(InferRequest):
+    """A request to a model that keeps state; one without inputs only ends its sequence.
+
+    A class of its own, so that all others do not carry an empty field.
+    """
+
+    sequence: SequenceStep = SequenceStep("")
+
+    @property
+    def only_ends(self) -> bool:
+        """Whether there is nothing to run."""
+        return not self.inputs and self.sequence.end and not self.sequence.start
+
+
 @dataclass(slots=True)
 class StreamRequest(InferRequest):
     """A request that takes several answers.

@@ -15,11 +15,13 @@ import numpy as np
 from edged.client import Client, InferResult
 from edged.errors import DecodeError, FieldError, InvalidRequestError, RequestError
 from edged.manifest import Manifest, parse_manifest
+from edged.messages import SequencedRequest, SequenceStep
 from edged.processing.codecs import Codec, build_codec
 from edged.processing.json_text import parse_json
 from edged.processing.nested import NestedCodec
 from edged.processing.outputs import build_output, plain_values
 from edged.processing.texts import pack_json
+from edged.protocol.steps import check_sequence
 from edged.specs import OutputSpec, TextInput
 from edged.tensors import Array, TensorSpec
 
@@ -30,7 +32,13 @@ _NPY_ERRORS = (ValueError, TypeError, EOFError, SyntaxError, OverflowError, Memo
 
 
 def ask(
-    socket: str | None, model: str, words: list[str], timeout: float, raw: bool
+    socket: str | None,
+    model: str,
+    words: list[str],
+    timeout: float,
+    raw: bool,
+    *,
+    step: SequenceStep | None = None,
 ) -> dict[str, Any]:
     """Ask a model.
 
@@ -40,6 +48,7 @@ def ask(
         words: INPUT=VALUE, as on the command line.
         timeout: seconds.
         raw: give the tensors, not what the bundle says they mean.
+        step: of a sequence, for a model that keeps state.
 
     Raises:
         InvalidRequestError: a word does not fit the model.
@@ -51,8 +60,15 @@ def ask(
         document = client.call("manifest", model=name, release=release)
         manifest = parse_manifest(document.encode())
         inputs = read_inputs(manifest, words)
-        # Of another release the same numbers may mean other words.
-        result = client.infer(name, inputs, release=manifest.release)
+        if step is not None:
+            # Its release is the daemon's to say: another one may still have the state.
+            request = SequencedRequest(name, inputs, release, sequence=step)
+            result = client.submit_step(request, None).result()
+        else:
+            # Of another release the same numbers may mean other words.
+            result = client.infer(name, inputs, release=manifest.release)
+    if not result:
+        return {"model": result.model, "release": result.release, "generation": result.generation}
     return make_answer(manifest, result, raw)
 
 
@@ -87,6 +103,20 @@ def _only(manifest: Manifest, result: InferResult) -> Manifest:
 def _check_timeout(timeout: float) -> None:
     if not 0 < timeout < math.inf:
         raise InvalidRequestError(f"timeout {timeout}: expected a number of seconds above 0")
+
+
+def step_of(sequence: str | None, *, start: bool, end: bool) -> SequenceStep | None:
+    """Which sequence a command line means.
+
+    Raises:
+        InvalidRequestError: it says how, and not which.
+    """
+    if sequence is None:
+        if start or end:
+            raise InvalidRequestError("--start and --end are of a sequence: add --sequence ID")
+        return None
+    check_sequence(sequence)
+    return SequenceStep(sequence, start, end)
 
 
 def split_model(word: str) -> tuple[str, int | str | None]:

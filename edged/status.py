@@ -109,6 +109,7 @@ def status_document(
         ],
         "memory": manager.memories.as_dict(),
         "caches": {name: cache.as_dict() for name, cache in manager.workshop.caches.items()},
+        "sequences": {name: one.as_dict() for name, one in manager.shelves.items()},
         "refused": dataplane.refused,
         "socket": socket,
         "metrics": metrics,

@@ -348,6 +348,46 @@ def external_tensor(
     return tensor
 
 
+def remembering(width: int = 3, axis: int = 1) -> TinyModel:
+    """A sum and a count of what came: ``y`` is all that was kept before, ``hN`` what is kept now.
+
+    ``h`` is [2,batch,width] (or with its rows on another axis): h[0] sums x, h[1] counts.
+    """
+    kept = ["batch", width]
+    kept.insert(0 if axis else 1, 2)
+    x, h = TensorEntry("x", "float32", ("batch", width)), TensorEntry("h", "float32", tuple(kept))
+    y, next_h = (
+        TensorEntry("y", "float32", ("batch", 2 * width)),
+        TensorEntry("hN", "float32", h.shape),
+    )
+    pair = 0 if axis else 1
+    nodes = [
+        helper.make_node("Split", ["h"], ["h0", "h1"], axis=pair),
+        helper.make_node("Squeeze", ["h0", "pair"], ["sum"]),
+        helper.make_node("Squeeze", ["h1", "pair"], ["count"]),
+        helper.make_node("Concat", ["sum", "count"], ["y"], axis=1),
+        helper.make_node("Unsqueeze", ["x", "pair"], ["x0"]),
+        helper.make_node("Add", ["h0", "x0"], ["next0"]),
+        helper.make_node("Add", ["h1", "one"], ["next1"]),
+        helper.make_node("Concat", ["next0", "next1"], ["hN"], axis=pair),
+    ]
+    constants = {"pair": np.array([pair], "int64"), "one": np.array(1, "float32")}
+
+    def reference(inputs: Arrays) -> Arrays:
+        total, count = np.moveaxis(inputs["h"], pair, 0)
+        after = np.stack([total + inputs["x"], count + 1], axis=pair)
+        return {"y": np.concatenate([total, count], axis=1), "hN": after}
+
+    def sample(rows: int) -> Arrays:
+        return {
+            "x": _random(rows, width),
+            "h": np.moveaxis(_random(rows, 2, width), 0, 1 - pair).copy(),
+        }
+
+    data = onnx_bytes(nodes, [x, h], [y, next_h], constants)
+    return TinyModel("remembering", data, (x, h), (y, next_h), reference, sample)
+
+
 def all_models() -> list[TinyModel]:
     """Every model that fits in one file."""
     numbers = ("float32", "float64", "int32", "int64", "float16", "uint32", "uint64")

@@ -22,7 +22,7 @@ from tests.bundles import make_bundle
 from tests.e2e.models import lying
 from tests.e2e.process import running
 from tests.fakes.site import Site
-from tests.models import double
+from tests.models import double, remembering
 from tests.test_reload import Box, booted
 
 LINKS = {
@@ -151,7 +151,9 @@ def test_batches_of_a_worker_are_told_apart(site: Site):
 
 
 def test_each_family_of_the_catalogue_can_be_seen(site: Site):
-    site.write(site.config.read_text().split("\n", 3)[3] + PIPELINE)
+    site.bundle("kept", 1, remembering())
+    kept = "  kept: {bundle: kept-1.edgb, sequence: {state: {h: hN}}}\n"
+    site.write(site.config.read_text().split("\n", 3)[3] + kept + PIPELINE)
 
     async def work() -> None:
         async with booted(site) as box:

@@ -14,9 +14,9 @@ from PIL import Image
 from edged.client import InferResult
 from edged.errors import EdgedError, RequestError
 from edged.manifest import Manifest
-from edged.messages import InferResponse
+from edged.messages import InferResponse, SequenceStep
 from edged.processing.texts import unpack_texts
-from edged.question import make_answer, read_inputs, split_model
+from edged.question import make_answer, read_inputs, split_model, step_of
 from edged.specs import FeaturesInput, ImageInput, OutputProcessing, TextInput
 from tests.fakes.manifests import make_manifest
 
@@ -250,3 +250,13 @@ def test_field_errors_do_not_come_out(tmp_path: Path) -> None:
     with pytest.raises(EdgedError) as caught:
         read_inputs(ONE, [f"@{path}"])
     assert caught.value.code.value == "INVALID_ARGUMENT"
+
+
+def test_which_sequence():
+    assert step_of(None, start=False, end=False) is None
+    assert step_of("mic", start=True, end=False) == SequenceStep("mic", start=True)
+    for words in ({"start": True, "end": False}, {"start": False, "end": True}):
+        with pytest.raises(RequestError, match="add --sequence ID"):
+            step_of(None, **words)
+    with pytest.raises(RequestError, match="expected a text of 1 to 256"):
+        step_of("", start=True, end=False)

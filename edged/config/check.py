@@ -24,6 +24,7 @@ from edged.config.problems import (
     quote,
 )
 from edged.config.schema import BindingConfig, Config, MqttConfig, RuntimeName
+from edged.config.sequence_check import sequence_problems
 from edged.errors import FieldError
 from edged.specs import Duration
 from edged.topics import TopicFilter, TopicTemplate, can_match, check_topic
@@ -73,6 +74,7 @@ def check(draft: Draft) -> list[Problem]:
         *_models(draft.config),
         *cache_problems(draft.config),
         *pipeline_problems(draft.config, draft.marks),
+        *sequence_problems(draft.config),
         *_bindings(draft),
     ]
     return [

@@ -15,6 +15,7 @@ from edged.config.cache import CacheConfig
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.pipeline import PipelineConfig
 from edged.config.section import ModelName, Path, Section
+from edged.config.sequence import SequenceConfig
 from edged.specs import Duration, FieldSpec, OutputSpec, Size
 
 BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
@@ -349,6 +350,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
         Meta(ge=0, le=100, description="runs of each batch size before a release is ready"),
     ] = 1
     cache: CacheConfig | None = None
+    sequence: SequenceConfig | None = None
 
     @property
     def bundles(self) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ class PipelineRelease:
         replan: for when other releases answer than those that were planned with.
     """
 
-    is_quarantined = False
+    is_quarantined = is_stateful = False
     remote = None
     worker_pid = 0
     runtime = "pipeline"

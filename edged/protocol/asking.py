@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -20,7 +21,13 @@ from edged.errors import (
     RemoteProtocolError,
     TensorMismatchError,
 )
-from edged.messages import InferRequest, InferResponse, PrepareRequest
+from edged.messages import (
+    InferRequest,
+    InferResponse,
+    PrepareRequest,
+    SequencedRequest,
+    SequenceStep,
+)
 from edged.protocol import native, prepared
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
 from edged.protocol.layout import BodyLayout
@@ -279,6 +286,22 @@ def infer_request(
         InvalidRequestError: something that is no array.
     """
     return InferRequest(model, named_arrays(inputs, tensors), release, tuple(outputs))
+
+
+def new_sequence() -> str:
+    """An id that no other process of this user comes upon."""
+    return uuid.uuid4().hex
+
+
+def sequenced_request(
+    model: str,
+    inputs: Mapping[str, Array],
+    release: int | str | None,
+    outputs: tuple[str, ...],
+    step: tuple[int | str, bool, bool],
+) -> SequencedRequest:
+    """A request of a sequence: ``step`` is its id, whether it starts, and whether it ends."""
+    return SequencedRequest(model, inputs, release, tuple(outputs), sequence=SequenceStep(*step))
 
 
 def named_arrays(

@@ -63,6 +63,7 @@ class Kind(enum.IntEnum):
     STREAM = 14
     PART = 15
     MORE = 16
+    STEP = 17
 
 
 @dataclass(frozen=True, slots=True)

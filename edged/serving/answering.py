@@ -29,6 +29,8 @@ class Answering(Standing):
 
     on_idle: Callable[[Any], None] | None = None
     """Called with the release when it drains and has given its last answer."""
+    is_stateful = False
+    """Whether requests belong to sequences."""
 
     def __init__(self, key: ReleaseKey, number: int) -> None:
         super().__init__(key, number)

@@ -15,16 +15,25 @@ from edged.errors import (
     DeadlineExceededError,
     DrainingError,
     EdgedError,
+    InvalidRequestError,
     ModelNotFoundError,
     RuntimeFailureError,
 )
 from edged.manifest import Manifest
-from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest, Ticket
+from edged.messages import (
+    InferRequest,
+    InferResponse,
+    OnResponse,
+    PrepareRequest,
+    SequencedRequest,
+    Ticket,
+)
 from edged.serving.counters import transport_of
 from edged.serving.prepared import PreparedCall, outputs_of
 from edged.serving.router import Route, choose_release
 from edged.serving.scheduler import Waiting, layout_of
 from edged.serving.served import Served
+from edged.serving.stateful import StatefulRelease
 from edged.tensors import check_tensors
 
 log = logging.getLogger("edged.serving")
@@ -142,13 +151,29 @@ def offer(
     Raises:
         EdgedError: it does not fit, is late, or there is no room; ``on_response`` is not called.
     """
-    rows = check_tensors(release.inputs, request.inputs, release.owner)
+    if type(request) is SequencedRequest:
+        release, rows = _of_sequence(release, request)
+    else:
+        rows = check_tensors(release.inputs, request.inputs, release.owner)
     if request.outputs:
         outputs_of(release, request.outputs)
     now_ns = time.monotonic_ns()
     if request.deadline_ns is not None and request.deadline_ns <= now_ns:
         raise DeadlineExceededError(f"{release.owner}: the deadline had passed on arrival")
-    layout = layout_of(release.inputs, request) if release.needs_layout else ()
+    layout = layout_of(release.inputs, request) if release.needs_layout and rows != 0 else ()
     size = sum(array.nbytes for array in request.inputs.values())
     item = Waiting(request, on_response, rows or 1, layout, size, now_ns, generation, release)
     return release.ask(item)
+
+
+def _of_sequence(asked: Served, request: SequencedRequest) -> tuple[Served, int | None]:
+    """Who goes on with the sequence, and the rows; 0 where there is nothing to run."""
+    if not isinstance(asked, StatefulRelease):
+        raise InvalidRequestError(
+            f"{asked.owner} keeps nothing from one request to the next: ask it without a "
+            "sequence (models.NAME.sequence makes a model keep state)"
+        )
+    release = asked.sequences.answerer(asked, request)
+    if request.only_ends:
+        return release, 0
+    return release, check_tensors(release.inputs, request.inputs, release.owner)

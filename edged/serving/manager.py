@@ -40,6 +40,7 @@ from edged.serving.memories import Memories
 from edged.serving.release import ServedRelease
 from edged.serving.residency import Ends, Entry
 from edged.serving.slots import Devices, rules_of
+from edged.serving.stateful import Shelves
 from edged.serving.trial import Loader, LoadOrder
 from edged.serving.turn import Turn
 from edged.serving.workshop import Workshop
@@ -75,6 +76,8 @@ class Desired:
             options += f" {config.precision}"
         if config.isolation != "none":
             options += f" apart {config.worker.memory} {config.worker.run_timeout}"
+        if config.sequence is not None:
+            options += f" keeps {config.sequence.pairs}"
         return ReleaseKey(self.stored.manifest.name, self.digest, options)
 
 
@@ -110,7 +113,7 @@ class Manager:
         self.on_ready: Callable[[ServedRelease], None] = _nothing
         self.on_hopeless: Callable[[ServedRelease, str], None] = _nothing
         self._turn = Turn()
-        self.devices = Devices()
+        self.devices, self.shelves = Devices(), Shelves()
         self.workshop = Workshop(self._turn)
         ends = Ends(self._ready, self._asleep, self._load_failed)
         self.memories = Memories(loader, self._thread, budgets or {}, ends, self._releases.values)
@@ -235,13 +238,9 @@ class Manager:
             self._on_change()
 
     def _add(self, item: Desired) -> None:
-        release = ServedRelease(
-            item.key,
-            item.stored.manifest,
-            item.config,
-            self._inline_threshold_ns,
-            self._turn,
-            devices=self.devices,
+        manifest, threshold_ns = item.stored.manifest, self._inline_threshold_ns
+        release = self.shelves.make(
+            item.key, manifest, item.config, threshold_ns, self._turn, devices=self.devices
         )
         release.on_idle = self._on_idle
         release.on_death = self._on_death

@@ -185,6 +185,8 @@ class PreparedCall:
         moves, table = ServedRelease.moves, self._plane.table
         release = self._plane.admit(table, self._request.model, self._request.release)
         try:
+            if release.is_stateful:
+                _raise_stateful(release)
             rows = _check_inputs(release, self._request.inputs)
             outputs = _outputs(release, self._wanted, self._request.inputs, rows)
         except InvalidRequestError as exc:
@@ -212,6 +214,12 @@ class PreparedCall:
 
 def _raise_late(release: Served) -> NoReturn:
     raise DeadlineExceededError(f"{release.owner}: the deadline had passed on arrival")
+
+
+def _raise_stateful(release: Served) -> NoReturn:
+    raise InvalidRequestError(
+        f"{release.owner} keeps state: ask it in a sequence; a prepared call belongs to none"
+    )
 
 
 def _check_inputs(release: Served, specs: tuple[TensorSpec, ...]) -> int | None:

@@ -78,7 +78,7 @@ class ServedRelease(Entrance):
         devices: Devices | None = None,
     ) -> None:
         super().__init__(key, manifest.release)
-        self.manifest = manifest
+        self.manifest = self.whole = manifest
         self.inputs = manifest.input_specs()
         self.outputs = manifest.output_specs()
         self.session: Session | None = None
@@ -107,7 +107,7 @@ class ServedRelease(Entrance):
         self.config = config
         self.rank = RANKS[config.priority]
         self.turn.is_ranked |= self.rank != NORMAL
-        rows = config.batching.max_batch if self.manifest.is_row_wise else 1
+        rows = config.batching.max_batch if self.whole.is_row_wise else 1
         self.batch_rows = paying_rows(self.costs, rows)
         batching = config.batching
         wanted = parallel_runs(batching.instances, self.costs, len(os.sched_getaffinity(0)))
@@ -115,7 +115,7 @@ class ServedRelease(Entrance):
         self.instances = 1 if self.remote is not None else min(wanted, usable)
         self.worth_another = 1 if config.batching.instances else self.batch_rows
         self._part_rows = part_rows(self.batch_rows, rows, self.forecast)
-        self.most_rows = rows if can_cut(self.manifest) else sys.maxsize
+        self.most_rows = rows if can_cut(self.whole) else sys.maxsize
         self._limits = BatchLimits(self.batch_rows, int(batching.max_queue_delay), self.forecast)
         self.is_patient = batching.max_queue_delay > 0 or self.cache is not None
         self.forecast.follow(self.batch_rows, self.instances)
@@ -125,7 +125,7 @@ class ServedRelease(Entrance):
     ) -> None:
         """Take the session that was loaded and measured."""
         self.costs = costs
-        self.forecast = Forecast(costs, is_row_wise=self.manifest.is_row_wise)
+        self.forecast = Forecast(costs, is_row_wise=self.whole.is_row_wise)
         self.session = session
         self.runtime = runtime
         self.slots = self._devices.of(runtime)

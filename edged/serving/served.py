@@ -138,6 +138,11 @@ class Served(Protocol):
         """What waits."""
         ...
 
+    @property
+    def is_stateful(self) -> bool:
+        """Whether requests belong to sequences."""
+        ...
+
     rank: int
     """Of its class; see ``precedence.RANKS``."""
 

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from edged.comparing import compare
 from edged.config.schema import ModelConfig
 from edged.errors import EdgedError, GoldenMismatchError, WorkerDiedError
-from edged.loading import Costs, Loaded, Samples, Stored, compare, entries_for
+from edged.loading import Costs, Loaded, Samples, Stored, entries_for
 from edged.manifest import ArtefactEntry, Manifest
 from edged.runtimes.base import Session
 from edged.serving.scheduler import paying_rows

@@ -20,9 +20,9 @@ from edged.errors import (
     RemoteProtocolError,
     RuntimeFailureError,
 )
-from edged.messages import InferResponse, OnResponse, Ticket
-from edged.protocol import native, prepared
-from edged.protocol.frames import Buffer, Frame, Kind
+from edged.messages import InferRequest, InferResponse, OnResponse, Ticket
+from edged.protocol import native, prepared, steps
+from edged.protocol.frames import Buffer, Frame, Kind, Limits
 from edged.protocol.lane import Lane
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.runtimes.base import StillRunningError
@@ -34,6 +34,10 @@ log = logging.getLogger("edged.uds")
 
 _HANDLES = 1024
 """Prepared calls of one connection; each keeps a few small objects. One a model is plenty."""
+
+
+Decode = Callable[[Frame, Limits], tuple[InferRequest, int]]
+"""Reads a request and its timeout in microseconds out of a frame."""
 
 
 class _Handle(NamedTuple):
@@ -108,6 +112,8 @@ class Requests:
                 self._check_id(frame.request_id)
                 self._check_room()
                 self.streams.begin(frame, self.origin)
+            elif frame.kind == Kind.STEP:
+                self.infer(frame, steps.decode_step)
             elif frame.kind == Kind.MORE:
                 self.streams.more(frame)
             elif frame.kind == Kind.FORGET:
@@ -265,13 +271,13 @@ class Requests:
 
         return on_response
 
-    def infer(self, frame: Frame) -> None:
+    def infer(self, frame: Frame, decode: Decode = native.decode_infer) -> None:
         """Take a request that says everything itself."""
         request_id = frame.request_id
         in_flight = self._in_flight
         self._check_id(request_id)
         try:
-            request, timeout_us = native.decode_infer(frame, self._limits)
+            request, timeout_us = decode(frame, self._limits)
             self._check_room()
         except EdgedError as exc:
             self._write(native.encode_error(request_id, exc))

@@ -35,12 +35,18 @@ from edged.config.schema import ModelConfig
 from edged.config.source import Source
 from edged.errors import EdgedError, InvalidRequestError, RemoteProtocolError
 from edged.manifest import canonical_json, parse_manifest
-from edged.messages import InferRequest, InferResponse, PrepareRequest
+from edged.messages import (
+    InferRequest,
+    InferResponse,
+    PrepareRequest,
+    SequencedRequest,
+    SequenceStep,
+)
 from edged.processing.codecs import build_codec
 from edged.processing.columns import ColumnsCodec
 from edged.processing.image import ImageCodec
 from edged.processing.json_text import parse_json
-from edged.protocol import native, prepared, streams
+from edged.protocol import native, prepared, steps, streams
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits
 from edged.protocol.http_get import HeadReader, RefusedError, Request, encode_reply, refusal
 from edged.protocol.layout import BodyLayout
@@ -106,6 +112,7 @@ _DECODERS = {
     Kind.STREAM: lambda frame: streams.decode_stream(frame, _LIMITS),
     Kind.PART: lambda frame: streams.decode_part(frame, "m", _LIMITS),
     Kind.MORE: streams.decode_more,
+    Kind.STEP: lambda frame: steps.decode_step(frame, _LIMITS),
 }
 
 
@@ -140,6 +147,7 @@ def seed_frames() -> list[bytes]:
     rows = np.arange(8, dtype=np.float32).reshape(2, 4)
     request = InferRequest("gate", {"x": rows, "on": np.array([True])}, 3, ("y",))
     response = InferResponse("gate", 3, 12, {"y": rows}, None, 1, 2, 3)
+    step = SequencedRequest("gate", {"x": rows}, sequence=SequenceStep("mic", start=True))
     both = {"x": rows, "on": np.array([True, False])}
     failed = InferResponse("gate", 3, 12, error=RemoteProtocolError("no"))
     messages = [
@@ -151,6 +159,7 @@ def seed_frames() -> list[bytes]:
         streams.encode_stream(8, request, 250, 4),
         streams.encode_part(8, response, 0),
         streams.encode_more(8, 2),
+        steps.encode_step(8, step, 250),
         native.encode_call(8, "status", {"model": "m", "n": [1, {"a": None}]}),
         native.encode_reply(8, {"models": [{"name": "m", "ready": True}]}),
         prepared.encode_prepare(9, PrepareRequest("gate", _SPECS, "champion", ("y",))),

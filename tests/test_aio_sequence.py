@@ -1,0 +1,78 @@
+"""Sequences through the asyncio client, on either loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edged.aio import Client
+from edged.errors import RunError, SequenceNotFoundError
+from tests.fakes.house import LOOPS, House, houses
+from tests.fakes.stateful import door
+
+ONE, BAD = np.ones((1, 3), np.float32), np.full((1, 3), np.nan, np.float32)
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    for house in houses("uvloop", tmp_path / "s"):
+        house.server.door = house.door = house.call(door)
+        yield house.start()
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest, house: House) -> Iterator[Run]:
+    """Runs ``async def scene(client)`` with a client of the house."""
+    loop = LOOPS[request.param]()
+
+    def play(scene: Callable[[Client], Any]) -> None:
+        async def act() -> None:
+            async with Client(house.path) as client:
+                await scene(client)
+
+        loop.run_until_complete(asyncio.wait_for(act(), 20))
+
+    yield play
+    loop.close()
+
+
+def count(result) -> float:
+    """How many requests the model has seen before."""
+    return float(result["y"][0, 3])
+
+
+def test_several_at_once(run: Run):
+    async def one(client: Client) -> list[float]:
+        async with client.sequence("gate") as sequence:
+            found = [count(await sequence.infer(x=ONE)) for _ in range(5)]
+            pending = [await sequence.submit({"x": ONE}) for _ in range(3)]
+            return found + [count(await each.result()) for each in pending]
+
+    async def scene(client: Client) -> None:
+        for found in await asyncio.gather(*(one(client) for _ in range(6))):
+            assert found == list(range(8))
+
+    run(scene)
+
+
+def test_what_goes_wrong(run: Run):
+    async def scene(client: Client) -> None:
+        sequence = client.sequence("gate", "mic")
+        with pytest.raises(RunError):
+            await sequence.infer(x=BAD)
+        assert count(await sequence.infer(x=ONE)) == 0
+        await client.sequence("gate", "mic").infer(x=ONE, end=True)
+        with pytest.raises(SequenceNotFoundError):
+            await sequence.infer(x=ONE)
+        sequence.restart()
+        assert count(await sequence.infer(x=ONE)) == 0
+        await sequence.end()
+        await sequence.end()
+
+    run(scene)
