@@ -111,7 +111,7 @@ def test_no_texts(file: Path, spec):
 def test_settings(file: Path):
     with pytest.raises(FieldError, match=r"tokens\.multiple: belongs to pad: longest"):
         work(file, pad="length", multiple=8)
-    with pytest.raises(FieldError, match=r"tokens\.max_bytes: is 5000000; the limit is 4194304"):
+    with pytest.raises(FieldError, match=r"tokens\.max_bytes: is 5000000; the limit is 262144"):
         work(file, max_bytes=Size(5_000_000))
 
 
