@@ -9,13 +9,17 @@ import numpy as np
 
 from edged.config.pipeline_text import TokensConfig
 from edged.errors import FieldError
+from edged.pipelines.expressions import MOST_GROWN
 from edged.pipelines.step import Values, Work
 from edged.pipelines.token_file import Encoded, TokenFile, open_token_file
 from edged.tensors import BATCH, Array, Axis, TensorSpec
 
 _MOST_BYTES = 256 << 10
-"""Of one text. The package keeps some 200 bytes for each of them until it has cut them, so that this
-takes 54 MB and 0.2 s on a thread; the longest models look at 8192 tokens, a tenth of it."""
+"""Of one text. The package keeps some 200 bytes for each until they are cut: this takes 54 MB and
+0.2 s on a thread. The models that look furthest see 8192 tokens, a tenth of it."""
+
+_MOST_TOGETHER = 4 << 20
+"""Of all texts of a request: no deadline ends a step that has begun, and these take some 3 s."""
 
 
 def tokens_work(config: TokensConfig, file: Path) -> Work:
@@ -66,11 +70,14 @@ def texts_of(rows: Array, most: int) -> list[str]:
     """Texts out of rows of bytes; strict, so that a sender hears of what is cut or of another code.
 
     Raises:
-        ValueError: one is too long or no UTF-8; says which.
+        ValueError: one is too long or no UTF-8, and which; or all of them together are too long.
     """
-    texts = []
+    texts, together = [], 0
     for number, row in enumerate(np.atleast_2d(rows)):
         data = row.tobytes().rstrip(b"\0")
+        together += len(data)
+        if together > _MOST_TOGETHER:
+            raise ValueError(f"texts of more than {_MOST_TOGETHER} bytes together; send them apart")
         if len(data) > most:
             text = f"text {number} has {len(data)} bytes; the limit is {most} (max_bytes)"
             raise ValueError(text)
@@ -87,6 +94,9 @@ def _padded(made: Sequence[Encoded], words: TokenFile, config: TokensConfig) -> 
     else:
         longest = max([1, *(len(one.ids) for one in made)])
         width = min(-(-longest // config.multiple) * config.multiple, words.length)
+    if len(made) * width > MOST_GROWN:
+        text = f"would make [{len(made)},{width}] tokens; the limit is {MOST_GROWN} in all"
+        raise ValueError(f"{text}; send fewer rows at a time")
     shape = (len(made), width)
     ids = np.full(shape, words.pad_id, np.int64)
     types = np.full(shape, words.pad_type, np.int64)

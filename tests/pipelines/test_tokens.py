@@ -190,6 +190,19 @@ def test_what_is_no_text(data: bytes, said: str):
         texts_of(pack_texts([data]), 64)
 
 
+@pytest.mark.hostile("H9 texts of half a character, another code, zeros within, or megabytes")
+def test_what_is_too_much_together(file: Path, monkeypatch):
+    rows = np.full((65, 1 << 16), 97, np.uint8)
+    assert len(texts_of(rows[:64], 1 << 16)) == 64
+    with pytest.raises(ValueError, match="more than 4194304 bytes together; send them apart"):
+        texts_of(rows, 1 << 16)
+    monkeypatch.setattr("edged.pipelines.tokens.MOST_GROWN", 95)
+    step = work(file, pad="length")
+    step.run({"from": packed(*["a"] * 5)})
+    with pytest.raises(ValueError, match=r"would make \[6,16\] tokens; the limit is 95 in all"):
+        step.run({"from": packed(*["a"] * 6)})
+
+
 def test_zeros_within_are_kept():
     assert texts_of(pack_texts([b"a\0b\0", b"longer"]), 64) == ["a\0b", "longer"]
 
