@@ -9,12 +9,17 @@ import pytest
 
 from edged.config.pipeline_text import LabelsConfig
 from edged.errors import FieldError
+from edged.pipelines.describe import describe
 from edged.pipelines.labels import Label, labels_work, read_labels
-from edged.processing.texts import unpack_texts
+from edged.processing.texts import pack_texts, unpack_texts
 from edged.specs import OutputProcessing
 from edged.tensors import DTYPES, TensorSpec
+from tests.fakes.clock import on_loop, until
 from tests.fakes.manifests import make_manifest
-from tests.fakes.pipelines import planned
+from tests.fakes.pages import example
+from tests.fakes.pipelines import Site, model, planned
+from tests.fakes.token_files import write_token_file
+from tests.pipelines.test_run import ask
 
 NAMES = [Label("cat"), Label("Hündin"), Label("文")]
 SCORES = np.array([[0.2, 0.7, 0.1], [0.4, 0.2, 0.4], [np.nan, 0.1, 0.2], [np.nan] * 3], np.float32)
@@ -127,6 +132,38 @@ def test_no_labels(step: str, model, said: str):
 def test_a_bundle_that_is_not_here_is_no_second_problem():
     """Whoever looked for it has complained."""
     assert planned(TEXT.replace("STEP", "from: x, of: m"))[1] == []
+
+
+@on_loop
+async def test_the_pages_classes_of_texts(tmp_path: Path, monkeypatch):
+    """docs/text.md: texts to logits to names, with what is said below the threshold."""
+    write_token_file(tmp_path / "tokenizer.json")
+    monkeypatch.chdir(tmp_path)
+    words = next(
+        line for line in example("text.md", "Text in, vector out").splitlines() if "tokens" in line
+    )
+    axes = ("batch", "words")
+
+    def mood(given):
+        long = given["mask"].sum(axis=1, keepdims=True).astype(np.float32)
+        return {"y": np.concatenate([long * 0, long - 4, 4 - long], axis=1)}
+
+    session, _, _ = model(mood, [("ids", "int64", axes), ("mask", "int64", axes)])
+    manifest = make_manifest(
+        [("ids", "int64", axes), ("mask", "int64", axes)],
+        [("y", "float32", ("batch", 3))],
+        output_processing={"y": OutputProcessing("none", ("even", "long", "short"))},
+    )
+    head = f'    inputs: {{text: "uint8[batch,characters]"}}\n    steps:\n{words}\n'
+    site = Site(head + example("text.md", "Classes"), mood=(session, manifest, 10**9))
+    assert site.plan.outputs[0].dtype == "uint8"
+    texts = ["", "the is", "the pump in hall two is hot and loud"]
+    answers, _ = ask(site, {"text": pack_texts([text.encode() for text in texts])})
+    await until(lambda: answers)
+    outputs = answers.only.outputs
+    assert unpack_texts(outputs["label"]) == ["short", "", "long"]
+    assert (outputs["score"][[0, 2]] > 0.6).all()
+    assert describe(site.plan).output_processing["label"].text is True
 
 
 @pytest.mark.parametrize("spec", [("bool", ("batch", 3)), ("float32", ())])
