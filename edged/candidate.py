@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from edged.config.load import Snapshot, check_files, full_digest
+from edged.config.pipeline_files import step_files
 from edged.config.problems import Problem, field_path
 from edged.config.schema import ModelConfig
 from edged.errors import BundleError, EdgedError, FieldError
@@ -31,6 +32,8 @@ from edged.store.signing import TrustStore
 T = TypeVar("T")
 
 _KEY_CAP_BYTES = 64 << 10
+_STEP_FILE_BYTES = 64 << 20
+"""More than any step reads of its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +235,7 @@ def _with_trust(snapshot: Snapshot, files: list[Problem], error: EdgedError) -> 
 
 
 def content_digest(snapshot: Snapshot) -> str:
-    """What a configuration comes to: its files, the keys and every bundle they name.
+    """What a configuration comes to: its files, and every key, bundle and step's file they name.
 
     Values of secrets are in no digest: it is shown, and a short secret could be guessed from it.
     """
@@ -244,7 +247,21 @@ def content_digest(snapshot: Snapshot) -> str:
         except OSError:
             data = b"unreadable"
         digest.update(b"\0%d:%b" % (len(data), data))
+    for named in step_files(snapshot.config.pipelines):
+        name = named.encode("utf-8", "surrogateescape")
+        digest.update(b"\0%d:%b:%b" % (len(name), name, _content(snapshot.resolve(named))))
     return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """A digest of a file; a step that cannot read it, or finds it too long, says so itself."""
+    try:
+        if not path.is_file():
+            return b"no file"
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(_STEP_FILE_BYTES)).digest()
+    except OSError:
+        return b"unreadable"
 
 
 def _fingerprint(path: Path) -> str:

@@ -19,6 +19,7 @@ from edged.budget import budgets_of
 from edged.candidate import Candidate, build_candidate, content_digest, is_servable
 from edged.config.diff import diff
 from edged.config.load import Snapshot, load
+from edged.config.pipeline_files import step_files
 from edged.config.problems import ConfigProblemsError
 from edged.config.schema import BindingConfig, Config
 from edged.errors import ApplyError, EdgedError
@@ -132,7 +133,7 @@ class Reloader:
         snapshot = self._candidate.snapshot
         config = snapshot.config
         named = [pattern for model in config.models.values() for pattern in model.bundles]
-        named += config.trust.keys
+        named += [*config.trust.keys, *step_files(config.pipelines)]
         if config.mqtt is not None:
             password, tls = config.mqtt.password, config.mqtt.tls
             secret = password.file if password is not None else None

@@ -357,6 +357,57 @@ class TestUnchanged:
         run(work())
 
 
+class TestFilesOfSteps:
+    """A file that a step reads is part of the configuration."""
+
+    BODY = """\
+models: {m: {bundle: m-1.edgb}}
+pipelines:
+  p:
+    inputs: {x: "float32[batch,4]"}
+    steps:
+      - {name: guess, model: m, inputs: x}
+      - {name: named, labels: {from: guess.y, file: names.txt}}
+    outputs: {label: named.label}
+"""
+
+    @staticmethod
+    async def label(box: Box) -> str:
+        future: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
+        x = np.array([[1, 9, 2, 3]], np.float32)
+        request = InferRequest("p", {"x": x})
+        box.dataplane.submit(request, lambda response, _final: future.set_result(response))
+        response = await future
+        assert response.error is None, response.error
+        return bytes(response.outputs["label"][0]).rstrip(b"\0").decode()
+
+    def test_is_watched_applied_and_refused_as_a_whole(self, site: Site) -> None:
+        site.bundle("m", 1)
+        names = site.directory / "names.txt"
+        names.write_text("a\nb\nc\nd\n")
+        site.write(self.BODY)
+
+        async def work() -> None:
+            async with booted(site) as box:
+                assert names in box.reloader.followed()
+                assert (await self.label(box), box.generation) == ("b", 1)
+                names.write_text("a\nbird\nc\nd\n")
+                assert await box.reloader.reload()
+                assert (await self.label(box), box.generation) == ("bird", 2)
+                names.write_text("a\nb\n")
+                await refused(box, "labels.file: has 2 labels")
+                assert (await self.label(box), box.generation) == ("bird", 2)
+                names.unlink()
+                await refused(box, "names.txt")
+                names.write_text("a\nbee\nc\nd\n")
+                assert await box.reloader.reload()
+                assert (await self.label(box), box.generation) == ("bee", 3)
+                assert await box.reloader.reload()
+                assert box.generation == 3, "nothing has changed"
+
+        run(work())
+
+
 class TestRequests:
     def test_many_are_answered_by_one_more(self, site: Site) -> None:
         async def work() -> None:
