@@ -325,7 +325,7 @@ async def test_one_that_answers_once_answers_a_stream_once():
     assert heard.end.outputs["s"].shape == (2, 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_no_stream_is_lost_or_ended_twice(data: st.DataObject):
     """Several at once: slow and quick models, failures, askers that stop reading or go away."""

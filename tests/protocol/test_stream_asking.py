@@ -146,7 +146,7 @@ def test_whoever_waits_is_woken_once_for_what_it_has_not_seen():
     assert len(woken) == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_streams_and_requests_share_a_connection(data):
     """Frames of many, in any pieces, some withdrawn on the way: each gets its own, in order."""
