@@ -17,6 +17,22 @@ from edged.tensors import DTYPES, Array, TensorSpec, describe
 log = logging.getLogger("edged.pipelines")
 
 
+MOST_MADE = 1 << 26
+"""Values that a step makes of fewer: 256 MB of float32, 70 minutes of sound in mel bands. How far a
+step grows is the operator's word, but of how much, the sender's."""
+
+
+def check_growth(made: int, given: int) -> None:
+    """Refuse what would take more memory than anybody meant; raises ValueError.
+
+    Args:
+        made: values that a step would make.
+        given: values that it makes them of.
+    """
+    if made > max(MOST_MADE, given):
+        raise ValueError(f"{given} values would become {made}; the limit is {MOST_MADE}")
+
+
 def size_of(given: Mapping[str, Any]) -> int:
     """Bytes of arguments, of all items."""
     return sum(

@@ -10,6 +10,7 @@ import numpy as np
 from edged.config.shapes import EachConfig, ReshapeConfig, TransposeConfig, WindowsConfig
 from edged.errors import FieldError
 from edged.pipelines.arrays import RESULT, axis_of
+from edged.pipelines.checks import check_growth
 from edged.pipelines.step import Values, Work
 from edged.tensors import Array, Axis, TensorSpec
 
@@ -54,6 +55,7 @@ def windows_work(config: WindowsConfig) -> Work:
         chosen = np.moveaxis(views, -1, axis + 1)[
             (slice(None),) * axis + (slice(None, None, step),)
         ]
+        check_growth(chosen.size, array.size)
         return {RESULT: np.ascontiguousarray(chosen)}
 
     return Work({"from": config.from_}, outputs, run, is_slow=True)

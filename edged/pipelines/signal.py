@@ -8,6 +8,7 @@ import numpy as np
 
 from edged.config.sound import SignalConfig
 from edged.errors import FieldError
+from edged.pipelines.checks import check_growth
 from edged.pipelines.step import Values, Work
 from edged.processing.sound import FULL_SCALE, scaled
 from edged.tensors import Array, Axis, TensorSpec
@@ -61,6 +62,8 @@ def signal_work(config: SignalConfig) -> Work:
             raise ValueError(f"{samples.shape[-1]} samples are less than a frame of {config.size}")
         frames = np.lib.stride_tricks.sliding_window_view(samples, config.size, axis=-1)
         frames = frames[..., ::step, :]
+        wide = points // 2 + 1 if config.spectrum != "none" else config.size
+        check_growth(frames.size // config.size * wide, samples.size)
         if config.spectrum != "none":
             return {"frames": spectra(frames, window, points, power=config.spectrum == "power")}
         if window is not None:

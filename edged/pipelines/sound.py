@@ -9,6 +9,7 @@ import numpy as np
 
 from edged.config.sound import AudioConfig, MelConfig, ResampleConfig
 from edged.errors import FieldError
+from edged.pipelines.checks import check_growth
 from edged.pipelines.signal import as_float, check_samples
 from edged.pipelines.step import Values, Work
 from edged.processing.mel import cosines, filter_bank, logarithm
@@ -48,7 +49,7 @@ def audio_work(config: AudioConfig) -> Work:
         if layout is None:
             layout, data = read_wav(data)
         samples = read_samples(data, layout, channel=config.channel, max_seconds=config.max_seconds)
-        return {"samples": resample(samples, layout.rate, config.rate)}
+        return {"samples": _resampled(samples, layout.rate, config.rate)}
 
     return Work({"from": config.from_}, outputs, run, is_slow=True)
 
@@ -69,9 +70,15 @@ def resample_work(config: ResampleConfig) -> Work:
         return [TensorSpec("samples", "float32", (*spec.shape[:-1], count))]
 
     def run(values: Values) -> Values:
-        return {"samples": resample(as_float(values["from"]), config.have, config.want)}
+        return {"samples": _resampled(as_float(values["from"]), config.have, config.want)}
 
     return Work({"from": config.from_}, outputs, run, is_slow=True)
+
+
+def _resampled(samples: Array, have: int, want: int) -> Array:
+    rows, count = samples.size // max(samples.shape[-1], 1), samples.shape[-1]
+    check_growth(rows * length(count, *ratio(have, want)), samples.size)
+    return resample(samples, have, want)
 
 
 def _ratio(path: str, have: int, want: int) -> tuple[int, int]:

@@ -25,6 +25,10 @@ ENCODINGS = {"uint8": 1, "int16": 2, "int24": 3, "int32": 4, "float32": 4}
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 """What converters of sound do; a header with less would make hours of a few bytes."""
 MOST_CHANNELS = 64
+MOST_SAMPLES = 1 << 26
+"""Of one channel, read or made: 23 minutes at 48 kHz, 256 MB."""
+_BLOCK = 1 << 18
+"""Samples that are computed at a time, in float64: 2 MB, and as much again for each channel."""
 _MOST_CHUNKS = 1000
 """Before the data; writers of metadata make a dozen, and each costs a turn of a loop."""
 _OPEN_SIZE = 0x7F000000
@@ -169,23 +173,33 @@ def read_samples(
         raise TooLargeError(
             f"a recording of {count / layout.rate:.1f} s; the limit is {max_seconds:g} s"
         )
+    if count > MOST_SAMPLES:
+        raise TooLargeError(f"a recording of {count} samples; the limit is {MOST_SAMPLES}")
     if channel is not None and channel >= layout.channels:
         raise DecodeError(f"there is no channel {channel}; the recording has {layout.channels}")
-    wanted = range(layout.channels) if channel is None else (channel,)
-    total = np.zeros(count, np.float64)
-    for one in wanted:  # one after the other: their floats need not all be there at once
-        total += _channel(data, layout, one)
-    if len(wanted) > 1:
-        total /= len(wanted)
-    with np.errstate(over="ignore"):
-        mono = total.astype(np.float32)
+    mono = np.empty(count, np.float32)
+    for start in range(0, count, _BLOCK):
+        stop = min(start + _BLOCK, count)
+        part = data[start * layout.frame_bytes : stop * layout.frame_bytes]
+        with np.errstate(invalid="ignore"):  # a signalling NaN; it is looked for below
+            mono[start:stop] = _mixed(part, layout, channel)
     if not np.isfinite(mono).all():
         raise DecodeError("the recording holds numbers that are not finite")
     return mono
 
 
+def _mixed(data: memoryview, layout: Layout, channel: int | None) -> Array:
+    """float64[samples]: one channel, or the mean of all."""
+    if channel is not None:
+        return _channel(data, layout, channel)
+    total = _channel(data, layout, 0)
+    for other in range(1, layout.channels):
+        total += _channel(data, layout, other)
+    return total / layout.channels
+
+
 def _channel(data: memoryview, layout: Layout, channel: int) -> Array:
-    """float64[samples] of one channel, full scale at 1."""
+    """float64[samples] of one channel, full scale at 1; nobody else's."""
     encoding = layout.encoding
     if encoding == "int24":
         triples = np.frombuffer(data, np.uint8).reshape(-1, layout.channels, 3)[:, channel]

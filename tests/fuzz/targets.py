@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -46,6 +47,7 @@ from edged.processing.codecs import build_codec
 from edged.processing.columns import ColumnsCodec
 from edged.processing.image import ImageCodec
 from edged.processing.json_text import parse_json
+from edged.processing.sound import read_samples, read_wav
 from edged.protocol import native, prepared, steps, streams
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits
 from edged.protocol.http_get import HeadReader, RefusedError, Request, encode_reply, refusal
@@ -561,6 +563,35 @@ def seed_images() -> list[bytes]:
     return found
 
 
+def run_wav(data: bytes) -> None:
+    """Finite samples, no more than there are bytes for, or refused."""
+    try:
+        layout, part = read_wav(memoryview(data))
+        samples = read_samples(part, layout, channel=None, max_seconds=1)
+    except InvalidRequestError:
+        return
+    assert 0 < samples.size <= len(data)
+    assert np.isfinite(samples).all()
+
+
+def seed_wavs() -> list[bytes]:
+    samples = np.random.default_rng(7).uniform(-1, 1, (16, 2))
+    kinds = {1: ("<i2", 32767), 3: ("<f4", 1)}
+    found = []
+    for tag, (dtype, full) in kinds.items():
+        body = (samples * full).astype(dtype).tobytes()
+        block = 2 * np.dtype(dtype).itemsize
+        head = struct.pack("<4sIHHIIHH", b"fmt ", 16, tag, 2, 8000, 8000 * block, block, block * 4)
+        rest = b"WAVE" + head + b"LIST\4\0\0\0abcd" + struct.pack("<4sI", b"data", len(body)) + body
+        found.append(b"RIFF" + struct.pack("<I", len(rest)) + rest)
+    guid = bytes.fromhex("0100000000001000800000aa00389b71")
+    head = (
+        struct.pack("<4sIHHIIHHHHI", b"fmt ", 40, 0xFFFE, 1, 8000, 24000, 3, 24, 22, 24, 4) + guid
+    )
+    rest = b"WAVE" + head + struct.pack("<4sI", b"data", 0xFFFFFFFF) + bytes(range(48))
+    return [*found, b"RIFF" + struct.pack("<I", 0xFFFFFFFF) + rest]
+
+
 # --- artefacts of other tools ---------------------------------------------------------------------
 
 
@@ -618,5 +649,6 @@ TARGETS: dict[str, Target] = {
     "payload": Target(run_payload, seed_payloads),
     "json": Target(run_json, seed_json),
     "image": Target(run_image, seed_images, 8192),
+    "wav": Target(run_wav, seed_wavs, 2048),
     "pbtxt": Target(run_pbtxt, seed_pbtxt, 2048),
 }

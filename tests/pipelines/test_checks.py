@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from edged.errors import InvalidRequestError, QueueFullError, RunError, WorkerDiedError
-from edged.pipelines.checks import check_promise, named, nothing, rows_of, size_of, unexpected
+from edged.pipelines.checks import (
+    MOST_MADE,
+    check_growth,
+    check_promise,
+    named,
+    nothing,
+    rows_of,
+    size_of,
+    unexpected,
+)
 from edged.tensors import TensorSpec
 
 
@@ -43,3 +52,10 @@ def test_small_ones():
     assert size_of({"a": np.ones(2, "f4"), "b": [np.ones(1, "f4"), None]}) == 12
     made = nothing([specs[1]], [TensorSpec("b", "int8", ("batch", 3, "t"))])
     assert made["b"].shape == (0, 3, 0)
+
+
+def test_growth():
+    check_growth(MOST_MADE, 1)
+    check_growth(MOST_MADE + 5, MOST_MADE + 5)  # what is there already may be turned round
+    with pytest.raises(ValueError, match="7 values would become"):
+        check_growth(MOST_MADE + 1, 7)

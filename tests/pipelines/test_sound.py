@@ -9,8 +9,11 @@ import pytest
 import scipy.fft
 import scipy.io.wavfile
 
+from edged.config.shapes import WindowsConfig
 from edged.config.sound import AudioConfig, MelConfig, ResampleConfig, SignalConfig
 from edged.errors import DecodeError, FieldError, TooLargeError
+from edged.pipelines.checks import MOST_MADE
+from edged.pipelines.shapes import windows_work
 from edged.pipelines.signal import signal_work
 from edged.pipelines.sound import audio_work, mel_work, resample_work
 from edged.processing.resample import resample
@@ -138,3 +141,22 @@ def test_a_spectrum_of_unknown_width():
     for shape in (("n", "bins"), (129,)):
         with pytest.raises(FieldError, match="expected a spectrum"):
             work.outputs({"from": TensorSpec("from", "float32", shape)})
+
+
+GROWS = {
+    "audio": lambda: audio(rate=768_000, encoding="uint8", recorded=1000),
+    "resample": lambda: resample_work(ResampleConfig(from_="x", have=1, want=1000)),
+    "signal": lambda: signal_work(SignalConfig(from_="x", size=2000, step=1, spectrum="power")),
+    "windows": lambda: windows_work(WindowsConfig(from_="x", size=2000, step=1)),
+}
+
+
+@pytest.mark.parametrize("name", GROWS)
+@pytest.mark.hostile(
+    "H11 a recording whose windows, spectra or samples at another rate no memory would hold"
+)
+def test_what_grows_beyond_memory(name: str):
+    samples = np.zeros(100_000, np.uint8)
+    with pytest.raises(ValueError, match=f"100000 values would become [0-9]+; .* {MOST_MADE}"):
+        GROWS[name]().run({"from": samples})
+    assert GROWS[name]().run({"from": samples[:3000]})

@@ -121,6 +121,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.hostile(
+    "H10 a WAV file whose header lies, that is cut short or holds numbers that are not finite"
+)
 def test_hostile(name: str):
     data, words = HOSTILE[name]
     with pytest.raises(DecodeError, match=words):
@@ -128,6 +131,9 @@ def test_hostile(name: str):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.hostile(
+    "H10 a WAV file whose header lies, that is cut short or holds numbers that are not finite"
+)
 def test_floats_that_are_no_numbers(bad: float):
     floats = np.array([0, bad, 0], "<f4")
     data = riff(fmt(3, bits=32), chunk(b"data", floats.tobytes()))
@@ -140,6 +146,15 @@ def test_floats_whose_mean_is_too_large():
     floats = np.full((4, 2), 3e38, "<f4")
     data = riff(fmt(3, channels=2, bits=32), chunk(b"data", floats.tobytes()))
     assert np.isfinite(read(data)[0]).all()
+
+
+def test_long_ones_are_read_in_parts(monkeypatch: pytest.MonkeyPatch):
+    whole = read(GOOD)[0]
+    monkeypatch.setattr("edged.processing.sound._BLOCK", 77)
+    np.testing.assert_array_equal(read(GOOD)[0], whole)
+    monkeypatch.setattr("edged.processing.sound.MOST_SAMPLES", 799)
+    with pytest.raises(TooLargeError, match="a recording of 800 samples; the limit is 799"):
+        read(GOOD)
 
 
 def test_limits():
