@@ -90,7 +90,12 @@ def read_wav(data: memoryview) -> tuple[Layout, memoryview]:
         if kind == b"data":
             if layout is None:
                 raise DecodeError('the WAV file has no chunk "fmt " before its data')
-            return layout, _samples(data, at, rest if size >= _OPEN_SIZE else size, layout)
+            size = rest if size >= _OPEN_SIZE else size
+            if size > rest:
+                raise DecodeError(
+                    f"the WAV file is cut short: {size} bytes of data, {rest} are there"
+                )
+            return layout, data[at : at + size]
         if size > rest:
             shown = ascii(kind.decode("latin-1"))
             raise DecodeError(
@@ -100,18 +105,6 @@ def read_wav(data: memoryview) -> tuple[Layout, memoryview]:
             layout = _layout(bytes(data[at : at + min(size, 40)]))
         at += size + size % 2
     raise DecodeError(f"the WAV file has more than {_MOST_CHUNKS} chunks before its data")
-
-
-def _samples(data: memoryview, at: int, size: int, layout: Layout) -> memoryview:
-    rest = len(data) - at
-    if size > rest:
-        raise DecodeError(f"the WAV file is cut short: {size} bytes of data, {rest} are there")
-    if size % layout.frame_bytes:
-        raise DecodeError(
-            f"the WAV file has {size} bytes of data, which is no whole number of "
-            f"{layout.channels} x {layout.encoding}"
-        )
-    return data[at : at + size]
 
 
 def _layout(chunk: bytes) -> Layout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from edged.pipelines.signal import signal_work
 from edged.pipelines.sound import audio_work, mel_work, resample_work
 from edged.processing.resample import resample
 from edged.tensors import TensorSpec
+from tests.fakes.clock import on_loop, until
+from tests.fakes.pipelines import Site, model
+from tests.pipelines.test_run import ask
 
 TONE = (np.sin(2 * np.pi * 440 * np.arange(8000) / 8000) * 16384).astype(np.int16)
 BYTES = TensorSpec("from", "uint8", ("bytes",))
@@ -160,3 +164,20 @@ def test_what_grows_beyond_memory(name: str):
     with pytest.raises(ValueError, match=f"100000 values would become [0-9]+; .* {MOST_MADE}"):
         GROWS[name]().run({"from": samples})
     assert GROWS[name]().run({"from": samples[:3000]})
+
+
+@on_loop
+async def test_the_example_of_the_page():
+    page = (Path(__file__).parents[2] / "docs/pipelines.md").read_text()
+    text = page.partition("## Sound\n")[2].partition("  sound:\n")[2].partition("```")[0]
+    sums = model(
+        lambda inputs: {"y": inputs["x"].max(axis=(1, 2), keepdims=True)[:, 0]},
+        [("x", "float32", ("batch", 100, 40))],
+        [("y", "float32", ("batch", 1))],
+    )
+    site = Site(text, sounds=sums)
+    answers, _ = ask(site, {"file": wav(np.tile(TONE, 3))})
+    await until(lambda: answers)
+    scores = answers.only.outputs["scores"]
+    assert scores.shape == (6, 1)  # 301 frames
+    assert np.ptp(scores[:5]) < 0.5
