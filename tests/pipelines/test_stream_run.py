@@ -377,3 +377,28 @@ def test_no_stream_is_lost_or_ended_twice(data: st.DataObject):
 def test_a_request_for_one_answer_makes_no_stream():
     request = InferRequest("p", {})
     assert type(request) is not StreamRequest
+
+
+@on_loop
+async def test_others_have_their_turn_between_items(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream_run, "_BUDGET_NS", -1)
+    text = """\
+    inputs: {x: "float32[n,4]"}
+    steps:
+    - {name: row, each: {from: x}}
+    - {name: half, compute: row / 2}
+    - {name: all, gather: {from: half}}
+    - {name: asked, model: ear, inputs: x}
+    outputs: {all: all, asked: asked}
+    stream: [all]
+"""
+    site, heard = Site(text, ear=model()), Heard()
+    x = np.zeros((40, 4), np.float32)
+    site.plane.submit(StreamRequest("p", {"x": x}, flow=Flow(1000, 60.0)), heard)
+    seen = []
+    while not heard.ends:
+        await turns(1)
+        seen.append(len(heard.parts))
+    assert max(np.diff(seen)) == 1, "no more than one a turn"
+    assert seen[-1] == 40
+    idle(site)
