@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from edged.hosted import workers
 from edged.pipelines.pipeline import PipelineRelease
 from edged.reload import Reloader, Report
 from edged.serving.dataplane import Dataplane
@@ -48,6 +49,11 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_release_loads", _C, "Loads that were begun.", _RELEASE),
     Figure("edged_release_resident", _F, "1 while it is in memory.", _RELEASE),
     Figure("edged_release_memory_bytes", _G, "Memory it takes when loaded, at most.", _RELEASE),
+    Figure(
+        "edged_release_worker_memory_bytes", _G,
+        "Its share of what its worker process has to itself.", _RELEASE,
+    ),
+    Figure("edged_shared_worker_deaths", _C, "Deaths of a device's worker.", ("device",)),
     Figure("edged_release_evictions", _C, "Times it was sent out of memory.", _RELEASE),
     Figure("edged_memory_budget_bytes", _G, "Memory that loaded models may take.", ("device",)),
     Figure("edged_memory_promised_bytes", _G, "Memory of those in it, at most.", ("device",)),
@@ -223,11 +229,12 @@ def collect(
     for model, cache in manager.workshop.caches.items():
         for name, value in cache.as_dict().items():
             sheet.add(f"edged_cache_{name}", value, model)
-    for device, home in manager.memories.items():
-        sheet.add("edged_memory_budget_bytes", home.ledger.budget, device)
-        sheet.add("edged_memory_promised_bytes", home.ledger.used, device)
     for model, sequences in manager.shelves.items():
         _add_sequences(sheet, model, sequences)
+    for device, memory in manager.memories.as_dict().items():
+        sheet.add("edged_memory_budget_bytes", memory["budget_bytes"], device)
+        sheet.add("edged_memory_promised_bytes", memory["promised_bytes"], device)
+    _add_workers(sheet, manager)
     for name, listening in listeners.items():
         sheet.add("edged_connections", len(listening.connections), name)
         sheet.add("edged_connections_accepted", listening.accepted, name)
@@ -276,8 +283,18 @@ def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
         sheet.add("edged_release_memory_bytes", release.footprint.held, *of)
     sheet.add("edged_release_evictions", release.evictions, *of)
     sheet.add("edged_batches", counters.inline_batches, *of, "inline")
-    where = "worker" if release.config.isolation == "model" else "off_loop"
+    where = "off_loop" if release.config.isolation == "none" else "worker"
     sheet.add("edged_batches", counters.batches - counters.inline_batches, *of, where)
+
+
+def _add_workers(sheet: _Sheet, manager: Manager) -> None:
+    """What worker processes take, each counted once however many models share it."""
+    for worker in workers(manager.releases()):
+        for release, size in worker.shares():
+            of = (release.key.model, str(release.number))
+            sheet.add("edged_release_worker_memory_bytes", size, *of)
+    for device, deaths in manager.loader.workers.deaths.items():
+        sheet.add("edged_shared_worker_deaths", deaths, device)
 
 
 def _add_pipeline(sheet: _Sheet, pipeline: PipelineRelease) -> None:

@@ -1,16 +1,42 @@
 """A runtime whose sessions are worker processes, which can come to harm and cannot harm us.
 
-It loads like any other runtime, into a process of its own (``worker.py``). One mechanism for a
-release's first run (``serving/trial.py``) and for models that are kept apart for good.
+It loads like any other runtime, into a process of its own (``worker.py``) or into one that others
+share (``worker_host.py``). One mechanism for a release's first run (``serving/trial.py``) and for
+models that are kept apart for good.
 """
 
 from __future__ import annotations
 
+import functools
+
+from edged.config.schema import ModelConfig
+from edged.device.memory import half_of_memory
 from edged.errors import WorkerDiedError
 from edged.runtimes.base import Artefact, RuntimeInfo
-from edged.worker_session import WorkerCaps, WorkerSession
+from edged.runtimes.registry import DEVICES
+from edged.shared_worker import SharedWorkers, Who
+from edged.worker_session import Enter, WorkerCaps, WorkerSession
+from edged.worker_side import widen
 
-__all__ = ["WorkerCaps", "WorkerRuntime", "WorkerSession"]
+__all__ = ["Enter", "SharedWorkers", "WorkerCaps", "WorkerRuntime", "WorkerSession", "enter_for"]
+
+
+def enter_for(config: ModelConfig, model: str, digest: str, shared: SharedWorkers) -> Enter | None:
+    """How a model gets a place in a process with several ways in; None where one way is enough.
+
+    Args:
+        config: its section.
+        model: its name.
+        digest: of the release.
+        shared: the processes of the devices.
+    """
+    if config.isolation == "device":
+        who = Who(f"device {DEVICES[config.runtime[0]]}", model, digest)
+        return functools.partial(shared.enter, who)
+    if config.isolation == "model" and config.batching.instances > 1:
+        alone = SharedWorkers(half_of_memory())
+        return functools.partial(alone.enter, Who(f"model {model}", model, digest))
+    return None
 
 
 class WorkerRuntime:
@@ -19,11 +45,14 @@ class WorkerRuntime:
     Args:
         name: the runtime that the worker uses.
         caps: for each of its processes.
+        enter: how its sessions get a place in a process that others share; None for processes of
+            their own.
     """
 
-    def __init__(self, name: str, caps: WorkerCaps) -> None:
+    def __init__(self, name: str, caps: WorkerCaps, enter: Enter | None = None) -> None:
         self.name = name
         self._caps = caps
+        self._enter = enter
         self._crash = ""
         self._sessions: list[WorkerSession] = []
 
@@ -43,7 +72,9 @@ class WorkerRuntime:
             LoadError: the runtime refused it, or it took too long.
         """
         try:
-            session = WorkerSession(self.name, artefact, self._caps)
+            session = WorkerSession(self.name, artefact, self._caps, self._enter)
+            if self._caps.ways > 1:
+                widen(session, artefact, self._caps)
         except WorkerDiedError as exc:
             self._crash = exc.crash
             raise

@@ -52,6 +52,7 @@ def render_status(document: dict[str, Any]) -> str:
         lines.append(_mqtt_line(document["mqtt"]))
     if document.get("memory"):
         lines += _memory_lines(document["memory"], document["releases"])
+    lines += _worker_lines(document.get("workers", ()))
     lines += ["", _releases(document["releases"])]
     lines += [
         f"{r['model']} release {r['release']}: {r['runtime']} computes floats in {r['computes_in']}"
@@ -198,6 +199,13 @@ def _socket_line(socket: dict[str, Any]) -> str:
 def _mqtt_line(mqtt: dict[str, Any]) -> str:
     error = f" ({mqtt['last_error']})" if mqtt.get("last_error") else ""
     return f"mqtt {mqtt.get('broker', '')}: {mqtt.get('state', '-')}{error}"
+
+
+def _worker_lines(workers: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for one in workers:
+        models = ", ".join(share["model"] for share in one["releases"])
+        size = _size(one["private_bytes"]) if one["private_bytes"] is not None else "unknown"
+        yield f"worker {one['pid']}: {models} ({size})"
 
 
 def _memory_lines(

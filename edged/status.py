@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from edged.errors import EdgedError
+from edged.hosted import workers
 from edged.manifest import Manifest
 from edged.pipelines.pipeline import PipelineRelease
 from edged.reload import Reloader
@@ -108,12 +109,20 @@ def status_document(
             *(release_document(pipeline) for pipeline in pipelines(dataplane)),
         ],
         "memory": manager.memories.as_dict(),
-        "caches": {name: cache.as_dict() for name, cache in manager.workshop.caches.items()},
-        "sequences": {name: one.as_dict() for name, one in manager.shelves.items()},
+        **_kept(manager),
         "refused": dataplane.refused,
         "socket": socket,
         "metrics": metrics,
         "mqtt": links,
+    }
+
+
+def _kept(manager: Manager) -> dict[str, Any]:
+    """What is kept beside the models, and the processes that they live in."""
+    return {
+        "caches": {name: cache.as_dict() for name, cache in manager.workshop.caches.items()},
+        "sequences": {name: one.as_dict() for name, one in manager.shelves.items()},
+        "workers": [one.as_dict() for one in workers(manager.releases())],
     }
 
 

@@ -1,6 +1,7 @@
 """The child process that hosts one session: trials, and models that are kept apart.
 
-Run as ``python -m edged.worker FD`` by ``isolation.py``, which is its only peer. It speaks the
+Run as ``python -m edged.worker FD`` by ``isolation.py``, which is its only peer; ``worker_host.py``
+hosts several sessions in one process. It speaks the
 native protocol over the socket it inherited: one CALL ``load`` whose bytes lie in a memory file,
 then RUN frames of the layout that the load named, where that says where everything lies, and INFER
 frames else, one after another. It trusts its parent and is not trusted by it: whatever goes
@@ -31,12 +32,11 @@ from edged.messages import InferResponse
 from edged.patience import Patience
 from edged.protocol import native, prepared
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
-from edged.protocol.lane import LANE_ROWS, Lane
-from edged.protocol.layout import BodyLayout
 from edged.protocol.repeats import Repeats
-from edged.runtimes.base import Artefact, BoundRun, Session
+from edged.runtimes.base import Artefact, Session
 from edged.runtimes.registry import create_runtime
-from edged.tensors import Array, TensorSpec
+from edged.tensors import TensorSpec
+from edged.worker_call import PreparedCall
 
 LIMITS = Limits(head_bytes=1 << 20, body_bytes=2 << 30)
 """The parent holds the limits towards its own peers; these only stop nonsense in both directions,
@@ -116,73 +116,17 @@ def has_fixed_places(inputs: tuple[TensorSpec, ...]) -> bool:
     )
 
 
-class PreparedCall:
-    """The layout that the load named, and the shortest ways for it.
-
-    Args:
-        session: what is asked.
-        inputs: names, dtypes and shapes of the questions.
-        outputs: those of the answers.
-    """
-
-    def __init__(
-        self, session: Session, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-    ) -> None:
-        self._session = session
-        self.inputs = BodyLayout(inputs)
-        self.answers = prepared.answer_layout(outputs)
-        self._lanes: dict[int, Lane | None] = {}
-
-    def lane(self, rows: int) -> Lane | None:
-        """The shortest way for so many rows; None when there is none."""
-        try:
-            return self._lanes[rows]
-        except KeyError:
-            lane = None
-            if self.answers is not None:
-                with contextlib.suppress(EdgedError):
-                    lane = Lane(self.inputs, self.answers, rows, self)
-            if rows <= LANE_ROWS:
-                self._lanes[rows] = lane
-            return lane
-
-    def bind(self, inputs: dict[str, Array], outputs: dict[str, Array], _rows: int) -> Bound | None:
-        """A run from these inputs to these outputs."""
-        run = self._session.bind(inputs, outputs)
-        return None if run is None else Bound(run)
-
-
-class Bound:
-    """A run, as a lane sees it.
-
-    Args:
-        run: of the session.
-    """
-
-    is_current = True
-
-    def __init__(self, run: BoundRun) -> None:
-        self._run = run
-
-    def run(self, _origin: str) -> tuple[int, int, int, int] | None:
-        """Run; None when it failed, and the usual way says why."""
-        began_ns = time.monotonic_ns()
-        try:
-            self._run.run()
-        except Exception:
-            return None
-        return 0, 0, time.monotonic_ns() - began_ns, 0
-
-
 class Worker:
     """The child's side of one socket.
 
     Args:
         sock: the inherited end; blocking.
+        file: descriptor of the memory file, where it came with the socket.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, file: int | None = None) -> None:
         self._sock = sock
+        self._file = file
         self._reader = FrameReader(LIMITS)
         self._patience = Patience(0)
         self._repeats = Repeats()
@@ -201,6 +145,16 @@ class Worker:
             for frame in self._reader.received(count):
                 self._send(self._answer(frame))
             self._reader.check()
+
+    def hang_up(self) -> None:
+        """Close our end."""
+        self._sock.close()
+
+    def _cap(self, size: int) -> None:
+        cap_memory(size)
+
+    def _awake(self, wait_ns: int) -> Patience:
+        return Patience(wait_ns)
 
     def _receive(self) -> int:
         """Wait for bytes; awake for a moment when the last ones came so soon."""
@@ -246,14 +200,15 @@ class Worker:
         job = msgspec.convert(arguments, LoadJob, strict=False)
         self._owner = f'model "{job.model}"'
         if job.may_wait_awake:
-            self._patience = Patience(_SPIN_NS)
-        cap_memory(job.memory_bytes)
+            self._patience = self._awake(_SPIN_NS)
+        self._cap(job.memory_bytes)
         runtime = create_runtime(job.runtime, threads=job.threads)
         version = runtime.info().version
         forget_peak()
         before = taken()
-        data = [read_piece(job.file, piece) for piece in job.pieces]
-        os.close(job.file)
+        file = self._file if self._file is not None else job.file
+        data = [read_piece(file, piece) for piece in job.pieces]
+        os.close(file)
         sidecars = dict(zip((piece.name for piece in job.pieces[1:]), data[1:], strict=True))
         artefact = Artefact(job.model, data[0], specs(job.inputs), specs(job.outputs), sidecars)
         self._session = session = runtime.load(artefact)
@@ -344,7 +299,7 @@ def cap_memory(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 
-def confine() -> None:
+def confine(descriptors: int = _DESCRIPTORS) -> None:
     """End with the parent, leave no core file, and hold few descriptors."""
     parent = os.getppid()
     with contextlib.suppress(ImportError, OSError, AttributeError):
@@ -355,15 +310,19 @@ def confine() -> None:
         sys.exit(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    most = descriptors if hard == resource.RLIM_INFINITY else min(descriptors, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def ignore_terminal() -> None:
+    """The service manager speaks to the parent; Ctrl-C at a terminal reaches the whole group."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def main(arguments: list[str]) -> int:
     """Serve on the inherited descriptor that the only argument names."""
-    # The service manager speaks to the parent; Ctrl-C at a terminal reaches the whole group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ignore_terminal()
     faulthandler.enable()
     confine()
     with socket.socket(fileno=int(arguments[0])) as sock:

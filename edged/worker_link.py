@@ -106,6 +106,13 @@ class WorkerLink:
         """Send nothing more of the last request."""
         self._unsent = []
 
+    def has_answer(self) -> bool:
+        """Whether bytes came that nobody has taken yet."""
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
     def receive(self) -> list[Frame] | None:
         """Take what is there: frames that answer the last request, or None when there is nothing.
 

@@ -16,10 +16,14 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+import msgspec
+
+from edged.blame import Blame
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
-from edged.worker import Piece
+from edged.worker import LoadJob, Piece
 
 _CRASHES = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
@@ -45,10 +49,52 @@ class Death:
     Args:
         words: for people, e.g. ``died of SIGSEGV``.
         crash: the signal it brought upon itself; empty when the end came from outside.
+        blame: what it means for the model that was in it.
     """
 
     words: str
     crash: str = ""
+    blame: Blame = Blame.OWN
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCaps:
+    """What one worker process may take.
+
+    Args:
+        threads: threads of one run; 0 for one a core.
+        memory_bytes: private memory; 0 for no cap.
+        load_timeout_s: from the start of the process to the loaded model, seconds.
+        run_timeout_s: of one run, seconds; then the process is killed.
+        nice: added to its priority.
+        ways: runs that may be under way at once.
+    """
+
+    threads: int = 0
+    memory_bytes: int = 0
+    load_timeout_s: float = 120.0
+    run_timeout_s: float = 30.0
+    nice: int = 0
+    ways: int = 1
+
+
+class Hosting(Protocol):
+    """What a session needs of the process it lives in: one of its own, or a place in one."""
+
+    socket: socket.socket
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        ...
+
+    def end(self, wait_s: float = 0.0) -> None:
+        """Give it up; may be called twice."""
+        ...
+
+    def death(self) -> Death:
+        """How it ended; asked when the socket was closed from the other side."""
+        ...
 
 
 class WorkerProcess:
@@ -58,11 +104,19 @@ class WorkerProcess:
         file: descriptor that it inherits under the same number.
         nice: added to the daemon's own priority, before the process does anything: half a second
             of imports counts too.
+        module: what it runs; it is told the numbers of its socket and of the file.
+        kind: of the socket.
     """
 
-    def __init__(self, file: int, nice: int = 0) -> None:
+    def __init__(
+        self,
+        file: int,
+        nice: int = 0,
+        module: str = "edged.worker",
+        kind: socket.SocketKind = socket.SOCK_STREAM,
+    ) -> None:
         try:
-            self.socket, self._child = _start(file)
+            self.socket, self._child = _start(file, module, kind)
         except OSError as exc:
             raise LoadError(f"a worker process cannot be started: {exc.strerror}") from exc
         # It has that of the thread that started it, which may be a nice loader, and comes up again
@@ -87,10 +141,10 @@ class WorkerProcess:
             _dead.append(self._child)
         reap()
 
-    def death(self) -> Death:
+    def death(self, wait_s: float = _REAP_S) -> Death:
         """How it ended; asked when its socket was closed from the other side."""
         try:
-            status = self._child.wait(_REAP_S)
+            status = self._child.wait(wait_s)
         except subprocess.TimeoutExpired:
             return Death("closed its connection and was ended")
         if status >= 0:
@@ -115,21 +169,19 @@ def reap() -> None:
         _dead[:] = [one for one in _dead if one.poll() is None]
 
 
-def _start(file: int) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+def _start(
+    file: int, module: str, kind: socket.SocketKind
+) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     environment = {
         **{name: os.environ[name] for name in _KEPT if name in os.environ},
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry.startswith("/")),
         "ORT_DISABLE_TELEMETRY": "1",
     }
-    ours, theirs = socket.socketpair()
+    ours, theirs = socket_pair(kind)
     with theirs, contextlib.ExitStack() as undo:
         undo.callback(ours.close)
-        for end in (ours, theirs):
-            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                end.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BYTES)
-        ours.setblocking(False)
         child = subprocess.Popen(
-            [sys.executable, "-s", "-m", "edged.worker", str(theirs.fileno())],
+            [sys.executable, "-s", "-m", module, str(theirs.fileno()), str(file)],
             pass_fds=(theirs.fileno(), file),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -138,6 +190,18 @@ def _start(file: int) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         )
         undo.pop_all()
     return ours, child
+
+
+def socket_pair(
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+) -> tuple[socket.socket, socket.socket]:
+    """Our end, which does not block, and the worker's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    for end in (ours, theirs):
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            end.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BYTES)
+    ours.setblocking(False)
+    return ours, theirs
 
 
 @contextlib.contextmanager
@@ -157,6 +221,25 @@ def handed_over(artefact: Artefact) -> Iterator[tuple[int, list[Piece]]]:
         yield fd, pieces
     finally:
         os.close(fd)
+
+
+def load_arguments(
+    runtime: str, artefact: Artefact, caps: WorkerCaps, file: int, pieces: list[Piece]
+) -> dict[str, Any]:
+    """Of CALL ``load``; see ``worker.LoadJob``."""
+    job = LoadJob(
+        model=artefact.model,
+        runtime=runtime,
+        threads=caps.threads,
+        memory_bytes=caps.memory_bytes,
+        may_wait_awake=not caps.nice,
+        file=file,
+        pieces=pieces,
+        inputs=[(s.name, s.dtype, s.shape) for s in artefact.inputs],
+        outputs=[(s.name, s.dtype, s.shape) for s in artefact.outputs],
+    )
+    arguments: dict[str, Any] = msgspec.to_builtins(job)
+    return arguments
 
 
 def _memory_file(parts: Sequence[bytes]) -> int:

@@ -10,15 +10,16 @@ not answer. A kernel that runs cannot be stopped from inside; SIGKILL is the las
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
+from edged.blame import Blame
 from edged.device.memory import Taken
 from edged.errors import (
     EdgedError,
@@ -31,10 +32,22 @@ from edged.patience import Patience
 from edged.protocol import native
 from edged.protocol.frames import Frame, Kind
 from edged.runtimes.base import Artefact, StillRunningError
+from edged.shared_worker import Enter, Lodger
 from edged.tensors import Array, TensorSpec
-from edged.worker import LoadJob, LoadReply, Piece, specs
+from edged.worker import LoadReply, Piece, specs
 from edged.worker_link import WorkerLink
-from edged.worker_process import WorkerProcess, handed_over, reap
+from edged.worker_process import (
+    Death,
+    Hosting,
+    WorkerCaps,
+    WorkerProcess,
+    handed_over,
+    load_arguments,
+    reap,
+)
+from edged.worker_run import WorkerRun
+
+__all__ = ["Enter", "OnDone", "WorkerCaps", "WorkerSession"]
 
 log = logging.getLogger("edged.serving")
 
@@ -47,25 +60,6 @@ _REAP_LATER_S = 1.0
 """When a killed process should be gone; until then it is a zombie, which costs a table entry."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerCaps:
-    """What one worker process may take.
-
-    Args:
-        threads: threads of one run; 0 for one a core.
-        memory_bytes: private memory; 0 for no cap.
-        load_timeout_s: from the start of the process to the loaded model, seconds.
-        run_timeout_s: of one run, seconds; then the process is killed.
-        nice: added to its priority.
-    """
-
-    threads: int = 0
-    memory_bytes: int = 0
-    load_timeout_s: float = 120.0
-    run_timeout_s: float = 30.0
-    nice: int = 0
-
-
 class WorkerSession:
     """One process with one loaded model; used by one thread at a time.
 
@@ -75,31 +69,28 @@ class WorkerSession:
         runtime: which one the process uses.
         artefact: the model.
         caps: what the process may take.
+        enter: how to get a place in a process that others share; None for one of its own.
 
     Raises:
         WorkerDiedError: the process died over it.
         LoadError: the runtime refused it, or it took too long.
     """
 
-    def __init__(self, runtime: str, artefact: Artefact, caps: WorkerCaps) -> None:
-        self._model = artefact.model
-        self._caps = caps
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_death: Callable[[str], None] | None = None
-        self._on_done: OnDone | None = None
-        self._due_s = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._patience = Patience(_SPIN_NS)
-        self._is_closed = False
-        self.version = ""
-        self.memory_before: Taken | None = None
-        """What the process had before the model was there; None if unknown."""
-        self.inputs: Sequence[TensorSpec] = ()
-        self.outputs: Sequence[TensorSpec] = ()
-        self.crash = ""
-        """How it died by its own doing, e.g. ``SIGSEGV``; empty while it did not."""
+    lodger: Lodger | None
+    """Its place in a process that others may share; None in one of its own."""
+    _process: Hosting
+
+    def __init__(
+        self, runtime: str, artefact: Artefact, caps: WorkerCaps, enter: Enter | None = None
+    ) -> None:
+        self._start(artefact.model, caps)
         with handed_over(artefact) as (file, pieces):
-            self._process = WorkerProcess(file, self._caps.nice)
+            if enter is None:
+                self._process = WorkerProcess(file, caps.nice)
+            else:
+                self.lodger = enter(file, caps.memory_bytes, self.is_running)
+                self._process = self.lodger
+                self._caps = replace(caps, memory_bytes=self.lodger.cap_bytes)
             self._sock = self._process.socket
             self._link = WorkerLink(self._sock, artefact.model)
             try:
@@ -108,31 +99,56 @@ class WorkerSession:
                 self.close()
                 raise
 
+    def _start(self, model: str, caps: WorkerCaps) -> None:
+        self._model = model
+        self._caps = caps
+        self._sides: list[WorkerSession] = []
+        self.lodger = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_death: Callable[[str], None] | None = None
+        self._on_done: OnDone | None = None
+        self._due_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._patience = Patience(_SPIN_NS)
+        self._is_closed = self._is_waiting = self._was_refused = False
+        self.version = self._how = ""
+        self.memory_before: Taken | None = None
+        """What the process had before the model was there; None if unknown."""
+        self.inputs: Sequence[TensorSpec] = ()
+        self.outputs: Sequence[TensorSpec] = ()
+        self.crash = ""
+        """How it died by its own doing, e.g. ``SIGSEGV``; empty while it did not."""
+        self.blame = Blame.OWN
+        """What its death means for this model."""
+
     @property
     def pid(self) -> int:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing was asked of it that is not answered."""
+        return self._on_done is None
+
+    @property
+    def ways(self) -> int:
+        """How many runs may be under way at once."""
+        return 1 + len(self._sides)
+
+    def widen(self, sides: Iterable[WorkerSession]) -> None:
+        """Have more ways to the model, not while attached to a loop."""
+        self._sides += sides
+
     def _load(self, runtime: str, artefact: Artefact, file: int, pieces: list[Piece]) -> None:
-        job = LoadJob(
-            model=artefact.model,
-            runtime=runtime,
-            threads=self._caps.threads,
-            memory_bytes=self._caps.memory_bytes,
-            may_wait_awake=not self._caps.nice,
-            file=file,
-            pieces=pieces,
-            inputs=[(s.name, s.dtype, s.shape) for s in artefact.inputs],
-            outputs=[(s.name, s.dtype, s.shape) for s in artefact.outputs],
-        )
-        arguments: dict[str, Any] = msgspec.to_builtins(job)
+        arguments = load_arguments(runtime, artefact, self._caps, file, pieces)
         until = time.monotonic() + self._caps.load_timeout_s
         self._link.call("load", arguments)
         frame = self._exchange(until)
         try:
             reply = msgspec.convert(native.decode_reply(frame), LoadReply, strict=False)
         except (ProtocolError, msgspec.ValidationError) as exc:
-            raise self._lost(RemoteProtocolError(f"a reply that is none: {exc}")) from exc
+            raise self.lost(RemoteProtocolError(f"a reply that is none: {exc}")) from exc
         self.version = reply.version
         self.memory_before = Taken(*reply.before) if reply.before is not None else None
         self.inputs, self.outputs = specs(reply.inputs), specs(reply.outputs)
@@ -152,17 +168,28 @@ class WorkerSession:
         try:
             return self._link.outputs(frame)
         except ProtocolError as exc:
-            raise self._lost(exc) from exc
+            raise self.lost(exc) from exc
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> WorkerRun | None:
         """A run that is waited for awake; None when frames of this model are not short."""
         return WorkerRun(self, inputs, outputs) if self._link.has_layout else None
 
     def _exchange(self, until: float) -> Frame:
+        self._is_waiting = True
         try:
             return self._link.exchange(until)
         except (OSError, ProtocolError) as exc:
-            raise self._lost(exc) from exc
+            self._was_refused = isinstance(exc, BrokenPipeError)
+            raise self.lost(exc) from exc
+        finally:
+            self._is_waiting = False
+
+    def is_running(self) -> bool:
+        """Whether a run or a load is under way; an answer that is not read yet is an answer."""
+        is_asked = (self._is_waiting or self._on_done is not None) and not self._was_refused
+        if is_asked and not self._link.has_answer():
+            return True
+        return any(side.is_running() for side in self._sides)
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_death: Callable[[str], None]) -> None:
         """Answer through this loop from now on; ``on_death`` is told once why it ended.
@@ -170,16 +197,21 @@ class WorkerSession:
         A run that is under way at the death is answered right after.
         """
         self._loop, self._on_death = loop, on_death
+        for side in self._sides:
+            side.attach(loop, functools.partial(self._side_died, side))
         loop.add_reader(self._sock.fileno(), self._readable)
 
     def begin(self, inputs: Mapping[str, Array], on_done: OnDone) -> None:
-        """Start a run, only when none is under way; ``on_done`` is called on the loop, once."""
+        """Start a run, only when a way is free; ``on_done`` is called on the loop, once."""
+        if self._on_done is not None and self._sides:
+            next(side for side in self._sides if side.is_free).begin(inputs, on_done)
+            return
         loop = self._loop
         assert loop is not None
         assert self._on_done is None
         self._on_done = on_done
         if self._is_closed:
-            loop.call_soon(self._finish, {}, self._death("was ended"))
+            loop.call_soon(self.finish, {}, self._death("was ended"))
             return
         self._ask(loop, inputs)
         if not self._link.is_sending and self._patience.is_worth_it():
@@ -245,6 +277,8 @@ class WorkerSession:
         if self._is_closed:
             return
         self._is_closed = True
+        for side in self._sides:
+            side.close()
         if self._timer is not None:
             self._timer.cancel()
         if self._loop is not None and not self._loop.is_closed():
@@ -256,7 +290,7 @@ class WorkerSession:
         self._process.end()
         self._loop.call_later(_REAP_LATER_S, reap)
         # What ran is answered; nothing else will do it.
-        self._loop.call_soon(self._finish, {}, self._death("was ended"))
+        self._loop.call_soon(self.finish, {}, self._death("was ended"))
 
     def _spin(self) -> Frame | None:
         """Wait a moment for the answer without giving up this core."""
@@ -277,6 +311,7 @@ class WorkerSession:
             self._link.send()
         except OSError:
             # The reader finds out why; it may hold last words.
+            self._was_refused = True
             self._link.forget()
         if self._link.is_sending:
             loop.add_writer(self._sock.fileno(), self._writable)
@@ -296,7 +331,7 @@ class WorkerSession:
 
     def _broke(self, cause: Exception) -> None:
         if not self._is_closed:
-            self._die(self._lost(cause))
+            self._die(self.lost(cause))
 
     def _handle(self, frames: list[Frame]) -> None:
         for frame in frames:
@@ -307,13 +342,14 @@ class WorkerSession:
             try:
                 outputs = self._link.outputs(frame)
             except ProtocolError as exc:
-                self._die(self._lost(exc))
+                self._die(self.lost(exc))
                 return
             except EdgedError as exc:
                 error = exc
-            self._finish(outputs, error)
+            self.finish(outputs, error)
 
-    def _finish(self, outputs: Mapping[str, Array], error: EdgedError | None) -> None:
+    def finish(self, outputs: Mapping[str, Array], error: EdgedError | None) -> None:
+        """Tell whoever waits, if anybody does."""
         on_done, self._on_done = self._on_done, None
         if on_done is not None:
             on_done(outputs, error)
@@ -327,7 +363,7 @@ class WorkerSession:
         if left > 0:
             self._timer = self._loop.call_later(left, self._look_at_clock)
             return
-        self._die(self._lost(TimeoutError()))
+        self._die(self.lost(TimeoutError()))
 
     def _die(self, error: WorkerDiedError) -> None:
         self.close()
@@ -335,41 +371,29 @@ class WorkerSession:
         if on_death is not None:
             # First, so that nothing new is begun when the run under way is answered.
             on_death(error.message)
-        self._finish({}, error)
+        for way in (self, *self._sides):
+            way.finish({}, error)
 
-    def _lost(self, cause: BaseException) -> WorkerDiedError:
-        """End the process, and say how it went."""
+    def _side_died(self, side: WorkerSession, _reason: str) -> None:
+        if not self._is_closed:
+            self.crash, self.blame = side.crash, side.blame
+            self._die(self._death(side._how))
+
+    def lost(self, cause: BaseException) -> WorkerDiedError:
+        """End the process, or the place in it, and say how it went."""
         if isinstance(cause, TimeoutError):
-            self.close()
-            return self._death("did not answer in time and was ended")
-        if isinstance(cause, ProtocolError):
-            self.close()
-            return self._death(f"broke the protocol and was ended ({cause})")
-        death = self._process.death()
-        self.crash = death.crash
+            death = self._condemned("did not answer in time and was ended")
+        elif isinstance(cause, ProtocolError):
+            death = self._condemned(f"broke the protocol and was ended ({cause})")
+        else:
+            death = self._process.death()
+        self.crash, self.blame, self._how = death.crash, death.blame, death.words
         self.close()
         return self._death(death.words)
+
+    def _condemned(self, words: str) -> Death:
+        return self.lodger.condemn(words) if self.lodger is not None else Death(words)
 
     def _death(self, how: str) -> WorkerDiedError:
         words = f'the worker process of model "{self._model}" {how}'
         return WorkerDiedError(words, crash=self.crash)
-
-
-class WorkerRun:
-    """A run in a worker from fixed memory to fixed memory.
-
-    Args:
-        session: of the worker.
-        inputs: read anew by every run.
-        outputs: written by it.
-    """
-
-    def __init__(
-        self, session: WorkerSession, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
-    ) -> None:
-        self._session = session
-        self._inputs, self._outputs = inputs, outputs
-
-    def run(self) -> None:
-        """See ``WorkerSession.run_awake``."""
-        self._session.run_awake(self._inputs, self._outputs)

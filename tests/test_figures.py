@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edged import figures
 from edged.figures import FIGURES, ReloadTally, collect, names
+from edged.hosted import HostedWorker
 from edged.messages import InferRequest
 from edged.protocol.mqtt import BindingCounters, SessionCounters
 from edged.reload import Report
@@ -150,7 +152,10 @@ def test_batches_of_a_worker_are_told_apart(site: Site):
     asyncio.run(asyncio.wait_for(work(), 60))
 
 
-def test_each_family_of_the_catalogue_can_be_seen(site: Site):
+def test_each_family_of_the_catalogue_can_be_seen(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        figures, "workers", lambda releases: [HostedWorker(1, 10, tuple(releases)[:1])]
+    )
     site.bundle("kept", 1, remembering())
     kept = "  kept: {bundle: kept-1.edgb, sequence: {state: {h: hN}}}\n"
     site.write(site.config.read_text().split("\n", 3)[3] + kept + PIPELINE)
@@ -163,6 +168,7 @@ def test_each_family_of_the_catalogue_can_be_seen(site: Site):
             from edged.errors import Code
 
             release.counters.failed[Code.INTERNAL] = 1
+            box.manager.loader.workers.deaths["cpu"] = 1
             text = await look(box, LINKS)
             shown = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
             assert shown == set(names())

@@ -172,7 +172,8 @@ class TrialConfig(Section, frozen=True, kw_only=True):
         bool, Meta(description="off: a release that crashes takes the daemon along, at most twice")
     ] = True
     memory: Annotated[
-        Size | None, Meta(description="most private memory; default: half of the device's")
+        Size | None,
+        Meta(description="most private memory, added up where shared; default: half of all"),
     ] = None
     timeout: Annotated[
         Duration, Meta(description="for loading, and for each run; a busy device needs patience")
@@ -285,7 +286,7 @@ class BatchingConfig(Section, frozen=True, kw_only=True):
     ] = Duration(0)
     instances: Annotated[
         int,
-        Meta(ge=0, le=64, description="runs at once; 0 = one, and one a core for full batches"),
+        Meta(ge=0, le=64, description="runs at once; 0 = one, in the daemon one a core if it pays"),
     ] = 0
 
 
@@ -299,10 +300,11 @@ class QueueConfig(Section, frozen=True, kw_only=True):
 
 
 class WorkerConfig(Section, frozen=True, kw_only=True):
-    """What the process of a model with ``isolation: model`` may take."""
+    """What the process of a model with ``isolation: model`` or ``device`` may take."""
 
     memory: Annotated[
-        Size | None, Meta(description="most private memory; default: half of the device's")
+        Size | None,
+        Meta(description="most private memory, added up where shared; default: half of all"),
     ] = None
     run_timeout: Annotated[
         Duration,
@@ -334,8 +336,11 @@ class ModelConfig(Section, frozen=True, kw_only=True):
         Meta(description="of a bundle that has several; auto = what is faster on this device"),
     ] = "auto"
     isolation: Annotated[
-        Literal["none", "model"],
-        Meta(description="model: in a process of its own, whose crash or hang harms no other"),
+        Literal["none", "device", "model"],
+        Meta(
+            description="model: in a process of its own, whose crash or hang harms no other; "
+            "device: in one with the models of its device that say so"
+        ),
     ] = "none"
     worker: WorkerConfig = WorkerConfig()
     priority: Annotated[

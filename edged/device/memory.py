@@ -7,6 +7,7 @@ None. Source: proc(5); malloc_trim(3); Documentation/admin-guide: cgroup-v2, cgr
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +56,11 @@ def forget_peak(root: Path = _ROOT) -> None:
     """Let the peak of this process begin anew, where the kernel allows it."""
     with contextlib.suppress(OSError):
         (root / "proc/self/clear_refs").write_text(_CLEAR_PEAK, encoding="ascii")
+
+
+def half_of_memory() -> int:
+    """A cap for whoever names none: what is left keeps the device itself alive, bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def available_bytes(root: Path = _ROOT) -> int | None:

@@ -123,8 +123,10 @@ class Sizes:
         if not one.is_on_host:
             pass
         elif isinstance(session, WorkerSession):
-            after = taken(session.pid)
-            if after is not None:
+            after, before = taken(session.pid), session.memory_before
+            if after is not None and not one.is_apart and before is not None:
+                found = bounded(grown(before, after), estimate, floor)
+            elif after is not None:
                 found = bounded(Footprint(after.peak - after.files, after.private), estimate, floor)
         else:
             after = taken()

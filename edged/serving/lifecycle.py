@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from edged.blame import Blame
+
 
 class State(enum.Enum):
     """Where a release is in its life."""
@@ -185,6 +187,36 @@ def restart_delay_ns(deaths_ns: Sequence[int], now_ns: int) -> int | None:
     if len(recent) >= DEATHS_CAP:
         return None
     return 0 if len(recent) < 2 else 100_000_000 << (len(recent) - 2)
+
+
+HOPELESS = f"its worker died {DEATHS_CAP} times within {DEATHS_WINDOW_NS // 10**9} s, at last"
+UNCLEAR_DELAY_NS = 30_000_000_000
+"""A process that died so often that its models would be left out, if it were known which."""
+
+
+def after_death(
+    deaths_ns: Sequence[int], now_ns: int, blame: Blame = Blame.OWN
+) -> tuple[list[int], int | None]:
+    """What a death of its process comes to for a release.
+
+    One that another model did is no death of its own, and its restart waits for nothing. One that
+    nobody is to blame for counts, but leaves nobody out.
+
+    Args:
+        deaths_ns: the deaths before.
+        now_ns: monotonic clock, nanoseconds.
+        blame: whose doing this one was.
+
+    Returns:
+        The deaths to remember, and how long to leave the release alone; None for ever.
+    """
+    if blame is Blame.OTHER:
+        return list(deaths_ns), 0
+    deaths = [*deaths_ns[1 - DEATHS_CAP :], now_ns]
+    delay_ns = restart_delay_ns(deaths, now_ns)
+    if delay_ns is None and blame is Blame.UNCLEAR:
+        delay_ns = UNCLEAR_DELAY_NS
+    return deaths, delay_ns
 
 
 NEVER_NS = (1 << 63) - 1

@@ -21,8 +21,7 @@ from edged.loading import Loaded, Stored
 from edged.serving.alarm import Alarm
 from edged.serving.lifecycle import (
     BUSY,
-    DEATHS_CAP,
-    DEATHS_WINDOW_NS,
+    HOPELESS,
     NEVER_NS,
     Action,
     Event,
@@ -31,8 +30,8 @@ from edged.serving.lifecycle import (
     Retire,
     State,
     Unload,
+    after_death,
     next_action,
-    restart_delay_ns,
     retry_delay_ns,
 )
 from edged.serving.load_line import Rank
@@ -75,7 +74,8 @@ class Desired:
         if config.precision != "auto":
             options += f" {config.precision}"
         if config.isolation != "none":
-            options += f" apart {config.worker.memory} {config.worker.run_timeout}"
+            worker, ways = config.worker, config.batching.instances
+            options += f" {config.isolation} {worker.memory} {worker.run_timeout} {ways}"
         if config.sequence is not None:
             options += f" keeps {config.sequence.pairs}"
         return ReleaseKey(self.stored.manifest.name, self.digest, options)
@@ -146,6 +146,7 @@ class Manager:
         self._desired = {item.key: item for item in desired}
         old = {item.key: item for item in leaving if item.key not in self._desired}
         self._desired = {**old, **self._desired}
+        self.memories.host(item.config for item in self._desired.values())
         for key, release in self._releases.items():
             release.is_leaving = key in old
         for key, item in self._desired.items():
@@ -341,15 +342,13 @@ class Manager:
     def _on_death(self, release: ServedRelease, reason: str) -> None:
         """The worker of a release that serves is gone."""
         now_ns = time.monotonic_ns()
-        release.deaths_ns = [*release.deaths_ns[1 - DEATHS_CAP :], now_ns]
-        delay_ns = restart_delay_ns(release.deaths_ns, now_ns)
+        release.deaths_ns, delay_ns = after_death(release.deaths_ns, now_ns, release.blame)
         self.memories.gone(release)
         if release.state is not State.READY:
             self.step()
             return
         if delay_ns is None:
-            minute = DEATHS_WINDOW_NS // 1_000_000_000
-            reason = f"its worker died {DEATHS_CAP} times within {minute} s, at last: {reason}"
+            reason = f"{HOPELESS}: {reason}"
             self.on_hopeless(release, reason)
             release.is_quarantined = True
         release.retry_at_ns = NEVER_NS if delay_ns is None else now_ns + delay_ns

@@ -6,12 +6,14 @@ host's where that device has none of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
 
 from edged.config.schema import ModelConfig
 from edged.runtimes.base import Session
 from edged.runtimes.registry import DEVICES
+from edged.serving.footprint import PROCESS_BYTES
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.release import ServedRelease
 from edged.serving.residency import Ends, Entry, Residency
@@ -43,9 +45,11 @@ class Memories:
         releases: Callable[[], Collection[ServedRelease]],
     ) -> None:
         self._releases = releases
+        self._budgets = {HOST: NO_BUDGET, **budgets}
+        self._workers: Counter[str] = Counter()
         self._homes = {
             device: Residency(loader, thread, budget, ends, self._living_in(device))
-            for device, budget in {HOST: NO_BUDGET, **budgets}.items()
+            for device, budget in self._budgets.items()
         }
 
     def items(self) -> list[tuple[str, Residency]]:
@@ -68,7 +72,27 @@ class Memories:
         """Have other budgets from now on, for the devices that have memory of their own."""
         for device, budget in budgets.items():
             if device in self._homes:
-                self._homes[device].set_budget(budget)
+                self._budgets[device] = budget
+                self._give(device)
+
+    def host(self, configs: Iterable[ModelConfig]) -> None:
+        """Set aside what the processes that models share take by themselves: each once.
+
+        Args:
+            configs: of all models that are wanted.
+        """
+        shared = [one for one in configs if one.isolation == "device"]
+        there = {(self._device(one), DEVICES[one.runtime[0]]) for one in shared}
+        before, self._workers = self._workers, Counter(device for device, _ in there)
+        for device in self._homes:
+            if self._workers[device] != before[device]:
+                self._give(device)
+
+    def _give(self, device: str) -> None:
+        self._homes[device].set_budget(max(0, self._budgets[device] - self._aside(device)))
+
+    def _aside(self, device: str) -> int:
+        return self._workers[device] * PROCESS_BYTES
 
     def stop(self) -> None:
         """Begin nothing any more."""
@@ -83,7 +107,11 @@ class Memories:
 
     def as_dict(self) -> dict[str, dict[str, int]]:
         """For the status page."""
-        return {device: home.as_dict() for device, home in self._homes.items()}
+        return {device: self._told(device, home.as_dict()) for device, home in self._homes.items()}
+
+    def _told(self, device: str, home: dict[str, int]) -> dict[str, int]:
+        promised = home["promised_bytes"] + self._aside(device)
+        return home | {"budget_bytes": self._budgets[device], "promised_bytes": promised}
 
     def _device(self, config: ModelConfig) -> str:
         device = DEVICES[config.runtime[0]] if config.runtime else HOST

@@ -112,7 +112,8 @@ class ServedRelease(Entrance):
         batching = config.batching
         wanted = parallel_runs(batching.instances, self.costs, len(os.sched_getaffinity(0)))
         usable = self.slots.rules.usable(self.rank)
-        self.instances = 1 if self.remote is not None else min(wanted, usable)
+        most = usable if self.remote is None else self.remote.ways
+        self.instances = min(wanted, usable, most)
         self.worth_another = 1 if config.batching.instances else self.batch_rows
         self._part_rows = part_rows(self.batch_rows, rows, self.forecast)
         self.most_rows = rows if can_cut(self.whole) else sys.maxsize
@@ -226,7 +227,7 @@ class ServedRelease(Entrance):
 
     def _worker_died(self, reason: str) -> None:
         """What ran has been answered; what waits is told to come back."""
-        self.session = self.remote = None
+        self.bereave()
         self._stop_waiting()
         if self.on_death is not None:
             # First: who is told to come back may do so at once, and must not be queued here.

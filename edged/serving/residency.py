@@ -391,8 +391,8 @@ def _load_ns(release: ServedRelease) -> int:
 def _too_large(release: ServedRelease, step: Refuse[ReleaseKey], budget: int) -> EdgedError:
     less = f", and pinned models leave {_mib(step.most)} of it" if step.most < budget else ""
     return MemoryBudgetError(
-        f"{release.owner} needs {_mib(step.need)} to load; memory.budget is {_mib(budget)}{less}: "
-        "raise it or unpin a model"
+        f"{release.owner} needs {_mib(step.need)} to load; memory.budget leaves {_mib(budget)}"
+        f"{less}: raise it or unpin a model"
     )
 
 

@@ -129,6 +129,12 @@ class Resting(Answering):
             return None
         return session
 
+    def bereave(self) -> None:
+        """The process of the session is gone; remember whose doing that was."""
+        if self.remote is not None:
+            self.blame = self.remote.blame
+        self.session = self.remote = None
+
     def expire(self, expired: Sequence[Waiting], now_ns: int) -> None:
         """Answer those whose time is over; who waited for a load is told when that will be over."""
         if self.session is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import ClassVar
 
+from edged.blame import Blame
 from edged.serving.counters import Counters
 from edged.serving.lifecycle import Event, ReleaseKey, Snapshot, State, advance
 
@@ -34,6 +35,7 @@ class Standing:
         self.failures = 0
         self.retry_at_ns = 0
         self.deaths_ns: list[int] = []
+        self.blame = Blame.OWN
         self.is_quarantined = False
         self.in_flight = 0
         self.counters = Counters()

@@ -4,6 +4,8 @@ Decides which way a load takes, from the model's ``isolation`` and from what thi
 the release before (``store/probation.py``). Runs on the loader's thread.
 
     isolation: model            one worker process, for as long as the release is loaded
+    isolation: device           the worker of its device; before, as for none, a trial: it has
+                                neighbours there
     isolation: none, known      into the daemon; its trial on this runtime version went well
     isolation: none, new        a trial in a worker of low priority, then into the daemon
 
@@ -14,14 +16,14 @@ wins is loaded, and is remembered with the figures (``store/measured.py``).
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edged.config.schema import ModelConfig, TrialConfig
+from edged.device.memory import half_of_memory
 from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
-from edged.isolation import WorkerCaps, WorkerRuntime
+from edged.isolation import Enter, SharedWorkers, WorkerCaps, WorkerRuntime, enter_for
 from edged.loading import Costs, Known, Loaded, Stored, entries_for, find_entries, load_release
 from edged.runtimes.base import Runtime
 from edged.runtimes.registry import DEVICES
@@ -122,6 +124,7 @@ class Loader:
         self._device = device
         self._sizes = Sizes(create_runtime, footprints)
         self.trial = trial
+        self.workers = SharedWorkers(half_of_memory())
 
     def prepare(self, order: LoadOrder) -> Prepared:
         """Look at a release where that harms nobody: its trial if it needs one, and its size.
@@ -148,9 +151,12 @@ class Loader:
         self._standings.admit(order.digest)
         choice = self._choice(order)
         watch = self._sizes.watch()
-        if order.config.isolation == "model":
+        if order.config.isolation != "none":
+            if order.config.isolation == "device":
+                self._try_first(order, choice)
             caps, known = self._serving_caps(order.config), self._known(order)
-            loaded = self._load_apart(order, caps, on_loaded, known, choice)
+            enter = enter_for(order.config, order.stored.manifest.name, order.digest, self.workers)
+            loaded = self._load_apart(order, caps, on_loaded, known, choice, enter=enter)
         else:
             loaded = self._load_inside(order, on_loaded, choice)
         footprint = self._sizes.loaded(self._sizing(order, choice), watch, loaded.session)
@@ -279,11 +285,13 @@ class Loader:
         on_loaded: Callable[[], None],
         known: Known,
         choice: Choice,
+        *,
+        enter: Enter | None = None,
     ) -> Loaded:
         workers: list[WorkerRuntime] = []
 
         def create(name: str) -> WorkerRuntime:
-            workers.append(WorkerRuntime(name, caps))
+            workers.append(WorkerRuntime(name, caps, enter))
             return workers[-1]
 
         try:
@@ -312,7 +320,7 @@ class Loader:
     def _trial_caps(self) -> WorkerCaps:
         return WorkerCaps(
             threads=self._threads,
-            memory_bytes=int(self.trial.memory or _half_of_memory()),
+            memory_bytes=int(self.trial.memory or half_of_memory()),
             load_timeout_s=int(self.trial.timeout) / 1e9,
             run_timeout_s=int(self.trial.timeout) / 1e9,
             nice=_TRIAL_NICE,
@@ -322,9 +330,10 @@ class Loader:
         worker = config.worker
         return WorkerCaps(
             threads=self._threads,
-            memory_bytes=int(worker.memory or _half_of_memory()),
+            memory_bytes=int(worker.memory or half_of_memory()),
             load_timeout_s=int(self.trial.timeout) / 1e9,
             run_timeout_s=int(worker.run_timeout) / 1e9,
+            ways=max(1, config.batching.instances),
         )
 
     def _known(self, order: LoadOrder) -> Known:
@@ -349,7 +358,7 @@ class Loader:
     def _setting(self, order: LoadOrder, name: str, precision: str) -> str:
         """All that the time of a run depends on beside the bytes of the model."""
         which = f" {precision}" if precision and len(_several(order)) > 1 else ""
-        apart = " apart" if order.config.isolation == "model" else ""
+        apart = " apart" if order.config.isolation != "none" else ""
         threads = f"{self._threads} threads" if self._threads else "a thread a core"
         return f"{self._runtime_id([name])}{which}{apart}, {threads}, {self._device()}"
 
@@ -379,11 +388,6 @@ def _several(order: LoadOrder) -> tuple[str, ...]:
         entries = entries_for(order.stored.manifest, name)
         return tuple(dict.fromkeys(entry.precision for entry in entries))
     return ()
-
-
-def _half_of_memory() -> int:
-    """A cap for whoever names none: what is left keeps the device itself alive."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _nothing() -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from edged import worker, worker_session
+from edged.blame import Blame
 from edged.manifest import Manifest
 from edged.protocol import native
 from edged.protocol.frames import Buffer, Frame, FrameReader
 from edged.runtimes.base import Artefact
+from edged.shared_worker import Who
 from edged.tensors import Array
 from edged.worker import LIMITS, Worker, specs
 from edged.worker_process import Death, handed_over
@@ -42,6 +44,7 @@ class FakeProcess:
     """Our end of a socket whose other end, ``peer``, a test holds; dies as it is told to."""
 
     made: list[FakeProcess]
+    cap_bytes = 0
     first_words: bytes = joined(native.encode_reply(1, LOADED))
 
     def __init__(self, _file: int, nice: int = 0) -> None:
@@ -69,9 +72,13 @@ class FakeProcess:
     def death(self) -> Death:
         return self.how
 
-    def die(self, words: str, crash: str = "") -> None:
+    def condemn(self, words: str) -> Death:
+        """As a place in a shared process does."""
+        return Death(words)
+
+    def die(self, words: str, crash: str = "", blame: Blame = Blame.OWN) -> None:
         """As if the process had ended."""
-        self.how = Death(words, crash)
+        self.how = Death(words, crash, blame)
         self.peer.shutdown(socket.SHUT_RDWR)
 
     def frame(self) -> Frame:
@@ -139,6 +146,23 @@ class Workers:
                 process.thread.join(15)
                 assert not process.thread.is_alive()
             process.peer.close()
+
+
+class FakeShared:
+    """Takes the place of ``SharedWorkers``: gives each model a process of ``Workers`` after all.
+
+    Args:
+        workers: whose.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self.entered: list[tuple[Who, int]] = []
+        self.deaths: dict[str, int] = {}
+
+    def enter(self, who: Who, file: int, memory_bytes: int, _: Callable[[], bool]) -> FakeProcess:
+        self.entered.append((who, memory_bytes))
+        return self._workers.kind(file)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from edged.device.memory import Taken
+from edged.isolation import WorkerSession
 from edged.loading import Footprint
 from edged.serving import footprint as module
 from edged.serving.footprint import Sizes, Sizing, bounded, grown
@@ -80,6 +81,21 @@ def test_a_load_inside_is_measured(sizes: Sizes, kept: Footprints, monkeypatch):
     assert found.load_ns > 0
     assert sizes.bound(one()) == found
     assert kept.noted["d", "here"] == found[:3]
+    assert found.is_measured
+
+
+def test_of_a_shared_process_only_what_it_grew(sizes: Sizes, monkeypatch: pytest.MonkeyPatch):
+    """The rest is the other models', or the process's own."""
+
+    class Shared(WorkerSession):
+        pid = 1
+
+        def __init__(self) -> None:
+            self.memory_before = Taken(500 * MIB, 500 * MIB, 0)
+
+    monkeypatch.setattr(module, "taken", lambda _pid=None: Taken(520 * MIB, 540 * MIB, 0))
+    found = sizes.loaded(one(), sizes.watch(), Shared())
+    assert (found.peak, found.held) == (50 * MIB, 25 * MIB)
     assert found.is_measured
 
 

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.blame import Blame
 from edged.serving.lifecycle import (
     BUSY,
     DEATHS_CAP,
     DEATHS_WINDOW_NS,
     TRANSITIONS,
+    UNCLEAR_DELAY_NS,
     Event,
     Load,
     ReleaseKey,
@@ -19,6 +21,7 @@ from edged.serving.lifecycle import (
     State,
     Unload,
     advance,
+    after_death,
     next_action,
     restart_delay_ns,
     retry_delay_ns,
@@ -182,6 +185,30 @@ def test_restart_delay(name: str):
     ago_s, delay_ns = DEATHS[name]
     deaths_ns = [NOW - round(ago * SECOND) for ago in ago_s]
     assert restart_delay_ns(deaths_ns, NOW) == delay_ns
+
+
+AFTER = {
+    "its own, the first": (0, Blame.OWN, 1, 0),
+    "its own, the second": (1, Blame.OWN, 2, 100_000_000),
+    "its own, the fifth": (4, Blame.OWN, 5, None),
+    "another's, the first": (0, Blame.OTHER, 0, 0),
+    "another's, whatever was before": (4, Blame.OTHER, 4, 0),
+    "nobody's, the second": (1, Blame.UNCLEAR, 2, 100_000_000),
+    "nobody's, the fifth": (4, Blame.UNCLEAR, 5, UNCLEAR_DELAY_NS),
+    "nobody's, the ninth": (5, Blame.UNCLEAR, 5, UNCLEAR_DELAY_NS),
+}
+
+
+@pytest.mark.parametrize("name", AFTER)
+def test_after_a_death(name: str):
+    before, blame, remembered, delay_ns = AFTER[name]
+    deaths = [NOW - SECOND] * before
+    assert after_death(deaths, NOW, blame) == (
+        [*deaths[-4:], NOW] if blame is not Blame.OTHER else deaths,
+        delay_ns,
+    )
+    assert len(after_death(deaths, NOW, blame)[0]) == remembered
+    assert deaths == [NOW - SECOND] * before
 
 
 @given(st.lists(st.integers(0, 2 * DEATHS_WINDOW_NS), max_size=9))

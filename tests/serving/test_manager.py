@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from edged.blame import Blame
 from edged.config.schema import (
     BatchingConfig,
     Config,
@@ -18,6 +19,7 @@ from edged.config.schema import (
 )
 from edged.errors import LoadError, QuarantinedError
 from edged.messages import InferRequest
+from edged.serving import lifecycle as lifecycle_module
 from edged.serving import manager as manager_module
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import NEVER_NS, State
@@ -402,8 +404,8 @@ def kept_apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkersHouse]:
 @pytest.fixture
 def _without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is decided stays; what would be waited for is not."""
-    decide = manager_module.restart_delay_ns
-    monkeypatch.setattr(manager_module, "restart_delay_ns", lambda *args: decide(*args) and 0)
+    decide = lifecycle_module.restart_delay_ns
+    monkeypatch.setattr(lifecycle_module, "restart_delay_ns", lambda *args: decide(*args) and 0)
 
 
 @on_loop
@@ -428,6 +430,35 @@ async def test_a_worker_that_died_is_started_again_at_once(kept_apart: WorkersHo
 
 
 @on_loop
+async def test_what_another_model_did_is_no_death_of_its_own(
+    kept_apart: WorkersHouse, monkeypatch: pytest.MonkeyPatch
+):
+    """However often: it is back at once, and never left out."""
+    house = kept_apart
+    monkeypatch.setattr(lifecycle_module, "restart_delay_ns", lambda *_: None)
+    await house.want(apart())
+    for loads in (2, 3):
+        house.workers.last.die("died of SIGSEGV", "", Blame.OTHER)
+        await house.back(loads)
+    assert not house.hopeless
+    assert not house.manager.get(apart().key).deaths_ns
+    await house.die()
+    await until(lambda: house.hopeless)
+    house.manager.stop()
+
+
+def test_another_isolation_is_another_session():
+    kinds = ("none", "device", "model")
+    keys = {
+        Desired("d", FakeStored(doubler()), ModelConfig(bundle="b", isolation=kind)).key
+        for kind in kinds
+    }
+    assert len(keys) == 3
+    apart_twice = ModelConfig(bundle="b", isolation="model", batching=BatchingConfig(instances=2))
+    assert Desired("d", FakeStored(doubler()), apart_twice).key not in keys
+
+
+@on_loop
 async def test_a_second_death_waits_a_moment(
     kept_apart: WorkersHouse, monkeypatch: pytest.MonkeyPatch
 ):
@@ -435,7 +466,7 @@ async def test_a_second_death_waits_a_moment(
     await house.want(apart())
     await house.die()
     await house.back(2)
-    monkeypatch.setattr(manager_module, "restart_delay_ns", lambda *_: MINUTE_NS)
+    monkeypatch.setattr(lifecycle_module, "restart_delay_ns", lambda *_: MINUTE_NS)
     await house.die()
     for _ in range(5):
         house.manager.step()

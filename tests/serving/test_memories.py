@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edged.config.schema import ModelConfig
+from edged.serving.footprint import PROCESS_BYTES
 from edged.serving.memories import NO_BUDGET, Memories
 from edged.serving.residency import Ends
 from tests.fakes.clock import on_loop, until
@@ -42,6 +43,38 @@ def test_a_device_without_memory_of_its_own(make: Any):
     assert memories.as_dict() == {
         "cpu": {"budget_bytes": 5, "promised_bytes": 0, "waiting_loads": 0}
     }
+
+
+SHARED = ModelConfig(bundle="b", isolation="device")
+SHARED_GPU = ModelConfig(bundle="b", isolation="device", runtime=("onnxruntime-cuda",))
+
+
+def test_a_shared_process_is_counted_once(make: Any):
+    """However many models are in it; and no more when none is."""
+    total, aside = 5 * PROCESS_BYTES, PROCESS_BYTES
+    memories = make({"cpu": total, "cuda": total})
+    of = {device: home.ledger for device, home in memories.items()}
+    for configs, host, gpu in (
+        ([HOST, GPU], 0, 0),
+        ([SHARED, SHARED, SHARED_GPU], 1, 1),
+        ([SHARED, HOST], 1, 0),
+        ([], 0, 0),
+    ):
+        memories.host(configs)
+        assert of["cpu"].budget == total - host * aside
+        assert of["cuda"].budget == total - gpu * aside
+        told = memories.as_dict()["cpu"]
+        assert (told["budget_bytes"], told["promised_bytes"]) == (total, host * aside)
+    memories.host([SHARED])
+    memories.set_budgets({"cpu": aside // 2})
+    assert of["cpu"].budget == 0
+    assert of["cuda"].budget == total
+
+
+def test_two_devices_with_one_memory(make: Any):
+    memories = make({"cpu": 5 * PROCESS_BYTES})
+    memories.host([SHARED, SHARED_GPU])
+    assert memories.of(HOST).ledger.budget == 3 * PROCESS_BYTES
 
 
 def test_nobody_knows(make: Any):

@@ -8,23 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edged.blame import Blame
 from edged.config.schema import ModelConfig, TrialConfig, WorkerConfig
-from edged.errors import GoldenMismatchError, LoadError, QuarantinedError
+from edged.errors import GoldenMismatchError, LoadError, QuarantinedError, WorkerDiedError
 from edged.loading import Loaded
 from edged.runtimes.base import RuntimeInfo
 from edged.runtimes.registry import create_runtime
+from edged.serving.footprint import PROCESS_BYTES
 from edged.serving.trial import Loader, LoadOrder
+from edged.shared_worker import Who
 from edged.specs import Duration, Size
 from edged.worker_session import WorkerCaps, WorkerSession
 from tests.bundles import make_manifest
 from tests.e2e.harmful import crasher, hoarder
 from tests.fakes.loader import Footprints, Memory, NoStandings
 from tests.fakes.model import FakeRuntime, FakeStored, double, doubler
-from tests.fakes.worker import ThreadProcess, Workers
+from tests.fakes.worker import FakeShared, ThreadProcess, Workers
 from tests.models import TinyModel
 
 DIGEST = "d" * 64
 NONE, APART = ModelConfig(bundle="b"), ModelConfig(bundle="b", isolation="model")
+SHARED = ModelConfig(bundle="b", isolation="device")
 
 
 class Bench:
@@ -280,7 +284,7 @@ class TestApart:
         seen: list[WorkerCaps] = []
         init = WorkerSession.__init__
 
-        def note(self: WorkerSession, runtime: str, artefact: Any, caps: WorkerCaps) -> None:
+        def note(self: WorkerSession, runtime: str, artefact: Any, caps: Any, _: Any) -> None:
             seen.append(caps)
             tame = WorkerCaps(load_timeout_s=15, run_timeout_s=15)
             init(self, runtime, artefact, tame)
@@ -297,6 +301,62 @@ class TestApart:
         assert serving == WorkerCaps(
             threads=2, memory_bytes=1 << 29, load_timeout_s=7, run_timeout_s=0.5, nice=0
         )
+
+
+class TestShared:
+    """``isolation: device``: it has neighbours, and comes to them proven."""
+
+    @pytest.fixture
+    def shared(self, bench: Bench) -> FakeShared:
+        bench.loader.workers = made = FakeShared(bench.workers)
+        return made
+
+    def test_first_apart_then_to_the_others(self, bench: Bench, shared: FakeShared):
+        worker = WorkerConfig(memory=Size(1 << 29))
+        config = ModelConfig(bundle="b", isolation="device", worker=worker)
+        for _ in range(2):
+            loaded = bench.load(config)
+            assert isinstance(loaded.session, WorkerSession)
+            assert loaded.session.lodger
+            loaded.session.close()
+        assert shared.entered == [(Who("device cpu", "gate", DIGEST), 1 << 29)] * 2
+        assert bench.told == ["admit", "passed", "admit"]
+        assert bench.trials == 3, "one trial and two places"
+        assert not bench.inside.loads
+
+    def test_one_that_crashes_in_its_trial_never_meets_them(self, bench: Bench, shared: FakeShared):
+        bench.workers.runtime.function = bench.dies("died of SIGABRT", "SIGABRT")
+        with pytest.raises(QuarantinedError):
+            bench.load(SHARED)
+        assert not shared.entered
+
+    def test_without_trials_it_is_tried_among_them(self, bench: Bench, shared: FakeShared):
+        bench.loader.trial = TrialConfig(enabled=False)
+        bench.workers.runtime.function = bench.dies("died of SIGABRT", "SIGABRT")
+        with pytest.raises(QuarantinedError):
+            bench.load(SHARED)
+        assert len(shared.entered) == 1
+
+    def test_what_another_did_to_its_load_is_no_fault_of_its_own(
+        self, bench: Bench, shared: FakeShared
+    ):
+        bench.loader.trial = TrialConfig(enabled=False)
+
+        def dies(inputs: Any) -> Any:
+            bench.workers.last.die('died of SIGABRT while it ran model "x"', "", Blame.OTHER)
+            return double(inputs)
+
+        bench.workers.runtime.function = dies
+        with pytest.raises(WorkerDiedError, match='ran model "x"'):
+            bench.load(SHARED)
+        assert bench.told == ["admit"]
+
+    def test_its_size_is_that_of_a_load_inside(self, bench: Bench, shared: FakeShared):
+        sizes = [
+            bench.loader.prepare(LoadOrder(DIGEST, bench.stored, config)).footprint.peak
+            for config in (NONE, SHARED, APART)
+        ]
+        assert sizes[0] == sizes[1] == sizes[2] - PROCESS_BYTES
 
 
 class RealStored(FakeStored):
