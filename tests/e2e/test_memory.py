@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,8 +155,14 @@ def test_replacing_where_both_have_no_room(tmp_path: Path):
 
         wait_for(asks, 60)
         assert answered == {1, 2}
-        status = wait_for(lambda: len(daemon.status()["releases"]) == 1 and daemon.status())
-        assert status["config"]["applied"]
+
+        def settled() -> Any:
+            """Between the two files there was none, which was refused; and the new one may answer
+            before its reload is over."""
+            status = daemon.status()
+            return status["config"]["applied"] and len(status["releases"]) == 1 and status
+
+        status = wait_for(settled, 60)
         assert status["memory"]["cpu"]["promised_bytes"] <= 24 << 20
         assert not status["degradations"]
         # A second pinned one cannot be there too: refused with file and line, and all serves on.

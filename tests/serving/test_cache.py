@@ -50,9 +50,9 @@ class TestFrozen:
     def test_shapes_and_names_are_each_callers_own(self):
         kept = freeze({"y": np.zeros((2, 3), np.int8)})
         mine = kept.views()
-        mine["y"].shape = (6,)
+        assert mine["y"] is not kept.views()["y"], "an array's shape can be set in place"
         del mine["y"]
-        assert kept.views()["y"].shape == (2, 3)
+        assert kept.views().keys() == {"y"}
 
     @pytest.mark.parametrize(
         "array",
