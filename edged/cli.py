@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edged.errors import STATUS, Code, EdgedError
+from edged.errors import STATUS, Code, EdgedError, InvalidRequestError
 from edged.version import __version__
 
 DEFAULT_CONFIG = "/etc/edged/edged.yaml"
@@ -235,7 +235,9 @@ def _infer(options: argparse.Namespace) -> int:
 
     step = step_of(options.sequence, start=options.start, end=options.end)
     words = (options.socket, options.model, options.inputs, options.timeout, options.raw)
-    if options.stream and step is None:
+    if options.stream:
+        if step is not None:
+            raise InvalidRequestError("--stream and --sequence are of two kinds of models: use one")
         for line in ask_for_each(*words):
             print(json.dumps(line), flush=True)
         return 0

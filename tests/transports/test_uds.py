@@ -247,7 +247,7 @@ class TestHostile:
         client.send(data[-40:])
         assert client.frame().request_id == 3
 
-    @pytest.mark.parametrize("kind", [0, 4, 5, 7, 9, 11, 15, 17, 255])
+    @pytest.mark.parametrize("kind", [0, 4, 5, 7, 9, 11, 15, 18, 255])
     @pytest.mark.hostile("A5 an unknown kind of frame", "R23 routes are an allow list")
     def test_unknown_message_type(self, house: House, peer: Connect, kind: int):
         """Unknown message type with valid length -> error frame, connection kept."""
@@ -261,6 +261,7 @@ class TestHostile:
         "frame",
         [
             encode_frame(Kind.INFER, 9, b"\xc1", []),
+            encode_frame(Kind.STEP, 9, b"\xc1", []),
             encode_frame(
                 Kind.INFER,
                 9,
@@ -272,7 +273,7 @@ class TestHostile:
             encode_frame(Kind.HELLO, 9, b"\x91\xc0", []),
             encode_frame(Kind.INFER, 9, b"", [bytes(8 << 10)]),
         ],
-        ids=["no msgpack", "shape 0 and 2^63", "deep", "strange key", "hello", "no head"],
+        ids=["no msgpack", "a step", "shape 0 and 2^63", "deep", "strange key", "hello", "no head"],
     )
     def test_bad_request_keeps_the_connection(self, house: House, peer: Connect, frame: list):
         house.start()
