@@ -6,7 +6,6 @@ measures belongs to this device and is not written back to the bundle.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -14,26 +13,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from edged.comparing import compare
+from edged.costs import Costs, costs_of
 from edged.errors import EdgedError, IncompatibleError, LoadError
 from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
-from edged.rows import Axes, first_row, repeat_row, row_axes
+from edged.rows import first_row, row_axes
 from edged.runtimes.base import Artefact, Runtime, Session
 from edged.runtimes.registry import ARTEFACT_KINDS
 from edged.tensors import Array, TensorSpec
-
-_MEASURE_RUNS = 7
-_MEASURE_CAP_NS = 200_000_000
-"""Enough runs for a median of a fast model; a slow one shows itself in the first. The cap is for
-all sizes of a batch together: a start must not wait long for what only a full queue will use."""
-_MEASURE_ROWS = (1, 2, 4, 8, 16, 32)
-_MEASURE_BYTES = 16 << 20
-"""Inputs of a batch that is made only to be measured; 32 camera frames would take a gigabyte."""
-_NO_GAIN = 1.1
-"""Where twice the rows bring less than a tenth more rows a second, twice as many again will not."""
-_LOOK_RUNS, _LOOK_CAP_NS = 3, 20_000_000
-_FASTER = 1.5
-"""A busy machine makes runs look slow, nothing makes them look fast: what was measured before is
-believed unless a short look finds one row so much faster."""
 
 
 class Stored(Protocol):
@@ -77,8 +63,6 @@ class Footprint(NamedTuple):
 
 _NO_FOOTPRINT = Footprint(0, 0)
 
-Costs = tuple[tuple[int, int], ...]
-"""Pairs of rows and nanoseconds of a run, rows ascending; measured on this device."""
 
 Known = Callable[[str, str], Costs | None]
 """By a runtime's name and a precision, what was measured before; None asks for measuring, empty for
@@ -250,7 +234,7 @@ def warm(
             )
         except EdgedError:  # then its rows belong together, whatever the axis is called
             sample, axes = golden[0], None
-    return _costs(session, sample, known, axes)
+    return costs_of(session, sample, known, axes)
 
 
 def prove(
@@ -298,61 +282,3 @@ def _tolerances(manifest: Manifest, promised: Golden | None) -> Mapping[str, Tol
 def _zeros(spec: TensorSpec) -> Array:
     shape = [1 if isinstance(axis, str) else axis for axis in spec.shape]
     return np.zeros(shape, dtype=spec.dtype)
-
-
-def _costs(
-    session: Session, sample: Mapping[str, Array], known: Costs | None, axes: Axes | None
-) -> Costs:
-    """What is known, if it still holds, or else what is measured now."""
-    if known is not None:
-        if not known:
-            return known
-        until_ns = time.monotonic_ns() + _LOOK_CAP_NS
-        run_ns, _ = _median_run_ns(session, sample, until_ns, _LOOK_RUNS)
-        if run_ns * _FASTER >= known[0][1]:
-            return known
-    costs = _measure(session, sample, axes)
-    # The machine may have become busy after the look: then the old figure is still the better one.
-    return known if known and known[0][1] < costs[0][1] else costs
-
-
-def _measure(session: Session, sample: Mapping[str, Array], axes: Axes | None) -> Costs:
-    """Measure one row, then twice as many as long as that pays and the time allows."""
-    until_ns = time.monotonic_ns() + _MEASURE_CAP_NS
-    costs: list[tuple[int, int]] = []
-    idle_steps = 0
-    row_bytes = sum(array.nbytes for array in sample.values())
-    for rows in _MEASURE_ROWS if axes is not None else (1,):
-        if rows > 1 and rows * row_bytes > _MEASURE_BYTES:
-            break
-        batch = sample if rows == 1 or axes is None else repeat_row(sample, axes, rows)
-        try:
-            run_ns, is_over = _median_run_ns(session, batch, until_ns)
-        except EdgedError:
-            if rows == 1:
-                raise
-            # It promised that rows may share a run, and does not take so many: they go alone.
-            return tuple(costs[:1])
-        costs.append((rows, run_ns))
-        if len(costs) > 1:
-            gain = rows * costs[-2][1] / (costs[-2][0] * max(run_ns, 1))
-            # One step without a gain may be noise; two are a model that batching does nothing for.
-            idle_steps = idle_steps + 1 if gain < _NO_GAIN else 0
-        if is_over or idle_steps == 2:
-            break
-    return tuple(costs)
-
-
-def _median_run_ns(
-    session: Session, batch: Mapping[str, Array], until_ns: int, runs: int = _MEASURE_RUNS
-) -> tuple[int, bool]:
-    """The median of so many runs, or of fewer; and whether the time was over before that."""
-    times: list[int] = []
-    while len(times) < runs:
-        before_ns = time.monotonic_ns()
-        session.run(batch)
-        after_ns = time.monotonic_ns()
-        times.append(after_ns - before_ns)
-        if after_ns > until_ns:
-            break
-    return sorted(times)[len(times) // 2], len(times) < runs

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
+from operator import is_
 
 from edged.serving.scheduler import Waiting
 
@@ -72,8 +73,12 @@ class Backlog:
             self.items = []
             self.rows = self.size_bytes = self.timed = 0
             return
-        gone = set(map(id, items))
-        self.items = [item for item in self.items if id(item) not in gone]
+        count = len(items)
+        if all(map(is_, items, self.items)):
+            self.items = self.items[count:]  # the first ones, as nearly always
+        else:
+            gone = set(map(id, items))
+            self.items = [item for item in self.items if id(item) not in gone]
         for item in items:
             self.rows -= item.rows
             self.size_bytes -= item.size_bytes

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edged.costs import Costs
 from edged.errors import EdgedError, IncompatibleError
-from edged.loading import Costs
 from edged.manifest import ArtefactEntry, Manifest
 from edged.runtimes.base import Session
 from edged.tensors import Array

@@ -10,9 +10,10 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edged.costs import Costs
 from edged.errors import EdgedError
 from edged.isolation import WorkerCaps, WorkerRuntime
-from edged.loading import Costs, Stored, open_artefact, prove
+from edged.loading import Stored, open_artefact, prove
 from edged.manifest import ArtefactEntry
 from edged.runtimes.base import Session
 from edged.serving.choice import race

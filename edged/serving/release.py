@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 
 from edged.config.schema import ModelConfig
+from edged.costs import Costs
 from edged.errors import CancelledError, DrainingError, ModelNotReadyError
 from edged.isolation import WorkerSession
-from edged.loading import Costs
 from edged.manifest import Manifest
 from edged.runtimes.base import Session
 from edged.serving.admission import queue_full

@@ -207,6 +207,8 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
         else:
             continue
         items.append(item)
+        if rows >= max_rows:
+            break  # the others have later deadlines: the timer looks after them
     if hopeless and not items:
         # Nobody loses by it, and only a run shows whether runs still take so long.
         return Batch((hopeless[0],), tuple(expired), hopeless[0].rows)

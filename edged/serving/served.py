@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from edged.costs import Costs
 from edged.isolation import WorkerSession
-from edged.loading import Costs
 from edged.manifest import Manifest
 from edged.messages import Ticket
 from edged.runtimes.base import Session

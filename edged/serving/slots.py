@@ -192,7 +192,7 @@ class DeviceSlots:
             self._since_ns = self._line.pop(holder)
             self._granted = holder
             holder.granted()
-            self._granted = None
+            self._granted, self._since_ns = None, NEVER_NS
         self.has_plenty = self.held.total < self._plenty
 
     def _is_next(self, holder: Holder) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from edged.config.schema import ModelConfig
+from edged.costs import Costs
 from edged.errors import (
     CancelledError,
     DrainingError,
@@ -20,7 +21,6 @@ from edged.errors import (
     QueueFullError,
 )
 from edged.isolation import WorkerSession
-from edged.loading import Costs
 from edged.manifest import Manifest
 from edged.messages import InferRequest, InferResponse, SequencedRequest
 from edged.runtimes.base import Session

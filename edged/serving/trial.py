@@ -21,10 +21,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edged.config.schema import ModelConfig, TrialConfig
+from edged.costs import Costs
 from edged.device.memory import half_of_memory
 from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
 from edged.isolation import Enter, SharedWorkers, WorkerCaps, WorkerRuntime, enter_for
-from edged.loading import Costs, Known, Loaded, Stored, entries_for, find_entries, load_release
+from edged.loading import Known, Loaded, Stored, entries_for, find_entries, load_release
 from edged.runtimes.base import Runtime
 from edged.runtimes.registry import DEVICES
 from edged.serving.choice import Choice, choose, idle_engines

@@ -15,8 +15,9 @@ import numpy as np
 
 from edged.comparing import compare
 from edged.config.schema import ModelConfig
+from edged.costs import Costs
 from edged.errors import EdgedError, GoldenMismatchError, WorkerDiedError
-from edged.loading import Costs, Loaded, Samples, Stored, entries_for
+from edged.loading import Loaded, Samples, Stored, entries_for
 from edged.manifest import ArtefactEntry, Manifest
 from edged.runtimes.base import Session
 from edged.serving.scheduler import paying_rows

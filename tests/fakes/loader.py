@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edged.config.schema import TrialConfig
-from edged.loading import Costs
+from edged.costs import Costs
 from edged.runtimes.base import Runtime
 from edged.serving.trial import Loader
 

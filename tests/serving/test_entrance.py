@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
+from benchmarks.figures import percentile
 from edged.config.schema import ModelConfig
 from edged.errors import QueueFullError
 from edged.messages import InferRequest
 from edged.serving.precedence import Rules
+from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Waiting
 from edged.serving.slots import Devices
 from edged.serving.turn import Turn
@@ -49,23 +52,25 @@ class House:
         low: float,
         cost_ns: Callable[[int], float] = unbatched,
         weights: tuple[int, ...] | None = None,
+        reserved: tuple[int, ...] = (0, 0, 0),
     ) -> None:
         self.loop = loop
         self.device = Device(loop, CORES, noise=0.3, seed=1)
-        turn = Turn()
-        devices = Devices(Rules(CORES, (0, 0, 0), SECOND, weights, has_express=True))
-        self.releases, self.askers = {}, {}
-        for name in ("high", "low"):
-            config = ModelConfig(bundle="b", priority=name)
-            release = serve(self.device, name, config, cost_ns, devices, turn)
-            rows = release.batch_rows
-            self.peak = CORES * rows / cost_ns(rows) * SECOND / np.exp(0.3**2 / 2)
-            self.releases[name] = release
+        self.turn = Turn()
+        self.devices = Devices(Rules(CORES, reserved, SECOND, weights, has_express=True))
+        self.askers = {}
+        self.releases = {name: self.serve(name, name, cost_ns) for name in ("high", "low")}
+        rows = self.releases["low"].batch_rows
+        self.peak = CORES * rows / cost_ns(rows) * SECOND / np.exp(0.3**2 / 2)
         for name, times in (("high", high), ("low", low)):
             if times:
                 rate = times * self.peak
                 release, patience_ns = self.releases[name], PATIENCE_NS[name]
                 self.askers[name] = Asker(self.device, release, rate, patience_ns, ROW)
+
+    def serve(self, name: str, priority: str, cost_ns: Callable[[int], float]) -> ServedRelease:
+        config = ModelConfig(bundle="b", priority=priority)
+        return serve(self.device, name, config, cost_ns, self.devices, self.turn)
 
     def run(self, seconds: float) -> None:
         self.loop.run_to(self.loop.now_ns + int(seconds * SECOND))
@@ -152,6 +157,27 @@ def test_a_machine_that_is_slow_now_and_then(loop: SimLoop):
     house.run(15)
     assert house.askers["high"].kept >= 0.99
     assert house.askers["low"].kept >= 0.97
+
+
+@pytest.mark.parametrize(("reserved", "most"), [((0, 0, 0), 2.0 + 1.2 * 3), ((1, 0, 0), 2 * 2.0)])
+def test_a_higher_class_beside_a_flood(loop: SimLoop, reserved: tuple[int, ...], most: float):
+    """50 requests a second of 1 ms each; its p99 is 2 ms while nobody else asks."""
+    house = House(loop, 0.0, 0.0, reserved=reserved)
+    guard = house.serve("guard", "high", lambda rows: 1.0 * MS * rows)
+    asker = Asker(house.device, guard, 50, SECOND, ROW)
+    flood, rate = house.releases["low"], 3 * house.peak
+
+    def ask() -> None:
+        loop.at(loop.now_ns + int(house.device.chance.expovariate(rate) * SECOND), ask)
+        request = InferRequest("low", {"x": ROW})
+        with suppress(QueueFullError):
+            flood.offer(Waiting(request, lambda *_: None, 1, (), 16, loop.now_ns, 1, flood))
+
+    ask()
+    house.run(8)
+    assert percentile(asker.took_ns, 0.99) <= most * MS
+    assert asker.refused == asker.late == 0
+    assert flood.backlog.rows > 900, "a flood it was"
 
 
 def test_without_a_deadline_nobody_is_refused(loop: SimLoop):

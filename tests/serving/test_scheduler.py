@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.messages import InferRequest
+from edged.serving.backlog import due_ns
 from edged.serving.scheduler import (
     Batch,
     BatchLimits,
@@ -165,6 +166,21 @@ def test_waiting_for_company_leaves_time_for_a_full_run():
     assert form_batch(queue, NOW, limits) == WaitUntil(NOW + 1000 - 730, ())
 
 
+def test_a_long_queue_is_read_no_further_than_the_batch():
+    class Asked(list):
+        seen = 0
+
+        def __iter__(self):
+            for item in super().__iter__():
+                self.seen += 1
+                yield item
+
+    queue = Asked(wait() for _ in range(1000))
+    decision = form_batch(queue, NOW, BatchLimits(4))
+    assert isinstance(decision, Batch)
+    assert (decision.rows, queue.seen) == (4, 4)
+
+
 QUEUES = st.lists(
     st.builds(
         wait,
@@ -180,6 +196,7 @@ QUEUES = st.lists(
 
 @given(QUEUES, st.integers(1, 8), st.sampled_from([0, 1, 500]))
 def test_laws(queue: list[Waiting], max_rows: int, delay: int):
+    queue.sort(key=due_ns)  # as a backlog is: so it need not be looked at to its end
     decision = form_batch(queue, NOW, BatchLimits(max_rows, delay))
     late = [w for w in queue if w.request.deadline_ns is not None and w.request.deadline_ns <= NOW]
     assert list(decision.expired) == late

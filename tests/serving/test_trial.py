@@ -154,7 +154,7 @@ class TestMeasured:
 
     @pytest.mark.parametrize("config", [NONE, APART])
     def test_once(self, bench: Bench, config: ModelConfig, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("edged.loading._LOOK_CAP_NS", 10**10)  # a busy machine looks too
+        monkeypatch.setattr("edged.costs._LOOK_CAP_NS", 10**10)  # a busy machine looks too
         costs = bench.load(config).costs
         assert costs[0][1] > 0
         assert list(bench.memory.noted.values()) == [costs]

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from edged.config.schema import ModelConfig, TrialConfig
+from edged.costs import Costs
 from edged.errors import GoldenMismatchError, LoadError, QuarantinedError, RunError
-from edged.loading import Costs, Loaded
+from edged.loading import Loaded
 from edged.manifest import ArtefactEntry, Manifest, Member
 from edged.runtimes.base import RuntimeInfo
 from edged.serving import contest
