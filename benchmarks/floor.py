@@ -1,7 +1,7 @@
 """What is below everyone: the least that the same work could cost, as processes of their own.
 
     floor.py echo SOCKET BYTES        answers BYTES bytes with as many of its own, blocking
-    floor.py serve SOCKET MODEL       a bare loop: frames in, ONNX Runtime inline, frames out
+    floor.py serve SOCKET MODEL [THREADS]  a bare loop: frames in, ONNX Runtime inline, frames out
 
 ``serve`` reads the frames of the native protocol and checks nothing: no model is looked up, no
 signature compared, no limit held. One line on standard output says that it listens.
@@ -54,11 +54,13 @@ def fill(peer: socket.socket, buffer: memoryview) -> bool:
 class Floor:
     """The bare loop, for one model with one input."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, threads: int = 1) -> None:
         import onnxruntime  # noqa: PLC0415 - the echo needs none
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        # As the daemon: threads that wait awake would take the time of whoever asks.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
@@ -80,14 +82,16 @@ class Floor:
                     poller.register(peer, select.EPOLLIN)
                     continue
                 peer, pending = peers[number]
-                data = peer.recv(1 << 20)
+                try:
+                    data = peer.recv(1 << 20)
+                    pending += data
+                    self._answer(peer, pending)
+                except ConnectionError:
+                    data = b""  # it left before its answers came
                 if not data:
                     poller.unregister(number)
                     del peers[number]
                     peer.close()
-                    continue
-                pending += data
-                self._answer(peer, pending)
 
     def _answer(self, peer: socket.socket, pending: bytearray) -> None:
         while len(pending) >= _HEADER.size:
@@ -110,4 +114,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "echo":
         echo(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     else:
-        Floor(sys.argv[3]).serve(sys.argv[2])
+        Floor(sys.argv[3], *map(int, sys.argv[4:])).serve(sys.argv[2])

@@ -175,7 +175,7 @@ class Stand:
             yield child
         finally:
             child.kill()
-            child.wait()
+            child.communicate()  # to its end, and closes what it said
 
     def _made(self) -> Path:
         folder = self.folder / "models"
