@@ -37,6 +37,7 @@ def batched(rows: int) -> float:
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimLoop]:
     logging.disable(logging.INFO)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(CORES)))
     with simulated(monkeypatch) as one:
         yield one
     logging.disable(logging.NOTSET)
@@ -86,9 +87,9 @@ class House:
 
 
 def test_three_times_too_much_of_two_classes(loop: SimLoop):
-    """Noisy runs; after the first two seconds, in which it learns."""
+    """Noisy runs; after the first three seconds, in which it learns."""
     house = House(loop, 0.8, 2.2)
-    house.run(2)
+    house.run(3)
     high, low = house.forget()
     house.run(6)
     assert high.kept >= 0.99

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.config.schema import BatchingConfig, ModelConfig, TrialConfig
+from edged.costs import Costs
 from edged.errors import GoldenMismatchError, RunError, WorkerDiedError
-from edged.loading import Costs
 from edged.manifest import Manifest
 from edged.messages import InferRequest
 from edged.serving import warmup as module
