@@ -91,6 +91,8 @@ class Sizes:
         self._create_runtime = create_runtime
         self._kept = kept
         self._estimates: dict[tuple[str, str], tuple[Footprint, int]] = {}
+        self._seen: dict[tuple[str, str], Footprint] = {}
+        """What was half measured, and is not worth to outlive the process."""
 
     def bound(self, one: Sizing) -> Footprint:
         """What it takes at most: as measured, or as its files let one fear."""
@@ -133,11 +135,15 @@ class Sizes:
             if after is not None and watch.before is not None:
                 held = after.private - watch.before.private
                 found = bounded(Footprint(estimate.peak, held), estimate, floor)
+                # Only the fear of its files: nobody saw the peak, so it is none to refuse it for.
+                found = found._replace(is_measured=False)
         return self._learn(one, found._replace(load_ns=load_ns))
 
     def _known(self, one: Sizing) -> Footprint | None:
         figures = self._kept.get(one.digest, one.setting)
-        return None if figures is None else Footprint(*figures, is_measured=one.is_on_host)
+        if figures is None:
+            return self._seen.get((one.digest, one.setting))
+        return Footprint(*figures, is_measured=one.is_on_host)
 
     def _learn(self, one: Sizing, found: Footprint) -> Footprint:
         """Take over what is less than what was known; the time as it is now."""
@@ -146,8 +152,11 @@ class Sizes:
         if before is not None:
             held = min(found.held, before.held)
             peak = max(held, min(found.peak, before.peak))
-            after = Footprint(peak, held, found.load_ns, before.is_measured)
-        if before is None or after[:2] != before[:2] or _differ(after.load_ns, before.load_ns):
+            is_measured = before.is_measured or found.is_measured
+            after = Footprint(peak, held, found.load_ns, is_measured)
+        if one.is_on_host and not after.is_measured:
+            self._seen[one.digest, one.setting] = after
+        elif before is None or after[:2] != before[:2] or _differ(after.load_ns, before.load_ns):
             self._kept.note(one.digest, one.setting, (after.peak, after.held, after.load_ns))
         return after
 

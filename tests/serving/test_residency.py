@@ -313,6 +313,24 @@ class TestEviction:
         assert house.runtime.loads == ["a", "b", "a"]
 
     @on_loop
+    async def test_who_fell_quiet_in_vain_goes_on(self, make_house):
+        """The load that it was to go for found room elsewhere."""
+        house = make_house(SIZE)
+        await house.serve(want("a"), want("b"))
+        first = house.ask("a")
+        await until(lambda: first.responses)
+        gate = house.gate(house.release("a"))
+        running, other = house.ask("a", 2), house.ask("b", 3)
+        await until(lambda: house.release("a").is_held)
+        waiting = house.ask("a", 4)
+        house.memory.set_budget(2 * SIZE)
+        gate.set()
+        await until(lambda: running.responses and other.responses and waiting.responses)
+        assert waiting.is_right
+        assert house.runtime.loads == ["a", "b"]
+        assert house.inside() == {"a1", "b1"}
+
+    @on_loop
     async def test_pinned_ones_stay(self, make_house):
         house = make_house(2 * SIZE)
         pinned = want("p", memory=ModelMemoryConfig(pinned=True))
@@ -341,10 +359,11 @@ class TestEviction:
         house = make_house(4 * SIZE)
         pinned = want("p", memory=ModelMemoryConfig(pinned=True))
         await house.serve(pinned, want("a"), want("large"))
-        for name in ("a", "large"):
+        for name in ("a", "large", "a", "large"):
             asked = house.ask(name)
             await until(lambda asked=asked: asked.responses)
             assert asked.is_right
+        assert house.release("large").loads == 2, "it may come again"
         assert house.inside() == {"p1", "large1"}
         assert house.memory.ledger.used <= 4 * SIZE
 

@@ -112,6 +112,19 @@ BATCHES |= {
         [0, 2],
         [],
     ),
+    "the earlier deadline of two is the one that counts": (
+        [wait(deadline=NOW + 120), wait(deadline=NOW + 150), wait(2)],
+        TIMED,
+        [0, 1],
+        [],
+    ),
+    "just time enough for its run": ([wait(deadline=NOW + 100)], TIMED, [0], []),
+    "no time left for any, of which the first is larger": (
+        [wait(2, deadline=NOW + 99), wait(deadline=NOW + 98)],
+        TIMED,
+        [0],
+        [],
+    ),
     "nobody's time is short": ([wait(4, deadline=NOW + 900), wait(4)], TIMED, [0, 1], []),
     "no time left for its run": (
         [wait(deadline=NOW + 99), wait(deadline=NOW + 500)],
@@ -254,6 +267,7 @@ CNN = ((1, 7_000_000), (2, 14_500_000), (4, 30_000_000))
         (MID, 32, 8),  # more of them gain nothing
         (MID, 4, 4),
         (CNN, 32, 1),
+        (((1, 100), (8, 100)), 8, 8),  # as many as were measured
         (((1, 100), (2, 195)), 32, 1),  # not worth the wait
         (((1, 100), (2, 150)), 32, 32),  # the time was up, and it was still rising
         (((1, 100), (2, 170)), 32, 2),
