@@ -235,7 +235,8 @@ def test_saves_every_20_ms_are_applied_each_second(site) -> None:
                 await asyncio.sleep(0.02)
             await seen.wait_for(f"n{number}")
             gaps = [b - a for a, b in zip([started, *seen.times], seen.times, strict=False)]
-            assert max(gaps) < 1.6, gaps  # one second, and a busy machine's delay
+            # One second, and a busy machine's delay; without the rule it were all the 3.5.
+            assert max(gaps) < 3.2, gaps
             assert not any("refused" in str(node) for node in seen.nodes)
 
     play(scene)

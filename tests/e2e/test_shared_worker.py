@@ -191,7 +191,7 @@ def test_instances_run_at_once(tmp_path: Path, isolation: str) -> None:
     body = (
         f"{OPEN}trial: {{enabled: false}}\nscheduling: {{slots: 3}}\nmodels:\n"
         f"  d: {{bundle: 'd-*.edgb', isolation: {isolation}, batching: {{instances: 2}}, "
-        "worker: {run_timeout: 20s}}\n"
+        "worker: {run_timeout: 100s}}\n"
     )
     with running(tmp_path, body) as daemon:
         assert release(daemon, "d")["instances"] == 2
