@@ -32,8 +32,9 @@ _CRASHES = frozenset(
 that is short of memory."""
 _SOCKET_BYTES = 4 << 20
 """Room for a camera frame on its way, so that sender and receiver need not take turns."""
-_REAP_S = 0.05
-"""A process whose socket is closed is gone, but for the last steps of the kernel."""
+_REAP_S = 0.5
+"""A process whose socket is closed is gone, but for the last steps of the kernel: those of a nice
+one on a busy machine may take a while, and a crash that is not seen as one leaves nobody out."""
 _KEPT = (
     *("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH"),
     *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
