@@ -142,7 +142,8 @@ def test_a_crash_takes_them_all_along_and_blames_one(
     hosted, left = (record.getMessage() for record in caplog.records)
     assert hosted.startswith("the worker process of device cpu (")
     assert hosted.endswith("; it hosted a, bad")
-    assert "Floating point exception" in left
+    # Python 3.13 writes "Floating-point".
+    assert "Floating point exception" in left.replace("-", " ")
     again = house.session("a")
     assert again.run(X)
     assert again.pid not in (a.pid, far.pid)
