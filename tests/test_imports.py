@@ -36,6 +36,10 @@ def test_no_heavy_package(module: str):
     assert not loaded_by(f"import {module}") & HEAVY
 
 
+def test_installed_steps_are_looked_for_only_when_asked_for():
+    assert not loaded_by("import edged.daemon") & {"importlib.metadata", "email"}
+
+
 def test_client_needs_no_daemon_packages():
     names = loaded_by("import edged; edged.Client")
     assert not names & (HEAVY | {"yaml", "cryptography", "uvloop", "inotify_simple"})

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,13 +17,18 @@ from edged.errors import FieldError
 from edged.pipelines.step import Step, Values, Work
 from edged.tensors import DTYPES, Array, TensorSpec
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 log = logging.getLogger("edged.pipelines")
 
 GROUP = "edged.steps"
 
 
-def installed() -> dict[str, metadata.EntryPoint]:
+def installed() -> dict[str, EntryPoint]:
     """The steps of installed packages, by name."""
+    from importlib import metadata  # noqa: PLC0415 - brings email along, which nobody else needs
+
     return {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
 
 
