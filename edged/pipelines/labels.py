@@ -14,12 +14,10 @@ from edged.config.pipeline_text import LabelsConfig
 from edged.errors import FieldError
 from edged.manifest import Manifest
 from edged.pipelines.graph import split_member
+from edged.pipelines.lines import read_lines
 from edged.pipelines.step import Values, Work
 from edged.processing.texts import pack_texts
 from edged.tensors import DTYPES, Array, Axis, TensorSpec
-
-_MOST_BYTES = 4 << 20
-"""A hundred thousand labels of forty bytes."""
 
 
 class Label(NamedTuple):
@@ -95,19 +93,8 @@ def read_labels(path: Path) -> list[Label]:
     Raises:
         FieldError: at ``labels.file``: it cannot be read, or a line is wrong.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise FieldError("labels.file", f"{path} has more than {_MOST_BYTES} bytes")
-        lines = data.decode("utf-8").split("\n")
-    except OSError as exc:
-        raise FieldError("labels.file", f"cannot read {path}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise FieldError("labels.file", f"{path} is not UTF-8") from exc
-    if lines and not lines[-1]:
-        lines.pop()
-    return [_label(line.removesuffix("\r"), f"{path}:{n}") for n, line in enumerate(lines, 1)]
+    lines = read_lines(path, "labels.file")
+    return [_label(line, f"{path}:{n}") for n, line in enumerate(lines, 1)]
 
 
 def _label(line: str, where: str) -> Label:

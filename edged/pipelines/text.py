@@ -9,12 +9,10 @@ import numpy as np
 
 from edged.config.pipeline import CtcConfig
 from edged.errors import FieldError
+from edged.pipelines.lines import read_lines
 from edged.pipelines.step import Values, Work
 from edged.processing.texts import pack_texts
 from edged.tensors import Array, TensorSpec
-
-_MOST_BYTES = 4 << 20
-"""The largest list in use, all of Unicode's letters, has half a megabyte."""
 
 
 def ctc_work(config: CtcConfig, resolve: Path) -> Work:
@@ -63,19 +61,7 @@ def read_characters(path: Path) -> list[str]:
     Raises:
         FieldError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise FieldError("ctc.characters", f"{path} has more than {_MOST_BYTES} bytes")
-        lines = data.decode("utf-8").split("\n")
-    except OSError as exc:
-        raise FieldError("ctc.characters", f"cannot read {path}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise FieldError("ctc.characters", f"{path} is not UTF-8") from exc
-    if lines and not lines[-1]:
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    return read_lines(path, "ctc.characters")
 
 
 def _best_path(scores: Array, encoded: Sequence[bytes]) -> tuple[bytes, float]:
