@@ -51,4 +51,6 @@ def test_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert reports["upper"]["wrong"] == reports["lower"]["errors"] == 0
     assert done.value is not None
     assert done.value > 0
-    assert queued.holds
+    assert queued.value is not None
+    # A request that is called back from its slot joins a line that has been full meanwhile.
+    assert queued.value <= 1.1

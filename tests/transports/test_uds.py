@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import gc
 import os
 import socket
 import subprocess
@@ -72,6 +73,8 @@ def is_served(peer: Peer, number: int = 77) -> bool:
 
 
 def descriptors() -> int:
+    """How many this process has open, but for what only awaits the collector."""
+    gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -195,7 +198,7 @@ class TestHostile:
             Peer(house.path).close()
         eventually(lambda: house.server.accepted == 51)
         eventually(lambda: len(house.server.connections) == 1)
-        eventually(lambda: descriptors() == before)
+        eventually(lambda: descriptors() <= before)
 
     @pytest.mark.parametrize(
         ("data", "message"),
@@ -363,7 +366,7 @@ class TestHostile:
             control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
             assert client.socket.sendmsg([request], control) == len(request)
         assert result(client.frame(), 1).error is None
-        eventually(lambda: descriptors() == before)
+        eventually(lambda: descriptors() <= before)
 
     @pytest.mark.hostile("A13 clients that are killed in mid-request")
     def test_client_killed_in_mid_request(self, house: House, peer: Connect):
@@ -393,7 +396,7 @@ class TestHostile:
         # Whether it died or only closed its writing side shows when the answer is written.
         house.call(house.door.release_all)
         eventually(lambda: len(house.server.connections) == 1)
-        eventually(lambda: descriptors() == before)
+        eventually(lambda: descriptors() <= before)
         house.door.is_holding = False
         assert is_served(other)
 
