@@ -1,0 +1,1 @@
+"""TensorRT engines of this device: built here, sealed with its key, kept, and found again."""
