@@ -146,6 +146,7 @@ class Daemon:
         )  # fmt: skip
         threshold_ns = int(config.limits.inline_threshold)
         manager = Manager(loader, threshold_ns, self._on_change, budgets_of(config))
+        manager.recovery.health = self.health
         manager.on_ready = self._breaker.on_ready
         manager.on_hopeless = self._breaker.on_hopeless
         return manager

@@ -183,6 +183,10 @@ class RunError(RuntimeFailureError):
     """A loaded model failed while running."""
 
 
+class DeviceLostError(RunError):
+    """The device below a session is gone or takes nothing any more: the session is of no use."""
+
+
 class WorkerDiedError(RuntimeFailureError):
     """The process that hosted the model is gone.
 
@@ -300,6 +304,7 @@ _BY_NAME: dict[str, type[EdgedError]] = {
         LayoutChangedError,
         LoadError,
         RunError,
+        DeviceLostError,
         BundleError,
         ConfigError,
         ApplyError,

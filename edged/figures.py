@@ -31,6 +31,7 @@ from edged.version import __version__
 _RELEASE = ("model", "release")
 _STEP = (*_RELEASE, "step")
 _C, _F, _G, _H, _I = Kind.COUNTER, Kind.FLAG, Kind.GAUGE, Kind.HISTOGRAM, Kind.INFO
+_WANTED = ("wanted", "runtime")
 _TOLD = ("version", "digest", "runtime")
 
 FIGURES: tuple[Figure, ...] = (
@@ -47,6 +48,13 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_release", _I, "What each release is.", (*_RELEASE, *_TOLD)),
     Figure("edged_release_state", _F, "1 for the state each release is in.", (*_RELEASE, "state")),
     Figure("edged_release_loads", _C, "Loads that were begun.", _RELEASE),
+    Figure(
+        "edged_release_runtime_fallback", _F,
+        "1 while it serves on another runtime than the first of its list.", (*_RELEASE, *_WANTED),
+    ),
+    Figure(
+        "edged_runtime_fallbacks", _C, "How often that has come about.", (*_RELEASE, *_WANTED)
+    ),
     Figure("edged_release_resident", _F, "1 while it is in memory.", _RELEASE),
     Figure("edged_release_memory_bytes", _G, "Memory it takes when loaded, at most.", _RELEASE),
     Figure(
@@ -234,6 +242,8 @@ def collect(
     for device, memory in manager.memories.as_dict().items():
         sheet.add("edged_memory_budget_bytes", memory["budget_bytes"], device)
         sheet.add("edged_memory_promised_bytes", memory["promised_bytes"], device)
+    for (model, number, *names), count in manager.recovery.stood_in.items():
+        sheet.add("edged_runtime_fallbacks", count, model, str(number), *names)
     _add_workers(sheet, manager)
     for name, listening in listeners.items():
         sheet.add("edged_connections", len(listening.connections), name)
@@ -282,6 +292,8 @@ def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
     if release.footprint is not None:
         sheet.add("edged_release_memory_bytes", release.footprint.held, *of)
     sheet.add("edged_release_evictions", release.evictions, *of)
+    if (found := release.stand_in) is not None:
+        sheet.add("edged_release_runtime_fallback", 1, *of, found.wanted, found.serves)
     sheet.add("edged_batches", counters.inline_batches, *of, "inline")
     where = "off_loop" if release.config.isolation == "none" else "worker"
     sheet.add("edged_batches", counters.batches - counters.inline_batches, *of, where)

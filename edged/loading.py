@@ -14,7 +14,7 @@ import numpy as np
 
 from edged.comparing import compare
 from edged.costs import Costs, costs_of
-from edged.errors import EdgedError, IncompatibleError, LoadError
+from edged.errors import DeviceLostError, EdgedError, IncompatibleError, LoadError
 from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
 from edged.rows import first_row, row_axes
 from edged.runtimes.base import Artefact, Runtime, Session
@@ -72,6 +72,20 @@ Pick = Callable[[Sequence[ArtefactEntry]], Sequence[ArtefactEntry]]
 """Which of the model files that a runtime could take are to be tried, the best first."""
 
 
+class Skipped(NamedTuple):
+    """A runtime of a model's list that did not take it.
+
+    Args:
+        runtime: which one.
+        why: it did not.
+        may_change: whether it might take these very bytes another time.
+    """
+
+    runtime: str
+    why: str
+    may_change: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A session that reproduced what its bundle promises.
@@ -85,6 +99,7 @@ class Loaded:
         why: what decided for this precision, and what of the bundle is not used, for people; empty
             where there was nothing to choose.
         footprint: the memory that it takes.
+        skipped: the runtimes that were to be preferred, best first.
     """
 
     session: Session
@@ -94,6 +109,7 @@ class Loaded:
     missed: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
     footprint: Footprint = _NO_FOOTPRINT
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def typical_run_ns(self) -> int:
@@ -127,40 +143,55 @@ def load_release(
         GoldenMismatchError: it runs, and gives other numbers than promised.
     """
     manifest = stored.manifest
-    problems: list[str] = []
+    skipped: list[Skipped] = []
     missed: dict[str, str] = {}
     wrong: EdgedError | None = None
     for name in preference:
         try:
             entries = pick(entries_for(manifest, name))
         except EdgedError as exc:
-            problems.append(f"{name}: {exc.message}")
+            skipped.append(Skipped(name, exc.message, may_change=False))
             continue
+        problems: list[str] = []
         for entry in entries:
-            what = f"{name} {entry.precision}" if len(entries) > 1 else name
+            what = f"{entry.precision}: " if len(entries) > 1 else ""
             try:
                 session = open_artefact(stored, create_runtime(name), entry)
             except EdgedError as exc:
-                problems.append(f"{what}: {exc.message}")
+                problems.append(what + exc.message)
                 missed[entry.precision] = exc.message
                 continue
             if wrong is None:
                 on_loaded()
             try:
-                before, promised = known(name, entry.precision), manifest.golden_of(entry)
-                costs = warm(session, manifest, stored.golden(entry), before, promised)
-            except BaseException as exc:
-                session.close()
-                if not isinstance(exc, EdgedError):
-                    raise
+                costs = _warmed(session, stored, entry, known(name, entry.precision))
+            except DeviceLostError as exc:
+                problems.append(what + exc.message)
+            except EdgedError as exc:
                 wrong, missed[entry.precision] = exc, exc.message
-                continue
-            missed.pop(entry.precision, None)
-            return Loaded(session, name, costs, entry.precision, missed)
+            else:
+                missed.pop(entry.precision, None)
+                return Loaded(session, name, costs, entry.precision, missed, skipped=(*skipped,))
         if wrong is not None:
             # It runs and is wrong: another runtime is no remedy for that.
             raise wrong
-    raise LoadError(f'model "{manifest.name}" release {manifest.release}: {"; ".join(problems)}')
+        skipped.append(Skipped(name, "; ".join(problems)))
+    raise _refused(manifest, skipped)
+
+
+def _warmed(session: Session, stored: Stored, entry: ArtefactEntry, known: Costs | None) -> Costs:
+    """``warm``; a session that raises there is closed."""
+    manifest = stored.manifest
+    try:
+        return warm(session, manifest, stored.golden(entry), known, manifest.golden_of(entry))
+    except BaseException:
+        session.close()
+        raise
+
+
+def _refused(manifest: Manifest, skipped: Sequence[Skipped]) -> LoadError:
+    words = "; ".join(f"{one.runtime}: {one.why}" for one in skipped)
+    return LoadError(f'model "{manifest.name}" release {manifest.release}: {words}')
 
 
 def entries_for(manifest: Manifest, runtime: str) -> list[ArtefactEntry]:

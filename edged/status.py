@@ -181,9 +181,17 @@ def release_document(release: Served) -> dict[str, Any]:
         "in_flight": release.in_flight,
         "queue_rows": release.backlog.rows,
         "queue_bytes": release.backlog.size_bytes,
-        **({"memory": memory_document(release)} if isinstance(release, ServedRelease) else {}),
+        **(_model_only(release) if isinstance(release, ServedRelease) else {}),
         **release.counters.as_dict(),
         **steps,
+    }
+
+
+def _model_only(release: ServedRelease) -> dict[str, Any]:
+    found = release.stand_in
+    return {
+        "runtime_fallback": None if found is None else found.as_dict(time.monotonic_ns()),
+        "memory": memory_document(release),
     }
 
 

@@ -17,6 +17,7 @@ from edged.pipelines.plan import ManifestOf
 from edged.protocol.mqtt import BaseTopics
 from edged.record import find_state_dir, load_last_good
 from edged.transports.binding_set import prepare_bindings
+from edged.unmet import unmet_preferences
 
 
 def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
@@ -27,7 +28,8 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
         with_files: also look at bundles, keys and what the bindings need of the models.
 
     Returns:
-        One line a problem, and a summary for when there is none.
+        One line a problem, and a summary for when there is none: a line, and one for each model
+        that this machine would not serve on the runtime it asks for first.
     """
     try:
         snapshot = load(path)
@@ -43,6 +45,8 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
     manifest_of, found = inspect_pipelines(snapshot, manifests)
     problems += found
     problems += _binding_problems(snapshot, manifest_of)
+    warnings = [] if problems else unmet_preferences(snapshot, manifests)
+    summary = "\n".join((summary, *(f"warning: {one}" for one in warnings)))
     return [str(problem) for problem in problems], summary
 
 

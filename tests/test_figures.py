@@ -19,6 +19,7 @@ from edged.hosted import HostedWorker
 from edged.messages import InferRequest
 from edged.protocol.mqtt import BindingCounters, SessionCounters
 from edged.reload import Report
+from edged.serving.preference import StandIn
 from edged.telemetry.exposition import CELLS, Kind, Times, render
 from tests.bundles import make_bundle
 from tests.e2e.models import lying
@@ -169,6 +170,9 @@ def test_each_family_of_the_catalogue_can_be_seen(site: Site, monkeypatch: pytes
 
             release.counters.failed[Code.INTERNAL] = 1
             box.manager.loader.workers.deaths["cpu"] = 1
+            (stood,) = [r for r in box.manager.releases() if r.key.model == "m"]
+            stood.stand_in = StandIn("openvino", "onnxruntime", (), 0.0, 0)
+            box.manager.recovery.stood_in["m", 1, "openvino", "onnxruntime"] = 1
             text = await look(box, LINKS)
             shown = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
             assert shown == set(names())
@@ -204,7 +208,7 @@ def test_names_are_in_base_units_and_labels_from_a_fixed_list():
         assert set(figure.labels) <= {
             "model", "release", "transport", "code", "state", "binding", "outcome", "reason", "key",
             "listener", "where", "required", "version", "python", "digest", "runtime", "step",
-            "device", "priority",
+            "device", "priority", "wanted",
         }  # fmt: skip
         assert figure.help.endswith(".")
         if figure.kind is Kind.HISTOGRAM:

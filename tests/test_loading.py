@@ -11,7 +11,7 @@ import pytest
 from edged import costs as costing
 from edged import loading
 from edged.errors import EdgedError, GoldenMismatchError, LoadError
-from edged.loading import compare, entries_for, find_entries, load_release, warm
+from edged.loading import Skipped, compare, entries_for, find_entries, load_release, warm
 from edged.manifest import ArtefactEntry, Tolerance
 from tests.fakes.manifests import make_manifest
 from tests.fakes.model import FakeRuntime, FakeSession, FakeStored, double, doubler
@@ -166,6 +166,17 @@ class TestLoadRelease:
             FakeStored(doubler()), ("onnxruntime", "second"), runtimes.__getitem__, lambda: None
         )
         assert loaded.runtime == "second"
+        assert loaded.skipped == (Skipped("onnxruntime", "no", may_change=True),)
+
+    def test_who_has_no_file_of_the_bundle_is_skipped_for_good(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setitem(loading.ARTEFACT_KINDS, "first", ("engine",))
+        loaded = load_release(
+            FakeStored(doubler()), ("first", "onnxruntime"), lambda _: FakeRuntime(), lambda: None
+        )
+        words = "the bundle has no engine artefact; it has: onnx"
+        assert loaded.skipped == (Skipped("first", words, may_change=False),)
 
     def test_a_bundle_without_the_kind(self):
         manifest = doubler()

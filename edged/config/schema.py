@@ -14,6 +14,7 @@ from msgspec import Meta
 from edged.config.cache import CacheConfig
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.pipeline import PipelineConfig
+from edged.config.preference import FallbackPolicy
 from edged.config.section import ModelName, Path, Section
 from edged.config.sequence import SequenceConfig
 from edged.specs import Duration, FieldSpec, OutputSpec, Size
@@ -331,6 +332,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     runtime: Annotated[tuple[RuntimeName, ...], Meta(description="order of preference")] = (
         "onnxruntime",
     )
+    fallback: FallbackPolicy = "allow"
     precision: Annotated[
         Literal["auto", "float32", "float16", "int8"],
         Meta(description="of a bundle that has several; auto = what is faster on this device"),

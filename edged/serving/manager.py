@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from edged.config.preference import may_serve
 from edged.config.schema import Config, ModelConfig
 from edged.errors import BundleError, EdgedError, ModelNotReadyError, QuarantinedError
 from edged.loading import Loaded, Stored
@@ -35,12 +34,14 @@ from edged.serving.lifecycle import (
     retry_delay_ns,
 )
 from edged.serving.load_line import Rank
+from edged.serving.loader_thread import make_loader_thread
 from edged.serving.memories import Memories
+from edged.serving.recovery import Recovery
 from edged.serving.release import ServedRelease
 from edged.serving.residency import Ends, Entry
 from edged.serving.slots import Devices, rules_of
 from edged.serving.stateful import Shelves
-from edged.serving.trial import Loader, LoadOrder
+from edged.serving.trial import Loader
 from edged.serving.turn import Turn
 from edged.serving.workshop import Workshop
 
@@ -48,8 +49,6 @@ log = logging.getLogger("edged.serving")
 
 _LATER_NS = 1_000_000
 """Timers may ring a little early, and a step would then find nothing to do."""
-_LOADER_NICE = 10
-"""A load may take every core for seconds; at nice 10 the threads that serve go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Desired:
     def key(self) -> ReleaseKey:
         """What it is, with the options that need another session."""
         config = self.config
-        options = ",".join(config.runtime)
+        options = ",".join(may_serve(config.runtime, config.fallback))
         if config.precision != "auto":
             options += f" {config.precision}"
         if config.isolation != "none":
@@ -106,15 +105,14 @@ class Manager:
         self._stored: dict[ReleaseKey, Stored] = {}
         self._waiters: list[tuple[frozenset[ReleaseKey], asyncio.Future[None]]] = []
         self._retry = Alarm(self.step)
-        # One thread for good, whatever a load raises: workers that serve were started by it, and
-        # the kernel ends them with it.
-        self._thread = ThreadPoolExecutor(1, "edged-loader", initializer=_lower_priority)
+        self._thread = make_loader_thread()
         self._is_stopped = self._is_stepping = self._is_asked = False
         self.on_ready: Callable[[ServedRelease], None] = _nothing
         self.on_hopeless: Callable[[ServedRelease, str], None] = _nothing
         self._turn = Turn()
         self.devices, self.shelves = Devices(), Shelves()
         self.workshop = Workshop(self._turn)
+        self.recovery = Recovery(self._releases.values)
         ends = Ends(self._ready, self._asleep, self._load_failed)
         self.memories = Memories(loader, self._thread, budgets or {}, ends, self._releases.values)
 
@@ -260,6 +258,7 @@ class Manager:
         del self._stored[release.key]
         if release.key in self._desired:  # wanted again while it drained
             self._add(self._desired[release.key])
+        self.recovery.review()
         self.memories.gone(release, session)
 
     def _start_load(self, release: ServedRelease) -> None:
@@ -274,7 +273,7 @@ class Manager:
         ]
         rank = Rank.PINNED if memory.pinned else Rank.START
         is_lazy = memory.load == "lazy" and before is not State.ASLEEP and not siblings
-        order = LoadOrder(release.key.digest, self._stored[release.key], release.config)
+        order = self.recovery.order(release, self._stored[release.key])
         self.memories.enter(
             Entry(
                 release,
@@ -291,6 +290,7 @@ class Manager:
         was_there = release.answers
         release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns, loaded.costs)
         release.precision, release.choice = loaded.precision, loaded.why
+        self.recovery.ready(release, loaded)
         release.failures = 0
         release.move(Event.WARMED)
         self.on_ready(release)
@@ -301,6 +301,7 @@ class Manager:
         self._ended(was_there=False)
 
     def _ended(self, *, was_there: bool) -> None:
+        self.recovery.review()
         if not was_there:
             self._on_change()
         self.step()
@@ -318,7 +319,7 @@ class Manager:
             # What a bundle holds does not change by waiting; another bundle is another release.
             release.retry_at_ns, delay_ns = NEVER_NS, 0
         if isinstance(error, EdgedError):
-            reason = error.message
+            reason = self.recovery.explain(release, error)
         else:
             log.error("%s: loading raised", release.owner, exc_info=error)
             reason = f"loading raised {type(error).__name__}; see the log"
@@ -388,11 +389,3 @@ class Manager:
 
 def _nothing(*_: object) -> None:
     pass
-
-
-def _lower_priority() -> None:
-    # Linux keeps a nice value for each thread; elsewhere or without the right this changes nothing.
-    try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADER_NICE)
-    except OSError:
-        log.debug("the loader keeps its normal priority")

@@ -35,6 +35,7 @@ from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.parts import Whole, can_cut, part_rows
 from edged.serving.precedence import NEVER_NS, NORMAL, RANKS
+from edged.serving.preference import StandIn
 from edged.serving.scheduler import (
     Batch,
     BatchLimits,
@@ -84,6 +85,7 @@ class ServedRelease(Entrance):
         self.session: Session | None = None
         self.remote: WorkerSession | None = None
         self.runtime = self.precision = self.choice = ""
+        self.stand_in: StandIn | None = None
         self.typical_run_ns = 0
         self.costs: Costs = ()
         self.batch_rows = self.instances = 1

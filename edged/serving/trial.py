@@ -16,8 +16,8 @@ wins is loaded, and is remembered with the figures (``store/measured.py``).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from edged.config.schema import ModelConfig, TrialConfig
@@ -31,6 +31,7 @@ from edged.runtimes.registry import DEVICES
 from edged.serving.choice import Choice, choose, idle_engines
 from edged.serving.contest import Outcome, hold_contest
 from edged.serving.footprint import Kept, Prepared, Sizes, Sizing
+from edged.serving.preference import Avoiding
 from edged.serving.warmup import warmed
 
 log = logging.getLogger("edged.serving")
@@ -87,11 +88,13 @@ class LoadOrder:
         digest: of the manifest.
         stored: the verified bundle.
         config: the model's section of the configuration.
+        avoid: runtimes that are to be left out, and why.
     """
 
     digest: str
     stored: Stored
     config: ModelConfig
+    avoid: Mapping[str, str] = field(default_factory=dict)
 
 
 class Loader:
@@ -174,7 +177,7 @@ class Loader:
             loaded = load_release(
                 order.stored,
                 order.config.runtime,
-                self._create_runtime,
+                Avoiding(self._create_runtime, order.avoid),
                 on_loaded,
                 self._known(order),
                 pick=choice.pick,
@@ -295,9 +298,10 @@ class Loader:
             workers.append(WorkerRuntime(name, caps, enter))
             return workers[-1]
 
+        able = Avoiding(create, order.avoid)
         try:
             loaded = load_release(
-                order.stored, order.config.runtime, create, on_loaded, known, pick=choice.pick
+                order.stored, order.config.runtime, able, on_loaded, known, pick=choice.pick
             )
             warmed(loaded, order.stored, order.config)
         except EdgedError as exc:

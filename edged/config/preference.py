@@ -1,0 +1,18 @@
+"""The order in which runtimes are tried: whether it is a wish or a must."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+FallbackPolicy = Annotated[
+    Literal["allow", "deny"],
+    Meta(description="deny: only the first of runtime may serve; else the model fails and says so"),
+]
+
+
+def may_serve(runtimes: Sequence[str], fallback: FallbackPolicy) -> tuple[str, ...]:
+    """The runtimes of a model's list that it may serve on, best first."""
+    return tuple(runtimes[:1] if fallback == "deny" else runtimes)
