@@ -22,7 +22,7 @@ from edged.config.identity import base_topic, client_id
 from edged.config.load import Snapshot
 from edged.config.schema import BindingConfig, MqttConfig, Secret, TlsConfig
 from edged.errors import ApplyError
-from edged.pipelines.plan import ManifestOf
+from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics
 from edged.serving.dataplane import Dataplane
 from edged.telemetry.health import Health

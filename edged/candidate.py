@@ -10,24 +10,24 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from edged.config.load import Snapshot, check_files, full_digest
 from edged.config.pipeline_files import step_files
 from edged.config.problems import Problem, field_path
 from edged.config.schema import ModelConfig
 from edged.errors import BundleError, EdgedError, FieldError
-from edged.manifest import Manifest
+from edged.manifest import Manifest, ManifestOf
 from edged.pinned import check_memory
 from edged.pipelines.build import plan_all
-from edged.pipelines.describe import describe
-from edged.pipelines.graph import Plan
-from edged.pipelines.plan import ManifestOf
 from edged.serving.manager import Desired
 from edged.serving.states import plan_states
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.repository import Repository, StoredRelease, check_requires
 from edged.store.signing import TrustStore
+
+if TYPE_CHECKING:
+    from edged.pipelines.graph import Plan
 
 T = TypeVar("T")
 
@@ -193,6 +193,8 @@ def inspect_pipelines(
         plan = made.plans.get(name)
         if plan is None or selector not in (None, plan.config.release):
             return manifest_of(name, selector) if name in snapshot.config.models else None
+        from edged.pipelines.describe import describe  # noqa: PLC0415 - with the first pipeline
+
         return describe(plan)
 
     return also_of_pipelines, made.problems

@@ -9,10 +9,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edged.hosted import workers
-from edged.pipelines.pipeline import PipelineRelease
 from edged.reload import Reloader, Report
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
@@ -27,6 +26,9 @@ from edged.telemetry.exposition import Family, Figure, Kind, Times, Value, merge
 from edged.telemetry.health import Health
 from edged.telemetry.process import ProcessFigures, read_process
 from edged.version import __version__
+
+if TYPE_CHECKING:
+    from edged.pipelines.pipeline import PipelineRelease
 
 _RELEASE = ("model", "release")
 _STEP = (*_RELEASE, "step")

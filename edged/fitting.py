@@ -13,7 +13,7 @@ from edged.config.load import Snapshot
 from edged.config.problems import ConfigProblemsError
 from edged.config.schema import BindingConfig
 from edged.errors import FieldError
-from edged.pipelines.plan import ManifestOf
+from edged.manifest import ManifestOf
 
 Prepare = Callable[[Snapshot, Sequence[BindingConfig], ManifestOf], Any]
 """Makes bindings that could serve; raises FieldError with ``bindings[i]...``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -139,6 +140,10 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """Whether rows of several requests may share a run: batch is the first axis everywhere."""
         specs = (*self.input_specs(), *self.output_specs())
         return all(spec.is_batched for spec in specs)
+
+
+ManifestOf = Callable[[str, "int | str | None"], Manifest | None]
+"""By a model and a release or an alias: the manifest of what is to answer; None when nothing is."""
 
 
 def parse_manifest(data: bytes) -> Manifest:

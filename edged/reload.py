@@ -31,7 +31,7 @@ from edged.generation import (
     restart_changes,
     trouble_of,
 )
-from edged.pipelines.plan import ManifestOf
+from edged.manifest import ManifestOf
 from edged.record import Record
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import ReleaseKey

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from edged.errors import EdgedError
 from edged.hosted import workers
 from edged.manifest import Manifest
-from edged.pipelines.pipeline import PipelineRelease
 from edged.reload import Reloader
 from edged.runtimes.registry import COMPUTES_IN
 from edged.serving.dataplane import Dataplane
@@ -28,6 +27,9 @@ from edged.serving.slots import DeviceSlots
 from edged.telemetry.health import Health
 from edged.telemetry.process import resident_bytes
 from edged.version import __version__
+
+if TYPE_CHECKING:
+    from edged.pipelines.pipeline import PipelineRelease
 
 _TOLD = ("release", "version", "digest", "state", "reason", "runtime")
 
@@ -129,7 +131,12 @@ def _kept(manager: Manager) -> dict[str, Any]:
 def pipelines(dataplane: Dataplane) -> list[PipelineRelease]:
     """Every pipeline that the table has."""
     found = [one for route in dataplane.table.routes.values() for one in route.releases.values()]
-    return [one for one in found if isinstance(one, PipelineRelease)]
+    return [one for one in map(_as_pipeline, found) if one is not None]
+
+
+def _as_pipeline(release: Served) -> PipelineRelease | None:
+    """It, when it is no release of a model; their module is imported with the first pipeline."""
+    return None if isinstance(release, ServedRelease) else cast("PipelineRelease", release)
 
 
 def models_document(dataplane: Dataplane) -> list[dict[str, Any]]:
@@ -156,10 +163,10 @@ def _announced(release: dict[str, Any]) -> dict[str, Any]:
 def release_document(release: Served) -> dict[str, Any]:
     """One release: where it is in its life, and what it has done; of a pipeline also each step."""
     steps: dict[str, Any] = {}
-    if isinstance(release, PipelineRelease):
-        steps = {"stream": list(release.plan.config.stream), "steps": release.tally.as_list()}
-        if release.plan.streamed is not None:
-            steps["streams"] = release.tally.streams.as_dict()
+    if (pipeline := _as_pipeline(release)) is not None:
+        steps = {"stream": list(pipeline.plan.config.stream), "steps": pipeline.tally.as_list()}
+        if pipeline.plan.streamed is not None:
+            steps["streams"] = pipeline.tally.streams.as_dict()
     return {
         "model": release.key.model,
         "release": release.number,

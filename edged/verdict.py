@@ -13,7 +13,7 @@ from edged.config.identity import base_topic
 from edged.config.load import Snapshot, load
 from edged.config.problems import ConfigProblemsError, Problem
 from edged.errors import ApplyError, EdgedError, FieldError
-from edged.pipelines.plan import ManifestOf
+from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics
 from edged.record import find_state_dir, load_last_good
 from edged.transports.binding_set import prepare_bindings

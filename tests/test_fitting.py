@@ -12,7 +12,7 @@ from edged.config.problems import ConfigProblemsError, Mark
 from edged.config.schema import BindingConfig, Config
 from edged.errors import FieldError
 from edged.fitting import fit_all, fit_possible
-from edged.pipelines.plan import ManifestOf
+from edged.manifest import ManifestOf
 from tests.fakes.model import doubler
 
 

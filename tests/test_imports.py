@@ -40,6 +40,12 @@ def test_installed_steps_are_looked_for_only_when_asked_for():
     assert not loaded_by("import edged.daemon") & {"importlib.metadata", "email"}
 
 
+def test_keys_and_pipelines_bring_what_they_need_with_the_first_of_them():
+    names = loaded_by("import edged.daemon")
+    assert "cryptography" not in names
+    assert not names & {"edged.pipelines.plan", "edged.pipelines.pipeline", "edged.pipelines.kinds"}
+
+
 def test_client_needs_no_daemon_packages():
     names = loaded_by("import edged; edged.Client")
     assert not names & (HEAVY | {"yaml", "cryptography", "uvloop", "inotify_simple"})

@@ -18,8 +18,8 @@ from edged.config.load import Snapshot
 from edged.config.schema import BindingConfig, Config
 from edged.errors import ApplyError, FieldError
 from edged.loading import Loaded, Stored, load_release
+from edged.manifest import ManifestOf
 from edged.messages import InferRequest, InferResponse
-from edged.pipelines.plan import ManifestOf
 from edged.record import Record, load_for_boot
 from edged.reload import House, Reloader
 from edged.runtimes.base import Artefact, Runtime, Session

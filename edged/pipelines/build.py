@@ -1,23 +1,25 @@
 """From a configuration to pipelines that serve: planned with what the bundles promise, then routed.
 
-Decides what is a problem of the configuration, and what is only not ready yet.
+Decides what is a problem of the configuration, and what is only not ready yet. The planner and
+the kinds of steps are imported with the first pipeline: most devices need not give memory to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edged.config.pipeline import PipelineConfig
 from edged.config.problems import Problem
 from edged.config.snapshot import Snapshot
-from edged.manifest import Manifest
-from edged.pipelines.graph import Member, Plan
-from edged.pipelines.pipeline import PipelineRelease
-from edged.pipelines.plan import ManifestOf, plan_pipeline
+from edged.manifest import Manifest, ManifestOf
 from edged.serving.router import Route
 from edged.serving.served import Served
 from edged.serving.workshop import Workshop
+
+if TYPE_CHECKING:
+    from edged.pipelines.graph import Member, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ def plan_all(snapshot: Snapshot, manifest_of: ManifestOf) -> Plans:
     problems: list[Problem] = []
     broken: dict[str, str] = {}
     for name, config in snapshot.config.pipelines.items():
+        from edged.pipelines.plan import plan_pipeline  # noqa: PLC0415 - with the first pipeline
+
         plan, found = plan_pipeline(name, config, manifest_of, snapshot.resolve)
         problems += [snapshot.problem(path, text) for path, text in found]
         if found:
@@ -67,10 +71,12 @@ def pipeline_routes(
     """A route for every pipeline, by the models' routes of the same generation."""
     made: dict[str, Route] = {}
     for name, config in snapshot.config.pipelines.items():
+        from edged.pipelines.pipeline import PipelineRelease  # noqa: PLC0415 - as above
+
         replan = _replanner(snapshot, name, config)
         plan = plans.get(name) or _plan_with(snapshot, name, config, _serving(routes))
         releases: dict[int, Served] = {}
-        if isinstance(plan, Plan):
+        if not isinstance(plan, str):
             release = PipelineRelease(plan, routes, workshop, replan)
             releases[release.number] = release
         made[name] = Route(name, releases, required=config.required)
@@ -105,6 +111,8 @@ def _replanner(
 def _plan_with(
     snapshot: Snapshot, name: str, config: PipelineConfig, manifest_of: ManifestOf
 ) -> Plan | str:
+    from edged.pipelines.plan import plan_pipeline  # noqa: PLC0415 - as above
+
     plan, found = plan_pipeline(name, config, manifest_of, snapshot.resolve)
     if found:
         return str(snapshot.problem(*found[0]))

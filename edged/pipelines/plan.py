@@ -6,14 +6,14 @@ comes is decided and refused here: ``edged check`` and a reload ask the same que
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from edged.config.pipeline import PipelineConfig, StepConfig
 from edged.config.problems import did_you_mean, field_path
 from edged.errors import FieldError
-from edged.manifest import Manifest
+from edged.manifest import Manifest, ManifestOf
 from edged.pipelines.expressions import type_of_tree
 from edged.pipelines.grammar import Tree, parse, references
 from edged.pipelines.graph import Member, Node, Plan, followers_of, split_member
@@ -24,7 +24,6 @@ from edged.pipelines.streamed import check_names, plan_stream
 from edged.pipelines.types import ValueType, bind_call, parse_type, result_shape, type_of
 from edged.tensors import TensorSpec
 
-ManifestOf = Callable[[str, "int | str | None"], Manifest | None]
 Found = tuple[str, str]
 """A field path and what is wrong with it."""
 

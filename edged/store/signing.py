@@ -3,6 +3,7 @@
 Decides whether enough trusted keys signed. Never takes a key from a bundle and never reads one
 from a path that a bundle names: keys come from the operator alone. An empty list of keys trusts
 nobody. The part before the manifest keeps these signatures from meaning anything elsewhere.
+The package ``cryptography`` takes 7 MB, so it is imported when a key is first read or made.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
 
 from edged.errors import SignatureError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 DOMAIN = b"edged-bundle-v1\0"
 SIGNATURES_CAP_BYTES = 64 << 10
@@ -77,11 +79,14 @@ def generate_key(path_prefix: Path | str) -> tuple[Path, Path]:
     Raises:
         SignatureError: one of the files exists already, or cannot be written.
     """
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+
     private_path, public_path = Path(f"{path_prefix}.key"), Path(f"{path_prefix}.pub")
     for path in (private_path, public_path):
         if os.path.lexists(path):
             raise SignatureError(f"{path} exists already; keys are never overwritten")
-    key = Ed25519PrivateKey.generate()
+    key = ed25519.Ed25519PrivateKey.generate()
     private_pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -114,12 +119,16 @@ class Signer:
         Raises:
             SignatureError: unreadable, open to other users, or not an Ed25519 private key.
         """
+        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as above
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+
         data = _read_key_file(Path(path), is_private=True)
         try:
             key = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
             raise SignatureError(f"{path}: not an unencrypted PKCS8 PEM private key") from exc
-        if not isinstance(key, Ed25519PrivateKey):
+        if not isinstance(key, ed25519.Ed25519PrivateKey):
             raise SignatureError(f"{path}: expected an Ed25519 private key, found another kind")
         return cls(key)
 
@@ -206,6 +215,8 @@ class TrustStore:
             key = self.keys.get(name)
             if key is None:
                 continue
+            from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as above
+
             try:
                 key.verify(signature, DOMAIN + manifest_bytes)
             except InvalidSignature as exc:
@@ -271,12 +282,16 @@ def _encode(signatures: _Signatures) -> bytes:
 
 
 def _read_public_key(path: Path) -> Ed25519PublicKey:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+
     data = _read_key_file(path, is_private=False)
     try:
         key = serialization.load_pem_public_key(data)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise SignatureError(f"{path}: not a PEM public key (expected a .pub file)") from exc
-    if not isinstance(key, Ed25519PublicKey):
+    if not isinstance(key, ed25519.Ed25519PublicKey):
         raise SignatureError(f"{path}: expected an Ed25519 public key, found another kind")
     check_key(key, str(path))
     return key

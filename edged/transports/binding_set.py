@@ -6,19 +6,16 @@ A set is frozen and swapped as a whole; what is compiled for a release's manifes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edged.config.schema import BindingConfig, LimitsConfig
 from edged.errors import FieldError, TooLargeError
-from edged.manifest import Manifest
+from edged.manifest import Manifest, ManifestOf
 from edged.processing.codecs import Codec, build_codec
 from edged.processing.outputs import Output, build_output
 from edged.protocol.mqtt import BaseTopics, subscription_id
 from edged.topics import TopicFilter, TopicTemplate, can_match
-
-ManifestOf = Callable[[str, int | str | None], Manifest | None]
-"""The manifest of the release that answers for a model and selector, or None while none does."""
 
 MAX_REQUEST_BYTES = int(LimitsConfig().max_request)
 """The default of ``limits.max_request``."""

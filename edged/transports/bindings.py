@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from edged.config.schema import BindingConfig
+from edged.manifest import ManifestOf
 from edged.protocol.mqtt import (
     DRAINING,
     JSON,
@@ -35,7 +36,7 @@ from edged.protocol.mqtt import (
     Unsubscribed,
     encode_document,
 )
-from edged.transports.binding_set import BindingSet, ManifestOf, Route, prepare_bindings
+from edged.transports.binding_set import BindingSet, Route, prepare_bindings
 from edged.transports.subscriptions import SubscriptionMemory, Subscriptions
 from edged.transports.work import Door, Job
 
