@@ -127,7 +127,13 @@ class OnnxRuntime:
             ) from exc
         run_options = backend.RunOptions()
         run_options.log_severity_level = _FATAL
-        return OnnxSession(session, artefact, self._placement(where, session), run_options)
+        return self._session(session, artefact, self._placement(where, session), run_options)
+
+    def _session(
+        self, session: Any, artefact: Artefact, placed: Placement | None, run_options: Any
+    ) -> OnnxSession:
+        """What runs the backend's session."""
+        return OnnxSession(session, artefact, placed, run_options)
 
     def _providers(self) -> list[Any]:
         """What the backend may run a model on, best first."""

@@ -1,0 +1,357 @@
+"""Runs of an ONNX Runtime session that has its tensors on a device: bound, not copied at will.
+
+Each run binds its own inputs and outputs (``IOBinding``; making one takes a microsecond): inputs
+from memory of the host that the device reads by itself, or from tensors that a model before left on
+the device; outputs to such memory, or left on the device for the model after. A run has a lane of
+its own, which keeps that memory for the next one; there are as many lanes as runs at once, up to a
+limit, and further runs wait.
+
+Nothing here knows CUDA but by the device's word: with ``cpu`` for it, the same code runs anywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from edged.errors import RunError
+from edged.resident import Keeping, Resident, as_array, is_resident
+from edged.runtimes.base import Artefact
+from edged.runtimes.cuda import CudaError, Pinned, quietly
+from edged.runtimes.onnxruntime import OnnxSession, Placement, clean
+from edged.tensors import DTYPES, Array
+
+log = logging.getLogger("edged.runtimes")
+
+LANES = 4
+"""Runs at once, as many as serving starts of one release; each holds its own tensors."""
+_MOST_PINNED = 64 << 20
+"""A longer tensor is copied from where it lies: pinned memory is missing everywhere else."""
+_CLOSED = "the session is closed"
+_NOTHING: frozenset[str] = frozenset()
+
+
+class Place(NamedTuple):
+    """A device, as ONNX Runtime calls it: ``cpu`` or ``cuda``, and which of them."""
+
+    word: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.word}:{self.number}"
+
+
+class Pins(Protocol):
+    """The part of ``Cuda`` that gives memory which the device reads by itself."""
+
+    def use(self) -> None:
+        """Make the device the calling thread's."""
+        ...
+
+    def pin(self, size: int) -> Pinned:
+        """Take so many bytes; raises CudaError."""
+        ...
+
+    def unpin(self, pinned: Pinned) -> None:
+        """Give them back."""
+        ...
+
+
+class Lane:
+    """What one run uses that the next one may use again.
+
+    Args:
+        pins: where its memory comes from; None where copies go from any memory.
+    """
+
+    def __init__(self, pins: Pins | None) -> None:
+        self._pins = pins
+        self._rooms: dict[tuple[bool, str], Pinned] = {}
+
+    def room(
+        self, name: str, dtype: np.dtype[Any], shape: Sequence[int], *, out: bool
+    ) -> Array | None:
+        """Pinned memory for a tensor, with something old in it; None where there is none."""
+        size = math.prod(shape) * dtype.itemsize
+        key = (out, name)
+        have = self._rooms.get(key)
+        if self._pins is None or not 0 < size <= _MOST_PINNED:
+            return None
+        if have is None or have.array.nbytes < size:
+            try:
+                self._pins.use()
+                if have is not None:
+                    self._pins.unpin(self._rooms.pop(key))
+                self._rooms[key] = have = self._pins.pin(size)
+            except CudaError:
+                return None
+        return have.array[:size].view(dtype).reshape(shape)
+
+    def close(self) -> None:
+        """Give everything back."""
+        rooms, self._rooms = self._rooms, {}
+        if self._pins is None or not rooms:
+            return
+        with quietly:  # a GPU that failed takes nothing back
+            self._pins.use()
+        for pinned in rooms.values():
+            with quietly:
+                self._pins.unpin(pinned)
+
+
+class Lanes:
+    """The lanes of a session; each run takes one and gives it back.
+
+    Args:
+        pins: see ``Lane``.
+        most: so many at once.
+    """
+
+    def __init__(self, pins: Pins | None, most: int) -> None:
+        self._pins = pins
+        self._left = most
+        self._idle: list[Lane] = []
+        self._guard = threading.Condition()
+        self._is_closed = False
+
+    def take(self) -> Lane:
+        """Wait for one; raises ValueError once they are closed."""
+        with self._guard:
+            while not self._is_closed and not self._idle and not self._left:
+                self._guard.wait()
+            if self._is_closed:
+                raise ValueError(_CLOSED)
+            if self._idle:
+                return self._idle.pop()
+            self._left -= 1
+        return Lane(self._pins)
+
+    def give(self, lane: Lane) -> None:
+        """The run is over."""
+        with self._guard:
+            if not self._is_closed:
+                self._idle.append(lane)
+                self._guard.notify()
+                return
+        lane.close()
+
+    def close(self) -> None:
+        """Close those that nobody uses; the others when their run ends."""
+        with self._guard:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+            self._guard.notify_all()
+        for lane in idle:
+            lane.close()
+
+
+class _Room(NamedTuple):
+    """Where an output is written; pinned memory is the lane's, and is copied before it goes on."""
+
+    array: Array
+    is_pinned: bool
+
+
+class _Kept:
+    """One output that stays on the device for as long as somebody refers to it.
+
+    It keeps the binding, to which ONNX Runtime's value may be a mere reference, and the session,
+    whose memory it is; they go in the order in which they need each other.
+    """
+
+    __slots__ = ("_binding", "_session", "_value", "pointer")
+
+    def __init__(self, value: Any, binding: Any, session: Any) -> None:
+        self._value, self._binding, self._session = value, binding, session
+        self.pointer: int = value.data_ptr()
+
+    def read(self) -> Array:
+        """A copy on the host."""
+        array: Array = self._value.numpy()
+        return array
+
+    def __del__(self) -> None:
+        self._value = None
+        self._binding = None
+        self._session = None
+
+
+class OnnxDeviceSession(OnnxSession):
+    """A loaded model whose tensors lie on a device. ``run`` may be called from several threads.
+
+    Args:
+        session: the backend's.
+        artefact: what it was loaded from.
+        placed: as for ``OnnxSession``.
+        options: likewise.
+        device: where its tensors lie.
+        pins: gives memory that the device reads by itself; None where there is none.
+        lanes: most runs at once.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        artefact: Artefact,
+        placed: Placement | None,
+        options: Any,
+        device: Place,
+        *,
+        pins: Pins | None = None,
+        lanes: int = LANES,
+    ) -> None:
+        super().__init__(session, artefact, placed, options)
+        self.device = device
+        self.place = str(device)
+        self._lanes = Lanes(pins, lanes)
+        self._promised = {spec.name: spec for spec in (*artefact.inputs, *artefact.outputs)}
+        self._is_foretold = True
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one batch; see ``Session.run``.
+
+        Args:
+            inputs: also ``Resident`` ones of its place; of ``Keeping`` ones the outputs named
+                there come as ``Resident``.
+        """
+        keep = inputs.names if type(inputs) is Keeping else _NOTHING
+        try:
+            lane = self._lanes.take()
+        except ValueError as exc:
+            raise self._failed(str(exc)) from None
+        try:
+            return self._run(lane, inputs, keep)
+        finally:
+            self._lanes.give(lane)
+
+    def _run(
+        self, lane: Lane, inputs: Mapping[str, Array], keep: frozenset[str]
+    ) -> dict[str, Array]:
+        given = self._given(lane, inputs)
+        # Held here until everything that points into it is gone.
+        if (session := self._session) is None:
+            raise self._failed(_CLOSED)
+        try:
+            return self._bound_run(session, lane, given, keep, foretell=self._is_foretold)
+        except RunError:
+            if not self._is_foretold:
+                raise
+        # It may be that lengths are not what their names let one expect.
+        made = self._bound_run(session, lane, given, keep, foretell=False)
+        self._is_foretold = False
+        log.info("%s: the lengths of its outputs are found out by each run", self._where)
+        return made
+
+    def _given(self, lane: Lane, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs where a run can read them; raises RunError for what is not of the signature.
+
+        What is bound is an address: a tensor of another type or rank must never get there.
+        """
+        given: dict[str, Array] = {}
+        for spec in self.inputs:
+            array = inputs.get(spec.name)
+            if array is None or len(inputs) != len(self.inputs):
+                wanted = ", ".join(f'"{each.name}"' for each in self.inputs)
+                raise self._failed(f"it takes {wanted}")
+            dtype = DTYPES[spec.dtype].numpy
+            if array.dtype != dtype or array.ndim != len(spec.shape):
+                found = f"{array.dtype}{list(array.shape)}"
+                raise self._failed(f'input "{spec.name}" is {found}, not {spec}')
+            if is_resident(array) and array.place == self.place:
+                given[spec.name] = as_array(array)
+                continue
+            here = np.asarray(array)
+            room = lane.room(spec.name, dtype, here.shape, out=False)
+            if room is None:
+                given[spec.name] = np.require(here, requirements=("C", "A"))
+            else:
+                np.copyto(room, here)
+                given[spec.name] = room
+        return given
+
+    def _bound_run(
+        self,
+        session: Any,
+        lane: Lane,
+        given: Mapping[str, Array],
+        keep: frozenset[str],
+        *,
+        foretell: bool,
+    ) -> dict[str, Array]:
+        word, number = self.device
+        rooms: dict[str, _Room] = {}
+        try:
+            binding = session.io_binding()
+            for name, array in given.items():
+                if is_resident(array):
+                    where = (word, number, array.dtype, array.shape, array.pointer)
+                else:
+                    where = ("cpu", 0, array.dtype, array.shape, array.ctypes.data)
+                binding.bind_input(name, *where)
+            lengths = self._lengths(given) if foretell else None
+            for spec in self.outputs:
+                name = spec.name
+                if name in keep:
+                    binding.bind_output(name, word, number)
+                elif lengths is None or (room := self._room(lane, name, lengths)) is None:
+                    binding.bind_output(name, "cpu", 0)
+                else:
+                    rooms[name], to = room, room.array
+                    binding.bind_output(name, "cpu", 0, to.dtype, to.shape, to.ctypes.data)
+            session.run_with_iobinding(binding, self._options)
+            values = binding.get_outputs()
+        except Exception as exc:
+            raise self._failed(clean(exc)) from exc
+        made: dict[str, Array] = {}
+        for spec, value in zip(self.outputs, values, strict=True):
+            if spec.name in keep:
+                dtype, shape = DTYPES[spec.dtype].numpy, tuple(value.shape())
+                memory = _Kept(value, binding, session)
+                made[spec.name] = as_array(Resident(memory, self.place, dtype, shape))
+            elif (room := rooms.get(spec.name)) is not None:
+                made[spec.name] = room.array.copy() if room.is_pinned else room.array
+            else:
+                made[spec.name] = np.array(value.numpy())
+        if keep:
+            binding.clear_binding_inputs()  # what is kept would keep the inputs, too
+        return made
+
+    def _lengths(self, given: Mapping[str, Array]) -> dict[str, int]:
+        """The length of each axis that has a name."""
+        lengths: dict[str, int] = {}
+        for name, array in given.items():
+            axes = self._promised[name].shape
+            lengths |= {a: n for a, n in zip(axes, array.shape, strict=True) if isinstance(a, str)}
+        return lengths
+
+    def _room(self, lane: Lane, name: str, lengths: Mapping[str, int]) -> _Room | None:
+        """Memory for an output whose shape the inputs tell; None for any other."""
+        spec = self._promised[name]
+        shape: list[int] = []
+        for axis in spec.shape:
+            length = axis if isinstance(axis, int) else lengths.get(axis)
+            if length is None:
+                return None
+            shape.append(length)
+        dtype = DTYPES[spec.dtype].numpy
+        pinned = lane.room(name, dtype, shape, out=True)
+        if pinned is not None:
+            return _Room(pinned, is_pinned=True)
+        return _Room(np.empty(shape, dtype), is_pinned=False)
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Nothing: a run binds its tensors by itself."""
+        del inputs, outputs
+
+    def close(self) -> None:
+        """Give back what the session holds; what stays on the device goes with whoever has it."""
+        self._lanes.close()
+        super().close()
+
+    def _failed(self, why: str) -> RunError:
+        return RunError(f"{self._where} failed while running: {why}")
