@@ -20,6 +20,7 @@ from edged.errors import BundleError, EdgedError, FieldError
 from edged.manifest import Manifest, ManifestOf
 from edged.pinned import check_memory
 from edged.pipelines.build import plan_all
+from edged.runtime_check import check_runtimes
 from edged.serving.manager import Desired
 from edged.serving.states import plan_states
 from edged.store.bundle import bundle_digest, read_manifest
@@ -84,7 +85,7 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
 
     Runs on a thread: it reads and hashes whole bundles.
     """
-    files = check_files(snapshot)
+    files = [*check_files(snapshot), *about_runtimes(snapshot)]
     try:
         trust = load_trust(snapshot)
     except EdgedError as exc:
@@ -150,7 +151,7 @@ def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]],
     Returns:
         Manifests by model and release, and what is wrong.
     """
-    files = check_files(snapshot)
+    files = [*check_files(snapshot), *about_runtimes(snapshot)]
     try:
         trust = load_trust(snapshot)
     except EdgedError as exc:
@@ -169,6 +170,11 @@ def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]],
         manifests[name] = {release: one.content for release, one in sorted(found.items())}
         problems += [*trouble, *check_states(snapshot, name, manifests[name]).values()]
     return manifests, [*problems, *_about_memory(snapshot, manifests)]
+
+
+def about_runtimes(snapshot: Snapshot) -> list[Problem]:
+    """The runtimes that models name and that are not there."""
+    return [snapshot.problem(path, text) for path, text in check_runtimes(snapshot.config)]
 
 
 def _about_memory(

@@ -13,7 +13,7 @@ from edged.config.schema import ModelConfig
 from edged.device.memory import half_of_memory
 from edged.errors import WorkerDiedError
 from edged.runtimes.base import Artefact, RuntimeInfo
-from edged.runtimes.registry import DEVICES
+from edged.runtimes.registry import device_of
 from edged.shared_worker import SharedWorkers, Who
 from edged.worker_session import Enter, WorkerCaps, WorkerSession
 from edged.worker_side import widen
@@ -31,7 +31,7 @@ def enter_for(config: ModelConfig, model: str, digest: str, shared: SharedWorker
         shared: the processes of the devices.
     """
     if config.isolation == "device":
-        who = Who(f"device {DEVICES[config.runtime[0]]}", model, digest)
+        who = Who(f"device {device_of(config.runtime[0])}", model, digest)
         return functools.partial(shared.enter, who)
     if config.isolation == "model" and config.batching.instances > 1:
         alone = SharedWorkers(half_of_memory())

@@ -18,7 +18,7 @@ from edged.errors import DeviceLostError, EdgedError, IncompatibleError, LoadErr
 from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
 from edged.rows import first_row, row_axes
 from edged.runtimes.base import Artefact, Runtime, Session
-from edged.runtimes.registry import ARTEFACT_KINDS
+from edged.runtimes.registry import kinds_of, problem_of
 from edged.tensors import Array, TensorSpec
 
 
@@ -150,7 +150,7 @@ def load_release(
         try:
             entries = pick(entries_for(manifest, name))
         except EdgedError as exc:
-            skipped.append(Skipped(name, exc.message, may_change=False))
+            skipped.append(Skipped(name, exc.message, may_change=not kinds_of(name)))
             continue
         problems: list[str] = []
         for entry in entries:
@@ -199,18 +199,20 @@ def entries_for(manifest: Manifest, runtime: str) -> list[ArtefactEntry]:
 
     Raises:
         IncompatibleError: there is none.
+        LoadError: the runtime's package is not there, so that nobody knows what it takes.
     """
     found = find_entries(manifest, runtime)
     if not found:
-        kind = ARTEFACT_KINDS[runtime][-1]
+        if not (kinds := kinds_of(runtime)):
+            raise LoadError(problem_of(runtime))
         have = ", ".join(sorted({entry.runtime for entry in manifest.artefacts}))
-        raise IncompatibleError(f"the bundle has no {kind} artefact; it has: {have}")
+        raise IncompatibleError(f"the bundle has no {kinds[-1]} artefact; it has: {have}")
     return found
 
 
 def find_entries(manifest: Manifest, runtime: str) -> list[ArtefactEntry]:
     """The same where none is an answer too."""
-    kinds = ARTEFACT_KINDS[runtime]
+    kinds = kinds_of(runtime)
     found = [entry for entry in manifest.artefacts if entry.runtime in kinds]
     own = {entry.precision for entry in found if entry.runtime == kinds[0]}
     return [one for one in found if one.runtime == kinds[0] or one.precision not in own]

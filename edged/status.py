@@ -15,7 +15,7 @@ from edged.errors import EdgedError
 from edged.hosted import workers
 from edged.manifest import Manifest
 from edged.reload import Reloader
-from edged.runtimes.registry import COMPUTES_IN
+from edged.runtimes.registry import computed_in
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
@@ -176,7 +176,7 @@ def release_document(release: Served) -> dict[str, Any]:
         "reason": release.reason,
         "runtime": release.runtime,
         "precision": release.precision,
-        "computes_in": COMPUTES_IN.get(release.runtime, ""),
+        "computes_in": computed_in(release.runtime),
         "choice": release.choice,
         "priority": CLASSES[release.rank],
         "inline": release.is_inline and release.session is not None,

@@ -13,7 +13,7 @@ from edged.config.snapshot import Snapshot
 from edged.loading import find_entries
 from edged.manifest import Manifest
 from edged.runtimes.base import RuntimeInfo
-from edged.runtimes.registry import ARTEFACT_KINDS, create_runtime
+from edged.runtimes.registry import create_runtime, is_runtime, kinds_of
 
 Ask = Callable[[str], RuntimeInfo]
 
@@ -43,13 +43,13 @@ def unmet_preferences(
         without = [one.release for one in found if not find_entries(one, name)]
         if infos[name].problem or not without:
             return infos[name].problem
-        kinds = " or ".join(ARTEFACT_KINDS[name])
+        kinds = " or ".join(kinds_of(name))
         return f"release {without[-1]} has no {kinds} artefact"
 
     problems = []
     for model, config in snapshot.config.models.items():
         # What is no runtime of its own (a choice that is made later) is not asked.
-        names = [name for name in config.runtime if name in ARTEFACT_KINDS]
+        names = [name for name in config.runtime if is_runtime(name)]
         found = [one for _, one in sorted(manifests.get(model, {}).items())]
         why = problem_of(names[0], found) if names else ""
         if not why:

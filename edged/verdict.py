@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.candidate import inspect_bundles, inspect_pipelines
+from edged.candidate import about_runtimes, inspect_bundles, inspect_pipelines
 from edged.config.diff import diff, format_changes
 from edged.config.identity import base_topic
 from edged.config.load import Snapshot, load
@@ -40,7 +40,8 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
     if config.pipelines:
         summary += f", {len(config.pipelines)} pipelines"
     if not with_files:
-        return [], f"{summary} (bundles and keys were not looked at)"
+        missing = [str(problem) for problem in about_runtimes(snapshot)]
+        return missing, f"{summary} (bundles and keys were not looked at)"
     manifests, problems = inspect_bundles(snapshot)
     manifest_of, found = inspect_pipelines(snapshot, manifests)
     problems += found

@@ -202,7 +202,7 @@ class Worker:
         if job.may_wait_awake:
             self._patience = self._awake(_SPIN_NS)
         self._cap(job.memory_bytes)
-        runtime = create_runtime(job.runtime, threads=job.threads)
+        runtime = create_runtime(job.runtime, threads=job.threads, is_expendable=True)
         version = runtime.info().version
         forget_peak()
         before = taken()

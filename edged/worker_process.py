@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from edged.blame import Blame
+from edged.child import child_environment
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
 from edged.worker import LoadJob, Piece
@@ -35,12 +36,6 @@ _SOCKET_BYTES = 4 << 20
 _REAP_S = 0.5
 """A process whose socket is closed is gone, but for the last steps of the kernel: those of a nice
 one on a busy machine may take a while, and a crash that is not seen as one leaves nobody out."""
-_KEPT = (
-    *("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH"),
-    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
-)
-"""What a worker gets of our environment: credentials may stand in the rest. It sees the same GPUs
-under the same numbers as we do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +168,6 @@ def reap() -> None:
 def _start(
     file: int, module: str, kind: socket.SocketKind
 ) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    environment = {
-        **{name: os.environ[name] for name in _KEPT if name in os.environ},
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry.startswith("/")),
-        "ORT_DISABLE_TELEMETRY": "1",
-    }
     ours, theirs = socket_pair(kind)
     with theirs, contextlib.ExitStack() as undo:
         undo.callback(ours.close)
@@ -187,7 +177,7 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             cwd="/",
-            env=environment,
+            env=child_environment(),
         )
         undo.pop_all()
     return ours, child

@@ -13,6 +13,7 @@ from edged import loading
 from edged.errors import EdgedError, GoldenMismatchError, LoadError
 from edged.loading import Skipped, compare, entries_for, find_entries, load_release, warm
 from edged.manifest import ArtefactEntry, Tolerance
+from edged.runtimes import registry
 from tests.fakes.manifests import make_manifest
 from tests.fakes.model import FakeRuntime, FakeSession, FakeStored, double, doubler
 
@@ -158,7 +159,7 @@ class TestLoadRelease:
         assert log == []
 
     def test_the_next_runtime_is_tried(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setitem(loading.ARTEFACT_KINDS, "second", ("onnx",))
+        monkeypatch.setitem(registry.ARTEFACT_KINDS, "second", ("onnx",))
         first, second = FakeRuntime(), FakeRuntime()
         first.error = LoadError("no")
         runtimes = {"onnxruntime": first, "second": second}
@@ -168,10 +169,17 @@ class TestLoadRelease:
         assert loaded.runtime == "second"
         assert loaded.skipped == (Skipped("onnxruntime", "no", may_change=True),)
 
+    def test_whose_package_is_not_there_may_be_there_later(self):
+        loaded = load_release(
+            FakeStored(doubler()), ("gone", "onnxruntime"), lambda _: FakeRuntime(), lambda: None
+        )
+        words = "no installed package gives it (an entry point of the group edged.runtimes)"
+        assert loaded.skipped == (Skipped("gone", words, may_change=True),)
+
     def test_who_has_no_file_of_the_bundle_is_skipped_for_good(
         self, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setitem(loading.ARTEFACT_KINDS, "first", ("engine",))
+        monkeypatch.setitem(registry.ARTEFACT_KINDS, "first", ("engine",))
         loaded = load_release(
             FakeStored(doubler()), ("first", "onnxruntime"), lambda _: FakeRuntime(), lambda: None
         )

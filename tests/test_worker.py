@@ -50,7 +50,8 @@ class Parent:
         self._thread = threading.Thread(target=self._serve, args=(theirs,), daemon=True)
         self._thread.start()
 
-    def _create(self, name: str, *, threads: int) -> FakeRuntime:
+    def _create(self, name: str, *, threads: int, is_expendable: bool) -> FakeRuntime:
+        assert is_expendable  # a package may crash here
         self.created.append((name, threads))
         return self.runtime
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edged import worker_process
+from edged import child, worker_process
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
 from edged.worker import Piece
@@ -83,7 +83,7 @@ class TestProcess:
             held = {int(one.name): str(one.readlink()) for one in (folder / "fd").iterdir()}
             assert SECRET not in environment
             assert set(environment) <= {
-                *worker_process._KEPT,
+                *child._KEPT,
                 "PYTHONPATH",
                 "ORT_DISABLE_TELEMETRY",
             }

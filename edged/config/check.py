@@ -23,7 +23,7 @@ from edged.config.problems import (
     problem_at,
     quote,
 )
-from edged.config.schema import BindingConfig, Config, MqttConfig, RuntimeName
+from edged.config.schema import BindingConfig, BuiltInRuntime, Config, MqttConfig
 from edged.config.sequence_check import sequence_problems
 from edged.errors import FieldError
 from edged.specs import Duration
@@ -207,7 +207,7 @@ def _models(config: Config) -> Iterator[Found]:
             if alias == "newest":
                 yield f"{path}.aliases.{alias}", '"newest" always means the highest ready release'
         if not model.runtime:
-            known = ", ".join(get_args(RuntimeName))
+            known = ", ".join(get_args(BuiltInRuntime))
             yield f"{path}.runtime", f"lists no runtime; expected [{known}]"
         if len(set(model.runtime)) < len(model.runtime):
             yield f"{path}.runtime", "lists a runtime twice; remove one"

@@ -1,13 +1,14 @@
 """Which runtimes there are: a name in a configuration becomes a Runtime.
 
 Decides nothing about which one a model gets. Importing this file imports no backend; making a
-runtime imports that one file, and only loading a model imports the backend's package.
+runtime imports that one file, and only loading a model imports the backend's package. A name that
+is not built in is that of an installed package (``installed.py``), if one gives it.
 """
 
 from __future__ import annotations
 
-from edged.errors import LoadError
 from edged.runtimes.base import Runtime, RuntimeInfo
+from edged.runtimes.installed import Offer, installed_names, look_again, offer_of
 
 ARTEFACT_KINDS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnx",),
@@ -21,18 +22,17 @@ a model for which it does not; what is quantised in a model file stays so."""
 DEVICES = {"onnxruntime": "cpu", "onnxruntime-cuda": "cuda", "openvino": "cpu"}
 """For each runtime's name, what its runs keep busy."""
 RUNTIME_NAMES = tuple(ARTEFACT_KINDS)
-"""Every name that ``create_runtime`` takes."""
+"""Every name that is built in."""
 
 
-def create_runtime(name: str, *, threads: int) -> Runtime:
-    """Make a runtime by its name.
+def create_runtime(name: str, *, threads: int, is_expendable: bool = False) -> Runtime:
+    """Make a runtime by its name; one that is not there says so itself, in ``info`` and ``load``.
 
     Args:
-        name: one of RUNTIME_NAMES.
+        name: of RUNTIME_NAMES, or of an installed package.
         threads: threads of one run; 0 for one a core.
-
-    Raises:
-        LoadError: there is no such runtime; the message says which there are.
+        is_expendable: whether this process may come to harm, so that a package is imported in it
+            without looking at it in another one first.
     """
     if name == "onnxruntime":
         from edged.runtimes.onnxruntime import OnnxRuntime  # noqa: PLC0415 - only what is used
@@ -46,9 +46,45 @@ def create_runtime(name: str, *, threads: int) -> Runtime:
         from edged.runtimes.openvino import OpenVinoRuntime  # noqa: PLC0415
 
         return OpenVinoRuntime(threads=threads)
-    raise LoadError(f'runtime "{name[:64]}" is not known; there are: {", ".join(RUNTIME_NAMES)}')
+    from edged.runtimes.foreign import ForeignRuntime, describe  # noqa: PLC0415
+
+    return ForeignRuntime(name, threads=threads, offer=describe if is_expendable else look_again)
+
+
+def is_runtime(name: str) -> bool:
+    """Whether a name is built in, or given by an installed package; imports neither."""
+    return name in ARTEFACT_KINDS or name in installed_names()
+
+
+def kinds_of(name: str) -> tuple[str, ...]:
+    """Which kinds of artefact a runtime takes, the best first; none where it is not there."""
+    return ARTEFACT_KINDS[name] if name in ARTEFACT_KINDS else offer_of(name).kinds
+
+
+def device_of(name: str) -> str:
+    """What the runs of a runtime keep busy; the processor where it is not there."""
+    return DEVICES[name] if name in DEVICES else _offer(name).device
+
+
+def computed_in(name: str) -> str:
+    """What a runtime is told to compute floats in; empty where it keeps to the model."""
+    return COMPUTES_IN.get(name, "") if name in ARTEFACT_KINDS else _offer(name).computes_in
+
+
+def problem_of(name: str) -> str:
+    """Why a package's runtime cannot be used, as of now; empty when it can, or is built in.
+
+    May take seconds: a child looks at what failed before.
+    """
+    return "" if name in ARTEFACT_KINDS else look_again(name).problem
 
 
 def all_infos() -> list[RuntimeInfo]:
     """What each runtime says of itself on this machine; imports the backends. Never raises."""
-    return [create_runtime(name, threads=1).info() for name in RUNTIME_NAMES]
+    names = [*RUNTIME_NAMES, *(name for name in installed_names() if name not in RUNTIME_NAMES)]
+    return [create_runtime(name, threads=1).info() for name in names]
+
+
+def _offer(name: str) -> Offer:
+    # A release that is not loaded has no runtime yet.
+    return offer_of(name) if name else Offer(name)

@@ -27,7 +27,7 @@ from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
 from edged.isolation import Enter, SharedWorkers, WorkerCaps, WorkerRuntime, enter_for
 from edged.loading import Known, Loaded, Stored, entries_for, find_entries, load_release
 from edged.runtimes.base import Runtime
-from edged.runtimes.registry import DEVICES
+from edged.runtimes.registry import device_of
 from edged.serving.choice import Choice, choose, idle_engines
 from edged.serving.contest import Outcome, hold_contest
 from edged.serving.footprint import Kept, Prepared, Sizes, Sizing
@@ -374,7 +374,7 @@ class Loader:
         names = self._runtime_id(config.runtime)
         setting = f"{names} {config.precision}{apart}, {self._threads} threads"
         one = Sizing(order.digest, setting, order.stored, config.runtime, choice.pick, bool(apart))
-        return one._replace(is_on_host=DEVICES[config.runtime[0]] == "cpu")
+        return one._replace(is_on_host=device_of(config.runtime[0]) == "cpu")
 
     def _runtime_id(self, names: Sequence[str]) -> str:
         infos = [self._create_runtime(name).info() for name in names]

@@ -8,15 +8,20 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from edged.config.schema import RuntimeName
+from edged.config.schema import BuiltInRuntime
 from edged.errors import LoadError
 from edged.manifest import ArtefactEntry
+from edged.runtimes.base import Artefact
 from edged.runtimes.registry import (
     ARTEFACT_KINDS,
     COMPUTES_IN,
     RUNTIME_NAMES,
     all_infos,
+    computed_in,
     create_runtime,
+    device_of,
+    kinds_of,
+    problem_of,
 )
 
 
@@ -26,15 +31,24 @@ def test_every_name_makes_its_runtime(name: str):
 
 
 def test_a_configuration_takes_the_same_names_and_a_manifest_their_kinds():
-    assert get_args(RuntimeName) == RUNTIME_NAMES
+    assert get_args(BuiltInRuntime) == RUNTIME_NAMES
     kinds = {kind for kinds in ARTEFACT_KINDS.values() for kind in kinds}
     assert kinds <= set(get_args(get_type_hints(ArtefactEntry)["runtime"]))
     assert COMPUTES_IN.keys() <= set(RUNTIME_NAMES)
 
 
-def test_unknown_name():
-    with pytest.raises(LoadError, match=r'"tensorflow" is not known; there are: onnxruntime'):
-        create_runtime("tensorflow", threads=1)
+def test_a_name_that_nobody_gives():
+    """Also where the next of the list is to be tried: it says so itself, and breaks nothing."""
+    runtime = create_runtime("tensorflow", threads=1)
+    assert "no installed package gives it" in runtime.info().problem
+    with pytest.raises(LoadError, match="no installed package gives it"):
+        runtime.load(Artefact("m", b"", (), ()))
+    assert (kinds_of("tensorflow"), device_of("tensorflow"), computed_in("tensorflow")) == (
+        (), "cpu", "",
+    )  # fmt: skip
+    assert "no installed package" in problem_of("tensorflow")
+    assert problem_of("onnxruntime") == ""
+    assert (device_of(""), computed_in("")) == ("cpu", "")
 
 
 def test_infos():
