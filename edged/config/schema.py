@@ -21,7 +21,7 @@ from edged.specs import Duration, FieldSpec, OutputSpec, Size
 
 BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
 SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
-BuiltInRuntime = Literal["onnxruntime", "onnxruntime-cuda", "openvino"]
+BuiltInRuntime = Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino"]
 """The names of ``runtimes/registry.py``, which no other room of this floor may import."""
 RuntimeName = BuiltInRuntime | Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}\Z")]
 """Also that of an installed package; whether there is one is asked where packages are known."""

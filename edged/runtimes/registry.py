@@ -13,13 +13,19 @@ from edged.runtimes.installed import Offer, installed_names, look_again, offer_o
 ARTEFACT_KINDS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnx",),
     "onnxruntime-cuda": ("onnx",),
+    "onnxruntime-tensorrt": ("onnx",),
     "openvino": ("openvino", "onnx"),
 }
 """For each runtime's name, which kinds of artefact of a bundle it takes, the best first."""
 COMPUTES_IN = {"openvino": "float32"}
 """What a runtime is told to compute floats in that would else choose by itself. It refuses to load
 a model for which it does not; what is quantised in a model file stays so."""
-DEVICES = {"onnxruntime": "cpu", "onnxruntime-cuda": "cuda", "openvino": "cpu"}
+DEVICES = {
+    "onnxruntime": "cpu",
+    "onnxruntime-cuda": "cuda",
+    "onnxruntime-tensorrt": "cuda",
+    "openvino": "cpu",
+}
 """For each runtime's name, what its runs keep busy."""
 RUNTIME_NAMES = tuple(ARTEFACT_KINDS)
 """Every name that is built in."""
@@ -42,6 +48,10 @@ def create_runtime(name: str, *, threads: int, is_expendable: bool = False) -> R
         from edged.runtimes.onnxruntime_cuda import OnnxCudaRuntime  # noqa: PLC0415
 
         return OnnxCudaRuntime(threads=threads)
+    if name == "onnxruntime-tensorrt":
+        from edged.runtimes.onnxruntime_tensorrt import OnnxTensorRtRuntime  # noqa: PLC0415
+
+        return OnnxTensorRtRuntime(threads=threads)
     if name == "openvino":
         from edged.runtimes.openvino import OpenVinoRuntime  # noqa: PLC0415
 

@@ -79,7 +79,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Package:
     monkeypatch.setattr(onnxruntime_cuda, "backend_module", lambda: made)
     monkeypatch.setattr("edged.runtimes.onnxruntime.backend_module", lambda: made)
     monkeypatch.setattr(onnxruntime_cuda, "driver_problem", lambda: "")
-    monkeypatch.setattr(onnxruntime_cuda, "library_problem", lambda folder: "")
+    monkeypatch.setattr(onnxruntime_cuda, "library_problem", lambda *_: "")
     return made
 
 
@@ -87,7 +87,7 @@ def test_a_package_without_cuda_says_what_to_install():
     if CUDA in ort.get_available_providers():
         pytest.skip("this package has CUDA; gpu tests hold it")
     made = OnnxCudaRuntime(threads=1)
-    assert "built without CUDA" in made.info().problem
+    assert "built without CUDA; pip" in made.info().problem
     with pytest.raises(LoadError, match=r'built without CUDA; pip install "edged\[gpu\]"'):
         made.load(artefact(double()))
 
@@ -109,8 +109,8 @@ def test_a_session_on_the_cpu_is_refused_with_the_reason(
         LoadError, match="gave CPUExecutionProvider and no CUDA: it does not say why"
     ):
         made.load(artefact(double()))
-    words = iter(["", "libcublasLt is not there"])
-    monkeypatch.setattr(onnxruntime_cuda, "library_problem", lambda folder: next(words))
+    words = iter(["", *["libcublasLt is not there"] * 2])
+    monkeypatch.setattr(onnxruntime_cuda, "library_problem", lambda *_: next(words))
     with pytest.raises(LoadError, match="no CUDA: libcublasLt is not there"):
         made.load(artefact(double()))
 
@@ -143,12 +143,14 @@ def test_placement_as_the_package_tells_it():
 
 class TestLibrary:
     def test_not_there(self, tmp_path: Path):
-        assert "has no libonnxruntime_providers_shared.so" in library_problem(tmp_path)
+        assert "has no libonnxruntime_providers_shared.so" in library_problem(
+            tmp_path, OnnxCudaRuntime.library
+        )
 
     def test_broken_says_the_linkers_words_without_the_path(self, tmp_path: Path):
         for name in ("shared", "cuda"):
             (tmp_path / f"libonnxruntime_providers_{name}.so").write_bytes(b"no library")
-        problem = library_problem(tmp_path)
+        problem = library_problem(tmp_path, OnnxCudaRuntime.library)
         assert "does not load" in problem
         assert "too short" in problem or "ELF" in problem
         assert str(tmp_path) not in problem
@@ -157,7 +159,7 @@ class TestLibrary:
         self, package: Package, monkeypatch: pytest.MonkeyPatch
     ):
         found = iter(["libcublasLt.so.13 is not there", ""])
-        monkeypatch.setattr(onnxruntime_cuda, "library_problem", lambda folder: next(found))
+        monkeypatch.setattr(onnxruntime_cuda, "library_problem", lambda *_: next(found))
         called: list[int] = []
         package.preload_dlls = lambda: called.append(1)
         assert OnnxCudaRuntime(threads=1).info().devices == ("cuda:0",)
