@@ -11,7 +11,7 @@ from edged.config.cache import cache_bytes
 from edged.config.schema import Config
 from edged.device.memory import available_bytes
 from edged.device.nvidia import read_nvidia
-from edged.runtimes.registry import device_of
+from edged.runtimes.registry import home_of
 
 _SHARE = (3, 4)
 """Of what is free when the daemon starts. The rest is for requests, for the tensors of large
@@ -31,7 +31,7 @@ def budgets_of(config: Config) -> dict[str, int]:
         # What caches and the states of sequences may fill is theirs: what models take beside it
         # must fit as well.
         budgets["cpu"] = max(budgets["cpu"] - cache_bytes(config) - kept_bytes(config), 0)
-    if any(device_of(name) == "cuda" for model in config.models.values() for name in model.runtime):
+    if any(home_of(model.runtime) == "cuda" for model in config.models.values()):
         wanted = config.memory.cuda
         budgets["cuda"] = _share_of_gpu() if wanted is None else wanted
     return {device: int(budget) for device, budget in budgets.items() if budget is not None}

@@ -44,8 +44,7 @@ from edged.serving.manager import Manager
 from edged.serving.router import choose_release
 from edged.serving.trial import Loader
 from edged.status import announced_models, is_ready, models_document, status_document
-from edged.store.footprints import Footprints
-from edged.store.measured import Measurements
+from edged.store.findings import Findings
 from edged.store.repository import Repository
 from edged.supervisor import Supervisor, passed_sockets
 from edged.telemetry import log as logging_setup
@@ -94,7 +93,7 @@ class Daemon:
         self.dataplane = Dataplane()
         self._repository = Repository(state_dir)
         self._breaker = Breaker(state_dir, self.health, lambda: self.reloader.config.trial)
-        self._notes = Measurements(state_dir / "measured"), Footprints(state_dir / "footprints")
+        self._findings = Findings.of(state_dir)
         self._reloads = ReloadTally()
         self._retry = Retry()
         self._retry_timer: asyncio.TimerHandle | None = None
@@ -138,11 +137,12 @@ class Daemon:
         )
 
     def _make_manager(self, config: Config) -> Manager:
-        threads, (measured, footprints) = config.runtime.threads, self._notes
+        threads, found = config.runtime.threads, self._findings
         make_runtime = functools.partial(create_runtime, threads=threads)
         loader = Loader(
             make_runtime, self._breaker.probation, config.trial, threads,
-            measured=measured, device=device_setting, footprints=footprints,
+            measured=found.measured, device=device_setting, footprints=found.footprints,
+            contests=found.contests,
         )  # fmt: skip
         threshold_ns = int(config.limits.inline_threshold)
         manager = Manager(loader, threshold_ns, self._on_change, budgets_of(config))
@@ -159,8 +159,7 @@ class Daemon:
             reason = "is on a read-only file system: what it holds serves, nothing can be added"
             self.health.degrade("state", f"the state directory {reason}")
         self._breaker.start(self._repository)
-        for notes in self._notes:
-            notes.forget(self._repository.digests())
+        self._findings.forget(self._repository.digests())
         try:
             await self._start_or_stop(loop)
         finally:

@@ -13,7 +13,6 @@ from edged.config.schema import ModelConfig
 from edged.device.memory import half_of_memory
 from edged.errors import WorkerDiedError
 from edged.runtimes.base import Artefact, RuntimeInfo
-from edged.runtimes.registry import device_of
 from edged.shared_worker import SharedWorkers, Who
 from edged.worker_session import Enter, WorkerCaps, WorkerSession
 from edged.worker_side import widen
@@ -21,7 +20,9 @@ from edged.worker_side import widen
 __all__ = ["Enter", "SharedWorkers", "WorkerCaps", "WorkerRuntime", "WorkerSession", "enter_for"]
 
 
-def enter_for(config: ModelConfig, model: str, digest: str, shared: SharedWorkers) -> Enter | None:
+def enter_for(
+    config: ModelConfig, model: str, digest: str, shared: SharedWorkers, device: str
+) -> Enter | None:
     """How a model gets a place in a process with several ways in; None where one way is enough.
 
     Args:
@@ -29,9 +30,10 @@ def enter_for(config: ModelConfig, model: str, digest: str, shared: SharedWorker
         model: its name.
         digest: of the release.
         shared: the processes of the devices.
+        device: that it runs on.
     """
     if config.isolation == "device":
-        who = Who(f"device {device_of(config.runtime[0])}", model, digest)
+        who = Who(f"device {device}", model, digest)
         return functools.partial(shared.enter, who)
     if config.isolation == "model" and config.batching.instances > 1:
         alone = SharedWorkers(half_of_memory())

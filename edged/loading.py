@@ -68,8 +68,8 @@ Known = Callable[[str, str], Costs | None]
 """By a runtime's name and a precision, what was measured before; None asks for measuring, empty for
 none of it."""
 
-Pick = Callable[[Sequence[ArtefactEntry]], Sequence[ArtefactEntry]]
-"""Which of the model files that a runtime could take are to be tried, the best first."""
+Pick = Callable[[str, Sequence[ArtefactEntry]], Sequence[ArtefactEntry]]
+"""By a runtime's name, which of the model files that it could take are to be tried, best first."""
 
 
 class Skipped(NamedTuple):
@@ -124,7 +124,7 @@ def load_release(
     on_loaded: Callable[[], None],
     known: Known = lambda _name, _precision: None,
     *,
-    pick: Pick = lambda entries: entries,
+    pick: Pick = lambda _name, entries: entries,
 ) -> Loaded:
     """Load a release on the first runtime of ``preference`` that takes it, and prove it.
 
@@ -148,7 +148,7 @@ def load_release(
     wrong: EdgedError | None = None
     for name in preference:
         try:
-            entries = pick(entries_for(manifest, name))
+            entries = pick(name, entries_for(manifest, name))
         except EdgedError as exc:
             skipped.append(Skipped(name, exc.message, may_change=not kinds_of(name)))
             continue

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from edged.config.problems import field_path
 from edged.config.schema import Config
 from edged.manifest import ArtefactEntry, Manifest
-from edged.runtimes.registry import device_of, kinds_of
+from edged.runtimes.registry import home_of, kinds_of, names_of
 
 Found = tuple[str, str]
 """A field path and what is wrong with it."""
@@ -20,7 +20,7 @@ Found = tuple[str, str]
 def least_bytes(manifest: Manifest, config: Config) -> int:
     """The bytes of the smallest of the files that could be loaded, with what lies beside it."""
     model = config.models[manifest.name]
-    kinds = {kind for name in model.runtime for kind in kinds_of(name)}
+    kinds = {kind for name in names_of(model.runtime) for kind in kinds_of(name)}
     sizes = {member.name: member.size for member in manifest.members}
     beside = sum(member.size for member in manifest.members if member.type == "onnx-data")
 
@@ -73,8 +73,7 @@ def _check_one(
 
 
 def _device(config: Config, name: str) -> str:
-    runtimes = config.models[name].runtime
-    return device_of(runtimes[0]) if runtimes else "cpu"
+    return home_of(config.models[name].runtime)
 
 
 def _path(name: str, field: str) -> str:

@@ -48,8 +48,9 @@ def unmet_preferences(
 
     problems = []
     for model, config in snapshot.config.models.items():
-        # What is no runtime of its own (a choice that is made later) is not asked.
-        names = [name for name in config.runtime if is_runtime(name)]
+        # A choice that is made later is none yet.
+        listed = config.runtime if not isinstance(config.runtime, str) else ()
+        names = [name for name in listed if is_runtime(name)]
         found = [one for _, one in sorted(manifests.get(model, {}).items())]
         why = problem_of(names[0], found) if names else ""
         if not why:

@@ -56,6 +56,16 @@ def test_a_gpu_has_memory_of_its_own():
     assert "memory.cuda is" in text
 
 
+def test_a_device_that_chooses_its_runtime_counts_in_the_memory_of_the_host():
+    memory = ModelMemoryConfig(pinned=True)
+    made = Config(
+        memory=MemoryConfig(budget=Size(WEIGHTS - 1), cuda=Size(1)),
+        models={"a": ModelConfig(bundle="b", runtime="auto", memory=memory)},
+    )
+    ((_, text),) = found(made)
+    assert "memory.budget is" in text
+
+
 def test_every_release_of_a_pinned_model_stays():
     made = config(2 * WEIGHTS - 1, names="a")
     both = {number: make_manifest(MODEL, name="a", release=number)[0] for number in (1, 2)}

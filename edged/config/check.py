@@ -209,8 +209,13 @@ def _models(config: Config) -> Iterator[Found]:
         if not model.runtime:
             known = ", ".join(get_args(BuiltInRuntime))
             yield f"{path}.runtime", f"lists no runtime; expected [{known}]"
-        if len(set(model.runtime)) < len(model.runtime):
+        if not isinstance(model.runtime, str) and len(set(model.runtime)) < len(model.runtime):
             yield f"{path}.runtime", "lists a runtime twice; remove one"
+        if "auto" in model.runtime and model.runtime != "auto":
+            yield (
+                f"{path}.runtime",
+                "auto is no runtime but a choice among all; write runtime: auto",
+            )
         if model.queue.max_rows < model.batching.max_batch:
             text = f"is smaller than batching.max_batch ({model.batching.max_batch})"
             yield f"{path}.queue.max_rows", f"{text}, so a full batch could never wait; raise it"

@@ -13,6 +13,10 @@ FallbackPolicy = Annotated[
 ]
 
 
-def may_serve(runtimes: Sequence[str], fallback: FallbackPolicy) -> tuple[str, ...]:
-    """The runtimes of a model's list that it may serve on, best first."""
+def may_serve(
+    runtimes: Literal["auto"] | Sequence[str], fallback: FallbackPolicy
+) -> Literal["auto"] | tuple[str, ...]:
+    """The runtimes of a model's list that it may serve on, best first; ``auto`` as it is."""
+    if isinstance(runtimes, str):
+        return "auto"
     return tuple(runtimes[:1] if fallback == "deny" else runtimes)

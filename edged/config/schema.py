@@ -331,9 +331,10 @@ class ModelConfig(Section, frozen=True, kw_only=True):
         Meta(description="names for releases, e.g. {champion: 2}"),
     ] = msgspec.field(default_factory=dict)
     required: Annotated[bool, Meta(description="ready waits for this model")] = True
-    runtime: Annotated[tuple[RuntimeName, ...], Meta(description="order of preference")] = (
-        "onnxruntime",
-    )
+    runtime: Annotated[
+        Literal["auto"] | tuple[RuntimeName, ...],
+        Meta(description="order of preference; auto = what is fastest on this device, measured"),
+    ] = ("onnxruntime",)
     fallback: FallbackPolicy = "allow"
     precision: Annotated[
         Literal["auto", "float32", "float16", "int8"],

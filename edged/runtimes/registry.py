@@ -7,6 +7,8 @@ is not built in is that of an installed package (``installed.py``), if one gives
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edged.runtimes.base import Runtime, RuntimeInfo
 from edged.runtimes.installed import Offer, installed_names, look_again, offer_of
 
@@ -29,6 +31,9 @@ DEVICES = {
 """For each runtime's name, what its runs keep busy."""
 RUNTIME_NAMES = tuple(ARTEFACT_KINDS)
 """Every name that is built in."""
+AUTO = "auto"
+"""What a configuration says in place of names where the device is to find out."""
+_HOST = "cpu"
 
 
 def create_runtime(name: str, *, threads: int, is_expendable: bool = False) -> Runtime:
@@ -89,10 +94,33 @@ def problem_of(name: str) -> str:
     return "" if name in ARTEFACT_KINDS else look_again(name).problem
 
 
+def names_of(runtime: str | Sequence[str]) -> tuple[str, ...]:
+    """The runtimes that a model may run on, the best first as far as nothing was measured.
+
+    Args:
+        runtime: names, or ``auto`` for all there are; then what is made for accelerators is first,
+            and packages are looked at.
+    """
+    if isinstance(runtime, str):
+        return tuple(sorted(_all_names(), key=lambda name: device_of(name) == _HOST))
+    return tuple(runtime)
+
+
+def home_of(runtime: str | Sequence[str]) -> str:
+    """The device in whose memory a model is counted: that of its first runtime.
+
+    Before anything is measured nobody knows where ``auto`` ends; whatever runs takes the host's.
+    """
+    return _HOST if isinstance(runtime, str) or not runtime else device_of(runtime[0])
+
+
 def all_infos() -> list[RuntimeInfo]:
     """What each runtime says of itself on this machine; imports the backends. Never raises."""
-    names = [*RUNTIME_NAMES, *(name for name in installed_names() if name not in RUNTIME_NAMES)]
-    return [create_runtime(name, threads=1).info() for name in names]
+    return [create_runtime(name, threads=1).info() for name in _all_names()]
+
+
+def _all_names() -> list[str]:
+    return [*RUNTIME_NAMES, *(name for name in installed_names() if name not in RUNTIME_NAMES)]
 
 
 def _offer(name: str) -> Offer:

@@ -1,14 +1,17 @@
-"""Which of a bundle's precisions serves: the faster one on this very device.
+"""Which of a bundle's precisions serves, and on which runtime: what is faster on this very device.
 
 Decides by figures alone. A lower precision has to earn its place: it costs accuracy, if only inside
-a budget, so that a tie goes to the file that the bundle lists first. ``race`` takes the figures.
+a budget, so that a tie goes to the file that the bundle lists first. Between runtimes of one
+precision nothing is at stake but time, so that the faster wins. ``race`` takes the figures.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,60 +24,115 @@ from edged.tensors import Array
 GAIN = 1.1
 """What a lower precision must win for one row; a tenth is above what two races of one model differ
 by, so that the choice is none of chance."""
+RUNTIME_GAIN = 1.02
+"""What a runtime must win over one that comes before it: two races of one session differ by as
+much, and more than that is not to be given away."""
 _ROWS = (1, 2, 4, 8, 16, 32)
 _ROUNDS = 9
-_CAP_NS = 2_000_000_000
-"""Once a device and release, while nothing waits for it but the release itself."""
+_CAP_NS = 1_000_000_000
+"""For each that takes part; once a device and release, while nothing waits for it but the release
+itself."""
 _BYTES = 16 << 20
 """Inputs of a batch that is made only to be measured."""
 
 
+Key = TypeVar("Key")
+
+
+class Pair(NamedTuple):
+    """One way to run a release: a model file, by its precision, on a runtime."""
+
+    runtime: str
+    precision: str
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which model files to load.
+    """Which model files to load, and on which runtimes.
 
     Args:
+        runtimes: names, in order of preference.
         order: precisions, the best first; empty takes what the bundle has, as it lists it.
+        pairs: where the device chose among runtimes, what may be loaded, the best first; then
+            ``runtimes`` has them in that order, and for ``order`` counts what is here.
         why: what decided, for people; empty where there was nothing to choose.
-        missed: precisions that are out, with the reason.
+        missed: what is out, with the reason: precisions, runtimes, or one on the other.
         is_strict: whether an operator named the precision, and no other may stand in.
+        is_proven: whether it was seen to reproduce the golden samples in a process of its own.
     """
 
+    runtimes: tuple[str, ...]
     order: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
     why: str = ""
     missed: Mapping[str, str] = field(default_factory=dict)
     is_strict: bool = False
+    is_proven: bool = False
 
-    def pick(self, entries: Sequence[ArtefactEntry]) -> list[ArtefactEntry]:
-        """The files to try, in order; see ``loading.Pick``.
+    @property
+    def first(self) -> tuple[str, str]:
+        """The runtime and the precision that are to serve; an empty precision where any is."""
+        if self.pairs:
+            return self.pairs[0]
+        return self.runtimes[0], self.order[0] if self.order else ""
+
+    def pick(self, runtime: str, entries: Sequence[ArtefactEntry]) -> list[ArtefactEntry]:
+        """The files to try on a runtime, in order; see ``loading.Pick``.
 
         Raises:
             IncompatibleError: none is left.
         """
-        if not self.order:
+        order = self.order
+        if self.pairs:
+            order = tuple(pair.precision for pair in self.pairs if pair.runtime == runtime)
+        elif not order:
             return list(entries)
-        found = [entry for want in self.order for entry in entries if entry.precision == want]
+        found = [entry for want in order for entry in entries if entry.precision == want]
         if not found:
             have = ", ".join(entry.precision for entry in entries)
-            wanted = " or ".join(self.order)
+            wanted = " or ".join(order)
             hint = "; set models.NAME.precision to auto" if self.is_strict else ""
             raise IncompatibleError(f"the bundle has no {wanted} artefact; it has: {have}{hint}")
         return found
 
 
-def choose(costs: Mapping[str, Costs]) -> Choice:
-    """The precision that wins, and the others behind it in case it cannot be had.
+def choose(costs: Mapping[Pair, Costs]) -> tuple[tuple[Pair, ...], str]:
+    """What wins, and the others behind it in case it cannot be had; and what decided, in words.
 
     Args:
-        costs: what runs take, by precision, as the bundle lists them; taken side by side.
+        costs: what runs take, taken side by side: by precision as the bundle lists them, and of
+            each by runtime, that which needs least of a reason first.
     """
-    best, *others = costs
-    for precision in others:
-        if _is_faster(costs[precision], costs[best]):
-            best = precision
-    order = (best, *(precision for precision in costs if precision != best))
-    figures = "; ".join(f"{precision} {_told(costs[precision])}" for precision in order)
-    return Choice(order, f"{best} won on this device: {figures}")
+    fastest: dict[str, Pair] = {}
+    for pair in costs:
+        held = fastest.setdefault(pair.precision, pair)
+        if _time(costs[pair]) * RUNTIME_GAIN < _time(costs[held]):
+            fastest[pair.precision] = pair
+    best, *others = fastest.values()
+    for pair in others:
+        if _is_faster(costs[pair], costs[best]):
+            best = pair
+    same = [pair for pair in costs if pair.precision == best.precision and pair != best]
+    same.sort(key=lambda pair: _time(costs[pair]))
+    rest = [pair for pair in costs if pair.precision != best.precision]
+    order = (best, *same, *rest)
+    said = labels(costs)
+    figures = "; ".join(f"{said[pair]} {_told(costs[pair])}" for pair in order)
+    return order, f"{said[best]} won on this device: {figures}"
+
+
+def labels(pairs: Collection[Pair]) -> dict[Pair, str]:
+    """What tells pairs apart, in words: precisions, runtimes, or both."""
+    if len({pair.runtime for pair in pairs}) < 2:
+        return {pair: pair.precision for pair in pairs}
+    if len({pair.precision for pair in pairs}) < 2:
+        return {pair: pair.runtime for pair in pairs}
+    return {pair: f"{pair.precision} on {pair.runtime}" for pair in pairs}
+
+
+def _time(costs: Costs) -> float:
+    """One row and the rows of a batch count alike: neither is known to be asked for more."""
+    return math.sqrt(costs[0][1] * _best_row_ns(costs))
 
 
 def _is_faster(one: Costs, other: Costs) -> bool:
@@ -108,12 +166,12 @@ def idle_engines(manifest: Manifest, runtime: str) -> str:
 
 
 def race(
-    sessions: Mapping[str, Session], sample: Mapping[str, Array], *, is_row_wise: bool
-) -> dict[str, Costs]:
+    sessions: Mapping[Key, Session], sample: Mapping[str, Array], *, is_row_wise: bool
+) -> dict[Key, Costs]:
     """Run sessions in turn, so that whatever else the machine does slows all of them down alike.
 
     Args:
-        sessions: proven ones, by precision; nobody else uses them.
+        sessions: proven ones; nobody else uses them.
         sample: inputs of one row, or of one whole call.
         is_row_wise: whether rows may be stacked.
 
@@ -124,8 +182,8 @@ def race(
     Raises:
         EdgedError: one of them fails with a single row.
     """
-    until_ns = time.monotonic_ns() + _CAP_NS
-    costs: dict[str, list[tuple[int, int]]] = {precision: [] for precision in sessions}
+    until_ns = time.monotonic_ns() + _CAP_NS * len(sessions)
+    costs: dict[Key, list[tuple[int, int]]] = {key: [] for key in sessions}
     row_bytes = sum(array.nbytes for array in sample.values())
     for rows in _ROWS if is_row_wise else (1,):
         if rows > 1 and rows * row_bytes > _BYTES:
@@ -137,23 +195,23 @@ def race(
             if rows == 1:
                 raise
             break
-        for precision, run_ns in fastest.items():
-            costs[precision].append((rows, run_ns))
+        for key, run_ns in fastest.items():
+            costs[key].append((rows, run_ns))
         if time.monotonic_ns() > until_ns:
             break
-    return {precision: tuple(pairs) for precision, pairs in costs.items()}
+    return {key: tuple(pairs) for key, pairs in costs.items()}
 
 
 def _rounds(
-    sessions: Mapping[str, Session], batch: Mapping[str, Array], until_ns: int
-) -> dict[str, int]:
-    fastest: dict[str, int] = {}
+    sessions: Mapping[Key, Session], batch: Mapping[str, Array], until_ns: int
+) -> dict[Key, int]:
+    fastest: dict[Key, int] = {}
     for _ in range(_ROUNDS):
-        for precision, session in sessions.items():
+        for key, session in sessions.items():
             before_ns = time.monotonic_ns()
             session.run(batch)
             run_ns = max(time.monotonic_ns() - before_ns, 1)
-            fastest[precision] = min(run_ns, fastest.get(precision, run_ns))
+            fastest[key] = min(run_ns, fastest.get(key, run_ns))
         if time.monotonic_ns() > until_ns:
             break
     return fastest

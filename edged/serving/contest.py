@@ -1,4 +1,4 @@
-"""The trial of a bundle that has several precisions: each proven, then all run side by side.
+"""The trial of a bundle that can run in several ways: each proven, then all run side by side.
 
 In worker processes of low priority: what crashes there harms nobody, and what serves goes first.
 Such a priority makes every figure larger, but all of them alike, and only their order counts.
@@ -7,16 +7,16 @@ Such a priority makes every figure larger, but all of them alike, and only their
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edged.costs import Costs
-from edged.errors import EdgedError
+from edged.errors import BundleError, EdgedError, LoadError, WorkerDiedError
 from edged.isolation import WorkerCaps, WorkerRuntime
 from edged.loading import Stored, open_artefact, prove
 from edged.manifest import ArtefactEntry
 from edged.runtimes.base import Session
-from edged.serving.choice import race
+from edged.serving.choice import Pair, race
 from edged.tensors import Array
 
 
@@ -25,57 +25,72 @@ class Outcome:
     """How it went.
 
     Args:
-        proven: precisions that reproduce their golden samples here.
-        costs: what runs take, by precision; empty where there was no race.
+        proven: those that reproduce their golden samples here.
+        costs: what their runs take; empty where there was no race.
         missed: why each of the others is out.
         crash: how a process died by its own doing; empty when none did.
         error: what the last one that is out raised.
+        is_final: whether the same would come of it again: nobody was out for want of time or
+            memory, and no race failed.
     """
 
-    proven: tuple[str, ...]
-    costs: Mapping[str, Costs] = field(default_factory=dict)
-    missed: Mapping[str, str] = field(default_factory=dict)
+    proven: tuple[Pair, ...]
+    costs: Mapping[Pair, Costs] = field(default_factory=dict)
+    missed: Mapping[Pair, str] = field(default_factory=dict)
     crash: str = ""
     error: EdgedError | None = None
+    is_final: bool = True
 
 
 def hold_contest(
-    stored: Stored, runtime: str, entries: Sequence[ArtefactEntry], caps: WorkerCaps
+    stored: Stored, entries: Mapping[Pair, ArtefactEntry], caps: WorkerCaps
 ) -> Outcome:
     """Load each file into a process of its own, prove it, and race those that are proven.
 
     Args:
         stored: the verified bundle.
-        runtime: which one loads them.
-        entries: the model files, one of each precision.
+        entries: the model files, by what they are loaded as.
         caps: of each process.
     """
-    missed: dict[str, str] = {}
-    workers: dict[str, WorkerRuntime] = {}
-    sessions: dict[str, Session] = {}
+    missed: dict[Pair, str] = {}
+    workers: dict[Pair, WorkerRuntime] = {}
+    sessions: dict[Pair, Session] = {}
     sample: Mapping[str, Array] = {}
-    costs: Mapping[str, Costs] = {}
-    error: EdgedError | None = None
+    costs: Mapping[Pair, Costs] = {}
+    errors: list[EdgedError] = []
     with contextlib.ExitStack() as stack:
-        for entry in entries:
-            workers[entry.precision] = worker = WorkerRuntime(runtime, caps)
+        for pair, entry in entries.items():
+            workers[pair] = worker = WorkerRuntime(pair.runtime, caps)
             try:
                 session = open_artefact(stored, worker, entry)
                 stack.callback(session.close)
                 sample = _prove(session, stored, entry)
             except EdgedError as exc:
-                error, missed[entry.precision] = exc, exc.message
+                errors.append(exc)
+                missed[pair] = exc.message
             else:
-                sessions[entry.precision] = session
-        if len(sessions) > 1:
+                sessions[pair] = session
+        while len(sessions) > 1 and not costs:
             try:
                 costs = race(sessions, sample, is_row_wise=stored.manifest.is_row_wise)
             except EdgedError as exc:
-                error = exc
-    crashes = {name: worker.crash for name, worker in workers.items() if worker.crash}
-    missed |= {name: f"its trial died of {crash}" for name, crash in crashes.items()}
-    proven = tuple(name for name in sessions if name not in missed)
-    return Outcome(proven, costs, missed, next(iter(crashes.values()), ""), error)
+                errors.append(exc)
+                dead = [pair for pair in sessions if workers[pair].crash]
+                if not dead:
+                    break
+                for pair in dead:
+                    del sessions[pair]
+    crashes = {pair: worker.crash for pair, worker in workers.items() if worker.crash}
+    missed |= {pair: f"its trial died of {crash}" for pair, crash in crashes.items()}
+    proven = tuple(pair for pair in sessions if pair not in missed)
+    error, is_final = errors[-1] if errors else None, all(map(_is_final, errors))
+    return Outcome(proven, costs, missed, next(iter(crashes.values()), ""), error, is_final)
+
+
+def _is_final(error: EdgedError) -> bool:
+    if isinstance(error, WorkerDiedError):
+        return bool(error.crash)
+    return isinstance(error, BundleError | LoadError)
 
 
 def _prove(session: Session, stored: Stored, entry: ArtefactEntry) -> Mapping[str, Array]:

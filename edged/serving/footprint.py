@@ -172,7 +172,7 @@ class Sizes:
         for name in one.runtimes:
             # None for this runtime: the load says so, and why.
             with contextlib.suppress(EdgedError):
-                for entry in one.pick(entries_for(one.stored.manifest, name)):
+                for entry in one.pick(name, entries_for(one.stored.manifest, name)):
                     artefact = artefact_of(one.stored, entry)
                     bounds.append(self._create_runtime(name).estimate_bytes(artefact))
                     sizes.append(len(artefact.data) + sum(map(len, artefact.sidecars.values())))

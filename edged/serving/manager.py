@@ -69,7 +69,8 @@ class Desired:
     def key(self) -> ReleaseKey:
         """What it is, with the options that need another session."""
         config = self.config
-        options = ",".join(may_serve(config.runtime, config.fallback))
+        served = may_serve(config.runtime, config.fallback)
+        options = served if isinstance(served, str) else ",".join(served)
         if config.precision != "auto":
             options += f" {config.precision}"
         if config.isolation != "none":

@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 
 from edged.config.schema import ModelConfig
 from edged.runtimes.base import Session
-from edged.runtimes.registry import device_of
+from edged.runtimes.registry import home_of
 from edged.serving.footprint import PROCESS_BYTES
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.release import ServedRelease
@@ -82,7 +82,7 @@ class Memories:
             configs: of all models that are wanted.
         """
         shared = [one for one in configs if one.isolation == "device"]
-        there = {(self._device(one), device_of(one.runtime[0])) for one in shared}
+        there = {(self._device(one), home_of(one.runtime)) for one in shared}
         before, self._workers = self._workers, Counter(device for device, _ in there)
         for device in self._homes:
             if self._workers[device] != before[device]:
@@ -114,7 +114,7 @@ class Memories:
         return home | {"budget_bytes": self._budgets[device], "promised_bytes": promised}
 
     def _device(self, config: ModelConfig) -> str:
-        device = device_of(config.runtime[0]) if config.runtime else HOST
+        device = home_of(config.runtime)
         return device if device in self._homes else HOST
 
     def _living_in(self, device: str) -> Callable[[], Collection[ServedRelease]]:

@@ -58,8 +58,11 @@ class Recovery:
     def explain(self, release: ServedRelease, error: EdgedError) -> str:
         """Why a load failed, and what to do."""
         config = release.config
-        if config.fallback == "deny" and len(config.runtime) > 1 and isinstance(error, LoadError):
-            return denied(error.message, release.key.model, config.runtime)
+        if config.fallback == "deny" and isinstance(error, LoadError):
+            if isinstance(config.runtime, str):
+                return f"{error.message}; no other runtime may stand in (fallback: deny)"
+            if len(config.runtime) > 1:
+                return denied(error.message, release.key.model, config.runtime)
         return error.message
 
     def review(self) -> None:

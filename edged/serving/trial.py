@@ -9,30 +9,42 @@ the release before (``store/probation.py``). Runs on the loader's thread.
     isolation: none, known      into the daemon; its trial on this runtime version went well
     isolation: none, new        a trial in a worker of low priority, then into the daemon
 
-Where a bundle has several precisions, each has its trial, and they are run side by side there: what
-wins is loaded, and is remembered with the figures (``store/measured.py``).
+Where a bundle has several precisions, or a device chooses among runtimes, each has its trial, and
+they are run side by side there: what wins is loaded, and is remembered with the figures
+(``chooser.py``, ``store/contests.py``).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from edged.config.schema import ModelConfig, TrialConfig
 from edged.costs import Costs
 from edged.device.memory import half_of_memory
-from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
+from edged.errors import EdgedError
 from edged.isolation import Enter, SharedWorkers, WorkerCaps, WorkerRuntime, enter_for
-from edged.loading import Known, Loaded, Stored, entries_for, find_entries, load_release
+from edged.loading import Known, Loaded, load_release
 from edged.runtimes.base import Runtime
-from edged.runtimes.registry import device_of
-from edged.serving.choice import Choice, choose, idle_engines
-from edged.serving.contest import Outcome, hold_contest
-from edged.serving.footprint import Kept, Prepared, Sizes, Sizing
+from edged.runtimes.registry import AUTO, device_of, home_of
+from edged.serving.choice import Choice, idle_engines
+from edged.serving.chooser import (
+    Chooser,
+    LoadOrder,
+    condemned,
+    precisions,
+    runtime_ids,
+    told_threads,
+)
+from edged.serving.chooser import Kept as Contests
+from edged.serving.footprint import Kept as Footprints
+from edged.serving.footprint import Prepared, Sizes, Sizing
 from edged.serving.preference import Avoiding
 from edged.serving.warmup import warmed
+
+__all__ = ["LoadOrder", "Loader", "Measured", "Standings"]
 
 log = logging.getLogger("edged.serving")
 
@@ -80,23 +92,6 @@ class Measured(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOrder:
-    """What to load.
-
-    Args:
-        digest: of the manifest.
-        stored: the verified bundle.
-        config: the model's section of the configuration.
-        avoid: runtimes that are to be left out, and why.
-    """
-
-    digest: str
-    stored: Stored
-    config: ModelConfig
-    avoid: Mapping[str, str] = field(default_factory=dict)
-
-
 class Loader:
     """Loads releases, the safe way round.
 
@@ -108,6 +103,7 @@ class Loader:
         measured: what runs took before.
         device: names what beside the model their time depends on; asked at each load.
         footprints: what memory releases took before.
+        contests: how runtimes and precisions did side by side before.
     """
 
     def __init__(
@@ -119,7 +115,8 @@ class Loader:
         *,
         measured: Measured,
         device: Callable[[], str],
-        footprints: Kept,
+        footprints: Footprints,
+        contests: Contests,
     ) -> None:
         self._create_runtime = create_runtime
         self._standings = standings
@@ -127,6 +124,7 @@ class Loader:
         self._measured = measured
         self._device = device
         self._sizes = Sizes(create_runtime, footprints)
+        self._chooser = Chooser(create_runtime, standings, contests, threads, device)
         self.trial = trial
         self.workers = SharedWorkers(half_of_memory())
 
@@ -159,7 +157,8 @@ class Loader:
             if order.config.isolation == "device":
                 self._try_first(order, choice)
             caps, known = self._serving_caps(order.config), self._known(order)
-            enter = enter_for(order.config, order.stored.manifest.name, order.digest, self.workers)
+            model, device = order.stored.manifest.name, device_of(choice.runtimes[0])
+            enter = enter_for(order.config, model, order.digest, self.workers, device)
             loaded = self._load_apart(order, caps, on_loaded, known, choice, enter=enter)
         else:
             loaded = self._load_inside(order, on_loaded, choice)
@@ -176,7 +175,7 @@ class Loader:
         try:
             loaded = load_release(
                 order.stored,
-                order.config.runtime,
+                choice.runtimes,
                 Avoiding(self._create_runtime, order.avoid),
                 on_loaded,
                 self._known(order),
@@ -188,13 +187,15 @@ class Loader:
             raise
 
     def _try_first(self, order: LoadOrder, choice: Choice) -> None:
-        if self.trial.enabled and (choice.is_strict or len(_several(order)) < 2):
+        if self.trial.enabled and not choice.is_proven:
             self._try(order, choice)
 
     def _try(self, order: LoadOrder, choice: Choice) -> None:
         """The trial: the same load and the same golden samples, where they can hurt nobody."""
         manifest = order.stored.manifest
-        runtime = self._trial_id(order, choice.order[0] if choice.is_strict else "")
+        runtime = runtime_ids(self._create_runtime, choice.runtimes)
+        if choice.is_strict and len(precisions(order)) > 1:
+            runtime = f"{runtime}, {choice.first[1]}"
         if self._standings.has_passed(order.digest, runtime):
             return
         # At such a priority nothing true could be measured, and nobody would use it.
@@ -206,81 +207,26 @@ class Loader:
         log.info('model "%s" release %d passed its trial', manifest.name, manifest.release)
 
     def _choice(self, order: LoadOrder) -> Choice:
-        """Which of several precisions to load: the operator's, or what is faster here."""
-        wanted, several = order.config.precision, _several(order)
-        if wanted != "auto":
-            return Choice((wanted,), "the configuration says so", is_strict=True)
-        if len(several) < 2:
-            return Choice()
-        if not self.trial.enabled and order.config.isolation == "none":
-            # Only a process of its own may run what nobody has seen running here.
-            return Choice(several, "it is listed first; without trials nothing is compared")
-        runtimes = _runtimes(order)
-        for name in runtimes:
-            costs = {one: self._raced(order, name, one) for one in several}
-            if all(costs.values()) and all(self._has_passed(order, one) for one in several):
-                return choose(costs)
-        for name in runtimes:
-            entries = entries_for(order.stored.manifest, name)
-            outcome = hold_contest(order.stored, name, entries, self._trial_caps())
-            if outcome.proven:
-                return self._contested(order, name, outcome)
-            if outcome.crash:
-                raise self._condemned(order, outcome.crash, "every precision of it failed")
-            if isinstance(outcome.error, BundleError):
-                # It runs and is wrong: another runtime is no remedy for that.
-                raise outcome.error
-        words = "; ".join(f"{one}: {why}" for one, why in outcome.missed.items())
-        manifest = order.stored.manifest
-        raise LoadError(f'model "{manifest.name}" release {manifest.release}: {words}')
-
-    def _contested(self, order: LoadOrder, name: str, outcome: Outcome) -> Choice:
-        """What a contest comes to, and what is remembered of it."""
-        manifest = order.stored.manifest
-        for one in outcome.proven:
-            self._standings.note_passed(
-                order.digest, manifest.name, manifest.release, self._trial_id(order, one)
-            )
-        costs = {one: outcome.costs[one] for one in outcome.proven if one in outcome.costs}
-        if len(costs) < 2:
-            # One alone needs no reason but what is wrong with the others.
-            raced = len(outcome.proven) > 1 and outcome.error
-            why = f"it is listed first; their race failed: {raced.message}" if raced else ""
-            return Choice(outcome.proven, why, outcome.missed)
-        for one, runs in costs.items():
-            self._measured.note(order.digest, self._raced_as(order, name, one), runs)
-        return replace(choose(costs), missed=outcome.missed)
+        may_race = self.trial.enabled or order.config.isolation != "none"
+        return self._chooser.choice(order, self._trial_caps() if may_race else None)
 
     def _explained(self, order: LoadOrder, loaded: Loaded, choice: Choice) -> Loaded:
-        """Say which precision it is, and why; nothing where there was nothing to choose."""
-        manifest = order.stored.manifest
+        """Say what it is, and why; nothing where there was nothing to choose."""
+        manifest, is_auto = order.stored.manifest, order.config.runtime == AUTO
         idle, missed, why = idle_engines(manifest, loaded.runtime), {}, ""
-        if len(_several(order)) > 1:
-            missed = {**choice.missed, **loaded.missed}
+        if is_auto or len(precisions(order)) > 1:
+            missed = {**choice.missed, **_not_had(loaded, choice)}
             why = "; ".join(f"{one} is out: {reason}" for one, reason in missed.items())
-            if not choice.order or loaded.precision == choice.order[0]:
+            if loaded.precision == choice.first[1] or not choice.first[1]:
                 why = "; ".join(filter(None, (choice.why, why)))
         elif not idle:
             return loaded
         why = "; ".join(filter(None, (why, idle)))
         level = logging.WARNING if missed or idle else logging.INFO
         words = 'model "%s" release %d serves in %s: %s'
-        log.log(level, words, manifest.name, manifest.release, loaded.precision, why)
+        what = f"{loaded.precision} on {loaded.runtime}" if is_auto else loaded.precision
+        log.log(level, words, manifest.name, manifest.release, what, why)
         return replace(loaded, why=why)
-
-    def _has_passed(self, order: LoadOrder, precision: str) -> bool:
-        return self._standings.has_passed(order.digest, self._trial_id(order, precision))
-
-    def _trial_id(self, order: LoadOrder, precision: str) -> str:
-        """What a trial was passed on; names the precision where there are several."""
-        runtime = self._runtime_id(order.config.runtime)
-        return f"{runtime}, {precision}" if precision and len(_several(order)) > 1 else runtime
-
-    def _raced(self, order: LoadOrder, name: str, precision: str) -> Costs:
-        return self._measured.get(order.digest, self._raced_as(order, name, precision))
-
-    def _raced_as(self, order: LoadOrder, name: str, precision: str) -> str:
-        return f"race of {precision}: {self._setting(order, name, '')}"
 
     def _load_apart(
         self,
@@ -301,26 +247,21 @@ class Loader:
         able = Avoiding(create, order.avoid)
         try:
             loaded = load_release(
-                order.stored, order.config.runtime, able, on_loaded, known, pick=choice.pick
+                order.stored, choice.runtimes, able, on_loaded, known, pick=choice.pick
             )
             warmed(loaded, order.stored, order.config)
         except EdgedError as exc:
             crash = next((worker.crash for worker in workers if worker.crash), "")
             if not crash:
                 raise
-            raise self._condemned(order, crash, exc.message) from exc
+            raise condemned(self._standings, order, crash, exc.message) from exc
         crash = next((worker.crash for worker in workers if worker.crash), "")
         if crash and order.config.isolation == "none":
             # The first choice died of it and another took it; inside, the first is tried first.
             loaded.session.close()
-            raise self._condemned(order, crash, f"a runtime of its list died of {crash}")
+            words = f"a runtime of its list died of {crash}"
+            raise condemned(self._standings, order, crash, words)
         return loaded
-
-    def _condemned(self, order: LoadOrder, crash: str, words: str) -> QuarantinedError:
-        manifest = order.stored.manifest
-        reason = f"its trial died of {crash} on the golden samples or before"
-        self._standings.quarantine(order.digest, manifest.name, manifest.release, reason)
-        return QuarantinedError(f"{words}; the release is in quarantine")
 
     def _trial_caps(self) -> WorkerCaps:
         return WorkerCaps(
@@ -362,37 +303,28 @@ class Loader:
 
     def _setting(self, order: LoadOrder, name: str, precision: str) -> str:
         """All that the time of a run depends on beside the bytes of the model."""
-        which = f" {precision}" if precision and len(_several(order)) > 1 else ""
+        which = f" {precision}" if len(precisions(order)) > 1 else ""
         apart = " apart" if order.config.isolation != "none" else ""
-        threads = f"{self._threads} threads" if self._threads else "a thread a core"
-        return f"{self._runtime_id([name])}{which}{apart}, {threads}, {self._device()}"
+        runtime = f"{runtime_ids(self._create_runtime, [name])}{which}{apart}"
+        return f"{runtime}, {told_threads(self._threads)}, {self._device()}"
 
     def _sizing(self, order: LoadOrder, choice: Choice) -> Sizing:
         """What its size depends on."""
         config = order.config
         apart = " apart" if config.isolation == "model" else ""
-        names = self._runtime_id(config.runtime)
+        names = runtime_ids(self._create_runtime, choice.runtimes)
         setting = f"{names} {config.precision}{apart}, {self._threads} threads"
-        one = Sizing(order.digest, setting, order.stored, config.runtime, choice.pick, bool(apart))
-        return one._replace(is_on_host=device_of(config.runtime[0]) == "cpu")
-
-    def _runtime_id(self, names: Sequence[str]) -> str:
-        infos = [self._create_runtime(name).info() for name in names]
-        return ", ".join(f"{info.name} {info.version or 'missing'}" for info in infos)
+        one = Sizing(order.digest, setting, order.stored, choice.runtimes, choice.pick, bool(apart))
+        return one._replace(is_on_host=home_of(config.runtime) == "cpu")
 
 
-def _runtimes(order: LoadOrder) -> list[str]:
-    """The runtimes of the model's list that the bundle has several precisions for."""
-    manifest = order.stored.manifest
-    return [name for name in order.config.runtime if len(find_entries(manifest, name)) > 1]
-
-
-def _several(order: LoadOrder) -> tuple[str, ...]:
-    """The precisions to choose from, as the bundle lists them; empty where there is no choice."""
-    for name in _runtimes(order)[:1]:
-        entries = entries_for(order.stored.manifest, name)
-        return tuple(dict.fromkeys(entry.precision for entry in entries))
-    return ()
+def _not_had(loaded: Loaded, choice: Choice) -> Mapping[str, str]:
+    """What was chosen before it and did not load, by its name."""
+    if not choice.pairs:
+        return loaded.missed
+    if loaded.skipped:
+        return {one.runtime: one.why for one in loaded.skipped}
+    return {f"{one} on {loaded.runtime}": why for one, why in loaded.missed.items()}
 
 
 def _nothing() -> None:

@@ -19,9 +19,10 @@ from edged.store.notes import Notes
 Runs = tuple[tuple[int, int], ...]
 """Pairs of rows and nanoseconds of a run, rows ascending from 1."""
 
-_Number = Annotated[int, Meta(ge=1, lt=2**53)]
+Number = Annotated[int, Meta(ge=1, lt=2**53)]
+"""Of rows or nanoseconds, as a file may hold it."""
 _FILE = msgspec.json.Decoder(
-    dict[str, Annotated[tuple[tuple[_Number, _Number], ...], Meta(min_length=1, max_length=32)]]
+    dict[str, Annotated[tuple[tuple[Number, Number], ...], Meta(min_length=1, max_length=32)]]
 )
 
 
@@ -29,9 +30,10 @@ class Measurements(Notes[Runs]):
     """The figures of one state directory; see ``Notes``."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory, _FILE, (), _is_ascending)
+        super().__init__(directory, _FILE, (), is_ascending)
 
 
-def _is_ascending(runs: Runs) -> bool:
+def is_ascending(runs: Runs) -> bool:
+    """Whether rows begin with one and grow."""
     rows = [one for one, _ in runs]
     return rows[0] == 1 and all(first < second for first, second in itertools.pairwise(rows))

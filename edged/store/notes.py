@@ -25,6 +25,7 @@ T = TypeVar("T")
 log = logging.getLogger("edged.store")
 
 _FILE_CAP_BYTES = 64 << 10
+"""What a start reads of each release; the oldest notes go before a file is larger."""
 _KEPT = 24
 """Versions of runtimes, power modes and boards come and go; the last eight are enough, with three
 figures each where a bundle has two precisions: one of each from their race, one from serving."""
@@ -80,6 +81,8 @@ class Notes(Generic[T]):
         known[setting] = value
         for old in list(known)[:-_KEPT]:
             del known[old]
+        while len(known) > 1 and len(msgspec.json.encode(known)) > _FILE_CAP_BYTES:
+            del known[next(iter(known))]
         try:
             self._write(digest, known)
         except OSError as exc:

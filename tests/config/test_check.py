@@ -74,3 +74,10 @@ def test_independent_ones_are() -> None:
 )
 def test_ranges(text: str, path: str) -> None:
     assert found(text + "\n") == [path]
+
+
+def test_auto_stands_alone() -> None:
+    text = "models: {{m: {{bundle: x, runtime: {}}}}}\ntrust: {{require_signatures: false}}\n"
+    assert found(text.format("auto")) == []
+    assert found(text.format("[auto]")) == ["models.m.runtime"]
+    assert found(text.format("[auto, onnxruntime]")) == ["models.m.runtime"]

@@ -116,3 +116,10 @@ def test_another_kind_of_document_is_converted_with_its_places() -> None:
     assert [str(problem) for problem in problems] == [
         'crate.yaml:1:9: weight: found "heavy"; expected a whole number'
     ]
+
+
+def test_a_word_or_a_list() -> None:
+    made = draft("models: {a: {bundle: x, runtime: auto}, b: {bundle: x, runtime: [openvino]}}\n")
+    assert [made.config.models[name].runtime for name in "ab"] == ["auto", ("openvino",)]
+    (problem,) = draft("models: {a: {bundle: x, runtime: best}}\n").problems
+    assert problem.message == 'found "best"; expected "auto" or a list'

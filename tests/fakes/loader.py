@@ -8,6 +8,7 @@ from edged.config.schema import TrialConfig
 from edged.costs import Costs
 from edged.runtimes.base import Runtime
 from edged.serving.trial import Loader
+from edged.store.contests import Held
 
 
 class NoStandings:
@@ -50,6 +51,19 @@ class Memory:
         self.noted[digest, setting] = runs
 
 
+class Contests:
+    """How contests went, without a disk."""
+
+    def __init__(self) -> None:
+        self.noted: dict[tuple[str, str], Held | None] = {}
+
+    def get(self, digest: str, setting: str) -> Held | None:
+        return self.noted.get((digest, setting))
+
+    def note(self, digest: str, setting: str, value: Held | None) -> None:
+        self.noted[digest, setting] = value
+
+
 class Footprints:
     """Footprints without a disk."""
 
@@ -67,4 +81,5 @@ def make_loader(create_runtime: Callable[[str], Runtime], *, trial: bool = False
     return Loader(
         create_runtime, NoStandings(), TrialConfig(enabled=trial), 1,
         measured=Memory(), device=lambda: "a device", footprints=Footprints(),
+        contests=Contests(),
     )  # fmt: skip

@@ -109,21 +109,30 @@ class ThreadProcess(FakeProcess):
 
 
 class Workers:
-    """Makes sessions whose processes are of ``kind``; all that were made are in ``made``."""
+    """Makes sessions whose processes are of ``kind``; all that were made are in ``made``.
+
+    They run on ``runtime``, but for the names that ``runtimes`` has; ``asked`` has every name.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: type[FakeProcess]) -> None:
         self.made: list[FakeProcess] = []
         self.runtime = FakeRuntime()
+        self.runtimes: dict[str, FakeRuntime] = {}
+        self.asked: list[str] = []
         self.kind = type(kind.__name__, (kind,), {"made": self.made})
         monkeypatch.setattr(worker_session, "WorkerProcess", self.kind)
         # A spin would wait for ever by a clock that a test holds still.
         monkeypatch.setattr(worker_session, "_SPIN_NS", 0)
         if issubclass(kind, ThreadProcess):
-            monkeypatch.setattr(worker, "create_runtime", lambda *_, **__: self.runtime)
+            monkeypatch.setattr(worker, "create_runtime", self._create)
             # What a process of its own may do to itself, this one may not.
             monkeypatch.setattr(worker.gc, "freeze", lambda: None)
             monkeypatch.setattr(worker, "cap_memory", lambda _: None)
             monkeypatch.setattr(worker_session, "handed_over", _lent)
+
+    def _create(self, name: str, **_: int) -> FakeRuntime:
+        self.asked.append(name)
+        return self.runtimes.get(name, self.runtime)
 
     def session(self, model: Artefact | None = None, **caps: float) -> WorkerSession:
         artefact = model or artefact_of(doubler())
@@ -136,7 +145,8 @@ class Workers:
     def close(self) -> None:
         if self.runtime.gate is not None:
             self.runtime.gate.set()
-        for session in self.runtime.sessions:
+        used = self.runtime, *self.runtimes.values()
+        for session in [session for runtime in used for session in runtime.sessions]:
             if session.gate is not None:
                 session.gate.set()
         for process in self.made:

@@ -14,13 +14,17 @@ from edged.manifest import ArtefactEntry
 from edged.runtimes.base import Artefact
 from edged.runtimes.registry import (
     ARTEFACT_KINDS,
+    AUTO,
     COMPUTES_IN,
+    DEVICES,
     RUNTIME_NAMES,
     all_infos,
     computed_in,
     create_runtime,
     device_of,
+    home_of,
     kinds_of,
+    names_of,
     problem_of,
 )
 
@@ -110,3 +114,25 @@ def test_a_missing_or_broken_package_is_a_problem_with_a_remedy(
     assert words in said
     assert f'pip install "{extra}"' in said
     assert "/opt/secret" not in said
+
+
+def test_auto_is_every_runtime_with_those_of_accelerators_first():
+    names = names_of(AUTO)
+    assert sorted(names) == sorted(RUNTIME_NAMES)
+    on_host = [DEVICES[name] == "cpu" for name in names]
+    assert on_host == sorted(on_host)
+    assert next(name for name in names if DEVICES[name] == "cpu") == "onnxruntime"
+    assert names_of(["openvino", "onnxruntime"]) == ("openvino", "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "home"),
+    [
+        (AUTO, "cpu"),
+        ((), "cpu"),
+        (("onnxruntime-cuda", "onnxruntime"), "cuda"),
+        (["openvino"], "cpu"),
+    ],
+)
+def test_whose_memory_a_model_is_counted_in(runtime: str | tuple[str, ...], home: str):
+    assert home_of(runtime) == home

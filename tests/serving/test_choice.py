@@ -1,4 +1,4 @@
-"""Which precision serves: figures decide, and a tie goes to what the bundle lists first."""
+"""What serves: figures decide, and a tie goes to what is listed first."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edged.costs import Costs
 from edged.errors import IncompatibleError, RunError
 from edged.serving import choice
-from edged.serving.choice import Choice, choose, race
+from edged.serving.choice import Choice, Pair, choose, race
 from tests.fakes.model import FakeSession
 from tests.fakes.precisions import two_precisions
 
@@ -31,23 +32,83 @@ LOSES = {
 }
 
 
+def chosen(**costs: Costs) -> tuple[str, ...]:
+    """The precisions of one runtime, the best first."""
+    pairs, _ = choose({Pair("rt", precision): runs for precision, runs in costs.items()})
+    return tuple(pair.precision for pair in pairs)
+
+
 @pytest.mark.parametrize("name", WINS)
 def test_int8_wins(name: str):
-    assert choose({"float32": FLOAT32, "int8": WINS[name]}).order == ("int8", "float32")
+    assert chosen(float32=FLOAT32, int8=WINS[name]) == ("int8", "float32")
 
 
 @pytest.mark.parametrize("name", LOSES)
 def test_float32_stays(name: str):
-    assert choose({"float32": FLOAT32, "int8": LOSES[name]}).order == ("float32", "int8")
+    assert chosen(float32=FLOAT32, int8=LOSES[name]) == ("float32", "int8")
 
 
 def test_of_three():
-    costs = {"float32": ((1, 100),), "float16": ((1, 50),), "int8": ((1, 20),)}
-    assert choose(costs).order == ("int8", "float32", "float16")
+    costs: dict[str, Costs] = {"float32": ((1, 100),), "float16": ((1, 50),), "int8": ((1, 20),)}
+    assert chosen(**costs) == ("int8", "float32", "float16")
+
+
+class TestRuntimes:
+    """Nothing but time is at stake between two runtimes of one precision."""
+
+    FASTER = {  # noqa: RUF012
+        "by more than chance": ((1, 970_000), (8, 3_880_000)),
+        "in batches more than it is slower alone": ((1, 1_100_000), (8, 2_000_000)),
+        "alone more than it is slower in batches": ((1, 500_000), (8, 4_800_000)),
+    }
+    SLOWER = {  # noqa: RUF012
+        "the same": FLOAT32,
+        "by chance": ((1, 990_000), (8, 3_960_000)),
+        "slower in both": ((1, 1_100_000), (8, 4_400_000)),
+        "alone less than it is slower in batches": ((1, 900_000), (8, 8_000_000)),
+    }
+
+    def chosen(self, one: Costs, other: Costs) -> str:
+        pairs, _ = choose({Pair("one", "float32"): one, Pair("other", "float32"): other})
+        assert len(pairs) == 2
+        return pairs[0].runtime
+
+    @pytest.mark.parametrize("name", FASTER)
+    def test_the_faster_wins(self, name: str):
+        assert self.chosen(FLOAT32, self.FASTER[name]) == "other"
+
+    @pytest.mark.parametrize("name", SLOWER)
+    def test_the_first_stays(self, name: str):
+        assert self.chosen(FLOAT32, self.SLOWER[name]) == "one"
+
+    def test_a_lower_precision_has_to_beat_the_fastest_of_the_higher(self):
+        """Int8 beats float32 of its own runtime by far, and not that of the other by a tenth."""
+        costs: dict[Pair, Costs] = {
+            Pair("one", "float32"): ((1, 1000),),
+            Pair("other", "float32"): ((1, 500),),
+            Pair("one", "int8"): ((1, 480),),
+            Pair("other", "int8"): ((1, 700),),
+        }
+        pairs, why = choose(costs)
+        assert pairs == (
+            Pair("other", "float32"), Pair("one", "float32"), Pair("one", "int8"), Pair("other", "int8"),
+        )  # fmt: skip
+        assert why.startswith(
+            "float32 on other won on this device: float32 on other 0.001 ms a row"
+        )
+        costs[Pair("one", "int8")] = ((1, 450),)
+        assert choose(costs)[0][:2] == (Pair("one", "int8"), Pair("other", "int8"))
+
+    def test_says_runtimes_where_only_they_differ(self):
+        _, why = choose({Pair("one", "int8"): FLOAT32, Pair("other", "int8"): ((1, 500_000),)})
+        assert why == (
+            "other won on this device: other 0.500 ms a row; one 1.000 ms a row, 4.000 ms for 8"
+        )
 
 
 def test_says_what_decided():
-    why = choose({"float32": FLOAT32, "int8": WINS["faster in both"]}).why
+    costs = {Pair("rt", "float32"): FLOAT32, Pair("rt", "int8"): WINS["faster in both"]}
+    _, why = choose(costs)
     assert why == (
         "int8 won on this device: int8 0.500 ms a row, 2.000 ms for 8; "
         "float32 1.000 ms a row, 4.000 ms for 8"
@@ -55,17 +116,25 @@ def test_says_what_decided():
 
 
 class TestPick:
+    def picked(self, choice: Choice, runtime: str = "rt") -> list[str]:
+        return [entry.precision for entry in choice.pick(runtime, ENTRIES)]
+
     def test_order(self):
-        assert [e.precision for e in Choice(("int8", "float32")).pick(ENTRIES)] == [
-            "int8", "float32",
-        ]  # fmt: skip
-        assert [e.precision for e in Choice(("int8",)).pick(ENTRIES)] == ["int8"]
-        assert Choice().pick(ENTRIES) == list(ENTRIES)
+        assert self.picked(Choice(("rt",), ("int8", "float32"))) == ["int8", "float32"]
+        assert self.picked(Choice(("rt",), ("int8",))) == ["int8"]
+        assert Choice(("rt",)).pick("rt", ENTRIES) == list(ENTRIES)
+
+    def test_of_each_runtime_its_own(self):
+        pairs = Pair("rt", "int8"), Pair("other", "float32"), Pair("rt", "float32")
+        choice = Choice(("rt", "other"), pairs=pairs)
+        assert self.picked(choice) == ["int8", "float32"]
+        assert self.picked(choice, "other") == ["float32"]
+        assert choice.first == ("rt", "int8")
 
     def test_nothing_is_left(self):
         message = "no float16 artefact; it has: float32, int8; set models.NAME.precision to auto"
         with pytest.raises(IncompatibleError, match=message):
-            Choice(("float16",), is_strict=True).pick(ENTRIES)
+            Choice(("rt",), ("float16",), is_strict=True).pick("rt", ENTRIES)
 
 
 class TestRace:

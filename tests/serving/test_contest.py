@@ -1,4 +1,4 @@
-"""The trial of several precisions, with workers that are threads."""
+"""The trial of several precisions and runtimes, with workers that are threads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
-from edged.errors import GoldenMismatchError, LoadError, RunError
+from edged.errors import EdgedError, GoldenMismatchError, LoadError, RunError, RuntimeFailureError
 from edged.isolation import WorkerCaps
+from edged.manifest import ArtefactEntry
 from edged.serving import contest
+from edged.serving.choice import Pair
 from edged.serving.contest import Outcome, hold_contest
 from tests.fakes.precisions import TwoRuntime, TwoStored, answering
 from tests.fakes.worker import ThreadProcess, Workers
+
+FLOAT32, INT8 = Pair("onnxruntime", "float32"), Pair("onnxruntime", "int8")
+OF = {"float32": FLOAT32, "int8": INT8}
 
 
 class Ring:
@@ -20,10 +25,15 @@ class Ring:
         self.workers = Workers(monkeypatch, ThreadProcess)
         self.workers.runtime = self.runtime = TwoRuntime()
         self.stored = TwoStored()
+        self.runtimes = ["onnxruntime"]
 
     def hold(self) -> Outcome:
+        entries = {pair: entry for runtime in self.runtimes for pair, entry in self.of(runtime)}
+        return hold_contest(self.stored, entries, WorkerCaps(nice=19))
+
+    def of(self, runtime: str) -> list[tuple[Pair, ArtefactEntry]]:
         entries = self.stored.manifest.artefacts
-        return hold_contest(self.stored, "onnxruntime", entries, WorkerCaps(nice=19))
+        return [(Pair(runtime, entry.precision), entry) for entry in entries]
 
 
 @pytest.fixture
@@ -35,8 +45,8 @@ def ring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ring]:
 
 def test_both_are_proven_and_raced(ring: Ring):
     outcome = ring.hold()
-    assert outcome.proven == ("float32", "int8")
-    assert set(outcome.costs) == {"float32", "int8"}
+    assert outcome.proven == (FLOAT32, INT8)
+    assert set(outcome.costs) == {FLOAT32, INT8}
     assert all(runs[0][0] == 1 and runs[0][1] > 0 for runs in outcome.costs.values())
     assert (outcome.missed, outcome.crash, outcome.error) == ({}, "", None)
     assert [process.nice for process in ring.workers.made] == [19, 19]
@@ -47,9 +57,9 @@ def test_both_are_proven_and_raced(ring: Ring):
 def test_one_that_breaks_its_promise(ring: Ring, which: str):
     ring.stored.lies.add(which)
     outcome = ring.hold()
-    assert which not in outcome.proven
+    assert OF[which] not in outcome.proven
     assert len(outcome.proven) == 1
-    assert "does not reproduce the golden samples" in outcome.missed[which]
+    assert "does not reproduce the golden samples" in outcome.missed[OF[which]]
     assert outcome.costs == {}, "there is nobody to race"
     assert isinstance(outcome.error, GoldenMismatchError)
     assert [process.ends for process in ring.workers.made] == [1, 1]
@@ -63,13 +73,51 @@ def test_answers_are_not_those_of_the_other(ring: Ring):
 
 def test_each_has_its_own_tolerance(ring: Ring):
     ring.runtime.hooks = {name: answering(name, 0.03) for name in ("float32", "int8")}
-    assert ring.hold().proven == ("int8",)
+    assert ring.hold().proven == (INT8,)
+
+
+def test_runtimes_too(ring: Ring):
+    ring.runtimes = ["onnxruntime", "openvino"]
+    outcome = ring.hold()
+    assert [(pair.runtime, pair.precision) for pair in outcome.costs] == [
+        ("onnxruntime", "float32"), ("onnxruntime", "int8"), ("openvino", "float32"), ("openvino", "int8"),
+    ]  # fmt: skip
+    assert outcome.proven == tuple(outcome.costs)
+    assert ring.workers.asked == ["onnxruntime"] * 2 + ["openvino"] * 2
+
+
+def test_who_dies_in_the_race_takes_no_figures_along(ring: Ring):
+    ring.runtimes = ["onnxruntime", "openvino"]
+    runs = [0]
+
+    def dies(inputs: Any) -> Any:
+        runs[0] += 1
+        if runs[0] == 3:
+            ring.workers.made[1].die("died of SIGFPE", "SIGFPE")
+        return answering("int8")(inputs)
+
+    ring.runtime.hooks["int8"] = dies
+    outcome = ring.hold()
+    assert set(outcome.costs) == set(outcome.proven) == {
+        FLOAT32, Pair("openvino", "float32"), Pair("openvino", "int8"),
+    }  # fmt: skip
+    assert outcome.missed == {INT8: "its trial died of SIGFPE"}
+    assert outcome.is_final, "it would die again"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_final"),
+    [(LoadError("no kernel"), True), (RuntimeFailureError("needs more memory"), False)],
+)
+def test_what_another_time_may_bring(ring: Ring, error: EdgedError, is_final: bool):
+    ring.runtime.errors["int8"] = error
+    assert ring.hold().is_final is is_final
 
 
 def test_one_that_does_not_load(ring: Ring):
     ring.runtime.errors["int8"] = LoadError("no kernel")
     outcome = ring.hold()
-    assert (outcome.proven, outcome.missed) == (("float32",), {"int8": "no kernel"})
+    assert (outcome.proven, outcome.missed) == ((FLOAT32,), {INT8: "no kernel"})
     assert outcome.crash == ""
 
 
@@ -86,8 +134,8 @@ def test_one_that_crashes_when_proven_or_raced(ring: Ring, when: int):
 
     ring.runtime.hooks["int8"] = dies
     outcome = ring.hold()
-    assert outcome.proven == ("float32",)
-    assert outcome.missed == {"int8": "its trial died of SIGFPE"}
+    assert outcome.proven == (FLOAT32,)
+    assert outcome.missed == {INT8: "its trial died of SIGFPE"}
     assert outcome.crash == "SIGFPE"
 
 
@@ -97,4 +145,5 @@ def test_a_race_that_fails_leaves_both_in(ring: Ring, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(contest, "race", fails)
     outcome = ring.hold()
-    assert (outcome.proven, outcome.costs) == (("float32", "int8"), {})
+    assert (outcome.proven, outcome.costs) == ((FLOAT32, INT8), {})
+    assert not outcome.is_final

@@ -35,7 +35,7 @@ def sizes(kept: Footprints) -> Sizes:
 
 def one(*, is_apart: bool = False, runtimes: tuple[str, ...] = ("onnxruntime",)) -> Sizing:
     stored = FakeStored(doubler("gate", 1))
-    return Sizing("d", "here", stored, runtimes, lambda entries: entries, is_apart)
+    return Sizing("d", "here", stored, runtimes, lambda _, entries: entries, is_apart)
 
 
 def taken(monkeypatch: pytest.MonkeyPatch, *private: int) -> None:
@@ -147,7 +147,7 @@ def test_a_kernel_that_says_nothing_leaves_the_bound(sizes: Sizes, monkeypatch):
 
 def test_no_runtime_takes_it(sizes: Sizes):
     """The load says so, and why; the bound only must not stand in its way."""
-    nowhere = one()._replace(pick=lambda _: [])
+    nowhere = one()._replace(pick=lambda *_: [])
     assert sizes.bound(nowhere).peak == 1
 
 

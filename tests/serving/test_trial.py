@@ -21,7 +21,7 @@ from edged.specs import Duration, Size
 from edged.worker_session import WorkerCaps, WorkerSession
 from tests.bundles import make_manifest
 from tests.e2e.harmful import crasher, hoarder
-from tests.fakes.loader import Footprints, Memory, NoStandings
+from tests.fakes.loader import Contests, Footprints, Memory, NoStandings
 from tests.fakes.model import FakeRuntime, FakeStored, double, doubler
 from tests.fakes.worker import FakeShared, ThreadProcess, Workers
 from tests.models import TinyModel
@@ -44,7 +44,7 @@ class Bench:
         self.device = "a board, 2 cores"
         self.loader = Loader(
             lambda _: self.inside, self.standings, TrialConfig(), 2,
-            measured=self.memory, device=lambda: self.device, footprints=Footprints(),
+            measured=self.memory, device=lambda: self.device, footprints=Footprints(), contests=Contests(),
         )  # fmt: skip
 
     def load(self, config: ModelConfig = NONE) -> Loaded:
@@ -378,7 +378,7 @@ class TestReal:
         trial = TrialConfig(memory=Size(1 << 30))
         loader = Loader(
             lambda name: create_runtime(name, threads=1), standings, trial, 1,
-            measured=Memory(), device=lambda: "", footprints=Footprints(),
+            measured=Memory(), device=lambda: "", footprints=Footprints(), contests=Contests(),
         )  # fmt: skip
         return loader.load(LoadOrder(DIGEST, RealStored(model), config), lambda: None)
 

@@ -11,13 +11,20 @@ import pytest
 
 from edged.config.schema import ModelConfig, TrialConfig
 from edged.costs import Costs
-from edged.errors import GoldenMismatchError, LoadError, QuarantinedError, RunError
+from edged.errors import (
+    GoldenMismatchError,
+    LoadError,
+    QuarantinedError,
+    RunError,
+    RuntimeFailureError,
+)
 from edged.loading import Loaded
 from edged.manifest import ArtefactEntry, Manifest, Member
 from edged.runtimes.base import RuntimeInfo
 from edged.serving import contest
 from edged.serving.trial import Loader, LoadOrder
-from tests.fakes.loader import Footprints, Memory, NoStandings
+from edged.store.contests import Held
+from tests.fakes.loader import Contests, Footprints, Memory, NoStandings
 from tests.fakes.model import FakeStored, doubler
 from tests.fakes.precisions import TwoRuntime, TwoStored, answering
 from tests.fakes.worker import ThreadProcess, Workers
@@ -34,7 +41,7 @@ class Bench:
         self.workers = Workers(monkeypatch, ThreadProcess)
         self.workers.runtime = self.trials = TwoRuntime()
         self.inside = TwoRuntime()
-        self.standings, self.memory = NoStandings(), Memory()
+        self.standings, self.memory, self.contests = NoStandings(), Memory(), Contests()
         self.stored: Any = TwoStored()
         self.device = "a board"
         self.costs: dict[str, Costs] = {"float32": SLOW, "int8": FAST}
@@ -48,11 +55,12 @@ class Bench:
         self.loader = Loader(
             lambda _: self.inside, self.standings, TrialConfig(), 2,
             measured=self.memory, device=lambda: self.device, footprints=Footprints(),
+            contests=self.contests,
         )  # fmt: skip
 
     def race(self, sessions: Any, *_: Any, **__: Any) -> dict[str, Costs]:
-        self.races.append(list(sessions))
-        return {name: self.costs[name] for name in sessions}
+        self.races.append([pair.precision for pair in sessions])
+        return {pair: self.costs[pair.precision] for pair in sessions}
 
     def load(self, config: ModelConfig = AUTO) -> Loaded:
         order = LoadOrder(DIGEST, self.stored, config)
@@ -85,10 +93,9 @@ class TestFaster:
 
     def test_is_remembered_with_the_figures(self, bench: Bench):
         bench.load()
-        raced = {key: runs for (_, key), runs in bench.memory.noted.items() if "race" in key}
-        assert raced == {
-            "race of float32: onnxruntime 1.0, 2 threads, a board": SLOW,
-            "race of int8: onnxruntime 1.0, 2 threads, a board": FAST,
+        raced = (("onnxruntime", "float32", SLOW), ("onnxruntime", "int8", FAST))
+        assert bench.contests.noted == {
+            (DIGEST, "onnxruntime 1.0, 2 threads, a board"): Held(raced),
         }
         bench.start()
         assert bench.load().precision == "int8"
@@ -125,8 +132,7 @@ class TestFaster:
     def test_figures_of_serving_are_each_precisions_own(self, bench: Bench):
         bench.load()
         bench.load(ModelConfig(bundle="b", precision="float32"))
-        keys = [key for _, key in bench.memory.noted if "race" not in key]
-        assert keys == [
+        assert [key for _, key in bench.memory.noted] == [
             "onnxruntime 1.0 int8, 2 threads, a board",
             "onnxruntime 1.0 float32, 2 threads, a board",
         ]
@@ -253,10 +259,27 @@ class TestFailing:
             bench.load()
         assert bench.inside.took == []
 
-    def test_a_fallback_is_tried_again_at_the_next_start(self, bench: Bench):
+    def test_what_would_fail_again_is_not_asked_again(self, bench: Bench):
+        """The same bytes on the same version: a start need not wait for the same answer."""
         bench.stored.lies.add("int8")
         bench.load()
+        bench.start()
+        loaded = bench.load()
+        assert loaded.precision == "float32"
+        assert "int8 is out: " in loaded.why
+        assert "does not reproduce the golden samples" in loaded.why
+        assert len(bench.workers.made) == 2
         bench.stored.lies.clear()
+        bench.inside.info = lambda: RuntimeInfo("onnxruntime", "2.0", ("cpu",))
+        assert bench.load().precision == "int8", "another version may do better"
+
+    def test_what_failed_by_chance_is_tried_again_at_the_next_start(self, bench: Bench):
+        bench.trials.errors["int8"] = RuntimeFailureError("needs more memory")
+        bench.load()
+        bench.trials.errors.clear()
+        assert bench.load().precision == "float32", "not at each load"
+        assert len(bench.workers.made) == 2
+        bench.start()
         assert bench.load().precision == "int8"
 
 

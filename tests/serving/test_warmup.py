@@ -22,7 +22,7 @@ from edged.serving.trial import Loader, LoadOrder
 from edged.serving.warmup import sizes_to_warm, warm_up
 from edged.tensors import Array
 from tests.fakes.clock import on_loop, until
-from tests.fakes.loader import Footprints, Memory, NoStandings
+from tests.fakes.loader import Contests, Footprints, Memory, NoStandings
 from tests.fakes.manifests import make_manifest
 from tests.fakes.model import FakeRuntime, FakeSession, FakeStored, double, doubler
 from tests.serving.test_dataplane import Answers, door
@@ -163,7 +163,7 @@ class TestWrong:
 def load(runtime: FakeRuntime, memory: Memory, stored: FakeStored | None = None):
     loader = Loader(
         lambda _: runtime, NoStandings(), TrialConfig(enabled=False), 2,
-        measured=memory, device=lambda: "a board", footprints=Footprints(),
+        measured=memory, device=lambda: "a board", footprints=Footprints(), contests=Contests(),
     )  # fmt: skip
     stored = stored or FakeStored(doubler())
     config = ModelConfig(bundle="b", batching=BatchingConfig(max_batch=8))

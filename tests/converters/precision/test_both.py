@@ -24,7 +24,7 @@ from edged.store.bundle import bundle_digest, read_manifest, stage
 from edged.store.golden import read_safetensors, write_safetensors
 from edged.store.signing import TrustStore
 from edged.store.stored import open_release
-from tests.fakes.loader import Footprints, Memory, NoStandings
+from tests.fakes.loader import Contests, Footprints, Memory, NoStandings
 
 BOTH = "float32,int8"
 
@@ -125,7 +125,7 @@ def test_a_device_takes_it(bundle, tmp_path, precision):
     stored, standings, memory = open_release(tmp_path, digest), NoStandings(), Memory()
     loader = Loader(
         lambda name: create_runtime(name, threads=1), standings, TrialConfig(), 1,
-        measured=memory, device=lambda: "here", footprints=Footprints(),
+        measured=memory, device=lambda: "here", footprints=Footprints(), contests=Contests(),
     )  # fmt: skip
     config = ModelConfig(bundle="b", precision=precision)
     loaded = loader.load(LoadOrder(digest, stored, config), lambda: None)
