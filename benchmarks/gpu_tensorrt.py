@@ -17,8 +17,9 @@ from edged.errors import EdgedError
 from edged.runtimes.base import Artefact
 from edged.runtimes.engine import BuildOptions, Engine, Host, sha256
 from edged.runtimes.onnxruntime import OnnxRuntime
-from edged.runtimes.tensorrt import TensorRtRuntime, TensorRtSession
+from edged.runtimes.tensorrt import TensorRtRuntime
 from edged.runtimes.tensorrt_build import Built, build_engine
+from edged.runtimes.tensorrt_session import TensorRtSession
 
 BATCHES = (1, 8, 32)
 PARITY = {"fp32": 1e-3, "fp16": 2e-2}

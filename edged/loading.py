@@ -16,9 +16,11 @@ from edged.comparing import compare
 from edged.costs import Costs, costs_of
 from edged.errors import DeviceLostError, EdgedError, IncompatibleError, LoadError
 from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
+from edged.packed import engines_of, fitting
 from edged.rows import first_row, row_axes
 from edged.runtimes.base import Artefact, Runtime, Session
 from edged.runtimes.registry import kinds_of, problem_of
+from edged.runtimes.tensorrt_host import this_host
 from edged.tensors import Array, TensorSpec
 
 
@@ -32,6 +34,10 @@ class Stored(Protocol):
 
     def artefact(self, runtime: str, precision: str = "") -> bytes:
         """The verified bytes of the artefact for a runtime, of the first or of one precision."""
+        ...
+
+    def read_member(self, name: str) -> bytes:
+        """The verified bytes of any file of the bundle."""
         ...
 
     def sidecars(self, entry: ArtefactEntry) -> dict[str, bytes]:
@@ -150,7 +156,7 @@ def load_release(
         try:
             entries = pick(name, entries_for(manifest, name))
         except EdgedError as exc:
-            skipped.append(Skipped(name, exc.message, may_change=not kinds_of(name)))
+            skipped.append(Skipped(name, exc.message, not isinstance(exc, IncompatibleError)))
             continue
         problems: list[str] = []
         for entry in entries:
@@ -197,21 +203,35 @@ def _refused(manifest: Manifest, skipped: Sequence[Skipped]) -> LoadError:
 def entries_for(manifest: Manifest, runtime: str) -> list[ArtefactEntry]:
     """The model files that a runtime takes, as the bundle lists them; of two kinds the better.
 
+    Of engines only those that were built for this machine, which is asked.
+
     Raises:
         IncompatibleError: there is none.
-        LoadError: the runtime's package is not there, so that nobody knows what it takes.
+        LoadError: the runtime is not there, so that nobody knows what it takes.
     """
-    found = find_entries(manifest, runtime)
+    if runtime == "tensorrt" and engines_of(manifest):
+        return fitting(manifest, this_host())
+    found = _entries(manifest, runtime)
     if not found:
         if not (kinds := kinds_of(runtime)):
             raise LoadError(problem_of(runtime))
+        kind = "engine" if runtime == "tensorrt" else f"{kinds[-1]} artefact"
         have = ", ".join(sorted({entry.runtime for entry in manifest.artefacts}))
-        raise IncompatibleError(f"the bundle has no {kinds[-1]} artefact; it has: {have}")
+        raise IncompatibleError(f"the bundle has no {kind}; it has: {have}")
     return found
 
 
 def find_entries(manifest: Manifest, runtime: str) -> list[ArtefactEntry]:
     """The same where none is an answer too."""
+    try:
+        return entries_for(manifest, runtime)
+    except EdgedError:
+        return []
+
+
+def _entries(manifest: Manifest, runtime: str) -> list[ArtefactEntry]:
+    if runtime == "tensorrt":
+        return engines_of(manifest)
     kinds = kinds_of(runtime)
     found = [entry for entry in manifest.artefacts if entry.runtime in kinds]
     own = {entry.precision for entry in found if entry.runtime == kinds[0]}
@@ -233,9 +253,13 @@ def open_artefact(stored: Stored, runtime: Runtime, entry: ArtefactEntry) -> Ses
 def artefact_of(stored: Stored, entry: ArtefactEntry) -> Artefact:
     """One model file as runtimes take it; reads and verifies it."""
     manifest = stored.manifest
+    # A bundle may hold engines of one precision for several machines: the file says which.
+    is_engine = entry.runtime == "tensorrt"
     return Artefact(
         manifest.name,
-        stored.artefact(entry.runtime, entry.precision),
+        stored.read_member(entry.file)
+        if is_engine
+        else stored.artefact(entry.runtime, entry.precision),
         manifest.input_specs(),
         manifest.output_specs(),
         stored.sidecars(entry),

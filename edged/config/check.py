@@ -15,6 +15,7 @@ from edged.config.convert import Draft
 from edged.config.identity import base_topic
 from edged.config.loops import FilterTree
 from edged.config.pipeline_check import pipeline_problems
+from edged.config.preference import BuiltInRuntime
 from edged.config.problems import (
     Problem,
     did_you_mean,
@@ -23,7 +24,7 @@ from edged.config.problems import (
     problem_at,
     quote,
 )
-from edged.config.schema import BindingConfig, BuiltInRuntime, Config, MqttConfig
+from edged.config.schema import BindingConfig, Config, MqttConfig
 from edged.config.sequence_check import sequence_problems
 from edged.errors import FieldError
 from edged.specs import Duration

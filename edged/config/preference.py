@@ -1,4 +1,4 @@
-"""The order in which runtimes are tried: whether it is a wish or a must."""
+"""The runtimes that may be named, and whether their order is a wish or a must."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+BuiltInRuntime = Literal[
+    "onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt"
+]
+"""The names of ``runtimes/registry.py``, which no other room of this floor may import."""
+RuntimeName = BuiltInRuntime | Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}\Z")]
+"""Also that of an installed package; whether there is one is asked where packages are known."""
 FallbackPolicy = Annotated[
     Literal["allow", "deny"],
     Meta(description="deny: only the first of runtime may serve; else the model fails and says so"),

@@ -14,17 +14,13 @@ from msgspec import Meta
 from edged.config.cache import CacheConfig
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.pipeline import PipelineConfig
-from edged.config.preference import FallbackPolicy
+from edged.config.preference import FallbackPolicy, RuntimeName
 from edged.config.section import ModelName, Path, Section
 from edged.config.sequence import SequenceConfig
 from edged.specs import Duration, FieldSpec, OutputSpec, Size
 
 BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
 SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
-BuiltInRuntime = Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino"]
-"""The names of ``runtimes/registry.py``, which no other room of this floor may import."""
-RuntimeName = BuiltInRuntime | Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}\Z")]
-"""Also that of an installed package; whether there is one is asked where packages are known."""
 
 
 class Secret(Section, frozen=True, kw_only=True):

@@ -12,16 +12,21 @@ import hashlib
 import platform
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from edged.errors import LoadError
-from edged.runtimes.cuda import Device
+
+if TYPE_CHECKING:
+    from edged.runtimes.cuda import Device
 
 _MAGIC = b"EDGEDENG"
 _FORMAT = 1
 _HEAD_CAP_BYTES = 4 << 20
 """Layers of the largest networks by name; a head that is longer is none."""
+_CONTEXT_BYTES = 256 << 20
+"""What CUDA and TensorRT take on the device before the first engine; it varies by GPU."""
 
 
 class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -166,6 +171,11 @@ def decode(data: bytes) -> Engine:
     if sha256(plan) != fingerprint.plan_sha256:
         raise LoadError("the engine file was changed: its plan has another sha256; rebuild")
     return Engine(fingerprint, plan)
+
+
+def engine_bytes(data: bytes) -> int:
+    """Upper bound of what an engine file takes on the device, without the tensors of a run."""
+    return 2 * len(data) + _CONTEXT_BYTES
 
 
 def differences(built: Host, here: Host) -> list[str]:

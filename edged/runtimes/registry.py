@@ -17,8 +17,12 @@ ARTEFACT_KINDS: dict[str, tuple[str, ...]] = {
     "onnxruntime-cuda": ("onnx",),
     "onnxruntime-tensorrt": ("onnx",),
     "openvino": ("openvino", "onnx"),
+    "tensorrt": ("tensorrt",),
 }
 """For each runtime's name, which kinds of artefact of a bundle it takes, the best first."""
+APART = frozenset({"tensorrt"})
+"""Runtimes whose models are machine code: their sessions live in worker processes whatever a
+model's ``isolation`` is. Outside of a worker they say what is here and load nothing."""
 COMPUTES_IN = {"openvino": "float32"}
 """What a runtime is told to compute floats in that would else choose by itself. It refuses to load
 a model for which it does not; what is quantised in a model file stays so."""
@@ -27,6 +31,7 @@ DEVICES = {
     "onnxruntime-cuda": "cuda",
     "onnxruntime-tensorrt": "cuda",
     "openvino": "cpu",
+    "tensorrt": "cuda",
 }
 """For each runtime's name, what its runs keep busy."""
 RUNTIME_NAMES = tuple(ARTEFACT_KINDS)
@@ -42,8 +47,8 @@ def create_runtime(name: str, *, threads: int, is_expendable: bool = False) -> R
     Args:
         name: of RUNTIME_NAMES, or of an installed package.
         threads: threads of one run; 0 for one a core.
-        is_expendable: whether this process may come to harm, so that a package is imported in it
-            without looking at it in another one first.
+        is_expendable: whether this process may come to harm: only such a one loads what stands in
+            APART, or imports a package without looking at it in another one first.
     """
     if name == "onnxruntime":
         from edged.runtimes.onnxruntime import OnnxRuntime  # noqa: PLC0415 - only what is used
@@ -61,6 +66,14 @@ def create_runtime(name: str, *, threads: int, is_expendable: bool = False) -> R
         from edged.runtimes.openvino import OpenVinoRuntime  # noqa: PLC0415
 
         return OpenVinoRuntime(threads=threads)
+    if name == "tensorrt" and is_expendable:
+        from edged.runtimes.tensorrt import TensorRtRuntime  # noqa: PLC0415
+
+        return TensorRtRuntime(threads=threads)
+    if name == "tensorrt":
+        from edged.runtimes.tensorrt_host import TensorRtApart  # noqa: PLC0415
+
+        return TensorRtApart()
     from edged.runtimes.foreign import ForeignRuntime, describe  # noqa: PLC0415
 
     return ForeignRuntime(name, threads=threads, offer=describe if is_expendable else look_again)

@@ -17,7 +17,9 @@ import numpy as np
 
 from edged.costs import Costs
 from edged.errors import EdgedError, IncompatibleError
+from edged.loading import Loaded
 from edged.manifest import ArtefactEntry, Manifest
+from edged.packed import engines_of
 from edged.runtimes.base import Session
 from edged.tensors import Array
 
@@ -150,19 +152,25 @@ def _told(costs: Costs) -> str:
     return one if rows == 1 else f"{one}, {run_ns / 1e6:.3f} ms for {rows}"
 
 
-def idle_engines(manifest: Manifest, runtime: str) -> str:
-    """That engines of the bundle do not run, and why; empty where it has none.
+def idle_engines(manifest: Manifest, loaded: Loaded, wanted: str | Sequence[str]) -> str:
+    """That engines of the bundle do not run, and why; empty where it has none, or one runs.
 
     The ONNX files that engines are built from are no engines, and nobody expects them to run.
+
+    Args:
+        manifest: of the bundle.
+        loaded: what serves.
+        wanted: the model's list; where it is ``auto``, the choice says what is left out.
     """
-    engines = {member.name for member in manifest.members if member.type == "tensorrt"}
-    idle = [entry.file for entry in manifest.artefacts if entry.file in engines]
-    if not idle:
+    idle = [entry.file for entry in engines_of(manifest)]
+    if not idle or loaded.runtime == "tensorrt" or isinstance(wanted, str):
         return ""
-    return (
-        f"not used: {', '.join(idle)}, because this edged runs no TensorRT engines yet; {runtime} "
-        "runs the ONNX file"
-    )
+    place = f"models.{manifest.name}.runtime"
+    why = f'{place} does not list "tensorrt"'
+    if "tensorrt" in wanted:
+        why = f'{place} has "tensorrt" after {loaded.runtime}'
+    why = next((one.why for one in loaded.skipped if one.runtime == "tensorrt"), why)
+    return f"not used: {', '.join(idle)}, because {why}; {loaded.runtime} runs the ONNX file"
 
 
 def race(

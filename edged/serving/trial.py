@@ -41,6 +41,7 @@ from edged.serving.chooser import (
 from edged.serving.chooser import Kept as Contests
 from edged.serving.footprint import Kept as Footprints
 from edged.serving.footprint import Prepared, Sizes, Sizing
+from edged.serving.inside import inside
 from edged.serving.preference import Avoiding
 from edged.serving.warmup import warmed
 
@@ -176,7 +177,7 @@ class Loader:
             loaded = load_release(
                 order.stored,
                 choice.runtimes,
-                Avoiding(self._create_runtime, order.avoid),
+                inside(self._create_runtime, order, self.workers, self._serving_caps(order.config)),
                 on_loaded,
                 self._known(order),
                 pick=choice.pick,
@@ -213,7 +214,7 @@ class Loader:
     def _explained(self, order: LoadOrder, loaded: Loaded, choice: Choice) -> Loaded:
         """Say what it is, and why; nothing where there was nothing to choose."""
         manifest, is_auto = order.stored.manifest, order.config.runtime == AUTO
-        idle, missed, why = idle_engines(manifest, loaded.runtime), {}, ""
+        idle, missed, why = idle_engines(manifest, loaded, order.config.runtime), {}, ""
         if is_auto or len(precisions(order)) > 1:
             missed = {**choice.missed, **_not_had(loaded, choice)}
             why = "; ".join(f"{one} is out: {reason}" for one, reason in missed.items())

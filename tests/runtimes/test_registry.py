@@ -8,11 +8,12 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from edged.config.schema import BuiltInRuntime
+from edged.config.preference import BuiltInRuntime
 from edged.errors import LoadError
 from edged.manifest import ArtefactEntry
 from edged.runtimes.base import Artefact
 from edged.runtimes.registry import (
+    APART,
     ARTEFACT_KINDS,
     AUTO,
     COMPUTES_IN,
@@ -38,7 +39,14 @@ def test_a_configuration_takes_the_same_names_and_a_manifest_their_kinds():
     assert get_args(BuiltInRuntime) == RUNTIME_NAMES
     kinds = {kind for kinds in ARTEFACT_KINDS.values() for kind in kinds}
     assert kinds <= set(get_args(get_type_hints(ArtefactEntry)["runtime"]))
-    assert COMPUTES_IN.keys() <= set(RUNTIME_NAMES)
+    assert COMPUTES_IN.keys() | APART <= set(RUNTIME_NAMES) == set(DEVICES)
+
+
+@pytest.mark.parametrize("name", sorted(APART))
+def test_what_is_machine_code_loads_in_a_worker_only(name: str):
+    with pytest.raises(LoadError, match="loaded in a worker process only"):
+        create_runtime(name, threads=1).load(Artefact("m", b"", (), ()))
+    assert create_runtime(name, threads=1, is_expendable=True).name == name
 
 
 def test_a_name_that_nobody_gives():

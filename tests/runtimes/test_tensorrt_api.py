@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from edged.errors import LoadError
-from edged.runtimes import tensorrt, tensorrt_api, tensorrt_build
+from edged.runtimes import tensorrt, tensorrt_api, tensorrt_build, tensorrt_session
 from edged.runtimes.tensorrt_api import TensorRt, Words, find_tensorrt, make_logger
 from tests.fakes import tensorrt as fake
 from tests.fakes import tensorrt_stubs as stubs
@@ -106,7 +106,7 @@ def test_network_flags(release: str, flags: int, typed: bool):
 def names_in_sources() -> set[str]:
     """Every attribute that our files take of an object of TensorRT, or might."""
     names = set()
-    for module in (tensorrt, tensorrt_api, tensorrt_build):
+    for module in (tensorrt, tensorrt_api, tensorrt_build, tensorrt_session):
         tree = ast.parse(Path(module.__file__).read_text())
         names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     return names

@@ -10,10 +10,14 @@ import pytest
 
 from edged.costs import Costs
 from edged.errors import IncompatibleError, RunError
+from edged.loading import Loaded, Skipped
+from edged.runtimes.engine import Host
 from edged.serving import choice
-from edged.serving.choice import Choice, Pair, choose, race
+from edged.serving.choice import Choice, Pair, choose, idle_engines, race
+from tests.engines import ELSEWHERE, HOST, build, with_engines
 from tests.fakes.model import FakeSession
 from tests.fakes.precisions import two_precisions
+from tests.models import double
 
 FLOAT32 = ((1, 1_000_000), (8, 4_000_000))
 ENTRIES = two_precisions().artefacts
@@ -190,3 +194,31 @@ class TestRace:
         assert [rows for rows, _ in got["b"]] == [1, 2] == [rows for rows, _ in got["a"]]
         with pytest.raises(RunError):
             self.race(monkeypatch, a=lambda rows: refuses(rows, 0), b=lambda _: 1)
+
+
+class TestIdleEngines:
+    LIST = ("tensorrt", "onnxruntime")
+
+    def told(self, *hosts: Host, runtime: str = "onnxruntime", wanted: Any = LIST) -> str:
+        manifest, _ = with_engines(double(), [build(double(), host) for host in hosts])
+        skipped = (Skipped("tensorrt", "no GPU is visible"),) if wanted == self.LIST else ()
+        loaded = Loaded(FakeSession(manifest), runtime, (), skipped=skipped)
+        return idle_engines(manifest, loaded, wanted)
+
+    def test_none_there_or_one_at_work(self):
+        assert self.told() == ""
+        assert self.told(HOST, wanted="auto") == "", "the choice tells what is left out"
+        assert self.told(HOST, ELSEWHERE, runtime="tensorrt") == ""
+
+    @pytest.mark.parametrize(
+        ("wanted", "why"),
+        [
+            (("onnxruntime",), 'because models.gate.runtime does not list "tensorrt"; onnxrun'),
+            (("onnxruntime", "tensorrt"), 'runtime has "tensorrt" after onnxruntime; onnxruntime'),
+            (LIST, "because no GPU is visible; onnxruntime runs the ONNX file"),
+        ],
+    )
+    def test_why_not(self, wanted: Any, why: str):
+        said = self.told(HOST, wanted=wanted)
+        assert said.startswith("not used: model-float32-sm87-")
+        assert why in said

@@ -308,7 +308,9 @@ class TestEngines:
         assert (loaded.runtime, loaded.precision) == ("onnxruntime", "int8")
         assert bench.races == [["float32", "int8"]], "nothing of TensorRT's takes part"
         assert loaded.why.startswith("int8 won on this device")
-        told = "not used: model-int8-sm87.engine, because this edged runs no TensorRT engines yet"
+        told = (
+            'not used: model-int8-sm87.engine, because models.gate.runtime does not list "tensorrt"'
+        )
         assert loaded.why.endswith(f"{told}; onnxruntime runs the ONNX file")
         assert told in caplog.text
 
