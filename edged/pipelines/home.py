@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from edged.errors import EdgedError
 from edged.messages import InferRequest, OnResponse, Ticket
 from edged.pipelines.graph import Plan
+from edged.pipelines.staying import Staying
 from edged.pipelines.tally import StepTally
 from edged.serving.served import Served
 from edged.serving.workshop import Workshop
@@ -23,6 +24,11 @@ class Home(Protocol):
     @property
     def plan(self) -> Plan:
         """What is done."""
+        ...
+
+    @property
+    def staying(self) -> Staying:
+        """Which tensors stay on their device."""
         ...
 
     @property

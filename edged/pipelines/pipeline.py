@@ -23,8 +23,10 @@ from edged.messages import InferRequest, InferResponse, OnResponse, StreamReques
 from edged.pipelines.describe import definition_of, describe
 from edged.pipelines.graph import Member, Plan, Streamed
 from edged.pipelines.run import PipelineRun
+from edged.pipelines.staying import Staying, staying
 from edged.pipelines.stream_run import StreamRun
 from edged.pipelines.tally import StepTally, Tally
+from edged.resident import place_of
 from edged.runtimes.base import BoundRun
 from edged.serving.backlog import Backlog
 from edged.serving.counters import Counters
@@ -87,6 +89,7 @@ class PipelineRelease:
         self.expected_ns = 0
         self._routes, self._replan = routes, replan
         self._members: Mapping[Member, Served] = {}
+        self.staying: Staying = {}
         self._reason, self._state, self._moves = "", State.NEW, -1
         self.backlog = Backlog()
         self.rank = NORMAL
@@ -167,6 +170,7 @@ class PipelineRelease:
                 return
             self.plan, self.manifest = plan, describe(plan)
         self._members = found
+        self.staying = staying(self.plan, lambda member: _device_of(found[member]))
         # Its turn is in the class of the models that it may run then and there.
         self.rank = max(release.rank for release in found.values())
         self._state, self._reason = State.READY, ""
@@ -306,6 +310,13 @@ class PipelineRelease:
             log.exception("a transport's callback raised for %s", item.request.origin)
         for let_go in run.ends:
             let_go()
+
+
+def _device_of(release: Served) -> str:
+    """Where a model's tensors may stay; nowhere when others look at them on their way."""
+    if release.cache is not None or release.is_stateful or release.remote is not None:
+        return ""
+    return place_of(release.session)
 
 
 class _NoSession:

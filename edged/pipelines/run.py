@@ -34,6 +34,7 @@ from edged.pipelines.checks import (
 from edged.pipelines.graph import Node, Plan
 from edged.pipelines.home import Home
 from edged.pipelines.items import Do, Items, Then
+from edged.resident import Keeping, on_host, place_of
 from edged.serving.scheduler import Waiting
 from edged.serving.served import Served
 from edged.tensors import DTYPES, Array, TensorSpec
@@ -72,6 +73,7 @@ class PipelineRun:
         self.ends: Sequence[Callable[[], None]] = ()  # called after it: its models may go
         self.started_ns = time.monotonic_ns()
         self._home, self._plan = home, plan
+        self._staying = home.staying if plan is home.plan else {}
         self._deadline_ns = item.request.deadline_ns
         self._origin = f"pipeline:{plan.name}"
         self._values: list[Any] = [None] * plan.slots
@@ -256,6 +258,8 @@ class PipelineRun:
             then(place, node, index, nothing(node.promised, release.outputs), None)
             return
         session = release.session
+        if self._staying:
+            given = self._on_device(place, session, given)
         if (
             self._is_alone
             and session is not None
@@ -291,6 +295,15 @@ class PipelineRun:
             raise
         if ticket is not None:
             self._tickets[token] = ticket
+
+    def _on_device(
+        self, place: int, session: object, given: Mapping[str, Array]
+    ) -> Mapping[str, Array]:
+        """The arguments as the model's session takes them; it may be another one meanwhile."""
+        if not place_of(session):
+            return on_host(given)
+        names = self._staying.get(place)
+        return Keeping(given, names) if names else given
 
     def _asked(
         self,

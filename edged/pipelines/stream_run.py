@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from edged.errors import DeadlineExceededError, EdgedError
@@ -18,6 +19,7 @@ from edged.messages import InferRequest, OnResponse, Ticket
 from edged.pipelines.graph import Node, Plan, Streamed
 from edged.pipelines.home import Home, StreamHome
 from edged.pipelines.run import PipelineRun
+from edged.pipelines.staying import Staying
 from edged.pipelines.tally import StepTally
 from edged.serving.scheduler import Waiting
 from edged.serving.served import Served
@@ -221,6 +223,8 @@ class _ItemRun(PipelineRun):
 
 class _ItemHome:
     """The pipeline as one item sees it."""
+
+    staying: Staying = MappingProxyType({})
 
     def __init__(self, home: Home, run: StreamRun, index: int) -> None:
         self._home, self._run, self._index = home, run, index

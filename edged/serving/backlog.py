@@ -9,6 +9,7 @@ from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from operator import is_
 
+from edged.resident import is_away, on_host
 from edged.serving.scheduler import Waiting
 
 PATIENCE_NS = 10_000_000_000
@@ -89,6 +90,12 @@ class Backlog:
         items, self.items = self.items, []
         self.rows = self.size_bytes = self.timed = 0
         return tuple(items)
+
+    def fetch(self) -> None:
+        """Copy to the host what requests have on a device, for a session that does not know it."""
+        for item in self.items:
+            if is_away(item.request.inputs):
+                item.request.inputs = on_host(item.request.inputs)
 
     def overdue(self, now_ns: int) -> tuple[Waiting, ...]:
         """Those whose deadline has passed."""

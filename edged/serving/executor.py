@@ -19,6 +19,7 @@ import numpy as np
 
 from edged.errors import DeadlineExceededError, EdgedError, RunError, WorkerDiedError
 from edged.messages import InferResponse
+from edged.resident import Keeping
 from edged.serving.scheduler import Batch, Waiting
 from edged.tensors import Array
 
@@ -96,7 +97,10 @@ def stack(items: Sequence[Waiting]) -> Mapping[str, Array]:
     first = items[0].request.inputs
     if len(items) == 1:
         return first
-    return {name: np.concatenate([item.request.inputs[name] for item in items]) for name in first}
+    made = {name: np.concatenate([item.request.inputs[name] for item in items]) for name in first}
+    if type(first) is Keeping:
+        return first.stacked(made, [item.request.inputs for item in items])
+    return made
 
 
 def split(items: Sequence[Waiting], rows: int, outputs: Mapping[str, Array]) -> list[Outcome]:
@@ -144,6 +148,12 @@ def _run_one(runner: Runner, item: Waiting) -> Outcome:
     try:
         return Outcome(item, runner.run(item.request.inputs), None)
     except EdgedError as exc:
+        cause: BaseException | None = exc
+        while cause is not None:
+            # The frames of a traceback hold what was run on until the collector comes by, and
+            # that may be a GPU's memory, or a client's.
+            cause.__traceback__ = None
+            cause = cause.__cause__ or cause.__context__
         return Outcome(item, None, exc)
     except Exception:
         log.exception('model "%s" failed in an unexpected way', item.request.model)
@@ -317,3 +327,4 @@ class InstanceThreads:
                 job()
             except Exception:
                 log.exception("a job of %s raised", self._name)
+            del job  # and what it ran on, which may be memory of a GPU

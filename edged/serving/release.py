@@ -17,6 +17,7 @@ from edged.costs import Costs
 from edged.errors import CancelledError, DrainingError, ModelNotReadyError
 from edged.isolation import WorkerSession
 from edged.manifest import Manifest
+from edged.resident import place_of
 from edged.runtimes.base import Session
 from edged.serving.admission import queue_full
 from edged.serving.alarm import Alarm
@@ -137,6 +138,8 @@ class ServedRelease(Entrance):
         if isinstance(session, WorkerSession):
             self.remote = session
             session.attach(self._loop, self._worker_died)
+        if not place_of(session):
+            self.backlog.fetch()  # what a model left on a device that this one does not know
         self.configure(self.config)
         self.go_on()
 

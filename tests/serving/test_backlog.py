@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.resident import Resident
 from edged.serving.backlog import PATIENCE_NS, Backlog, due_ns
 from tests.serving.test_scheduler import wait
+from tests.test_resident import Memory
 
 
 def held(*items) -> Backlog:
@@ -64,6 +67,18 @@ ITEMS = st.lists(
     ),
     max_size=12,
 )
+
+
+def test_what_lies_on_a_device_is_fetched_and_the_rest_left_alone():
+    plain, away = wait(), wait()
+    x = plain.request.inputs = {"x": np.ones((1, 4), "f4")}
+    away.request.inputs = {
+        "x": Resident(Memory(np.full((1, 4), 7, "f4")), "cuda:0", np.dtype("f4"), (1, 4))
+    }
+    held(plain, away).fetch()
+    assert plain.request.inputs is x
+    np.testing.assert_array_equal(away.request.inputs["x"], np.full((1, 4), 7))
+    assert type(away.request.inputs["x"]) is np.ndarray
 
 
 @given(ITEMS, st.data())

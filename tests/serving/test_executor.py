@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import queue
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -227,6 +230,40 @@ class TestRemoteBatch:
             remote.answer(error=death)
         (result,) = results
         assert [outcome.error for outcome in result.outcomes] == [None, death, death]
+
+
+class TestWhatIsLetGo:
+    """What a run was given may be memory of a GPU; no collector is asked before it is free."""
+
+    def test_after_an_error(self):
+        def fail(inputs):
+            raise RunError("bad luck") from ValueError("deep inside")
+
+        sent = item(2)
+        gone = weakref.ref(sent.request.inputs["x"])
+        gc.disable()
+        try:
+            results = [run_batch(FakeSession(fail), [sent])]
+            results.append(results[0])  # as who holds the answer does
+            error = results[0].outcomes[0].error
+            del sent, results
+            assert gone() is None
+        finally:
+            gc.enable()
+        assert isinstance(error, RunError)
+
+    def test_after_a_job(self):
+        threads, done = InstanceThreads("edged-m"), threading.Event()
+        sent = item(2)
+        gone = weakref.ref(sent.request.inputs["x"])
+        threads.submit(lambda sent=sent: done.set(), 1)
+        del sent
+        assert done.wait(30)
+        give_up = time.monotonic() + 30
+        while gone() is not None and time.monotonic() < give_up:
+            time.sleep(0.001)
+        assert gone() is None
+        threads.close(None)
 
 
 class TestInstanceThreads:
