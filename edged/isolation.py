@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import functools
 
+from edged import generating
 from edged.config.schema import ModelConfig
 from edged.device.memory import half_of_memory
 from edged.errors import WorkerDiedError
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.shared_worker import SharedWorkers, Who
 from edged.worker_session import Enter, WorkerCaps, WorkerSession
-from edged.worker_side import widen
+from edged.worker_side import SideWay, widen
+from edged.worker_streaming import TextSession, TextWay
 
-__all__ = ["Enter", "SharedWorkers", "WorkerCaps", "WorkerRuntime", "WorkerSession", "enter_for"]
+__all__ = [
+    "Enter", "SharedWorkers", "TextSession", "WorkerCaps", "WorkerRuntime", "WorkerSession",
+    "enter_for",
+]  # fmt: skip
 
 
 def enter_for(
@@ -74,9 +79,11 @@ class WorkerRuntime:
             LoadError: the runtime refused it, or it took too long.
         """
         try:
-            session = WorkerSession(self.name, artefact, self._caps, self._enter)
+            makes_text = artefact.inputs == generating.INPUTS
+            kind = TextSession if makes_text else WorkerSession
+            session = kind(self.name, artefact, self._caps, self._enter)
             if self._caps.ways > 1:
-                widen(session, artefact, self._caps)
+                widen(session, artefact, self._caps, TextWay if makes_text else SideWay)
         except WorkerDiedError as exc:
             self._crash = exc.crash
             raise

@@ -88,15 +88,17 @@ class ArtefactEntry(Struct, frozen=True, forbid_unknown_fields=True):
     ``golden`` is written only where this file's answers are not those of the bundle's samples: it
     names a file with ``out.NAME`` alone, for the first ``rows`` rows of the samples' inputs. Where
     it is not given it is not written: bundles from before it keep their canonical form. A runtime
-    ``pipeline`` stands in what a daemon says of its own pipelines, never in a bundle.
+    ``pipeline`` stands in what a daemon says of its own pipelines, never in a bundle. ``files`` are
+    those that lie beside ``file`` in a folder of ``genai``, whose file is its configuration.
     """
 
-    runtime: Literal["onnx", "tensorrt", "openvino", "pipeline"]
+    runtime: Literal["onnx", "tensorrt", "openvino", "genai", "pipeline"]
     file: MemberName
     precision: Literal["float32", "float16", "int8", "mixed"] = "float32"
     opset: int | None = None
     ir: int | None = None
     golden: Golden | UnsetType = UNSET
+    files: Annotated[tuple[MemberName, ...], Meta(min_length=1, max_length=64)] | UnsetType = UNSET
 
 
 class Requires(Struct, frozen=True, forbid_unknown_fields=True):
@@ -197,6 +199,13 @@ def _check(manifest: Manifest) -> None:
     for index, artefact in enumerate(manifest.artefacts):
         if isinstance(artefact.golden, Golden):
             files.append((f"artefacts[{index}].golden.file", artefact.golden.file))
+        if isinstance(artefact.files, tuple) != (artefact.runtime == "genai"):
+            raise ManifestError(
+                f"artefacts[{index}].files: expected of every genai artefact, and of no other"
+            )
+        if isinstance(artefact.files, tuple):
+            _unique(f"artefacts[{index}].files", [artefact.file, *artefact.files])
+            files += [(f"artefacts[{index}].files", name) for name in artefact.files]
     for path, file in files:
         if file not in members:
             raise ManifestError(f'{path}: "{file}" is not among members')

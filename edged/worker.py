@@ -4,8 +4,9 @@ Run as ``python -m edged.worker FD`` by ``isolation.py``, which is its only peer
 hosts several sessions in one process. It speaks the
 native protocol over the socket it inherited: one CALL ``load`` whose bytes lie in a memory file,
 then RUN frames of the layout that the load named, where that says where everything lies, and INFER
-frames else, one after another. It trusts its parent and is not trusted by it: whatever goes
-wrong here, a crash included, is one model's trouble.
+frames else, one after another; for a text that is to come piece by piece a STREAM frame. It trusts
+its parent and is not trusted by it: whatever goes wrong here, a crash included, is one model's
+trouble.
 
 Decides nothing. It ends when the parent closes the socket, and the kernel ends it when the parent
 dies without doing so.
@@ -37,6 +38,7 @@ from edged.runtimes.base import Artefact, Session
 from edged.runtimes.registry import create_runtime
 from edged.tensors import TensorSpec
 from edged.worker_call import PreparedCall
+from edged.worker_text import make_text
 
 LIMITS = Limits(head_bytes=1 << 20, body_bytes=2 << 30)
 """The parent holds the limits towards its own peers; these only stop nonsense in both directions,
@@ -179,6 +181,10 @@ class Worker:
                 return self._run(frame)
             if frame.kind == Kind.INFER:
                 return self._infer(frame)
+            if frame.kind == Kind.STREAM:
+                return make_text(self._sock, self._loaded(), frame, LIMITS)
+            if frame.kind == Kind.CANCEL:
+                return []  # the text it withdraws has ended
             return native.encode_reply(frame.request_id, self._call(frame))
         except EdgedError as exc:
             return native.encode_error(frame.request_id, exc)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from edged.errors import EdgedError, RemoteProtocolError, RunError, TensorMismatchError
 from edged.messages import InferRequest
-from edged.protocol import native, prepared
+from edged.protocol import native, prepared, streams
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind
 from edged.protocol.layout import BodyLayout
 from edged.protocol.prepared import RunHead
@@ -84,6 +84,16 @@ class WorkerLink:
             buffers = native.encode_infer(self._number, request)
             self._repeats.learn(inputs, buffers)
         self._unsent = _views(buffers)
+
+    def stream(self, inputs: Mapping[str, Array]) -> None:
+        """Make a request that is answered piece by piece the next thing to send."""
+        self._number += 1
+        request = InferRequest(self._model, inputs)
+        self._unsent = _views(streams.encode_stream(self._number, request))
+
+    def withdraw(self) -> None:
+        """Make a word that no more of the last request is wanted the next thing to send."""
+        self._unsent += _views(prepared.encode_cancel(self._number))
 
     def send(self) -> None:
         """Send as much as goes without waiting.

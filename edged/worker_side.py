@@ -62,8 +62,10 @@ class SideWay(WorkerSession):
         self._link.agree(artefact.inputs, artefact.outputs)
 
 
-def widen(session: WorkerSession, artefact: Artefact, caps: WorkerCaps) -> None:
-    """Let as many runs go at once as the caps say.
+def widen(
+    session: WorkerSession, artefact: Artefact, caps: WorkerCaps, kind: type[SideWay] = SideWay
+) -> None:
+    """Let as many runs go at once as the caps say, each by a way of this kind.
 
     Raises:
         WorkerDiedError: the process is gone.
@@ -72,6 +74,6 @@ def widen(session: WorkerSession, artefact: Artefact, caps: WorkerCaps) -> None:
     if lodger is not None:
         try:
             for _ in range(caps.ways - 1):
-                session.widen([SideWay(lodger, artefact, caps)])
+                session.widen([kind(lodger, artefact, caps)])
         except OSError as exc:
             raise session.lost(exc) from exc

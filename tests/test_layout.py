@@ -20,6 +20,7 @@ BESIDE = re.compile(r"\bfsync\(|\bmkstemp\(")
 ROOMS = {
     "paho": {"edged/transports/mqtt.py"},
     "onnxruntime": {"edged/runtimes/onnxruntime.py"},
+    "onnxruntime_genai": {"edged/runtimes/onnxruntime_genai.py"},
     "tensorrt": {"edged/runtimes/tensorrt_api.py"},
     "openvino": {"edged/runtimes/openvino.py"},
     "pycuda": {"edged/runtimes/cuda_pycuda.py"},

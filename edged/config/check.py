@@ -12,6 +12,7 @@ from typing import NamedTuple, get_args
 
 from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
+from edged.config.generation_check import generation_problems
 from edged.config.identity import base_topic
 from edged.config.loops import FilterTree
 from edged.config.pipeline_check import pipeline_problems
@@ -76,6 +77,7 @@ def check(draft: Draft) -> list[Problem]:
         *cache_problems(draft.config),
         *pipeline_problems(draft.config, draft.marks),
         *sequence_problems(draft.config),
+        *generation_problems(draft.config),
         *_bindings(draft),
     ]
     return [

@@ -8,7 +8,12 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 BuiltInRuntime = Literal[
-    "onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt"
+    "onnxruntime",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "openvino",
+    "tensorrt",
+    "onnxruntime-genai",
 ]
 """The names of ``runtimes/registry.py``, which no other room of this floor may import."""
 RuntimeName = BuiltInRuntime | Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}\Z")]

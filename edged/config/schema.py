@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edged.config.cache import CacheConfig
+from edged.config.generation import GenerationConfig
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.pipeline import PipelineConfig
 from edged.config.preference import FallbackPolicy, RuntimeName
@@ -357,6 +358,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     ] = 1
     cache: CacheConfig | None = None
     sequence: SequenceConfig | None = None
+    generation: GenerationConfig | None = None
 
     @property
     def bundles(self) -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edged.generating import Ask, Caps, Piece
 from edged.tensors import Array, TensorSpec
 
 
@@ -113,6 +114,23 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give back what the session holds; a second call does nothing."""
+        ...
+
+
+class TextSession(Session, Protocol):
+    """A session that makes texts, and can give them piece by piece."""
+
+    def generate(self, ask: Ask, caps: Caps) -> Generator[Piece, None, None]:
+        """Make a text, a token at a time; closing what this returns ends it.
+
+        Args:
+            ask: what is asked.
+            caps: what of it is allowed.
+
+        Raises:
+            InvalidRequestError: the prompt has more tokens than may be.
+            RunError: as for ``run``.
+        """
         ...
 
 

@@ -18,6 +18,7 @@ ARTEFACT_KINDS: dict[str, tuple[str, ...]] = {
     "onnxruntime-tensorrt": ("onnx",),
     "openvino": ("openvino", "onnx"),
     "tensorrt": ("tensorrt",),
+    "onnxruntime-genai": ("genai",),
 }
 """For each runtime's name, which kinds of artefact of a bundle it takes, the best first."""
 APART = frozenset({"tensorrt"})
@@ -32,8 +33,12 @@ DEVICES = {
     "onnxruntime-tensorrt": "cuda",
     "openvino": "cpu",
     "tensorrt": "cuda",
+    "onnxruntime-genai": "cpu",
 }
 """For each runtime's name, what its runs keep busy."""
+LINES = {"onnxruntime-genai": "texts"}
+"""Runtimes whose runs wait in a line of their own. A text takes seconds: it would keep a slot of
+the device from other models, where the kernel lets its process and theirs share the cores."""
 RUNTIME_NAMES = tuple(ARTEFACT_KINDS)
 """Every name that is built in."""
 AUTO = "auto"
@@ -74,6 +79,10 @@ def create_runtime(name: str, *, threads: int, is_expendable: bool = False) -> R
         from edged.runtimes.tensorrt_host import TensorRtApart  # noqa: PLC0415
 
         return TensorRtApart()
+    if name == "onnxruntime-genai":
+        from edged.runtimes.onnxruntime_genai import GenaiRuntime  # noqa: PLC0415
+
+        return GenaiRuntime(threads=threads)
     from edged.runtimes.foreign import ForeignRuntime, describe  # noqa: PLC0415
 
     return ForeignRuntime(name, threads=threads, offer=describe if is_expendable else look_again)
@@ -112,10 +121,11 @@ def names_of(runtime: str | Sequence[str]) -> tuple[str, ...]:
 
     Args:
         runtime: names, or ``auto`` for all there are; then what is made for accelerators is first,
-            and packages are looked at.
+            and packages are looked at. What makes texts is always named.
     """
     if isinstance(runtime, str):
-        return tuple(sorted(_all_names(), key=lambda name: device_of(name) == _HOST))
+        every = [name for name in _all_names() if name not in LINES]
+        return tuple(sorted(every, key=lambda name: device_of(name) == _HOST))
     return tuple(runtime)
 
 

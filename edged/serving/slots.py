@@ -11,7 +11,7 @@ import time
 from typing import Protocol
 
 from edged.config.schema import Config
-from edged.runtimes.registry import device_of
+from edged.runtimes.registry import LINES, device_of
 from edged.serving.precedence import (
     NEVER_NS,
     Held,
@@ -233,7 +233,7 @@ class Devices:
 
     def of(self, runtime: str) -> DeviceSlots:
         """The slots of the device that a runtime runs on."""
-        name = device_of(runtime)
+        name = LINES.get(runtime) or device_of(runtime)
         if name not in self._by_name:
             self._by_name[name] = DeviceSlots(self.rules)
         return self._by_name[name]

@@ -42,6 +42,7 @@ _ARTEFACT_TYPES = {
     "onnx": ("onnx",),
     "tensorrt": ("tensorrt", "onnx"),
     "openvino": ("openvino",),
+    "genai": ("json",),
 }
 """For each kind of artefact, the types its member may have: of TensorRT's, an engine, or the ONNX
 file that one is to be built from (no other runtime takes it)."""

@@ -74,10 +74,13 @@ class StoredRelease:
         raise IncompatibleError(f"the bundle has no {wanted}; it has: {have}")
 
     def sidecars(self, entry: ArtefactEntry) -> dict[str, bytes]:
-        """The files that an artefact keeps weights in, verified, by name.
+        """The files that an artefact does not go without, verified, by name.
 
-        All that any ONNX artefact has, or the one ``.bin`` beside an ``.xml`` of OpenVINO.
+        All weights that any ONNX artefact has, the one ``.bin`` beside an ``.xml`` of OpenVINO, or
+        those that the artefact names.
         """
+        if isinstance(entry.files, tuple):
+            return {name: self.read_member(name) for name in entry.files}
         beside = entry.file.removesuffix(".xml") + ".bin"
         return {
             member.name: self._read(member)
