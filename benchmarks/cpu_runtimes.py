@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import median
-from benchmarks.models import make_cnn
+from benchmarks.models import make_cnn, make_cnn_int8
 from benchmarks.stand import load_average
-from converters import Recipe, convert
 from edged.runtimes.base import Artefact
 from edged.runtimes.registry import create_runtime
 from edged.store.bundle import read_manifest
@@ -28,7 +27,10 @@ RUNS, WARM_UP = 61, 3
 
 def main(folder: Path) -> None:
     model = make_cnn(folder)
-    artefacts = {"float32": _artefact(model.bundles[1]), "int8": _artefact(_quantised(folder))}
+    artefacts = {
+        "float32": _artefact(model.bundles[1]),
+        "int8": _artefact(make_cnn_int8(folder).bundles[1]),
+    }
     heads = ("cnn", "rows", "threads", *(f"{name} ms" for name in RUNTIMES), "differ by", "load ms")
     print(f"| {' | '.join(heads)} |")
     print("|" + "---|" * len(heads))
@@ -68,19 +70,6 @@ def _race(sessions, inputs) -> tuple[dict[str, list[float]], float]:
 def _difference(one, other) -> float:
     """The largest one, as a share of the largest value."""
     return max(np.abs(other[name] - one[name]).max() / np.abs(one[name]).max() for name in one)
-
-
-def _quantised(folder: Path) -> Path:
-    bundle = folder / "cnn-int8.edgb"
-    if not bundle.exists():
-        samples = str(folder / "cnn.npz")
-        # The weights are random, so labels hang on a hair: nothing is refused for them.
-        recipe = Recipe(
-            source=str(folder / "cnn.onnx"), samples=samples, calibration=samples, name="cnn",
-            release=1, precision="int8", max_accuracy_drop=1.0,
-        )  # fmt: skip
-        convert(recipe, bundle, empty_env="off")
-    return bundle
 
 
 def _artefact(bundle: Path) -> Artefact:

@@ -75,6 +75,22 @@ def make_cnn(folder: Path) -> Model:
     return Model("cnn", {1: bundle}, unpack(bundle, folder), rows)
 
 
+def make_cnn_int8(folder: Path) -> Model:
+    """The same in int8."""
+    from converters import Recipe, convert  # noqa: PLC0415 - only where it is made
+
+    made, bundle = make_cnn(folder), folder / "cnn-int8.edgb"
+    if not bundle.exists():
+        samples = str(folder / "cnn.npz")
+        # The weights are random, so labels hang on a hair: nothing is refused for them.
+        recipe = Recipe(
+            source=str(folder / "cnn.onnx"), samples=samples, calibration=samples, name="cnn",
+            release=1, precision="int8", max_accuracy_drop=1.0,
+        )  # fmt: skip
+        convert(recipe, bundle, empty_env="off")
+    return Model("cnn", {1: bundle}, unpack(bundle, folder), made.rows)
+
+
 def make_stack(folder: Path, name: str, layers: int) -> Model:
     """So many convolutions on a picture that is made of 16 numbers: small to send, long to run."""
     source, samples, bundle = (folder / f"{name}{end}" for end in (".onnx", ".npz", "-1.edgb"))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import (
+    auto,
     broker,
     cnn,
     idle,
@@ -43,6 +44,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
         ],
     ),
     "cnn-16": (cnn.sixteen_connections, [("cnn-16", "x", ">= 0.9"), (cnn.SHARED, "x", "")]),
+    "auto": (auto.choices, [("auto-cnn", "x", auto.BAR), ("auto-cnn-int8", "x", auto.BAR)]),
     "priority": (
         priority.priority,
         [("priority", "runs", "<= 1.2"), ("priority-reserved", "x", "<= 2")],

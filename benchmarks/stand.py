@@ -135,6 +135,10 @@ class Stand:
         """See models.make_cnn."""
         return models.make_cnn(self._made())
 
+    def cnn_int8(self) -> models.Model:
+        """See models.make_cnn_int8."""
+        return models.make_cnn_int8(self._made())
+
     def stack(self, name: str, layers: int) -> models.Model:
         """See models.make_stack."""
         return models.make_stack(self._made(), name, layers)

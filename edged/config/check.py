@@ -217,7 +217,7 @@ def _models(config: Config) -> Iterator[Found]:
         if "auto" in model.runtime and model.runtime != "auto":
             yield (
                 f"{path}.runtime",
-                "auto is no runtime but a choice among all; write runtime: auto",
+                "auto is a choice among all, and no runtime; write auto alone",
             )
         if model.queue.max_rows < model.batching.max_batch:
             text = f"is smaller than batching.max_batch ({model.batching.max_batch})"

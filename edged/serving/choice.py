@@ -30,10 +30,15 @@ RUNTIME_GAIN = 1.02
 """What a runtime must win over one that comes before it: two races of one session differ by as
 much, and more than that is not to be given away."""
 _ROWS = (1, 2, 4, 8, 16, 32)
-_ROUNDS = 9
-_CAP_NS = 1_000_000_000
-"""For each that takes part; once a device and release, while nothing waits for it but the release
-itself."""
+_ROUNDS, _QUIET_ROUNDS = 9, 5
+"""At least so many, and so many since any of them was faster than before: on a busy machine it
+takes longer until each had a moment to itself."""
+_CAP_NS = 2_000_000_000
+"""For each that takes part, half of it for one row; once a device and release, while nothing waits
+for it but the release itself."""
+_PAYS = 1.1
+"""Where twice the rows bring nobody a tenth more rows a second, twice in a row, more of them need
+not be tried."""
 _BYTES = 16 << 20
 """Inputs of a batch that is made only to be measured."""
 
@@ -190,13 +195,15 @@ def race(
     Raises:
         EdgedError: one of them fails with a single row.
     """
-    until_ns = time.monotonic_ns() + _CAP_NS * len(sessions)
+    began_ns, cap_ns = time.monotonic_ns(), _CAP_NS * len(sessions)
     costs: dict[Key, list[tuple[int, int]]] = {key: [] for key in sessions}
     row_bytes = sum(array.nbytes for array in sample.values())
+    idle_steps = 0
     for rows in _ROWS if is_row_wise else (1,):
         if rows > 1 and rows * row_bytes > _BYTES:
             break
         batch = {name: np.repeat(array, rows, axis=0) for name, array in sample.items()}
+        until_ns = began_ns + (cap_ns if rows > 1 else cap_ns // 2)
         try:
             fastest = _rounds(sessions, batch if rows > 1 else sample, until_ns)
         except EdgedError:
@@ -205,20 +212,39 @@ def race(
             break
         for key, run_ns in fastest.items():
             costs[key].append((rows, run_ns))
-        if time.monotonic_ns() > until_ns:
+        idle_steps = 0 if rows == 1 or any(map(_pays, costs.values())) else idle_steps + 1
+        if idle_steps == 2 or time.monotonic_ns() > began_ns + cap_ns:
             break
-    return {key: tuple(pairs) for key, pairs in costs.items()}
+    return {key: _plausible(pairs) for key, pairs in costs.items()}
+
+
+def _pays(pairs: Sequence[tuple[int, int]]) -> bool:
+    (rows, run_ns), (more, more_ns) = pairs[-2:]
+    return more * run_ns > rows * more_ns * _PAYS
+
+
+def _plausible(pairs: Sequence[tuple[int, int]]) -> Costs:
+    """The same where fewer rows take no longer than more do, which only a disturbance can make."""
+    told, least_ns = [], pairs[-1][1]
+    for rows, run_ns in reversed(pairs):
+        least_ns = min(least_ns, run_ns)
+        told.append((rows, least_ns))
+    return tuple(reversed(told))
 
 
 def _rounds(
     sessions: Mapping[Key, Session], batch: Mapping[str, Array], until_ns: int
 ) -> dict[Key, int]:
     fastest: dict[Key, int] = {}
-    for _ in range(_ROUNDS):
+    rounds = quiet = 0
+    while rounds < _ROUNDS or quiet < _QUIET_ROUNDS:
+        quiet, rounds = quiet + 1, rounds + 1
         for key, session in sessions.items():
             before_ns = time.monotonic_ns()
             session.run(batch)
             run_ns = max(time.monotonic_ns() - before_ns, 1)
+            if run_ns * RUNTIME_GAIN < fastest.get(key, math.inf):
+                quiet = 0
             fastest[key] = min(run_ns, fastest.get(key, run_ns))
         if time.monotonic_ns() > until_ns:
             break

@@ -174,6 +174,26 @@ class TestRace:
         got = self.race(monkeypatch, is_row_wise=False, a=lambda _: next(runs), b=lambda _: 7)
         assert got == {"a": ((1, 5),), "b": ((1, 7),)}
 
+    def test_goes_on_while_somebody_gets_faster(self, monkeypatch: pytest.MonkeyPatch):
+        """As where the moments without disturbance are rare."""
+        runs = iter([90, 80, 80, 80, 70, 80, 80, 80, 60, 80, 80, 80, 80, 59, 80])
+        got = self.race(monkeypatch, is_row_wise=False, a=lambda _: next(runs), b=lambda _: 75)
+        assert got["a"] == ((1, 59),), "which is not faster by more than chance"
+        assert len(self.order) == 2 * 14
+
+    def test_more_rows_are_not_tried_where_they_bring_nothing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        got = self.race(monkeypatch, a=lambda rows: 100 * rows, b=lambda rows: 95 * rows)
+        assert [rows for rows, _ in got["a"]] == [1, 2, 4]
+
+    def test_fewer_rows_take_no_longer_than_more(self, monkeypatch: pytest.MonkeyPatch):
+        """One row was disturbed for as long as it was looked at."""
+        got = self.race(
+            monkeypatch, a=lambda rows: {1: 100, 2: 70}.get(rows, 40 * rows), b=lambda _: 9
+        )
+        assert got["a"][:3] == ((1, 70), (2, 70), (4, 160))
+
     def test_ends_in_time_with_a_figure_of_each(self, monkeypatch: pytest.MonkeyPatch):
         got = self.race(monkeypatch, a=lambda _: 10**10, b=lambda _: 10**10)
         assert got == {"a": ((1, 10**10),), "b": ((1, 10**10),)}

@@ -1,0 +1,71 @@
+"""What ``runtime: auto`` chose, against the best of all that it could choose.
+
+Each runtime has a daemon of its own, as has the choice; they take turns under sixteen connections,
+another one first in each round, and one that is not asked sleeps. The fastest by its median is what
+the choice is held against, round by round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from benchmarks import figures
+from benchmarks.models import Model
+from benchmarks.native import script_for
+from benchmarks.results import Row, measured
+from benchmarks.stand import BenchError, Daemon, Stand, load_average
+from benchmarks.wire import run_load
+
+RUNTIMES = ("onnxruntime", "openvino")
+BAR = ">= 0.97"
+ROUNDS, ROUND_S = 9, 2.0
+TOLERANCE = {"cnn": 1e-3, "cnn-int8": 0.1}
+"""Each runtime rounds in its own way, and the quantised weights are random; their golden samples
+allow 0.06."""
+
+
+def choices(stand: Stand) -> list[Row]:
+    """One row for each model."""
+    return [
+        _row(stand, "auto-cnn", "cnn", stand.cnn()),
+        _row(stand, "auto-cnn-int8", "cnn-int8", stand.cnn_int8()),
+    ]
+
+
+def _row(stand: Stand, row: str, kind: str, model: Model) -> Row:
+    with contextlib.ExitStack() as stack:
+        # The choice is made first, while nothing else is there to disturb it.
+        auto = stack.enter_context(stand.daemon(_body(model, "auto")))
+        auto.wait_until_served(model.name)
+        chosen = auto.status()["releases"][0]
+        daemons: dict[str, Daemon] = {"auto": auto}
+        for name in RUNTIMES:
+            daemons[name] = stack.enter_context(stand.daemon(_body(model, f"[{name}]")))
+            daemons[name].wait_until_served(model.name)
+        scripts = {name: script_for(one, model, count=8) for name, one in daemons.items()}
+        rates: dict[str, list[float]] = {name: [] for name in daemons}
+        for turn in range(ROUNDS):
+            names = list(daemons)
+            for name in names[turn % 3 :] + names[: turn % 3]:
+                report = run_load(
+                    stand,
+                    daemons[name].socket,
+                    scripts[name],
+                    seconds=ROUND_S,
+                    connections=16,
+                    tolerance=TOLERANCE[kind],
+                )
+                rates[name].append(report["per_s"])
+    if chosen["runtime"] not in RUNTIMES:
+        raise BenchError(f"auto chose {chosen['runtime']}, which nothing is held against")
+    best = max(RUNTIMES, key=lambda name: figures.median(rates[name]))
+    details: dict[str, Any] = {
+        "chosen": chosen["runtime"], "why": chosen["choice"], "best": best,
+        "items_per_s": rates, "load_average": load_average(),
+    }  # fmt: skip
+    return measured(row, figures.paired_ratio(rates["auto"], rates[best]), "x", BAR, details)
+
+
+def _body(model: Model, runtime: str) -> str:
+    return f"models: {{{model.name}: {{bundle: {model.bundles[1]}, runtime: {runtime}}}}}\n"
