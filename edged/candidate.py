@@ -145,8 +145,14 @@ def is_servable(snapshot: Snapshot, repository: Repository) -> bool:
     return not build_candidate(snapshot, repository).problems
 
 
-def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]], list[Problem]]:
+def inspect_bundles(
+    snapshot: Snapshot, digests: dict[tuple[str, int], str] | None = None
+) -> tuple[dict[str, dict[int, Manifest]], list[Problem]]:
     """The same checks without a store: manifests and signatures only; for ``edged check``.
+
+    Args:
+        snapshot: the configuration.
+        digests: gets that of each manifest, by model and release.
 
     Returns:
         Manifests by model and release, and what is wrong.
@@ -168,6 +174,8 @@ def inspect_bundles(snapshot: Snapshot) -> tuple[dict[str, dict[int, Manifest]],
     for name in snapshot.config.models:
         found, trouble = _gather(snapshot, name, take, files)
         manifests[name] = {release: one.content for release, one in sorted(found.items())}
+        if digests is not None:
+            digests |= {(name, release): one.digest for release, one in found.items()}
         problems += [*trouble, *check_states(snapshot, name, manifests[name]).values()]
     return manifests, [*problems, *_about_memory(snapshot, manifests)]
 

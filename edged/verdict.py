@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edged.candidate import about_runtimes, inspect_bundles, inspect_pipelines
+from edged.chosen import chosen_lines
 from edged.config.diff import diff, format_changes
 from edged.config.identity import base_topic
 from edged.config.load import Snapshot, load
@@ -28,8 +29,9 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
         with_files: also look at bundles, keys and what the bindings need of the models.
 
     Returns:
-        One line a problem, and a summary for when there is none: a line, and one for each model
-        that this machine would not serve on the runtime it asks for first.
+        One line a problem, and a summary for when there is none: a line, one for each model that
+        this machine would not serve on the runtime it asks for first, and one for each release
+        whose runtime it chooses.
     """
     try:
         snapshot = load(path)
@@ -42,12 +44,14 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
     if not with_files:
         missing = [str(problem) for problem in about_runtimes(snapshot)]
         return missing, f"{summary} (bundles and keys were not looked at)"
-    manifests, problems = inspect_bundles(snapshot)
+    digests: dict[tuple[str, int], str] = {}
+    manifests, problems = inspect_bundles(snapshot, digests)
     manifest_of, found = inspect_pipelines(snapshot, manifests)
     problems += found
     problems += _binding_problems(snapshot, manifest_of)
     warnings = [] if problems else unmet_preferences(snapshot, manifests)
-    summary = "\n".join((summary, *(f"warning: {one}" for one in warnings)))
+    chosen = [] if problems else chosen_lines(config, manifests, digests, find_state_dir(path))
+    summary = "\n".join((summary, *(f"warning: {one}" for one in warnings), *chosen))
     return [str(problem) for problem in problems], summary
 
 

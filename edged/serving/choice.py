@@ -103,12 +103,15 @@ class Choice:
         return found
 
 
-def choose(costs: Mapping[Pair, Costs]) -> tuple[tuple[Pair, ...], str]:
+def choose(
+    costs: Mapping[Pair, Costs], said: Mapping[Pair, str] | None = None
+) -> tuple[tuple[Pair, ...], str]:
     """What wins, and the others behind it in case it cannot be had; and what decided, in words.
 
     Args:
         costs: what runs take, taken side by side: by precision as the bundle lists them, and of
             each by runtime, that which needs least of a reason first.
+        said: what each is called; by default, by what tells them apart.
     """
     fastest: dict[str, Pair] = {}
     for pair in costs:
@@ -123,7 +126,7 @@ def choose(costs: Mapping[Pair, Costs]) -> tuple[tuple[Pair, ...], str]:
     same.sort(key=lambda pair: _time(costs[pair]))
     rest = [pair for pair in costs if pair.precision != best.precision]
     order = (best, *same, *rest)
-    said = labels(costs)
+    said = said or labels(costs)
     figures = "; ".join(f"{said[pair]} {_told(costs[pair])}" for pair in order)
     return order, f"{said[best]} won on this device: {figures}"
 

@@ -151,7 +151,7 @@ class Chooser:
         ]
         for one in offers:
             if held := self._known(order, one):
-                return _by_precision(runtimes, _choice(one, held))
+                return _by_precision(runtimes, judged(one, held))
         missed: dict[str, str] = {}
         for one in offers:
             outcome = hold_contest(order.stored, one.entries, caps)
@@ -184,14 +184,12 @@ class Chooser:
             (pair,) = one.entries
             choice = Choice((pair.runtime,), (pair.precision,), why="nothing else can run it here")
         elif caps is None:
-            rank = {name: place for place, name in enumerate(names_of(AUTO))}
-            pairs = tuple(sorted(one.entries, key=lambda pair: rank[pair.runtime]))
-            choice = _of_pairs(pairs, f"it comes first; {_ALONE}")
+            choice = _of_pairs(by_preference(one), f"it comes first; {_ALONE}")
         elif held := self._known(order, one):
-            choice = _choice(one, held)
+            choice = judged(one, held)
         else:
             return None
-        return _with_absent(choice, one)
+        return replace(choice, why=with_absent(choice.why, one))
 
     def _held_now(self, order: LoadOrder, one: Offer, caps: WorkerCaps | None) -> Choice:
         if not one.entries or caps is None:
@@ -200,7 +198,8 @@ class Chooser:
         if not outcome.proven:
             self._raise_if_hopeless(order, outcome)
             raise _nothing_left(order, {**labelled(outcome.missed), **one.absent})
-        return _with_absent(self._contested(order, one, outcome), one)
+        choice = self._contested(order, one, outcome)
+        return replace(choice, why=with_absent(choice.why, one))
 
     def _known(self, order: LoadOrder, one: Offer) -> Held | None:
         """What a contest came to, while it holds."""
@@ -231,13 +230,13 @@ class Chooser:
         )
         if not is_raced:
             why = outcome.error.message if outcome.error is not None else ""
-            return replace(_choice(one, held), why=f"it is listed first; their race failed: {why}")
+            return replace(judged(one, held), why=f"it is listed first; their race failed: {why}")
         setting = self._setting(order, one)
         if outcome.is_final:
             self._contests.note(order.digest, setting, held)
         else:
             self._held[order.digest, setting] = held
-        return _choice(one, held)
+        return judged(one, held)
 
     def _raise_if_hopeless(self, order: LoadOrder, outcome: Outcome) -> None:
         if outcome.crash:
@@ -247,9 +246,7 @@ class Chooser:
             raise outcome.error
 
     def _setting(self, order: LoadOrder, one: Offer) -> str:
-        wanted = f" {order.config.precision}" if order.config.precision != "auto" else ""
-        ids = ", ".join(one.ids.values())
-        return f"{ids}{wanted}, {told_threads(self._threads)}, {self._device()}"
+        return setting_of(one, order.config.precision, self._threads, self._device())
 
 
 def offer(manifest: Manifest, infos: Sequence[RuntimeInfo], precision: str) -> Offer:
@@ -304,23 +301,30 @@ def _with_several(order: LoadOrder) -> list[str]:
     return [n for n in names_of(order.config.runtime) if len(find_entries(manifest, n)) > 1]
 
 
-def _choice(one: Offer, held: Held) -> Choice:
+def judged(one: Offer, held: Held) -> Choice:
     """What a contest comes to."""
     costs = {Pair(runtime, precision): runs for runtime, precision, runs in held.raced}
     out = {Pair(runtime, precision): why for runtime, precision, why in held.out}
     pairs, why = tuple(pair for pair in one.entries if pair in costs), ""
-    if len(pairs) > 1 and all(costs.values()):
-        pairs, why = choose({pair: costs[pair] for pair in pairs})
     said = labels(one.entries)
+    if len(pairs) > 1 and all(costs.values()):
+        pairs, why = choose({pair: costs[pair] for pair in pairs}, said)
     missed = {said[pair]: out[pair] for pair in one.entries if pair in out}
     return replace(_of_pairs(pairs, why), missed=missed, is_proven=True)
 
 
-def _with_absent(choice: Choice, one: Offer) -> Choice:
+def by_preference(one: Offer) -> tuple[Pair, ...]:
+    """All there is where nothing was measured: runtimes in their order, float32 before less."""
+    rank = {name: place for place, name in enumerate(one.ids)}
+    return tuple(sorted(one.entries, key=lambda pair: rank[pair.runtime]))
+
+
+def with_absent(why: str, one: Offer) -> str:
+    """The same, and what takes no part."""
     if not one.absent:
-        return choice
-    told = ", ".join(f"{name} ({why})" for name, why in one.absent.items())
-    return replace(choice, why="; ".join(filter(None, (choice.why, f"left out: {told}"))))
+        return why
+    told = ", ".join(f"{name} ({reason})" for name, reason in one.absent.items())
+    return "; ".join(filter(None, (why, f"left out: {told}")))
 
 
 def _of_pairs(pairs: tuple[Pair, ...], why: str) -> Choice:
@@ -360,6 +364,12 @@ def runtime_ids(create_runtime: CreateRuntime, names: Sequence[str]) -> str:
 
 def _ids(infos: Sequence[RuntimeInfo]) -> str:
     return ", ".join(f"{info.name} {info.version or 'missing'}" for info in infos)
+
+
+def setting_of(one: Offer, precision: str, threads: int, device: str) -> str:
+    """All that a contest depends on beside the bytes of the model."""
+    wanted = f" {precision}" if precision != "auto" else ""
+    return f"{', '.join(one.ids.values())}{wanted}, {told_threads(threads)}, {device}"
 
 
 def told_threads(threads: int) -> str:
