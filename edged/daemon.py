@@ -32,11 +32,12 @@ from edged.errors import (
     ModelNotFoundError,
 )
 from edged.figures import ReloadTally, collect
+from edged.house import House
 from edged.listeners import Listeners
 from edged.manifest import canonical_json
 from edged.probes import Probes
 from edged.record import Record, find_state_dir, load_for_boot
-from edged.reload import House, Reloader
+from edged.reload import Reloader
 from edged.retry import Retry
 from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane

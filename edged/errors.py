@@ -187,6 +187,18 @@ class DeviceLostError(RunError):
     """The device below a session is gone or takes nothing any more: the session is of no use."""
 
 
+class BuildError(RuntimeFailureError):
+    """No engine came of a build, or not the one that was asked for."""
+
+    code = Code.FAILED_PRECONDITION
+
+
+class NoDeviceError(RuntimeFailureError):
+    """What engines are built with or run on is not here: driver, GPU, TensorRT, a way to CUDA."""
+
+    code = Code.UNAVAILABLE
+
+
 class WorkerDiedError(RuntimeFailureError):
     """The process that hosted the model is gone.
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from edged.budget import budgets_of
 from edged.candidate import Candidate, build_candidate, content_digest, is_servable
@@ -21,9 +21,10 @@ from edged.config.diff import diff
 from edged.config.load import Snapshot, load
 from edged.config.pipeline_files import step_files
 from edged.config.problems import ConfigProblemsError
-from edged.config.schema import BindingConfig, Config
+from edged.config.schema import BindingConfig
 from edged.errors import ApplyError, EdgedError
-from edged.fallback import Fallbacks, lost_models
+from edged.exchange import Exchanges
+from edged.fallback import lost_models
 from edged.fitting import fit_all, fit_possible
 from edged.generation import (
     build_table,
@@ -31,39 +32,11 @@ from edged.generation import (
     restart_changes,
     trouble_of,
 )
-from edged.manifest import ManifestOf
-from edged.record import Record
-from edged.serving.dataplane import Dataplane
+from edged.house import House
 from edged.serving.lifecycle import ReleaseKey
-from edged.serving.manager import Desired, Manager
-from edged.store.repository import Repository
-from edged.telemetry.health import Health
+from edged.serving.manager import Desired
 
 log = logging.getLogger("edged.reload")
-
-
-class Links(Protocol):
-    """The broker side, as a reload sees it."""
-
-    def prepare(self, snapshot: Snapshot, bindings: Sequence[BindingConfig], of: ManifestOf) -> Any:
-        """Make bindings that could serve; raises FieldError with ``bindings[i]...``."""
-        ...
-
-    async def swap(self, snapshot: Snapshot, prepared: Any) -> None:
-        """Serve by these bindings from now on, and reconcile the broker connection."""
-        ...
-
-    async def refresh(self, snapshot: Snapshot) -> None:
-        """Look again at what no digest covers: the password and the certificates."""
-        ...
-
-
-class Listener(Protocol):
-    """The socket side, as a reload sees it."""
-
-    async def apply(self, config: Config) -> None:
-        """Follow the configuration; raises ApplyError and changes nothing when it cannot."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +54,7 @@ class Report:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class House:
-    """The long-lived parts that a reload works on."""
-
-    config_path: Path
-    repository: Repository
-    record: Record
-    manager: Manager
-    dataplane: Dataplane
-    health: Health
-    links: Links
-    listener: Listener
-    is_quarantined: Callable[[str], bool] = lambda _digest: False
-
-
-class Reloader:
+class Reloader(Exchanges):
     """Applies configurations, one at a time.
 
     Args:
@@ -105,11 +63,9 @@ class Reloader:
     """
 
     def __init__(self, house: House, snapshot: Snapshot) -> None:
-        self._house = house
+        super().__init__(house, snapshot)
         self._boot_config = snapshot.config
-        self._candidate = Candidate(snapshot, {})
         self._pending: tuple[BindingConfig, ...] = ()
-        self._fallbacks = Fallbacks(house.manager, house.repository)
         self._lost: frozenset[str] = frozenset()
         self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
@@ -119,11 +75,6 @@ class Reloader:
         self.on_begin: Callable[[], None] = _nothing
         self.on_end: Callable[[], None] = _nothing
         self.is_writing: Callable[[], bool] = _false
-
-    @property
-    def config(self) -> Config:
-        """The configuration in effect."""
-        return self._candidate.snapshot.config
 
     def followed(self) -> list[Path]:
         """What the configuration in effect names, as absolute paths or patterns of bundles.
@@ -243,7 +194,8 @@ class Reloader:
         while self._again:
             self._again = False
             self.on_begin()
-            await self.reload()
+            async with self._lock:
+                await self.reload()
             self.on_end()
 
     async def _apply(self, snapshot: Snapshot, digest: str) -> None:
@@ -251,6 +203,7 @@ class Reloader:
         candidate = await asyncio.to_thread(build_candidate, snapshot, house.repository)
         if candidate.problems:
             raise ConfigProblemsError(candidate.problems)
+        candidate = self._carried(candidate)
         fallbacks = await self._fallbacks.kept(candidate)
         before = house.manager.wanted()
         desired = candidate.desired()

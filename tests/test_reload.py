@@ -17,11 +17,12 @@ import pytest
 from edged.config.load import Snapshot
 from edged.config.schema import BindingConfig, Config
 from edged.errors import ApplyError, FieldError
+from edged.house import House
 from edged.loading import Loaded, Stored, load_release
 from edged.manifest import ManifestOf
 from edged.messages import InferRequest, InferResponse
 from edged.record import Record, load_for_boot
-from edged.reload import House, Reloader
+from edged.reload import Reloader
 from edged.runtimes.base import Artefact, Runtime, Session
 from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane

@@ -19,12 +19,13 @@ import msgspec
 
 from converters.atomic import replace_file
 from converters.engines.child import Built, build_apart
-from converters.engines.job import BuildJob
 from converters.errors import ConversionError, EngineError, ParityError
 from converters.pack import member, pack
 from converters.parity import compare, round_up
 from converters.steps import Progress, Steps
 from converters.verify import golden_part, shared_inputs
+from edged.engines.job import BuildJob
+from edged.engines.sources import buildable
 from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
 from edged.runtimes.engine import BuildOptions, Engine, Fingerprint
 from edged.store.bundle import open_bundle, stage_bundle
@@ -153,12 +154,7 @@ def choose_source(manifest: Manifest, precision: str) -> ArtefactEntry:
         ConversionError: there is none, or more than one and no precision is named.
     """
     types = {entry.name: entry.type for entry in manifest.members}
-    found: dict[str, ArtefactEntry] = {}
-    for entry in manifest.artefacts:
-        if entry.runtime == "tensorrt" and types[entry.file] == "onnx":
-            found[entry.precision] = entry
-        elif entry.runtime == "onnx" and entry.precision in ("float32", "float16"):
-            found.setdefault(entry.precision, entry)
+    found = buildable(manifest)
     have = ", ".join(found) or "none"
     if precision and precision not in found:
         hint = ""

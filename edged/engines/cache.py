@@ -45,6 +45,7 @@ log = logging.getLogger("edged.engines")
 ENTRY_CAP_BYTES = 4 << 30
 """A bundle holds no larger engine either."""
 _NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.engine", re.ASCII)
+_TEMPORARY = re.compile(r"\..*\.(engine|json)-[0-9a-f]{16}|\.timings-[0-9a-f]{16}", re.ASCII)
 _LISTED = 4096
 """More entries are not looked at: a model has a few, and a folder full of junk costs no minutes."""
 
@@ -241,9 +242,9 @@ class EngineCache:
         _remove(fd, oldest_over(kept, self.cap_bytes - size))
 
     def _sweep(self, fd: int) -> None:
-        """Temporary files of writers that are gone; whoever writes holds the lock."""
+        """Temporary files of writers that are gone; whoever writes an entry holds the lock."""
         for name in os.listdir(fd):
-            if name.startswith(".") and (".engine-" in name or ".key-" in name):
+            if _TEMPORARY.fullmatch(name):
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=fd)
 

@@ -59,11 +59,13 @@ class Desired:
         digest: of its manifest.
         stored: the verified bundle.
         config: the model's section of the configuration.
+        edition: how often it was loaded again beside itself; another one is another session.
     """
 
     digest: str
     stored: Stored
     config: ModelConfig
+    edition: int = 0
 
     @property
     def key(self) -> ReleaseKey:
@@ -78,6 +80,8 @@ class Desired:
             options += f" {config.isolation} {worker.memory} {worker.run_timeout} {ways}"
         if config.sequence is not None:
             options += f" keeps {config.sequence.pairs}"
+        if self.edition:
+            options += f" edition {self.edition}"
         return ReleaseKey(self.stored.manifest.name, self.digest, options)
 
 

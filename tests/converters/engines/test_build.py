@@ -167,7 +167,7 @@ def test_the_child_has_no_key_and_no_secret(gpu, half, tmp_path, monkeypatch):
     gpu(extra=f"import os; raise RuntimeError({watched}, {listed})")
     with pytest.raises(EngineError) as error:
         build(half, tmp_path, private)
-    files = ["golden.safetensors", "home", "job.json", "log", "model.onnx"]
+    files = ["golden.safetensors", "home", "job.json", "log", "model.onnx", "step"]
     assert f"(['LD_LIBRARY_PATH'], {files})" in error.value.message
 
 

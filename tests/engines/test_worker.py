@@ -8,13 +8,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from converters.engines import worker
-from converters.engines.job import JOB, RESULT, BuildJob, BuildResult
+from edged.engines import worker
+from edged.engines.job import JOB, RESULT, STEP, BuildJob, BuildResult
 from edged.errors import LoadError
 from tests.models import double
 from tests.runtimes.test_engine import engine
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_whatever_is_raised_is_one_line_of_a_result(folder, monkeypatch, raised,
     def fail(_folder, _job):
         raise raised
 
-    monkeypatch.setattr(worker, "end_with_parent", lambda: None)
-    monkeypatch.setattr(worker, "limit_memory", lambda _bytes: None)
+    monkeypatch.setattr(worker, "confine", lambda _descriptors: None)
+    monkeypatch.setattr(worker, "limit", lambda _job: None)
     monkeypatch.setattr(worker, "_build", fail)
     assert worker.main(folder) == 0
     result = result_of(folder)
@@ -57,18 +57,20 @@ def test_whatever_is_raised_is_one_line_of_a_result(folder, monkeypatch, raised,
 
 def test_the_cap_is_set_before_anything_is_built(folder, monkeypatch):
     seen = []
-    monkeypatch.setattr(worker, "end_with_parent", lambda: seen.append("bound"))
-    monkeypatch.setattr(worker, "limit_memory", seen.append)
+    monkeypatch.setattr(worker, "confine", lambda _descriptors: seen.append("bound"))
+    monkeypatch.setattr(worker, "cap_memory", seen.append)
+    monkeypatch.setattr(worker.resource, "setrlimit", lambda *_: None)
     monkeypatch.setattr(worker, "_build", lambda *_: seen.append("built") or BuildResult())
     worker.main(folder)
     assert seen == ["bound", 64 << 20, "built"]
+    assert (folder / STEP).read_text() == "starting"
     assert result_of(folder) == BuildResult()
 
 
 def test_where_tensorrt_is_not_there_it_says_so_and_not_that_the_model_is_wrong(folder):
     code = (
         "import sys; sys.modules['tensorrt'] = None\n"
-        "from pathlib import Path; from converters.engines.worker import main\n"
+        "from pathlib import Path; from edged.engines.worker import main\n"
         "sys.exit(main(Path(sys.argv[1])))"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True)

@@ -1,4 +1,4 @@
-"""The inside of the process that builds an engine: ``python -m converters.engines.worker FOLDER``.
+"""The inside of the process that builds an engine: ``python -m edged.engines.worker FOLDER``.
 
 Builds with the daemon's own code, loads what came out once, and runs the golden rows on it.
 TensorRT is native code that may crash or take what memory there is: nothing else lives here, no key
@@ -7,6 +7,9 @@ least of all. Judges nothing: the answers go back.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import sys
 import traceback
 from collections.abc import Mapping
@@ -16,33 +19,42 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from converters.engines.job import (
+from edged.engines.job import (
     ANSWERS,
     ENGINE,
     GOLDEN,
     JOB,
     MODEL,
     RESULT,
+    STEP,
+    STEPS,
     TIMING,
     BuildJob,
     BuildResult,
 )
-from converters.isolation import end_with_parent, limit_memory
 from edged.errors import EdgedError, LoadError
 from edged.runtimes.base import Artefact, Session
 from edged.runtimes.tensorrt import TensorRtRuntime
 from edged.runtimes.tensorrt_build import build_engine
 from edged.store.golden import read_safetensors, write_safetensors
 from edged.tensors import Array
+from edged.worker import cap_memory, confine
 
-_NO_LIMIT = 1 << 62
+_STARTING, _BUILDING, _LOADING, _CHECKING = STEPS
+_DESCRIPTORS = 1024
+"""TensorRT keeps a few temporary files and libraries open; a leak ends here."""
+_FILE_BYTES = 8 << 30
+"""Largest file it may write: the largest engine that a bundle could hold, twice."""
+_FIRST_TO_GO = "1000"
+"""The kernel's word (proc_pid_oom_score_adj(5)) for whom to end when memory is short."""
 
 
 def main(folder: Path) -> int:
     """Do the job that lies in a folder; every outcome but a crash is written to its result."""
     job = msgspec.json.decode((folder / JOB).read_bytes(), type=BuildJob)
-    end_with_parent()
-    limit_memory(job.memory_mib << 20 or _NO_LIMIT)
+    confine(_DESCRIPTORS)
+    limit(job)
+    _note(folder, _STARTING)
     try:
         result = _build(folder, job)
     except EdgedError as exc:
@@ -65,6 +77,23 @@ def main(folder: Path) -> int:
     return 0
 
 
+def limit(job: BuildJob) -> None:
+    """Take from this process what it does not need, before anything is opened."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    cap_memory(min(job.memory_mib << 20 or physical, physical))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    most = _FILE_BYTES if hard == resource.RLIM_INFINITY else min(hard, _FILE_BYTES)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    if job.is_background:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, "ascii")
+
+
+def _note(folder: Path, step: str) -> None:
+    """Say what is done now; whoever reads it half written reads it again."""
+    (folder / STEP).write_text(step, "ascii")
+
+
 def _build(folder: Path, job: BuildJob) -> BuildResult:
     runtime = TensorRtRuntime(device=job.device, lanes=1)
     try:
@@ -79,11 +108,14 @@ def _build(folder: Path, job: BuildJob) -> BuildResult:
         tuple(entry.spec() for entry in job.outputs),
     )
     timing = folder / TIMING
+    _note(folder, _BUILDING)
     built = build_engine(
         trt, host, artefact, job.options, timing.read_bytes() if timing.exists() else b""
     )
     data = built.engine.encode()
+    _note(folder, _LOADING)
     session = runtime.load(replace(artefact, data=data))
+    _note(folder, _CHECKING)
     try:
         answers = _run(session, read_safetensors((folder / GOLDEN).read_bytes()), job.chunk)
     finally:

@@ -13,6 +13,9 @@ JOB, MODEL, GOLDEN = "job.json", "model.onnx", "golden.safetensors"
 """What lies in its folder: the job, the model, the golden inputs by plain name."""
 RESULT, ENGINE, ANSWERS = "result.json", "engine", "answers.safetensors"
 """What it leaves: how it went, the engine's file, its answers by plain name."""
+STEP = "step"
+"""What it is doing now, one word of STEPS."""
+STEPS = ("starting", "building", "loading", "checking")
 TIMING = "timing"
 """The timing cache: it finds the one of earlier builds, and leaves the new one."""
 
@@ -28,6 +31,8 @@ class BuildJob(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         chunk: golden rows of one run; 0 runs them all in one.
         device: which GPU, as CUDA counts.
         memory_mib: most memory of its own that the process may hold; 0 for what the machine has.
+        is_background: whether whatever serves here goes first, and this process is the first that
+            the kernel ends when memory is short.
     """
 
     model: str
@@ -37,6 +42,7 @@ class BuildJob(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     chunk: int
     device: int = 0
     memory_mib: int = 0
+    is_background: bool = False
 
 
 class BuildResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
