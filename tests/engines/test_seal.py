@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edged.engines.seal import CREDENTIAL, KEY_NAME, Seal, file_problem, open_seal
 from edged.errors import LoadError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -42,20 +45,23 @@ def test_a_seal_holds_for_its_record_alone():
     assert not seal.holds(b"record", b"")
 
 
-def _sealed(folder: str, into) -> None:
-    into.put(open_seal(Path(folder), {}).make(b"record"))
+_SEAL = """
+import sys
+from pathlib import Path
+from edged.engines.seal import open_seal
+print(open_seal(Path(sys.argv[1]), {}).make(b"record").hex())
+"""
 
 
 def test_processes_that_make_it_at_once_have_the_same(folder):
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    children = [context.Process(target=_sealed, args=(str(folder), queue)) for _ in range(3)]
-    for child in children:
-        child.start()
-    seals = {queue.get(timeout=60) for _ in children}
-    for child in children:
-        child.join(60)
-    assert seals == {open_seal(folder, {}).make(b"record")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", _SEAL, str(folder)]
+    children = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+        for _ in range(3)
+    ]
+    seals = {child.communicate(timeout=60)[0].strip() for child in children}
+    assert seals == {open_seal(folder, {}).make(b"record").hex()}
 
 
 @pytest.mark.parametrize(
