@@ -33,6 +33,7 @@ _TYPES = {
     "uint64": TensorProto.UINT64,
     "bool": TensorProto.BOOL,
     "string": TensorProto.STRING,
+    "bfloat16": TensorProto.BFLOAT16,
 }
 
 
@@ -112,6 +113,19 @@ def double(dtype: str = "float32", factor: int = 2) -> TinyModel:
         (y,),
         lambda inputs: {"y": inputs["x"] * constant},
         lambda rows: {"x": np.abs(_random(rows, 4) * 10).astype(dtype)},
+    )
+
+
+def same(dtype: str) -> TinyModel:
+    """``y = x``, of any dtype; of one that NumPy has not, only to be refused."""
+    x, y = TensorEntry("x", dtype, ("batch", 3)), TensorEntry("y", dtype, ("batch", 3))
+    return TinyModel(
+        f"same-{dtype}",
+        onnx_bytes([helper.make_node("Identity", ["x"], ["y"])], [x], [y]),
+        (x,),
+        (y,),
+        lambda inputs: {"y": inputs["x"].copy()},
+        lambda rows: {"x": (np.arange(rows * 3).reshape(rows, 3) % 2).astype(dtype)},
     )
 
 

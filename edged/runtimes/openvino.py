@@ -28,6 +28,7 @@ import numpy as np
 
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact, RuntimeInfo
+from edged.runtimes.onnx_outside import keeps_weights_outside
 from edged.runtimes.onnxruntime import clean
 from edged.runtimes.openvino_session import OpenVinoSession, index_of, said
 from edged.runtimes.signature import check_fit, check_names
@@ -189,6 +190,9 @@ def _read_onnx(data: bytes) -> Any:
 
     if not data:
         raise ValueError("the file is empty")
+    if keeps_weights_outside(data):
+        # It would look for them in the working directory.
+        raise ValueError("it refers to weights in another file, which the bundle has not")
     parser = FrontEndManager().load_by_framework("onnx")
     stream = io.BytesIO(data)
     return parser.convert(parser.load(stream))

@@ -1,57 +1,20 @@
 """What every runtime keeps, over all that import here: the same answers for every tiny model.
 
-A kind of artefact that is not listed in FILES fails here; a model that it cannot say is skipped.
+What happens when things go wrong, or end, is ``test_contract_harm.py``.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edged.errors import LoadError, RunError
-from edged.runtimes.base import Artefact, Runtime
-from edged.runtimes.registry import APART, ARTEFACT_KINDS, RUNTIME_NAMES, create_runtime
-from edged.tensors import TensorSpec
-from tests.models import TinyModel, all_models, classifier, double, scalar, two_inputs
-
-FILES: dict[str, Callable[[TinyModel], bytes | None]] = {"onnx": lambda model: model.data}
-"""For each kind of artefact, a tiny model as such a file; None where the kind cannot say it."""
-REFUSED = {"openvino": {"double-float64", "with-function"}}
-"""Models that a runtime says it does not take; its own tests hold the words."""
-INSTALLED_FOR_ALL = {"openvino"}
-"""Their packages are there for ``make test-all`` only."""
-PARAMS = [
-    pytest.param(name, marks=pytest.mark.frameworks if name in INSTALLED_FOR_ALL else ())
-    for name in RUNTIME_NAMES
-    # What takes nothing but whole folders that make texts has tests of its own for all this.
-    if name not in APART and ARTEFACT_KINDS[name] != ("genai",)
-]
-"""Engines are made on the machine they run on: ``test_tensorrt.py`` runs every model on its fake."""
-
-
-@pytest.fixture(params=PARAMS)
-def runtime(request: pytest.FixtureRequest) -> Runtime:
-    made = create_runtime(request.param, threads=2)
-    if problem := made.info().problem:
-        pytest.skip(problem)
-    return made
-
-
-def artefact(runtime: Runtime, model: TinyModel, **changes: object) -> Artefact:
-    data = FILES[ARTEFACT_KINDS[runtime.name][-1]](model)
-    if data is None:
-        pytest.skip(f"{runtime.name} cannot say {model.name}")
-    made = Artefact(
-        model.name,
-        data,
-        tuple(entry.spec() for entry in model.inputs),
-        tuple(entry.spec() for entry in model.outputs),
-    )
-    return replace(made, **changes)
+from edged.runtimes.base import Runtime
+from edged.tensors import DTYPES, TensorSpec
+from tests.models import TinyModel, all_models, classifier, double, image, same, scalar, two_inputs
+from tests.runtimes.contract import REFUSED, artefact
 
 
 def test_info(runtime: Runtime):
@@ -59,6 +22,57 @@ def test_info(runtime: Runtime):
     assert info.name == runtime.name
     assert info.version
     assert info.devices
+    assert runtime.info() == info
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype(runtime: Runtime, dtype: str):
+    """In and out as they are, and not the same memory: an output may be kept, an input reused."""
+    model = same(dtype)
+    if model.name in REFUSED.get(runtime.name, ()):
+        with pytest.raises(LoadError, match=runtime.name):
+            runtime.load(artefact(runtime, model))
+        return
+    session = runtime.load(artefact(runtime, model))
+    inputs, wanted = model.golden(2)
+    got = session.run(inputs)["y"]
+    assert (got.dtype, got.shape) == (DTYPES[dtype].numpy, (2, 3))
+    inputs["x"][...] = 1
+    np.testing.assert_array_equal(got, wanted["y"])
+    got[...] = 0
+    np.testing.assert_array_equal(session.run(model.sample(2))["y"], wanted["y"])
+    session.close()
+
+
+@pytest.mark.parametrize("dtype", ["string", "bfloat16"])
+def test_what_is_no_dtype_of_ours_is_refused_by_name(runtime: Runtime, dtype: str):
+    specs = {"inputs": (TensorSpec("x", "float16", ("batch", 3)),),
+             "outputs": (TensorSpec("y", "float16", ("batch", 3)),)}  # fmt: skip
+    with pytest.raises(LoadError, match=rf'model "same-{dtype}": .*("x"|string|bfloat16)'):
+        runtime.load(artefact(runtime, same(dtype), **specs))
+
+
+def test_free_axes_take_any_length(runtime: Runtime):
+    model = image()
+    if model.name in REFUSED.get(runtime.name, ()):
+        pytest.skip(f"{runtime.name} does not take it")
+    session = runtime.load(artefact(runtime, model))
+    assert session.inputs[0].shape[1] == 3
+    assert [isinstance(axis, str) for axis in session.inputs[0].shape] == [True, False, True, True]
+    for shape in ((1, 3, 8, 5), (2, 3, 4, 7), (1, 3, 1, 1), (5, 3, 8, 5)):
+        picture = np.arange(np.prod(shape), dtype="f4").reshape(shape)
+        got = session.run({"image": picture})["brightness"]
+        np.testing.assert_allclose(got, picture.mean((1, 2, 3), keepdims=True), rtol=1e-5)
+    session.close()
+
+
+def test_no_rows_at_all(runtime: Runtime):
+    """Nothing in, nothing out, and what comes after is as ever."""
+    session = runtime.load(artefact(runtime, double()))
+    got = session.run({"x": np.zeros((0, 4), "f4")})["y"]
+    assert (got.dtype, got.shape) == (np.float32, (0, 4))
+    double().check(session)
+    session.close()
 
 
 @pytest.mark.parametrize("model", all_models(), ids=lambda m: m.name)
@@ -159,37 +173,6 @@ class TestSignature:
         runtime.load(artefact(runtime, double(), inputs=(spec,)))
 
 
-class TestErrors:
-    @pytest.mark.parametrize("data", [b"", b"hello", double().data[:50], bytes(1000)])
-    def test_not_a_model(self, runtime: Runtime, data: bytes):
-        with pytest.raises(LoadError, match="refuses it"):
-            runtime.load(artefact(runtime, double(), data=data))
-
-    @pytest.mark.parametrize(
-        "inputs",
-        [
-            {},
-            {"x": np.ones((1, 5), "f4")},
-            {"x": np.ones((1, 4), "f8")},
-            {"x": np.ones(4, "f4")},
-            {"z": np.ones((1, 4), "f4")},
-        ],
-    )
-    def test_failing_run_leaves_the_session_usable(self, runtime: Runtime, inputs):
-        session = runtime.load(artefact(runtime, double()))
-        with pytest.raises(RunError, match='model "double-float32" failed') as caught:
-            session.run(inputs)
-        assert "/" not in caught.value.message.replace("inputs/outputs", "")
-        double().check(session)
-
-    def test_closed(self, runtime: Runtime):
-        session = runtime.load(artefact(runtime, double()))
-        session.close()
-        session.close()
-        with pytest.raises(RunError, match="closed"):
-            session.run(double().sample(1))
-
-
 class TestBind:
     """A run from fixed memory to fixed memory; None where a runtime gains nothing by it."""
 
@@ -246,13 +229,3 @@ def test_runs_from_several_threads(runtime: Runtime):
     for thread in threads:
         thread.join(60)
     assert not failures
-
-
-def test_estimate_grows_with_the_file(runtime: Runtime):
-    small = runtime.estimate_bytes(artefact(runtime, double()))
-    large = runtime.estimate_bytes(artefact(runtime, double(), data=bytes(1 << 20)))
-    assert large - small >= 3 << 20
-    beside = runtime.estimate_bytes(
-        artefact(runtime, double(), sidecars={"w.data": bytes(1 << 20)})
-    )
-    assert beside - small >= 3 << 20

@@ -46,7 +46,7 @@ OPERATORS: dict[str, Operator] = {
     "ArgMax": _argmax,
     "Gemm": _gemm,
     "Greater": np.greater,
-    "Identity": np.positive,
+    "Identity": lambda x: x,
     "MatMul": np.matmul,
     "Mul": np.multiply,
     "Relu": lambda x: np.maximum(x, 0),
@@ -170,6 +170,8 @@ class NumpySession:
 
     def _fitting(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs; NumPy would broadcast what does not fit."""
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"it takes {', '.join(spec.name for spec in self.inputs)}")
         for spec in self.inputs:
             array = inputs.get(spec.name)
             if array is None or array.dtype != DTYPES[spec.dtype].numpy or not _fits(array, spec):
