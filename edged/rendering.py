@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from msgspec import to_builtins
+
 from edged.device.cpu import read_cpu
 from edged.device.jetson import read_jetson
 from edged.device.nvidia import read_nvidia
-from edged.runtimes.registry import all_infos
+from edged.runtimes.registry import all_offers
 
 _WIDTH = 110
 """Longer texts are wrapped."""
@@ -123,7 +125,7 @@ def device_document() -> dict[str, Any]:
         "cpu": asdict(read_cpu()),
         "nvidia": asdict(read_nvidia()),
         "jetson": asdict(jetson) if jetson is not None else None,
-        "runtimes": [asdict(info) for info in all_infos()],
+        "runtimes": [to_builtins(offer) for offer in all_offers()],
     }
 
 
@@ -162,6 +164,10 @@ def render_device(document: dict[str, Any]) -> str:
         )
     for info in document["runtimes"]:
         what = info["problem"] or f"{info['version']} on {', '.join(info['devices'])}"
+        if info.get("kinds"):
+            what += f", takes {', '.join(info['kinds'])}"
+        if info.get("package") and not info["problem"]:
+            what += f", from {info['package']}"
         what += f"; {info['note']}" if info.get("note") else ""
         lines += textwrap.wrap(
             f"runtime  {info['name']}: {what}", _WIDTH, subsequent_indent=9 * " "

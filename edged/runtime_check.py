@@ -21,7 +21,9 @@ def check_runtimes(config: Config) -> Iterator[Found]:
     """Every runtime of a model that is neither built in nor given by an installed package."""
     installed: list[str] | None = None
     for name, model in config.models.items():
-        for index, runtime in enumerate(() if isinstance(model.runtime, str) else model.runtime):
+        if isinstance(model.runtime, str):  # all there are
+            continue
+        for index, runtime in enumerate(model.runtime):
             if runtime in RUNTIME_NAMES:
                 continue
             if installed is None:

@@ -197,6 +197,9 @@ class TestDevice:
         }
         document["runtimes"] = [known]
         assert render_device(document).endswith("runtime  x: 1 on cpu; so and so")
+        document["runtimes"] = [known | {"kinds": ["openvino", "onnx"], "package": "pack 1.0"}]
+        want = "runtime  x: 1 on cpu, takes openvino, onnx, from pack 1.0; so and so"
+        assert render_device(document).endswith(want)
 
 
 def test_lines_of_ordinary_documents_fit_a_terminal() -> None:

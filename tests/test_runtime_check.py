@@ -42,6 +42,13 @@ def test_built_in_names_ask_nobody(site, monkeypatch):
     assert list(check_runtimes(load(site("openvino")).config)) == []
 
 
+def test_auto_is_all_there_are(site, tmp_path: Path):
+    body = BODY.replace("[onnxruntime, {name}]", "auto").format()
+    site("x")
+    (tmp_path / "edged.yaml").write_text(body)
+    assert list(check_runtimes(load(tmp_path).config)) == []
+
+
 @pytest.mark.parametrize("with_files", [True, False])
 def test_a_name_of_nobody(site, with_files: bool):
     lines, _ = check_config(site("onxruntime-cuda"), with_files=with_files)

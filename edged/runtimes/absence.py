@@ -7,10 +7,12 @@ another, one whose libraries do not load, and one that fails of itself.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _PATH = re.compile(r"(?<![\w])/[^\s:'\"]*[^\s:'\".,]")
 _CAP = 300
 """A sentence; what a package says beyond it stands in nobody's way of finding the cause."""
+_UNVERSIONED = "unversioned"
 _LIBRARY = re.compile(r"cannot open shared object|undefined symbol|\.so\b|GLIBC|cannot allocate")
 
 
@@ -36,3 +38,14 @@ def why_not(package: str, exc: BaseException) -> str:
         # The dynamic linker's words come as either, by how a package opens its libraries.
         return f"is installed but does not load, a library of it or beside it fails{words}"
     return f"is installed but does not import ({type(exc).__name__}: {said})"
+
+
+def version_of(module: Any) -> str:
+    """The version of a package that was imported.
+
+    Raises:
+        ImportError: what was imported is a folder that another package left behind.
+    """
+    if getattr(module, "__file__", None) is None:
+        raise ImportError("a folder of its name is there, and nothing of its code")
+    return str(getattr(module, "__version__", "") or _UNVERSIONED)

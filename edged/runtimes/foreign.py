@@ -119,8 +119,7 @@ class ForeignRuntime:
     def info(self) -> RuntimeInfo:
         """As it was told when somebody looked; nothing is imported here."""
         offer = self._offer(self.name)
-        note = "; ".join(filter(None, (f"from {offer.package}" * bool(offer.version), offer.note)))
-        return RuntimeInfo(self.name, offer.version, offer.devices, offer.problem, note)
+        return RuntimeInfo(self.name, offer.version, offer.devices, offer.problem, offer.note)
 
     def estimate_bytes(self, artefact: Artefact) -> int:
         """Upper bound of what loading takes: the package's own, or what is to be feared."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 GROUP = "edged.runtimes"
 NAME = r"^[a-z][a-z0-9-]{0,31}\Z"
 """Of a runtime; it is a word of configurations, figures and file names."""
+_TAKEN = "auto"
+"""A word of configurations that is no name."""
 _PATIENCE_S = 30.0
 """Importing a large package takes ten seconds on a small board."""
 _FRESH_S = 30.0
@@ -69,7 +71,7 @@ _lock = threading.Lock()
 
 def installed_names() -> list[str]:
     """The runtimes of installed packages, by the names that a configuration may use."""
-    return sorted(name for name in offered(GROUP) if re.match(NAME, name))
+    return sorted(name for name in offered(GROUP) if re.match(NAME, name) and name != _TAKEN)
 
 
 def offer_of(name: str) -> Offer:
@@ -123,6 +125,17 @@ def _look(name: str) -> Offer:
         package = entry_of(name)[1]
     except LookupError as exc:
         return Offer(name, problem=f"{exc}"[:1000])
+    return look_at(name, package, "ask whom it comes from")
+
+
+def look_at(name: str, package: str, remedy: str) -> Offer:
+    """Let a child import a runtime and ask it; what it does to that child is told in words.
+
+    Args:
+        name: of a runtime, built in or not.
+        package: whose it is, for messages.
+        remedy: what to do where the child comes to harm.
+    """
     try:
         done = subprocess.run(
             [sys.executable, "-s", "-m", "edged.runtimes.look", name],
@@ -138,7 +151,7 @@ def _look(name: str) -> Offer:
             return msgspec.json.decode(done.stdout, type=Offer)
         except (msgspec.DecodeError, UnicodeDecodeError):
             why = f"importing it ended the process ({_ended(done.returncode)})"
-    return Offer(name, package, problem=f"{package}: {why}; ask whom it comes from")
+    return Offer(name, package, problem=f"{package}: {why}; {remedy}")
 
 
 def _ended(code: int) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from edged.errors import LoadError, RunError
+from edged.runtimes.absence import version_of, why_not
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.runtimes.signature import check_fit, check_names
 from edged.tensors import Array, TensorSpec
@@ -82,14 +83,10 @@ class OnnxRuntime:
     def info(self) -> RuntimeInfo:
         """Say whether the package is there and imports."""
         try:
-            return RuntimeInfo(self.name, str(backend_module().__version__), ("cpu",))
-        except ImportError as exc:
-            reason = f"is not installed ({clean(exc)})"
-        except OSError as exc:
-            reason = f"is installed but does not load ({clean(exc)})"
-        except Exception as exc:
-            reason = f"does not import ({type(exc).__name__}: {clean(exc)})"
-        return RuntimeInfo(self.name, "", (), f"onnxruntime {reason}; {_INSTALL}")
+            return RuntimeInfo(self.name, version_of(backend_module()), ("cpu",))
+        except (Exception, SystemExit) as exc:
+            why = why_not("onnxruntime", exc)
+            return RuntimeInfo(self.name, "", (), f"onnxruntime {why}; {_INSTALL}")
 
     def estimate_bytes(self, artefact: Artefact) -> int:
         """Upper bound of what loading takes, without the tensors of a run.

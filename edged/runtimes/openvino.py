@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from edged.errors import LoadError
+from edged.runtimes.absence import version_of, why_not
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.runtimes.onnx_outside import keeps_weights_outside
-from edged.runtimes.onnxruntime import clean
 from edged.runtimes.openvino_session import OpenVinoSession, index_of, said
 from edged.runtimes.signature import check_fit, check_names
 from edged.tensors import Array, TensorSpec
@@ -107,17 +107,13 @@ class OpenVinoRuntime:
         try:
             backend = backend_module()
             # The release without the build that follows it.
-            version = str(backend.__version__).partition("-")[0]
+            version = version_of(backend).partition("-")[0]
             own = _words(_open_core(backend).get_property(_DEVICE, _PRECISION))
             note = f"computes in float32, as it is told; its own choice here is {own}"
             return RuntimeInfo(self.name, version, ("cpu",), note=note)
-        except ImportError as exc:
-            reason = f"is not installed ({clean(exc)})"
-        except OSError as exc:
-            reason = f"is installed but does not load ({clean(exc)})"
-        except Exception as exc:
-            reason = f"does not import ({type(exc).__name__}: {said(exc)})"
-        return RuntimeInfo(self.name, "", (), f"openvino {reason}; {_INSTALL}")
+        except (Exception, SystemExit) as exc:
+            why = said(why_not("openvino", exc))
+            return RuntimeInfo(self.name, "", (), f"openvino {why}; {_INSTALL}")
 
     def estimate_bytes(self, artefact: Artefact) -> int:
         """Upper bound of what loading takes, without the tensors of a run."""

@@ -227,6 +227,6 @@ def _fits_int32(array: Array) -> bool:
     return bool(array.min() >= _INT32.min and array.max() <= _INT32.max)
 
 
-def said(exc: BaseException) -> str:
+def said(exc: BaseException | str) -> str:
     """The package's words without the places in its sources."""
     return clean(_WHERE.sub(" ", " ".join(str(exc).split())))

@@ -7,10 +7,13 @@ is not built in is that of an installed package (``installed.py``), if one gives
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
-from edged.runtimes.base import Runtime, RuntimeInfo
-from edged.runtimes.installed import Offer, installed_names, look_again, offer_of
+from msgspec.structs import replace
+
+from edged.runtimes.base import Runtime
+from edged.runtimes.installed import Offer, installed_names, look_again, look_at, offer_of
 
 ARTEFACT_KINDS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnx",),
@@ -137,9 +140,26 @@ def home_of(runtime: str | Sequence[str]) -> str:
     return _HOST if isinstance(runtime, str) or not runtime else device_of(runtime[0])
 
 
-def all_infos() -> list[RuntimeInfo]:
-    """What each runtime says of itself on this machine; imports the backends. Never raises."""
-    return [create_runtime(name, threads=1).info() for name in _all_names()]
+def all_offers() -> list[Offer]:
+    """What each runtime says of itself on this machine, each asked in a child of its own.
+
+    For people: a library that crashes or hangs is told like one that is not there. Never raises.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for this alone
+
+    installed = installed_names()
+
+    def ask(name: str) -> Offer:
+        if name not in RUNTIME_NAMES:
+            return offer_of(name)
+        offer = look_at(name, name, "install its package again")
+        if name not in installed:
+            return offer
+        shadow = "an installed package gives a runtime of this name, which is not used"
+        return replace(offer, note="; ".join(filter(None, (offer.note, shadow))))
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(ask, _all_names()))
 
 
 def _all_names() -> list[str]:

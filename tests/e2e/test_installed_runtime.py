@@ -77,7 +77,7 @@ def test_the_example(tmp_path: Path):
         shown = json.loads(_edged("device", "--json", path=path).stdout)["runtimes"]
         own = next(one for one in shown if one["name"] == "numpy")
         assert own["version"] == np.__version__
-        assert own["note"] == "from edged-example-runtime 1.0"
+        assert own["package"] == "edged-example-runtime 1.0"
     done = _edged("check", "--config", daemon.config, path=str(ROOT))
     assert 'models.inside.runtime[0]: no runtime is called "numpy"' in done.stderr
 

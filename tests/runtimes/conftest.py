@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +13,18 @@ from tests.runtimes.contract import PARAMS
 
 
 @pytest.fixture(scope="session")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the example package, as pip would have left it there."""
     folder = tmp_path_factory.mktemp("packages")
     write_example_runtime(folder)
-    sys.path.append(str(folder))
-    yield folder
-    sys.path.remove(str(folder))
+    return folder
+
+
+@pytest.fixture
+def example(example_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, where packages are found; for one test, since others count what is installed."""
+    monkeypatch.syspath_prepend(example_folder)
+    return example_folder
 
 
 @pytest.fixture(params=PARAMS)

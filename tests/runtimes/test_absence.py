@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 
-from edged.runtimes.absence import why_not
+from edged.runtimes.absence import version_of, why_not
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,13 @@ def test_words(error: BaseException, words: str):
     assert words in said
     assert "/opt/secret" not in said
     assert len(said) < 420
+
+
+def test_versions():
+    module = types.ModuleType("pack")
+    with pytest.raises(ImportError, match="nothing of its code"):
+        version_of(module)
+    module.__file__ = "/opt/pack.py"
+    assert version_of(module) == "unversioned"
+    module.__version__ = "1.2"
+    assert version_of(module) == "1.2"

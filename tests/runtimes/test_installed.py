@@ -76,8 +76,8 @@ def test_two_packages_of_one_name(put):
 
 
 def test_a_name_that_no_configuration_could_say(tmp_path: Path, put, monkeypatch):
-    write_package(tmp_path, "pack", HEAD, {"../r": "pack:R", "UP": "pack:R"})
-    assert not {"../r", "UP"} & set(installed_names())
+    write_package(tmp_path, "pack", HEAD, {"../r": "pack:R", "UP": "pack:R", "auto": "pack:R"})
+    assert not {"../r", "UP", "auto"} & set(installed_names())
     with pytest.raises(LookupError):
         entry_of("../r")
 

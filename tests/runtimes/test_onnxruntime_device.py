@@ -21,14 +21,21 @@ from edged.runtimes.onnxruntime_device import Lanes, OnnxDeviceSession
 from tests.fakes.onnx_device import REAL, DeviceRuntime, FakeDevice, FakePins
 from tests.models import TinyModel, all_models, classifier, double, onnx_bytes, two_inputs
 from tests.runtimes.test_contract import (  # noqa: F401 - held here with this file's runtimes
-    TestErrors,
     TestInputsInAnyMemory,
     TestSignature,
+    test_every_dtype,
+    test_free_axes_take_any_length,
     test_info,
     test_model,
+    test_no_rows_at_all,
     test_outputs_are_arrays_even_without_axes,
     test_outputs_in_the_order_of_the_signature_and_only_those,
     test_runs_from_several_threads,
+)
+from tests.runtimes.test_contract_harm import (  # noqa: F401 - likewise
+    TestClose,
+    TestFiles,
+    TestRuns,
 )
 
 KEEP_Y = frozenset("y")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from edged.config.preference import BuiltInRuntime
 from edged.errors import LoadError
 from edged.manifest import ArtefactEntry
+from edged.runtimes import installed
 from edged.runtimes.base import Artefact
 from edged.runtimes.registry import (
     APART,
@@ -20,7 +22,7 @@ from edged.runtimes.registry import (
     DEVICES,
     LINES,
     RUNTIME_NAMES,
-    all_infos,
+    all_offers,
     computed_in,
     create_runtime,
     device_of,
@@ -29,6 +31,7 @@ from edged.runtimes.registry import (
     names_of,
     problem_of,
 )
+from tests.fakes.packages import write_package
 
 
 @pytest.mark.parametrize("name", RUNTIME_NAMES)
@@ -64,8 +67,24 @@ def test_a_name_that_nobody_gives():
     assert (device_of(""), computed_in("")) == ("cpu", "")
 
 
-def test_infos():
-    assert [info.name for info in all_infos()] == list(RUNTIME_NAMES)
+def test_every_runtime_is_asked(tmp_path: Path, monkeypatch):
+    """Each in a child: also one whose package ends the process, and one with a taken name."""
+    body = "import os; os.abort()"
+    points = {"crash": "crash:R", "onnxruntime": "crash:R"}
+    write_package(tmp_path, "crash", body, points)
+    write_package(tmp_path, "openvino", "import os, signal; os.kill(os.getpid(), 9)", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(installed, "_offers", {})
+    offers = {offer.name: offer for offer in all_offers()}
+    assert [name for name in offers if name in (*RUNTIME_NAMES, "crash")] == [
+        *RUNTIME_NAMES,
+        "crash",
+    ]
+    assert offers["onnxruntime"].version
+    assert offers["onnxruntime"].kinds == ("onnx",)
+    assert "of this name, which is not used" in offers["onnxruntime"].note
+    assert "ended the process (SIGKILL); install its package again" in offers["openvino"].problem
+    assert "crash 1.0: importing it ended the process (SIGABRT)" in offers["crash"].problem
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
@@ -86,9 +105,10 @@ class Missing:
             raise {error}
 sys.meta_path.insert(0, Missing())
 from edged.errors import LoadError
+from edged.runtimes import installed
 from edged.runtimes.base import Artefact
-from edged.runtimes.registry import all_infos, create_runtime
-print(next(info for info in all_infos() if info.name == {package!r}).problem)
+from edged.runtimes.registry import create_runtime
+print(create_runtime({package!r}, threads=1).info().problem)
 try:
     create_runtime({package!r}, threads=1).load(Artefact("m", b"", (), ()))
 except LoadError as exc:
@@ -96,11 +116,31 @@ except LoadError as exc:
 """
 
 
+EMPTY = """
+import sys, types
+sys.modules[{package!r}] = types.ModuleType({package!r})
+from edged.runtimes.registry import create_runtime
+print(create_runtime({package!r}, threads=1).info().problem)
+"""
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "openvino"])
+def test_what_is_left_of_a_package_that_was_removed(package: str):
+    """Python imports an empty folder as a package without a version and without anything."""
+    done = subprocess.run(
+        [sys.executable, "-c", EMPTY.format(package=package)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert f"{package} is installed but does not import" in done.stdout
+    assert "nothing of its code" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
         ("ModuleNotFoundError(\"No module named 'onnxruntime'\")", "is not installed"),
-        ("ImportError('libcuda.so.1: cannot open shared object file')", "is not installed"),
+        ("ImportError('libcuda.so.1: cannot open shared object file')", "does not load"),
+        ("SystemExit('no licence')", "does not import (SystemExit: no licence)"),
         ("OSError('/opt/secret/lib.so: file too short')", "does not load"),
         ("ValueError('numpy.dtype size changed')", "does not import"),
     ],

@@ -160,9 +160,6 @@ class NumpySession:
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> BoundRun | None:
         """Nothing is gained by fixed memory."""
         del inputs, outputs
-        if self._steps is None:
-            raise RunError(f"{self._where}: the session is closed")
-        return None
 
     def close(self) -> None:
         """Let go of the weights."""
