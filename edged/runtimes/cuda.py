@@ -99,6 +99,13 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
+class Graph:
+    """What was queued in a stream once, to be queued again in one call; ``owner`` as above."""
+
+    owner: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """A moment in a stream."""
 
@@ -159,6 +166,30 @@ class Cuda(Protocol):
 
     def copy_out(self, array: Array, buffer: Buffer, stream: Stream) -> None:
         """Fill a C-contiguous array from the start of ``buffer``; valid once synced."""
+        ...
+
+    def begin_capture(self, stream: Stream) -> None:
+        """From now on note what this thread queues in the stream, and do none of it.
+
+        Raises:
+            CudaError: the backend or the driver cannot.
+        """
+        ...
+
+    def end_capture(self, stream: Stream) -> Graph:
+        """What was noted; to be called after every ``begin_capture``.
+
+        Raises:
+            CudaError: something was queued that cannot be noted. The stream is usable again.
+        """
+        ...
+
+    def launch(self, graph: Graph, stream: Stream) -> None:
+        """Queue it all: the same copies between the same addresses."""
+        ...
+
+    def close_graph(self, graph: Graph) -> None:
+        """Give it back."""
         ...
 
     def event(self) -> Event:

@@ -13,6 +13,7 @@ from edged.runtimes.cuda import (
     CudaMemoryError,
     Device,
     Event,
+    Graph,
     Pinned,
     Stream,
     check_room,
@@ -129,6 +130,27 @@ class CudaBindings:
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         address = flat(array).ctypes.data
         self._call("cudaMemcpyAsync", address, buffer.pointer, array.nbytes, kind, stream.owner)
+
+    def begin_capture(self, stream: Stream) -> None:
+        """Note what this thread queues; others may allocate meanwhile."""
+        mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", stream.owner, mode)
+
+    def end_capture(self, stream: Stream) -> Graph:
+        """What was noted, ready to be launched."""
+        noted = self._call("cudaStreamEndCapture", stream.owner)
+        try:
+            return Graph(self._call("cudaGraphInstantiate", noted, _DEFAULT))
+        finally:
+            self._call("cudaGraphDestroy", noted)
+
+    def launch(self, graph: Graph, stream: Stream) -> None:
+        """Queue it all."""
+        self._call("cudaGraphLaunch", graph.owner, stream.owner)
+
+    def close_graph(self, graph: Graph) -> None:
+        """Give it back."""
+        self._call("cudaGraphExecDestroy", graph.owner)
 
     def event(self) -> Event:
         """An event that takes times."""

@@ -20,6 +20,7 @@ from edged.runtimes.cuda import (
     CudaMemoryError,
     Device,
     Event,
+    Graph,
     Pinned,
     Stream,
     check_room,
@@ -162,6 +163,24 @@ class PyCuda:
         if array.nbytes:
             call = self._cuda.memcpy_dtoh_async
             self._call("memcpy_dtoh_async", call, flat(array), buffer.pointer, stream.owner)
+
+    def begin_capture(self, stream: Stream) -> None:
+        """PyCUDA has no call for it."""
+        del stream
+        raise CudaError("PyCUDA captures no graphs; install cuda-bindings for them")
+
+    def end_capture(self, stream: Stream) -> Graph:
+        """Nothing was noted."""
+        del stream
+        raise CudaError("PyCUDA captures no graphs")
+
+    def launch(self, graph: Graph, stream: Stream) -> None:
+        """There are none."""
+        del graph, stream
+        raise CudaError("PyCUDA launches no graphs")
+
+    def close_graph(self, graph: Graph) -> None:
+        """There are none."""
 
     def event(self) -> Event:
         """An event that takes times."""

@@ -69,6 +69,9 @@ class BuildOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         is_version_compatible: also run on later releases of the same major, at some cost in speed.
         hardware: ``none``, ``ampere_plus`` or ``same_compute_capability``: run on more GPUs.
         tf32: round float32 to ten bits where that is faster; golden samples are made without.
+        exact: numbers of rows that get a profile of their own beside, tuned for just that.
+        dla: place it on that core of a Jetson's deep learning accelerator as far as it can, always
+            with ``max_batch`` rows; -1 for the GPU alone.
     """
 
     max_batch: int = 8
@@ -79,16 +82,22 @@ class BuildOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     is_version_compatible: bool = False
     hardware: str = "none"
     tf32: bool = False
+    exact: tuple[int, ...] = ()
+    dla: int = -1
 
 
 class Io(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An input or output of the engine, with its shortest, usual and longest shape."""
+    """An input or output of the engine, with its shortest, usual and longest shape.
+
+    ``more`` has the same three of each further profile.
+    """
 
     name: str
     dtype: str
     is_input: bool
     shape: tuple[int, ...]
     range: tuple[tuple[int, ...], ...] = ()
+    more: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
 
 class Fingerprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -110,6 +119,8 @@ class Fingerprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         seconds: the build took.
         parity: the largest difference from the bundle's golden outputs, by output; empty before
             it was held against them.
+        placed: layers that may run on the ``dla`` that was asked for, and the rest, which run on
+            the ``gpu``; empty without one.
     """
 
     host: Host
@@ -125,6 +136,7 @@ class Fingerprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     device_bytes: int
     seconds: float
     parity: dict[str, float] = {}
+    placed: dict[str, int] = {}
 
 
 class Engine(msgspec.Struct, frozen=True):

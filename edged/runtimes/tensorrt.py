@@ -28,6 +28,7 @@ class TensorRtRuntime:
         trt: the package; the installed one when None.
         cuda: how CUDA is reached; the installed way when None.
         lanes: most runs at once of one session.
+        has_graphs: whether CUDA graphs are tried.
     """
 
     name = "tensorrt"
@@ -40,12 +41,14 @@ class TensorRtRuntime:
         trt: TensorRt | None = None,
         cuda: Cuda | None = None,
         lanes: int = _LANES,
+        has_graphs: bool = True,
     ) -> None:
         del threads
         self._device = device
         self._trt = trt
         self._cuda = cuda
         self._lanes = lanes
+        self._has_graphs = has_graphs
 
     def info(self) -> RuntimeInfo:
         """Say whether a driver, a GPU, TensorRT and a way to CUDA are there."""
@@ -91,7 +94,9 @@ class TensorRtRuntime:
         try:
             engine = decode(artefact.data)
             check_host(where, engine, self.host())
-            return TensorRtSession(trt, cuda, engine, artefact, self._lanes)
+            return TensorRtSession(
+                trt, cuda, engine, artefact, self._lanes, has_graphs=self._has_graphs
+            )
         except CudaError as exc:
             raise LoadError(f"{where}: {exc.message}") from exc
         except LoadError as exc:

@@ -79,13 +79,17 @@ class TensorRt:
         number = int(self.module.get_nv_onnx_parser_version())
         return str(number)
 
-    def network_flags(self) -> int:
+    def network_flags(self, *, is_typed: bool = True) -> int:
         """For ``create_network``: types as the graph says, where the release can.
+
+        Args:
+            is_typed: whether they are wanted so; else the builder's flags choose.
 
         Releases without strong typing choose types by flags of the builder, and need to be told
         that the batch is an axis like any other.
         """
-        flag = self.member("NetworkDefinitionCreationFlag", "STRONGLY_TYPED")
+        name = "STRONGLY_TYPED" if is_typed else "EXPLICIT_BATCH"
+        flag = self.member("NetworkDefinitionCreationFlag", name)
         if flag is None:
             flag = self.member("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH")
         return 0 if flag is None else 1 << int(flag)

@@ -5,9 +5,8 @@ release that can is told to keep to them. TensorRT has built float32 where float
 without a word; so the engine's layers are looked at afterwards, and one without the asked precision
 is refused.
 
-Decides the shapes an engine is made for: from the signature, the free batch axis from 1 to
-``max_batch``. Runs where it is called, for minutes and with gigabytes: call it in a worker process
-(``edged/engines.py``). Only ``tensorrt_api.py`` knows of releases.
+The shapes an engine is made for are those of ``tensorrt_ranges.py``. Runs where it is called, for
+minutes and with gigabytes: call it in a worker process. Only ``tensorrt_api.py`` knows of releases.
 """
 
 from __future__ import annotations
@@ -23,11 +22,13 @@ from edged.runtimes.base import Artefact
 from edged.runtimes.engine import BuildOptions, Engine, Fingerprint, Host, Io, sha256
 from edged.runtimes.signature import check_names
 from edged.runtimes.tensorrt_api import DTYPES, TensorRt, Words, make_logger
-from edged.tensors import BATCH, TensorSpec
+from edged.runtimes.tensorrt_ranges import ranges_of
 
 _LOW = {"HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "FP8": "float8", "INT4": "int4"}
 _FLAGS_BY_TYPE = {"HALF": "FP16", "BF16": "BF16", "INT8": "INT8", "FP8": "FP8"}
 """The builder's flag that a release without strong typing needs before it may use a type."""
+_ON_DLA = ("HALF", "INT8")
+"""What a Jetson's deep learning accelerator computes in."""
 _BUILT_WORDS = (
     ("HALF", ("fp16", "half")),
     ("BF16", ("bf16", "bfloat16")),
@@ -80,6 +81,9 @@ class _Build:
         self._words = Words()
         self._logger = make_logger(trt, self._words)
         self._flags: list[str] = []
+        self._placed: dict[str, int] = {}
+        # On an accelerator the builder's flags choose types: a strict graph would keep it out.
+        self._is_typed = trt.is_strongly_typed and options.dla < 0
 
     def run(self, timing_cache: bytes) -> Built:
         began = time.monotonic()
@@ -115,6 +119,7 @@ class _Build:
             timing_cache_sha256=sha256(timing_cache) if timing_cache else "",
             device_bytes=device_bytes,
             seconds=round(seconds, 3),
+            placed=self._placed,
         )
         fresh = config.get_timing_cache()
         kept = bytes(memoryview(fresh.serialize())) if fresh is not None else b""
@@ -139,7 +144,7 @@ class _Build:
                 f"{self._where} keeps weights in a second file, which TensorRT's parser looks for "
                 "on disk: convert it into one file"
             )
-        network = builder.create_network(self._trt.network_flags())
+        network = builder.create_network(self._trt.network_flags(is_typed=self._is_typed))
         parser = self._make("ONNX parser", self._trt.module.OnnxParser, network, self._logger)
         if not parser.parse(self._artefact.data):
             problems = [_problem(parser.get_error(n)) for n in range(parser.num_errors)]
@@ -172,12 +177,13 @@ class _Build:
         if options.is_version_compatible:
             self._set(config, "VERSION_COMPATIBLE")
         self._set_hardware(config)
-        if not trt.is_strongly_typed:
+        if not self._is_typed:
             for kind, flag in _FLAGS_BY_TYPE.items():
                 if asked.get(kind):
                     self._set(config, flag)
             self._set(config, "OBEY_PRECISION_CONSTRAINTS")
-        self._profile(builder, network, config)
+        self._add_profiles(builder, network, config)
+        self._place(builder, network, config, asked)
         return config
 
     def _set(self, config: Any, name: str) -> None:
@@ -198,55 +204,64 @@ class _Build:
             config.hardware_compatibility_level = level
             self._flags.append(f"HARDWARE_{name}")
 
-    def _profile(self, builder: Any, network: Any, config: Any) -> None:
-        """The one optimisation profile: the ranges of every free axis."""
-        profile = builder.create_optimization_profile()
-        by_name = {spec.name: spec for spec in self._artefact.inputs}
-        is_needed = False
-        for number in range(network.num_inputs):
-            tensor = network.get_input(number)
+    def _add_profiles(self, builder: Any, network: Any, config: Any) -> None:
+        """The optimisation profiles: the ranges of every free axis."""
+        tensors = [network.get_input(number) for number in range(network.num_inputs)]
+        for tensor in tensors:
             if tensor.is_shape_tensor:
                 raise LoadError(
                     f'{self._where}: input "{tensor.name}" decides shapes inside the model, which '
                     "would need a range of its values; fix it to a constant when converting"
                 )
-            shape = tuple(tensor.shape)
-            if -1 not in shape:
-                continue
-            is_needed = True
-            low, usual, high = self._range(by_name[tensor.name], shape)
-            profile.set_shape(tensor.name, low, usual, high)
-        if is_needed and config.add_optimization_profile(profile) < 0:
-            raise LoadError(
-                f"{self._where}: {self._trt.words} refuses the range of its shapes: "
-                f"{self._words.said()}"
-            )
-
-    def _range(self, spec: TensorSpec, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        if len(shape) != len(spec.shape):
-            raise LoadError(f'{self._where}: input "{spec.name}" is {shape}; promised is {spec}')
-        most = self._options.max_batch
-        usual = min(self._options.usual_batch or most, most)
-        ends = {**self._options.axes, BATCH: (1, usual, most)}
-        ranges = []
-        for length, axis in zip(shape, spec.shape, strict=True):
-            if length != -1:
-                ranges.append((length,) * 3)
-            elif isinstance(axis, int):
-                ranges.append((axis,) * 3)
-            elif axis in ends:
-                ranges.append(ends[axis])
-            else:
+        specs = {spec.name: spec for spec in self._artefact.inputs}
+        shapes = {tensor.name: tuple(tensor.shape) for tensor in tensors}
+        for ranges in ranges_of(self._where, specs, shapes, self._options):
+            profile = builder.create_optimization_profile()
+            for name, (low, usual, high) in ranges.items():
+                profile.set_shape(name, low, usual, high)
+            if config.add_optimization_profile(profile) < 0:
                 raise LoadError(
-                    f'{self._where}: axis "{axis}" of input "{spec.name}" is free; TensorRT needs '
-                    f"its shortest, usual and longest length: axes: {{{axis}: [1, 8, 64]}}"
+                    f"{self._where}: {self._trt.words} refuses the range of its shapes: "
+                    f"{self._words.said()}"
                 )
-        return [tuple(one[end] for one in ranges) for end in range(3)]
+        sharing = self._trt.member("PreviewFeature", "PROFILE_SHARING_0806")
+        if sharing is not None:
+            # Else 8.6 gives a profile to one context only; later releases do so by themselves.
+            config.set_preview_feature(sharing, True)
+
+    def _place(self, builder: Any, network: Any, config: Any, asked: dict[str, int]) -> None:
+        """Put on an accelerator what it takes, and leave the rest to the GPU."""
+        core = self._options.dla
+        if core < 0:
+            return
+        if core >= (there := int(builder.num_DLA_cores)):
+            raise LoadError(
+                f"{self._where}: core {core} of a deep learning accelerator is asked for; this "
+                f"device has {there}"
+            )
+        if not any(asked.get(kind) for kind in _ON_DLA):
+            raise LoadError(
+                f"{self._where}: a deep learning accelerator computes in float16 and int8 only, "
+                f"and the model has {', '.join(asked) or 'neither'}: build from another precision"
+            )
+        config.default_device_type = self._trt.module.DeviceType.DLA
+        config.DLA_core = core
+        self._set(config, "GPU_FALLBACK")
+        layers = [network.get_layer(number) for number in range(network.num_layers)]
+        on_dla = sum(bool(config.can_run_on_DLA(layer)) for layer in layers)
+        if not on_dla:
+            raise LoadError(
+                f"{self._where}: {self._trt.words} can run none of its {len(layers)} layers on the "
+                "deep learning accelerator; build it for the GPU"
+            )
+        self._placed = {"dla": on_dla, "gpu": len(layers) - on_dla}
 
     def _inspected(self, plan: bytes) -> tuple[dict[str, int], tuple[Io, ...], int]:
         """Load the plan once, and tell its layers, its tensors and its memory."""
         self._words.clear()
         runtime = self._make("runtime", self._trt.module.Runtime, self._logger)
+        if self._options.dla >= 0:
+            runtime.DLA_core = self._options.dla
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise LoadError(
@@ -339,10 +354,15 @@ def read_io(trt: TensorRt, engine: Any) -> tuple[Io, ...]:
             raise LoadError(f'the engine\'s tensor "{name}" is {kind}, which NumPy does not have')
         is_input = engine.get_tensor_mode(name) == trt.module.TensorIOMode.INPUT
         shape = tuple(int(n) for n in engine.get_tensor_shape(name))
-        ends: tuple[tuple[int, ...], ...] = ()
+        ranges: list[tuple[tuple[int, ...], ...]] = []
         if is_input and -1 in shape:
-            ends = tuple(
-                tuple(int(n) for n in end) for end in engine.get_tensor_profile_shape(name, 0)
-            )
-        found.append(Io(name, DTYPES[kind], is_input, shape, ends))
+            ranges = [
+                tuple(
+                    tuple(int(n) for n in end)
+                    for end in engine.get_tensor_profile_shape(name, which)
+                )
+                for which in range(engine.num_optimization_profiles)
+            ]
+        first, more = (ranges[0], tuple(ranges[1:])) if ranges else ((), ())
+        found.append(Io(name, DTYPES[kind], is_input, shape, first, more))
     return tuple(found)

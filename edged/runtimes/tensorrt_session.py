@@ -1,81 +1,32 @@
 """A loaded engine, and the lanes that its runs go through.
 
-Each run has a lane of its own: a context, a stream, and buffers for the largest shapes. There are
-as many lanes as runs at once, up to a limit; further runs wait. Copies go through pinned memory,
-which the GPU fetches by itself.
+There are as many lanes (``tensorrt_lane.py``) as runs at once, up to a limit; further runs wait. A
+batch of more rows than the engine was built for is run in parts, and one of fewer than it takes is
+filled up: what the rows of a batch hold does not reach one another.
 """
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edged.errors import LoadError, RunError
 from edged.runtimes.base import Artefact
-from edged.runtimes.cuda import Buffer, Cuda, CudaError, Pinned, Stream
+from edged.runtimes.cuda import Cuda, CudaError
 from edged.runtimes.engine import Engine, Io
 from edged.runtimes.signature import check_fit, check_names
 from edged.runtimes.tensorrt_api import TensorRt, Words, make_logger
+from edged.runtimes.tensorrt_lane import Lane, is_mapped
+from edged.runtimes.tensorrt_profiles import Part, parts_of, profiles_of
 from edged.tensors import DTYPES, Array, TensorSpec
 
 _NARROWED = {"int64": "int32"}
 """TensorRT 8 has no 64-bit integers and computes in 32; values that do not fit are refused."""
-
-
-@dataclass(slots=True)
-class _Tensor:
-    """One input or output within a lane."""
-
-    io: Io
-    buffer: Buffer
-    pinned: Pinned
-
-
-class _Lane:
-    """A context with a stream, and buffers for the largest shapes."""
-
-    def __init__(
-        self, cuda: Cuda, context: Any, io: Sequence[Io], sizes: Mapping[str, int]
-    ) -> None:
-        self._cuda = cuda
-        self.context = context
-        self.stream: Stream = cuda.stream()
-        self.tensors: dict[str, _Tensor] = {}
-        try:
-            for one in io:
-                buffer = cuda.alloc(sizes[one.name])
-                try:
-                    pinned = cuda.pin(sizes[one.name])
-                except CudaError:
-                    cuda.free(buffer)
-                    raise
-                self.tensors[one.name] = _Tensor(one, buffer, pinned)
-                context.set_tensor_address(one.name, buffer.pointer)
-        except CudaError:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Give everything back."""
-        for tensor in self.tensors.values():
-            _quietly(self._cuda.unpin, tensor.pinned)
-            _quietly(self._cuda.free, tensor.buffer)
-        self.tensors = {}
-        _quietly(self._cuda.close_stream, self.stream)
-        self.context = None
-
-
-def _quietly(call: Callable[[Any], None], what: Any) -> None:
-    try:
-        call(what)
-    except CudaError:
-        # A GPU that failed takes nothing back; the process that holds it has to end.
-        return
+_CLOSED = {"engine_host_code_allowed": False, "tempfile_control_flags": 0}
+"""Ways for a plan to bring code of its own along, which TensorRT for RTX may not have at all."""
 
 
 class TensorRtSession:
@@ -87,10 +38,22 @@ class TensorRtSession:
         engine: checked for this machine.
         artefact: the promise.
         lanes: most runs at once.
+        has_graphs: whether CUDA graphs are tried.
+
+    Raises:
+        LoadError: TensorRT refuses it, or it is not what was promised.
+        CudaError: there is no memory for it.
     """
 
     def __init__(
-        self, trt: TensorRt, cuda: Cuda, engine: Engine, artefact: Artefact, lanes: int
+        self,
+        trt: TensorRt,
+        cuda: Cuda,
+        engine: Engine,
+        artefact: Artefact,
+        lanes: int,
+        *,
+        has_graphs: bool = True,
     ) -> None:
         self._where = f'model "{artefact.model}"'
         self._trt = trt
@@ -98,7 +61,7 @@ class TensorRtSession:
         self._words = Words()
         self._logger = make_logger(trt, self._words)
         self.fingerprint = engine.fingerprint
-        self._runtime = trt.module.Runtime(self._logger)
+        self._runtime = self._make_runtime(engine.fingerprint.options.dla)
         loaded = self._runtime.deserialize_cuda_engine(engine.plan)
         if loaded is None:
             raise LoadError(f"{self._where}: {trt.words} refuses the engine: {self._words.said()}")
@@ -108,15 +71,32 @@ class TensorRtSession:
         self.inputs = self._match("input", artefact.inputs, [one for one in io if one.is_input])
         outs = [one for one in io if not one.is_input]
         self.outputs = self._match("output", artefact.outputs, outs)
+        self._profiles = profiles_of(io)
+        self._is_row_wise = all(spec.is_batched for spec in (*self.inputs, *self.outputs))
+        self._is_mapped = is_mapped(cuda.describe())
+        self._has_graphs = has_graphs
         self._guard = threading.Condition()
-        self._idle: list[_Lane] = []
+        self._idle: list[Lane] = []
         self._most = max(1, lanes)
         self._made = 0
         self._is_closed = False
-        self._sizes: dict[str, int] = {}
-        first = self._new_lane()
+        self._idle.append(self._new_lane())
         self._made = 1
-        self._idle.append(first)
+
+    def _make_runtime(self, dla: int) -> Any:
+        """What loads plans: it may not run code that lies in one beside the engine itself."""
+        runtime = self._trt.module.Runtime(self._logger)
+        for name, value in _CLOSED.items():
+            if hasattr(runtime, name):
+                setattr(runtime, name, value)
+        if dla >= 0:
+            if dla >= (there := int(runtime.num_DLA_cores)):
+                raise LoadError(
+                    f"{self._where}: the engine is for core {dla} of a deep learning accelerator; "
+                    f"this device has {there}"
+                )
+            runtime.DLA_core = dla
+        return runtime
 
     def _match(
         self, side: str, promised: Sequence[TensorSpec], found: Sequence[Io]
@@ -144,7 +124,7 @@ class TensorRtSession:
         return tuple(specs)
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """Nothing: what a run reads and writes lies on the GPU."""
+        """Nothing: what a run reads and writes is the lane's own memory."""
         del inputs, outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -153,46 +133,71 @@ class TensorRtSession:
         Raises:
             RunError: the inputs do not fit what the engine was built for, or the GPU failed.
         """
+        fitting = {spec.name: self._fitting(spec, inputs) for spec in self.inputs}
+        parts = self._parts(fitting)
         try:
             self._cuda.use()
             lane = self._take()
             try:
-                return self._run(lane, inputs)
+                if parts is None:
+                    return self._answers(lane.run(fitting))
+                return self._run_parts(lane, fitting, parts)
             finally:
                 self._give(lane)
+        except RunError as exc:
+            raise self._failed(exc.message) from exc
         except CudaError as exc:
-            raise RunError(f"{self._where} failed while running: {exc.message}") from exc
+            raise self._failed(exc.message) from exc
 
-    def _run(self, lane: _Lane, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        context, stream = lane.context, lane.stream
-        self._words.clear()
-        for spec in self.inputs:
-            array = self._fitting(spec, inputs)
-            tensor = lane.tensors[spec.name]
-            if not context.set_input_shape(spec.name, tuple(array.shape)):
-                raise self._failed(
-                    f'input "{spec.name}" {tuple(array.shape)}: {self._words.said()}'
-                )
-            room = _view(tensor, array.dtype, array.shape)
-            np.copyto(room, array)
-            self._cuda.copy_in(tensor.buffer, room, stream)
-        if unset := context.infer_shapes():
-            raise self._failed(f"shapes of {', '.join(unset)} are not known")
-        if not context.execute_async_v3(stream.handle):
-            raise self._failed(self._words.said())
-        rooms = {}
-        for spec in self.outputs:
-            tensor = lane.tensors[spec.name]
-            shape = tuple(int(n) for n in context.get_tensor_shape(spec.name))
-            rooms[spec.name] = _view(tensor, DTYPES[tensor.io.dtype].numpy, shape)
-            self._cuda.copy_out(rooms[spec.name], tensor.buffer, stream)
-        self._cuda.sync(stream)
+    def _answers(self, found: Mapping[str, Array], rows: int | None = None) -> dict[str, Array]:
+        """Copies that the caller may keep, of the promised types."""
         return {
-            spec.name: rooms[spec.name].astype(DTYPES[spec.dtype].numpy) for spec in self.outputs
+            spec.name: found[spec.name][:rows].astype(DTYPES[spec.dtype].numpy)
+            if rows is not None
+            else found[spec.name].astype(DTYPES[spec.dtype].numpy)
+            for spec in self.outputs
+        }
+
+    def _parts(self, inputs: Mapping[str, Array]) -> list[Part] | None:
+        """How to cut a batch; None where it goes as it is."""
+        if not self._is_row_wise:
+            return None
+        rows = {len(array) for array in inputs.values()}
+        if len(rows) > 1 or not (count := rows.pop()):
+            return None
+        ends = [
+            (low[0], high[0])
+            for profile in self._profiles
+            for low, high in list(profile.ends.values())[:1]
+        ]
+        if any(low <= count <= high for low, high in ends):
+            return None
+        return parts_of(count, ends)
+
+    def _run_parts(
+        self, lane: Lane, inputs: Mapping[str, Array], parts: Sequence[Part]
+    ) -> dict[str, Array]:
+        at, pieces = 0, []
+        for part in parts:
+            piece = {name: array[at : at + part.rows] for name, array in inputs.items()}
+            if part.run_as > part.rows:
+                more = part.run_as - part.rows
+                # The last row again: zeros might be numbers that the model does not take.
+                piece = {
+                    name: np.concatenate([array, np.repeat(array[-1:], more, axis=0)])
+                    for name, array in piece.items()
+                }
+            pieces.append(self._answers(lane.run(piece), part.rows))
+            at += part.rows
+        if len(pieces) == 1:
+            return pieces[0]
+        return {
+            spec.name: np.concatenate([piece[spec.name] for piece in pieces])
+            for spec in self.outputs
         }
 
     def _fitting(self, spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
-        """An input as the engine takes it.
+        """An input as the engine takes it, but for the number of its rows.
 
         Raises:
             RunError: missing, another dtype or rank, outside the built range, or numbers too large.
@@ -207,7 +212,11 @@ class TensorRtSession:
                 f'input "{spec.name}" is {array.dtype}{list(array.shape)}, not {spec}'
             )
         low, high = (one.range[0], one.range[2]) if one.range else (one.shape, one.shape)
-        if not all(a <= n <= b for a, n, b in zip(low, array.shape, high, strict=True)):
+        first = 1 if self._is_row_wise and len(array) else 0
+        if not all(
+            a <= n <= b
+            for a, n, b in zip(low[first:], array.shape[first:], high[first:], strict=True)
+        ):
             raise self._failed(
                 f'input "{spec.name}" is {list(array.shape)}; the engine was built for '
                 f"{list(low)} to {list(high)}"
@@ -235,26 +244,30 @@ class TensorRtSession:
         if len(lanes) == self._made:
             self._engine = None
 
-    def _take(self) -> _Lane:
-        with self._guard:
-            while True:
+    def _take(self) -> Lane:
+        while True:
+            with self._guard:
+                while not self._idle and self._made >= self._most and not self._is_closed:
+                    self._guard.wait()
                 if self._is_closed:
-                    raise self._failed("the session is closed")
+                    raise RunError("the session is closed")
                 if self._idle:
                     return self._idle.pop()
-                if self._made < self._most:
-                    self._made += 1
-                    break
-                self._guard.wait()
-        try:
-            return self._new_lane()
-        except BaseException:
-            with self._guard:
-                self._made -= 1
-                self._guard.notify()
-            raise
+                self._made += 1
+            try:
+                return self._new_lane()
+            except (CudaError, LoadError):
+                # With the lanes that are there it goes on, one run after another.
+                with self._guard:
+                    self._made -= 1
+                    self._most = self._made
+            except BaseException:
+                with self._guard:
+                    self._made -= 1
+                    self._guard.notify()
+                raise
 
-    def _give(self, lane: _Lane) -> None:
+    def _give(self, lane: Lane) -> None:
         with self._guard:
             if not self._is_closed:
                 self._idle.append(lane)
@@ -262,37 +275,21 @@ class TensorRtSession:
                 return
         lane.close()
 
-    def _new_lane(self) -> _Lane:
+    def _new_lane(self) -> Lane:
         context = self._engine.create_execution_context()
         if context is None:
             raise LoadError(
                 f"{self._where}: {self._trt.words} gives no context: {self._words.said()}"
             )
-        if not self._sizes:
-            self._sizes = self._largest(context)
-        return _Lane(self._cuda, context, list(self._io.values()), self._sizes)
-
-    def _largest(self, context: Any) -> dict[str, int]:
-        """Bytes of every tensor at the largest shapes of the inputs."""
-        for one in self._io.values():
-            if one.range:
-                context.set_input_shape(one.name, one.range[2])
-        sizes = {}
-        for one in self._io.values():
-            shape = [int(n) for n in context.get_tensor_shape(one.name)]
-            if -1 in shape:
-                raise LoadError(
-                    f'{self._where}: how long output "{one.name}" is depends on the data; '
-                    "TensorRT engines with such outputs are not supported: use onnxruntime"
-                )
-            sizes[one.name] = math.prod(shape) * DTYPES[one.dtype].size_bytes
-        return sizes
+        return Lane(
+            self._cuda,
+            context,
+            list(self._io.values()),
+            self._profiles,
+            self._words,
+            is_mapped=self._is_mapped,
+            has_graphs=self._has_graphs,
+        )
 
     def _failed(self, why: str) -> RunError:
         return RunError(f"{self._where} failed while running: {why}")
-
-
-def _view(tensor: _Tensor, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
-    """The start of a pinned buffer as an array."""
-    size = math.prod(shape) * dtype.itemsize
-    return tensor.pinned.array[:size].view(dtype).reshape(shape)

@@ -36,6 +36,8 @@ class FakeGpu:
         self.host: dict[int, Any] = {}
         self.streams: dict[int, list[Callable[[], None]]] = {0: []}
         self.fail: dict[str, int] = {}
+        self.capturing: dict[int, list[Callable[[], None]]] = {}
+        self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.calls: list[str] = []
         self.clock_ms = 0.0
         self._next = 0x7000_0000
@@ -43,7 +45,7 @@ class FakeGpu:
     @property
     def is_empty(self) -> bool:
         """Whether everything was given back."""
-        return not self.memory and not self.host and set(self.streams) == {0}
+        return not (self.memory or self.host or self.graphs) and set(self.streams) == {0}
 
     def status(self, name: str) -> int:
         self.calls.append(name)
@@ -63,6 +65,10 @@ class FakeGpu:
         for start, data in self.memory.items():
             if start <= pointer and pointer + size <= start + len(data):
                 return memoryview(data)[pointer - start : pointer - start + size]
+        for start, memory in self.host.items():
+            mapped = start + 1  # as ``cudaHostGetDevicePointer`` says here
+            if mapped <= pointer and pointer + size <= mapped + len(memory):
+                return memoryview(memory).cast("B")[pointer - mapped : pointer - mapped + size]
         raise IndexError(f"{size} bytes at {pointer:#x} are not allocated")
 
     def pin(self, size: int) -> int:
@@ -77,9 +83,18 @@ class FakeGpu:
         return handle
 
     def queue(self, stream: int, work: Callable[[], None]) -> None:
-        self.streams[stream].append(work)
+        self.capturing.get(stream, self.streams[stream]).append(work)
+
+    def begin_capture(self, stream: int) -> None:
+        self.capturing[stream] = []
+
+    def end_capture(self, stream: int) -> int:
+        graph = 0x8000 + len(self.calls)
+        self.graphs[graph] = self.capturing.pop(stream)
+        return graph
 
     def drain(self, stream: int) -> None:
+        assert stream not in self.capturing, "a stream that is captured cannot be waited for"
         work, self.streams[stream] = self.streams[stream], []
         for one in work:
             one()
@@ -122,6 +137,7 @@ class FakeBindings(types.SimpleNamespace):
         self.cudaMemcpyKind = types.SimpleNamespace(
             cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2
         )
+        self.cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
         self._events: dict[int, float] = {}
 
     def _answer(self, name: str, make: Callable[[], Any] | None = None) -> tuple[Any, ...]:
@@ -200,6 +216,45 @@ class FakeBindings(types.SimpleNamespace):
         copy = self._gpu.copy_in if kind == 1 else self._gpu.copy_out
         self._gpu.queue(stream, lambda: copy(dst, src, count))
         return self._answer("cudaMemcpyAsync")
+
+    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Any, ...]:
+        assert mode == 1
+        answer = self._answer("cudaStreamBeginCapture")
+        if not answer[0]:
+            self._gpu.begin_capture(stream)
+        return answer
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[Any, ...]:
+        noted = self._gpu.end_capture(stream)
+        answer = self._answer("cudaStreamEndCapture", lambda: noted)
+        if answer[0]:
+            del self._gpu.graphs[noted]
+        return answer
+
+    def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[Any, ...]:
+        assert flags == 0
+
+        def make() -> int:
+            made = graph + 0x100000
+            self._gpu.graphs[made] = self._gpu.graphs[graph]
+            return made
+
+        return self._answer("cudaGraphInstantiate", make)
+
+    def cudaGraphDestroy(self, graph: int) -> tuple[Any, ...]:
+        del self._gpu.graphs[graph]
+        return self._answer("cudaGraphDestroy")
+
+    def cudaGraphExecDestroy(self, graphExec: int) -> tuple[Any, ...]:
+        del self._gpu.graphs[graphExec]
+        return self._answer("cudaGraphExecDestroy")
+
+    def cudaGraphLaunch(self, graphExec: int, stream: int) -> tuple[Any, ...]:
+        answer = self._answer("cudaGraphLaunch")
+        if not answer[0]:
+            for work in self._gpu.graphs[graphExec]:
+                self._gpu.queue(stream, work)
+        return answer
 
     def cudaEventCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         return self._answer("cudaEventCreateWithFlags", lambda: 0x900 + len(self._gpu.calls))

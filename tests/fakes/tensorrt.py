@@ -8,6 +8,7 @@ happens when the stream is waited for, and a wrong engine is not noticed until i
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -190,11 +191,14 @@ class IBuilderConfig(_Part):
     builder_optimization_level = 3
     profiling_verbosity: Any = None
     hardware_compatibility_level: Any = None
+    default_device_type: Any = None
+    DLA_core = -1
 
     def __init__(self) -> None:
         self._flags: set[str] = {"TF32"}
         self._pools: dict[Any, int] = {}
         self._profiles: list[IOptimizationProfile] = []
+        self._features: set[str] = set()
         self._cache: ITimingCache | None = None
 
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
@@ -205,6 +209,13 @@ class IBuilderConfig(_Part):
 
     def clear_flag(self, flag: Any) -> None:
         self._flags.discard(flag.name)
+
+    def set_preview_feature(self, feature: Any, enable: bool) -> None:
+        assert enable
+        self._features.add(feature.name)
+
+    def can_run_on_DLA(self, layer: ILayer) -> bool:  # noqa: N802
+        return layer._kind in ("HALF", "INT8")
 
     def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache:
         return self._trt.ITimingCache(serialized_timing_cache)
@@ -229,6 +240,9 @@ class Builder(_Part):
     _fault = ""
     """``build``: no engine comes out. ``float32``: half precision is forgotten without a word."""
 
+    _dla = 0
+    num_DLA_cores = property(lambda self: self._dla)  # noqa: N815
+
     def __init__(self, logger: ILogger) -> None:
         self._logger = logger
 
@@ -248,7 +262,10 @@ class Builder(_Part):
         before = config._cache._data if config._cache else b""
         config._cache = self._trt.ITimingCache(b"timed " + before)
         built = [layer._kind for layer in network._layers]
-        if not hasattr(self._trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        typed = getattr(self._trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+        if typed is None or (
+            hasattr(self._trt.BuilderFlag, "FP16") and not network._flags >> int(typed) & 1
+        ):
             # The builder's flags decide; without them all is float32.
             allowed = {"HALF": "FP16", "INT8": "INT8"}
             built = [k if allowed.get(k, k) in {k, *config._flags} else "FLOAT" for k in built]
@@ -259,7 +276,10 @@ class Builder(_Part):
         head = {
             "inputs": [tensor.name for tensor in network._inputs],
             "outputs": [tensor.name for tensor in network._outputs],
-            "profile": config._profiles[0]._shapes if config._profiles else {},
+            "profiles": [one._shapes for one in config._profiles] or [{}],
+            "shares": not hasattr(self._trt.BuilderFlag, "STRICT_TYPES")
+            or "PROFILE_SHARING_0806" in config._features,
+            "dla": config.DLA_core,
             "built": built,
             "flags": sorted(config._flags),
             "network_flags": network._flags,
@@ -270,11 +290,17 @@ class Builder(_Part):
 
 class Runtime(_Part):
     _gpu = FakeGpu()
+    _dla = 0
+    engine_host_code_allowed = True
+    tempfile_control_flags = 3
+    DLA_core = -1
+    num_DLA_cores = property(lambda self: self._dla)  # noqa: N815
 
     def __init__(self, logger: ILogger) -> None:
         self._logger = logger
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
+        self._gpu.status("deserialize_cuda_engine")
         try:
             length = int.from_bytes(serialized_engine[:4], "little")
             head = json.loads(serialized_engine[4 : 4 + length])
@@ -282,6 +308,9 @@ class Runtime(_Part):
         except Exception:
             self._log("WARNING", "Using an engine plan file across different models")
             self._log("ERROR", "Version tag does not match\nNote: Current Version: 1")
+            return None
+        if head["dla"] != self.DLA_core:
+            self._log("ERROR", "the engine was built for another DLA core")
             return None
         return self._trt.ICudaEngine(head, model, self._gpu, self._logger)
 
@@ -310,6 +339,7 @@ class ICudaEngine(_Part):
             name: _tensor(self._trt, values[name]) for name in head["inputs"] + head["outputs"]
         }
         self._elements = {name: values[name].type.tensor_type.elem_type for name in values}
+        self._contexts = 0
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
@@ -333,8 +363,10 @@ class ICudaEngine(_Part):
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self._tensors[name].shape
 
+    num_optimization_profiles = property(lambda self: len(self._head["profiles"]))
+
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> Any:
-        return self._head["profile"][name]
+        return self._head["profiles"][profile_index][name]
 
     def create_engine_inspector(self) -> EngineInspector:
         return self._trt.EngineInspector(self._head["built"])
@@ -342,6 +374,10 @@ class ICudaEngine(_Part):
     def create_execution_context(self) -> IExecutionContext | None:
         if self._gpu.status("create_execution_context"):
             self._log("ERROR", "out of memory")
+            return None
+        self._contexts += 1
+        if self._contexts > len(self._head["profiles"]) and not self._head["shares"]:
+            self._log("ERROR", "Profile 0 has been chosen by another IExecutionContext")
             return None
         return self._trt.IExecutionContext(self)
 
@@ -351,13 +387,25 @@ class IExecutionContext(_Part):
         self._engine = engine
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
+        self._profile = 0
         self._is_busy = False
+        self._has_run = False
+        """With these shapes: else what it queues includes what no graph can hold."""
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        if profile_index >= len(self._engine._head["profiles"]):
+            self._engine._log("ERROR", "there is no such profile")
+            return False
+        self._profile = profile_index
+        self._shapes = {}
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        low, _, high = self._engine._head["profile"].get(name, [shape] * 3)
+        low, _, high = self._engine._head["profiles"][self._profile].get(name, [shape] * 3)
         if not all(a <= n <= b for a, n, b in zip(low, shape, high, strict=True)):
             self._engine._log("ERROR", f"{name} is not in the profile")
             return False
+        self._has_run = self._has_run and self._shapes.get(name) == tuple(shape)
         self._shapes[name] = tuple(shape)
         return True
 
@@ -392,23 +440,32 @@ class IExecutionContext(_Part):
         if gpu.status("execute_async_v3"):
             self._engine._log("ERROR", "an illegal memory access was encountered")
             return False
+        shapes = {n: self.get_tensor_shape(n) for n in self._engine._head["inputs"]}
+        work = functools.partial(self._work, shapes, dict(self._addresses))
+        if stream_handle in gpu.capturing:
+            if not self._has_run:
+                self._engine._log("ERROR", "operation not permitted when stream is capturing")
+                return False
+            gpu.queue(stream_handle, work)
+            return True
         assert not self._is_busy, "one context ran twice at once"
-        self._is_busy = True
-        gpu.queue(stream_handle, self._work)
+        self._is_busy = self._has_run = True
+        gpu.queue(stream_handle, work)
         return True
 
-    def _work(self) -> None:
+    def _work(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
+        """With the shapes and at the addresses of the moment when it was queued."""
         engine, gpu = self._engine, self._engine._gpu
         inputs = {}
-        for name in engine._head["inputs"]:
-            shape, kind = self.get_tensor_shape(name), np.dtype(self._dtype(name))
+        for name, shape in shapes.items():
+            kind = np.dtype(self._dtype(name))
             size = int(np.prod(shape)) * kind.itemsize
-            data = bytes(gpu.find(self._addresses[name], size))
+            data = bytes(gpu.find(addresses[name], size))
             inputs[name] = np.frombuffer(data, kind).reshape(shape).astype(engine._taken(name))
         names = engine._head["outputs"]
         for name, computed in zip(names, engine._session.run(names, inputs), strict=True):
             array = computed.astype(self._dtype(name))
-            gpu.find(self._addresses[name], array.nbytes)[:] = array.tobytes()
+            gpu.find(addresses[name], array.nbytes)[:] = array.tobytes()
         self._is_busy = False
 
 
@@ -422,10 +479,11 @@ BEHAVIOURS: dict[str, Any] = {
 }
 
 
-def module(release: str, gpu: FakeGpu, *, fault: str = "") -> Any:
-    """The package of a release, whose engines run on ``gpu``."""
+def module(release: str, gpu: FakeGpu, *, fault: str = "", dla: int = 0) -> Any:
+    """The package of a release, whose engines run on ``gpu``, beside so many DLA cores."""
     made = surface.build(surface.read(release), BEHAVIOURS)
     made.Runtime._gpu = gpu
     made.Builder._fault = fault
+    made.Builder._dla = made.Runtime._dla = dla
     made.__version__ = f"{release}.0"
     return made

@@ -31,9 +31,9 @@ CLASSES = (
     *("ITimingCache", "OnnxParser", "ParserError", "Runtime"),
 )
 ENUMS = (
-    *("BuilderFlag", "DataType", "HardwareCompatibilityLevel", "ILogger.Severity"),
+    *("BuilderFlag", "DataType", "DeviceType", "HardwareCompatibilityLevel", "ILogger.Severity"),
     *("LayerInformationFormat", "LayerType", "MemoryPoolType", "NetworkDefinitionCreationFlag"),
-    *("ProfilingVerbosity", "TensorIOMode"),
+    *("PreviewFeature", "ProfilingVerbosity", "TensorIOMode"),
 )
 FUNCTIONS = ("get_nv_onnx_parser_version",)
 Surface = dict[str, dict[str, dict[str, str]]]

@@ -29,6 +29,9 @@ def test_an_error_has_the_call_cudas_words_and_its_number():
         one.memory()
 
 
+ENUMS = ("cudaDeviceAttr", "cudaMemcpyKind", "cudaStreamCaptureMode")
+
+
 def used_names() -> set[str]:
     """Everything that the backend's source names of the package."""
     tree = ast.parse(Path(cuda_bindings.__file__).read_text())
@@ -43,7 +46,7 @@ def used_names() -> set[str]:
 
 def test_the_fake_has_what_the_backend_uses():
     fake = FakeBindings(FakeGpu())
-    holders = [fake, fake.cudaDeviceAttr, fake.cudaMemcpyKind]
+    holders = [fake, *(getattr(fake, kind) for kind in ENUMS)]
     missing = [name for name in used_names() if not any(hasattr(one, name) for one in holders)]
     assert not missing
     assert len(used_names()) > 20
@@ -59,7 +62,7 @@ class TestRealPackage:
     """It imports without a GPU and without a driver."""
 
     def test_has_what_the_backend_uses(self, real):
-        holders = [real, real.cudaDeviceAttr, real.cudaMemcpyKind]
+        holders = [real, *(getattr(real, kind) for kind in ENUMS)]
         missing = [name for name in used_names() if not any(hasattr(one, name) for one in holders)]
         assert not missing
 
@@ -77,7 +80,7 @@ class TestRealPackage:
 
     def test_the_fakes_numbers_are_the_packages(self, real):
         fake = FakeBindings(FakeGpu())
-        for kind in ("cudaDeviceAttr", "cudaMemcpyKind"):
+        for kind in ENUMS:
             for name, number in vars(getattr(fake, kind)).items():
                 assert int(getattr(getattr(real, kind), name)) == number
 

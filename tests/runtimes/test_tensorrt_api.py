@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 
 from edged.errors import LoadError
-from edged.runtimes import tensorrt, tensorrt_api, tensorrt_build, tensorrt_session
+from edged.runtimes import (
+    tensorrt,
+    tensorrt_api,
+    tensorrt_build,
+    tensorrt_lane,
+    tensorrt_session,
+)
 from edged.runtimes.tensorrt_api import TensorRt, Words, find_tensorrt, make_logger
 from tests.fakes import tensorrt as fake
 from tests.fakes import tensorrt_stubs as stubs
@@ -101,12 +107,13 @@ class TestLogger:
 def test_network_flags(release: str, flags: int, typed: bool):
     found = TensorRt(fake.module(release, FakeGpu()), "TensorRT", release)
     assert (found.network_flags(), found.is_strongly_typed) == (flags, typed)
+    assert found.network_flags(is_typed=False) == (0 if release == "11.4" else 1)
 
 
 def names_in_sources() -> set[str]:
     """Every attribute that our files take of an object of TensorRT, or might."""
     names = set()
-    for module in (tensorrt, tensorrt_api, tensorrt_build, tensorrt_session):
+    for module in (tensorrt, tensorrt_api, tensorrt_build, tensorrt_lane, tensorrt_session):
         tree = ast.parse(Path(module.__file__).read_text())
         names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     return names
@@ -173,6 +180,13 @@ class TestTheFake:
         made = surface.build(surface.read("10.3"), fake.BEHAVIOURS | {"Builder": Better})
         with pytest.raises(AttributeError, match="build_it_at_once is not in this release"):
             made.Builder(None).build_it_at_once()
+
+
+@pytest.mark.parametrize("release", fake.RELEASES)
+def test_what_is_set_by_name_can_be_set(release: str):
+    """Asked for with ``hasattr``, so that a misspelt name would leave the door open in silence."""
+    found = surface.read(release)["Runtime"]
+    assert [found[name] for name in tensorrt_session._CLOSED] == ["property", "property"]
 
 
 def test_what_was_removed_is_not_used():

@@ -20,6 +20,7 @@ from edged.runtimes.tensorrt_build import Built, build_engine, check_precision, 
 from edged.tensors import TensorSpec
 from tests.fakes import tensorrt as fake
 from tests.fakes.gpu import FakeGpu
+from tests.fakes.tensorrt_stand import Stand
 from tests.models import TinyModel, classifier, double, image, onnx_bytes, two_inputs
 from tests.runtimes.test_engine import HOST
 
@@ -53,12 +54,24 @@ def head(built: Built) -> dict[str, Any]:
 class TestWhatIsAsked:
     def test_the_profile_is_the_batch_from_one_to_the_most(self):
         made = build(double(), max_batch=32, usual_batch=8)
-        assert head(made)["profile"] == {"x": [[1, 4], [8, 4], [32, 4]]}
+        assert head(made)["profiles"][0] == {"x": [[1, 4], [8, 4], [32, 4]]}
         assert made.engine.fingerprint.io[0].range == ((1, 4), (8, 4), (32, 4))
 
     def test_without_a_usual_batch_it_is_tuned_for_the_largest(self):
-        assert head(build(double(), max_batch=6))["profile"]["x"] == [[1, 4], [6, 4], [6, 4]]
-        assert head(build(double(), max_batch=2, usual_batch=8))["profile"]["x"][1] == [2, 4]
+        assert head(build(double(), max_batch=6))["profiles"][0]["x"] == [[1, 4], [6, 4], [6, 4]]
+        assert head(build(double(), max_batch=2, usual_batch=8))["profiles"][0]["x"][1] == [2, 4]
+
+    def test_exact_numbers_of_rows_have_a_profile_beside(self):
+        made = build(double(), exact=(1, 4))
+        assert [one["x"][0][0] for one in head(made)["profiles"]] == [1, 1, 4]
+        (x, _) = made.engine.fingerprint.io
+        assert x.range == ((1, 4), (8, 4), (8, 4))
+        assert x.more == (((1, 4),) * 3, ((4, 4),) * 3)
+
+    @pytest.mark.parametrize("release", fake.RELEASES)
+    def test_a_profile_serves_several_contexts(self, release: str):
+        """The oldest release has to be told; without it a second run at once would find none."""
+        assert head(build(double(), release=release))["shares"]
 
     def test_other_free_axes_have_the_range_that_is_given(self):
         with pytest.raises(
@@ -67,7 +80,7 @@ class TestWhatIsAsked:
             build(image())
         axes = {"height": (8, 16, 32), "width": (8, 16, 64)}
         made = build(image(), axes=axes, max_batch=2)
-        low, usual, high = head(made)["profile"]["image"]
+        low, usual, high = head(made)["profiles"][0]["image"]
         assert (low[2:], usual[2:], high[2:]) == ([8, 8], [16, 16], [32, 64])
 
     @pytest.mark.parametrize("release", fake.RELEASES)
@@ -259,3 +272,37 @@ class TestControls:
         monkeypatch.setattr(tensorrt_build, "_FLAGS_BY_TYPE", {})
         with pytest.raises(LoadError, match=r"asks for float16; TensorRT 8\.6\.0 built no layer"):
             build(double("float16"), release="8.6")
+
+
+class TestAccelerator:
+    def build(self, model: TinyModel, dla: int = 0, cores: int = 2, **more: Any) -> Built:
+        stand = Stand(more.pop("release", "10.3"), dla=cores)
+        options = BuildOptions(dla=dla, **more)
+        return build_engine(stand.trt, HOST, stand.artefact(model), options)
+
+    @pytest.mark.parametrize("release", ["8.6", "10.3", "10.16"])
+    def test_it_is_placed_there_and_the_flags_choose_types(self, release: str):
+        made = self.build(double("float16"), dla=1, release=release)
+        found = made.engine.fingerprint
+        assert {"FP16", "GPU_FALLBACK"} <= set(found.flags)
+        assert (head(made)["network_flags"], head(made)["dla"]) == (1, 1)
+        assert (found.placed, found.built) == ({"dla": 1, "gpu": 0}, {"HALF": 1})
+        assert found.io[0].range == ((8, 4),) * 3
+
+    @pytest.mark.parametrize(
+        ("model", "how", "words"),
+        [
+            (double("float16"), {"cores": 0}, "core 0 of a deep .* this device has 0"),
+            (double("float16"), {"dla": 2}, "core 2 of a deep .* this device has 2"),
+            (double(), {}, "float16 and int8 only, and the model has FLOAT"),
+            (double("float16"), {"release": "11.4"}, "has no builder flag FP16"),
+        ],
+    )
+    def test_what_it_cannot(self, model: TinyModel, how: Any, words: str):
+        with pytest.raises(LoadError, match=words):
+            self.build(model, **how)
+
+    def test_nothing_that_it_could_run(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(fake.IBuilderConfig, "can_run_on_DLA", lambda *_: False)
+        with pytest.raises(LoadError, match="can run none of its 1 layers on the deep"):
+            self.build(double("float16"))
