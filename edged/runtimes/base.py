@@ -93,6 +93,7 @@ class Session(Protocol):
         Raises:
             RunError: ``model "NAME" failed while running: `` and why, without paths; also after
                 ``close``. The session stays usable unless it says otherwise.
+            DeviceLostError: as RunError, and the session is of no use any more (``loss.py``).
         """
         ...
 

@@ -19,6 +19,7 @@ from edged.manifest import ArtefactEntry
 from edged.runtimes.absence import why_not
 from edged.runtimes.base import Artefact, BoundRun, Runtime, RuntimeInfo, Session
 from edged.runtimes.installed import Offer, entry_of
+from edged.runtimes.loss import run_error
 from edged.runtimes.onnxruntime import clean
 from edged.runtimes.signature import check_fit, check_names
 from edged.tensors import DTYPES, Array, TensorSpec
@@ -237,7 +238,7 @@ class ForeignSession:
             _close(session, self._where)
 
     def _failed(self, why: str) -> RunError:
-        return RunError(f"{self._where} failed while running: {why}")
+        return run_error(f"{self._where} failed while running: {why}")
 
 
 class ForeignBoundRun:
@@ -262,7 +263,7 @@ class ForeignBoundRun:
         except EdgedError:
             raise
         except BaseException as exc:
-            raise RunError(f"{self._where} failed while running: {_said(exc)}") from exc
+            raise run_error(f"{self._where} failed while running: {_said(exc)}") from exc
 
 
 def _match(where: str, side: str, promised: Any, declared: Any) -> tuple[TensorSpec, ...]:

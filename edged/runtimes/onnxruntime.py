@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from edged.errors import LoadError, RunError
 from edged.runtimes.absence import version_of, why_not
 from edged.runtimes.base import Artefact, RuntimeInfo
+from edged.runtimes.loss import run_error
 from edged.runtimes.signature import check_fit, check_names
 from edged.tensors import Array, TensorSpec
 
@@ -212,7 +213,8 @@ class OnnxSession:
                 names, inputs if type(inputs) is dict else dict(inputs), self._options
             )
         except Exception as exc:
-            raise RunError(f"{self._where} failed while running: {clean(exc)}") from exc
+            words = f"{self._where} failed while running: {clean(exc)}"
+            raise run_error(words, str(exc)) from exc
         return dict(zip(names, values, strict=True))
 
     def bind(
@@ -282,7 +284,8 @@ class OnnxBoundRun:
         try:
             self._call(self._inner, self._options)
         except Exception as exc:
-            raise RunError(f"{self._where} failed while running: {clean(exc)}") from exc
+            words = f"{self._where} failed while running: {clean(exc)}"
+            raise run_error(words, str(exc)) from exc
 
     def drop(self) -> None:
         """Let go of everything, the binding before the session that it points into."""

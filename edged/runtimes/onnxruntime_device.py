@@ -23,6 +23,7 @@ from edged.errors import RunError
 from edged.resident import Keeping, Resident, as_array, is_resident
 from edged.runtimes.base import Artefact
 from edged.runtimes.cuda import CudaError, Pinned, quietly
+from edged.runtimes.loss import run_error
 from edged.runtimes.onnxruntime import OnnxSession, Placement, clean
 from edged.tensors import DTYPES, Array
 
@@ -306,7 +307,7 @@ class OnnxDeviceSession(OnnxSession):
             session.run_with_iobinding(binding, self._options)
             values = binding.get_outputs()
         except Exception as exc:
-            raise self._failed(clean(exc)) from exc
+            raise self._failed(clean(exc), str(exc)) from exc
         made: dict[str, Array] = {}
         for spec, value in zip(self.outputs, values, strict=True):
             if spec.name in keep:
@@ -353,5 +354,5 @@ class OnnxDeviceSession(OnnxSession):
         self._lanes.close()
         super().close()
 
-    def _failed(self, why: str) -> RunError:
-        return RunError(f"{self._where} failed while running: {why}")
+    def _failed(self, why: str, words: str = "") -> RunError:
+        return run_error(f"{self._where} failed while running: {why}", words)

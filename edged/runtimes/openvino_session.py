@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from edged.errors import RunError
+from edged.runtimes.loss import run_error
 from edged.runtimes.onnxruntime import clean
 from edged.tensors import DTYPES, Array, TensorSpec
 
@@ -157,7 +158,7 @@ class OpenVinoSession:
         return arrays
 
     def _failed(self, why: str) -> RunError:
-        return RunError(f"{self._where} failed while running: {why}")
+        return run_error(f"{self._where} failed while running: {why}")
 
 
 class _Input:
@@ -202,7 +203,7 @@ class OpenVinoBoundRun:
             # A smaller output is written to the start of its memory without a word.
             is_wrong = any(tensor.shape != shape for tensor, shape in self._written)
         except Exception as exc:
-            raise RunError(f"{self._where} failed while running: {said(exc)}") from exc
+            raise run_error(f"{self._where} failed while running: {said(exc)}") from exc
         if is_wrong:
             raise RunError(f"{self._where} failed while running: an output has another shape")
 

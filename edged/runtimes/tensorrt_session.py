@@ -17,6 +17,7 @@ from edged.errors import LoadError, RunError
 from edged.runtimes.base import Artefact
 from edged.runtimes.cuda import Cuda, CudaError
 from edged.runtimes.engine import Engine, Io
+from edged.runtimes.loss import run_error
 from edged.runtimes.signature import check_fit, check_names
 from edged.runtimes.tensorrt_api import TensorRt, Words, make_logger
 from edged.runtimes.tensorrt_lane import Lane, is_mapped
@@ -292,4 +293,4 @@ class TensorRtSession:
         )
 
     def _failed(self, why: str) -> RunError:
-        return RunError(f"{self._where} failed while running: {why}")
+        return run_error(f"{self._where} failed while running: {why}")

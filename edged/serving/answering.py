@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edged.errors import DeadlineExceededError, EdgedError
+from edged.errors import DeadlineExceededError, DeviceLostError, EdgedError, ModelNotReadyError
 from edged.messages import InferResponse
 from edged.serving.executor import BatchResult, log_answer, only
 from edged.serving.forecast import Forecast
@@ -22,6 +22,9 @@ from edged.serving.standing import Standing
 from edged.tensors import Array
 
 log = logging.getLogger("edged.serving")
+
+BACK_NS = 1_000_000_000
+"""A session that was lost with its process or device is made again; half a second is usual."""
 
 
 class Answering(Standing):
@@ -48,19 +51,32 @@ class Answering(Standing):
             if wanted and error is None:
                 outputs, error = only(outputs or {}, wanted, self.owner)  # noqa: PLW2901
             if type(item) is Part:
-                item.ended(outputs, error, result)
+                item.ended(outputs, error and self.heed(error), result)
                 continue
             waited_ns = result.started_ns - item.enqueued_ns
             duration_ns = now_ns - item.enqueued_ns
             if error is None:
                 counters.served(item.request.origin, waited_ns, duration_ns)
             else:
+                error = self.heed(error)  # noqa: PLW2901
                 counters.waited(waited_ns)
                 counters.answered(item.request.origin, error, duration_ns)
             response = InferResponse(
                 model, number, item.generation, outputs or {}, error, waited_ns, run_ns, rows
             )
             self._hand_over(item, response, is_logged)
+
+    def heed(self, error: EdgedError) -> EdgedError:
+        """What a run's error is to who asked: where the device is lost, asking again helps."""
+        if type(error) is not DeviceLostError:
+            return error
+        self.lose(error)
+        words = f"{self.owner} lost its device while running, ask again: {error.message}"
+        return ModelNotReadyError(words, retry_after_ns=BACK_NS)
+
+    def lose(self, error: DeviceLostError) -> None:
+        """The session is of no use any more."""
+        raise NotImplementedError
 
     def expire(self, expired: Sequence[Waiting], now_ns: int) -> None:
         """Answer those whose time is over, or too short for a run."""

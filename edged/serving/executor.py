@@ -17,7 +17,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from edged.errors import DeadlineExceededError, EdgedError, RunError, WorkerDiedError
+from edged.errors import (
+    DeadlineExceededError,
+    DeviceLostError,
+    EdgedError,
+    RunError,
+    WorkerDiedError,
+)
 from edged.messages import InferResponse
 from edged.resident import Keeping
 from edged.serving.scheduler import Batch, Waiting
@@ -61,6 +67,8 @@ def run_batch(runner: Runner, items: Sequence[Waiting]) -> BatchResult:
     else:
         try:
             outcomes = _run_together(runner, items, rows)
+        except DeviceLostError as exc:  # one by one it would be no better
+            outcomes = [Outcome(item, None, exc) for item in items]
         except Exception as exc:
             log.warning(
                 "a batch of %d requests failed, running them one by one: %s", len(items), exc
@@ -228,7 +236,7 @@ class RemoteBatch:
                 return
             except RunError as exc:
                 error = exc
-        if len(self._items) == 1 or isinstance(error, WorkerDiedError):
+        if len(self._items) == 1 or isinstance(error, WorkerDiedError | DeviceLostError):
             self._finish([Outcome(item, None, error) for item in self._items])
             return
         log.warning(

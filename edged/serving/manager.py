@@ -11,13 +11,12 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
-from edged.config.preference import may_serve
-from edged.config.schema import Config, ModelConfig
+from edged.config.schema import Config
 from edged.errors import BundleError, EdgedError, ModelNotReadyError, QuarantinedError
 from edged.loading import Loaded, Stored
 from edged.serving.alarm import Alarm
+from edged.serving.desired import Desired
 from edged.serving.lifecycle import (
     BUSY,
     HOPELESS,
@@ -45,44 +44,12 @@ from edged.serving.trial import Loader
 from edged.serving.turn import Turn
 from edged.serving.workshop import Workshop
 
+__all__ = ["Desired", "Manager"]
+
 log = logging.getLogger("edged.serving")
 
 _LATER_NS = 1_000_000
 """Timers may ring a little early, and a step would then find nothing to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """One release that should be there.
-
-    Args:
-        digest: of its manifest.
-        stored: the verified bundle.
-        config: the model's section of the configuration.
-        edition: how often it was loaded again beside itself; another one is another session.
-    """
-
-    digest: str
-    stored: Stored
-    config: ModelConfig
-    edition: int = 0
-
-    @property
-    def key(self) -> ReleaseKey:
-        """What it is, with the options that need another session."""
-        config = self.config
-        served = may_serve(config.runtime, config.fallback)
-        options = served if isinstance(served, str) else ",".join(served)
-        if config.precision != "auto":
-            options += f" {config.precision}"
-        if config.isolation != "none":
-            worker, ways = config.worker, config.batching.instances
-            options += f" {config.isolation} {worker.memory} {worker.run_timeout} {ways}"
-        if config.sequence is not None:
-            options += f" keeps {config.sequence.pairs}"
-        if self.edition:
-            options += f" edition {self.edition}"
-        return ReleaseKey(self.stored.manifest.name, self.digest, options)
 
 
 class Manager:
@@ -117,8 +84,8 @@ class Manager:
         self._turn = Turn()
         self.devices, self.shelves = Devices(), Shelves()
         self.workshop = Workshop(self._turn)
-        self.recovery = Recovery(self._releases.values)
-        ends = Ends(self._ready, self._asleep, self._load_failed)
+        self.recovery = Recovery(self, self._thread, on_change)
+        ends = self.recovery.returning.ends(Ends(self._ready, self._asleep, self._load_failed))
         self.memories = Memories(loader, self._thread, budgets or {}, ends, self._releases.values)
 
     def schedule(self, config: Config, releases: Iterable[Desired] = ()) -> None:
@@ -134,6 +101,14 @@ class Manager:
     def releases(self) -> list[ServedRelease]:
         """Every release in any state, oldest first."""
         return list(self._releases.values())
+
+    def find(self, key: ReleaseKey) -> ServedRelease | None:
+        """The release of a key, while there is one."""
+        return self._releases.get(key)
+
+    def stored_of(self, release: ServedRelease) -> Stored:
+        """Its bundle."""
+        return self._stored[release.key]
 
     def get(self, key: ReleaseKey) -> ServedRelease:
         """The release of a key that is or was desired."""
@@ -181,6 +156,7 @@ class Manager:
         """Give everything back; nothing is served any more."""
         self._is_stopped = True
         self.memories.stop()
+        self.recovery.returning.stop()
         self._retry.cancel()
         for release in self._releases.values():
             release.close()
@@ -249,6 +225,7 @@ class Manager:
         release.on_idle = self._on_idle
         release.on_death = self._on_death
         release.on_call = self._on_call
+        release.on_loss = self.recovery.lost
         release.ready_in_ns = self.memories.ready_in_ns
         self.workshop.caches.serve(release)
         self._releases[item.key] = release
@@ -293,13 +270,17 @@ class Manager:
 
     def _ready(self, release: ServedRelease, loaded: Loaded) -> None:
         was_there = release.answers
-        release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns, loaded.costs)
-        release.precision, release.choice = loaded.precision, loaded.why
         self.recovery.ready(release, loaded)
         release.failures = 0
         release.move(Event.WARMED)
         self.on_ready(release)
         self._ended(was_there=was_there)
+
+    def took(self, release: ServedRelease, loaded: Loaded) -> None:
+        """A release that is ready has another session now."""
+        self.recovery.ready(release, loaded)
+        self.on_ready(release)
+        self._ended(was_there=False)
 
     def _asleep(self, release: ServedRelease, reason: str) -> None:
         release.move(Event.PUT_OFF, reason)
@@ -343,6 +324,7 @@ class Manager:
                 release.is_quarantined = False
                 release.deaths_ns = []
                 release.retry_at_ns = 0
+        self.recovery.look_now()
         self.step()
 
     def _on_death(self, release: ServedRelease, reason: str) -> None:

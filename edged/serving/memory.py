@@ -218,6 +218,11 @@ class Ledger(Generic[K]):
         """It takes no more than that; what is promised only falls."""
         self._sizes[key] = min(size, self._sizes[key])
 
+    def hand_on(self, key: K, heir: K) -> None:
+        """What one has is another's, who has given back its own."""
+        assert heir not in self._sizes, "it has some already"
+        self._sizes[heir] = self._sizes.pop(key)
+
     def give_back(self, key: K) -> None:
         """It takes nothing any more; fine for one that never did."""
         self._sizes.pop(key, None)

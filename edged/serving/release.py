@@ -21,6 +21,7 @@ from edged.resident import place_of
 from edged.runtimes.base import Session
 from edged.serving.admission import queue_full
 from edged.serving.alarm import Alarm
+from edged.serving.answering import BACK_NS
 from edged.serving.entrance import Entrance
 from edged.serving.executor import (
     BatchResult,
@@ -50,8 +51,6 @@ from edged.serving.scheduler import (
 from edged.serving.slots import Devices
 from edged.serving.turn import Turn
 
-_BACK_NS = 1_000_000_000
-"""A worker that died is started again; half a second is usual."""
 _SHORT_NS = 50_000_000
 """A batch that waits for a run of up to this length may already wait at its threads, and one that
 takes up to this long does not wait for longer ones where it need not."""
@@ -237,7 +236,7 @@ class ServedRelease(Entrance):
         if self.on_death is not None:
             # First: who is told to come back may do so at once, and must not be queued here.
             self.on_death(self, reason)
-        self.fail_waiting(ModelNotReadyError(f"{self.owner}: {reason}", retry_after_ns=_BACK_NS))
+        self.fail_waiting(ModelNotReadyError(f"{self.owner}: {reason}", retry_after_ns=BACK_NS))
 
     @property
     def _has_room(self) -> bool:

@@ -6,13 +6,14 @@ changes the one release. Used from the event loop only.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from edged.config.schema import ModelConfig
-from edged.errors import EdgedError, ModelNotReadyError, QueueFullError
+from edged.errors import DeviceLostError, EdgedError, ModelNotReadyError, QueueFullError
 from edged.loading import Footprint
 from edged.messages import Ticket
 from edged.serving.answering import Answering
@@ -52,6 +53,11 @@ class Resting(Answering):
         """Whether it sleeps, or comes back from that."""
         self.is_held = True
         """Nothing new is started: there is no session, or it is about to go."""
+        self.is_parting = False
+        """Held until its session is exchanged or given up, whoever else lets it go on."""
+        self.loss = ""
+        """How its session lost its device; empty while it has not, and when that was seen to."""
+        self.on_loss: Callable[[ServedRelease], None] | None = None
         self.is_called = False
         """Whether it sleeps and is asked for."""
         self.is_leaving = False
@@ -110,10 +116,27 @@ class Resting(Answering):
 
     def go_on(self) -> None:
         """Start what waits, if there is a session."""
-        if self.session is not None:
+        if self.session is not None and not self.is_parting:
             self.is_held = False
             if self.backlog.items:
                 self._go_on()
+
+    def part(self) -> None:
+        """Hold, until the session is given up."""
+        self.is_parting = True
+        self.hold()
+
+    def lose(self, error: DeviceLostError) -> None:
+        """The session is of no use any more; who sees to that is told once, soon."""
+        if not self.loss and self.session is not None:
+            self.loss = error.message
+            self.part()
+            self.recall()
+            asyncio.get_running_loop().call_soon(self._tell_loss)
+
+    def _tell_loss(self) -> None:
+        if self.on_loss is not None:
+            self.on_loss(cast("ServedRelease", self))
 
     def lay_down(self) -> Session | None:
         """Give up the session, while nothing runs; what waits stays.
@@ -122,6 +145,7 @@ class Resting(Answering):
             What is to be closed; None when that was a process, which has been ended.
         """
         self.hold()
+        self.is_parting = False
         session, self.session = self.session, None
         remote, self.remote = self.remote, None
         if remote is not None:
@@ -186,6 +210,10 @@ class Resting(Answering):
         raise NotImplementedError
 
     def _stop_waiting(self) -> None:
+        raise NotImplementedError
+
+    def recall(self) -> None:
+        """Take back what waits at the threads."""
         raise NotImplementedError
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from edged.config.schema import ModelConfig
+from edged.errors import DeviceLostError
+from edged.messages import InferRequest, InferResponse
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired, Manager
@@ -29,6 +34,7 @@ class Pair:
         self.changes = 0
         self.manager = Manager(self.loader, inline_ns, self.note, budgets)
         self.health = self.manager.recovery.health = Health()
+        self.manager.recovery.returning.problem_of = lambda name: made[name].problem
         self.plane = Dataplane()
         self.key: ReleaseKey | None = None
 
@@ -50,10 +56,26 @@ class Pair:
         self.plane.swap(ServingTable(1, {"gate": Route("gate", {1: self.release})}))
         return self.release
 
-    def breaking(self, error: Callable[[], BaseException]) -> Callable[..., Arrays]:
-        """A function of a session that fails from now on."""
+    def ask(self, value: float = 1.0, **more: Any) -> asyncio.Future[InferResponse]:
+        """One request of one row."""
+        future: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
+        x = np.full((1, 4), value, np.float32)
+        self.plane.submit(
+            InferRequest("gate", {"x": x}, **more), lambda answer, _: future.set_result(answer)
+        )
+        return future
 
-        def run(_: Mapping[str, Any]) -> Arrays:
-            raise error()
+    def lose(self) -> None:
+        """The device of the first runtime is gone: its sessions fail, and it takes no model."""
+        for session in self.first.sessions:
+            session.function = gone
+        self.first.problem = "no GPU is visible"
 
-        return run
+    def find(self) -> None:
+        """It is back; sessions that lost it stay lost."""
+        self.first.problem = ""
+
+
+def gone(_: Mapping[str, Any]) -> Arrays:
+    """A run on a device that is not there any more."""
+    raise DeviceLostError('model "gate" failed while running: CUDA failure 719')

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from edged.errors import LoadError, RunError
+from edged.errors import DeviceLostError, LoadError, RunError
 from edged.manifest import TensorEntry
 from edged.runtimes.base import Artefact
 from edged.runtimes.onnxruntime import OnnxRuntime, clean
@@ -310,3 +310,19 @@ def test_without_what_lies_below_the_package_it_runs_all_the_same(monkeypatch):
     session = OnnxRuntime(threads=1).load(artefact(double().data))
     assert session._call.__self__.__class__ is Public
     double().check(session)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"), [("700: illegal", DeviceLostError), ("2: no", RunError)]
+)
+def test_a_gpu_that_is_gone_is_told_from_a_run_that_failed(words: str, kind: type):
+    """The words stand behind more than is shown of a message."""
+    session = OnnxRuntime(threads=1).load(artefact(double().data))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a long way to say it " * 40 + f"CUDA failure {words}")
+
+    session._call = fail
+    with pytest.raises(RunError) as caught:
+        session.run({"x": np.ones((1, 4), "f4")})
+    assert type(caught.value) is kind

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.errors import LoadError, RunError
+from edged.errors import DeviceLostError, LoadError, RunError
 from edged.runtimes import tensorrt_session
 from edged.runtimes.tensorrt_session import TensorRtSession
 from edged.tensors import TensorSpec
@@ -199,7 +199,8 @@ class TestFailingRuns:
         session = stand.session(double())
         stand.gpu.fail = {"execute_async_v3": 1}
         with pytest.raises(
-            RunError, match=r'^model "double-float32" failed while running: an illegal memory'
+            DeviceLostError,
+            match=r'^model "double-float32" failed while running: an illegal memory',
         ):
             session.run({"x": np.ones((1, 4), "f4")})
 
@@ -207,7 +208,7 @@ class TestFailingRuns:
         session = stand.session(double())
         stand.gpu.fail = {"cudaStreamSynchronize": 719}
         with pytest.raises(
-            RunError, match=r"cudaStreamSynchronize failed: unknown error \(status 719\)"
+            DeviceLostError, match=r"cudaStreamSynchronize failed: unknown error \(status 719\)"
         ):
             session.run({"x": np.ones((1, 4), "f4")})
 

@@ -13,7 +13,7 @@ import weakref
 import numpy as np
 import pytest
 
-from edged.errors import EdgedError, LoadError, RunError, WorkerDiedError
+from edged.errors import DeviceLostError, EdgedError, LoadError, RunError, WorkerDiedError
 from edged.messages import InferRequest
 from edged.serving.executor import (
     BatchResult,
@@ -26,6 +26,7 @@ from edged.serving.executor import (
 )
 from edged.serving.scheduler import Waiting
 from tests.fakes.model import FakeSession
+from tests.fakes.pair import gone
 
 
 def item(rows: int, value: float = 1.0) -> Waiting:
@@ -212,10 +213,12 @@ class TestRemoteBatch:
         assert [array.shape[0] for array in remote.begun] == [2, 1, 1]
         assert [outcome.error for outcome in results[0].outcomes] == [None, None]
 
-    def test_a_death_fails_all_and_nothing_is_run_again(self):
+    @pytest.mark.parametrize(
+        "death", [WorkerDiedError("died of SIGSEGV", crash="SIGSEGV"), DeviceLostError("gone")]
+    )
+    def test_a_death_fails_all_and_nothing_is_run_again(self, death: EdgedError):
         """The one that killed it is not known: run again one by one, it would kill again."""
         remote, results = self.begin(item(1), item(2))
-        death = WorkerDiedError("died of SIGSEGV", crash="SIGSEGV")
         remote.answer(error=death)
         (result,) = results
         assert [(o.outputs, o.error) for o in result.outcomes] == [(None, death)] * 2
@@ -332,3 +335,10 @@ def test_a_run_that_ends_after_the_loop_tells_nobody(caplog: pytest.LogCaptureFi
     threads.close(None)
     assert not told.is_set()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_batch_whose_device_is_lost_is_not_tried_one_by_one():
+    session = FakeSession(gone)
+    result = run_batch(session, [item(1), item(2)])
+    assert session.runs == [3]
+    assert [type(outcome.error) for outcome in result.outcomes] == [DeviceLostError] * 2
