@@ -70,8 +70,9 @@ bench-latency: build/load
 	@$(BIN)/python -m benchmarks.latency $(ARGS)
 
 gpu-check:
-	@.ci/venv $(VENV) $(PYTHON) test tensorrt
-	@$(BIN)/python -m benchmarks.gpu_check $(ARGS)
+# Beside a driver in a venv of its own: the package for a GPU takes the place of the other one.
+	@if $(PYTHON) -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null; then venv=$(VENV)-gpu extras=gpu-check; else venv=$(VENV) extras="test tensorrt"; fi; \
+	  .ci/venv $$venv $(PYTHON) $$extras; $$venv/bin/python -m benchmarks.gpu_check $(ARGS)
 
 bench-convert:
 	@.ci/venv $(VENV) $(PYTHON) test frameworks

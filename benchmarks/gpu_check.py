@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,18 +23,43 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import gpu_cuda, gpu_onnxruntime, gpu_tensorrt, results
+from benchmarks import gpu_cuda, gpu_daemon, gpu_onnxruntime, gpu_tensorrt, results
 from edged.runtimes.cuda import driver_problem
 
 HERE = Path(__file__).resolve().parent
 Promised = Sequence[tuple[str, str, str]]
 
+GPU_TESTS = ("-m", "gpu", "tests/runtimes")
+_TESTS = ("gpu-tests", "failed", "== 0")
+
+
+def gpu_tests(rows: list[results.Row], arguments: Sequence[str]) -> None:
+    """The tests that need a GPU; one that does not find its library is skipped, and no success."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(command, cwd=HERE.parent, check=False, capture_output=True, text=True)
+    print(done.stdout[-4000:], done.stderr[-1000:], flush=True)
+    last = done.stdout.strip().rpartition("\n")[2]
+    count = {word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", last)}
+    failed = count.get("failed", 0) + count.get("error", 0) + count.get("errors", 0)
+    if done.returncode not in (0, 1) or not count.get("passed", 0) + failed:
+        raise RuntimeError(f"pytest ended with {done.returncode}: {last or done.stderr[-200:]}")
+    rows.append(results.measured(*_TESTS[:1], failed, *_TESTS[1:], {"said": last}))
+
+
 PARTS: dict[str, tuple[Callable[[list[results.Row]], None], Promised]] = {
+    "tests": (lambda rows: gpu_tests(rows, GPU_TESTS), [_TESTS]),
     "cuda-bindings": (gpu_cuda.through_bindings, gpu_cuda.rows_of("cuda-bindings")),
     "pycuda": (gpu_cuda.through_pycuda, gpu_cuda.rows_of("pycuda")),
     "onnxruntime-cuda": (gpu_onnxruntime.check, gpu_onnxruntime.ROWS),
     "onnxruntime-cuda-worker": (gpu_onnxruntime.in_a_worker, gpu_onnxruntime.WORKER_ROWS),
+    "onnxruntime-cuda-daemon": (gpu_daemon.cuda, gpu_daemon.rows_of("ort-cuda")),
+    "stories": (gpu_daemon.stories, gpu_daemon.STORIES),
     "tensorrt": (gpu_tensorrt.check, gpu_tensorrt.ROWS),
+    "tensorrt-daemon": (gpu_daemon.tensorrt, gpu_daemon.rows_of("tensorrt")),
+    "onnxruntime-tensorrt-daemon": (
+        gpu_daemon.tensorrt_provider,
+        gpu_daemon.rows_of("ort-tensorrt"),
+    ),
 }
 """What runs in one process, and the rows that come of it. A part adds its rows as it gets them."""
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,17 @@ class BenchError(Exception):
 
 
 class Daemon:
-    """One ``edged run`` with its own folder."""
+    """One ``edged run`` with its own folder.
 
-    def __init__(self, folder: Path, body: str) -> None:
+    Args:
+        folder: its own.
+        body: of its configuration, besides where it is.
+        environment: variables besides those of this process.
+    """
+
+    def __init__(
+        self, folder: Path, body: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.socket = folder / "s"
@@ -40,6 +48,7 @@ class Daemon:
             f"listen: {{socket: {{path: {self.socket}}}}}\n"
             f"trust: {{require_signatures: false}}\n{body}"
         )
+        self._environment = {**ENVIRONMENT, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,21 +63,20 @@ class Daemon:
             address = self.folder / "notify"
             address.unlink(missing_ok=True)
             ready.bind(os.fspath(address))
-            ready.settimeout(limit_s)
+            ready.settimeout(0.5)
             began = time.monotonic()
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "edged", "run", "--config", str(self.config)],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
-                    env={**ENVIRONMENT, "NOTIFY_SOCKET": os.fspath(address)},
+                    env={**self._environment, "NOTIFY_SOCKET": os.fspath(address)},
                 )  # fmt: skip
-            try:
-                while not ready.recv(4096).startswith(b"READY=1"):
-                    pass
-            except TimeoutError:
-                self.stop()
-                raise BenchError(f"the daemon was not ready in time:\n{self.tail()}") from None
-            return time.monotonic() - began
+            while time.monotonic() - began < limit_s and self._process.poll() is None:
+                with contextlib.suppress(TimeoutError):
+                    if ready.recv(4096).startswith(b"READY=1"):
+                        return time.monotonic() - began
+            self.stop()
+            raise BenchError(f"the daemon was not ready in time:\n{self.tail()}")
 
     def stop(self) -> None:
         """End it."""

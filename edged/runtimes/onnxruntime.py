@@ -113,7 +113,7 @@ class OnnxRuntime:
             session = backend.InferenceSession(
                 artefact.data,
                 self._options(backend, artefact),
-                providers=self._providers(artefact),
+                providers=self.providers(artefact),
                 # The package would print a failure of a provider and go on without it.
                 enable_fallback=0,
             )
@@ -133,7 +133,7 @@ class OnnxRuntime:
         """What runs the backend's session."""
         return OnnxSession(session, artefact, placed, run_options)
 
-    def _providers(self, artefact: Artefact) -> list[Any]:
+    def providers(self, artefact: Artefact) -> list[Any]:
         """What the backend may run a model on, best first; LoadError where that cannot be."""
         del artefact
         return [CPU]

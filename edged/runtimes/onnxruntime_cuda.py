@@ -72,7 +72,8 @@ class OnnxCudaRuntime(OnnxRuntime):
         options.add_session_config_entry(_RECORD, "1")
         return options
 
-    def _providers(self, artefact: Artefact) -> list[Any]:
+    def providers(self, artefact: Artefact) -> list[Any]:
+        """CUDA, and the CPU for what it has no operators for."""
         settings = {
             "device_id": str(self._device),
             # Memory grows by what is asked for, not to the next power of two: others live here too.
@@ -81,7 +82,7 @@ class OnnxCudaRuntime(OnnxRuntime):
             "cudnn_conv_algo_search": "HEURISTIC",
             "use_tf32": "0",
         }
-        return [(CUDA, settings), *super()._providers(artefact)]
+        return [(CUDA, settings), *super().providers(artefact)]
 
     def _session(
         self, session: Any, artefact: Artefact, placed: Placement | None, run_options: Any

@@ -67,8 +67,9 @@ class OnnxTensorRtRuntime(OnnxCudaRuntime):
                     with contextlib.suppress(OSError):  # the linker says it again, in our words
                         ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
 
-    def _providers(self, artefact: Artefact) -> list[Any]:
-        return [(TENSORRT, self._settings(artefact)), *super()._providers(artefact)]
+    def providers(self, artefact: Artefact) -> list[Any]:
+        """TensorRT, and for the rest as without it; LoadError where it could build nothing."""
+        return [(TENSORRT, self._settings(artefact)), *super().providers(artefact)]
 
     def _settings(self, artefact: Artefact) -> dict[str, str]:
         settings = {

@@ -31,6 +31,29 @@ def test_without_a_gpu_every_row_reads_not_measured_and_nothing_fails(
     assert "No GPU to check here" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+class TestTests:
+    def run(self, tmp_path: Path, body: str) -> list[Row]:
+        path = tmp_path / "test_those.py"
+        path.write_text(body)
+        rows: list[Row] = []
+        gpu_check.gpu_tests(rows, [str(path), "-c", "/dev/null", f"--rootdir={tmp_path}"])
+        return rows
+
+    def test_counted(self, tmp_path: Path):
+        body = (
+            "import pytest\ndef test_a(): pass\ndef test_b(): assert 0\ndef test_c(): pytest.skip()"
+        )
+        (row,) = self.run(tmp_path, body)
+        assert (row.name, row.value, row.holds) == ("gpu-tests", 1, False)
+        (row,) = self.run(tmp_path, "def test_a(): pass")
+        assert row.holds is True
+
+    def test_none_that_ran_are_no_result(self, tmp_path: Path):
+        with pytest.raises(RuntimeError, match="pytest ended with"):
+            self.run(tmp_path, "import pytest\ndef test_c(): pytest.skip()")
+
+
 def test_row_names_are_unique():
     names = [row[0] for _, part in gpu_check.PARTS.values() for row in part]
     assert len(names) == len(set(names))
