@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import msgspec
+
 from edged.config.schema import ModelConfig
 from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
 from edged.isolation import WorkerCaps
@@ -30,6 +32,9 @@ from edged.store.contests import REASON_CHARS, Held
 
 CreateRuntime = Callable[[str], Runtime]
 _ALONE = "without trials nothing is compared"
+_TRIES = 3
+"""Starts at which somebody is asked again who had no time or no memory; then he is believed: a
+runtime that needs minutes for a model would take them at every start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ class Chooser:
         self._threads = threads
         self._device = device
         self._held: dict[tuple[str, str], Held] = {}
-        """What may come out otherwise another time, and is not worth to outlive the process."""
+        """What may come out otherwise at the next start."""
         self._seen: dict[str, RuntimeInfo] = {}
         """What runtimes said of themselves while they were here."""
 
@@ -204,7 +209,10 @@ class Chooser:
     def _known(self, order: LoadOrder, one: Offer) -> Held | None:
         """What a contest came to, while it holds."""
         setting = self._setting(order, one)
-        held = self._contests.get(order.digest, setting) or self._held.get((order.digest, setting))
+        held = self._contests.get(order.digest, setting)
+        if held is not None and 0 < held.tries < _TRIES:
+            # One start asks once, however often a release comes back into memory.
+            held = self._held.get((order.digest, setting))
         if held is None:
             return None
         raced = {Pair(runtime, precision) for runtime, precision, _ in held.raced}
@@ -232,10 +240,11 @@ class Chooser:
             why = outcome.error.message if outcome.error is not None else ""
             return replace(judged(one, held), why=f"it is listed first; their race failed: {why}")
         setting = self._setting(order, one)
-        if outcome.is_final:
-            self._contests.note(order.digest, setting, held)
-        else:
+        if not outcome.is_final:
+            before = self._contests.get(order.digest, setting)
+            held = msgspec.structs.replace(held, tries=1 + (before.tries if before else 0))
             self._held[order.digest, setting] = held
+        self._contests.note(order.digest, setting, held)
         return judged(one, held)
 
     def _raise_if_hopeless(self, order: LoadOrder, outcome: Outcome) -> None:
@@ -269,7 +278,8 @@ def offer(manifest: Manifest, infos: Sequence[RuntimeInfo], precision: str) -> O
             # What to install stands in `edged device`; here only why it takes no part.
             absent[info.name] = info.problem.partition("; ")[0]
             continue
-        found |= {Pair(info.name, entry.precision): entry for entry in entries}
+        for entry in entries:
+            found.setdefault(Pair(info.name, entry.precision), entry)
     listed: list[str] = [entry.precision for entry in manifest.artefacts]
     ordered = sorted(found, key=lambda pair: listed.index(pair.precision))
     ids = {info.name: _ids([info]) for info in infos}

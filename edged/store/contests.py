@@ -2,7 +2,8 @@
 
     contests/<digest>.json
         {"<what it was held with>": {"raced": [[runtime, precision, [[rows, ns], ...]], ...],
-                                     "out": [[runtime, precision, reason], ...]}, ...}
+                                     "out": [[runtime, precision, reason], ...],
+                                     "tries": count}, ...}
 
 Decides only what a file may hold; whether a result is still believed is ``serving/chooser.py``'s
 decision.
@@ -33,10 +34,13 @@ class Held(msgspec.Struct, frozen=True):
     Args:
         raced: runtime, precision and what runs take, of each that was proven; empty of one alone.
         out: runtime, precision and the reason, of each that was not.
+        tries: 0 when the same would come of it again; else how often it was held so far, with
+            somebody out who might do better another time.
     """
 
     raced: Annotated[tuple[tuple[_Name, _Name, _Runs], ...], Meta(max_length=64)]
     out: Annotated[tuple[tuple[_Name, _Name, _Reason], ...], Meta(max_length=64)] = ()
+    tries: Annotated[int, Meta(ge=0, le=1000)] = 0
 
 
 class Contests(Notes[Held | None]):

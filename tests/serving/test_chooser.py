@@ -245,10 +245,23 @@ class TestFailing:
         bench.trials["openvino"].errors["int8"] = RuntimeFailureError("needs more memory")
         assert bench.served() == bench.served() == ("onnxruntime", "int8")
         assert len(bench.races) == 1
-        assert bench.contests.noted == {}
         bench.trials["openvino"].errors.clear()
         bench.start()
         assert bench.served() == ("openvino", "int8")
+        bench.start()
+        bench.load()
+        assert len(bench.races) == 2, "and now it is known"
+
+    def test_but_not_at_every_start_for_ever(self, bench: Bench):
+        bench.trials["openvino"].errors["int8"] = RuntimeFailureError("needs more memory")
+        for _ in range(5):
+            assert bench.served() == ("onnxruntime", "int8")
+            bench.start()
+        assert len(bench.races) == 3
+        assert "int8 on openvino is out: needs more memory" in bench.load().why
+        bench.inside["openvino"].version = "2.0"
+        bench.load()
+        assert len(bench.races) == 4
 
     def test_the_winner_is_not_to_be_had_inside(self, bench: Bench, caplog):
         errors = dict.fromkeys(("float32", "int8"), LoadError("no memory to run from"))
