@@ -153,7 +153,7 @@ def _socket_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edged.daemon import run  # noqa: PLC0415
+    from edged.boot import run  # noqa: PLC0415
 
     return run(options.config, options.state_dir)
 

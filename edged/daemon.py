@@ -25,9 +25,7 @@ from edged.config.schema import Config
 from edged.config.watch import Watcher
 from edged.device.setting import device_setting
 from edged.errors import (
-    STATUS,
     ConfigError,
-    EdgedError,
     InvalidRequestError,
     ModelNotFoundError,
 )
@@ -35,8 +33,9 @@ from edged.figures import ReloadTally, collect
 from edged.house import House
 from edged.listeners import Listeners
 from edged.manifest import canonical_json
+from edged.oip_pages import OipPages
 from edged.probes import Probes
-from edged.record import Record, find_state_dir, load_for_boot
+from edged.record import Record
 from edged.reload import Reloader
 from edged.retry import Retry
 from edged.runtimes.registry import create_runtime
@@ -53,8 +52,9 @@ from edged.telemetry.exposition import Family, render
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag
 from edged.transports.native_door import Call
-from edged.transports.scrape import ScrapeServer, shown
+from edged.transports.scrape import ScrapeServer
 from edged.transports.uds import UnixServer
+from edged.transports.web_listener import shown
 from edged.version import __version__
 
 log = logging.getLogger("edged.daemon")
@@ -109,8 +109,7 @@ class Daemon:
         }
         self.server = UnixServer(self.dataplane, calls)
         self._lag = LoopLag()
-        self._scrape = ScrapeServer(Probes(self.dataplane, self._families).pages())
-        self._listeners = Listeners(self.server, self._scrape, self.health, self._lag)
+        self._listeners = self._make_listeners()
         self.links = BrokerLinks(self.dataplane, self.health, state_dir)
         self.reloader = Reloader(
             House(
@@ -135,6 +134,14 @@ class Daemon:
             settle_ns=int(config.reload.settle),
             poll_ns=int(config.reload.poll),
             on_change=self.reloader.request,
+        )
+
+    def _make_listeners(self) -> Listeners:
+        probes = Probes(self.dataplane, self._families)
+        self._scrape = ScrapeServer(probes.pages())
+        pages = OipPages(self.dataplane, probes, lambda: self.reloader.config)
+        return Listeners(
+            self.server, self._scrape, self.dataplane, pages, health=self.health, lag=self._lag
         )
 
     def _make_manager(self, config: Config) -> Manager:
@@ -202,6 +209,7 @@ class Daemon:
         self._try_again()
         # Only now do clients connect: the first request already finds its model.
         await self.server.start(config, passed[0] if passed else None)
+        await self._listeners.start_http(self.reloader.config)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
         self._watch(loop)
         self._supervisor.ready(self._line())
@@ -229,6 +237,7 @@ class Daemon:
         self.reloader.stop()
         self._watcher.stop()
         self.server.close_listener()
+        self._listeners.close_http_listener()
         await self.links.drain(_DRAIN_S)
         self.dataplane.is_draining = True
         try:
@@ -236,7 +245,7 @@ class Daemon:
         except asyncio.TimeoutError:
             log.warning("some requests were not answered within %.0f s", _DRAIN_S)
         self.server.close()
-        await self.server.closed(_FLUSH_S)
+        await asyncio.gather(self.server.closed(_FLUSH_S), self._listeners.close_http(_FLUSH_S))
         self._listeners.close_scrape()
         self.manager.stop()
         self._repository.close()
@@ -311,7 +320,7 @@ class Daemon:
 
     async def _status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
         server = self.server
-        return status_document(
+        document = status_document(
             node=node_name(self.reloader.config),
             started=self._started,
             reloader=self.reloader,
@@ -326,8 +335,9 @@ class Daemon:
                 "refused": server.refused,
                 "requests": server.requests,
             },
-            metrics=shown(self._scrape.config),
+            metrics=shown(self._scrape.place),
         )
+        return {**document, "http": self._listeners.http_place}
 
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return models_document(self.dataplane)
@@ -340,7 +350,7 @@ class Daemon:
             manager=self.manager,
             health=self.health,
             links=self.links.stats(),
-            listeners={"socket": self.server, "metrics": self._scrape},
+            listeners={"socket": self.server, **self._listeners.by_name()},
             lag=self._lag.times,
         )
 
@@ -358,42 +368,3 @@ class Daemon:
                 f'no model "{model[:64]}" is configured; see which there are: edged models'
             )
         return canonical_json(choose_release(route, release).manifest).decode("ascii")
-
-
-def run(config_path: Path, state_dir: Path | None = None) -> int:
-    """Run the daemon until it is told to stop; returns the exit status."""
-    # Before anything else: a SIGHUP that comes early must not end the process.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    supervisor = Supervisor.from_environment()
-    logging_setup.setup("info")
-    try:
-        state = state_dir or find_state_dir(config_path)
-        snapshot, problems = load_for_boot(config_path, state)
-        logging_setup.setup(snapshot.config.log.level)
-        start = functools.partial(Daemon, config_path, snapshot, state, supervisor, problems)
-        _run_loop(start)
-    except EdgedError as exc:
-        for line in exc.message.splitlines():
-            log.error("%s", line)
-        return STATUS[exc.code].exit
-    return 0
-
-
-def _run_loop(start: Any) -> None:
-    try:
-        import uvloop  # noqa: PLC0415 - only the daemon needs it
-    except ImportError:
-        log.warning("uvloop is not installed; requests take longer (pip install uvloop)")
-        asyncio.run(_main(start))
-        return
-    loop = uvloop.new_event_loop()
-    try:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(_main(start))
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
-
-
-async def _main(start: Any) -> None:
-    await start().run()

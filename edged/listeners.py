@@ -1,47 +1,92 @@
 """All listeners of the house as one: a change moves each of them, or none.
 
-Decides the order only: the figures' listener is bound first, because that can be undone.
+Decides the order only: what can be undone is bound first, and the native socket last.
 """
 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
-from edged.config.schema import Config, MetricsConfig
+from edged.config.listen import HttpConfig, MetricsConfig
+from edged.config.schema import Config
 from edged.errors import ApplyError
 from edged.telemetry.exposition import MISSING, is_available
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag
-from edged.transports.scrape import ScrapeServer, Staged
+from edged.transports.http_door import Door, Pages
+from edged.transports.scrape import ScrapeServer
 from edged.transports.uds import UnixServer
+from edged.transports.web_listener import Staged, shown
+
+if TYPE_CHECKING:
+    from edged.transports.http import HttpServer
 
 log = logging.getLogger("edged.daemon")
 
-_KEY = "metrics"
+_FIGURES, _HTTP = "metrics", "http"
 
 
 class Listeners:
-    """The socket of the native protocol, and the one for scrapers and probes.
+    """The sockets of the native protocol, of HTTP, and of scrapers and probes.
 
     Args:
         server: of the native protocol; the house starts it itself, once models answer.
         scrape: of figures and health.
-        health: where a figures' listener that cannot be had is noted.
+        door: what HTTP asks for inference; its modules are only imported where it is configured.
+        pages: what else can be asked for over HTTP.
+        health: where a listener that cannot be had is noted: a device whose port is taken serves
+            all the same.
         lag: sampled while figures are scraped.
     """
 
     def __init__(
-        self, server: UnixServer, scrape: ScrapeServer, health: Health, lag: LoopLag
+        self,
+        server: UnixServer,
+        scrape: ScrapeServer,
+        door: Door,
+        pages: Pages,
+        *,
+        health: Health,
+        lag: LoopLag,
     ) -> None:
         self._server = server
         self._scrape = scrape
+        self._http: HttpServer | None = None
+        self._door = door
+        self._pages = pages
         self._health = health
         self._lag = lag
-        self._wanted: MetricsConfig | None = None
+        self._wanted: dict[str, MetricsConfig | HttpConfig | None] = {}
 
     async def start_scrape(self, config: Config) -> None:
-        """Listen for probes; a device whose port is taken serves all the same."""
-        await self._commit(self._prepare(config, is_tolerant=True), config)
+        """Listen for probes."""
+        await self._commit_scrape(self._prepare(self._scrape, _FIGURES, config), config)
+
+    async def start_http(self, config: Config) -> None:
+        """Listen for HTTP; models answer by now."""
+        await self._commit_http(self._prepare(self._web(config), _HTTP, config), config)
+
+    @property
+    def http_place(self) -> str:
+        """Where HTTP is served, for people; empty for nowhere."""
+        return shown(self._http.place) if self._http is not None else ""
+
+    def by_name(self) -> dict[str, ScrapeServer | HttpServer]:
+        """All but the native one, for their figures."""
+        found: dict[str, ScrapeServer | HttpServer] = {"metrics": self._scrape}
+        return found if self._http is None else {**found, "http": self._http}
+
+    def close_http_listener(self) -> None:
+        """Take no new connections over HTTP."""
+        if self._http is not None:
+            self._http.close_listener()
+
+    async def close_http(self, timeout_s: float) -> None:
+        """End HTTP's connections, each after its answer, within so long."""
+        if self._http is not None:
+            self._http.close()
+            await self._http.closed(timeout_s)
 
     async def apply(self, config: Config) -> None:
         """Follow a changed configuration.
@@ -49,33 +94,55 @@ class Listeners:
         Raises:
             ApplyError: one of them cannot; then all listen where they did.
         """
-        # What could not be had before is no reason to refuse a change to something else.
-        is_old = config.listen.metrics == self._wanted
-        staged = self._prepare(config, is_tolerant=is_old)
+        figures = self._prepare(self._scrape, _FIGURES, config, is_strict=True)
+        http, web = None, self._web(config)
         try:
+            http = self._prepare(web, _HTTP, config, is_strict=True)
             await self._server.apply(config)
         except BaseException:
-            if staged is not None:
-                self._scrape.abandon(staged)
+            if http is not None and web is not None:
+                web.abandon(http)
+            if figures is not None:
+                self._scrape.abandon(figures)
             raise
-        await self._commit(staged, config)
+        await self._commit_scrape(figures, config)
+        await self._commit_http(http, config)
 
     def close_scrape(self) -> None:
         """The last thing that a stopping daemon stops saying is that it is alive."""
         self._lag.run(wanted=False)
         self._scrape.close()
 
-    def _prepare(self, config: Config, *, is_tolerant: bool) -> Staged | None:
+    def _web(self, config: Config) -> HttpServer | None:
+        """The server of HTTP, made when it is first wanted."""
+        if self._http is None and config.listen.http is not None:
+            from edged.transports.http import HttpServer  # noqa: PLC0415 - only what is used
+
+            self._http = HttpServer(self._door, self._pages)
+        return self._http
+
+    def _prepare(
+        self,
+        server: ScrapeServer | HttpServer | None,
+        key: str,
+        config: Config,
+        *,
+        is_strict: bool = False,
+    ) -> Staged | None:
+        if server is None:
+            return None
+        # What could not be had before is no reason to refuse a change to something else.
+        is_strict = is_strict and _wanted(key, config) != self._wanted.get(key)
         try:
-            return self._scrape.prepare(config)
+            return server.prepare(config)
         except ApplyError as exc:
-            if not is_tolerant:
+            if is_strict:
                 raise
-            self._health.degrade(_KEY, exc.message)
+            self._health.degrade(key, exc.message)
             return None
 
-    async def _commit(self, staged: Staged | None, config: Config) -> None:
-        self._wanted = config.listen.metrics
+    async def _commit_scrape(self, staged: Staged | None, config: Config) -> None:
+        wanted = self._wanted[_FIGURES] = config.listen.metrics
         if staged is None:
             return
         try:
@@ -83,10 +150,26 @@ class Listeners:
         except OSError as exc:
             # It was bound, so this is no mistake of the configuration.
             self._scrape.abandon(staged)
-            self._health.degrade(_KEY, f"listen.metrics: {exc.strerror or exc}")
+            self._health.degrade(_FIGURES, f"listen.metrics: {exc.strerror or exc}")
             return
-        self._lag.run(wanted=self._wanted is not None)
-        if self._wanted is not None and not is_available():
-            self._health.degrade(_KEY, MISSING)
+        self._lag.run(wanted=wanted is not None)
+        if wanted is not None and not is_available():
+            self._health.degrade(_FIGURES, MISSING)
         else:
-            self._health.restore(_KEY)
+            self._health.restore(_FIGURES)
+
+    async def _commit_http(self, staged: Staged | None, config: Config) -> None:
+        self._wanted[_HTTP] = config.listen.http
+        if staged is None or self._http is None:
+            return
+        try:
+            await self._http.commit(staged, config)
+        except OSError as exc:
+            self._http.abandon(staged)
+            self._health.degrade(_HTTP, f"listen.http: {exc.strerror or exc}")
+            return
+        self._health.restore(_HTTP)
+
+
+def _wanted(key: str, config: Config) -> MetricsConfig | HttpConfig | None:
+    return config.listen.metrics if key == _FIGURES else config.listen.http

@@ -48,6 +48,8 @@ def render_status(document: dict[str, Any]) -> str:
         + ("" if config["applied"] else " (the files are REFUSED, see below)"),
         _socket_line(document["socket"]),
     ]
+    if document.get("http"):
+        lines.append(f"Open Inference Protocol on {document['http']}")
     if document.get("metrics"):
         lines.append(f"figures and health on {document['metrics']}")
     if document["mqtt"]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edged.candidate import Candidate
+from edged.config.listen import SocketConfig
 from edged.config.load import Snapshot
 from edged.config.problems import Mark
 from edged.config.schema import (
@@ -16,7 +17,6 @@ from edged.config.schema import (
     ModelConfig,
     ReloadConfig,
     RuntimeConfig,
-    SocketConfig,
 )
 from edged.config.schema import ListenConfig as Listen
 from edged.generation import (

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from edged import listeners
-from edged.config.schema import Config, ListenConfig, MetricsConfig
+from edged.config.listen import ListenConfig, MetricsConfig
+from edged.config.schema import Config
 from edged.errors import ApplyError
 from edged.listeners import Listeners
 from edged.telemetry.exposition import MISSING
@@ -55,7 +56,10 @@ class Box:
         self.health, self.lag = Health(), LoopLag()
         server: Any = self.server
         scrape: Any = self.scrape
-        self.listeners = Listeners(server, scrape, self.health, self.lag)
+        nothing: Any = None
+        self.listeners = Listeners(
+            server, scrape, nothing, nothing, health=self.health, lag=self.lag
+        )
 
 
 def config(port: int | None) -> Config:

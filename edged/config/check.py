@@ -5,7 +5,6 @@ Decides from values alone; which files exist is asked later (``snapshot.check_fi
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from typing import NamedTuple, get_args
@@ -14,6 +13,7 @@ from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
 from edged.config.generation_check import generation_problems
 from edged.config.identity import base_topic
+from edged.config.listen_check import listen_problems
 from edged.config.loops import FilterTree
 from edged.config.pipeline_check import pipeline_problems
 from edged.config.preference import BuiltInRuntime
@@ -69,7 +69,7 @@ def check(draft: Draft) -> list[Problem]:
     troubled = [problem.path for problem in draft.problems]
     found = [
         *_mqtt(draft),
-        *_listen(draft.config),
+        *listen_problems(draft.config.listen),
         *_trust(draft.config),
         *_ranges(draft.config),
         *_scheduling(draft.config),
@@ -103,29 +103,6 @@ def _is_entangled(path: str, other: str) -> bool:
     if not other.startswith(("models", "bindings", "pipelines")):
         return re.split(r"[.\[]", path)[0] == re.split(r"[.\[]", other)[0]
     return (path + ".").startswith(other + ".") or (other + ".").startswith(path + ".")
-
-
-def _listen(config: Config) -> Iterator[Found]:
-    metrics = config.listen.metrics
-    if metrics is None:
-        return
-    if (metrics.port is None) == (metrics.path is None):
-        yield "listen.metrics", "needs exactly one of port: NUMBER (9464 is usual) and path: PATH"
-    if metrics.path is not None:
-        if metrics.path == config.listen.socket.path:
-            yield "listen.metrics.path", "is the path of listen.socket; use another"
-        return
-    try:
-        is_local = metrics.host == "localhost" or ipaddress.ip_address(metrics.host).is_loopback
-    except ValueError:
-        yield (
-            "listen.metrics.host",
-            f"{quote(metrics.host)} is no address; expected 127.0.0.1 or ::1",
-        )
-        return
-    if not is_local and not metrics.allow_remote:
-        text = "can be reached from other machines, and nobody is asked for a password there"
-        yield "listen.metrics.host", f"{text}; use 127.0.0.1, or write `allow_remote: true`"
 
 
 def _trust(config: Config) -> Iterator[Found]:

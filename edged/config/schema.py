@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from edged.config.cache import CacheConfig
 from edged.config.generation import GenerationConfig
+from edged.config.listen import ListenConfig
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.pipeline import PipelineConfig
 from edged.config.preference import FallbackPolicy, RuntimeName
@@ -32,46 +33,6 @@ class Secret(Section, frozen=True, kw_only=True):
         Meta(description="name of a file in $CREDENTIALS_DIRECTORY (systemd LoadCredential)"),
     ] = None
     file: Annotated[Path | None, Meta(description="path of a file that holds the value")] = None
-
-
-class SocketConfig(Section, frozen=True, kw_only=True):
-    """The Unix socket of the native protocol."""
-
-    path: Annotated[Path, Meta(description="where the socket is made")] = "/run/edged/edged.sock"
-    mode: Annotated[
-        str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions; group may connect")
-    ] = "0660"
-    group: Annotated[str | None, Meta(description="group that owns the socket")] = None
-
-
-class MetricsConfig(Section, frozen=True, kw_only=True):
-    """Figures and health over HTTP, for Prometheus and probes; read only, without a password."""
-
-    host: Annotated[
-        str, Meta(min_length=1, max_length=64, description="address to listen on, with port")
-    ] = "127.0.0.1"
-    port: Annotated[
-        Annotated[int, Meta(ge=1, le=65535)] | None,
-        Meta(description="TCP port; either this or path"),
-    ] = None
-    allow_remote: Annotated[
-        bool, Meta(description="host may be one that other machines reach; anybody there can read")
-    ] = False
-    path: Annotated[Path | None, Meta(description="Unix socket to listen on instead")] = None
-    mode: Annotated[str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions of path")] = (
-        "0660"
-    )
-    group: Annotated[str | None, Meta(description="group that owns path")] = None
-
-
-class ListenConfig(Section, frozen=True, kw_only=True):
-    """Where local applications connect."""
-
-    socket: SocketConfig = SocketConfig()
-    metrics: MetricsConfig | None = None
-    max_connections: Annotated[
-        int, Meta(ge=1, le=100_000, description="more are refused; each costs a descriptor")
-    ] = 256
 
 
 class TrustConfig(Section, frozen=True, kw_only=True):

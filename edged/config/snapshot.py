@@ -59,6 +59,9 @@ class Snapshot:
         if listen.metrics is not None and listen.metrics.path is not None:
             path = str(self.resolve(listen.metrics.path))
             listen = structs.replace(listen, metrics=structs.replace(listen.metrics, path=path))
+        if listen.http is not None and listen.http.path is not None:
+            path = str(self.resolve(listen.http.path))
+            listen = structs.replace(listen, http=structs.replace(listen.http, path=path))
         return replace(self, config=structs.replace(self.config, listen=listen))
 
     def bundle_paths(self, model: str) -> tuple[Path, ...]:

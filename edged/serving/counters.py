@@ -6,6 +6,8 @@ Decides nothing and formats nothing: who wants to show a figure reads it here (`
 
 from __future__ import annotations
 
+import time
+
 from edged.errors import Code, EdgedError
 from edged.serving.lifecycle import Event
 from edged.telemetry.exposition import CELLS
@@ -34,6 +36,7 @@ class Counters:
         "durations",
         "failed",
         "inline_batches",
+        "last_ns",
         "load_failures",
         "loads",
         "queue_ns",
@@ -49,6 +52,8 @@ class Counters:
         self.inline_batches = 0
         self.cached = 0
         """Answers that were given again; no run was asked for."""
+        self.last_ns = 0
+        """When the last run ended, nanoseconds since 1970; 0 for never."""
         self.loads = 0
         self.load_failures = 0
         self.run_ns = 0
@@ -78,6 +83,7 @@ class Counters:
         self.batches += 1
         self.rows += rows
         self.run_ns += run_ns
+        self.last_ns = time.time_ns()
         self.run_times[(run_ns - 1).bit_length()] += 1
 
     def answered(self, origin: str, error: EdgedError | None, duration_ns: int) -> None:
@@ -108,6 +114,7 @@ class Counters:
         self.batches += 1
         self.rows += rows
         self.run_ns += run_ns
+        self.last_ns = time.time_ns()
         self.duration_ns += run_ns
         cell = (run_ns - 1).bit_length()
         self.run_times[cell] += 1

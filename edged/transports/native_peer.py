@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-import struct
 import time
 from typing import TYPE_CHECKING, cast
 
 from edged.errors import EdgedError, QueueFullError, RemoteProtocolError, RuntimeFailureError
 from edged.protocol import native
 from edged.protocol.frames import Buffer, FrameReader, Kind
+from edged.transports.credentials import peer_credentials
 from edged.transports.native_requests import Requests
 
 if TYPE_CHECKING:
@@ -303,10 +302,3 @@ class Connection(asyncio.BufferedProtocol):
             # Not writelines: asyncio's does not call pause_writing on Python 3.12 and 3.13.
             for buffer in buffers:
                 transport.write(buffer)
-
-
-def peer_credentials(sock: socket.socket) -> tuple[int, int, int]:
-    """Process, user and group of the other end, as the kernel knows them."""
-    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, uid, gid = struct.unpack("3i", data)
-    return pid, uid, gid

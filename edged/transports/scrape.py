@@ -1,23 +1,16 @@
 """The listener for scrapers and probes: GET only, one request a connection, off unless configured.
 
-Decides who may stay connected and for how long; what a page says is the house's. A listener that
-moves is bound before the old one ends, so that a change can still be refused as a whole.
+Decides who may stay connected and for how long; what a page says is the house's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
 import logging
-import socket
-import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
-from edged.config.schema import Config, MetricsConfig, SocketConfig
-from edged.errors import ApplyError
+from edged.config.schema import Config
 from edged.protocol.http_get import (
     HeadReader,
     RefusedError,
@@ -26,7 +19,7 @@ from edged.protocol.http_get import (
     encode_reply,
     refusal,
 )
-from edged.transports.socket_file import BACKLOG, bind_socket, remove_socket, set_access
+from edged.transports.web_listener import Place, Staged, WebListener
 
 log = logging.getLogger("edged.metrics")
 
@@ -37,14 +30,6 @@ LIFETIME_S = 10.0
 FIELD = "listen.metrics"
 
 Page = Callable[[Request], Awaitable[Reply]]
-
-
-@dataclass(slots=True)
-class Staged:
-    """A listener that is bound but does not answer yet, in place of the one that does."""
-
-    config: MetricsConfig | None
-    sock: socket.socket | None
 
 
 class ScrapeServer:
@@ -62,13 +47,12 @@ class ScrapeServer:
         self.accepted = 0
         self.refused = 0
         self.received_bytes = self.sent_bytes = 0
-        self._config: MetricsConfig | None = None
-        self._server: asyncio.AbstractServer | None = None
+        self._listener = WebListener(FIELD, "figures and health", lambda: Visit(self), log)
 
     @property
-    def config(self) -> MetricsConfig | None:
+    def place(self) -> Place | None:
         """Where it listens; None while it does not."""
-        return self._config
+        return self._listener.place
 
     def prepare(self, config: Config) -> Staged:
         """Bind what the configuration asks for; what listens now is left as it is.
@@ -76,60 +60,21 @@ class ScrapeServer:
         Raises:
             ApplyError: it cannot be bound.
         """
-        wanted = config.listen.metrics
-        if wanted is None or wanted == self._config:
-            return Staged(wanted, None)
-        if wanted.path is not None and self._config and wanted.path == self._config.path:
-            set_access(_as_socket(wanted), FIELD)
-            return Staged(wanted, None)
-        if wanted.path is not None:
-            return Staged(wanted, bind_socket(_as_socket(wanted), FIELD))
-        return Staged(wanted, _bind_tcp(wanted))
+        return self._listener.prepare(config.listen.metrics)
 
     def abandon(self, staged: Staged) -> None:
         """Undo ``prepare``."""
-        if staged.sock is not None:
-            staged.sock.close()
-            if staged.config is not None and staged.config.path is not None:
-                remove_socket(staged.config.path)
-        elif staged.config != self._config and self._config and self._config.path is not None:
-            with contextlib.suppress(ApplyError):
-                set_access(_as_socket(self._config), FIELD)
+        self._listener.abandon(staged)
 
     async def commit(self, staged: Staged) -> None:
         """Answer where ``prepare`` bound, and there alone."""
-        if staged.sock is not None or staged.config is None:
-            self._end()
-        if staged.sock is not None:
-            staged.sock.setblocking(False)
-            await self._listen(staged.sock)
-            log.info("figures and health on %s", shown(staged.config))
-        self._config = staged.config
+        await self._listener.commit(staged)
 
     def close(self) -> None:
         """Listen no more, and end what is open."""
-        self._end()
-        self._config = None
+        self._listener.close()
         for visit in list(self.connections):
             visit.abort()
-
-    def _end(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-            if self._config is not None and self._config.path is not None:
-                remove_socket(self._config.path)
-
-    async def _listen(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        if sock.family != socket.AF_UNIX:
-            self._server = await loop.create_server(lambda: Visit(self), sock=sock, backlog=BACKLOG)
-            return
-        # As in uds.py: we remove our own file ourselves.
-        options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-        self._server = await loop.create_unix_server(
-            lambda: Visit(self), sock=sock, backlog=BACKLOG, **options
-        )
 
 
 class Visit(asyncio.Protocol):
@@ -206,35 +151,3 @@ class Visit(asyncio.Protocol):
             self._server.sent_bytes += len(data)
             self._transport.write(data)
             self._transport.close()
-
-
-def shown(config: MetricsConfig | None) -> str:
-    """Where a listener is, for people; empty for none."""
-    if config is None:
-        return ""
-    if config.path is not None:
-        return config.path
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"http://{host}:{config.port}"
-
-
-def _as_socket(config: MetricsConfig) -> SocketConfig:
-    return SocketConfig(path=config.path or "", mode=config.mode, group=config.group)
-
-
-def _bind_tcp(config: MetricsConfig) -> socket.socket:
-    host = "127.0.0.1" if config.host == "localhost" else config.host
-    is_v6 = ipaddress.ip_address(host).version == 6
-    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        # Else a daemon that comes back waits a minute for the port of its last connections.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, config.port))
-        sock.listen(BACKLOG)
-    except OSError as exc:
-        sock.close()
-        raise ApplyError(
-            f"{FIELD}: cannot listen on {shown(config)}: {exc.strerror or exc}; choose another "
-            "port or end what uses it"
-        ) from exc
-    return sock

@@ -9,7 +9,7 @@ import socket
 import stat
 from pathlib import Path
 
-from edged.config.schema import SocketConfig
+from edged.config.listen import SocketConfig
 from edged.errors import ApplyError
 
 BACKLOG = 128

@@ -12,7 +12,8 @@ import sys
 import time
 from typing import Any
 
-from edged.config.schema import Config, SocketConfig
+from edged.config.listen import SocketConfig
+from edged.config.schema import Config
 from edged.patience import Patience
 from edged.protocol.frames import Limits
 from edged.transports.native_door import Call, Door

@@ -12,7 +12,8 @@ from typing import Any
 
 import uvloop
 
-from edged.config.schema import Config, LimitsConfig, ListenConfig, SocketConfig
+from edged.config.listen import ListenConfig, SocketConfig
+from edged.config.schema import Config, LimitsConfig
 from edged.errors import ModelNotFoundError
 from edged.protocol.frames import Buffer, Frame, FrameReader, Limits
 from edged.transports.uds import UnixServer

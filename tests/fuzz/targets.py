@@ -48,9 +48,10 @@ from edged.processing.columns import ColumnsCodec
 from edged.processing.image import ImageCodec
 from edged.processing.json_text import parse_json
 from edged.processing.sound import read_samples, read_wav
-from edged.protocol import native, prepared, steps, streams
+from edged.protocol import native, oip_request, prepared, steps, streams
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits
 from edged.protocol.http_get import HeadReader, RefusedError, Request, encode_reply, refusal
+from edged.protocol.http_reader import HttpReader
 from edged.protocol.layout import BodyLayout
 from edged.specs import FeaturesInput, ImageInput, WordColumn
 from edged.store import archive
@@ -634,9 +635,60 @@ model_warmup { inputs { key: "x" value { dims: 1 zero_data: true } } }
 novelty < a: [ 1, { b: "c" } ] > optimization { graph { level: 1 } }"""
 
 
+def run_requests(data: bytes) -> None:
+    """However the bytes are cut, the same requests come out of them."""
+    whole, cut = HttpReader(4096), HttpReader(4096)
+    found = whole.feed(data)
+    pieces = [one for start in range(0, len(data), 7) for one in cut.feed(data[start : start + 7])]
+    same = [(one.method, one.target, one.headers, bytes(one.body)) for one in found]
+    assert same == [(one.method, one.target, one.headers, bytes(one.body)) for one in pieces]
+    assert all(len(one.body) <= 4096 for one in found)
+
+
+def seed_requests() -> list[bytes]:
+    chunked = (
+        b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    )
+    packed = zlib.compress(b"hello" * 9)
+    return [
+        b"GET /v2?x=1 HTTP/1.1\r\nHost: a\r\nAccept: b\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + chunked,
+        b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Encoding: deflate\r\nContent-Length: "
+        + b"%d\r\n\r\n%s" % (len(packed), packed),
+        b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+    ]
+
+
+def run_oip(data: bytes) -> None:
+    """A length of the JSON in two bytes, then the body."""
+    length, body = int.from_bytes(data[:2], "little"), data[2:]
+    with contextlib.suppress(EdgedError):
+        asked = oip_request.decode_request(body, length or None, 4096)
+        assert sum(array.nbytes for array in asked.inputs.values()) <= 4096
+        for array in asked.inputs.values():
+            assert array.dtype.kind != "f" or array.base is not None or np.isfinite(array).all()
+
+
+def seed_oip() -> list[bytes]:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32"}
+    plain = {"id": "a", "inputs": [{**tensor, "data": [[1, 2.5]]}], "parameters": {"timeout": 5}}
+    blob = {
+        "inputs": [{**tensor, "parameters": {"binary_data_size": 8}}],
+        "outputs": [{"name": "y", "parameters": {"classification": 2, "binary_data": True}}],
+        "parameters": {"sequence_id": "s", "sequence_start": True},
+    }
+    text = json.dumps(blob).encode()
+    return [
+        b"\0\0" + json.dumps(plain).encode(),
+        len(text).to_bytes(2, "little") + text + struct.pack("<2f", 1, 2),
+    ]
+
+
 TARGETS: dict[str, Target] = {
     "frames": Target(run_frames, seed_frames, 2048),
     "http": Target(run_http, seed_http, 9216),
+    "requests": Target(run_requests, seed_requests, 2048),
+    "oip": Target(run_oip, seed_oip, 2048),
     "archive": Target(run_archive, seed_bundles, 8192),
     "bundle": Target(run_bundle, seed_bundles, 8192),
     "manifest": Target(run_manifest, seed_manifests),

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edged.config.schema import Config, SocketConfig
+from edged.config.listen import SocketConfig
+from edged.config.schema import Config
 from edged.errors import ManifestError, NotFoundError
 from edged.manifest import Manifest, canonical_json, parse_manifest
 from edged.processing.json_text import parse_json
@@ -37,6 +38,10 @@ FORBIDDEN = {
     "np.load": "R17",
 }
 """Calls and names that do not occur in the daemon, and the rule each would break."""
+
+
+EXCEPT = {"os.link": ["seal.py"]}
+"""A key that two processes may make at once; its first name is gone again before anybody reads it."""
 
 
 def sources() -> list[Path]:
@@ -80,7 +85,7 @@ def importers(packages: set[str]) -> dict[str, set[str]]:
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_names_that_do_not_occur(name: str) -> None:
     users = [path.name for path in sources() if name in dotted(path.read_text())]
-    assert users == [], FORBIDDEN[name]
+    assert users == EXCEPT.get(name, []), FORBIDDEN[name]
 
 
 @pytest.mark.hostile("R14 no address given by a peer or a bundle is fetched")
@@ -103,14 +108,16 @@ def test_libraries_are_loaded_by_fixed_names_only() -> None:
         "edged/runtimes/cuda.py",  # the driver's, by its name
         "edged/runtimes/cuda_bindings.py",  # memory that the driver gave; loads nothing
         "edged/runtimes/onnxruntime_cuda.py",  # two of the backend's own, beside its package
+        "edged/runtimes/onnxruntime_tensorrt.py",  # those of the installed package tensorrt_libs
     }
     assert 'DRIVER = "libcuda.so.1"' in (ROOT / "edged/runtimes/cuda.py").read_text()
     assert "CDLL" not in (ROOT / "edged/runtimes/cuda_bindings.py").read_text()
     text = (ROOT / "edged/runtimes/onnxruntime_cuda.py").read_text()
     assert re.findall(r"CDLL\((.*?), mode", text) == ["str(folder / name)"]
-    assert (
-        "for name, mode in ((_SHARED, ctypes.RTLD_GLOBAL), (_LIBRARY, ctypes.RTLD_LOCAL))" in text
-    )
+    assert "in ((_SHARED, ctypes.RTLD_GLOBAL), (library, ctypes.RTLD_LOCAL))" in text
+    text += (ROOT / "edged/runtimes/onnxruntime_tensorrt.py").read_text()
+    names = set(re.findall(r'^    library = "(.*)"$', text, re.MULTILINE))
+    assert names == {f"libonnxruntime_providers_{name}.so" for name in ("cuda", "tensorrt")}
     for path in ("edged/worker.py", "edged/device/memory.py"):
         assert re.findall(r"CDLL\((.*?)\)", (ROOT / path).read_text()) == ["None"]
     fields = {field.name for field in msgspec.structs.fields(Manifest)}
@@ -192,7 +199,7 @@ def test_nothing_listens_on_the_network() -> None:
     assert SocketConfig().mode == "0660"
     opening = {"create_server", "start_server", "AF_INET", "AF_INET6"}
     users = {path.name for path in sources() if opening & dotted(path.read_text())}
-    assert users <= {"scrape.py"}, "figures and health, where the configuration names an address"
+    assert users <= {"web_listener.py"}, "HTTP, where the configuration names an address"
 
 
 @pytest.mark.hostile("R25 no hard links in the store")

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import uvloop
 
-from edged.config.schema import Config, ListenConfig, MetricsConfig
+from edged.config.listen import ListenConfig, MetricsConfig
+from edged.config.schema import Config
 from edged.errors import ApplyError
 from edged.protocol.http_get import Reply, Request
-from edged.transports.scrape import MAX_CONNECTIONS, ScrapeServer, shown
+from edged.transports.scrape import MAX_CONNECTIONS, ScrapeServer
+from edged.transports.web_listener import shown
 from tests.fakes.house import eventually
 
 GET = b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.schema import SocketConfig
+from edged.config.listen import SocketConfig
 from edged.errors import ApplyError
 from edged.transports import socket_file
 from edged.transports.socket_file import bind_socket, remove_socket, set_access

@@ -16,13 +16,13 @@ import numpy as np
 import psutil
 import pytest
 
-from edged.config.schema import SocketConfig
+from edged.config.listen import SocketConfig
 from edged.errors import ApplyError, EdgedError
 from edged.messages import InferRequest, InferResponse
 from edged.protocol import native
 from edged.protocol.frames import Frame, Kind, Limits, encode_frame
 from edged.specs import Size
-from edged.transports.native_peer import peer_credentials
+from edged.transports.credentials import peer_credentials
 from edged.transports.uds import UnixServer
 from tests.fakes.house import LOOPS, House, Peer, eventually, houses
 from tests.fakes.wire import header, joined

@@ -1,0 +1,57 @@
+"""How the daemon's process begins: its first signal, the configuration to boot with, its loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+
+from edged.daemon import Daemon
+from edged.errors import STATUS, EdgedError
+from edged.record import find_state_dir, load_for_boot
+from edged.supervisor import Supervisor
+from edged.telemetry import log as logging_setup
+
+log = logging.getLogger("edged.daemon")
+
+
+def run(config_path: Path, state_dir: Path | None = None) -> int:
+    """Run the daemon until it is told to stop; returns the exit status."""
+    # Before anything else: a SIGHUP that comes early must not end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    supervisor = Supervisor.from_environment()
+    logging_setup.setup("info")
+    try:
+        state = state_dir or find_state_dir(config_path)
+        snapshot, problems = load_for_boot(config_path, state)
+        logging_setup.setup(snapshot.config.log.level)
+        start = functools.partial(Daemon, config_path, snapshot, state, supervisor, problems)
+        _run_loop(start)
+    except EdgedError as exc:
+        for line in exc.message.splitlines():
+            log.error("%s", line)
+        return STATUS[exc.code].exit
+    return 0
+
+
+def _run_loop(start: Any) -> None:
+    try:
+        import uvloop  # noqa: PLC0415 - only the daemon needs it
+    except ImportError:
+        log.warning("uvloop is not installed; requests take longer (pip install uvloop)")
+        asyncio.run(_main(start))
+        return
+    loop = uvloop.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(_main(start))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _main(start: Any) -> None:
+    await start().run()

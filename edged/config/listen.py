@@ -1,0 +1,77 @@
+"""Where the daemon listens: the native socket, the Open Inference Protocol, figures and health."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from edged.config.section import Path, Section
+
+
+class SocketConfig(Section, frozen=True, kw_only=True):
+    """The Unix socket of the native protocol."""
+
+    path: Annotated[Path, Meta(description="where the socket is made")] = "/run/edged/edged.sock"
+    mode: Annotated[
+        str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions; group may connect")
+    ] = "0660"
+    group: Annotated[str | None, Meta(description="group that owns the socket")] = None
+
+
+class MetricsConfig(Section, frozen=True, kw_only=True):
+    """Figures and health over HTTP, for Prometheus and probes; read only, without a password."""
+
+    host: Annotated[
+        str, Meta(min_length=1, max_length=64, description="address to listen on, with port")
+    ] = "127.0.0.1"
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None,
+        Meta(description="TCP port; either this or path"),
+    ] = None
+    allow_remote: Annotated[
+        bool, Meta(description="host may be one that other machines reach; anybody there can read")
+    ] = False
+    path: Annotated[Path | None, Meta(description="Unix socket to listen on instead")] = None
+    mode: Annotated[str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions of path")] = (
+        "0660"
+    )
+    group: Annotated[str | None, Meta(description="group that owns path")] = None
+
+
+class HttpConfig(Section, frozen=True, kw_only=True):
+    """The Open Inference Protocol over HTTP, for Triton's and KServe's clients and for curl."""
+
+    path: Annotated[
+        Path | None, Meta(description="Unix socket to listen on; either this or port")
+    ] = None
+    mode: Annotated[str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions of path")] = (
+        "0660"
+    )
+    group: Annotated[str | None, Meta(description="group that owns path")] = None
+    host: Annotated[
+        str, Meta(min_length=1, max_length=64, description="loopback address, with port")
+    ] = "127.0.0.1"
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None,
+        Meta(description="TCP port; 8000 is what Triton's clients expect"),
+    ] = None
+    insecure: Annotated[
+        bool,
+        Meta(description="with port: every process of this device may ask, whoever runs it"),
+    ] = False
+    server_name: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="some clients insist on triton"),
+    ] = "edged"
+
+
+class ListenConfig(Section, frozen=True, kw_only=True):
+    """Where local applications connect."""
+
+    socket: SocketConfig = SocketConfig()
+    http: HttpConfig | None = None
+    metrics: MetricsConfig | None = None
+    max_connections: Annotated[
+        int, Meta(ge=1, le=100_000, description="more are refused; each costs a descriptor")
+    ] = 256

@@ -1,0 +1,61 @@
+"""What is wrong with the places where a configuration listens."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from edged.config.listen import HttpConfig, ListenConfig, MetricsConfig
+from edged.config.problems import quote
+
+Found = tuple[str, str]
+"""A field path, and what is wrong there."""
+
+
+def listen_problems(listen: ListenConfig) -> Iterator[Found]:
+    """Field paths, and what is wrong with them."""
+    taken = {listen.socket.path: "listen.socket"}
+    if listen.http is not None:
+        yield from _place("listen.http", listen.http, 8000, taken)
+        yield from _http(listen.http)
+    if listen.metrics is not None:
+        yield from _place("listen.metrics", listen.metrics, 9464, taken)
+        yield from _metrics(listen.metrics)
+
+
+def _place(
+    field: str, place: HttpConfig | MetricsConfig, usual: int, taken: dict[str, str]
+) -> Iterator[Found]:
+    if (place.port is None) == (place.path is None):
+        yield field, f"needs exactly one of port: NUMBER ({usual} is usual) and path: PATH"
+    where = place.path if place.path is not None else f"{place.host}:{place.port}"
+    if (other := taken.setdefault(where, field)) != field:
+        what = "path" if place.path is not None else "port"
+        yield f"{field}.{what}", f"is the {what} of {other}; use another"
+    if place.path is None and _is_local(place.host) is None:
+        text = f"{quote(place.host)} is no address; expected 127.0.0.1 or ::1"
+        yield f"{field}.host", text
+
+
+def _http(http: HttpConfig) -> Iterator[Found]:
+    if http.path is not None:
+        return
+    if _is_local(http.host) is False:
+        yield "listen.http.host", "can be reached from other machines; use 127.0.0.1 or ::1"
+    elif http.port is not None and not http.insecure:
+        text = "lets every process of this device ask, whoever runs it"
+        yield "listen.http.port", f"{text}; use a path, or write `insecure: true`"
+
+
+def _metrics(metrics: MetricsConfig) -> Iterator[Found]:
+    if metrics.path is None and _is_local(metrics.host) is False and not metrics.allow_remote:
+        text = "can be reached from other machines, and nobody is asked for a password there"
+        yield "listen.metrics.host", f"{text}; use 127.0.0.1, or write `allow_remote: true`"
+
+
+def _is_local(host: str) -> bool | None:
+    """Whether only this machine reaches it; None for what is no address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return None

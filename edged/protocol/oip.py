@@ -1,0 +1,68 @@
+"""The words of the Open Inference Protocol v2: its types, its parameters, its error texts.
+
+Clients and their tests look for some of these texts, so they stand here as they are known.
+Source: kserve/open-inference-protocol, triton-inference-server/server ``docs/protocol``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edged.errors import (
+    BusyError,
+    Code,
+    DeadlineExceededError,
+    DrainingError,
+    EdgedError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    QueueFullError,
+    TooLargeError,
+    VersionNotFoundError,
+)
+from edged.tensors import DTYPES, DType
+
+BY_OIP: Final[dict[str, DType]] = {entry.oip: entry for entry in DTYPES.values()}
+"""Our dtypes by the protocol's names. BYTES and BF16 are not served."""
+HEADER_LENGTH: Final = "inference-header-content-length"
+"""Bytes of the JSON at the head of a body; what follows are tensors."""
+
+_HTTP: Final = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.NOT_FOUND: 404,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 503,
+    Code.UNAVAILABLE: 503,
+    Code.DEADLINE_EXCEEDED: 503,
+    Code.FAILED_PRECONDITION: 400,
+    Code.CANCELLED: 400,
+    Code.INTERNAL: 500,
+}
+"""As Triton says it, which is what its clients were tested against; ``errors.STATUS`` differs."""
+
+
+def status_of(error: EdgedError) -> int:
+    """The HTTP status of an error."""
+    return 413 if isinstance(error, TooLargeError) else _HTTP[error.code]
+
+
+def text_of(error: EdgedError) -> str:
+    """What went wrong, with the words that clients of the protocol look for."""
+    if isinstance(error, ModelNotFoundError):
+        return f"Request for unknown model: {error.message}"
+    if isinstance(error, VersionNotFoundError):
+        return f"Request for unknown model: {error.message} (has no available versions)"
+    if isinstance(error, ModelNotReadyError | DrainingError):
+        return f"{error.message} (is not at ready state)"
+    if isinstance(error, QueueFullError):
+        return f"Exceeds maximum queue size: {error.message}"
+    if isinstance(error, DeadlineExceededError):
+        return f"Request timeout expired: {error.message}"
+    return error.message
+
+
+def retry_after_s(error: EdgedError) -> int:
+    """Whole seconds after which to try again, at least 1; 0 where trying again is no remedy."""
+    if not isinstance(error, BusyError):
+        return 0
+    return max(1, -(-error.retry_after_ns // 1_000_000_000))

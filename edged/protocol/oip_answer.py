@@ -1,0 +1,130 @@
+"""Answers of the Open Inference Protocol: a JSON head, and tensors inside it or behind it.
+
+Source: KServe ``inference_rest.md``; Triton's ``extension_binary_data.md`` and
+``extension_classification.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from edged.errors import InvalidRequestError
+from edged.messages import InferResponse
+from edged.protocol.frames import Buffer
+from edged.protocol.oip_request import Asked, Wanted
+from edged.tensors import DTYPES, Array
+
+Labels = Sequence[str]
+
+
+class Body(NamedTuple):
+    """An answer's body.
+
+    Args:
+        parts: the JSON, then the bytes of the binary outputs in their order.
+        json_bytes: length of the JSON where bytes follow; 0 where none do.
+    """
+
+    parts: list[Buffer]
+    json_bytes: int
+
+
+def encode_response(asked: Asked, response: InferResponse, labels: dict[str, Labels]) -> Body:
+    """Say what a model answered.
+
+    Args:
+        asked: the request.
+        response: without an error.
+        labels: of the last axis, by output; for classification.
+
+    Raises:
+        InvalidRequestError: an output that was asked for has no form in JSON.
+    """
+    blobs: list[Buffer] = []
+    outputs = []
+    for wanted in asked.outputs or [Wanted(n, asked.is_binary) for n in response.outputs]:
+        array = response.outputs[wanted.name]
+        if wanted.classes:
+            outputs.append(_classes(wanted, array, labels.get(wanted.name, ()), blobs))
+        else:
+            outputs.append(_output(wanted, array, blobs))
+    document: dict[str, Any] = {
+        "model_name": response.model,
+        "model_version": str(response.release),
+        "outputs": outputs,
+    }
+    if asked.id:
+        document["id"] = asked.id
+    text = msgspec.json.encode(document)
+    has_bytes = any(memoryview(blob).nbytes for blob in blobs)
+    return Body([text, *blobs], len(text) if has_bytes else 0)
+
+
+def _output(wanted: Wanted, array: Array, blobs: list[Buffer]) -> dict[str, Any]:
+    dtype = DTYPES[array.dtype.name]
+    entry: dict[str, Any] = {
+        "name": wanted.name,
+        "datatype": dtype.oip,
+        "shape": list(array.shape),
+    }
+    if wanted.is_binary:
+        dense = np.ascontiguousarray(array, dtype.numpy)
+        blobs.append(dense.reshape(-1).view(np.uint8).data if dense.size else b"")
+        entry["parameters"] = {"binary_data_size": dense.nbytes}
+    elif dtype.name == "float16":
+        raise InvalidRequestError(
+            f'output "{wanted.name}": FP16 has no form in JSON; ask for it as binary data'
+        )
+    else:
+        entry["data"] = _numbers(array)
+    return entry
+
+
+def _numbers(array: Array) -> Any:
+    """Flat and row-major. NaN and infinities are written as Python and Triton write them."""
+    flat = array.reshape(-1)
+    values = flat.tolist()
+    if flat.dtype.kind == "f" and not np.isfinite(flat).all():
+        return msgspec.Raw(f"[{','.join(map(_number, values))}]".encode("ascii"))
+    return values
+
+
+def _number(value: float) -> str:
+    if math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _classes(wanted: Wanted, array: Array, labels: Labels, blobs: list[Buffer]) -> dict[str, Any]:
+    """The largest entries of each row as ``value:index:label``."""
+    rows = array.reshape(array.shape[0] if array.ndim > 1 else 1, -1)
+    count = min(wanted.classes, rows.shape[1])
+    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
+    texts = [
+        _class(row[index], int(index), labels)
+        for row, places in zip(rows, best, strict=True)
+        for index in places
+    ]
+    entry: dict[str, Any] = {
+        "name": wanted.name,
+        "datatype": "BYTES",
+        "shape": [rows.shape[0], count] if array.ndim > 1 else [count],
+    }
+    if not wanted.is_binary:
+        entry["data"] = texts
+        return entry
+    encoded = [text.encode() for text in texts]
+    blob = b"".join(len(one).to_bytes(4, "little") + one for one in encoded)
+    blobs.append(blob)
+    entry["parameters"] = {"binary_data_size": len(blob)}
+    return entry
+
+
+def _class(value: Any, index: int, labels: Labels) -> str:
+    shown = f"{float(value):.6f}" if np.issubdtype(type(value), np.floating) else str(value)
+    return f"{shown}:{index}" + (f":{labels[index]}" if index < len(labels) else "")

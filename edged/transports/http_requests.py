@@ -1,0 +1,219 @@
+"""What one client of the HTTP socket asks for: inference, and pages about models and the server.
+
+Decides what a request starts and what its answer is; never reads or writes a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
+from edged.messages import InferRequest, InferResponse, SequencedRequest, Ticket
+from edged.protocol import oip
+from edged.protocol.frames import Buffer
+from edged.protocol.http_answer import BINARY, encode_answer, encode_error
+from edged.protocol.http_reader import HttpRequest
+from edged.protocol.oip_answer import encode_response
+from edged.protocol.oip_request import Asked, decode_raw, decode_request
+from edged.transports.http_routes import Page, Route, route_of
+
+if TYPE_CHECKING:
+    from edged.transports.http import HttpServer
+
+log = logging.getLogger("edged.http")
+
+_NOT_HERE = "is not allowed on this socket"
+
+Answered = Callable[[list[Buffer], bool], None]
+"""Called once for each request, with its answer and whether the connection outlives it."""
+
+
+class Requests:
+    """The requests of one connection, one at a time.
+
+    Args:
+        server: the door, the pages and the limits.
+        on_answered: writes an answer.
+    """
+
+    def __init__(self, server: HttpServer, on_answered: Answered) -> None:
+        self.origin = "http"
+        self._server = server
+        self._on_answered = on_answered
+        self._keeps_alive = True
+        self._is_open = False
+        self._ticket: Ticket | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, request: HttpRequest) -> None:
+        """Answer a request, now or later; the one before has been answered."""
+        self._keeps_alive = request.keeps_alive
+        self._is_open = True
+        try:
+            self._handle(request)
+        except EdgedError as exc:
+            self._fail(exc)
+        except Exception:
+            log.exception("a request of %s could not be handled", self.origin)
+            self._fail(RuntimeFailureError("the request could not be handled; see the log"))
+
+    def withdraw(self) -> None:
+        """The client is gone: nobody would read the answer."""
+        self._is_open = False
+        if self._task is not None:
+            self._task.cancel()
+        if self._ticket is not None:
+            self._ticket.cancel()
+
+    def _handle(self, request: HttpRequest) -> None:
+        route = route_of(request.target)
+        if route is None:
+            self._refuse(404, "Not Found")
+        elif request.method not in route.methods:
+            self._refuse(405, "Method Not Allowed", f"Allow: {', '.join(route.methods)}\r\n")
+        elif "origin" in request.headers:
+            # A page in a browser can reach loopback; what runs on this device sends no Origin.
+            self._refuse(403, f"a request from a web page {_NOT_HERE}")
+        elif route.page is Page.INFER:
+            self._infer(request, route)
+        elif route.page is Page.ADMIN:
+            self._refuse(403, f"{request.target.partition('?')[0]} {_NOT_HERE}")
+        elif route.page is Page.SHARED:
+            self._refuse(501, "shared memory is not served here")
+        elif route.page is Page.METRICS:
+            work = self._metrics(request.headers.get("accept", ""))
+            self._task = asyncio.get_running_loop().create_task(work)
+        else:
+            status, document = self._page(request, route)
+            body: list[Buffer] = [msgspec.json.encode(document)]
+            self._answer(encode_answer(body, status, keeps_alive=self._keeps_alive))
+
+    def _page(self, request: HttpRequest, route: Route) -> tuple[int, Any]:
+        pages, page = self._server.pages, route.page
+        document: Any
+        if page is Page.READY:
+            reasons = pages.unready()
+            document = {"live": True, "ready": not reasons}
+            if reasons:
+                return 503, {**document, "not_ready": dict(reasons)}
+        elif page is Page.LIVE:
+            document = {"live": True}
+        elif page is Page.SERVER:
+            document = pages.server()
+        elif page is Page.MODEL:
+            document = pages.model(route.model, route.version)
+        elif page is Page.MODEL_READY:
+            document = pages.model_ready(route.model, route.version)
+        elif page is Page.CONFIG:
+            document = pages.config(route.model, route.version)
+        elif page is Page.STATS:
+            document = pages.statistics(route.model or None, route.version)
+        else:
+            document = pages.index(ready=_only_ready(request.body))
+        return 200, document
+
+    async def _metrics(self, accept: str) -> None:
+        try:
+            status, text, content_type = await self._server.pages.metrics(accept)
+            answer = encode_answer([text], status, content_type, keeps_alive=self._keeps_alive)
+        except Exception:
+            log.exception("the figures could not be read")
+            text_ = "the figures could not be read; see the log"
+            answer = encode_error(500, text_, keeps_alive=self._keeps_alive)
+        self._task = None
+        self._answer(answer)
+
+    def _infer(self, request: HttpRequest, route: Route) -> None:
+        asked = self._decoded(request, route)
+        version = int(route.version) if route.version is not None else None
+        deadline_ns = time.monotonic_ns() + asked.timeout_us * 1000 if asked.timeout_us else None
+        wanted = tuple(one.name for one in asked.outputs)
+        what = (route.model, asked.inputs, version, wanted, deadline_ns, self.origin)
+        step = asked.sequence
+        asking = InferRequest(*what) if step is None else SequencedRequest(*what, sequence=step)
+
+        def on_response(response: InferResponse, final: bool) -> None:
+            if final:
+                self._ticket = None
+                if self._is_open:
+                    self._respond(asked, response)
+
+        ticket = self._server.door.submit(asking, on_response)
+        if self._is_open:
+            self._ticket = ticket
+
+    def _decoded(self, request: HttpRequest, route: Route) -> Asked:
+        body = request.body
+        length = None
+        if (given := request.headers.get(oip.HEADER_LENGTH)) is not None:
+            length = _length(given, len(body))
+        if length == 0 and body:
+            return decode_raw(body, self._server.pages.inputs(route.model, route.version))
+        return decode_request(body, length, self._server.max_request_bytes)
+
+    def _respond(self, asked: Asked, response: InferResponse) -> None:
+        if response.error is not None:
+            self._fail(response.error)
+            return
+        pages = self._server.pages
+        try:
+            has_classes = any(one.classes for one in asked.outputs)
+            labels = pages.labels(response.model, response.release) if has_classes else {}
+            body = encode_response(asked, response, labels)
+        except EdgedError as exc:
+            self._fail(exc)
+            return
+        except Exception:
+            log.exception("an answer to %s could not be written", self.origin)
+            self._fail(RuntimeFailureError("the answer could not be written; see the log"))
+            return
+        if body.json_bytes:
+            header = f"Inference-Header-Content-Length: {body.json_bytes}\r\n"
+            keeps = self._keeps_alive
+            self._answer(encode_answer(body.parts, 200, BINARY, header, keeps_alive=keeps))
+        else:
+            self._answer(encode_answer(body.parts, keeps_alive=self._keeps_alive))
+
+    def _refuse(self, status: int, text: str, headers: str = "") -> None:
+        self._answer(encode_error(status, text, headers, keeps_alive=self._keeps_alive))
+
+    def _fail(self, error: EdgedError) -> None:
+        seconds = oip.retry_after_s(error)
+        header = f"Retry-After: {seconds}\r\n" if seconds else ""
+        self._refuse(oip.status_of(error), oip.text_of(error), header)
+
+    def _answer(self, buffers: list[Buffer]) -> None:
+        self._is_open = False
+        self._on_answered(buffers, self._keeps_alive)
+
+
+def _length(given: str, body_bytes: int) -> int:
+    if not (given.isascii() and given.isdigit() and len(given) < 20):
+        raise InvalidRequestError(
+            f"Inference-Header-Content-Length is {given[:32]!r}; expected a number of bytes"
+        )
+    length = int(given)
+    if length > body_bytes:
+        raise InvalidRequestError(
+            f"Inference-Header-Content-Length is {length}, but the body has {body_bytes} bytes"
+        )
+    return length
+
+
+class _Index(msgspec.Struct, frozen=True):
+    ready: bool = False
+
+
+def _only_ready(body: bytes | bytearray) -> bool:
+    if not body:
+        return False
+    try:
+        return msgspec.json.decode(body, type=_Index).ready
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise InvalidRequestError(f"Unable to parse the request: {exc}") from None

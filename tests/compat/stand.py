@@ -1,0 +1,51 @@
+"""A daemon whose Open Inference Protocol the public clients talk to, with models to ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.bundles import make_bundle
+from tests.compat.echo import echo
+from tests.e2e.process import DaemonProcess
+from tests.models import classifier, remembering
+
+BODY = """\
+trust: {require_signatures: false}
+models:
+  echo: {bundle: echo-1.edgb}
+  sorter: {bundle: sorter-2.edgb}
+  memory: {bundle: memory-1.edgb, sequence: {state: {h: hN}}}
+"""
+
+
+class OipDaemon(DaemonProcess):
+    """Listens for HTTP where ``place`` says."""
+
+    place = ""
+
+    def head(self) -> str:
+        return super().head().replace("listen: {", f"listen: {{http: {{{self.place}}}, ")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(folder: Path, place: str) -> Iterator[OipDaemon]:
+    """A daemon with the models; ``place`` is where it listens, as YAML."""
+    make_bundle(folder / "echo-1.edgb", echo(), name="echo")
+    make_bundle(folder / "sorter-2.edgb", classifier(), name="sorter", release=2)
+    make_bundle(folder / "memory-1.edgb", remembering(), name="memory")
+    daemon = OipDaemon(folder)
+    daemon.place = place
+    daemon.write(BODY)
+    try:
+        yield daemon.start()
+    finally:
+        daemon.stop()

@@ -1,0 +1,69 @@
+"""Places to listen that cannot work, or that let in more than somebody may have meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edged.config.listen import HttpConfig, ListenConfig, MetricsConfig, SocketConfig
+from edged.config.listen_check import listen_problems
+
+
+def problems(http: HttpConfig | None = None, metrics: MetricsConfig | None = None) -> list[str]:
+    socket = SocketConfig(path="/run/edged.sock")
+    listen = ListenConfig(socket=socket, http=http, metrics=metrics)
+    return [path for path, _ in listen_problems(listen)]
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        None,
+        HttpConfig(path="/run/http.sock"),
+        HttpConfig(port=8000, insecure=True),
+        HttpConfig(port=8000, insecure=True, host="::1"),
+        HttpConfig(port=8000, insecure=True, host="localhost"),
+    ],
+)
+def test_http_that_can_work(http: HttpConfig | None) -> None:
+    assert problems(http, MetricsConfig(port=9464)) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({}, "listen.http"),
+        ({"path": "/run/a", "port": 1, "insecure": True}, "listen.http"),
+        ({"path": "/run/edged.sock"}, "listen.http.path"),
+        ({"port": 8000}, "listen.http.port"),
+        ({"port": 8000, "insecure": True, "host": "0.0.0.0"}, "listen.http.host"),
+        ({"port": 8000, "insecure": True, "host": "192.168.1.4"}, "listen.http.host"),
+        ({"port": 8000, "insecure": True, "host": "box"}, "listen.http.host"),
+    ],
+)
+def test_http_that_cannot(fields: dict[str, Any], path: str) -> None:
+    assert problems(HttpConfig(**fields)) == [path]
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({}, "listen.metrics"),
+        ({"path": "/run/edged.sock"}, "listen.metrics.path"),
+        ({"port": 1, "host": "0.0.0.0"}, "listen.metrics.host"),
+        ({"port": 1, "host": "box"}, "listen.metrics.host"),
+    ],
+)
+def test_metrics_that_cannot(fields: dict[str, Any], path: str) -> None:
+    assert problems(metrics=MetricsConfig(**fields)) == [path]
+
+
+def test_others_may_read_figures_where_that_is_allowed() -> None:
+    assert problems(metrics=MetricsConfig(port=1, host="0.0.0.0", allow_remote=True)) == []
+
+
+def test_two_at_one_place() -> None:
+    http = HttpConfig(port=8000, insecure=True)
+    assert problems(http, MetricsConfig(port=8000)) == ["listen.metrics.port"]
+    assert problems(HttpConfig(path="/a"), MetricsConfig(path="/a")) == ["listen.metrics.path"]

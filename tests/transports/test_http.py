@@ -1,0 +1,61 @@
+"""The server's limits follow the configuration; who may connect is the listener's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edged.specs import Duration, Size
+from tests.fakes.house import LOOPS, eventually
+from tests.fakes.web import INFER, Visitor, Web
+
+
+@pytest.fixture(params=LOOPS)
+def web(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Web]:
+    made = Web(tmp_path / "h", LOOPS[request.param])
+    yield made
+    made.stop()
+    assert made.trouble == []
+
+
+def test_limits_hold_for_connections_made_from_now_on(web: Web) -> None:
+    web.start(max_request=Size(1 << 20))
+    old = Visitor(web.path)
+    assert old.ask("GET", "/v2")[0] == 200
+    web.start(
+        max_connections=7, max_request=Size(1024), max_unread=Size(4096),
+        frame_timeout=Duration(3_000_000_000), stream_wait=Duration(5_000_000_000),
+    )  # fmt: skip
+    server = web.server
+    assert (server.max_connections, server.max_request_bytes) == (7, 1024)
+    assert (server.max_unread_bytes, server.frame_timeout_s, server.unread_wait_s) == (4096, 3, 5)
+    large = INFER + b" " * 2000
+    assert old.ask("POST", "/v2/models/m/infer", large)[0] == 200
+    new = Visitor(web.path)
+    assert new.ask("POST", "/v2/models/m/infer", large)[0] == 413
+    old.close()
+    new.close()
+
+
+def test_traffic_is_counted(web: Web) -> None:
+    web.start()
+    visitor = Visitor(web.path)
+    assert visitor.ask("GET", "/v2")[0] == 200
+    visitor.close()
+    server = web.server
+    assert (server.accepted, server.requests, server.refused) == (1, 1, 0)
+    assert server.received_bytes > 20
+    assert server.sent_bytes > 20
+    eventually(lambda: not server.connections)
+
+
+def test_closing_the_listener_leaves_connections(web: Web) -> None:
+    web.start()
+    visitor = Visitor(web.path)
+    assert visitor.ask("GET", "/v2")[0] == 200
+    web.call(web.server.close_listener)
+    assert web.server.place is None
+    assert visitor.ask("GET", "/v2")[0] == 200
+    visitor.close()
