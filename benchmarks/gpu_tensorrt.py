@@ -81,7 +81,11 @@ def _half(data: bytes) -> bytes:
 
 
 def _numbers(kind: str, session: TensorRtSession, cpu: Any) -> list[Row]:
-    parity = {b: difference(session.run(images(b))["y"], cpu.run(images(b))["y"]) for b in BATCHES}
+    # The third run of a shape and those after it are CUDA graphs.
+    parity = {
+        b: max(difference(session.run(images(b))["y"], cpu.run(images(b))["y"]) for _ in range(4))
+        for b in BATCHES
+    }
     bar = f"<= {PARITY[kind]}"
     worst = max(parity.values())
     rows = [measured(f"tensorrt-parity-{kind}", worst, "relative", bar, {"by_batch": parity})]

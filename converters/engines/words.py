@@ -27,6 +27,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("float32", "float16", "int8"), help="which of the bundle's models")
     add("--max-batch", type=_count, default=8, metavar="ROWS", help="of one run (default 8)")
     add("--opt-batch", type=_count, metavar="ROWS", help="to tune for (default: the largest)")
+    add(
+        "--exact-batch",
+        dest="exact",
+        type=_count,
+        action="append",
+        default=[],
+        metavar="ROWS",
+        help="also tune for just so many rows; may be given several times",
+    )
     add("--axes", metavar="NAME=MIN:OPT:MAX,...", help="lengths of further free axes")
     add("--workspace", type=_count, default=1024, metavar="MIB", help="of the GPU (default 1024)")
     add(
@@ -44,6 +53,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         choices=HARDWARE,
         default="none",
         help="more kinds of GPU may run it, slower",
+    )
+    add(
+        "--dla",
+        type=int,
+        default=-1,
+        metavar="CORE",
+        help="place it on that core of a Jetson's accelerator as far as it can",
     )
     add("--tf32", action="store_true", help="round float32 to ten bits where that is faster")
     add("--timing-cache", type=Path, metavar="FILE", help="kept from build to build (your cache)")
@@ -72,6 +88,8 @@ def wish_from(args: argparse.Namespace) -> Wish:
         is_version_compatible=args.version_compatible,
         hardware=args.hardware,
         tf32=args.tf32,
+        exact=tuple(args.exact),
+        dla=args.dla,
     )
     return Wish(
         precision=args.precision or "",
@@ -110,11 +128,13 @@ def describe(outcome: Outcome, output: Path) -> list[str]:
     built = ", ".join(f"{count} {kind}" for kind, count in one.built.items())
     parity = ", ".join(f'"{name}" {gap:.2g}' for name, gap in one.parity.items())
     where = f"{host.gpu} (compute capability {host.compute_capability})"
+    placed = [f"{count} layers on the {place}" for place, count in one.placed.items()]
     signed = "signed" if outcome.is_signed else "unsigned: edged-convert sign, off the device"
     return [
         f"{output}: {outcome.file}, {one.plan_bytes} bytes, in {one.seconds:.1f} s ({signed})",
         f"runs on: {where}, {host.product} {host.tensorrt}, {host.system}",
         f"layers: {built}",
+        *([f"placed: {', '.join(placed)}"] if placed else []),
         f"largest difference from the golden rows: {parity}",
         f"digest: {outcome.digest}",
         f"timings of the builder: {outcome.timing_cache}",

@@ -12,7 +12,7 @@ driver is asked before anything is made: without one the package crashes.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -143,6 +143,14 @@ def make_logger(trt: TensorRt, words: Words) -> Any:
                 words.add(text, is_error=False)
 
     return Logger()
+
+
+def missing_words(find: Callable[[str], Any] = importlib.util.find_spec) -> str:
+    """That no such package is installed, without importing any; empty where one is."""
+    importlib.invalidate_caches()
+    if any(find(name) for name, _ in PACKAGES):
+        return ""
+    return f"TensorRT is not installed; {_INSTALL}"
 
 
 def find_tensorrt(

@@ -23,6 +23,7 @@ from edged.child import child_environment
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.runtimes.engine import Host, engine_bytes
+from edged.runtimes.tensorrt_api import missing_words
 
 NAME = "tensorrt"
 _TIMEOUT_S = 60.0
@@ -80,7 +81,13 @@ class HostProbe:
 
 
 def ask_child() -> Told:
-    """Start the child, and read what it says. Never raises."""
+    """Start the child, and read what it says. Never raises.
+
+    Where there is no TensorRT at all nothing is started: most machines that find their own runtime
+    are such.
+    """
+    if missing := missing_words():
+        return Told(problem=missing)
     command = [sys.executable, "-s", "-m", "edged.runtimes.tensorrt_host"]
     try:
         done = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,13 @@ class TestTheChild:
     def test_what_is_missing(self, site: Site):
         (site.path / "tensorrt.py").write_text("raise OSError('libnvdla_compiler.so: cannot open')")
         assert "TensorRT is installed and does not load: libnvdla_compiler" in ask_child().problem
+
+    def test_without_the_package_none_is_started(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(subprocess, "run", None)
+        monkeypatch.setattr("sys.path", [str(tmp_path)])
+        assert "TensorRT is not installed; on a Jetson" in ask_child().problem
 
     def test_a_driver_that_chatters(self, site: Site):
         with (site.path / "sitecustomize.py").open("a") as file:

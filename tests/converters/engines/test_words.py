@@ -1,5 +1,8 @@
 """The words of ``build-engine``, and its exit codes."""
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 
 from converters import cli
@@ -24,6 +27,7 @@ def test_flags_become_options():
         *("--precision", "int8", "--max-batch", "16", "--opt-batch", "4", "--workspace", "64"),
         *("--builder-optimization-level", "5", "--version-compatible", "--tf32", "--device", "1"),
         *("--hardware-compatibility-level", "ampere_plus", "--axes", "t=1:8:64", "--memory", "9"),
+        *("--exact-batch", "1", "--exact-batch", "4", "--dla", "1"),
         *("--timeout", "7", "--release", "3", "--timing-cache", "t"),
     )
     assert made.options == BuildOptions(
@@ -35,6 +39,8 @@ def test_flags_become_options():
         is_version_compatible=True,
         hardware="ampere_plus",
         tf32=True,
+        exact=(1, 4),
+        dla=1,
     )
     assert (made.precision, made.device, made.memory_mib) == ("int8", 1, 9)
     assert (made.timeout_s, made.release, str(made.timing_cache)) == (7, 3, "t")
@@ -56,6 +62,10 @@ def test_what_is_said(tmp_path):
     lines = "\n".join(describe(outcome, tmp_path / "o.edgb"))
     assert "runs on: Orin (compute capability 8.7), TensorRT 10.3.0, Linux aarch64" in lines
     assert "unsigned: edged-convert sign" in lines
+    assert "placed" not in lines
+    split = msgspec.structs.replace(outcome.fingerprint, placed={"dla": 5, "gpu": 2})
+    lines = describe(replace(outcome, fingerprint=split), tmp_path / "o.edgb")
+    assert "placed: 5 layers on the dla, 2 layers on the gpu" in lines
 
 
 def test_a_machine_without_tensorrt_has_an_exit_code_of_its_own(tmp_path, monkeypatch, capsys):
