@@ -54,9 +54,10 @@ FIGURES: tuple[Figure, ...] = (
         "edged_release_runtime_fallback", _F,
         "1 while it serves on another runtime than the first of its list.", (*_RELEASE, *_WANTED),
     ),
-    Figure(
-        "edged_runtime_fallbacks", _C, "How often that has come about.", (*_RELEASE, *_WANTED)
-    ),
+    Figure("edged_runtime_fallbacks", _C, "How often that came about.", (*_RELEASE, *_WANTED)),
+    Figure("edged_device_losses", _C, "Devices lost during a run.", (*_RELEASE, "runtime")),
+    Figure("edged_runtime_returns", _C, "Loads that were to end it.", (*_RELEASE, "outcome")),
+    Figure("edged_release_cpu_nodes", _G, "Nodes that a GPU left to the processor.", _RELEASE),
     Figure("edged_release_resident", _F, "1 while it is in memory.", _RELEASE),
     Figure("edged_release_memory_bytes", _G, "Memory it takes when loaded, at most.", _RELEASE),
     Figure(
@@ -244,8 +245,8 @@ def collect(
     for device, memory in manager.memories.as_dict().items():
         sheet.add("edged_memory_budget_bytes", memory["budget_bytes"], device)
         sheet.add("edged_memory_promised_bytes", memory["promised_bytes"], device)
-    for (model, number, *names), count in manager.recovery.stood_in.items():
-        sheet.add("edged_runtime_fallbacks", count, model, str(number), *names)
+    for name, value, of in manager.recovery.figures():
+        sheet.add(name, value, *of)
     _add_workers(sheet, manager)
     for name, listening in listeners.items():
         sheet.add("edged_connections", len(listening.connections), name)
@@ -294,8 +295,6 @@ def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
     if release.footprint is not None:
         sheet.add("edged_release_memory_bytes", release.footprint.held, *of)
     sheet.add("edged_release_evictions", release.evictions, *of)
-    if (found := release.stand_in) is not None:
-        sheet.add("edged_release_runtime_fallback", 1, *of, found.wanted, found.serves)
     sheet.add("edged_batches", counters.inline_batches, *of, "inline")
     where = "off_loop" if release.config.isolation == "none" else "worker"
     sheet.add("edged_batches", counters.batches - counters.inline_batches, *of, where)

@@ -15,6 +15,7 @@ from msgspec import to_builtins
 from edged.device.cpu import read_cpu
 from edged.device.jetson import read_jetson
 from edged.device.nvidia import read_nvidia
+from edged.runtimes.placed import placed_words
 from edged.runtimes.registry import all_offers
 
 _WIDTH = 110
@@ -63,6 +64,7 @@ def render_status(document: dict[str, Any]) -> str:
         for r in document["releases"]
         if r.get("computes_in")
     ]
+    lines += _placed_lines(document["releases"])
     lines += [
         f"{r['model']} release {r['release']} in {r['precision']}: {r['choice']}"
         for r in document["releases"]
@@ -207,6 +209,12 @@ def _socket_line(socket: dict[str, Any]) -> str:
 def _mqtt_line(mqtt: dict[str, Any]) -> str:
     error = f" ({mqtt['last_error']})" if mqtt.get("last_error") else ""
     return f"mqtt {mqtt.get('broker', '')}: {mqtt.get('state', '-')}{error}"
+
+
+def _placed_lines(releases: list[dict[str, Any]]) -> Iterator[str]:
+    for r in releases:
+        if (nodes := r.get("nodes")) and (words := placed_words(**nodes)):
+            yield f"{r['model']} release {r['release']} on {r['runtime']}: {words}"
 
 
 def _worker_lines(workers: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -195,8 +195,9 @@ def release_document(release: Served) -> dict[str, Any]:
 
 
 def _model_only(release: ServedRelease) -> dict[str, Any]:
-    found = release.stand_in
+    found, placed = release.stand_in, release.placed
     return {
+        "nodes": None if placed is None else placed.as_dict(),
         "runtime_fallback": None if found is None else found.as_dict(time.monotonic_ns()),
         "memory": memory_document(release),
     }

@@ -94,12 +94,14 @@ class LoadReply(msgspec.Struct, frozen=True):
         inputs: the model's own signature.
         outputs: likewise.
         before: the process's memory before the model was there; see ``device.memory.Taken``.
+        placed: nodes by operator on the device and on the processor; see ``runtimes/placed.py``.
     """
 
     version: str
     inputs: list[tuple[str, str, tuple[int | str, ...]]]
     outputs: list[tuple[str, str, tuple[int | str, ...]]]
     before: tuple[int, int, int] | None = None
+    placed: tuple[dict[str, int], dict[str, int]] | None = None
 
 
 def specs(
@@ -229,6 +231,7 @@ class Worker:
             "inputs": [(s.name, s.dtype, s.shape) for s in session.inputs],
             "outputs": [(s.name, s.dtype, s.shape) for s in session.outputs],
             "before": before,
+            "placed": getattr(session, "placed", None),
         }
 
     def _loaded(self) -> Session:

@@ -149,7 +149,7 @@ class WorkerSession:
             reply = msgspec.convert(native.decode_reply(frame), LoadReply, strict=False)
         except (ProtocolError, msgspec.ValidationError) as exc:
             raise self.lost(RemoteProtocolError(f"a reply that is none: {exc}")) from exc
-        self.version = reply.version
+        self.version, self.placed = reply.version, reply.placed
         self.memory_before = Taken(*reply.before) if reply.before is not None else None
         self.inputs, self.outputs = specs(reply.inputs), specs(reply.outputs)
         self._link.agree(artefact.inputs, artefact.outputs)

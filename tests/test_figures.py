@@ -19,6 +19,7 @@ from edged.hosted import HostedWorker
 from edged.messages import InferRequest
 from edged.protocol.mqtt import BindingCounters, SessionCounters
 from edged.reload import Report
+from edged.runtimes.placed import Placed
 from edged.serving.preference import StandIn
 from edged.telemetry.exposition import CELLS, Kind, Times, render
 from tests.bundles import make_bundle
@@ -172,7 +173,11 @@ def test_each_family_of_the_catalogue_can_be_seen(site: Site, monkeypatch: pytes
             box.manager.loader.workers.deaths["cpu"] = 1
             (stood,) = [r for r in box.manager.releases() if r.key.model == "m"]
             stood.stand_in = StandIn("openvino", "onnxruntime", (), 0.0, 0)
-            box.manager.recovery.stood_in["m", 1, "openvino", "onnxruntime"] = 1
+            stood.placed = Placed(5, {"Loop": 2})
+            recovery = box.manager.recovery
+            recovery.stood_in["m", 1, "openvino", "onnxruntime"] = 1
+            recovery.losses["m", 1, "openvino"] = 1
+            recovery.returning.ended["m", 1, "back"] = 1
             text = await look(box, LINKS)
             shown = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
             assert shown == set(names())

@@ -63,6 +63,16 @@ class TestStatus:
         ]  # fmt: skip
         assert len(lines) == 6
 
+    def test_says_which_nodes_are_not_where_they_should_be(self) -> None:
+        nodes = {"on_device": 60, "on_cpu": {"NonMaxSuppression": 2}}
+        item = release(runtime="onnxruntime-cuda", nodes=nodes)
+        line = (
+            "gate release 3 on onnxruntime-cuda: 2 of 62 nodes run on the CPU: 2 NonMaxSuppression"
+        )
+        assert line in render_status(status(releases=[item])).splitlines()
+        for fine in (None, {"on_device": 60, "on_cpu": {}}):
+            assert "nodes" not in render_status(status(releases=[release(nodes=fine)]))
+
     def test_says_which_precision_and_why(self) -> None:
         item = release(precision="int8", choice="int8 won on this device: int8 0.500 ms a row")
         assert render_status(status(releases=[item])).splitlines()[6] == (

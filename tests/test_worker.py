@@ -112,7 +112,7 @@ class TestServe:
         before = descriptors()
         reply = parent.load(GATE)
         taken = reply.pop("before")
-        assert reply == {"version": "1.0", "inputs": [], "outputs": []}
+        assert reply == {"version": "1.0", "inputs": [], "outputs": [], "placed": None}
         assert taken[1] >= taken[0] > 0, "the most it had is more than what only it has"
         (artefact,) = seen
         assert (artefact.model, artefact.data, artefact.sidecars) == (

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from edged.config.schema import ModelConfig
 from edged.errors import EdgedError, LoadError, ModelNotReadyError
 from edged.loading import Loaded, Stored
 from edged.runtimes.base import Session
+from edged.runtimes.placed import placed_of
 from edged.serving.comeback import Comeback
 from edged.serving.lifecycle import Event, ReleaseKey, State
 from edged.serving.preference import denied, stand_in
@@ -29,6 +30,8 @@ from edged.serving.returning import Owner, Returning, when_idle
 from edged.serving.standing import Standing
 from edged.serving.trial import LoadOrder
 from edged.telemetry.health import Health
+
+T = TypeVar("T", bound=tuple[str | int, ...])
 
 log = logging.getLogger("edged.serving")
 
@@ -87,6 +90,7 @@ class Recovery:
         """
         release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns, loaded.costs)
         release.precision, release.choice = loaded.precision, loaded.why
+        release.placed = placed_of(loaded.session)
         Standing.moves += 1
         now_ns = time.monotonic_ns()
         before = release.stand_in
@@ -136,6 +140,21 @@ class Recovery:
         self._on_change()
         self._owner.step()
 
+    def figures(self) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+        """Name, value and labels of each."""
+        for release in self._owner.releases():
+            of = release.key.model, str(release.number)
+            if (found := release.stand_in) is not None:
+                yield "edged_release_runtime_fallback", 1, (*of, found.wanted, found.serves)
+            if release.placed is not None:
+                yield "edged_release_cpu_nodes", release.placed.cpu_nodes, of
+        for (model, number, wanted, serves), count in self.stood_in.items():
+            yield "edged_runtime_fallbacks", count, (model, str(number), wanted, serves)
+        for (model, number, runtime), count in self.losses.items():
+            yield "edged_device_losses", count, (model, str(number), runtime)
+        for (model, number, outcome), count in self.returning.ended.items():
+            yield "edged_runtime_returns", count, (model, str(number), outcome)
+
     def look_now(self) -> None:
         """Somebody has mended something: do not wait for the next look."""
         now_ns = time.monotonic_ns()
@@ -147,6 +166,10 @@ class Recovery:
         """Bring the list of degradations up to date, and forget who is not there any more."""
         for key in [key for key in self._comebacks if self._owner.find(key) is None]:
             del self._comebacks[key]
+        known = {(release.key.model, release.number) for release in self._owner.releases()}
+        _forget(self.stood_in, known)
+        _forget(self.losses, known)
+        _forget(self.returning.ended, known)
         if self.health is None:
             return
         words: dict[str, str] = {}
@@ -164,6 +187,12 @@ class Recovery:
         for name in self.health.degradations():
             if name.startswith(_KEY) and name not in words:
                 self.health.restore(name)
+
+
+def _forget(tally: Counter[T], known: Collection[tuple[str, int]]) -> None:
+    """Drop the counts of releases that are not there any more."""
+    for key in [key for key in tally if key[:2] not in known]:
+        del tally[key]
 
 
 def _has_another(config: ModelConfig, runtime: str) -> bool:

@@ -16,6 +16,7 @@ from edged.config.schema import ModelConfig
 from edged.errors import DeviceLostError, EdgedError, ModelNotReadyError, QueueFullError
 from edged.loading import Footprint
 from edged.messages import Ticket
+from edged.runtimes.placed import Placed
 from edged.serving.answering import Answering
 from edged.serving.backlog import Backlog
 from edged.serving.cached import Cached
@@ -65,6 +66,8 @@ class Resting(Answering):
         self.is_proven = False
         """Whether these bytes gave the promised numbers on this device."""
         self.footprint: Footprint | None = None
+        self.placed: Placed | None = None
+        """Where its nodes run, if anybody tells."""
         self.loads = self.evictions = 0
         self.on_call: Callable[[ReleaseKey], None] | None = None
         self.ready_in_ns: Callable[[ReleaseKey], int] = _unknown

@@ -162,6 +162,9 @@ def test_the_next_runtime_takes_over_and_the_first_comes_back(dead: Path, isolat
             assert isinstance(error, BusyError)
             assert error.code is Code.UNAVAILABLE
             assert error.retry_after_ns > 0
+        with daemon.client() as client:
+            figures = client.call("metrics")
+        assert 'edged_device_losses_total{model="gate",release="1",runtime="fakegpu"} 1' in figures
         text = render_status(daemon.status())
         assert "runtime.gate (for " in text
         assert "release 1 serves on onnxruntime instead of fakegpu: " in text

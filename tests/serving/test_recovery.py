@@ -41,8 +41,10 @@ async def test_the_second_serves_and_it_is_said(caplog: pytest.LogCaptureFixture
     assert pair.health.degradations() == {"runtime.gate": words}
     assert [record.message for record in caplog.records] == [f"degraded: runtime.gate: {words}"]
     assert pair.manager.recovery.stood_in == {("gate", 1, FIRST, SECOND): 1}
+    assert len(list(pair.manager.recovery.figures())) == 2
     pair.manager.want([])
     assert pair.health.degradations() == {}
+    assert list(pair.manager.recovery.figures()) == [], "its counters end with a release"
     pair.manager.stop()
 
 
