@@ -43,7 +43,13 @@ from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
 from edged.serving.router import choose_release
 from edged.serving.trial import Loader
-from edged.status import announced_models, is_ready, models_document, status_document
+from edged.status import (
+    announced_models,
+    is_ready,
+    models_document,
+    pipelines,
+    status_document,
+)
 from edged.store.findings import Findings
 from edged.store.repository import Repository
 from edged.supervisor import Supervisor, passed_sockets
@@ -55,6 +61,7 @@ from edged.transports.native_door import Call
 from edged.transports.scrape import ScrapeServer
 from edged.transports.uds import UnixServer
 from edged.transports.web_listener import shown
+from edged.triton_figures import triton_families
 from edged.version import __version__
 
 log = logging.getLogger("edged.daemon")
@@ -343,7 +350,7 @@ class Daemon:
         return models_document(self.dataplane)
 
     def _families(self) -> list[Family]:
-        return collect(
+        families = collect(
             reloader=self.reloader,
             reloads=self._reloads,
             dataplane=self.dataplane,
@@ -353,6 +360,9 @@ class Daemon:
             listeners={"socket": self.server, **self._listeners.by_name()},
             lag=self._lag.times,
         )
+        if self._listeners.http_place:
+            families += triton_families([*self.manager.releases(), *pipelines(self.dataplane)])
+        return families
 
     async def _metrics(self, _arguments: dict[str, Any]) -> str:
         text, _ = await render(self._families())

@@ -83,5 +83,6 @@ def test_pages(path: Path) -> None:
     status, text = curl(path, "/metrics")
     assert status == 200
     assert b"edged_build_info" in text
+    assert b'nv_inference_request_success{model="sorter",version="2"}' in text
     assert curl(path, "/v2/nothing")[0] == 404
     assert curl(path, "/v2/models/sorter", "-X", "DELETE")[0] == 405
