@@ -13,7 +13,6 @@ from edged.triton_figures import FIGURES, triton_families
 from tests.fakes.clock import on_loop
 from tests.test_oip_pages import release
 
-
 _ORDER = ("model", "version", "reason")
 
 
