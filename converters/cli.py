@@ -302,6 +302,17 @@ def _build_engine(args: Namespace, screen: Screen) -> None:
         screen.line(line)
 
 
+def _texts(args: Namespace, screen: Screen) -> None:
+    from converters.texts.pack import Wish, pack_folder
+    from converters.texts.words import describe
+
+    wish = Wish(args.name, args.release, args.version or "", args.prompt, args.tokens)
+    with screen.steps() as step:
+        outcome = pack_folder(args.folder, args.output, wish, args.key, step)
+    for line in describe(outcome, args.output):
+        screen.line(line)
+
+
 _COMMANDS: dict[str, Callable[[Namespace, Screen], int | None]] = {
     "convert": _convert,
     "batch": _batch,
@@ -316,6 +327,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Screen], int | None]] = {
     "publish": _publish,
     "containerize": _containerize,
     "build-engine": _build_engine,
+    "texts": _texts,
 }
 
 

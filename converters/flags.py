@@ -12,6 +12,7 @@ from converters.errors import ConversionError
 from converters.screen import shown
 from converters.sources.kinds import BY_NAME
 from converters.targets.table import TARGETS
+from converters.texts.words import add_flags as add_text_flags
 
 if TYPE_CHECKING:
     from converters.recipe import Recipe
@@ -24,7 +25,7 @@ LABELS_CAP_BYTES = 4 << 20
 PRECISIONS = ("float32", "float16", "int8", "float32,int8")
 COMMANDS = (
     *("convert", "import", "promote", "keygen", "sign", "inspect", "verify", "report", "diff"),
-    *("publish", "containerize", "batch", "build-engine"),
+    *("publish", "containerize", "batch", "build-engine", "texts"),
 )
 
 
@@ -91,6 +92,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_engine_flags(
         commands.add_parser("build-engine", help="add a TensorRT engine for this machine's GPU")
     )
+    texts = commands.add_parser("texts", help="make a bundle of a folder of ONNX Runtime GenAI")
+    add_text_flags(texts)
     return parser
 
 

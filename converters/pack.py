@@ -24,7 +24,7 @@ from edged.store.signing import Signer, parse_signatures, sign_manifest
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """The first day zip knows: the same input gives the same bytes on any day."""
 
-Kind = Literal["onnx", "safetensors", "json", "text", "tensorrt"]
+Kind = Literal["onnx", "onnx-data", "safetensors", "json", "text", "tensorrt"]
 
 
 def member(name: str, kind: Kind, data: bytes) -> Member:

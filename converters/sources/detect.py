@@ -73,6 +73,8 @@ def _guess(seen: Look) -> SourceKind:
 
 
 def _advice(seen: Look) -> str:
+    if seen.is_folder and "genai_config.json" in seen.names:
+        return "a folder of ONNX Runtime GenAI: edged-convert texts FOLDER makes a bundle of it"
     if seen.is_folder:
         return "a folder that no framework is known for"
     return ADVICE.get(seen.suffix, "not a kind that is known here")

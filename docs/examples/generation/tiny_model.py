@@ -64,6 +64,7 @@ def make_folder(folder: Path, size: Size | None = None, *, seed: int = 7) -> Non
     vocabulary = _write_tokenizer(folder)
     builder = _Builder(size, len(vocabulary), np.random.default_rng(seed))
     model = builder.model()
+    (folder / "model.onnx.data").unlink(missing_ok=True)  # else it would grow
     save_model(
         model,
         folder / "model.onnx",
@@ -140,7 +141,9 @@ class _Builder:
         stream, normed = "token", "n.0"
         for layer in range(size.layers):
             stream, normed = self._block(layer, stream, normed)
-        self._matmul(normed, "head", (size.width, self.words), "logits")
+        # As sure of itself as a model that was trained: most tokens lead by a lot.
+        self._weight("head", (size.width, self.words), 4.0)
+        self._plain("MatMul", (normed, "head"), "logits")
         mask = self._value("attention_mask", TensorProto.INT64, ("batch", "total"))
         ids = self._value("input_ids", TensorProto.INT64, ("batch", "new"))
         logits = self._value("logits", TensorProto.FLOAT, ("batch", "new", self.words))
@@ -206,8 +209,8 @@ class _Builder:
         self._constant("cosines", np.cos(angles).astype(np.float32))
         self._constant("sines", np.sin(angles).astype(np.float32))
 
-    def _matmul(self, left: str, name: str, shape: tuple[int, int], out: str = "") -> str:
-        out = out or f"{name}.out"
+    def _matmul(self, left: str, name: str, shape: tuple[int, int]) -> str:
+        out = f"{name}.out"
         self._weight(name, shape, 1.0)
         self._plain("MatMul", (left, name), out)
         return out
