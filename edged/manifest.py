@@ -138,6 +138,11 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return entry.golden if isinstance(entry.golden, Golden) else self.golden
 
     @property
+    def makes_texts(self) -> bool:
+        """Whether the model goes on with a text; see ``generating``."""
+        return any(entry.runtime == "genai" for entry in self.artefacts)
+
+    @property
     def is_row_wise(self) -> bool:
         """Whether rows of several requests may share a run: batch is the first axis everywhere."""
         specs = (*self.input_specs(), *self.output_specs())

@@ -47,6 +47,7 @@ WORDS_ONLY = {
     "edged/pipelines/step.py",
     "edged/transports/connection.py",
     "edged/transports/http_door.py",
+    "edged/transports/outlet.py",
     "edged/transports/native_door.py",
     "edged/house.py",
     "edged/version.py",

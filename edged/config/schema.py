@@ -231,6 +231,7 @@ class BindingConfig(Section, frozen=True, kw_only=True):
         tuple[str | FieldSpec, ...], Meta(description="JSON paths of the columns, in order")
     ] = ()
     output: OutputSpec = OutputSpec()
+    stream: Annotated[bool, Meta(description="a message for each piece of a text")] = False
     timeout: Annotated[
         Duration, Meta(description="deadline of a message that carries no expiry of its own")
     ] = Duration(10_000_000_000)

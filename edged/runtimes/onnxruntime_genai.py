@@ -78,14 +78,9 @@ class GenaiRuntime:
         return RuntimeInfo(self.name, "", (), f"onnxruntime-genai {reason}; {_INSTALL}")
 
     def estimate_bytes(self, artefact: Artefact) -> int:
-        """Upper bound of what loading and one text of the whole context take."""
+        """Upper bound of what loading takes, without the texts that are made."""
         size = len(artefact.data) + sum(map(len, artefact.sidecars.values()))
-        try:
-            config = read_config(artefact.data, artefact.sidecars)
-        except EdgedError:
-            return _COPIES * size + _SESSION_BYTES
-        kept = config.model.context_length * config.token_bytes
-        return _COPIES * size + kept + _SESSION_BYTES
+        return _COPIES * size + _SESSION_BYTES
 
     def load(self, artefact: Artefact) -> GenaiSession:
         """Make a session.

@@ -33,7 +33,7 @@ from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Batch, Waiting
 from edged.serving.slots import Devices
 from edged.serving.states import Axes, RowsFirst, axes_of, plan_states
-from edged.serving.text_release import TextRelease, makes_texts
+from edged.serving.text_release import TextRelease
 from edged.serving.turn import Turn
 from edged.tensors import Array
 
@@ -321,7 +321,7 @@ class Shelves:
         devices: Devices,
     ) -> ServedRelease:
         """A release, of the kind that its model's section asks for; see ServedRelease."""
-        if makes_texts(manifest):
+        if manifest.makes_texts:
             return TextRelease(key, manifest, config, inline_threshold_ns, turn, devices=devices)
         if config.sequence is None:
             return ServedRelease(key, manifest, config, inline_threshold_ns, turn, devices=devices)

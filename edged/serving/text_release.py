@@ -18,20 +18,14 @@ from edged.config.schema import ModelConfig
 from edged.costs import Costs
 from edged.errors import CancelledError, DeadlineExceededError, EdgedError
 from edged.flow import Flow
-from edged.generating import CAPS, KIND, REQUEST, TOKENS, Caps, read_request
+from edged.generating import CAPS, REQUEST, TOKENS, Caps, read_request
 from edged.isolation import TextSession
-from edged.manifest import Manifest
 from edged.messages import InferResponse, StreamRequest
 from edged.runtimes.base import Session
 from edged.serving.executor import BatchResult, Outcome
 from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Batch, Waiting
 from edged.tensors import Array
-
-
-def makes_texts(manifest: Manifest) -> bool:
-    """Whether a bundle's model does."""
-    return any(entry.runtime == KIND for entry in manifest.artefacts)
 
 
 class TextRelease(ServedRelease):

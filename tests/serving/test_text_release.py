@@ -24,7 +24,6 @@ from edged.errors import (
 from edged.flow import Flow
 from edged.generating import Piece, request
 from edged.isolation import TextSession
-from edged.manifest import ArtefactEntry, Manifest, Member, TensorEntry
 from edged.messages import InferRequest, InferResponse, StreamRequest, Ticket
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import Event, ReleaseKey
@@ -35,25 +34,9 @@ from edged.serving.text_release import TextRelease
 from edged.serving.turn import Turn
 from edged.tensors import Array
 from tests.fakes.clock import Clock, on_loop, turns
-from tests.fakes.texts import whole
+from tests.fakes.texts import text_manifest, whole
 
 S = 1_000_000_000
-
-
-def manifest() -> Manifest:
-    sides = [
-        tuple(TensorEntry(spec.name, spec.dtype, spec.shape) for spec in specs)
-        for specs in (generating.INPUTS, generating.OUTPUTS)
-    ]
-    entry = ArtefactEntry("genai", "genai_config.json", files=("model.onnx",))
-    members = (
-        Member("genai_config.json", "json", 1, "0" * 64),
-        Member("model.onnx", "onnx", 1, "0" * 64),
-    )
-    return Manifest(
-        format="edged-bundle-v1", name="story", release=1, version="1", inputs=sides[0],
-        outputs=sides[1], artefacts=(entry,), members=members,
-    )  # fmt: skip
 
 
 class Puppet(TextSession):
@@ -111,7 +94,7 @@ class House:
         batching = BatchingConfig(instances=ways)
         self.config = ModelConfig(bundle="b", batching=batching, **fields)
         devices, key = Devices(), ReleaseKey("story", "d1", "")
-        made = Shelves().make(key, manifest(), self.config, 0, Turn(), devices=devices)
+        made = Shelves().make(key, text_manifest(), self.config, 0, Turn(), devices=devices)
         assert isinstance(made, TextRelease)
         self.release, self.session = made, Puppet(ways)
         made.move(Event.LOAD)

@@ -34,7 +34,9 @@ def folder(tmp_path: Path) -> Path:
 
 def stored(bundle: Path, public: Path, state: Path) -> StoredRelease:
     trust = TrustStore.from_files([public], 1, required=True)
-    return Repository(state).import_bundle(bundle, trust)
+    repository = Repository(state)
+    repository.open()
+    return repository.import_bundle(bundle, trust)
 
 
 def test_a_folder_and_a_key_give_a_bundle_that_proves_itself(folder: Path, tmp_path: Path):

@@ -1,6 +1,6 @@
 """Make a folder as ONNX Runtime GenAI takes it: a decoder of the Llama kind with random weights.
 
-    python tiny_model.py FOLDER
+    python -m converters.texts.example FOLDER
 
 Its text means nothing; all else is as with a model that was trained: the folder's files, grouped
 query attention with a cache of keys and values, rotary positions, a byte-level tokenizer. The same
