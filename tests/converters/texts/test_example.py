@@ -26,7 +26,6 @@ def test_the_same_bytes_each_time_also_over_an_older_one(tmp_path: Path):
 
 def test_what_it_is(tmp_path: Path):
     make_folder(tmp_path, Size(layers=3, heads=6, kv_heads=3, head=16, context=99))
-    onnx.checker.check_model(str(tmp_path / "model.onnx"), full_check=False)
     model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     kinds = [node.op_type for node in model.graph.node]
     assert kinds.count("GroupQueryAttention") == 3
