@@ -8,7 +8,6 @@ apart from it (the same socket, the same state directory) does.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import signal
@@ -16,20 +15,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+from edged.assembly import make_manager
 from edged.breaker import Breaker
 from edged.broker import BrokerLinks
-from edged.budget import budgets_of
 from edged.config.identity import node_name
 from edged.config.load import Snapshot
 from edged.config.schema import Config
 from edged.config.watch import Watcher
-from edged.device.setting import device_setting
+from edged.engine_house import EngineHouse
 from edged.errors import (
     ConfigError,
     InvalidRequestError,
     ModelNotFoundError,
 )
-from edged.figures import ReloadTally, collect
+from edged.figures import collect
 from edged.house import House
 from edged.listeners import Listeners
 from edged.manifest import canonical_json
@@ -37,12 +36,11 @@ from edged.oip_pages import OipPages
 from edged.probes import Probes
 from edged.record import Record
 from edged.reload import Reloader
+from edged.reload_tally import ReloadTally
 from edged.retry import Retry
-from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
 from edged.serving.router import choose_release
-from edged.serving.trial import Loader
 from edged.status import (
     announced_models,
     is_ready,
@@ -107,6 +105,7 @@ class Daemon:
         self._retry_timer: asyncio.TimerHandle | None = None
         self._is_announcing = False
         self.health.on_change = self._announce_soon
+        self.engines = EngineHouse(state_dir, config)
         self.manager = self._make_manager(config)
         calls: dict[str, Call] = {
             "status": self._status,
@@ -152,19 +151,10 @@ class Daemon:
         )
 
     def _make_manager(self, config: Config) -> Manager:
-        threads, found = config.runtime.threads, self._findings
-        make_runtime = functools.partial(create_runtime, threads=threads)
-        loader = Loader(
-            make_runtime, self._breaker.probation, config.trial, threads,
-            measured=found.measured, device=device_setting, footprints=found.footprints,
-            contests=found.contests,
+        return make_manager(
+            config, self._breaker, self._findings,
+            dress=self.engines.dress, health=self.health, on_change=self._on_change,
         )  # fmt: skip
-        threshold_ns = int(config.limits.inline_threshold)
-        manager = Manager(loader, threshold_ns, self._on_change, budgets_of(config))
-        manager.recovery.health = self.health
-        manager.on_ready = self._breaker.on_ready
-        manager.on_hopeless = self._breaker.on_hopeless
-        return manager
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then finish what is in hand."""
@@ -221,6 +211,8 @@ class Daemon:
         self._watch(loop)
         self._supervisor.ready(self._line())
         self._feed_watchdog()
+        loading = lambda: self.manager.is_loading  # noqa: E731
+        self.engines.start(self.reloader, self.dataplane, loading, self._repository.digests)
         log.info("ready after %.2f s: %s", time.monotonic() - self._started, self._line())
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -242,6 +234,7 @@ class Daemon:
     async def _stop(self) -> None:
         self._supervisor.stopping()
         self.reloader.stop()
+        self.engines.stop()
         self._watcher.stop()
         self.server.close_listener()
         self._listeners.close_http_listener()
@@ -280,6 +273,7 @@ class Daemon:
         self._reloads.note(self.reloader.report, self.dataplane.table.generation)
         self._try_again()
         self._follow()
+        self.engines.review()
         logging_setup.setup(self.reloader.config.log.level)
         self._announce_soon()
         self._supervisor.ready(self._line())
@@ -344,7 +338,8 @@ class Daemon:
             },
             metrics=shown(self._scrape.place),
         )
-        return {**document, "http": self._listeners.http_place}
+        more = {"http": self._listeners.http_place, "engines": self.engines.as_dict()}
+        return {**document, **more}
 
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return models_document(self.dataplane)
@@ -359,6 +354,7 @@ class Daemon:
             links=self.links.stats(),
             listeners={"socket": self.server, **self._listeners.by_name()},
             lag=self._lag.times,
+            engines=self.engines.samples(),
         )
         if self._listeners.http_place:
             families += triton_families([*self.manager.releases(), *pipelines(self.dataplane)])

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edged.hosted import workers
-from edged.reload import Reloader, Report
+from edged.reload import Reloader
+from edged.reload_tally import ReloadTally
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
@@ -109,6 +109,9 @@ FIGURES: tuple[Figure, ...] = (
         "edged_sequences_closed", _C, "And how they ended: ended, evicted, timed_out, lost.",
         ("model", "outcome"),
     ),
+    Figure("edged_engine_builds", _G, "Engines that models want, by where they are.", ("state",)),
+    Figure("edged_engine_builds_ended", _C, "And how builds ended.", ("outcome",)),
+    Figure("edged_engine_cache_refused", _C, "Kept engines that were thrown out.", ("reason",)),
     Figure("edged_connections", _G, "Open connections.", ("listener",)),
     Figure("edged_connections_accepted", _C, "Connections taken.", ("listener",)),
     Figure("edged_connections_refused", _C, "Connections refused: too many.", ("listener",)),
@@ -153,32 +156,6 @@ class Listening(Protocol):
     sent_bytes: int
 
 
-@dataclass(slots=True)
-class ReloadTally:
-    """How reloads ended; told by the daemon after each."""
-
-    counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("applied", "unchanged", "refused", "postponed"), 0)
-    )
-    _last: Report | None = None
-    _generation: int = 0
-
-    def start(self, report: Report, generation: int) -> None:
-        """What the boot came to; counts nothing."""
-        self._last, self._generation = report, generation
-
-    def note(self, report: Report, generation: int) -> None:
-        """One reload has ended."""
-        if report is self._last:
-            outcome = "postponed"  # a file was being written; its close asks again
-        elif not report.applied:
-            outcome = "refused"
-        else:
-            outcome = "applied" if generation != self._generation else "unchanged"
-        self.counts[outcome] += 1
-        self._last, self._generation = report, generation
-
-
 class _Sheet:
     """Families being filled in; a name that is not in the catalogue is a bug and raises."""
 
@@ -211,6 +188,7 @@ def collect(
     links: Mapping[str, Any] | None,
     listeners: Mapping[str, Listening],
     lag: Times | None = None,
+    engines: Iterable[tuple[str, float, tuple[str, ...]]] = (),
 ) -> list[Family]:
     """Every figure that has a value now.
 
@@ -223,6 +201,7 @@ def collect(
         links: the broker's side; None without one.
         listeners: each listener's connections, by a name of ours.
         lag: how late the loop was; None while nobody measures.
+        engines: figures of engines, with the values of their labels.
     """
     sheet = _Sheet()
     sheet.add("edged_build", 1, __version__, platform.python_version())
@@ -237,16 +216,14 @@ def collect(
         _add_device(sheet, device, slots)
     for pipeline in pipelines(dataplane):
         _add_pipeline(sheet, pipeline)
+    for figure, number, labels in engines:
+        sheet.add(figure, number, *labels)
     for model, cache in manager.workshop.caches.items():
         for name, value in cache.as_dict().items():
             sheet.add(f"edged_cache_{name}", value, model)
     for model, sequences in manager.shelves.items():
         _add_sequences(sheet, model, sequences)
-    for device, memory in manager.memories.as_dict().items():
-        sheet.add("edged_memory_budget_bytes", memory["budget_bytes"], device)
-        sheet.add("edged_memory_promised_bytes", memory["promised_bytes"], device)
-    for name, value, of in manager.recovery.figures():
-        sheet.add(name, value, *of)
+    _add_memory(sheet, manager)
     _add_workers(sheet, manager)
     for name, listening in listeners.items():
         sheet.add("edged_connections", len(listening.connections), name)
@@ -259,6 +236,14 @@ def collect(
     sheet.add("edged_loop_lag_seconds", lag)
     _add_process(sheet, read_process())
     return sheet.filled()
+
+
+def _add_memory(sheet: _Sheet, manager: Manager) -> None:
+    for device, memory in manager.memories.as_dict().items():
+        sheet.add("edged_memory_budget_bytes", memory["budget_bytes"], device)
+        sheet.add("edged_memory_promised_bytes", memory["promised_bytes"], device)
+    for name, value, of in manager.recovery.figures():
+        sheet.add(name, value, *of)
 
 
 def _add_configuration(

@@ -14,11 +14,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edged import figures
-from edged.figures import FIGURES, ReloadTally, collect, names
+from edged.figures import FIGURES, collect, names
 from edged.hosted import HostedWorker
 from edged.messages import InferRequest
 from edged.protocol.mqtt import BindingCounters, SessionCounters
-from edged.reload import Report
+from edged.reload_tally import ReloadTally
 from edged.runtimes.placed import Placed
 from edged.serving.preference import StandIn
 from edged.telemetry.exposition import CELLS, Kind, Times, render
@@ -54,6 +54,13 @@ LISTENER = SimpleNamespace(
 )
 
 
+ENGINES = (
+    ("edged_engine_builds", 1.0, ("building",)),
+    ("edged_engine_builds_ended", 2.0, ("failed",)),
+    ("edged_engine_cache_refused", 3.0, ("seal",)),
+)
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     made = Site(tmp_path)
@@ -73,6 +80,7 @@ def look(box: Box, links: dict[str, Any] | None = None) -> Any:
         links=links,
         listeners={"socket": LISTENER},
         lag=Times((0,) * CELLS, 0),
+        engines=ENGINES,
     )
 
     async def text() -> str:
@@ -218,17 +226,6 @@ def test_names_are_in_base_units_and_labels_from_a_fixed_list():
         assert figure.help.endswith(".")
         if figure.kind is Kind.HISTOGRAM:
             assert figure.name.endswith("_seconds")
-
-
-def test_how_reloads_end():
-    tally, good = ReloadTally(), Report(applied=True, at=1.0)
-    tally.start(good, 1)
-    tally.note(good, 1)  # somebody was writing
-    tally.note(Report(applied=True, at=2.0), 1)
-    tally.note(Report(applied=True, at=3.0), 2)
-    tally.note(Report(applied=False, at=4.0, problems=("x",)), 2)
-    tally.note(Report(applied=True, at=5.0), 2)  # mended
-    assert tally.counts == {"applied": 1, "unchanged": 2, "refused": 1, "postponed": 1}
 
 
 def test_the_documentation_lists_the_same(root: Path):

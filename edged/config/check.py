@@ -11,6 +11,7 @@ from typing import NamedTuple, get_args
 
 from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
+from edged.config.engines import engines_problems
 from edged.config.generation_check import generation_problems
 from edged.config.identity import base_topic
 from edged.config.listen_check import listen_problems
@@ -75,6 +76,7 @@ def check(draft: Draft) -> list[Problem]:
         *_scheduling(draft.config),
         *_models(draft.config),
         *cache_problems(draft.config),
+        *engines_problems(draft.config.engines),
         *pipeline_problems(draft.config, draft.marks),
         *sequence_problems(draft.config),
         *generation_problems(draft.config),

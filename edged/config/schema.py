@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edged.config.cache import CacheConfig
+from edged.config.engines import EnginesConfig
 from edged.config.generation import GenerationConfig
 from edged.config.listen import ListenConfig
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
@@ -345,6 +346,7 @@ class Config(Section, frozen=True, kw_only=True):
     scheduling: SchedulingConfig = SchedulingConfig()
     memory: MemoryConfig = MemoryConfig()
     trial: TrialConfig = TrialConfig()
+    engines: EnginesConfig = EnginesConfig()
     reload: ReloadConfig = ReloadConfig()
     log: LogConfig = LogConfig()
     mqtt: MqttConfig | None = None

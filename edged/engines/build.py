@@ -18,11 +18,13 @@ class Wanted:
         task: what to build.
         release: number of the release.
         digest: of its bundle.
+        is_served: whether it runs on TensorRT now; without an engine of ours it is the bundle's.
     """
 
     task: Task
     release: int
     digest: str
+    is_served: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -92,8 +92,7 @@ class Foundry:
         self.rules = rules
         items = list(wanted)
         if not items:
-            for build in self._builds.values():
-                build.is_wanted = False
+            self._keep(())
             self._wake()
             return
         try:
@@ -101,13 +100,11 @@ class Foundry:
             self._no_host = ""
         except EdgedError as exc:
             self._host, self._no_host = None, exc.message
-            self._builds = {k: b for k, b in self._builds.items() if b.phase in RUNNING}
+            self._keep(())
+            self._wake()
             return
         names = [entry_name(one.task.wish.source, self._host) for one in items]
-        for name, build in list(self._builds.items()):
-            build.is_wanted = name in names
-            if not build.is_wanted and build.phase not in RUNNING:
-                del self._builds[name]
+        self._keep(names)
         for order, (name, one) in enumerate(zip(names, items, strict=True)):
             await self._adopt(name, one, order, self._host)
         self._weather = replace(self._weather, quiet_until_ns=time.monotonic_ns() + rules.quiet_ns)
@@ -147,6 +144,13 @@ class Foundry:
         """Why no engine can run here; empty where one can, or nobody wants one."""
         return self._no_host
 
+    def _keep(self, names: Collection[str]) -> None:
+        """Forget all others but what runs, which is ended."""
+        for name, build in list(self._builds.items()):
+            build.is_wanted = name in names
+            if not build.is_wanted and build.phase not in RUNNING:
+                del self._builds[name]
+
     async def _adopt(self, name: str, one: Wanted, order: int, host: Host) -> None:
         build = self._builds.get(name)
         is_new = build is None
@@ -166,6 +170,8 @@ class Foundry:
                 self._move(build, Event.SWAPPED)
             else:
                 self._exchange_soon(build)
+        elif one.is_served:
+            del self._builds[name]  # the bundle has an engine for this device
         elif not build.why:
             build.why = found.why
 

@@ -18,6 +18,10 @@ _MEASURED_ROWS = 32
 """As many rows as a release is measured and warmed with; an engine takes no more than it was built
 for."""
 
+_USUAL_ROWS = 8
+"""What an engine is tuned for: between the one row of whoever asks alone and the batch of a busy
+device."""
+
 
 class Wish(NamedTuple):
     """One engine that could be built.
@@ -89,7 +93,7 @@ def options_for(manifest: Manifest, max_batch: int) -> BuildOptions:
     if not manifest.is_row_wise or manifest.golden is None:
         return BuildOptions(max_batch=1)
     rows = max(_MEASURED_ROWS, max_batch, manifest.golden.rows)
-    return BuildOptions(max_batch=rows, usual_batch=min(rows, max_batch or rows))
+    return BuildOptions(max_batch=rows, usual_batch=min(_USUAL_ROWS, max_batch or rows))
 
 
 def job_for(manifest: Manifest, options: BuildOptions, memory_bytes: int) -> BuildJob:

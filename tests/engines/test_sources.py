@@ -70,7 +70,7 @@ def test_without_golden_samples_or_with_a_second_file_nothing_is_built():
 
 def test_an_engine_takes_every_batch_that_the_daemon_runs():
     made = manifest(FULL)
-    assert (options_for(made, 0).max_batch, options_for(made, 0).usual_batch) == (32, 32)
+    assert (options_for(made, 0).max_batch, options_for(made, 0).usual_batch) == (32, 8)
     assert (options_for(made, 4).max_batch, options_for(made, 4).usual_batch) == (32, 4)
     assert options_for(made, 100).max_batch == 100
     golden = Golden("golden.safetensors", 70, {})
