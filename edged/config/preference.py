@@ -12,6 +12,8 @@ BuiltInRuntime = Literal[
     "onnxruntime-cuda",
     "onnxruntime-tensorrt",
     "openvino",
+    "openvino-gpu",
+    "openvino-npu",
     "tensorrt",
     "onnxruntime-genai",
 ]

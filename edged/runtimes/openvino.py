@@ -1,13 +1,16 @@
-"""The OpenVINO backend, on the CPU: takes a bundle's ONNX file, or OpenVINO's own form of it (IR).
+"""The OpenVINO backend: takes a bundle's ONNX file, or OpenVINO's own form of it (IR).
+
+On the processor, or by another name on an Intel GPU or NPU (``openvino_device.py``).
 
 Decides how models are compiled, and whether what a file declares is what its bundle promises. Never
 opens a file, never keeps a cache on disk. Never sends anything: importing the package as it comes
 reports the import over the network, through a part that is kept from loading here.
 
 Left to itself the package computes float32 models in whatever is fast on the CPU at hand, bfloat16
-on many, with three digits right. Here it is told float32, and a model for which it says otherwise
-is refused. What it has no kernels for it narrows without a word: float64, which is refused at load,
-and 64-bit integers, whose inputs are refused where they do not fit in 32 bits. What overflows
+on many, with three digits right. Here it is told float32 (float16 on the NPU, which has no other),
+and a model for which it says otherwise is refused. What it has no kernels for it narrows without a
+word: float64, which is refused at load, and 64-bit integers, whose inputs are refused where they do
+not fit in 32 bits. What overflows
 between an input and an output is not seen; golden samples are what tells.
 
 Threads: a model has as many streams as runs of the asked number of threads fit on the cores. Runs
@@ -30,13 +33,20 @@ from edged.errors import LoadError
 from edged.runtimes.absence import version_of, why_not
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.runtimes.onnx_outside import keeps_weights_outside
+from edged.runtimes.openvino_device import (
+    PRECISION,
+    TARGETS,
+    Target,
+    absence,
+    ids_of,
+    settings,
+)
 from edged.runtimes.openvino_session import OpenVinoSession, index_of, said
 from edged.runtimes.signature import check_fit, check_names
 from edged.tensors import Array, TensorSpec
 
 _INSTALL = 'install it: pip install "edged[openvino]"'
-_DEVICE = "CPU"
-_PRECISION = "INFERENCE_PRECISION_HINT"
+_HOST = "CPU"
 _SILENT = ("openvino.tools.ovc", "openvino_telemetry")
 """The first sends an event when it is imported, which the package does; the second is how."""
 _SESSION_BYTES = 64 << 20
@@ -89,28 +99,39 @@ def _open_core(backend: Any) -> Any:
 
 
 class OpenVinoRuntime:
-    """Loads ONNX and IR files on the CPU.
+    """Loads ONNX and IR files on one device.
 
     Args:
         threads: threads of one run; 0 for one a core this process may use.
+        name: of the runtime, which says the device.
     """
 
-    name = "openvino"
-
-    def __init__(self, *, threads: int) -> None:
+    def __init__(self, *, threads: int, name: str = "openvino") -> None:
+        self.name = name
+        self._target = TARGETS[name]
         cores = len(os.sched_getaffinity(0))
         self._threads = threads or cores
         self._streams = max(1, cores // self._threads)
 
     def info(self) -> RuntimeInfo:
-        """Say whether the package is there and imports, and what it would compute in by itself."""
+        """Say whether package and device are there, and what it would compute in by itself."""
+        target = self._target
         try:
             backend = backend_module()
             # The release without the build that follows it.
             version = version_of(backend).partition("-")[0]
-            own = _words(_open_core(backend).get_property(_DEVICE, _PRECISION))
-            note = f"computes in float32, as it is told; its own choice here is {own}"
-            return RuntimeInfo(self.name, version, ("cpu",), note=note)
+            core = _open_core(backend)
+            available = list(core.available_devices)
+            devices = ids_of(target, available)
+            if not devices:
+                problem = absence(target, version, available, _complaint(core, target.device))
+                return RuntimeInfo(self.name, "", (), problem)
+            note = f"computes in {target.dtype}, as it is told"
+            if target.device == _HOST:
+                own = _words(core.get_property(_HOST, PRECISION))
+                note += f"; its own choice here is {own}"
+            note += f"; it sees {', '.join(available)}"
+            return RuntimeInfo(self.name, version, devices, note=note)
         except (Exception, SystemExit) as exc:
             why = said(why_not("openvino", exc))
             return RuntimeInfo(self.name, "", (), f"openvino {why}; {_INSTALL}")
@@ -141,8 +162,10 @@ class OpenVinoRuntime:
                 model = core.read_model(artefact.data, backend.Tensor(weights))
             inputs = _match(where, "input", artefact.inputs, model.inputs)
             outputs = _match(where, "output", artefact.outputs, model.outputs)
-            compiled = core.compile_model(model, _DEVICE, self._settings())
-            got = _words(compiled.get_property(_PRECISION))
+            _fix(where, self._target, model, artefact.inputs)
+            asked = settings(self._target, self._threads, self._streams)
+            compiled = core.compile_model(model, self._target.device, asked)
+            got = _words(compiled.get_property(PRECISION))
         except LoadError:
             raise
         except Exception as exc:
@@ -153,27 +176,39 @@ class OpenVinoRuntime:
                     "(set MemoryDenyWriteExecute=no in a drop-in)"
                 )
             raise LoadError(f"{where}: openvino {info.version} refuses it: {why}") from exc
-        if got != "float32":
+        if got != self._target.dtype:
             raise LoadError(
-                f"{where}: openvino {info.version} was told to compute in float32 and computes in "
-                f"{got}; name the runtime onnxruntime for it"
+                f"{where}: openvino {info.version} was told to compute in {self._target.dtype} and "
+                f"computes in {got}; name the runtime onnxruntime for it"
             )
         return OpenVinoSession(backend, compiled, where, inputs, outputs)
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            _PRECISION: "f32",
-            # Also what is no tensor of the model stays exact: quantised caches, dynamic groups.
-            "EXECUTION_MODE_HINT": "ACCURACY",
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": self._streams,
-            "INFERENCE_NUM_THREADS": self._threads * self._streams,
-            # Otherwise it takes two cores of a virtual machine for one, and half the threads rest.
-            "ENABLE_HYPER_THREADING": True,
-            # Which core a thread runs on is the system's to say: other models are there as well.
-            "ENABLE_CPU_PINNING": False,
-            "CACHE_DIR": "",
-        }
+
+def _complaint(core: Any, device: str) -> str:
+    """Why the package does not see a device, e.g. a driver's library that is missing."""
+    try:
+        core.get_property(device, "FULL_DEVICE_NAME")
+    except Exception as exc:
+        words = said(exc)
+        return words if "load library" in words else ""
+    return ""
+
+
+def _fix(where: str, target: Target, model: Any, promised: Sequence[TensorSpec]) -> None:
+    """Give a model the promised lengths, where the device takes fixed ones alone.
+
+    Raises:
+        LoadError: a promised one is free.
+    """
+    if not target.is_fixed:
+        return
+    for spec in promised:
+        if not all(isinstance(axis, int) for axis in spec.shape):
+            raise LoadError(
+                f'{where}: input "{spec.name}" is {spec}, and the {target.device} takes models of '
+                "fixed lengths alone; convert it with every axis fixed, or name another runtime"
+            )
+    model.reshape({spec.name: list(spec.shape) for spec in promised})
 
 
 def _read_onnx(data: bytes) -> Any:

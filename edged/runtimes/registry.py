@@ -20,6 +20,8 @@ ARTEFACT_KINDS: dict[str, tuple[str, ...]] = {
     "onnxruntime-cuda": ("onnx",),
     "onnxruntime-tensorrt": ("onnx",),
     "openvino": ("openvino", "onnx"),
+    "openvino-gpu": ("openvino", "onnx"),
+    "openvino-npu": ("openvino", "onnx"),
     "tensorrt": ("tensorrt",),
     "onnxruntime-genai": ("genai",),
 }
@@ -27,7 +29,7 @@ ARTEFACT_KINDS: dict[str, tuple[str, ...]] = {
 APART = frozenset({"tensorrt"})
 """Runtimes whose models are machine code: their sessions live in worker processes whatever a
 model's ``isolation`` is. Outside of a worker they say what is here and load nothing."""
-COMPUTES_IN = {"openvino": "float32"}
+COMPUTES_IN = {"openvino": "float32", "openvino-gpu": "float32", "openvino-npu": "float16"}
 """What a runtime is told to compute floats in that would else choose by itself. It refuses to load
 a model for which it does not; what is quantised in a model file stays so."""
 DEVICES = {
@@ -35,6 +37,8 @@ DEVICES = {
     "onnxruntime-cuda": "cuda",
     "onnxruntime-tensorrt": "cuda",
     "openvino": "cpu",
+    "openvino-gpu": "gpu",
+    "openvino-npu": "npu",
     "tensorrt": "cuda",
     "onnxruntime-genai": "cpu",
 }
@@ -70,10 +74,10 @@ def create_runtime(name: str, *, threads: int, is_expendable: bool = False) -> R
         from edged.runtimes.onnxruntime_tensorrt import OnnxTensorRtRuntime  # noqa: PLC0415
 
         return OnnxTensorRtRuntime(threads=threads)
-    if name == "openvino":
+    if name in ("openvino", "openvino-gpu", "openvino-npu"):
         from edged.runtimes.openvino import OpenVinoRuntime  # noqa: PLC0415
 
-        return OpenVinoRuntime(threads=threads)
+        return OpenVinoRuntime(threads=threads, name=name)
     if name == "tensorrt" and is_expendable:
         from edged.runtimes.tensorrt import TensorRtRuntime  # noqa: PLC0415
 

@@ -25,7 +25,7 @@ REFUSED = {
 """Models that a runtime says it does not take; its own tests hold the words."""
 IN_ONE_FILE = {"openvino", EXAMPLE}
 """They take weights from memory only where they are in the model file itself."""
-INSTALLED_FOR_ALL = {"openvino"}
+INSTALLED_FOR_ALL = {"openvino", "openvino-gpu", "openvino-npu"}
 """Their packages are there for ``make test-all`` only."""
 PARAMS = [
     pytest.param(name, marks=pytest.mark.frameworks if name in INSTALLED_FOR_ALL else ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from edged.manifest import TensorEntry
 from edged.runtimes import openvino
 from edged.runtimes.base import Artefact
 from edged.runtimes.openvino import OpenVinoRuntime, OpenVinoSession
+from edged.runtimes.openvino_device import TARGETS
 from edged.tensors import TensorSpec
 from tests.models import (
     TinyModel,
@@ -128,19 +130,28 @@ class TestPrecision:
         assert info.version.replace(".", "").isdigit()
 
     def test_anything_but_float32_is_refused(self, monkeypatch: pytest.MonkeyPatch):
-        settings = OpenVinoRuntime._settings
-
-        def untold(self: OpenVinoRuntime) -> dict[str, object]:
-            return {k: v for k, v in settings(self).items() if k == "NUM_STREAMS"}
-
-        monkeypatch.setattr(OpenVinoRuntime, "_settings", untold)
-        own = OpenVinoRuntime(threads=1).info().note.rpartition(" ")[2]
+        monkeypatch.setattr(openvino, "settings", lambda *_: {"NUM_STREAMS": 1})
+        own = OpenVinoRuntime(threads=1).info().note.partition(" here is ")[2].partition(";")[0]
         if own == "float32":
             # A CPU without anything faster has nothing to be told.
             classifier().check(load(classifier()))
             return
         with pytest.raises(LoadError, match=f"told to compute in float32 and computes in {own}"):
             load(classifier())
+
+    @pytest.mark.parametrize("name", ["openvino", "openvino-gpu", "openvino-npu"])
+    def test_the_devices_that_it_sees(self, name: str):
+        """Whatever this machine has: used by name, or refused with what there is."""
+        info = OpenVinoRuntime(threads=1, name=name).info()
+        if not info.problem:
+            assert info.devices[0].startswith(TARGETS[name].device.lower())
+            assert "; it sees CPU" in info.note
+            return
+        assert name != "openvino"
+        assert f"sees no {TARGETS[name].device} here" in info.problem
+        assert "it sees: CPU; install" in info.problem
+        with pytest.raises(LoadError, match="it sees: CPU"):
+            OpenVinoRuntime(threads=1, name=name).load(artefact(double()))
 
     def test_float64_is_refused(self):
         message = r'input "x" is float64\[batch,4\], and openvino would compute it in float32'
@@ -237,7 +248,8 @@ class TestThreads:
         self, monkeypatch: pytest.MonkeyPatch, asked: int, threads: int, streams: int
     ):
         monkeypatch.setattr(openvino.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-        settings = OpenVinoRuntime(threads=asked)._settings()
+        made = OpenVinoRuntime(threads=asked)
+        settings = openvino.settings(TARGETS["openvino"], made._threads, made._streams)
         assert settings["INFERENCE_NUM_THREADS"] == threads
         assert settings["NUM_STREAMS"] == streams
 
@@ -254,3 +266,84 @@ def test_nothing_is_reported():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+class Elsewhere:
+    """The package on a machine with a GPU and an NPU, which compute as the processor does.
+
+    What they would be told is kept; what reads and compiles is real.
+    """
+
+    def __init__(self, precision: str) -> None:
+        self.real = openvino._open_core(openvino.backend_module())
+        self.available_devices = ["CPU", "GPU.0", "GPU.1", "NPU"]
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.precision = precision
+        self.shapes: list[list[Any]] = []
+
+    def read_model(self, *data: Any) -> Any:
+        return self.real.read_model(*data)
+
+    def compile_model(self, model: Any, device: str, settings: dict[str, Any]) -> Any:
+        self.told.append((device, settings))
+        self.shapes.append([list(port.partial_shape) for port in model.inputs])
+        compiled = self.real.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return _Compiled(compiled, self.precision)
+
+
+class _Compiled:
+    def __init__(self, real: Any, precision: str) -> None:
+        self._real, self._precision = real, precision
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def get_property(self, _name: str) -> Any:
+        return getattr(openvino.backend_module().Type, self._precision)
+
+
+class TestElsewhere:
+    def core(self, monkeypatch: pytest.MonkeyPatch, precision: str) -> Elsewhere:
+        core = Elsewhere(precision)
+        monkeypatch.setattr(openvino, "_open_core", lambda _: core)
+        return core
+
+    def test_a_gpu(self, monkeypatch: pytest.MonkeyPatch):
+        core = self.core(monkeypatch, "f32")
+        runtime = OpenVinoRuntime(threads=1, name="openvino-gpu")
+        assert runtime.info().devices == ("gpu.0", "gpu.1")
+        assert runtime.info().note == (
+            "computes in float32, as it is told; it sees CPU, GPU.0, GPU.1, NPU"
+        )
+        classifier().check(runtime.load(artefact(classifier())))
+        [(device, told)] = core.told
+        assert device == "GPU"
+        assert told["INFERENCE_PRECISION_HINT"] == "f32"
+        assert told["CACHE_DIR"] == ""
+        assert "INFERENCE_NUM_THREADS" not in told
+
+    def test_a_gpu_that_computes_otherwise(self, monkeypatch: pytest.MonkeyPatch):
+        self.core(monkeypatch, "f16")
+        with pytest.raises(LoadError, match="told to compute in float32 and computes in float16"):
+            OpenVinoRuntime(threads=1, name="openvino-gpu").load(artefact(classifier()))
+
+    def test_an_npu_takes_fixed_lengths_alone(self, monkeypatch: pytest.MonkeyPatch):
+        core = self.core(monkeypatch, "f16")
+        runtime = OpenVinoRuntime(threads=1, name="openvino-npu")
+        with pytest.raises(
+            LoadError, match=r'"x" is float32\[batch,4\], and the NPU takes models of'
+        ):
+            runtime.load(artefact(double()))
+        fixed = replace(
+            artefact(double()),
+            inputs=(TensorSpec("x", "float32", (2, 4)),),
+            outputs=(TensorSpec("y", "float32", (2, 4)),),
+        )
+        session = runtime.load(fixed)
+        x = np.arange(8, dtype="f4").reshape(2, 4)
+        np.testing.assert_array_equal(session.run({"x": x})["y"], x * 2)
+        [(device, told)] = core.told
+        assert device == "NPU"
+        assert told["INFERENCE_PRECISION_HINT"] == "f16"
+        assert told["NPU_BYPASS_UMD_CACHING"] is True
+        assert [[axis.get_length() for axis in shape] for [shape] in core.shapes] == [[2, 4]]
