@@ -126,7 +126,7 @@ class _Gathered:
     def _begin(self) -> None:
         self._request = HttpRequest()
         self._target = b""
-        self._names: list[bytes] = []
+        self._names = self._named_bytes = 0
         self._length = -1
         self._chunks = self._fed_bytes = 0
         self._expects = self._has_host = False
@@ -153,12 +153,13 @@ class _Gathered:
             raise RefusedError(414, f"a target may have {TARGET_CAP} bytes")
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
-        self._names.append(name)
-        if len(self._names) > HEADERS_CAP:
+        name, value = name.lower(), value or b""
+        self._names += 1
+        self._named_bytes += len(name) + len(value)
+        if self._names > HEADERS_CAP:
             raise RefusedError(431, f"a request may have {HEADERS_CAP} headers")
         if not self._is_in_head:
             return  # a trailer: nothing here reads any
-        name, value = name.lower(), value or b""
         if name in _READ:
             self._note(name, value)
         elif name == b"host":
@@ -194,7 +195,7 @@ class _Gathered:
             raise RefusedError(505, "expected HTTP/1.1 or HTTP/1.0")
         if not self._has_host and version == "1.1":
             raise RefusedError(400, "no Host header")
-        if sum(map(len, self._names)) + len(self._target) > HEAD_CAP_BYTES:
+        if self._named_bytes + len(self._target) > HEAD_CAP_BYTES:
             raise RefusedError(431, f"a request's head may have {HEAD_CAP_BYTES} bytes")
         if self._length > self._body_cap:
             raise self._too_large()

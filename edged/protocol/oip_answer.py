@@ -17,9 +17,12 @@ from edged.errors import InvalidRequestError
 from edged.messages import InferResponse
 from edged.protocol.frames import Buffer
 from edged.protocol.oip_request import Asked, Wanted
-from edged.tensors import DTYPES, Array
+from edged.tensors import DTYPES, Array, DType
 
 Labels = Sequence[str]
+
+_KNOWN: dict[Any, DType] = {entry.numpy: entry for entry in DTYPES.values()}
+"""A dtype says its name in two microseconds, and who it is at once."""
 
 
 class Body(NamedTuple):
@@ -66,7 +69,7 @@ def encode_response(asked: Asked, response: InferResponse, labels: dict[str, Lab
 
 
 def _output(wanted: Wanted, array: Array, blobs: list[Buffer]) -> dict[str, Any]:
-    dtype = DTYPES[array.dtype.name]
+    dtype = _KNOWN.get(array.dtype) or DTYPES[array.dtype.name]
     entry: dict[str, Any] = {
         "name": wanted.name,
         "datatype": dtype.oip,

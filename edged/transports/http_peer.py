@@ -211,8 +211,9 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        self._server.sent_bytes += sum(memoryview(buffer).nbytes for buffer in buffers)
         if len(buffers) == 1:
+            self._server.sent_bytes += len(buffers[0])
             transport.write(buffers[0])
         else:
+            self._server.sent_bytes += sum(memoryview(buffer).nbytes for buffer in buffers)
             transport.writelines(buffers)

@@ -7,6 +7,7 @@ becomes a file's name.
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from typing import Final, NamedTuple
 
@@ -73,6 +74,7 @@ _QUOTED: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _SHARED: Final = {"status": _GET, "register": _POST, "unregister": _POST}
 
 
+@functools.lru_cache(maxsize=256)  # of short texts; a client asks for a few, again and again
 def route_of(target: str) -> Route | None:
     """Read a target; None where nothing is.
 

@@ -55,7 +55,9 @@ def test_what_is_no_number_is_written_as_others_write_it() -> None:
     assert output["data"][1:] == [math.inf, -math.inf, 1]
 
 
-@pytest.mark.parametrize("array", [Y, Y.T, Y[:, ::2], np.float16([1, 2]), np.array(5.0)])
+@pytest.mark.parametrize(
+    "array", [Y, Y.T, Y[:, ::2], np.float16([1, 2]), np.array(5.0), np.array([1], ">i4")]
+)
 def test_binary(array: Any) -> None:
     body = answer(is_binary=True, y=array)
     text, blob = body.parts
@@ -64,7 +66,7 @@ def test_binary(array: Any) -> None:
     assert "data" not in output
     assert output["parameters"] == {"binary_data_size": array.nbytes}
     assert output["shape"] == list(array.shape)
-    assert bytes(blob) == array.tobytes()
+    assert bytes(blob) == array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 def test_some_of_each_in_the_order_that_was_asked() -> None:
