@@ -29,7 +29,12 @@ from edged.runtimes.cuda import driver_problem
 HERE = Path(__file__).resolve().parent
 Promised = Sequence[tuple[str, str, str]]
 
-GPU_TESTS = ("-m", "gpu", "tests/runtimes")
+GPU_TESTS = (
+    *("-m", "gpu", "tests/device/test_nvidia.py"),
+    *(f"tests/runtimes/test_{name}.py" for name in ("cuda", "onnxruntime_cuda")),
+    *(f"tests/runtimes/test_onnxruntime_{name}.py" for name in ("device", "tensorrt")),
+)
+"""Named, so that no package is needed that only other tests import."""
 _TESTS = ("gpu-tests", "failed", "== 0")
 
 

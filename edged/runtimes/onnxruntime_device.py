@@ -63,12 +63,42 @@ class Pins(Protocol):
         ...
 
 
+class Ready(NamedTuple):
+    """A binding that was run, from and to memory of a lane's own.
+
+    A run of the same shapes needs all of it again: half of what a run costs besides the run.
+
+    Args:
+        binding: as run.
+        inputs: by name, where they are copied to.
+        outputs: by name, where they come to lie.
+    """
+
+    binding: Any
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+
+    def takes(self, inputs: Mapping[str, Array]) -> bool:
+        """Whether these are arrays of the host, of the very types and shapes."""
+        if len(inputs) != len(self.inputs):
+            return False
+        for name, room in self.inputs.items():
+            array = inputs.get(name)
+            if type(array) is not np.ndarray:
+                return False
+            if array.shape != room.shape or array.dtype != room.dtype:
+                return False
+        return True
+
+
 class Lane:
     """What one run uses that the next one may use again.
 
     Args:
         pins: where its memory comes from; None where copies go from any memory.
     """
+
+    ready: Ready | None = None
 
     def __init__(self, pins: Pins | None) -> None:
         self._pins = pins
@@ -93,8 +123,14 @@ class Lane:
                 return None
         return have.array[:size].view(dtype).reshape(shape)
 
+    def is_own(self, name: str, array: Array) -> bool:
+        """Whether an input lies in memory of the lane's."""
+        have = self._rooms.get((False, name))
+        return have is not None and np.may_share_memory(have.array, array)
+
     def close(self) -> None:
         """Give everything back."""
+        self.ready = None  # it points into the memory
         rooms, self._rooms = self._rooms, {}
         if self._pins is None or not rooms:
             return
@@ -225,18 +261,48 @@ class OnnxDeviceSession(OnnxSession):
             lane = self._lanes.take()
         except ValueError as exc:
             raise self._failed(str(exc)) from None
+        session = self._session  # held here until everything that points into it is gone
         try:
-            return self._run(lane, inputs, keep)
+            if session is None:
+                raise self._failed(_CLOSED)
+            ready, lane.ready = lane.ready, None
+            if ready is not None and not keep and ready.takes(inputs):
+                made = self._run_again(session, ready, inputs)
+                if made is not None:
+                    lane.ready = ready
+                    return made
+            del ready  # it points into memory that may be given back now
+            return self._run(session, lane, inputs, keep)
         finally:
             self._lanes.give(lane)
 
+    def _run_again(
+        self, session: Any, ready: Ready, inputs: Mapping[str, Array]
+    ) -> dict[str, Array] | None:
+        """The outputs; None where it failed, and the long way has to say why."""
+        binding = ready.binding
+        try:
+            for name, room in ready.inputs.items():
+                np.copyto(room, inputs[name])
+                # Bound anew, for a device other than the CPU copies what is bound, when it is.
+                at = room.ctypes.data
+                binding.bind_input(name, "cpu", 0, room.dtype, room.shape, at)
+            self._call_bound(session, binding)
+        except Exception as exc:
+            log.debug("%s: a binding did not run again: %s", self._where, clean(exc))
+            return None
+        return {name: room.copy() for name, room in ready.outputs.items()}
+
+    def _call_bound(self, session: Any, binding: Any) -> None:
+        # The package's own call looks into the options for something of WebGPU's, by an error that
+        # it catches: 80 us. What lies below promises nothing; see ``OnnxSession``.
+        inner = getattr(session, "_sess", session)
+        inner.run_with_iobinding(getattr(binding, "_iobinding", binding), self._options)
+
     def _run(
-        self, lane: Lane, inputs: Mapping[str, Array], keep: frozenset[str]
+        self, session: Any, lane: Lane, inputs: Mapping[str, Array], keep: frozenset[str]
     ) -> dict[str, Array]:
         given = self._given(lane, inputs)
-        # Held here until everything that points into it is gone.
-        if (session := self._session) is None:
-            raise self._failed(_CLOSED)
         try:
             return self._bound_run(session, lane, given, keep, foretell=self._is_foretold)
         except RunError:
@@ -269,7 +335,8 @@ class OnnxDeviceSession(OnnxSession):
             here = np.asarray(array)
             room = lane.room(spec.name, dtype, here.shape, out=False)
             if room is None:
-                given[spec.name] = np.require(here, requirements=("C", "A"))
+                is_plain = here.flags.c_contiguous and here.flags.aligned
+                given[spec.name] = here if is_plain else np.require(here, requirements=("C", "A"))
             else:
                 np.copyto(room, here)
                 given[spec.name] = room
@@ -304,7 +371,7 @@ class OnnxDeviceSession(OnnxSession):
                 else:
                     rooms[name], to = room, room.array
                     binding.bind_output(name, "cpu", 0, to.dtype, to.shape, to.ctypes.data)
-            session.run_with_iobinding(binding, self._options)
+            self._call_bound(session, binding)
             values = binding.get_outputs()
         except Exception as exc:
             raise self._failed(clean(exc), str(exc)) from exc
@@ -320,6 +387,10 @@ class OnnxDeviceSession(OnnxSession):
                 made[spec.name] = np.array(value.numpy())
         if keep:
             binding.clear_binding_inputs()  # what is kept would keep the inputs, too
+        elif len(rooms) == len(self.outputs) and all(one.is_pinned for one in rooms.values()):
+            outputs = {name: room.array for name, room in rooms.items()}
+            if all(lane.is_own(name, array) for name, array in given.items()):
+                lane.ready = Ready(binding, given, outputs)
         return made
 
     def _lengths(self, given: Mapping[str, Array]) -> dict[str, int]:

@@ -31,6 +31,15 @@ def test_without_a_gpu_every_row_reads_not_measured_and_nothing_fails(
     assert "No GPU to check here" in capsys.readouterr().out
 
 
+def test_every_test_that_needs_a_gpu_is_run(root: Path):
+    marked = {
+        str(path.relative_to(root))
+        for path in (root / "tests").rglob("test_*.py")
+        if "@pytest.mark.gpu\n" in path.read_text()
+    }
+    assert marked == set(gpu_check.GPU_TESTS[2:])
+
+
 @pytest.mark.slow
 class TestTests:
     def run(self, tmp_path: Path, body: str) -> list[Row]:

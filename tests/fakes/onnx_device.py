@@ -23,7 +23,9 @@ class FakeDevice:
 
     def __init__(self, word: str = "cuda") -> None:
         self.word = word
-        self.copies_in = self.copies_out = 0
+        self.copies_in = self.copies_out = self.bindings = 0
+        self.fail = 0
+        """So many runs fail from now on."""
         self.live: dict[int, int] = {}
         """By address, bytes of a tensor that lies there."""
 
@@ -47,9 +49,13 @@ class FakeBackendSession:
         self.run, self.get_providers = real.run, real.get_providers
 
     def io_binding(self) -> FakeBinding:
+        self.device.bindings += 1
         return FakeBinding(self.real.io_binding(), self.device)
 
     def run_with_iobinding(self, iobinding: FakeBinding, run_options: Any = None) -> None:
+        if self.device.fail:
+            self.device.fail -= 1
+            raise RuntimeError("unspecified launch failure")
         self.real.run_with_iobinding(iobinding.real, run_options)
         self.device.copies_out += iobinding.to_host
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from edged.errors import RunError
+from edged.errors import LoadError, RunError
 from edged.manifest import TensorEntry
 from edged.resident import Keeping, Resident, is_resident
 from edged.runtimes.base import Artefact
-from edged.runtimes.cuda import CudaMemoryError
+from edged.runtimes.cuda import CudaMemoryError, open_cuda
+from edged.runtimes.onnxruntime_cuda import OnnxCudaRuntime
 from edged.runtimes.onnxruntime_device import Lanes, OnnxDeviceSession
 from tests.fakes.onnx_device import REAL, DeviceRuntime, FakeDevice, FakePins
 from tests.models import TinyModel, all_models, classifier, double, onnx_bytes, two_inputs
@@ -189,6 +190,36 @@ class TestPinned:
         session.close()
         np.testing.assert_array_equal(first, X * 2)
 
+    def test_a_run_of_the_same_shapes_needs_no_new_binding(self):
+        device = FakeDevice()
+        session = load(double(), device, FakePins())
+        for n in range(4):
+            np.testing.assert_array_equal(session.run({"x": X + n})["y"], (X + n) * 2)
+        assert (device.bindings, device.copies) == (1, (4, 4))
+        session.run({"x": X[:1]})
+        np.testing.assert_array_equal(session.run({"x": X})["y"], X * 2)
+        assert device.bindings == 3
+        kept = session.run(Keeping({"x": X}, KEEP_Y))["y"]
+        np.testing.assert_array_equal(session.run({"x": kept})["y"], X * 4)
+        np.testing.assert_array_equal(session.run({"x": X[:, ::-1]})["y"], X[:, ::-1] * 2)
+
+    @pytest.mark.parametrize("wrong", [{}, {"x": X.astype("f8")}, {"x": X, "z": X}, {"z": X}])
+    def test_what_does_not_fit_is_refused_there_too(self, wrong: dict):
+        session = load(double(), None, FakePins())
+        for _ in range(2):
+            session.run({"x": X})
+        with pytest.raises(RunError, match="failed while running: "):
+            session.run(wrong)
+        np.testing.assert_array_equal(session.run({"x": X})["y"], X * 2)
+
+    def test_a_binding_that_fails_once_is_made_anew(self):
+        device = FakeDevice()
+        session = load(double(), device, FakePins())
+        session.run({"x": X})
+        device.fail = 1
+        np.testing.assert_array_equal(session.run({"x": X + 1})["y"], (X + 1) * 2)
+        assert device.bindings == 2
+
     def test_without_any_left_the_numbers_are_the_same(self):
         session = load(double(), None, FakePins(fails=CudaMemoryError))
         np.testing.assert_array_equal(session.run({"x": X})["y"], X * 2)
@@ -264,6 +295,55 @@ def test_an_output_whose_length_is_not_what_one_expects(
     with caplog.at_level(logging.INFO, "edged.runtimes"):
         longer(promise).check(session)
     assert ("found out by each run" in caplog.text) == (promise == "batch")
+
+
+@pytest.mark.gpu
+class TestRealDevice:
+    @pytest.fixture
+    def runtime(self) -> OnnxCudaRuntime:
+        made = OnnxCudaRuntime(threads=1)
+        if problem := made.info().problem:
+            pytest.skip(f"gpu: {problem}")
+        return made
+
+    @pytest.mark.parametrize("model", all_models(), ids=lambda m: m.name)
+    def test_every_model_again_and_again(self, runtime: OnnxCudaRuntime, model: TinyModel):
+        try:
+            session = runtime.load(artefact(model))
+        except LoadError as exc:
+            pytest.skip(exc.message)  # operators of types that no GPU has; its own tests hold that
+        for _ in range(3):
+            model.check(session)
+
+    def test_a_tensor_stays_there_and_its_memory_comes_back(self, runtime: OnnxCudaRuntime):
+        first = runtime.load(artefact(double()))
+        second = runtime.load(artefact(double(factor=3)))
+        x = np.arange(1 << 20, dtype="f4").reshape(-1, 4)
+
+        def free() -> int:
+            cuda = open_cuda()
+            cuda.use()
+            return cuda.memory()[0]
+
+        seen = []
+        for n in range(20):
+            kept = first.run(Keeping({"x": x + n}, KEEP_Y))["y"]
+            assert is_resident(kept)
+            assert kept.place == "cuda:0"
+            np.testing.assert_array_equal(second.run({"x": kept})["y"], (x + n) * 6)
+            np.testing.assert_array_equal(second.run({"x": kept[7:9]})["y"], (x[7:9] + n) * 6)
+            np.testing.assert_array_equal(np.asarray(kept[7:9]), (x[7:9] + n) * 2)
+            del kept
+            seen.append(free())
+        assert seen[5] - seen[-1] <= 4 * x.nbytes, seen
+
+    def test_it_outlives_its_session(self, runtime: OnnxCudaRuntime):
+        session = runtime.load(artefact(double()))
+        kept = session.run(Keeping({"x": X}, KEEP_Y))["y"]
+        session.close()
+        del session
+        gc.collect()
+        np.testing.assert_array_equal(np.asarray(kept), X * 2)
 
 
 @pytest.mark.parametrize("model", all_models(), ids=lambda m: m.name)
