@@ -21,7 +21,8 @@ from edged.errors import LoadError
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.runtimes.cuda import driver_problem, open_cuda
 from edged.runtimes.onnxruntime import OnnxRuntime, Placement, backend_module, clean
-from edged.runtimes.onnxruntime_device import OnnxDeviceSession, Pins, Place
+from edged.runtimes.onnxruntime_device import OnnxDeviceSession, Place
+from edged.runtimes.onnxruntime_lanes import Pins
 
 log = logging.getLogger("edged.runtimes")
 

@@ -28,7 +28,8 @@ from edged.runtimes.base import Artefact
 from edged.runtimes.onnx_types import FLOAT16, weight_types
 from edged.runtimes.onnxruntime import CPU, Placement
 from edged.runtimes.onnxruntime_cuda import CUDA, OnnxCudaRuntime, nodes_by_provider, words_of
-from edged.runtimes.onnxruntime_device import OnnxDeviceSession, Pins, Place
+from edged.runtimes.onnxruntime_device import OnnxDeviceSession, Place
+from edged.runtimes.onnxruntime_lanes import Pins
 from edged.tensors import Array, TensorSpec
 
 log = logging.getLogger("edged.runtimes")

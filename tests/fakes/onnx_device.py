@@ -15,7 +15,8 @@ import onnxruntime as ort
 from edged.runtimes.base import Artefact
 from edged.runtimes.cuda import Pinned
 from edged.runtimes.onnxruntime import OnnxRuntime, OnnxSession, Placement
-from edged.runtimes.onnxruntime_device import LANES, OnnxDeviceSession, Pins, Place
+from edged.runtimes.onnxruntime_device import LANES, OnnxDeviceSession, Place
+from edged.runtimes.onnxruntime_lanes import Pins
 
 
 class FakeDevice:

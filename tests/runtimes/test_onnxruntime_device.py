@@ -18,7 +18,7 @@ from edged.resident import Keeping, Resident, is_resident
 from edged.runtimes.base import Artefact
 from edged.runtimes.cuda import CudaMemoryError, open_cuda
 from edged.runtimes.onnxruntime_cuda import OnnxCudaRuntime
-from edged.runtimes.onnxruntime_device import Lanes, OnnxDeviceSession
+from edged.runtimes.onnxruntime_device import OnnxDeviceSession
 from tests.fakes.onnx_device import REAL, DeviceRuntime, FakeDevice, FakePins
 from tests.models import TinyModel, all_models, classifier, double, onnx_bytes, two_inputs
 from tests.runtimes.test_contract import (  # noqa: F401 - held here with this file's runtimes
@@ -224,32 +224,8 @@ class TestPinned:
         session = load(double(), None, FakePins(fails=CudaMemoryError))
         np.testing.assert_array_equal(session.run({"x": X})["y"], X * 2)
 
-    def test_a_lane_in_use_is_given_back_after_its_run(self):
-        pins = FakePins()
-        lanes = Lanes(pins, 2)
-        used, idle = lanes.take(), lanes.take()
-        for lane in (used, idle):
-            lane.room("x", X.dtype, X.shape, out=False)
-        lanes.give(idle)
-        lanes.close()
-        assert len(pins.live) == 1
-        lanes.give(used)
-        assert not pins.live
-
 
 class TestLanes:
-    def test_no_more_runs_at_once_than_lanes(self):
-        lanes = Lanes(None, 1)
-        first = lanes.take()
-        got: list[object] = []
-        waiting = threading.Thread(target=lambda: got.append(lanes.take()))
-        waiting.start()
-        waiting.join(0.05)
-        assert not got
-        lanes.give(first)
-        waiting.join(30)
-        assert got == [first]
-
     def test_who_waits_is_told_that_it_is_closed(self):
         session = load(double(), lanes=1)
         lane = session._lanes.take()
