@@ -281,7 +281,7 @@ def _add_release(sheet: _Sheet, release: ServedRelease) -> None:
         sheet.add("edged_release_memory_bytes", release.footprint.held, *of)
     sheet.add("edged_release_evictions", release.evictions, *of)
     sheet.add("edged_batches", counters.inline_batches, *of, "inline")
-    where = "off_loop" if release.config.isolation == "none" else "worker"
+    where = "worker" if release.is_apart else "off_loop"
     sheet.add("edged_batches", counters.batches - counters.inline_batches, *of, where)
 
 

@@ -19,6 +19,7 @@ from edged.isolation import WorkerSession
 from edged.manifest import Manifest
 from edged.resident import place_of
 from edged.runtimes.base import Session
+from edged.runtimes.registry import APART
 from edged.serving.admission import queue_full
 from edged.serving.alarm import Alarm
 from edged.serving.answering import BACK_NS
@@ -168,6 +169,11 @@ class ServedRelease(Entrance):
     def worker_pid(self) -> int:
         """The process that hosts it; 0 when this one does."""
         return self.remote.pid if self.remote is not None else 0
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it runs in a worker process, also while it sleeps."""
+        return self.config.isolation != "none" or self.runtime in APART
 
     @property
     def expected_ns(self) -> int:

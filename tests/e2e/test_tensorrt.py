@@ -67,11 +67,13 @@ def test_the_same_bundle_answers_the_same(tmp_path: Path, runtime: str):
                 for name, array in expected.items():
                     np.testing.assert_allclose(result[name], array, rtol=1e-4, atol=1e-5)
         told = release(daemon)
+        metrics = client.call("metrics")
         assert daemon.process is not None
         assert daemon.process.pid not in box.site.deserialised
     assert told["runtime"] == runtime
     assert bool(box.site.deserialised) == (runtime == "tensorrt")
     if runtime == "tensorrt":
+        assert 'edged_batches_total{model="gate",release="1",where="worker"}' in metrics
         assert told["worker_pid"] in box.site.deserialised, "although isolation is none"
 
 

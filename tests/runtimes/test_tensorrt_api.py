@@ -182,6 +182,20 @@ class TestTheFake:
             made.Builder(None).build_it_at_once()
 
 
+def members_of(release: str) -> set[str]:
+    """Every name that a release has, wherever."""
+    found = surface.read(release)
+    return {name for members in found.values() for name in members} | set(found)
+
+
+@pytest.mark.parametrize("release", fake.RELEASES)
+def test_what_we_name_is_in_every_release_or_asked_for_by_name(release: str):
+    """Also where no test comes by: a name that some release has, and this one has not."""
+    known = set().union(*(members_of(each) for each in fake.RELEASES))
+    assert len(names_in_sources() & known) > 60
+    assert not (names_in_sources() & known) - members_of(release) - {n for _, n in OPTIONAL}
+
+
 @pytest.mark.parametrize("release", fake.RELEASES)
 def test_what_is_set_by_name_can_be_set(release: str):
     """Asked for with ``hasattr``, so that a misspelt name would leave the door open in silence."""

@@ -23,6 +23,19 @@ def ask(session: TensorRtSession, rows: int, value: float = 1) -> None:
     np.testing.assert_array_equal(session.run({"x": x})["y"], x * 2)
 
 
+def noted(stand: Stand) -> list[dict[str, tuple[int, ...]]]:
+    """The shapes of the inputs of each run that is to come."""
+    ran: list[dict[str, tuple[int, ...]]] = []
+    honest = stand.trt.module.IExecutionContext._work
+
+    def work(context: Any, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
+        ran.append(shapes)
+        honest(context, shapes, addresses)
+
+    stand.trt.module.IExecutionContext._work = work
+    return ran
+
+
 @pytest.fixture
 def stand() -> Stand:
     return Stand(lanes=1)
@@ -152,15 +165,31 @@ class TestWhereItCannotBeNoted:
         lane._capture(way)
         assert (way.graph, way.is_plain) == (None, True)
 
-    def test_shapes_are_set_anew_after_a_run_that_failed(self, stand: Stand):
+    def test_the_context_has_the_shapes_of_each_run(self, stand: Stand):
+        stand.runtime._has_graphs = False
         session = stand.session(double())
-        ask(session, 2)
-        ask(session, 3)
-        stand.gpu.fail = {"execute_async_v3": 1}
-        with pytest.raises(RunError):
-            session.run({"x": np.ones((3, 4), "f4")})
-        ask(session, 3)
-        ask(session, 2)
+        ran = noted(stand)
+        for rows in (3, 3, 2, 3, 2, 2):
+            ask(session, rows)
+        assert ran == [{"x": (rows, 4)} for rows in (3, 3, 2, 3, 2, 2)]
+
+    def test_shapes_are_set_anew_after_a_run_that_failed_half_way(self, stand: Stand):
+        """One input has its new shape and the other has not: nothing else would set it back."""
+        stand.runtime._has_graphs = False
+        model = two_inputs()
+        session = stand.session(model)
+        ran = noted(stand)
+        session.run(model.sample(3))
+        context = stand.trt.module.IExecutionContext
+        honest, second = context.set_input_shape, model.inputs[1].name
+        context.set_input_shape = lambda self, name, shape: (
+            name != second and honest(self, name, shape)
+        )
+        with pytest.raises(RunError, match=f'input "{second}"'):
+            session.run(model.sample(2))
+        context.set_input_shape = honest
+        session.run(model.sample(3))
+        assert [shapes[model.inputs[0].name][0] for shapes in ran] == [3, 3]
 
 
 class TestSharedMemory:
