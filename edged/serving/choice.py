@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -30,20 +30,25 @@ RUNTIME_GAIN = 1.02
 """What a runtime must win over one that comes before it: two races of one session differ by as
 much, and more than that is not to be given away."""
 _ROWS = (1, 2, 4, 8, 16, 32)
-_ROUNDS, _QUIET_ROUNDS = 9, 5
+_ROUNDS, _QUIET_ROUNDS = 9, 9
 """At least so many, and so many since any of them was faster than before: on a busy machine it
 takes longer until each had a moment to itself."""
-_CAP_NS = 2_000_000_000
+_CAP_NS = 4_000_000_000
 """For each that takes part, half of it for one row; once a device and release, while nothing waits
-for it but the release itself."""
+for it but the release itself. A device that does little else is done long before."""
 _PAYS = 1.1
 """Where twice the rows bring nobody a tenth more rows a second, twice in a row, more of them need
 not be tried."""
+_WAIT_SHARE, _WAIT_NS = 10, 20_000
+"""A run whose threads waited together for no more than a tenth of it was let run; being woken alone
+takes some microseconds."""
 _BYTES = 16 << 20
 """Inputs of a batch that is made only to be measured."""
 
 
 Key = TypeVar("Key")
+Waits = Callable[[Session], int]
+"""Nanoseconds that the threads of a session have waited for a core, since they began."""
 
 
 class Pair(NamedTuple):
@@ -182,7 +187,12 @@ def idle_engines(manifest: Manifest, loaded: Loaded, wanted: str | Sequence[str]
 
 
 def race(
-    sessions: Mapping[Key, Session], sample: Mapping[str, Array], *, is_row_wise: bool
+    sessions: Mapping[Key, Session],
+    sample: Mapping[str, Array],
+    *,
+    is_row_wise: bool,
+    waits: Waits,
+    disturbed: set[Key],
 ) -> dict[Key, Costs]:
     """Run sessions in turn, so that whatever else the machine does slows all of them down alike.
 
@@ -190,6 +200,8 @@ def race(
         sessions: proven ones; nobody else uses them.
         sample: inputs of one row, or of one whole call.
         is_row_wise: whether rows may be stacked.
+        waits: how long the threads of a session have waited for a core.
+        disturbed: gets those that had no run of one row without such a wait.
 
     Returns:
         The fastest of some runs for each number of rows: a busy machine makes runs look slow,
@@ -208,7 +220,11 @@ def race(
         batch = {name: np.repeat(array, rows, axis=0) for name, array in sample.items()}
         until_ns = began_ns + (cap_ns if rows > 1 else cap_ns // 2)
         try:
-            fastest = _rounds(sessions, batch if rows > 1 else sample, until_ns)
+            if rows > 1:
+                fastest = _rounds(sessions, batch, until_ns)
+            else:
+                disturbed |= set(sessions)
+                fastest = _rounds(sessions, sample, until_ns, waits, disturbed)
         except EdgedError:
             if rows == 1:
                 raise
@@ -236,16 +252,24 @@ def _plausible(pairs: Sequence[tuple[int, int]]) -> Costs:
 
 
 def _rounds(
-    sessions: Mapping[Key, Session], batch: Mapping[str, Array], until_ns: int
+    sessions: Mapping[Key, Session],
+    batch: Mapping[str, Array],
+    until_ns: int,
+    waits: Waits = lambda _: 0,
+    disturbed: set[Key] | None = None,
 ) -> dict[Key, int]:
+    """The fastest run of each; ``disturbed`` is a set that loses those that were let run once."""
     fastest: dict[Key, int] = {}
+    disturbed = set() if disturbed is None else disturbed
     rounds = quiet = 0
-    while rounds < _ROUNDS or quiet < _QUIET_ROUNDS:
+    while rounds < _ROUNDS or quiet < _QUIET_ROUNDS or disturbed:
         quiet, rounds = quiet + 1, rounds + 1
         for key, session in sessions.items():
-            before_ns = time.monotonic_ns()
+            waited_ns, before_ns = waits(session), time.monotonic_ns()
             session.run(batch)
             run_ns = max(time.monotonic_ns() - before_ns, 1)
+            if waits(session) - waited_ns <= max(run_ns // _WAIT_SHARE, _WAIT_NS):
+                disturbed.discard(key)
             if run_ns * RUNTIME_GAIN < fastest.get(key, math.inf):
                 quiet = 0
             fastest[key] = min(run_ns, fastest.get(key, run_ns))

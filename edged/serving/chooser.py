@@ -33,8 +33,8 @@ from edged.store.contests import REASON_CHARS, Held
 CreateRuntime = Callable[[str], Runtime]
 _ALONE = "without trials nothing is compared"
 _TRIES = 3
-"""Starts at which somebody is asked again who had no time or no memory; then he is believed: a
-runtime that needs minutes for a model would take them at every start."""
+"""Starts at which a contest is held in which somebody had no time, no memory or no core; then it is
+believed: a runtime that needs minutes for a model would take them at every start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +320,8 @@ def judged(one: Offer, held: Held) -> Choice:
     if len(pairs) > 1 and all(costs.values()):
         pairs, why = choose({pair: costs[pair] for pair in pairs}, said)
     missed = {said[pair]: out[pair] for pair in one.entries if pair in out}
+    if 0 < held.tries < _TRIES:
+        why = "; ".join(filter(None, (why, "to be asked again at the next start")))
     return replace(_of_pairs(pairs, why), missed=missed, is_proven=True)
 
 

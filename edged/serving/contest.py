@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edged.costs import Costs
+from edged.device.waiting import waited_ns
 from edged.errors import BundleError, EdgedError, LoadError, WorkerDiedError
-from edged.isolation import WorkerCaps, WorkerRuntime
+from edged.isolation import WorkerCaps, WorkerRuntime, WorkerSession
 from edged.loading import Stored, open_artefact, prove
 from edged.manifest import ArtefactEntry
 from edged.runtimes.base import Session
@@ -31,7 +32,7 @@ class Outcome:
         crash: how a process died by its own doing; empty when none did.
         error: what the last one that is out raised.
         is_final: whether the same would come of it again: nobody was out for want of time or
-            memory, and no race failed.
+            memory, no race failed, and in it each was let run undisturbed at least once.
     """
 
     proven: tuple[Pair, ...]
@@ -58,6 +59,7 @@ def hold_contest(
     sample: Mapping[str, Array] = {}
     costs: Mapping[Pair, Costs] = {}
     errors: list[EdgedError] = []
+    disturbed: set[Pair] = set()
     with contextlib.ExitStack() as stack:
         for pair, entry in entries.items():
             workers[pair] = worker = WorkerRuntime(pair.runtime, caps)
@@ -72,7 +74,11 @@ def hold_contest(
                 sessions[pair] = session
         while len(sessions) > 1 and not costs:
             try:
-                costs = race(sessions, sample, is_row_wise=stored.manifest.is_row_wise)
+                disturbed.clear()
+                costs = race(
+                    sessions, sample, is_row_wise=stored.manifest.is_row_wise,
+                    waits=_waited_ns, disturbed=disturbed,
+                )  # fmt: skip
             except EdgedError as exc:
                 errors.append(exc)
                 dead = [pair for pair in sessions if workers[pair].crash]
@@ -83,8 +89,13 @@ def hold_contest(
     crashes = {pair: worker.crash for pair, worker in workers.items() if worker.crash}
     missed |= {pair: f"its trial died of {crash}" for pair, crash in crashes.items()}
     proven = tuple(pair for pair in sessions if pair not in missed)
-    error, is_final = errors[-1] if errors else None, all(map(_is_final, errors))
+    error = errors[-1] if errors else None
+    is_final = all(map(_is_final, errors)) and not disturbed
     return Outcome(proven, costs, missed, next(iter(crashes.values()), ""), error, is_final)
+
+
+def _waited_ns(session: Session) -> int:
+    return waited_ns(session.pid) if isinstance(session, WorkerSession) else 0
 
 
 def _is_final(error: EdgedError) -> bool:

@@ -35,7 +35,7 @@ class Held(msgspec.Struct, frozen=True):
         raced: runtime, precision and what runs take, of each that was proven; empty of one alone.
         out: runtime, precision and the reason, of each that was not.
         tries: 0 when the same would come of it again; else how often it was held so far, with
-            somebody out who might do better another time.
+            somebody out or disturbed who might do better another time.
     """
 
     raced: Annotated[tuple[tuple[_Name, _Name, _Runs], ...], Meta(max_length=64)]

@@ -146,8 +146,16 @@ class TestRace:
 
     SAMPLE = {"x": np.ones((1, 4), np.float32)}  # noqa: RUF012
 
-    def race(self, monkeypatch: pytest.MonkeyPatch, *, is_row_wise: bool = True, **costs: Any):
+    def race(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        is_row_wise: bool = True,
+        waits: Any = None,
+        **costs: Any,
+    ):
         now = [0]
+        self.disturbed: set[str] = set()
         monkeypatch.setattr(choice.time, "monotonic_ns", lambda: now[0])
         self.order: list[str] = []
 
@@ -160,7 +168,11 @@ class TestRace:
             return FakeSession(run)
 
         sessions = {name: running(name, run_ns) for name, run_ns in costs.items()}
-        return race(sessions, self.SAMPLE, is_row_wise=is_row_wise)
+        by_id = {id(session): name for name, session in sessions.items()}
+        return race(
+            sessions, self.SAMPLE, is_row_wise=is_row_wise, disturbed=self.disturbed,
+            waits=lambda session: waits(by_id[id(session)]) if waits else 0,
+        )  # fmt: skip
 
     def test_in_turn(self, monkeypatch: pytest.MonkeyPatch):
         got = self.race(monkeypatch, a=lambda rows: 100 * rows, b=lambda rows: 90 + rows)
@@ -170,16 +182,46 @@ class TestRace:
 
     def test_the_fastest_run_counts(self, monkeypatch: pytest.MonkeyPatch):
         """As on a machine that is busy but for one moment."""
-        runs = iter([9, 9, 9, 5, 9, 9, 9, 9, 9])
+        runs = iter([9, 9, 9, 5, *[9] * 9])
         got = self.race(monkeypatch, is_row_wise=False, a=lambda _: next(runs), b=lambda _: 7)
         assert got == {"a": ((1, 5),), "b": ((1, 7),)}
 
     def test_goes_on_while_somebody_gets_faster(self, monkeypatch: pytest.MonkeyPatch):
         """As where the moments without disturbance are rare."""
-        runs = iter([90, 80, 80, 80, 70, 80, 80, 80, 60, 80, 80, 80, 80, 59, 80])
+        runs = iter([90, *[80] * 8, 60, *[80] * 8, 59])
         got = self.race(monkeypatch, is_row_wise=False, a=lambda _: next(runs), b=lambda _: 75)
         assert got["a"] == ((1, 59),), "which is not faster by more than chance"
-        assert len(self.order) == 2 * 14
+        assert len(self.order) == 2 * 19
+
+    def test_goes_on_until_each_was_let_run(self, monkeypatch: pytest.MonkeyPatch):
+        """Another process has the cores until the thirtieth round, but for one of the two."""
+        waited = {"a": 0, "b": 0}
+
+        def waits(name: str) -> int:
+            if name == "b" and self.order.count("b") < 30:
+                waited[name] += 10**6
+            return waited[name]
+
+        run_ns = 10**6
+        self.race(
+            monkeypatch, is_row_wise=False, waits=waits, a=lambda _: run_ns, b=lambda _: run_ns
+        )
+        assert self.order.count("a") == self.order.count("b") == 30
+        assert self.disturbed == set()
+
+    def test_but_not_for_ever_and_tells_who_was_not(self, monkeypatch: pytest.MonkeyPatch):
+        waited = [0]
+
+        def waits(name: str) -> int:
+            waited[0] += 10**6 * (name == "b")
+            return waited[0]
+
+        run_ns = 5 * 10**7
+        self.race(monkeypatch, waits=waits, a=lambda _: run_ns, b=lambda _: run_ns)
+        assert self.disturbed == set(), "a wait of a fiftieth is none"
+        run_ns = 5 * 10**6
+        self.race(monkeypatch, waits=waits, a=lambda _: run_ns, b=lambda _: run_ns)
+        assert self.disturbed == {"b"}
 
     def test_more_rows_are_not_tried_where_they_bring_nothing(
         self, monkeypatch: pytest.MonkeyPatch

@@ -150,6 +150,17 @@ class TestFastest:
         assert bench.served() == ("onnxruntime-cuda", "float32"), "as does one that is new here"
         assert len(bench.races) == 4
 
+    def test_a_file_that_was_not_there_asks_again(self, bench: Bench):
+        """As an engine that the device built of the same release."""
+        bench.load()
+        manifest = bench.stored.manifest
+        more = ArtefactEntry("onnx", "model-float16.onnx", "float16")
+        entries = (*manifest.artefacts, more)
+        bench.stored.manifest = msgspec.structs.replace(manifest, artefacts=entries)
+        bench.costs |= {"onnxruntime float16": 100, "openvino float16": 200}
+        assert bench.served() == ("onnxruntime", "float16")
+        assert [len(race) for race in bench.races] == [4, 6]
+
     def test_a_verdict_that_was_lifted_asks_again(self, bench: Bench):
         bench.load()
         bench.standings.passed.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ class Ring:
         self.workers.runtime = self.runtime = TwoRuntime()
         self.stored = TwoStored()
         self.runtimes = ["onnxruntime"]
+        monkeypatch.setattr(contest, "waited_ns", lambda _: 0)  # their pid is nobody's
 
     def hold(self) -> Outcome:
         entries = {pair: entry for runtime in self.runtimes for pair, entry in self.of(runtime)}
@@ -103,6 +105,19 @@ def test_who_dies_in_the_race_takes_no_figures_along(ring: Ring):
     }  # fmt: skip
     assert outcome.missed == {INT8: "its trial died of SIGFPE"}
     assert outcome.is_final, "it would die again"
+
+
+def test_a_device_that_lets_nobody_run_is_asked_another_time(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("edged.serving.choice._CAP_NS", 10**7)
+    waited = itertools.count(step=10**9)
+    monkeypatch.setattr(contest, "waited_ns", lambda _: next(waited))
+    outcome = ring.hold()
+    assert set(outcome.costs) == {FLOAT32, INT8}
+    assert not outcome.is_final
+    monkeypatch.setattr(contest, "waited_ns", lambda _: 0)
+    assert ring.hold().is_final
 
 
 @pytest.mark.parametrize(
