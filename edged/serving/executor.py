@@ -7,13 +7,14 @@ request fails.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from edged.errors import (
 )
 from edged.messages import InferResponse
 from edged.resident import Keeping
+from edged.serving.hand import Hand
 from edged.serving.scheduler import Batch, Waiting
 from edged.tensors import Array
 
@@ -272,6 +274,11 @@ class Claim:
         self.batch = batch
         self._left = [None]
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody has it."""
+        return not self._left
+
     def take(self) -> bool:
         """Whether it is ours; says so once, to whoever asks first on any thread."""
         try:
@@ -289,6 +296,9 @@ def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *given: obj
         log.debug("a run ended after the loop")
 
 
+Job = Callable[[], Callable[[], None] | None]
+
+
 class InstanceThreads:
     """The threads that a release's runs take turns on; each is started when it is first needed.
 
@@ -300,16 +310,29 @@ class InstanceThreads:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._jobs: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self.hand = Hand()
+        """Of the device: what a thread lets begin when a run of its has ended."""
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def submit(self, job: Callable[[], Any], wanted: int) -> None:
-        """Run ``job`` on whichever thread is free first, of ``wanted`` ones. It must not raise."""
+    def submit(self, job: Job, wanted: int) -> None:
+        """Run ``job`` on whichever thread is free first, of ``wanted`` ones.
+
+        Args:
+            job: must not raise; when it was a run, returns what tells of its end.
+            wanted: threads; those that are missing are started.
+        """
         if len(self._threads) < wanted:
             self._start()
         self._jobs.put(job)
 
-    def close(self, last_job: Callable[[], Any] | None) -> None:
+    def later(self, job: Job, wanted: int) -> Callable[[], None]:
+        """As ``submit``, when what this returns is called: once, on any thread."""
+        if len(self._threads) < wanted:
+            self._start()
+        return functools.partial(self._jobs.put, job)
+
+    def close(self, last_job: Job | None) -> None:
         """End them after their last jobs, without waiting; ``last_job`` is done on one of them.
 
         Nothing may be under way when ``last_job`` takes away what jobs use.
@@ -332,7 +355,11 @@ class InstanceThreads:
             if job is None:
                 return
             try:
-                job()
+                tell_end = job()
+                if tell_end is not None:
+                    # First: the loop knows of it when it hears of the end.
+                    self.hand.begin()
+                    tell_end()
             except Exception:
                 log.exception("a job of %s raised", self._name)
-            del job  # and what it ran on, which may be memory of a GPU
+            job = tell_end = None  # with what it ran on, which may be memory of a GPU

@@ -21,30 +21,27 @@ from edged.resident import place_of
 from edged.runtimes.base import Session
 from edged.runtimes.registry import APART
 from edged.serving.admission import queue_full
+from edged.serving.ahead import Ahead
 from edged.serving.alarm import Alarm
 from edged.serving.answering import BACK_NS
-from edged.serving.entrance import Entrance
 from edged.serving.executor import (
     BatchResult,
     Claim,
     InstanceThreads,
     RemoteBatch,
     run_batch,
-    run_in_time,
-    tell,
 )
 from edged.serving.forecast import Forecast
 from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.parts import Whole, can_cut, part_rows
-from edged.serving.precedence import NEVER_NS, NORMAL, RANKS
+from edged.serving.precedence import NORMAL, RANKS
 from edged.serving.preference import StandIn
 from edged.serving.scheduler import (
     Batch,
     BatchLimits,
     Waiting,
     WaitUntil,
-    deadlines_of,
     form_batch,
     parallel_runs,
     paying_rows,
@@ -57,7 +54,7 @@ _SHORT_NS = 50_000_000
 takes up to this long does not wait for longer ones where it need not."""
 
 
-class ServedRelease(Entrance):
+class ServedRelease(Ahead):
     """A release from NEW to UNLOADED.
 
     Args:
@@ -98,8 +95,7 @@ class ServedRelease(Entrance):
         self.turn = turn or Turn()
         self._devices = devices or Devices()
         self.slots = self._devices.of("")
-        self._is_in_line = self._is_pump_scheduled = False
-        self._ahead: Claim | None = None
+        self._is_pump_scheduled = False
         self._alarm = Alarm(self._on_timer)
         self._threads = InstanceThreads(f"edged-{key.model}-{self.number}")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -133,6 +129,7 @@ class ServedRelease(Entrance):
         self.session = session
         self.runtime = runtime
         self.slots = self._devices.of(runtime)
+        self._threads.hand = self.slots.hand
         self.typical_run_ns = typical_run_ns
         self._loop = asyncio.get_running_loop()
         if isinstance(session, WorkerSession):
@@ -159,11 +156,6 @@ class ServedRelease(Entrance):
     def is_short(self) -> bool:
         """Whether its runs are short; see ``precedence.Want``."""
         return self.typical_run_ns < _SHORT_NS
-
-    @property
-    def due_ns(self) -> int:
-        """The first deadline of what waits."""
-        return self.backlog.deadline_ns or NEVER_NS
 
     @property
     def worker_pid(self) -> int:
@@ -209,6 +201,8 @@ class ServedRelease(Entrance):
             self._alarm.arm(deadline_ns)
             if self.session is None:
                 self.call()
+            elif self.is_pressing:
+                self.slots.press(self)
         return item
 
     def withdraw(self, item: Waiting) -> bool:
@@ -301,9 +295,8 @@ class ServedRelease(Entrance):
         if self.running < self.instances:
             self._is_in_line = not self.slots.take(self)
             return not self._is_in_line
-        # It waits for the end of one run and is looked at again before its own.
-        run_ns = max(self.forecast.likely_ns(batch.rows), self.typical_run_ns)
-        if any(at_ns < now_ns + 3 * run_ns for at_ns in deadlines_of(batch.items)):
+        if not self.has_time(batch, now_ns):
+            self.slots.press(self)
             return False
         if not self.slots.ahead(self):
             return False
@@ -329,38 +322,19 @@ class ServedRelease(Entrance):
 
     def _start(self, batch: Batch) -> None:
         """Run a batch on a thread of its own for as long as it takes."""
-        session, loop = self.session, self._loop
-        assert session is not None
-        assert loop is not None
-        self.running += 1
-        self.running_rows += batch.rows
         if self.remote is not None:
+            self.running += 1
+            self.running_rows += batch.rows
             RemoteBatch(self.remote, batch.items, self.finished).begin()
             return
         ahead = self._ahead
-        claim = ahead if ahead is not None and ahead.batch is batch else Claim(batch)
-
-        def job() -> None:
-            if claim.take():
-                result = run_in_time(session, batch.items)
-                tell(loop, self.finished, result, batch.rows)
-
+        job = self.job_of(batch, ahead if ahead is not None and ahead.batch is batch else None)
         self._threads.submit(job, min(self.running, self.instances))
 
     def granted(self) -> None:
         """A slot of the device is free for what waits."""
         self._is_in_line = False
         self.pump()
-
-    def recall(self) -> None:
-        """Take back what waits at the threads: somebody else waits for a slot."""
-        if self._ahead is not None and self._ahead.take():
-            batch, self._ahead = self._ahead.batch, None
-            self.running -= 1
-            self.running_rows -= batch.rows
-            self.backlog.restore(batch.items)
-            self.slots.settled(self)
-            self._alarm.arm(self.backlog.deadline_ns)
 
     def finished(self, result: BatchResult, rows: int | None = None) -> None:
         """A run that was under way is over; ``rows`` as it began, when some had not to run."""
@@ -370,7 +344,7 @@ class ServedRelease(Entrance):
             now_ns = time.monotonic_ns()
             self.inline.learn(result.run_ns, result.rows)
             self.learn(result, now_ns, is_queued=self._ahead is not None)
-        if self._ahead is not None:
+        if self._ahead is not None and not self._is_in_hand:
             # It began on the thread that is free now, and has the slot from here on.
             self._ahead = None
             self.slots.hand_on(self, result.run_ns)

@@ -215,8 +215,8 @@ class Resting(Answering):
     def _stop_waiting(self) -> None:
         raise NotImplementedError
 
-    def recall(self) -> None:
-        """Take back what waits at the threads."""
+    def recall(self) -> bool:
+        """Take back what is ahead; False when a thread has begun it."""
         raise NotImplementedError
 
 

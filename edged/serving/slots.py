@@ -12,6 +12,7 @@ from typing import Protocol
 
 from edged.config.schema import Config
 from edged.runtimes.registry import LINES, device_of
+from edged.serving.hand import Begin, Hand
 from edged.serving.precedence import (
     NEVER_NS,
     Held,
@@ -49,8 +50,31 @@ class Holder(Ranked, Protocol):
         """Its turn has come: take a slot and start, or do nothing."""
         ...
 
-    def recall(self) -> None:
-        """Take back what waits at its threads, for somebody else waits for a slot."""
+    @property
+    def typical_run_ns(self) -> int:
+        """How long its runs take."""
+        ...
+
+    def recall(self) -> bool:
+        """Take back what is ahead, for somebody else goes first; False when that has begun."""
+        ...
+
+    def get_ready(self, wait_ns: int) -> Begin | None:
+        """A batch to follow whichever run ends first, which takes so long; it goes on waiting."""
+        ...
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a thread has begun what it gave for that."""
+        ...
+
+    @property
+    def is_pressing(self) -> bool:
+        """Whether more of it waits for the end of a run of its own."""
+        ...
+
+    def begun(self) -> None:
+        """It has a slot for that now; then ``granted`` is called, for what else it wants."""
         ...
 
 
@@ -75,6 +99,13 @@ class DeviceSlots:
         """Since when the one waited that begins now."""
         self._eager: set[Holder] = set()
         self._granted: Holder | None = None
+        self.hand = Hand()
+        self._ready: Holder | None = None
+        """Whose batch is in hand; it still stands in line."""
+        self._followed: Holder | None = None
+        """Whose batch that was, and has begun."""
+        self._is_changing = False
+        """Between ``give`` and the end of ``serve``: who is next is not settled."""
         self._runs: dict[Holder, list[Run]] = {}
         self._shares = Shares()
         self.configure(rules)
@@ -142,12 +173,14 @@ class DeviceSlots:
     def give(self, holder: Holder, run_ns: int) -> None:
         """One run of a holder has ended; call ``serve`` for those who wait."""
         # As what it began: a reload may have changed its class since.
+        self._note_begun()
         runs = self._runs[holder]
         run = runs.pop(0)
         if not runs:
             del self._runs[holder]
         self.held.add(run, -1)
         self._charge(run.rank, run_ns)
+        self._is_changing = True
 
     def hand_on(self, holder: Holder, run_ns: int) -> None:
         """One run of a holder has ended, and what waited at its threads has its slot."""
@@ -162,13 +195,30 @@ class DeviceSlots:
 
     def ahead(self, holder: Holder) -> bool:
         """Whether a batch may wait at its threads for the end of another of its own."""
-        if self._line:
+        if self._line and not self._outranks_all(holder):
+            return False
+        if self._ready is not None and not self._take_back():
             return False
         self._eager.add(holder)
         return True
 
+    def press(self, holder: Holder) -> None:
+        """More waits of who runs as often as it may: at the end of its own it is next."""
+        if self._ready is not None and holder.rank <= self._ready.rank:
+            self._take_back()
+
+    def _outranks_all(self, holder: Holder) -> bool:
+        """Whether it goes before everybody who waits, so that what is ahead keeps nobody out."""
+        if self.rules.weights is not None or min(one.rank for one in self._line) <= holder.rank:
+            return False
+        return time.monotonic_ns() - min(self._line.values()) < self.rules.starvation_ns
+
     def leave(self, holder: Holder) -> None:
         """Want nothing any more; what runs is still to be given back."""
+        if self._ready is holder:
+            self._take_back()
+        elif holder in self._eager:
+            holder.recall()  # or two would begin at the end of one run
         self._line.pop(holder, None)
         self._eager.discard(holder)
 
@@ -188,12 +238,23 @@ class DeviceSlots:
 
     def serve(self) -> None:
         """Let those start that may, one after the other."""
-        while (holder := self._next()) is not None:
+        while True:
+            followed, self._followed = self._followed, None
+            if followed is not None:
+                followed.granted()
+            holder = self._next()
+            if holder is None:
+                break
+            if holder is self._ready and not self._take_back():
+                self._note_begun()
+                continue
             self._since_ns = self._line.pop(holder)
             self._granted = holder
             holder.granted()
             self._granted, self._since_ns = None, NEVER_NS
         self.has_plenty = self.held.total < self._plenty
+        self._is_changing = False
+        self._look_ahead()
 
     def _is_next(self, holder: Holder) -> bool:
         """Stand in line, and say whether its turn is now."""
@@ -204,20 +265,65 @@ class DeviceSlots:
             return True
         self.waits[holder.rank] += 1
         for other in list(self._eager):
-            if other is not holder:
+            if other is not holder and not self._outranks_all(other):
                 other.recall()
+        if not self._is_changing:
+            self._look_ahead()
         return False
 
     def _next(self) -> Holder | None:
-        if not self._line:
-            return None
-        holders = list(self._line)
+        return self._first(self.held) if self._line else None
+
+    def _first(self, held: Held) -> Holder | None:
+        """Who of the line may start while so much is held."""
         wants = [
             Want(one.rank, one.due_ns, since_ns, one.is_short)
             for one, since_ns in self._line.items()
         ]
-        index = next_turn(wants, self.held, self.rules, time.monotonic_ns(), self._shares.used)
-        return None if index is None else holders[index]
+        index = next_turn(wants, held, self.rules, time.monotonic_ns(), self._shares.used)
+        return None if index is None else list(self._line)[index]
+
+    def _look_ahead(self) -> None:
+        """Have a batch in hand of who is next when a run ends, whichever that is."""
+        holder = self._follower()
+        if self._ready is holder or (self._ready is not None and not self._take_back()):
+            return
+        if holder is not None:
+            begin = holder.get_ready(max(one.typical_run_ns for one in self._runs))
+            if begin is not None:
+                self._ready = holder
+                self.hand.put(begin)
+
+    def _follower(self) -> Holder | None:
+        rules, held = self.rules, self.held
+        if not self._line or self._eager or rules.weights is not None:
+            return None  # with weights it depends on how long the run took
+        if held.express or held.total != rules.slots or held.short != held.total:
+            return None
+        freed = Held()  # as if no class had a slot of those that it reserves
+        freed.total = freed.short = held.total - 1
+        first = self._first(freed)
+        if first is None or any(one.is_pressing and one.rank <= first.rank for one in self._runs):
+            return None
+        return first
+
+    def _take_back(self) -> bool:
+        """Let nothing be in hand; False when a thread has begun it: at its end that is counted."""
+        if self._ready is None or not self._ready.recall():
+            return False
+        self._ready = None
+        self.hand.drop()
+        return True
+
+    def _note_begun(self) -> None:
+        """Count the run that followed another one, if it has."""
+        holder = self._ready
+        if holder is not None and holder.has_begun:
+            self._ready, self._followed = None, holder
+            self._since_ns = self._line.pop(holder, NEVER_NS)
+            self.hold(holder)
+            self._since_ns = NEVER_NS
+            holder.begun()
 
 
 class Devices:

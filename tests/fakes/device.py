@@ -11,6 +11,7 @@ import heapq
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from edged.config.schema import ModelConfig
 from edged.errors import EdgedError
 from edged.messages import InferRequest, InferResponse
+from edged.serving.hand import Hand
 from edged.serving.lifecycle import Event, ReleaseKey
 from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Waiting
@@ -88,6 +90,10 @@ class Device:
         self.ends_ns: list[int] = []
         """Of the runs that have begun."""
         self.busy_ns = 0
+        self.most = 0
+        """Runs that were under way at once."""
+        self.late_ns: Callable[[], int] = int
+        """How much later than a run's end the loop hears of it."""
         self.slow = 1.0
         """What everything takes longer by, for machines that do something else too."""
         self._noise = noise
@@ -96,6 +102,7 @@ class Device:
     def run_ns(self, likely_ns: float) -> int:
         """How long a run takes that begins now."""
         self.ends_ns = [end_ns for end_ns in self.ends_ns if end_ns > self.loop.now_ns]
+        self.most = max(self.most, len(self.ends_ns) + 1)
         shared = max(1.0, (len(self.ends_ns) + 1) / self.cores)
         return int(likely_ns * self.slow * shared * self.chance.lognormvariate(0.0, self._noise))
 
@@ -108,6 +115,7 @@ class SimThreads:
         self._jobs: list[Callable[[], Any]] = []
         self._free = 0
         self._threads = 0
+        self.hand = Hand()
 
     def submit(self, job: Callable[[], Any], wanted: int) -> None:
         if self._threads < wanted:
@@ -116,6 +124,9 @@ class SimThreads:
         self._jobs.append(job)
         self._next()
 
+    def later(self, job: Callable[[], Any], wanted: int) -> Callable[[], None]:
+        return partial(self.submit, job, wanted)
+
     def close(self, last_job: Callable[[], Any] | None) -> None:
         if last_job is not None:
             last_job()
@@ -123,17 +134,24 @@ class SimThreads:
     def _next(self) -> None:
         while self._free and self._jobs:
             self._free -= 1
-            loop, device = self._device.loop, self._device
-            began_ns = loop.now_ns
-            # The session moves the clock on to the run's end; what it tells the loop comes then.
-            self._jobs.pop(0)()
-            end_ns, loop.now_ns = loop.now_ns, began_ns
-            device.ends_ns.append(end_ns)
-            device.busy_ns += end_ns - began_ns
-            loop.at(end_ns, self._ended)
+            self._work(self._jobs.pop(0))
 
-    def _ended(self) -> None:
+    def _work(self, job: Callable[[], Any]) -> None:
+        loop, device = self._device.loop, self._device
+        began_ns = loop.now_ns
+        # The session moves the clock on to the run's end; what it tells the loop comes then.
+        tell_end = job()
+        end_ns, loop.now_ns = loop.now_ns, began_ns
+        device.ends_ns.append(end_ns)
+        device.busy_ns += end_ns - began_ns
+        loop.at(end_ns, self._ended, tell_end)
+
+    def _ended(self, tell_end: Callable[[], None] | None) -> None:
         self._free += 1
+        if tell_end is not None:
+            self.hand.begin()
+            loop = self._device.loop
+            loop.at(loop.now_ns + self._device.late_ns(), tell_end)
         self._next()
 
 

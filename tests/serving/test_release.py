@@ -23,6 +23,7 @@ from edged.errors import (
     WorkerDiedError,
 )
 from edged.messages import InferRequest, InferResponse
+from edged.serving.executor import Job
 from edged.serving.lifecycle import Event, ReleaseKey, State
 from edged.serving.precedence import Rules
 from edged.serving.release import ServedRelease
@@ -774,7 +775,7 @@ class TestAhead:
     async def test_what_is_taken_back_is_what_went_ahead(self, monkeypatch: pytest.MonkeyPatch):
         """Also while no thread has come for the run before it: both wait at the threads then."""
         release, session = self.serve(10_000_000)
-        jobs: list[Callable[[], None]] = []
+        jobs: list[Job] = []
         monkeypatch.setattr(release._threads, "submit", lambda job, _wanted: jobs.append(job))
         asks = [Ask() for _ in range(2)]
         for ask in asks:
@@ -785,7 +786,8 @@ class TestAhead:
         assert release.backlog.rows == 1
         session.gate.set()
         for job in jobs:  # grows: what was taken back is begun again
-            job()
+            if (tell_end := job()) is not None:
+                tell_end()
             await turns(3)
         for ask in asks:
             ask.check()

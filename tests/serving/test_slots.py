@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from edged.config.schema import BatchingConfig, Config, ModelConfig, SchedulingConfig
+from edged.serving.hand import Begin
 from edged.serving.precedence import NEVER_NS, Rules
 from edged.serving.slots import Devices, DeviceSlots, rules_of
 
@@ -19,6 +20,10 @@ class Model:
 
     def __init__(self, slots: DeviceSlots, rank: int = NORMAL, *, is_short: bool = True) -> None:
         self.slots, self.rank, self.is_short = slots, rank, is_short
+        self.typical_run_ns = 4_000_000
+        self.is_ready = self.has_begun = False
+        self.in_hand = 0
+        self.is_pressing = False
         self.due_ns = NEVER_NS
         self.wanted = self.running = self.recalled = 0
 
@@ -37,9 +42,28 @@ class Model:
     def granted(self) -> None:
         self.go()
 
-    def recall(self) -> None:
+    def recall(self) -> bool:
+        if self.has_begun:
+            return False
         self.recalled += 1
+        self.wanted += self.in_hand
+        self.in_hand = 0
         self.slots.settled(self)
+        return True
+
+    def get_ready(self, wait_ns: int) -> Begin | None:
+        if not self.is_ready or not self.wanted:
+            return None
+        self.wanted -= 1
+        self.in_hand = 1
+        return self._follow
+
+    def _follow(self) -> None:
+        self.has_begun = True
+
+    def begun(self) -> None:
+        self.has_begun, self.in_hand = False, 0
+        self.running += 1
 
     def end(self, run_ns: int = 4_000_000) -> None:
         self.running -= 1
