@@ -213,8 +213,7 @@ class OnnxSession:
                 names, inputs if type(inputs) is dict else dict(inputs), self._options
             )
         except Exception as exc:
-            words = f"{self._where} failed while running: {clean(exc)}"
-            raise run_error(words, str(exc)) from exc
+            raise _failed(self._where, exc, self._session) from exc
         return dict(zip(names, values, strict=True))
 
     def bind(
@@ -284,8 +283,7 @@ class OnnxBoundRun:
         try:
             self._call(self._inner, self._options)
         except Exception as exc:
-            words = f"{self._where} failed while running: {clean(exc)}"
-            raise run_error(words, str(exc)) from exc
+            raise _failed(self._where, exc, self._session) from exc
 
     def drop(self) -> None:
         """Let go of everything, the binding before the session that it points into."""
@@ -297,6 +295,14 @@ class OnnxBoundRun:
 
 def _closed(*_: object) -> NoReturn:
     raise ValueError("the session is closed")
+
+
+def _failed(where: str, exc: Exception, session: Any) -> RunError:
+    """The error of a run; one that has only the processor cannot have lost a device."""
+    words = f"{where} failed while running: {clean(exc)}"
+    if session is None or session.get_providers() == [CPU]:
+        return RunError(words)
+    return run_error(words, str(exc))
 
 
 def _match(

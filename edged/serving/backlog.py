@@ -5,12 +5,15 @@ Bounded by its owner; decides nothing but order. Where nobody has a deadline it 
 
 from __future__ import annotations
 
+import logging
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from operator import is_
 
 from edged.resident import is_away, on_host
 from edged.serving.scheduler import Waiting
+
+log = logging.getLogger("edged.serving")
 
 PATIENCE_NS = 10_000_000_000
 """A request without a deadline has its place in the order as if it had this one, which is what an
@@ -91,11 +94,23 @@ class Backlog:
         self.rows = self.size_bytes = self.timed = 0
         return tuple(items)
 
-    def fetch(self) -> None:
-        """Copy to the host what requests have on a device, for a session that does not know it."""
+    def fetch(self) -> tuple[Waiting, ...]:
+        """Copy to the host what requests have on a device, for a session that does not know it.
+
+        Returns:
+            Those whose inputs were lost with their device; they wait no longer.
+        """
+        lost = []
         for item in self.items:
             if is_away(item.request.inputs):
-                item.request.inputs = on_host(item.request.inputs)
+                try:
+                    item.request.inputs = on_host(item.request.inputs)
+                except Exception as exc:
+                    log.warning("the inputs of a request cannot be fetched: %s", exc)
+                    lost.append(item)
+        if lost:
+            self.remove(lost)
+        return tuple(lost)
 
     def overdue(self, now_ns: int) -> tuple[Waiting, ...]:
         """Those whose deadline has passed."""

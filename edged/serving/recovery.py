@@ -88,6 +88,7 @@ class Recovery:
 
         How it stands is not told to anybody before ``review``.
         """
+        release.is_parting, release.loss = False, ""
         release.loaded(loaded.session, loaded.runtime, loaded.typical_run_ns, loaded.costs)
         release.precision, release.choice = loaded.precision, loaded.why
         release.placed = placed_of(loaded.session)
@@ -114,8 +115,8 @@ class Recovery:
 
     def _give_up(self, release: ServedRelease) -> None:
         loss, release.loss = release.loss, ""
-        if not loss or self._owner.find(release.key) is not release:
-            return
+        if not loss or release.session is None or self._owner.find(release.key) is not release:
+            return  # its process died before that was heard, and it is loaded again as it is
         if release.state is not State.READY:  # it drains: whoever replaced it is to be asked
             release.fail_waiting(ModelNotReadyError(f"{release.owner} lost its device: ask again"))
             return
@@ -125,6 +126,9 @@ class Recovery:
         until_ns = comeback.lost(runtime, why, now_ns, is_apart=is_apart)
         self.losses[release.key.model, release.number, runtime] += 1
         log.error("%s on %s: %s", release.owner, runtime, why)
+        if release.remote is not None and (lodger := release.remote.lodger) is not None:
+            # To whoever shares the process the device is lost as well, also who has not asked yet.
+            lodger.condemn("lost its device and was ended")
         session = release.lay_down()
         self._unclosed += [session] if session is not None else []
         if _has_another(release.config, runtime) or until_ns <= now_ns:

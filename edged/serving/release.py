@@ -135,9 +135,12 @@ class ServedRelease(Ahead):
         if isinstance(session, WorkerSession):
             self.remote = session
             session.attach(self._loop, self._worker_died)
-        if not place_of(session):
-            self.backlog.fetch()  # what a model left on a device that this one does not know
+        # What a model left on a device that this one does not know, and what was lost there.
+        lost = () if place_of(session) else self.backlog.fetch()
         self.configure(self.config)
+        for item in lost:
+            words = f"{self.owner}: its inputs were lost with a device, ask again"
+            self.fail(item, ModelNotReadyError(words, retry_after_ns=BACK_NS))
         self.go_on()
 
     @property

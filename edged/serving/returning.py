@@ -190,7 +190,7 @@ class Returning:
 
     def _reload(self, release: ServedRelease) -> None:
         self._under_way.discard(release.key)
-        if release.state is not State.READY or self._is_stopped:
+        if release.state is not State.READY or release.loss or self._is_stopped:
             return
         session = release.lay_down()
         release.move(Event.EVICT, "it is loaded again on the runtime that it wants")
@@ -213,11 +213,13 @@ class Returning:
         key = release.key
         self._under_way.discard(key)
         memories = self._owner.memories
-        if self._owner.find(key) is not release or release.state is not State.READY or release.loss:
+        is_there = self._owner.find(key) is release and not release.loss
+        before = release.stand_in.skipped if release.stand_in is not None else ()
+        if not (is_there and loaded.runtime in _wanted(release)):
+            # It was sent away, died, or found its way back by itself in the meantime.
             memories.gone(other, loaded.session)
             return
-        assert release.stand_in is not None
-        skipped = _merged(release.stand_in.skipped, loaded)
+        skipped = _merged(before, loaded)
         memories.gone(release, release.lay_down())
         memories.of(release.config).ledger.hand_on(other.key, key)
         release.footprint = loaded.footprint

@@ -198,6 +198,32 @@ def test_where_none_may_stand_in_it_is_refused_until_it_is_back(dead: Path):
         assert daemon.status()["degradations"] == {}
 
 
+def test_who_shares_the_process_is_carried_over_as_well(dead: Path):
+    """Who lost a device cannot mend that from inside: the process goes, with all that are in it."""
+    make_bundle(dead.parent / "side.edgb", double(), name="side")
+    body = BODY.replace("FIRST", "fakegpu").replace("none", "device")
+    side = "  side: {bundle: side.edgb, runtime: [fakegpu, onnxruntime], isolation: device}\n"
+    with running(dead.parent, body + side, PYTHONPATH=path_of(dead)) as daemon:
+        before = {one["model"]: one for one in daemon.status()["releases"]}
+        assert {one["runtime"] for one in before.values()} == {"fakegpu"}
+        assert len({one["worker_pid"] for one in before.values()}) == 1
+        dead.touch()
+        with daemon.client() as client, pytest.raises(BusyError, match="lost its device"):
+            client.infer("gate", {"x": X})
+
+        def carried() -> bool:
+            return all(
+                (one["runtime"], one["state"]) == ("onnxruntime", "ready")
+                and one["worker_pid"] != before["side"]["worker_pid"]
+                for one in daemon.status()["releases"]
+            )
+
+        wait_for(carried, 60, every=0.1)
+        with daemon.client() as client:
+            for name in ("gate", "side"):
+                assert np.array_equal(client.infer(name, {"x": X})["y"], 2 * X)
+
+
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
     """OpenVINO of one's own: links to every file, in a folder that comes first. Gives its library."""

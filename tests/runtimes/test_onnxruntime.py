@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -313,11 +314,21 @@ def test_without_what_lies_below_the_package_it_runs_all_the_same(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"), [("700: illegal", DeviceLostError), ("2: no", RunError)]
+    ("words", "on_gpu", "kind"),
+    [
+        ("700: illegal", True, DeviceLostError),
+        ("2: no memory", True, RunError),
+        ("700: illegal", False, RunError),
+    ],
 )
-def test_a_gpu_that_is_gone_is_told_from_a_run_that_failed(words: str, kind: type):
-    """The words stand behind more than is shown of a message."""
+def test_a_gpu_that_is_gone_is_told_from_a_run_that_failed(words: str, on_gpu: bool, kind: type):
+    """The words stand behind more than is shown of a message.
+
+    On the processor they can only be another's: of an input that lies on a device.
+    """
     session = OnnxRuntime(threads=1).load(artefact(double().data))
+    gpu = ["CUDAExecutionProvider"] if on_gpu else []
+    session._session = SimpleNamespace(get_providers=lambda: [*gpu, "CPUExecutionProvider"])
 
     def fail(*_: object) -> None:
         raise RuntimeError("a long way to say it " * 40 + f"CUDA failure {words}")

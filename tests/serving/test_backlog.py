@@ -81,6 +81,21 @@ def test_what_lies_on_a_device_is_fetched_and_the_rest_left_alone():
     assert type(away.request.inputs["x"]) is np.ndarray
 
 
+def test_what_was_lost_with_a_device_waits_no_longer():
+    class Gone(Memory):
+        def read(self) -> np.ndarray:
+            raise RuntimeError("CUDA failure 719")
+
+    plain, away = wait(), wait()
+    plain.request.inputs = {"x": np.ones((1, 4), "f4")}
+    away.request.inputs = {
+        "x": Resident(Gone(np.ones((1, 4), "f4")), "cuda:0", np.dtype("f4"), (1, 4))
+    }
+    backlog = held(away, plain)
+    assert backlog.fetch() == (away,)
+    assert (backlog.items, backlog.rows) == ([plain], plain.rows)
+
+
 @given(ITEMS, st.data())
 def test_sums_and_order_hold_whatever_comes_and_goes(items, data):
     items.sort(key=lambda item: item.enqueued_ns)

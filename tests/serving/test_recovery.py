@@ -7,15 +7,25 @@ import logging
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from edged.config.schema import BatchingConfig
-from edged.errors import Code, EdgedError, LoadError, ModelNotReadyError, RunError
+from edged.errors import (
+    Code,
+    DeviceLostError,
+    EdgedError,
+    LoadError,
+    ModelNotReadyError,
+    RunError,
+)
 from edged.messages import InferResponse
+from edged.resident import Resident
 from edged.serving.lifecycle import State
 from tests.fakes.clock import Clock, on_loop, turns, until
 from tests.fakes.model import Arrays
 from tests.fakes.pair import FIRST, SECOND, Pair
+from tests.test_resident import Memory
 
 
 @on_loop
@@ -195,4 +205,44 @@ class TestLost:
         for answer in (await running, await waiting):
             assert type(answer.error) is ModelNotReadyError
         await until(lambda: not pair.manager.releases())
+        pair.manager.stop()
+
+    @on_loop
+    async def test_a_process_that_dies_before_its_loss_was_seen_to(self):
+        """What was to be done about the old session is not done to the new one."""
+        pair = Pair()
+        release = await pair.start()
+        release.lose(DeviceLostError("CUDA failure 719"))
+        release._worker_died("died of SIGABRT")
+        await until(lambda: release.state is State.READY)
+        await turns(20)
+        assert (release.runtime, release.is_held, release.loss) == (FIRST, False, "")
+        assert (await pair.ask()).error is None
+        assert not pair.manager.recovery.losses
+        pair.manager.stop()
+
+    @on_loop
+    async def test_what_was_left_on_the_lost_device_is_asked_for_again(self):
+        """Inputs that another model had left there are lost with it; the load goes on all the same."""
+        pair = Pair()
+        release = await pair.start()
+        pair.lose()
+        pair.second.gate = threading.Event()
+        await pair.ask()
+        waiting = pair.ask(2.0)
+        (item,) = release.backlog.items
+
+        class Gone(Memory):
+            def read(self) -> np.ndarray:
+                raise RuntimeError("CUDA failure 719")
+
+        item.request.inputs = {
+            "x": Resident(Gone(np.ones((1, 4), "f4")), "cuda:0", np.dtype("f4"), (1, 4))
+        }
+        pair.second.gate.set()
+        answer = await waiting
+        assert type(answer.error) is ModelNotReadyError
+        assert "inputs were lost with a device, ask again" in answer.error.message
+        assert (await pair.ask()).error is None
+        assert (release.runtime, release.in_flight) == (SECOND, 0)
         pair.manager.stop()

@@ -244,3 +244,27 @@ def test_what_was_not_tried_stays_passed_over():
 
 def test_the_runtimes_themselves_are_asked():
     assert problem_of("onnxruntime") == ""
+
+
+@on_loop
+async def test_a_release_that_dies_while_it_is_to_be_exchanged(monkeypatch: pytest.MonkeyPatch):
+    async with standing_in(monkeypatch, batching=BatchingConfig(instances=1)) as (
+        clock,
+        pair,
+        release,
+    ):
+        old = pair.second.sessions[0]
+        old.gate = threading.Event()
+        running = pair.ask(1.0)
+        await until(lambda: release.running)
+        pair.find()
+        await clock.forward(11 * S)
+        await until(lambda: release.is_parting)
+        release._worker_died("died of SIGABRT")
+        old.gate.set()
+        await running
+        await until(lambda: (release.state is State.READY and not release.running) or tick(clock))
+        await until(lambda: any(one.closed for one in pair.first.sessions) or tick(clock))
+        assert (await pair.ask(2.0)).outputs["y"][0, 0] == 4.0
+        assert (release.runtime, release.is_held, release.is_parting) == (FIRST, False, False)
+        assert list(pair.manager.memories.of(release.config).ledger.sizes()) == [release.key]
