@@ -100,9 +100,24 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--end", action="store_true", help="keep no state after this")
     _socket_option(infer)
 
+    _add_engines(command)
+
     device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")
     device.add_argument("--json", action="store_true", help="print the whole document as JSON")
     return parser
+
+
+def _add_engines(command: Callable[..., Any]) -> None:
+    """The commands about TensorRT engines that this device builds."""
+    build = command("build", _build, "Build a model's engines for this device, ahead of time.")
+    build.add_argument("model", help="NAME, NAME@RELEASE or NAME@ALIAS")
+    build.add_argument("--precision", choices=("float32", "float16", "int8"), default="")
+    build.add_argument("--again", action="store_true", help="also those that are there already")
+    engines = command("engines", _engines, "Show the engines that this device has built.")
+    engines.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    for sub in (build, engines):
+        _config_option(sub)
+        sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
 
 
 def _quarantine_options(parser: argparse.ArgumentParser) -> None:
@@ -243,6 +258,28 @@ def _infer(options: argparse.Namespace) -> int:
         return 0
     answer = ask(*words, step=step)
     print(json.dumps(answer, indent=2))
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    from edged.ahead import build_ahead  # noqa: PLC0415
+    from edged.record import find_state_dir  # noqa: PLC0415
+
+    state_dir = options.state_dir or find_state_dir(options.config)
+    say = lambda line: print(line, flush=True)  # noqa: E731
+    build_ahead(
+        options.config, state_dir, options.model, say,
+        precision=options.precision, again=options.again,
+    )  # fmt: skip
+    return 0
+
+
+def _engines(options: argparse.Namespace) -> int:
+    from edged.ahead import as_json, kept_engines, render_engines  # noqa: PLC0415
+    from edged.record import find_state_dir  # noqa: PLC0415
+
+    document = kept_engines(options.config, options.state_dir or find_state_dir(options.config))
+    print(as_json(document) if options.json else render_engines(document))
     return 0
 
 

@@ -112,6 +112,7 @@ class Daemon:
             "models": self._models,
             "manifest": self._manifest,
             "metrics": self._metrics,
+            "engines": self.engines.answer,
         }
         self.server = UnixServer(self.dataplane, calls)
         self._lag = LoopLag()
@@ -131,8 +132,7 @@ class Daemon:
             ),
             snapshot,
         )
-        self.reloader.on_begin = self._reloading
-        self.reloader.on_end = self._reloaded
+        self.reloader.on_begin, self.reloader.on_end = self._reloading, self._reloaded
         self._followed: list[Path] | None = None
         # Made before anything is imported from the files, so that no change between is missed.
         self._watcher = Watcher(

@@ -156,6 +156,12 @@ class EngineHouse:
             self._foundry.stop()
         self._exchanges = None
 
+    async def answer(self, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """CALL ``engines``: what there is; with ``look`` the cache is looked at again first."""
+        if arguments.get("look") is True:
+            self.review()
+        return self.as_dict()
+
     def as_dict(self) -> dict[str, Any] | None:
         """For ``edged status``; None where no model wants an engine."""
         foundry = self._foundry

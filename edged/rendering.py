@@ -70,6 +70,7 @@ def render_status(document: dict[str, Any]) -> str:
         for r in document["releases"]
         if r.get("choice")
     ]
+    lines += _engine_lines(document.get("engines") or {})
     lines += [
         f"{r['model']} release {r['release']} is not in memory: {r['reason']}"
         for r in document["releases"]
@@ -222,6 +223,22 @@ def _worker_lines(workers: Iterable[dict[str, Any]]) -> Iterator[str]:
         models = ", ".join(share["model"] for share in one["releases"])
         size = _size(one["private_bytes"]) if one["private_bytes"] is not None else "unknown"
         yield f"worker {one['pid']}: {models} ({size})"
+
+
+def _engine_lines(engines: dict[str, Any]) -> Iterator[str]:
+    if engines.get("problem"):
+        yield f"no engine is built here: {engines['problem']}"
+    for one in engines.get("builds", ()):
+        more = [
+            one["step"],
+            f"waits for {one['waits_for']}" if one["waits_for"] else "",
+            _seconds(one["seconds"]) if one["step"] else "",
+            one["reason"] if one["phase"] != "serving" else "",
+            f"again in {_seconds(one['retry_in_s'])}" if one["retry_in_s"] is not None else "",
+        ]
+        told = f" ({'; '.join(filter(None, more))})" if any(more) else ""
+        what = f"{one['model']} release {one['release']} in {one['precision']}"
+        yield f"engine for {what}: {one['phase']}{told}"
 
 
 def _memory_lines(

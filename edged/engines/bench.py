@@ -26,7 +26,7 @@ from edged.engines.process import BuildProcess
 from edged.engines.seal import open_seal
 from edged.engines.sources import Wish, job_for
 from edged.engines.timings import keep_timings, read_timings
-from edged.errors import BuildError, EdgedError
+from edged.errors import BuildError, Code, EdgedError
 from edged.runtimes.engine import Fingerprint, Host, differences
 from edged.tensors import Array
 
@@ -87,6 +87,8 @@ class Task(NamedTuple):
 
 class BusyBenchError(EdgedError):
     """Another process builds on this device."""
+
+    code = Code.RESOURCE_EXHAUSTED
 
 
 class EngineBench:

@@ -245,6 +245,11 @@ class Foundry:
         host, task = self._host, build.wanted.task
         if host is None:
             return
+        found = await self._off_loop(self.bench.cache.find, task.wish.source, host)
+        if found.data is not None:  # somebody else built it meanwhile
+            self._move(build, Event.FOUND)
+            self._exchange_soon(build)
+            return
         self._move(build, Event.BEGIN)
         build.worked_ns, build.resumed_at_ns, build.end, build.why = 0, 0, None, ""
         held = self.bench.held()

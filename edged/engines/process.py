@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from edged.child import child_environment
 from edged.engines.built import Built, read_built
 from edged.engines.job import GOLDEN, JOB, MODEL, STEP, STEPS, TIMING, BuildJob
 from edged.errors import BuildError
@@ -27,11 +28,8 @@ from edged.tensors import Array
 WORKER = "edged.engines.worker"
 _TAIL_BYTES = 16 << 10
 _TOLD_LINES = 3
-_KEPT = (
-    *("PATH", "LANG", "LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES"),
-    *("CUDA_DEVICE_ORDER", "CUDA_MODULE_LOADING"),
-)
-"""Where the driver and its libraries are, and which GPUs are to be seen; nothing else comes."""
+_CUDA = ("CUDA_HOME", "CUDA_PATH", "CUDA_MODULE_LOADING")
+"""Where the builder finds CUDA's own tools, beside what every child is told."""
 _NICE = 19
 
 
@@ -154,10 +152,9 @@ def _lay_out(
 
 def _environment(folder: Path) -> dict[str, str]:
     return {
-        **{name: os.environ[name] for name in _KEPT if name in os.environ},
+        **child_environment(),
+        **{name: os.environ[name] for name in _CUDA if name in os.environ},
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry.startswith("/")),
-        "ORT_DISABLE_TELEMETRY": "1",
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder),
     }

@@ -19,8 +19,8 @@ _MEASURED_ROWS = 32
 for."""
 
 _USUAL_ROWS = 8
-"""What an engine is tuned for: between the one row of whoever asks alone and the batch of a busy
-device."""
+"""What an engine is tuned for, beside the one row of whoever asks alone, which has a profile of its
+own."""
 
 
 class Wish(NamedTuple):
@@ -93,7 +93,8 @@ def options_for(manifest: Manifest, max_batch: int) -> BuildOptions:
     if not manifest.is_row_wise or manifest.golden is None:
         return BuildOptions(max_batch=1)
     rows = max(_MEASURED_ROWS, max_batch, manifest.golden.rows)
-    return BuildOptions(max_batch=rows, usual_batch=min(_USUAL_ROWS, max_batch or rows))
+    usual = min(_USUAL_ROWS, max_batch or rows)
+    return BuildOptions(max_batch=rows, usual_batch=usual, exact=(1,) if usual > 1 else ())
 
 
 def job_for(manifest: Manifest, options: BuildOptions, memory_bytes: int) -> BuildJob:

@@ -50,6 +50,7 @@ def test_an_engine_that_gives_the_golden_answers_is_kept(gpu, task, bench):
     assert read_timings(bench._directory, open_seal(bench._directory)) == b"timed timed "
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -65,6 +66,7 @@ def test_what_tensorrt_does_not_build_as_asked_is_not_kept(gpu, task, bench, fau
     assert folders(bench) == []
 
 
+@pytest.mark.slow
 def test_without_a_package_it_says_what_is_missing(gpu, task, bench):
     gpu(extra="raise ImportError('no TensorRT')")
     with pytest.raises(EdgedError, match="TensorRT"):
@@ -82,6 +84,7 @@ def test_one_that_gives_other_answers_is_not_kept(gpu, task, bench):
     assert bench.cache.entries() == []
 
 
+@pytest.mark.slow
 def test_one_for_another_device_than_asked_is_not_kept(gpu, task, bench):
     gpu()
     with bench.held(), contextlib.closing(bench.begin(task, 0)) as process:
@@ -103,6 +106,7 @@ def test_one_builder_at_a_time_on_a_device(task, bench):
     assert not other.is_taken()
 
 
+@pytest.mark.slow
 def test_what_a_killed_builder_left_is_swept_away(gpu, task, bench):
     gpu()
     (bench._directory / "build-dead").mkdir()

@@ -377,8 +377,13 @@ def test_while_somebody_else_builds_it_waits(works):
             await works.want()
             await until(lambda: works.told["waits_for"] == "another process builds an engine")
             assert works.processes == []
+            # and what it built is taken, not built again
+            built = FakeProcess(works.task, HOST).built
+            works.cache.keep(works.task.wish.source, built.engine, "m")
         works.look()
-        await works.running()
+        await works.is_at("serving")
+        assert works.processes == []
+        assert works.swapped == [1]
 
     run(work, works)
 
