@@ -74,7 +74,7 @@ def fitting(manifest: Manifest, here: Host) -> list[ArtefactEntry]:
         more = f" and {len(named) - _TOLD} more" if len(named) > _TOLD else ""
         raise IncompatibleError(
             f"no engine of the bundle was built for this device: {', '.join(named[:_TOLD])}{more}; "
-            "build one here (edged-convert build-engine)"
+            "build one on this device"
         )
     return found.fits
 

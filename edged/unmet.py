@@ -13,7 +13,7 @@ from edged.config.snapshot import Snapshot
 from edged.loading import find_entries
 from edged.manifest import Manifest
 from edged.runtimes.base import RuntimeInfo
-from edged.runtimes.registry import create_runtime, is_runtime, kinds_of
+from edged.runtimes.registry import APART, create_runtime, is_runtime, kinds_of
 
 Ask = Callable[[str], RuntimeInfo]
 
@@ -40,11 +40,15 @@ def unmet_preferences(
     def problem_of(name: str, found: Sequence[Manifest]) -> str:
         if name not in infos:
             infos[name] = ask(name)
-        without = [one.release for one in found if not find_entries(one, name)]
-        if infos[name].problem or not without:
+        if infos[name].problem:
             return infos[name].problem
-        kinds = " or ".join(kinds_of(name))
-        return f"release {without[-1]} has no {kinds} artefact"
+        without = [one for one in found if not find_entries(one, name)]
+        if not without:
+            return ""
+        what = f"{' or '.join(kinds_of(name))} artefact"
+        if name in APART:
+            what = "engine that was built for this device"
+        return f"release {without[-1].release} has no {what}"
 
     problems = []
     for model, config in snapshot.config.models.items():

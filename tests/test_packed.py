@@ -43,7 +43,9 @@ def test_every_part_of_a_host_keeps_one_out(name: str):
 def test_a_fleet_of_others_is_not_all_told():
     hosts = [msgspec.structs.replace(HOST, gpu=f"GPU {n}") for n in range(5)]
     manifest, _ = with_engines(double(), [build(double(), host) for host in hosts])
-    with pytest.raises(IncompatibleError, match=r"gpu GPU 2 .* and 2 more; build one here"):
+    with pytest.raises(
+        IncompatibleError, match=r"gpu GPU 2 .* and 2 more; build one on this device"
+    ):
         fitting(manifest, HOST)
 
 

@@ -12,7 +12,9 @@ from edged.manifest import ArtefactEntry
 from edged.runtimes.base import RuntimeInfo
 from edged.unmet import ask_runtime, unmet_preferences
 from edged.verdict import check_config
+from tests.engines import ELSEWHERE, HOST, build, with_engines
 from tests.fakes.site import Site
+from tests.models import double
 
 LINE = "models:\n  m: {bundle: m-1.edgb, runtime: [%s]%s}\n"
 BOTH = "onnxruntime-cuda, onnxruntime"
@@ -51,6 +53,19 @@ def test_a_bundle_that_has_no_file_for_it(tmp_path: Path):
     assert found.message == (
         "onnxruntime cannot be used here: release 1 has no onnx artefact; openvino serves instead"
     )
+
+
+def test_an_engine_for_another_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("edged.loading.this_host", lambda: HOST)
+    site = Site(tmp_path)
+    site.bundle("m", 1)
+    snapshot = site.write(LINE % ("tensorrt, onnxruntime", "")).load()
+    for host, said in ((HOST, []), (ELSEWHERE, ["no engine that was built for this device"])):
+        manifest, _ = with_engines(double(), [build(double(), host)], name="m")
+        found = unmet_preferences(snapshot, {"m": {1: manifest}}, ask)
+        assert [one.message.partition("has ")[2] for one in found] == [
+            f"{each}; onnxruntime serves instead" for each in said
+        ]
 
 
 def test_it_is_a_warning_and_no_problem(tmp_path: Path):

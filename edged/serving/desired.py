@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edged.config.preference import may_serve
 from edged.config.schema import ModelConfig
 from edged.loading import Stored
+from edged.runtimes.registry import APART
 from edged.serving.lifecycle import ReleaseKey
 
 
@@ -34,7 +35,8 @@ class Desired:
         options = served if isinstance(served, str) else ",".join(served)
         if config.precision != "auto":
             options += f" {config.precision}"
-        if config.isolation != "none":
+        # An engine lives in a worker all the same (``inside.py``).
+        if config.isolation != "none" or not APART.isdisjoint(served):
             worker, ways = config.worker, config.batching.instances
             options += f" {config.isolation} {worker.memory} {worker.run_timeout} {ways}"
         if config.sequence is not None:

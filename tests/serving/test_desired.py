@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edged.config.schema import BatchingConfig, ModelConfig
+from edged.config.schema import BatchingConfig, ModelConfig, WorkerConfig
 from edged.serving.desired import Desired
+from edged.specs import Duration
 from tests.fakes.model import FakeStored, doubler
 
 
@@ -25,6 +26,14 @@ def key(**config):
 )
 def test_another_session(config):
     assert key(**config) != key()
+
+
+def test_the_caps_of_a_worker_count_where_there_is_one():
+    caps = {"worker": WorkerConfig(run_timeout=Duration(7))}
+    assert key(**caps) == key()
+    assert key(**caps, isolation="device") != key(isolation="device")
+    engines = {"runtime": ("tensorrt", "onnxruntime")}
+    assert key(**caps, **engines) != key(**engines)
 
 
 def test_the_same_session():
