@@ -61,7 +61,11 @@ build/load: benchmarks/load.c
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o $@ $< -lm
 
-bench: broker build/load
+build/http_load: benchmarks/http_load.c
+	@mkdir -p build
+	$(CC) -O2 -Wall -Wextra -o $@ $<
+
+bench: broker build/load build/http_load
 	@.ci/venv $(VENV) $(PYTHON) demo
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 

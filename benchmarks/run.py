@@ -30,6 +30,7 @@ from benchmarks import (
     results,
     stand,
     swap,
+    web,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -43,6 +44,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
             ("batching-1", "x", ">= 0.95"),
         ],
     ),
+    "http": (web.small_tensors, [("http-1", "us", "<= 60"), ("http-16", "/s", ">= 25000")]),
     "cnn-16": (cnn.sixteen_connections, [("cnn-16", "x", ">= 0.9"), (cnn.SHARED, "x", "")]),
     "auto": (auto.choices, [("auto-cnn", "x", auto.BAR), ("auto-cnn-int8", "x", auto.BAR)]),
     "priority": (

@@ -33,19 +33,27 @@ class Daemon:
         folder: its own.
         body: of its configuration, besides where it is.
         environment: variables besides those of this process.
+        has_http: whether it also serves the Open Inference Protocol, on a socket of its own.
     """
 
     def __init__(
-        self, folder: Path, body: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        body: str,
+        environment: Mapping[str, str] | None = None,
+        *,
+        has_http: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.socket = folder / "s"
+        self.http = folder / "h"
         self.log = folder / "log"
         self.config = folder / "edged.yaml"
+        http = f", http: {{path: {self.http}}}" if has_http else ""
         self.config.write_text(
             f"node: bench\nstate_dir: {folder}/state\n"
-            f"listen: {{socket: {{path: {self.socket}}}}}\n"
+            f"listen: {{socket: {{path: {self.socket}}}{http}}}\n"
             f"trust: {{require_signatures: false}}\n{body}"
         )
         self._environment = {**ENVIRONMENT, **(environment or {})}
@@ -156,17 +164,18 @@ class Stand:
         return models.make_heavy(self._made(), seed, width)
 
     @contextlib.contextmanager
-    def daemon(self, body: str) -> Iterator[Daemon]:
+    def daemon(self, body: str, *, has_http: bool = False) -> Iterator[Daemon]:
         """A daemon with this configuration, started and ready."""
-        with self.prepared(body) as daemon:
+        with self.prepared(body, has_http=has_http) as daemon:
             daemon.start()
             yield daemon
 
     @contextlib.contextmanager
-    def prepared(self, body: str) -> Iterator[Daemon]:
+    def prepared(self, body: str, *, has_http: bool = False) -> Iterator[Daemon]:
         """A daemon that is not started yet."""
         self._count += 1
-        daemon = Daemon(self.folder / f"d{self._count}-{os.getpid()}", body)
+        folder = self.folder / f"d{self._count}-{os.getpid()}"
+        daemon = Daemon(folder, body, has_http=has_http)
         try:
             yield daemon
         finally:

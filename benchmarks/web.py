@@ -1,0 +1,92 @@
+"""The Open Inference Protocol over HTTP on ``tiny``, with binary tensors, on a Unix socket."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from benchmarks import figures, raw
+from benchmarks.models import Model
+from benchmarks.native import ROUND_S, ROUNDS, config, cpu_seconds, script_for
+from benchmarks.results import Row, measured
+from benchmarks.stand import BenchError, Daemon, Stand, load_average
+from benchmarks.wire import run_load
+from edged.tensors import DTYPES
+
+
+def small_tensors(stand: Stand) -> list[Row]:
+    """p50 of one connection, and requests a second of sixteen; the native protocol beside both."""
+    model = stand.tiny()
+    found: dict[str, list[float]] = {
+        key: [] for key in ("p50_us", "per_s", "native_p50_us", "native_per_s", "cpu_us")
+    }
+    with stand.daemon(config(model), has_http=True) as daemon:
+        files = _files(daemon.folder, model)
+        script = script_for(daemon, model)
+        seconds = ROUND_S * stand.scale
+        for _ in range(ROUNDS):
+            one = _ask(stand, daemon, files, seconds, 1)
+            found["p50_us"].append(one["p50_us"])
+            before = cpu_seconds(daemon.pid)
+            many = _ask(stand, daemon, files, seconds, 16)
+            # A fifth more than is counted was asked before the clock started.
+            used = (cpu_seconds(daemon.pid) - before) / 1.2
+            found["cpu_us"].append(used / many["answered"] * 1e6)
+            found["per_s"].append(many["per_s"])
+            for key, name, count in (("native_p50_us", "p50_us", 1), ("native_per_s", "per_s", 16)):
+                report = run_load(stand, daemon.socket, script, seconds=seconds, connections=count)
+                found[key].append(report[name])
+    details: dict[str, Any] = {**found, "load_average": load_average()}
+    return [
+        measured("http-1", figures.median(found["p50_us"]), "us", "<= 60", details),
+        measured("http-16", figures.median(found["per_s"]), "/s", ">= 25000", details),
+    ]
+
+
+def _files(folder: Path, model: Model) -> tuple[Path, Path]:
+    """A request, and the bytes that its answer ends with: what ONNX Runtime alone gives."""
+    session = raw.open_session(model.onnx, 1)
+    inputs = model.request(0)
+    output = session.get_outputs()[0].name
+    (values,) = session.run([output], inputs)
+    head = {
+        "inputs": [
+            {
+                "name": name,
+                "shape": list(array.shape),
+                "datatype": DTYPES[array.dtype.name].oip,
+                "parameters": {"binary_data_size": array.nbytes},
+            }
+            for name, array in inputs.items()
+        ],
+        "outputs": [{"name": output, "parameters": {"binary_data": True}}],
+    }
+    text = json.dumps(head, separators=(",", ":")).encode()
+    body = text + b"".join(array.tobytes() for array in inputs.values())
+    request, tail = folder / "http.request", folder / "http.tail"
+    request.write_bytes(
+        f"POST /v2/models/{model.name}/infer HTTP/1.1\r\nHost: localhost\r\n"
+        f"Inference-Header-Content-Length: {len(text)}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    tail.write_bytes(values.tobytes())
+    return request, tail
+
+
+def _ask(
+    stand: Stand,
+    daemon: Daemon,
+    files: tuple[Path, Path],
+    seconds: float,
+    connections: int,
+) -> dict[str, Any]:
+    program = stand.load.with_name("http_load")
+    command = [program, daemon.http, *files, str(seconds), str(connections)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        raise BenchError(f"http_load: {done.stdout}{done.stderr}")
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
