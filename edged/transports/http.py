@@ -31,7 +31,6 @@ class HttpServer:
         self.door = door
         self.pages = pages
         self.max_request_bytes = 64 << 20
-        self.max_unread_bytes = 64 << 20
         self.max_connections = 256
         self.frame_timeout_s = 10.0
         self.unread_wait_s = 60.0
@@ -60,7 +59,6 @@ class HttpServer:
     async def commit(self, staged: Staged, config: Config) -> None:
         """Answer where ``prepare`` bound, and there alone; limits hold for new connections."""
         self.max_request_bytes = int(config.limits.max_request)
-        self.max_unread_bytes = int(config.limits.max_unread)
         self.frame_timeout_s = int(config.limits.frame_timeout) / 1e9
         self.unread_wait_s = int(config.limits.stream_wait) / 1e9
         self.max_connections = config.listen.max_connections

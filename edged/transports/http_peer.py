@@ -106,12 +106,9 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
+        # One answer waits at most: the next request is not looked at before this one has left.
         transport.pause_reading()
-        if transport.get_write_buffer_size() > self._server.max_unread_bytes:
-            log.warning("%s does not read its answers: closed", self._requests.origin)
-            transport.abort()
-        else:
-            self._wait(self._server.unread_wait_s)
+        self._wait(self._server.unread_wait_s)
 
     def resume_writing(self) -> None:
         """The client reads again."""

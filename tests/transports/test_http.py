@@ -25,12 +25,12 @@ def test_limits_hold_for_connections_made_from_now_on(web: Web) -> None:
     old = Visitor(web.path)
     assert old.ask("GET", "/v2")[0] == 200
     web.start(
-        max_connections=7, max_request=Size(1024), max_unread=Size(4096),
+        max_connections=7, max_request=Size(1024),
         frame_timeout=Duration(3_000_000_000), stream_wait=Duration(5_000_000_000),
     )  # fmt: skip
     server = web.server
     assert (server.max_connections, server.max_request_bytes) == (7, 1024)
-    assert (server.max_unread_bytes, server.frame_timeout_s, server.unread_wait_s) == (4096, 3, 5)
+    assert (server.frame_timeout_s, server.unread_wait_s) == (3, 5)
     large = INFER + b" " * 2000
     assert old.ask("POST", "/v2/models/m/infer", large)[0] == 200
     new = Visitor(web.path)

@@ -96,7 +96,7 @@ class TestOrder:
         assert web.door.cancelled == 1
 
     def test_large_tensors(self, web: Web) -> None:
-        web.start()
+        web.start(max_unread=Size(1 << 20))
         head = {
             "inputs": [
                 {"name": "x", "shape": [1 << 22], "datatype": "UINT8",
