@@ -18,6 +18,7 @@ from benchmarks import (
     auto,
     broker,
     cnn,
+    generation,
     idle,
     isolation,
     many,
@@ -76,6 +77,13 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
     "many": (
         many.many,
         [("many-loads", "x", "<= 1.4"), ("many-wrong", "requests", "== 0")],
+    ),
+    "generation": (
+        generation.texts,
+        [
+            (generation.RATE, "x", generation.RATE_BAR),
+            (generation.FIRST, "x", generation.FIRST_BAR),
+        ],
     ),
     "mqtt-qos1": (broker.qos1, [("mqtt-qos1", "x", ">= 0.6")]),
 }

@@ -217,7 +217,8 @@ class Client:
         """Ask once and get several answers, each as soon as it is made: iterate over them.
 
         A pipeline gives what it says under ``stream`` for each item, in order, and the rest of its
-        outputs last; whatever else is asked answers once. Leaving the loop withdraws the request.
+        outputs last; a model that makes texts gives each token as it is made; whatever else is
+        asked answers once. Leaving the loop withdraws the request.
 
         Args:
             model: as for ``infer``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -189,6 +190,23 @@ class TestTheOtherEndPlayed:
         assert isinstance(text.error, WorkerDiedError)
         assert "did not answer in time" in str(text.error)
         assert len(puppets.told.deaths) == 1
+
+    @on_loop
+    async def test_a_withdrawal_waits_for_the_first_piece(self, puppets: House):
+        """Else the worker might find it before it looks for it, and make the whole text."""
+        session = puppets.session()
+        text = Text(session)
+        process = puppets.workers.last
+        number = process.frame().request_id
+        text.stop()
+        with pytest.raises(BlockingIOError):
+            process.peer.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        process.say(part(number, 0))
+        await until(lambda: not session.is_free and session._index == 1)
+        frame = process.frame()
+        assert (frame.kind, frame.request_id) == (Kind.CANCEL, number)
+        assert not text.parts
+        session.close()
 
     @on_loop
     async def test_a_death_ends_the_text(self, puppets: House):

@@ -135,7 +135,7 @@ class GenaiConfig(_Part, frozen=True):
             "intra_op_num_threads": threads,
             "inter_op_num_threads": 1,
             "log_severity_level": 4,
-            # An arena would keep for good what one long text took for its keys and values.
+            # An arena would keep for good what one long prompt took between the layers.
             "enable_cpu_mem_arena": False,
             "session.intra_op.allow_spinning": "0",
             "session.inter_op.allow_spinning": "0",

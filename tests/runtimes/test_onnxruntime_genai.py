@@ -196,6 +196,10 @@ def test_what_is_kept_is_given_back():
         with contextlib.closing(session.generate(Ask(PROMPT), UNCAPPED)) as pieces:
             next(pieces)
     assert held() < before + each
+    # A long prompt also takes much between the layers.
+    with contextlib.closing(session.generate(Ask("a" * 4000), UNCAPPED)) as pieces:
+        next(pieces)
+    assert held() < before + each // 4
 
 
 class TestGolden:
