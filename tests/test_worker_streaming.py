@@ -199,8 +199,10 @@ class TestTheOtherEndPlayed:
         process = puppets.workers.last
         number = process.frame().request_id
         text.stop()
+        process.peer.setblocking(False)
         with pytest.raises(BlockingIOError):
-            process.peer.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+            process.peer.recv(1, socket.MSG_PEEK)
+        process.peer.settimeout(15)
         process.say(part(number, 0))
         await until(lambda: not session.is_free and session._index == 1)
         frame = process.frame()

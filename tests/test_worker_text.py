@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edged import worker_text
 from edged.errors import CancelledError, InvalidRequestError, RunError
 from edged.generating import Ask, Caps, request
 from edged.messages import InferRequest
@@ -84,6 +85,18 @@ def test_nobody_wants_more(ends: tuple[socket.socket, socket.socket], word: str)
     if word == "withdrawn":
         (frame,) = frames(theirs, 1)
         assert frame.kind == Kind.CANCEL
+
+
+def test_memory_is_handed_back_when_the_text_has_let_go_of_it(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+):
+    session, ended = CountingSession(), []
+    monkeypatch.setattr(worker_text, "hand_back", lambda: ended.append(session.ended))
+    make_text(ends[1], session, asked(max_new_tokens=2), LIMITS)
+    session.error = RunError("so")
+    with pytest.raises(RunError):
+        make_text(ends[1], session, asked(), LIMITS)
+    assert ended == [1, 2]
 
 
 def test_a_failure_ends_it_too(ends: tuple[socket.socket, socket.socket]):
