@@ -18,6 +18,7 @@ from benchmarks import (
     auto,
     broker,
     cnn,
+    engine_swap,
     generation,
     idle,
     isolation,
@@ -71,6 +72,10 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
         ],
     ),
     "swap": (swap.swap, [("swap-failed", "requests", "== 0"), ("swap-p99", "x", "<= 2")]),
+    "engine-swap": (
+        engine_swap.engine_swap,
+        [("engine-swap-failed", "requests", "== 0"), ("engine-swap-p99", "x", "<= 2")],
+    ),
     "reload": (reload.reload, [("reload", "ms", "<= 100"), ("reload-load", "ms", "<= 300")]),
     "isolation": (isolation.isolation, [("isolation", "us", "<= 60")]),
     "pipeline": (pipeline.chain, [("pipeline", "x", "<= 2.2"), ("dispatch", "x", "<= 2.5")]),

@@ -171,11 +171,13 @@ class Stand:
             yield daemon
 
     @contextlib.contextmanager
-    def prepared(self, body: str, *, has_http: bool = False) -> Iterator[Daemon]:
+    def prepared(
+        self, body: str, environment: Mapping[str, str] | None = None, *, has_http: bool = False
+    ) -> Iterator[Daemon]:
         """A daemon that is not started yet."""
         self._count += 1
         folder = self.folder / f"d{self._count}-{os.getpid()}"
-        daemon = Daemon(folder, body, has_http=has_http)
+        daemon = Daemon(folder, body, environment, has_http=has_http)
         try:
             yield daemon
         finally:
