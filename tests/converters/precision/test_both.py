@@ -123,15 +123,16 @@ def test_a_device_takes_it(bundle, tmp_path, precision):
     (tmp_path / digest).mkdir()
     stage(path, TrustStore.from_files([], threshold=1, required=False), tmp_path / digest)
     stored, standings, memory = open_release(tmp_path, digest), NoStandings(), Memory()
+    contests = Contests()
     loader = Loader(
         lambda name: create_runtime(name, threads=1), standings, TrialConfig(), 1,
-        measured=memory, device=lambda: "here", footprints=Footprints(), contests=Contests(),
+        measured=memory, device=lambda: "here", footprints=Footprints(), contests=contests,
     )  # fmt: skip
     config = ModelConfig(bundle="b", precision=precision)
     loaded = loader.load(LoadOrder(digest, stored, config), lambda: None)
     loaded.session.close()
     assert (loaded.missed, precision in ("auto", loaded.precision)) == ({}, True)
-    assert len(memory.noted) == (3 if precision == "auto" else 1)
+    assert (len(memory.noted), len(contests.noted)) == (1, int(precision == "auto"))
     assert len(standings.passed) == (2 if precision == "auto" else 1)
 
 
