@@ -63,8 +63,12 @@ class _Kept:
         self.pointer: int = value.data_ptr()
 
     def read(self) -> Array:
-        """A copy on the host."""
-        array: Array = self._value.numpy()
+        """A copy on the host; raises RunError, and DeviceLostError where the device is gone."""
+        try:
+            array: Array = self._value.numpy()
+        except Exception as exc:
+            message = f"a tensor could not be fetched from its device: {clean(exc)}"
+            raise run_error(message, str(exc)) from exc
         return array
 
     def __del__(self) -> None:

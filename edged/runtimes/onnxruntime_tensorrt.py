@@ -38,8 +38,8 @@ TENSORRT = "TensorrtExecutionProvider"
 _WORKSPACE_BYTES = 1 << 30
 """What a layer may use besides its tensors; a quarter of the smallest Jetson."""
 _MOST_PARTS = 100
-"""Attempts at cutting a model between TensorRT and CUDA; the default of 1000 takes minutes where
-operators alternate, and such a model gains nothing."""
+"""Attempts at cutting a model between TensorRT and CUDA, a tenth of the package's own bound: a load
+must end, and a model in so many pieces has no use for TensorRT."""
 MOST_ROWS, _USUAL_ROWS = 32, 8
 """Of an engine: ``max_batch`` as it is by itself, and what it is made fastest for."""
 _FROM_PIP = ("libnvinfer.so.*", "libnvinfer_plugin.so.*", "libnvonnxparser.so.*")

@@ -26,7 +26,7 @@ class FakeDevice:
         self.word = word
         self.copies_in = self.copies_out = self.bindings = 0
         self.fail = 0
-        """So many runs fail from now on."""
+        """So many runs and fetches fail from now on."""
         self.live: dict[int, int] = {}
         """By address, bytes of a tensor that lies there."""
 
@@ -34,6 +34,11 @@ class FakeDevice:
     def copies(self) -> tuple[int, int]:
         """Tensors that went to the device, and that came back."""
         return self.copies_in, self.copies_out
+
+    def spend(self) -> None:
+        if self.fail:
+            self.fail -= 1
+            raise RuntimeError("CUDA failure 719: unspecified launch failure ; GPU=0")
 
     def check(self, pointer: int, size: int) -> None:
         if not any(at <= pointer and pointer + size <= at + n for at, n in self.live.items()):
@@ -54,9 +59,7 @@ class FakeBackendSession:
         return FakeBinding(self.real.io_binding(), self.device)
 
     def run_with_iobinding(self, iobinding: FakeBinding, run_options: Any = None) -> None:
-        if self.device.fail:
-            self.device.fail -= 1
-            raise RuntimeError("unspecified launch failure")
+        self.device.spend()
         self.real.run_with_iobinding(iobinding.real, run_options)
         self.device.copies_out += iobinding.to_host
 
@@ -125,6 +128,7 @@ class FakeValue:
         weakref.finalize(self, device.live.pop, pointer, None)
 
     def numpy(self) -> Any:
+        self.device.spend()
         self.device.copies_out += 1
         return np.array(self.real.numpy())
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from edged.errors import LoadError, RunError
+from edged.errors import DeviceLostError, LoadError, RunError
 from edged.manifest import TensorEntry
 from edged.resident import Keeping, Resident, is_resident
 from edged.runtimes.base import Artefact
@@ -160,6 +160,17 @@ class TestLifetime:
         del middle
         assert len(device.live) == 1
         np.testing.assert_array_equal(np.asarray(last), X * 4)
+
+    def test_from_a_device_that_is_gone_nothing_comes(self):
+        device = FakeDevice()
+        session = load(double(), device)
+        kept = session.run(Keeping({"x": X}, KEEP_Y))["y"]
+        device.fail = 1
+        with pytest.raises(DeviceLostError, match="could not be fetched from its device"):
+            np.asarray(kept)
+        device.fail = 3
+        with pytest.raises(DeviceLostError, match="unspecified launch failure"):
+            session.run({"x": X})
 
     def test_an_address_that_is_no_more_ends_the_run(self):
         """Of the pretended device: it would not be seen otherwise."""
