@@ -330,7 +330,7 @@ def test_a_run_that_ends_after_the_loop_tells_nobody(caplog: pytest.LogCaptureFi
     loop = asyncio.new_event_loop()
     loop.close()
     threads, told, ended = InstanceThreads("edged-late"), threading.Event(), threading.Event()
-    threads.submit(lambda: (tell(loop, told.set), ended.set()), 1)
+    threads.submit(lambda: tell(loop, told.set) or ended.set(), 1)
     assert ended.wait(15)
     threads.close(None)
     assert not told.is_set()
