@@ -170,8 +170,9 @@ class Daemon:
         finally:
             await self._stop()
         self._breaker.stop()
-        if self.manager.is_loading:
-            # Python would wait for the loader's thread, and a load may take minutes. Nothing of it
+        if self.manager.is_loading or self.manager.recovery.unclosed:
+            # Python would wait for the loader's thread, and a load may take minutes; and it would
+            # free what is on a lost device, which has ended processes by SIGABRT. Nothing of it
             # is needed any more: every answer is written and the store is closed.
             logging.shutdown()
             os._exit(0)

@@ -234,7 +234,7 @@ class Manager:
     def _forget(self, release: ServedRelease) -> None:
         others = [one for one in self._releases.values() if one.key.model == release.key.model]
         release.pass_on(max(others, key=lambda one: (one.answers, one.number)))
-        session = release.lay_down()
+        session = self.recovery.lay_down(release)
         release.close()
         del self._releases[release.key]
         del self._stored[release.key]

@@ -61,7 +61,7 @@ class Recovery:
         self._on_change = on_change
         self._comebacks: dict[ReleaseKey, Comeback] = {}
         self.returning = Returning(owner, thread, self._comebacks, self.review)
-        self._unclosed: list[Session] = []
+        self.unclosed: list[Session] = []
         """Of lost devices. Their libraries may end the process when they free what is there."""
         self.losses: Counter[tuple[str, int, str]] = Counter()
         """Devices that were lost during a run: model, release and runtime."""
@@ -114,10 +114,11 @@ class Recovery:
         when_idle(release, self._give_up)
 
     def _give_up(self, release: ServedRelease) -> None:
-        loss, release.loss = release.loss, ""
+        loss = release.loss
         if not loss or release.session is None or self._owner.find(release.key) is not release:
             return  # its process died before that was heard, and it is loaded again as it is
         if release.state is not State.READY:  # it drains: whoever replaced it is to be asked
+            self.lay_down(release)
             release.fail_waiting(ModelNotReadyError(f"{release.owner} lost its device: ask again"))
             return
         now_ns, runtime, is_apart = time.monotonic_ns(), release.runtime, release.remote is not None
@@ -129,8 +130,7 @@ class Recovery:
         if release.remote is not None and (lodger := release.remote.lodger) is not None:
             # To whoever shares the process the device is lost as well, also who has not asked yet.
             lodger.condemn("lost its device and was ended")
-        session = release.lay_down()
-        self._unclosed += [session] if session is not None else []
+        self.lay_down(release)
         if _has_another(release.config, runtime) or until_ns <= now_ns:
             release.move(Event.EVICT, why)
             release.call()
@@ -143,6 +143,19 @@ class Recovery:
         self._owner.memories.gone(release)
         self._on_change()
         self._owner.step()
+
+    def lay_down(self, release: ServedRelease) -> Session | None:
+        """Let a release give up its session.
+
+        Returns:
+            What is to be closed; None where that is done, or nobody may do it.
+        """
+        loss, release.loss = release.loss, ""
+        session = release.lay_down()
+        if session is None or not loss:
+            return session
+        self.unclosed.append(session)
+        return None
 
     def figures(self) -> Iterator[tuple[str, int, tuple[str, ...]]]:
         """Name, value and labels of each."""

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 # A GPU that is there while a file is not. A session that lost it stays lost, as CUDA's do.
 FAKE_GPU = """
+import os
 import pathlib
 from edged.errors import LoadError
 from edged.runtimes.base import RuntimeInfo
@@ -58,6 +59,9 @@ class Session:
         return self.inner.run(inputs)
     def close(self):
         self.inner.close()
+    def __del__(self):
+        if self.is_lost:
+            os.abort()  # as destructors of CUDA libraries have done
 """
 BODY = """\
 trust: {require_signatures: false}
@@ -177,6 +181,7 @@ def test_the_next_runtime_takes_over_and_the_first_comes_back(dead: Path, isolat
         assert asking.errors == []
         assert "runtime.gate" not in daemon.status()["degradations"]
         assert daemon.process.poll() is None
+    assert daemon.process.returncode == 0
 
 
 def test_where_none_may_stand_in_it_is_refused_until_it_is_back(dead: Path):

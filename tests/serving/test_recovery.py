@@ -131,6 +131,7 @@ class TestLost:
         # It is not asked again at once, and a session of a lost device is not freed.
         assert pair.first.loads == ["gate"]
         assert [session.closed for session in pair.first.sessions] == [0]
+        assert pair.manager.recovery.unclosed == pair.first.sessions
         pair.manager.stop()
 
     @on_loop
@@ -205,6 +206,7 @@ class TestLost:
         for answer in (await running, await waiting):
             assert type(answer.error) is ModelNotReadyError
         await until(lambda: not pair.manager.releases())
+        assert not session.closed
         pair.manager.stop()
 
     @on_loop
