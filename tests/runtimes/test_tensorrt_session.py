@@ -78,6 +78,7 @@ class TestLanes:
         waiting = threading.Thread(target=lambda: answers.append(session.run({"x": x})))
         waiting.start()
         while "cudaMalloc" in stand.gpu.fail:
+            assert waiting.is_alive()
             time.sleep(0.001)
         session._give(held)
         waiting.join(60)
@@ -95,6 +96,7 @@ class TestLanes:
         waiting = threading.Thread(target=double().check, args=(session,))
         waiting.start()
         while session._most > 1:
+            assert waiting.is_alive()
             time.sleep(0.001)
         session._give(held)
         waiting.join(60)

@@ -125,6 +125,15 @@ def test_the_engine_for_this_machine_serves_and_never_from_here(
 
 
 @pytest.mark.slow
+def test_a_race_of_all_runtimes_has_it_run_elsewhere_too(site: Site, make: Make):
+    loaded = make(trial=True).load(right(), runtime="auto")
+    assert "tensorrt" in loaded.why, "raced, with its figures"
+    assert site.deserialised
+    assert os.getpid() not in site.deserialised
+    assert isinstance(loaded.session, WorkerSession) == (loaded.runtime == "tensorrt")
+
+
+@pytest.mark.slow
 def test_this_process_would_refuse(site: Site, make: Make, monkeypatch: pytest.MonkeyPatch):
     """The control: were it sent here all the same, its runtime loads nothing."""
     monkeypatch.setattr("edged.serving.trial.inside", lambda create, *_: create)
