@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import itertools
 import threading
 import types
 from collections.abc import Callable
@@ -41,6 +42,8 @@ class FakeGpu:
         self.calls: list[str] = []
         self.clock_ms = 0.0
         self._next = 0x7000_0000
+        self._handles = itertools.count(0x5000)
+        self._lock = threading.Lock()
 
     @property
     def is_empty(self) -> bool:
@@ -52,20 +55,21 @@ class FakeGpu:
         return self.fail.pop(name, 0)
 
     def alloc(self, size: int) -> int:
-        pointer = self._next
-        self._next += size + _APART
+        with self._lock:
+            pointer = self._next
+            self._next += size + _APART
         self.memory[pointer] = bytearray(b"\xcc" * size)
         return pointer
 
     @property
     def free_bytes(self) -> int:
-        return self.total - sum(map(len, self.memory.values()))
+        return self.total - sum(map(len, list(self.memory.values())))
 
     def find(self, pointer: int, size: int) -> memoryview:
-        for start, data in self.memory.items():
+        for start, data in list(self.memory.items()):  # another thread may allocate meanwhile
             if start <= pointer and pointer + size <= start + len(data):
                 return memoryview(data)[pointer - start : pointer - start + size]
-        for start, memory in self.host.items():
+        for start, memory in list(self.host.items()):
             mapped = start + 1  # as ``cudaHostGetDevicePointer`` says here
             if mapped <= pointer and pointer + size <= mapped + len(memory):
                 return memoryview(memory).cast("B")[pointer - mapped : pointer - mapped + size]
@@ -78,7 +82,7 @@ class FakeGpu:
         return address
 
     def stream(self) -> int:
-        handle = 0x5000 + len(self.calls) + len(self.streams)
+        handle = next(self._handles)
         self.streams[handle] = []
         return handle
 
@@ -89,7 +93,7 @@ class FakeGpu:
         self.capturing[stream] = []
 
     def end_capture(self, stream: int) -> int:
-        graph = 0x8000 + len(self.calls)
+        graph = next(self._handles)
         self.graphs[graph] = self.capturing.pop(stream)
         return graph
 
@@ -257,7 +261,7 @@ class FakeBindings(types.SimpleNamespace):
         return answer
 
     def cudaEventCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
-        return self._answer("cudaEventCreateWithFlags", lambda: 0x900 + len(self._gpu.calls))
+        return self._answer("cudaEventCreateWithFlags", lambda: next(self._gpu._handles))
 
     def cudaEventDestroy(self, event: int) -> tuple[Any, ...]:
         self._events.pop(event, None)
