@@ -27,6 +27,8 @@ log = logging.getLogger("edged.http")
 _IDLE_S = 120.0
 """Between requests; clients keep a few connections and notice one that was closed."""
 
+_LINGER_S = 1.0
+
 
 class Connection(asyncio.Protocol):
     """One client.
@@ -198,11 +200,22 @@ class Connection(asyncio.Protocol):
             self._refuse(RefusedError(408, "the request did not arrive in time"))
 
     def _refuse(self, error: RefusedError) -> None:
+        """Answer and end.
+
+        What still arrives is thrown away for a moment: who is cut off while it sends does not read
+        why.
+        """
         self._is_ending = True
         allow = "Allow: GET, POST\r\n" if error.status == 405 else ""
         self._write(encode_error(error.status, error.text, allow, keeps_alive=False))
-        if self._transport is not None:
-            self._transport.close()
+        transport = self._transport
+        if transport is None:
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        if not transport.is_reading():
+            transport.resume_reading()
+        self._wait(_LINGER_S)
 
     def _write(self, buffers: list[Buffer]) -> None:
         transport = self._transport

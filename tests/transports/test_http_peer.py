@@ -216,3 +216,15 @@ class TestEnd:
             assert statuses(drained(sock)) == [200]
         web.run(web.server.closed(5))
         assert not web.server.connections
+
+
+def test_who_is_refused_while_sending_can_read_why(web: Web) -> None:
+    """And is not waited for much longer."""
+    web.start(max_request=Size(1024))
+    with connected(web) as sock:
+        sock.sendall(post(bytes(1 << 20))[:100])
+        assert sock.recv(4096)[9:12] == b"413"
+        assert sock.recv(4096) == b""
+        for _ in range(64):
+            sock.sendall(bytes(1024))
+        eventually(lambda: not web.server.connections)
