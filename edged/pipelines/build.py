@@ -20,6 +20,7 @@ from edged.serving.workshop import Workshop
 
 if TYPE_CHECKING:
     from edged.pipelines.graph import Member, Plan
+    from edged.pipelines.step import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,10 @@ def pipeline_routes(
     for name, config in snapshot.config.pipelines.items():
         from edged.pipelines.pipeline import PipelineRelease  # noqa: PLC0415 - as above
 
-        replan = _replanner(snapshot, name, config)
         plan = plans.get(name) or _plan_with(snapshot, name, config, _serving(routes))
         releases: dict[int, Served] = {}
         if not isinstance(plan, str):
+            replan = _replanner(snapshot, name, plan)
             release = PipelineRelease(plan, routes, workshop, replan)
             releases[release.number] = release
         made[name] = Route(name, releases, required=config.required)
@@ -97,23 +98,38 @@ def _serving(routes: Mapping[str, Route]) -> ManifestOf:
 
 
 def _replanner(
-    snapshot: Snapshot, name: str, config: PipelineConfig
+    snapshot: Snapshot, name: str, plan: Plan
 ) -> Callable[[Mapping[Member, Served]], Plan | str]:
+    """Plans it for other releases, with the files of its steps as they were taken then.
+
+    Their files may have changed since, into something that a reload has refused.
+    """
+    from edged.pipelines.graph import Member  # noqa: PLC0415 - as above
+
+    works = {node.name: node.work for node in plan.nodes if node.work is not None}
+    for step in plan.config.steps:
+        if step.labels is not None and not step.labels.file:
+            works.pop(step.name, None)  # those of the release's bundle
+
     def replan(found: Mapping[Member, Served]) -> Plan | str:
         def manifest_of(model: str, selector: int | str | None) -> Manifest | None:
             return found[Member(model, selector)].manifest
 
-        return _plan_with(snapshot, name, config, manifest_of)
+        return _plan_with(snapshot, name, plan.config, manifest_of, works)
 
     return replan
 
 
 def _plan_with(
-    snapshot: Snapshot, name: str, config: PipelineConfig, manifest_of: ManifestOf
+    snapshot: Snapshot,
+    name: str,
+    config: PipelineConfig,
+    manifest_of: ManifestOf,
+    made: Mapping[str, Work] | None = None,
 ) -> Plan | str:
     from edged.pipelines.plan import plan_pipeline  # noqa: PLC0415 - as above
 
-    plan, found = plan_pipeline(name, config, manifest_of, snapshot.resolve)
+    plan, found = plan_pipeline(name, config, manifest_of, snapshot.resolve, made)
     if found:
         return str(snapshot.problem(*found[0]))
     return plan if plan is not None and _is_whole(plan, config) else "a model is not there"

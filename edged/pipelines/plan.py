@@ -29,7 +29,11 @@ Found = tuple[str, str]
 
 
 def plan_pipeline(
-    name: str, config: PipelineConfig, manifest_of: ManifestOf, resolve: Resolve
+    name: str,
+    config: PipelineConfig,
+    manifest_of: ManifestOf,
+    resolve: Resolve,
+    made: Mapping[str, Work] | None = None,
 ) -> tuple[Plan | None, list[Found]]:
     """Plan a pipeline.
 
@@ -39,11 +43,13 @@ def plan_pipeline(
         manifest_of: the manifest of the release that will answer for a model; None when there is
             none, which has been complained about already.
         resolve: paths in the configuration.
+        made: by step, its work in an earlier plan; its files are not read again.
 
     Returns:
         The plan, or None; and every problem.
     """
     planner = _Planner(name, config, manifest_of, resolve)
+    planner.made = made or {}
     plan = planner.plan()
     if config.stream and plan is not None:
         try:
@@ -86,6 +92,7 @@ class _Planner:
         self, name: str, config: PipelineConfig, manifest_of: ManifestOf, resolve: Resolve
     ) -> None:
         self.problems: list[Found] = []
+        self.made: Mapping[str, Work] = {}
         self._name, self._config = name, config
         self._path = field_path("pipelines", name)
         self._manifest_of, self._resolve = manifest_of, resolve
@@ -109,9 +116,7 @@ class _Planner:
         if not any(step.model for step in self._config.steps):
             self.problems.append((f"{self._path}.steps", "ask no model; add a step with model:"))
         nodes = tuple(self._nodes)
-        fresh = frozenset(
-            slot for node in nodes if node.member is not None for _, slot in node.writes
-        )
+        fresh = frozenset(slot for n in nodes if n.member is not None for _, slot in n.writes)
         return Plan(
             self._name, self._config, nodes, inputs, outputs, results, self._slots,
             tuple(members), tuple(members.values()), followers_of(nodes), fresh,
@@ -160,7 +165,8 @@ class _Planner:
         if step.when is not None:
             draft.when = parse(step.when, "when")
         if step.model is None:
-            draft.work = make_work(step, self._resolve, self._labels_of)
+            made = self.made.get(step.name)
+            draft.work = made or make_work(step, self._resolve, self._labels_of)
             draft.reads = draft.work.reads
             return
         member = split_member(step.model)
@@ -266,7 +272,7 @@ class _Planner:
         items = self._items(draft, mode, values)
         self._check_condition(draft, conditions, items)
         promised = self._promised(draft, values)
-        maybe = _maybe(step, mode, values, conditions)
+        maybe = _maybe(step, mode, (*values.values(), *conditions.values()))
         made = {"spread": step.name, "gather": ""}.get(mode, items)
         writes = []
         place = len(self._nodes)
@@ -382,18 +388,13 @@ def _place(draft: _Draft, argument: str) -> str:
     return f"concat.from[{argument}]" if kind == "concat" else f"{kind}.{argument}"
 
 
-def _maybe(
-    step: StepConfig,
-    mode: str,
-    values: Mapping[str, _Value],
-    conditions: Mapping[str, _Value],
-) -> str:
+def _maybe(step: StepConfig, mode: str, values: Sequence[_Value]) -> str:
     """The step that may be skipped so that this one makes nothing; empty when it always does."""
     if step.default is not None:
         return ""
     if step.when is not None:
         return step.name
-    missing = [value.type.maybe for value in (*values.values(), *conditions.values())]
+    missing = [value.type.maybe for value in values]
     if mode == "first" and "" in missing:
         return ""
     return next(filter(None, missing), "")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edged.config.load import load
 from edged.pipelines.build import pipeline_routes, plan_all
 from edged.pipelines.pipeline import PipelineRelease
+from edged.processing.texts import unpack_texts
 from edged.serving.router import Route
 from edged.serving.turn import Turn
 from edged.serving.workshop import Workshop
+from edged.specs import OutputProcessing
 from tests.fakes.clock import on_loop
 from tests.fakes.manifests import make_manifest
 from tests.serving.test_dataplane import FakeSession, served
@@ -72,3 +75,47 @@ async def test_routes(snapshot):
     (route,) = pipeline_routes(config, {}, routes, workshop).values()
     assert isinstance(route.releases[1], PipelineRelease)
     assert route.is_ready
+
+
+@on_loop
+async def test_planned_anew_with_the_files_that_were_taken(snapshot, tmp_path: Path):
+    """They may have changed since, into something that a reload has refused."""
+    named = "- {name: named, labels: {from: a, file: names.txt}}\n    outputs: {y: named.label}"
+    text = TEXT.replace(
+        "[{name: a, model: gate, inputs: x}]", "\n    - {name: a, model: gate, inputs: x}"
+    )
+    config = snapshot(text.replace("outputs: {y: a}", named))
+    (tmp_path / "names.txt").write_text("one\ntwo\nthree\nfour\n")
+    plans = plan_all(config, lambda _m, _s: ONE).plans
+    (tmp_path / "names.txt").write_text("refused: too few\n")
+    routes = {"gate": Route("gate", {2: served(FakeSession(), 2)})}
+    (route,) = pipeline_routes(config, plans, routes, Workshop(Turn())).values()
+    pipeline = route.releases[1]
+    assert pipeline.manifest.outputs[0].name == "y"
+    assert route.is_ready, pipeline.reason
+    assert pipeline.plan is not plans["p"], "its model is another release"
+
+
+@on_loop
+async def test_planned_anew_with_the_labels_of_another_bundle(snapshot):
+    def bundle(*labels: str):
+        words = {"y": OutputProcessing("none", labels)}
+        return make_manifest(
+            [("x", "float32", ("batch", 4))], [("y", "float32", ("batch", 4))],
+            name="gate", output_processing=words,
+        )  # fmt: skip
+
+    named = "- {name: named, labels: {from: a}}\n    outputs: {y: named.label}"
+    text = TEXT.replace(
+        "[{name: a, model: gate, inputs: x}]", "\n    - {name: a, model: gate, inputs: x}"
+    )
+    config = snapshot(text.replace("outputs: {y: a}", named))
+    plans = plan_all(config, lambda _m, _s: bundle("a", "b", "c", "d")).plans
+    routes = {
+        "gate": Route("gate", {1: served(FakeSession(), manifest=bundle("e", "f", "g", "h"))})
+    }
+    (route,) = pipeline_routes(config, plans, routes, Workshop(Turn())).values()
+    assert route.is_ready
+    (node,) = (n for n in route.releases[1].plan.nodes if n.name == "named")
+    made = node.work.run({"from": np.float32([[0, 1, 0, 0]])})
+    assert unpack_texts(made["label"]) == ["f"]
