@@ -14,9 +14,14 @@ import pytest
 
 from edged.serving.lifecycle import State
 from edged.serving.release import ServedRelease
-from tests.fakes.clock import until
+from tests.fakes import clock
 from tests.fakes.site import Site
 from tests.test_reload import ONE, TWO, Box
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Threads of the lowest priority take their time on a busy machine."""
+    await clock.until(condition, 60)
 
 
 def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -59,6 +59,7 @@ def test_the_seal_of_another_device_is_none():
     assert refusal.kind == "seal"
 
 
+@pytest.mark.hostile("G14 an engine for another GPU or version")
 @pytest.mark.parametrize(
     ("field", "value"),
     [
