@@ -73,7 +73,7 @@ def _ask(name: str, package: str, runtime: Any) -> Offer:
 
 def _version(info: RuntimeInfo, package: str) -> str:
     """Whose measurements and trials are whose is told by it, so that it is never empty."""
-    return " ".join(str(info.version).split())[:64] or package.rpartition(" ")[2] or "unversioned"
+    return " ".join(str(info.version).split())[:64] or package.partition(" ")[2] or "unversioned"
 
 
 def _make(name: str, *, threads: int) -> Runtime:

@@ -7,6 +7,7 @@ when it is imported has done so there. ``foreign.py`` is what loads with it.
 
 from __future__ import annotations
 
+import logging
 import re
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from edged.packages import offered
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+log = logging.getLogger("edged.runtimes")
 
 GROUP = "edged.runtimes"
 NAME = r"^[a-z][a-z0-9-]{0,31}\Z"
@@ -114,9 +117,11 @@ def entry_of(name: str) -> tuple[EntryPoint, str]:
 def _package(entry: EntryPoint) -> str:
     dist = entry.dist
     try:
-        return f"{dist.name} {dist.version}"[:100] if dist is not None else entry.value[:100]
+        if dist is not None:
+            return f"{dist.name} {dist.version or ''}".strip()[:100]
     except Exception:  # a package whose own record is broken
-        return entry.value[:100]
+        log.debug("the record of a package cannot be read", exc_info=True)
+    return entry.value[:100]
 
 
 def _look(name: str) -> Offer:

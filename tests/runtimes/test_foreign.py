@@ -86,8 +86,8 @@ def test_one_without_a_version_has_that_of_its_package(put):
 
 
 def test_one_whose_package_has_no_version_either(put):
-    put(HEAD.replace('"3.1"', "''"), version=None)
-    assert describe("r").version
+    name = put(HEAD.replace('"3.1"', "''"), version=None)
+    assert (describe("r").package, describe("r").version) == (name, "unversioned")
 
 
 class TestRuntime:
