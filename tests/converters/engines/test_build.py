@@ -113,9 +113,9 @@ def test_without_a_gpu_it_says_what_is_missing_and_writes_nothing(half, tmp_path
 
 WRONG = """
 honest = made.IExecutionContext._work
-def work(self):
-    honest(self)
-    place = self._addresses["y"]
+def work(self, shapes, addresses):
+    honest(self, shapes, addresses)
+    place = addresses["y"]
     GPU.find(place, 2)[:] = np.float16(99).tobytes()
 made.IExecutionContext._work = work
 """
