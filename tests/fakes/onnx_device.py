@@ -56,7 +56,7 @@ class FakeBackendSession:
 
     def io_binding(self) -> FakeBinding:
         self.device.bindings += 1
-        return FakeBinding(self.real.io_binding(), self.device)
+        return FakeBinding(self.real.io_binding(), self.device, self)
 
     def run_with_iobinding(self, iobinding: FakeBinding, run_options: Any = None) -> None:
         self.device.spend()
@@ -67,10 +67,12 @@ class FakeBackendSession:
 class FakeBinding:
     """The package's binding."""
 
-    def __init__(self, real: Any, device: FakeDevice) -> None:
+    def __init__(self, real: Any, device: FakeDevice, session: FakeBackendSession) -> None:
         self.real = real
         self.device = device
+        self.session = weakref.ref(session)
         self.words: list[str] = []
+        self.copied: dict[str, FakeCopy] = {}
 
     @property
     def to_host(self) -> int:
@@ -90,6 +92,7 @@ class FakeBinding:
         else:
             assert device_type == "cpu"
             self.device.copies_in += 1
+            self.copied[name] = FakeCopy(self.device, int(np.prod(shape)))
         self.real.bind_input(name, "cpu", device_id, element_type, shape, buffer_ptr)
 
     def bind_output(
@@ -108,26 +111,40 @@ class FakeBinding:
     def get_outputs(self) -> list[Any]:
         values = self.real.get_outputs()
         return [
-            FakeValue(value, self.device) if word == self.device.word else value
+            FakeValue(value, self) if word == self.device.word else value
             for word, value in zip(self.words, values, strict=True)
         ]
 
     def clear_binding_inputs(self) -> None:
         self.real.clear_binding_inputs()
+        self.copied.clear()
+
+
+class FakeCopy:
+    """What a binding has on the device of an input of the host."""
+
+    def __init__(self, device: FakeDevice, size: int) -> None:
+        device.live[-id(self)] = size
+        weakref.finalize(self, device.live.pop, -id(self), None)
 
 
 class FakeValue:
-    """A tensor that lies on the device until nothing refers to it."""
+    """A tensor that lies on the device until nothing refers to it.
 
-    def __init__(self, real: Any, device: FakeDevice) -> None:
+    As the package may do it, it is a mere reference into its binding, and that into its session.
+    """
+
+    def __init__(self, real: Any, binding: FakeBinding) -> None:
         self.real = real
-        self.device = device
+        self.device = device = binding.device
+        self.needs = weakref.ref(binding), binding.session
         self.data_ptr, self.shape = real.data_ptr, real.shape
         pointer = real.data_ptr()
         device.live[pointer] = real.numpy().nbytes
         weakref.finalize(self, device.live.pop, pointer, None)
 
     def numpy(self) -> Any:
+        assert all(one() is not None for one in self.needs), "it points to what is no more"
         self.device.spend()
         self.device.copies_out += 1
         return np.array(self.real.numpy())
