@@ -121,7 +121,7 @@ def _package(entry: EntryPoint) -> str:
             return f"{dist.name} {dist.version or ''}".strip()[:100]
     except Exception:  # a package whose own record is broken
         log.debug("the record of a package cannot be read", exc_info=True)
-    return entry.value[:100]
+    return entry.module[:100]
 
 
 def _look(name: str) -> Offer:
