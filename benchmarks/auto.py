@@ -2,7 +2,8 @@
 
 Each runtime has a daemon of its own, as has the choice; they take turns under sixteen connections,
 another one first in each round, and one that is not asked sleeps. The fastest by its median is what
-the choice is held against, round by round.
+the choice is held against, round by round. All run one request at a time: how many runs side by
+side pay is measured by each daemon for itself, and on a busy machine each finds something else.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from edged.runtimes.registry import create_runtime
 RUNTIMES = ("onnxruntime", "openvino")
 BAR = ">= 0.97"
 ROUNDS, ROUND_S = 30, 1.0
+STARTS = 3
 TOLERANCE = {"cnn": 1e-3, "cnn-int8": 0.1}
 """Each runtime rounds in its own way, and the quantised weights are random; their golden samples
 allow 0.06."""
@@ -42,7 +44,7 @@ def _row(stand: Stand, row: str, kind: str, model: Model) -> Row:
         # The choice is made first, while nothing else is there to disturb it.
         auto = stack.enter_context(stand.daemon(_body(model, "auto")))
         auto.wait_until_served(model.name)
-        chosen = auto.status()["releases"][0]
+        chosen = _settled(auto, model)
         daemons: dict[str, Daemon] = {"auto": auto}
         for name in RUNTIMES:
             daemons[name] = stack.enter_context(stand.daemon(_body(model, f"[{name}]")))
@@ -75,5 +77,18 @@ def _row(stand: Stand, row: str, kind: str, model: Model) -> Row:
     return measured(row, figures.paired_ratio(rates["auto"], rates[best]), "x", BAR, details)
 
 
+def _settled(daemon: Daemon, model: Model) -> dict[str, Any]:
+    """The release, when the device is sure, or has started as often as it asks for."""
+    for _ in range(STARTS):
+        release: dict[str, Any] = daemon.status()["releases"][0]
+        if "asked again at the next start" not in release["choice"]:
+            break
+        daemon.stop()
+        daemon.start()
+        daemon.wait_until_served(model.name)
+    return release
+
+
 def _body(model: Model, runtime: str) -> str:
-    return f"models: {{{model.name}: {{bundle: {model.bundles[1]}, runtime: {runtime}}}}}\n"
+    how = "batching: {max_batch: 1, instances: 1}"
+    return f"models: {{{model.name}: {{bundle: {model.bundles[1]}, runtime: {runtime}, {how}}}}}\n"
