@@ -288,7 +288,7 @@ class Box:
 
         def is_done() -> bool:
             return not any(
-                r.running and r.key.model in free for r in self.manager.releases()
+                r.running > r._is_in_hand and r.key.model in free for r in self.manager.releases()
             )  # fmt: skip
 
         await until(is_done)
