@@ -14,7 +14,7 @@ from edged.errors import LoadError, RunError
 from edged.runtimes.base import Runtime
 from edged.tensors import DTYPES, TensorSpec
 from tests.models import TinyModel, all_models, classifier, double, image, same, scalar, two_inputs
-from tests.runtimes.contract import REFUSED, artefact
+from tests.runtimes.contract import EXAMPLE, REFUSED, artefact
 
 
 def test_info(runtime: Runtime):
@@ -55,7 +55,9 @@ def test_what_is_no_dtype_of_ours_is_refused_by_name(runtime: Runtime, dtype: st
 def test_free_axes_take_any_length(runtime: Runtime):
     model = image()
     if model.name in REFUSED.get(runtime.name, ()):
-        pytest.skip(f"{runtime.name} does not take it")
+        with pytest.raises(LoadError, match=runtime.name):
+            runtime.load(artefact(runtime, model))
+        return
     session = runtime.load(artefact(runtime, model))
     assert session.inputs[0].shape[1] == 3
     assert [isinstance(axis, str) for axis in session.inputs[0].shape] == [True, False, True, True]
@@ -176,7 +178,7 @@ class TestSignature:
 class TestBind:
     """A run from fixed memory to fixed memory; None where a runtime gains nothing by it."""
 
-    def bound(self, runtime: Runtime, **outputs: np.ndarray) -> tuple:
+    def bound(self, runtime: Runtime, **outputs: np.ndarray) -> tuple | None:
         session = runtime.load(artefact(runtime, double()))
         memory = bytearray(100)
         x = np.ndarray((2, 4), np.float32, memory, 8)  # aligned to 8 bytes and no more
@@ -184,11 +186,14 @@ class TestBind:
         run = session.bind({"x": x}, {"y": y})
         if run is None:
             session.close()
-            pytest.skip(f"{runtime.name} binds nothing")
+            assert runtime.name == EXAMPLE, "the others gain by it"
+            return None
         return session, run, x, y
 
     def test_reads_and_writes_anew(self, runtime: Runtime):
-        session, run, x, y = self.bound(runtime)
+        if (bound := self.bound(runtime)) is None:
+            return
+        session, run, x, y = bound
         for factor in (1, 2):
             x[...] = np.arange(8).reshape(2, 4) * factor
             run.run()
@@ -197,13 +202,17 @@ class TestBind:
         session.close()
 
     def test_other_shapes_are_refused(self, runtime: Runtime):
-        session, run, _, _ = self.bound(runtime, y=np.zeros((3, 4), np.float32))
+        if (bound := self.bound(runtime, y=np.zeros((3, 4), np.float32))) is None:
+            return
+        session, run, _, _ = bound
         with pytest.raises(RunError):
             run.run()
         session.close()
 
     def test_closed(self, runtime: Runtime):
-        session, run, x, y = self.bound(runtime)
+        if (bound := self.bound(runtime)) is None:
+            return
+        session, run, x, y = bound
         session.close()
         with pytest.raises(RunError):
             run.run()
