@@ -5,6 +5,7 @@ A kind of artefact that is not listed in FILES fails there; a model that it cann
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -34,6 +35,14 @@ PARAMS = [
     if name not in APART and ARTEFACT_KINDS.get(name) != ("genai",)
 ]
 """Engines are made on the machine they run on: ``test_tensorrt.py`` runs every model on its fake."""
+
+
+def is_old_onnxruntime(runtime: Runtime) -> bool:
+    """Whether it takes one file from memory and no second, as the last one for Python 3.10."""
+    if not runtime.name.startswith("onnxruntime"):
+        return False
+    backend = importlib.import_module("onnxruntime")
+    return not hasattr(backend.SessionOptions, "add_external_initializers_from_files_in_memory")
 
 
 def artefact(runtime: Runtime, model: TinyModel, **changes: object) -> Artefact:
