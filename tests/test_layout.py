@@ -43,6 +43,7 @@ WORDS_ONLY = {
     "edged/serving/served.py",
     "edged/config/section.py",
     "edged/pipelines/graph.py",
+    "edged/protocol/grpc_call.py",
     "edged/pipelines/home.py",
     "edged/pipelines/step.py",
     "edged/transports/connection.py",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from edged.errors import (
+    STATUS,
     BusyError,
     Code,
     DeadlineExceededError,
@@ -20,6 +21,7 @@ from edged.errors import (
     TooLargeError,
     VersionNotFoundError,
 )
+from edged.protocol.grpc_call import Status
 from edged.tensors import DTYPES, DType
 
 BY_OIP: Final[dict[str, DType]] = {entry.oip: entry for entry in DTYPES.values()}
@@ -44,6 +46,14 @@ _HTTP: Final = {
 def status_of(error: EdgedError) -> int:
     """The HTTP status of an error."""
     return 413 if isinstance(error, TooLargeError) else _HTTP[error.code]
+
+
+def grpc_status_of(error: EdgedError) -> Status:
+    """The gRPC status of an error.
+
+    A full queue is RESOURCE_EXHAUSTED: on UNAVAILABLE, KServe's client would try again at once.
+    """
+    return Status(STATUS[error.code].grpc)
 
 
 def text_of(error: EdgedError) -> str:

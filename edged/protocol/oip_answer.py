@@ -49,13 +49,7 @@ def encode_response(asked: Asked, response: InferResponse, labels: dict[str, Lab
         InvalidRequestError: an output that was asked for has no form in JSON.
     """
     blobs: list[Buffer] = []
-    outputs = []
-    for wanted in asked.outputs or [Wanted(n, asked.is_binary) for n in response.outputs]:
-        array = response.outputs[wanted.name]
-        if wanted.classes:
-            outputs.append(_classes(wanted, array, labels.get(wanted.name, ()), blobs))
-        else:
-            outputs.append(_output(wanted, array, blobs))
+    outputs = outputs_of(asked, response, labels, blobs)
     document: dict[str, Any] = {
         "model_name": response.model,
         "model_version": str(response.release),
@@ -66,6 +60,27 @@ def encode_response(asked: Asked, response: InferResponse, labels: dict[str, Lab
     text = msgspec.json.encode(document)
     has_bytes = any(memoryview(blob).nbytes for blob in blobs)
     return Body([text, *blobs], len(text) if has_bytes else 0)
+
+
+def outputs_of(
+    asked: Asked, response: InferResponse, labels: dict[str, Labels], blobs: list[Buffer]
+) -> list[dict[str, Any]]:
+    """Name, datatype and shape of each output, with its data where it is not binary.
+
+    Args:
+        asked: the request.
+        response: without an error.
+        labels: of the last axis, by output; for classification.
+        blobs: gets the bytes of each binary output.
+    """
+    outputs = []
+    for wanted in asked.outputs or [Wanted(n, asked.is_binary) for n in response.outputs]:
+        array = response.outputs[wanted.name]
+        if wanted.classes:
+            outputs.append(_classes(wanted, array, labels.get(wanted.name, ()), blobs))
+        else:
+            outputs.append(_output(wanted, array, blobs))
+    return outputs
 
 
 def _output(wanted: Wanted, array: Array, blobs: list[Buffer]) -> dict[str, Any]:

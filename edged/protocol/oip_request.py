@@ -42,7 +42,9 @@ class _Input(Struct, frozen=True):
     data: msgspec.Raw = msgspec.Raw()
 
 
-class _Output(Struct, frozen=True):
+class RequestedOutput(Struct, frozen=True):
+    """One output as it was asked for, on the wire."""
+
     name: _Name
     parameters: dict[str, Parameter] = {}
 
@@ -51,7 +53,7 @@ class _Request(Struct, frozen=True):
     inputs: Annotated[tuple[_Input, ...], Meta(min_length=1, max_length=64)]
     id: Annotated[str, Meta(max_length=1024)] = ""
     parameters: dict[str, Parameter] = {}
-    outputs: Annotated[tuple[_Output, ...], Meta(max_length=64)] | None = None
+    outputs: Annotated[tuple[RequestedOutput, ...], Meta(max_length=64)] | None = None
 
 
 _decoder = msgspec.json.Decoder(_Request)
@@ -122,10 +124,10 @@ def decode_request(body: bytes | bytearray, json_bytes: int | None, cap: int) ->
     return Asked(
         document.id,
         inputs,
-        _wanted(document.outputs or (), is_binary=is_binary),
+        wanted_of(document.outputs or (), is_binary=is_binary),
         is_binary,
-        _timeout_us(parameters) if parameters else 0,
-        _sequence(parameters) if parameters else None,
+        timeout_us_of(parameters) if parameters else 0,
+        sequence_of(parameters) if parameters else None,
     )
 
 
@@ -186,7 +188,7 @@ class _Blobs:
 
 def _tensor(entry: _Input, blobs: _Blobs, cap: int) -> tuple[Array, int]:
     """One input, and what is left of the cap."""
-    dtype = _dtype(entry.name, entry.datatype)
+    dtype = dtype_of(entry.name, entry.datatype)
     count = math.prod(entry.shape)
     size = count * dtype.size_bytes
     if size > cap:
@@ -220,7 +222,8 @@ def _tensor(entry: _Input, blobs: _Blobs, cap: int) -> tuple[Array, int]:
     return array, cap - size
 
 
-def _dtype(name: str, datatype: str) -> DType:
+def dtype_of(name: str, datatype: str) -> DType:
+    """An input's type, by the protocol's name for it; raises InvalidRequestError."""
     dtype = BY_OIP.get(datatype)
     if dtype is None:
         raise InvalidRequestError(
@@ -294,7 +297,8 @@ def _array(values: list[Any], dtype: DType) -> Array:
     return array.astype(dtype.numpy)
 
 
-def _wanted(outputs: Sequence[_Output], *, is_binary: bool) -> tuple[Wanted, ...]:
+def wanted_of(outputs: Sequence[RequestedOutput], *, is_binary: bool) -> tuple[Wanted, ...]:
+    """What is wanted of the outputs; ``is_binary`` is meant where one does not say."""
     if not outputs:
         return ()
     found: dict[str, Wanted] = {}
@@ -334,7 +338,8 @@ def _number(parameters: dict[str, Parameter], name: str) -> int:
     return value
 
 
-def _timeout_us(parameters: dict[str, Parameter]) -> int:
+def timeout_us_of(parameters: dict[str, Parameter]) -> int:
+    """How long a request may wait and run; 0 for no limit. Refuses reserved parameters."""
     for name in parameters:
         if name.startswith("triton_") and name not in _OWN:
             raise InvalidRequestError(f'parameters."{name[:64]}": names with triton_ are reserved')
@@ -342,7 +347,8 @@ def _timeout_us(parameters: dict[str, Parameter]) -> int:
     return _number(parameters, "timeout")
 
 
-def _sequence(parameters: dict[str, Parameter]) -> SequenceStep | None:
+def sequence_of(parameters: dict[str, Parameter]) -> SequenceStep | None:
+    """Which sequence a request belongs to, if any."""
     given = parameters.get("sequence_id", 0)
     if type(given) not in (int, str) or (isinstance(given, int) and given < 0):
         raise InvalidRequestError(

@@ -6,6 +6,7 @@ import pytest
 
 from edged import errors
 from edged.protocol import oip
+from edged.protocol.grpc_call import Status
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,20 @@ def test_every_code_has_a_status() -> None:
     for code in errors.Code:
         Odd.code = code
         assert oip.status_of(Odd("x")) >= 400
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.ModelNotFoundError("no such"), Status.NOT_FOUND),
+        (errors.ModelNotReadyError("loading"), Status.UNAVAILABLE),
+        (errors.QueueFullError("full"), Status.RESOURCE_EXHAUSTED),
+        (errors.DeadlineExceededError("late"), Status.DEADLINE_EXCEEDED),
+        (errors.InvalidRequestError("bad"), Status.INVALID_ARGUMENT),
+        (errors.DeniedError("no"), Status.PERMISSION_DENIED),
+        (errors.CancelledError("gone"), Status.CANCELLED),
+        (errors.RunError("broke"), Status.INTERNAL),
+    ],
+)
+def test_statuses_of_grpc(error: errors.EdgedError, status: Status) -> None:
+    assert oip.grpc_status_of(error) is status

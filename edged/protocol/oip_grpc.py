@@ -1,0 +1,262 @@
+"""Inference over gRPC: from ModelInferRequest to tensors, from answers to ModelInferResponse.
+
+Tensors of ``raw_input_contents`` are views of the message. Answers always have
+``raw_output_contents``, which is all that Triton's clients read.
+Source: KServe ``open_inference_grpc.proto``; Triton's ``grpc_service.proto``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from edged.errors import DecodeError, InvalidRequestError, TooLargeError
+from edged.messages import InferResponse
+from edged.protocol.frames import Buffer
+from edged.protocol.oip_answer import Labels, outputs_of
+from edged.protocol.oip_messages import INFER_REQUEST, INFER_RESPONSE, STREAM_RESPONSE
+from edged.protocol.oip_request import (
+    Asked,
+    Parameter,
+    RequestedOutput,
+    dtype_of,
+    sequence_of,
+    timeout_us_of,
+    wanted_of,
+)
+from edged.protocol.protobuf import Kind, decode, encode, few, numbers, varint
+from edged.tensors import Array, DType
+
+_MOST_TENSORS, _RANK_CAP = 64, 8
+_NAME_CHARACTERS, _ID_CHARACTERS = 256, 1024
+_MOST_TYPED: Final = 1 << 23
+"""Values of one input's typed contents: unpacking them takes the event loop 10 ns each and more."""
+_SHARED: Final = "shared_memory_region"
+_RAW: Final = INFER_RESPONSE.tags["raw_output_contents"]
+_CONTENTS: Final = {
+    "bool": ("bool_contents", Kind.BOOL),
+    "int8": ("int_contents", Kind.INT),
+    "int16": ("int_contents", Kind.INT),
+    "int32": ("int_contents", Kind.INT),
+    "int64": ("int64_contents", Kind.INT),
+    "uint8": ("uint_contents", Kind.UINT),
+    "uint16": ("uint_contents", Kind.UINT),
+    "uint32": ("uint_contents", Kind.UINT),
+    "uint64": ("uint64_contents", Kind.UINT),
+    "float32": ("fp32_contents", Kind.FLOAT),
+    "float64": ("fp64_contents", Kind.DOUBLE),
+}
+"""Which typed contents a dtype comes in; float16 has none."""
+
+
+class Inference(NamedTuple):
+    """A request, decoded.
+
+    Args:
+        model: the model's name.
+        release: None for the model's route.
+        asked: the rest.
+    """
+
+    model: str
+    release: int | None
+    asked: Asked
+
+
+def decode_infer(message: Buffer, cap: int) -> Inference:
+    """Read a ModelInferRequest.
+
+    Args:
+        message: all of it.
+        cap: most bytes of all tensors together; packed numbers grow when they become tensors.
+
+    Raises:
+        InvalidRequestError: says which field or tensor, and what was expected.
+    """
+    found = decode(INFER_REQUEST, message)
+    inputs = found.get("inputs", ())
+    raw = found.get("raw_input_contents")
+    if len(inputs) > _MOST_TENSORS or len(found.get("outputs", ())) > _MOST_TENSORS:
+        raise InvalidRequestError(f"more than {_MOST_TENSORS} inputs or outputs")
+    if raw is not None and len(raw) != len(inputs):
+        raise InvalidRequestError(
+            f"raw_input_contents has {len(raw)} entries for {len(inputs)} inputs; expected one for "
+            "each, in their order"
+        )
+    tensors: dict[str, Array] = {}
+    for index, entry in enumerate(inputs):
+        name = _name(entry, "input")
+        if name in tensors:
+            raise InvalidRequestError(f'input "{name}" is given twice')
+        tensors[name], cap = _tensor(name, entry, None if raw is None else raw[index], cap)
+    parameters = parameters_of(found)
+    if len(request_id := found.get("id", "")) > _ID_CHARACTERS:
+        raise InvalidRequestError(f"the id is longer than {_ID_CHARACTERS} characters")
+    asked = Asked(
+        request_id,
+        tensors,
+        _outputs(found),
+        is_binary=True,
+        timeout_us=timeout_us_of(parameters) if parameters else 0,
+        sequence=sequence_of(parameters) if parameters else None,
+    )
+    return Inference(found.get("model_name", ""), release_of(found, "model_version"), asked)
+
+
+def release_of(found: Mapping[str, Any], field: str = "version") -> int | None:
+    """The release that a message names; None where it names none.
+
+    Raises:
+        InvalidRequestError: it is no number.
+    """
+    version = found.get(field, "")
+    if not version:
+        return None
+    if not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise InvalidRequestError(f'{field} is "{version[:64]}"; expected a number, or nothing')
+    return int(version)
+
+
+def parameters_of(found: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Parameters by name, as plain values."""
+    parameters = {}
+    for name, choice in found.get("parameters", {}).items():
+        if not choice:
+            raise InvalidRequestError(f'parameters."{name[:64]}" has no value')
+        (parameters[name],) = choice.values()
+    return parameters
+
+
+def encode_infer(
+    asked: Asked,
+    response: InferResponse,
+    labels: dict[str, Labels],
+    parameters: Mapping[str, bool] | None = None,
+) -> list[Buffer]:
+    """Say what a model answered, as a ModelInferResponse.
+
+    Args:
+        asked: the request.
+        response: without an error.
+        labels: of the last axis, by output; for classification.
+        parameters: of the answer.
+    """
+    blobs: list[Buffer] = []
+    outputs = outputs_of(asked, response, labels, blobs)
+    for entry in outputs:
+        entry.pop("parameters", None)
+    head: dict[str, Any] = {
+        "model_name": response.model,
+        "model_version": str(response.release),
+        "id": asked.id,
+        "outputs": outputs,
+    }
+    if parameters:
+        head["parameters"] = {name: {"bool": value} for name, value in parameters.items()}
+    parts: list[Buffer] = [encode(INFER_RESPONSE, head)]
+    for blob in blobs:
+        parts += (_RAW + varint(memoryview(blob).nbytes), blob)
+    return parts
+
+
+def in_stream(parts: list[Buffer]) -> list[Buffer]:
+    """A ModelInferResponse as a ModelStreamInferResponse."""
+    size = sum(memoryview(part).nbytes for part in parts)
+    return [STREAM_RESPONSE.tags["infer_response"] + varint(size), *parts]
+
+
+def stream_error(text: str, request_id: str) -> list[Buffer]:
+    """What went wrong with one request of a stream that goes on."""
+    document: dict[str, Any] = {"error_message": text}
+    if request_id:
+        document["infer_response"] = {"id": request_id}
+    return [encode(STREAM_RESPONSE, document)]
+
+
+def _name(entry: Mapping[str, Any], what: str) -> str:
+    name: str = entry.get("name", "")
+    if not 0 < len(name) <= _NAME_CHARACTERS:
+        text = f"has a name of {len(name)} characters; expected 1 to {_NAME_CHARACTERS}"
+        raise InvalidRequestError(f"an {what} {text}")
+    return name
+
+
+def _tensor(name: str, entry: Mapping[str, Any], raw: Buffer | None, cap: int) -> tuple[Array, int]:
+    """One input, and what is left of the cap."""
+    dtype = dtype_of(name, entry.get("datatype", ""))
+    shape = _shape(name, entry)
+    count = math.prod(shape)
+    size = count * dtype.size_bytes
+    if size > cap:
+        raise TooLargeError(
+            f'input "{name}": {size} bytes as {dtype.oip}; the tensors of one request may still '
+            f"take {cap} (limits.max_request)"
+        )
+    if _SHARED in entry.get("parameters", ()):
+        raise InvalidRequestError(
+            f'input "{name}": shared memory is not served here; send the tensor itself'
+        )
+    contents = entry.get("contents", {})
+    if raw is None:
+        return _typed(name, contents, dtype, count).reshape(shape), cap - size
+    if any(map(len, contents.values())):
+        raise InvalidRequestError(
+            f'input "{name}" has contents, and there are raw_input_contents; expected one of them'
+        )
+    if len(raw) != size:
+        raise InvalidRequestError(
+            f'input "{name}": {len(raw)} bytes in raw_input_contents, but {dtype.oip} of shape '
+            f"{list(shape)} takes {size}"
+        )
+    array = np.frombuffer(raw, dtype.numpy).reshape(shape)
+    if dtype.name == "bool" and array.size and array.view(np.uint8).max() > 1:
+        raise InvalidRequestError(f'input "{name}": a BOOL byte is 0 or 1')
+    return array, cap - size
+
+
+def _shape(name: str, entry: Mapping[str, Any]) -> tuple[int, ...]:
+    try:
+        shape = tuple(few(entry.get("shape", b""), _RANK_CAP))
+    except DecodeError as exc:
+        raise DecodeError(f'input "{name}": shape: {exc.message}') from None
+    if any(not 0 <= axis <= 1 << 31 for axis in shape):
+        raise InvalidRequestError(f'input "{name}": shape {list(shape)} has an axis out of range')
+    return shape
+
+
+def _typed(name: str, contents: Mapping[str, Any], dtype: DType, count: int) -> Array:
+    """Numbers of the contents that are there for this dtype; no others may be sent."""
+    known = _CONTENTS.get(dtype.name)
+    if known is None:
+        raise InvalidRequestError(
+            f'input "{name}": {dtype.oip} has no typed contents; send it as raw_input_contents'
+        )
+    field, kind = known
+    if others := [other for other in contents if other != field and len(contents[other])]:
+        raise InvalidRequestError(
+            f'input "{name}": {dtype.oip} comes in contents.{field}, not in {others[0]}'
+        )
+    if count > _MOST_TYPED:
+        raise TooLargeError(
+            f'input "{name}": {count} values in typed contents, the most taken are {_MOST_TYPED}; '
+            "send it as raw_input_contents"
+        )
+    try:
+        return numbers(contents.get(field, b""), dtype.numpy, kind, count)
+    except DecodeError as exc:
+        raise DecodeError(
+            f'input "{name}": Unable to parse contents.{field} as {dtype.oip}: {exc.message}'
+        ) from None
+
+
+def _outputs(found: Mapping[str, Any]) -> Any:
+    outputs = found.get("outputs")
+    if not outputs:
+        return ()
+    return wanted_of(
+        [RequestedOutput(_name(one, "output"), parameters_of(one)) for one in outputs],
+        is_binary=True,
+    )

@@ -1,0 +1,84 @@
+"""ModelInfer over gRPC: one request to the dataplane, and its answer or error back."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from edged.errors import BusyError, EdgedError, RuntimeFailureError
+from edged.messages import InferRequest, InferResponse, SequencedRequest
+from edged.protocol.frames import Buffer
+from edged.protocol.grpc_call import Head, OnReply, Reply, Withdrawal
+from edged.protocol.oip import grpc_status_of, text_of
+from edged.protocol.oip_grpc import Inference, decode_infer, encode_infer
+from edged.protocol.oip_request import Asked
+from edged.transports.http_door import Door, Pages
+
+log = logging.getLogger("edged.grpc")
+
+_TEXT_CHARACTERS = 2048
+"""Of an error. It travels among the headers, of which clients take 8 KiB, and may triple there."""
+
+
+class Inferences:
+    """Requests of all clients.
+
+    Args:
+        door: answers them.
+        pages: knows the labels of classes.
+    """
+
+    def __init__(self, door: Door, pages: Pages) -> None:
+        self._door = door
+        self._pages = pages
+        self.max_request_bytes = 64 << 20
+
+    def ask(self, head: Head, message: Buffer, on_reply: OnReply) -> Withdrawal | None:
+        """Answer a ModelInfer; raises EdgedError for one that is none."""
+        inference = decode_infer(message, self.max_request_bytes)
+        asked = inference.asked
+
+        def on_response(response: InferResponse, final: bool) -> None:
+            if final:
+                on_reply(self.reply(asked, response, head.origin))
+
+        return self._door.submit(self.request(head, inference), on_response)
+
+    def request(self, head: Head, inference: Inference) -> InferRequest:
+        """What the dataplane is asked; the earlier deadline holds, the call's or the request's."""
+        asked, deadline_ns = inference.asked, head.deadline_ns
+        if asked.timeout_us:
+            own_ns = time.monotonic_ns() + asked.timeout_us * 1000
+            deadline_ns = own_ns if deadline_ns is None else min(own_ns, deadline_ns)
+        wanted = tuple([one.name for one in asked.outputs])
+        model, release = inference.model, inference.release
+        what = (model, asked.inputs, release, wanted, deadline_ns, head.origin)
+        step = asked.sequence
+        return InferRequest(*what) if step is None else SequencedRequest(*what, sequence=step)
+
+    def reply(self, asked: Asked, response: InferResponse, origin: str) -> Reply:
+        """What came of it."""
+        if response.error is not None:
+            return failure(response.error)
+        try:
+            return Reply(self.message(asked, response))
+        except EdgedError as exc:
+            return failure(exc)
+        except Exception:
+            log.exception("an answer to %s could not be written", origin)
+            return failure(RuntimeFailureError("the answer could not be written; see the log"))
+
+    def message(self, asked: Asked, response: InferResponse) -> list[Buffer]:
+        """An answer as a ModelInferResponse."""
+        has_classes = any(one.classes for one in asked.outputs)
+        labels = self._pages.labels(response.model, response.release) if has_classes else {}
+        return encode_infer(asked, response, labels)
+
+
+def failure(error: EdgedError) -> Reply:
+    """How an error is told."""
+    trailers: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, BusyError) and error.retry_after_ns:
+        # Clients that try again by themselves, as KServe's does, then wait so long.
+        trailers = (("grpc-retry-pushback-ms", str(-(-error.retry_after_ns // 1_000_000))),)
+    return Reply([], grpc_status_of(error), text_of(error)[:_TEXT_CHARACTERS], trailers)
