@@ -63,7 +63,7 @@ build/load: benchmarks/load.c
 
 build/http_load: benchmarks/http_load.c
 	@mkdir -p build
-	$(CC) -O2 -Wall -Wextra -o $@ $<
+	$(CC) -O2 -Wall -Wextra -o $@ $< -lm
 
 bench: broker build/load build/http_load
 	@.ci/venv $(VENV) $(PYTHON) demo

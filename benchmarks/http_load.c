@@ -1,11 +1,18 @@
-/* A load generator for HTTP/1.1 on a Unix socket: many connections, one thread, a closed loop.
+/* A load generator for HTTP/1.1 on a Unix socket or a port of this machine: many connections, one thread.
  *
- * It sends the bytes of one file again and again, one request at a time on each connection, and reads each
- * answer to the end that its Content-Length says. Any status but 200 is an error. Every answer must end with
- * the bytes of the second file. What it found is one line of JSON.
+ *     http_load PLACE REQUEST WANTED SECONDS CONNECTIONS [RATE [SEED]]
+ *
+ * PLACE is the path of a socket, or the number of a port of 127.0.0.1. It sends the bytes of REQUEST again and
+ * again, one request at a time on each connection, and reads each answer to the end that its Content-Length
+ * says. Any status but 200 is an error. The body of every answer must contain the bytes of WANTED. What it
+ * found is one line of JSON. Without RATE it is a closed loop; with it, so many requests a second are due at
+ * random times (Poisson), each goes out on a connection that is free, and counts from when it was due.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
+#include <math.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,17 +20,25 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { CAPACITY = 1 << 20, MOST = 1 << 22 };
+enum { CAPACITY = 1 << 20, MOST = 1 << 22, RING = 1 << 16 };
 
-typedef struct { int fd; char *buffer; size_t filled, expected; uint64_t since_ns; } Connection;
+typedef struct {
+    int fd, is_busy;
+    char *buffer;
+    size_t filled, head, expected;
+    uint64_t since_ns;
+} Connection;
 
-static char *request, *tail;
-static size_t request_size, tail_size;
+static char *request, *wanted;
+static size_t request_size, wanted_size;
 static uint64_t answered, errors, wrong, from_ns;
+static Connection *all;
+static int connections, poller;
 static float *times_us;
 
 static void die(const char *what) {
@@ -47,9 +62,10 @@ static char *read_file(const char *path, size_t *size) {
     return data;
 }
 
-static void ask(Connection *one) {
-    one->filled = one->expected = 0;
-    one->since_ns = now_ns();
+static void ask(Connection *one, uint64_t since_ns) {
+    one->filled = one->head = one->expected = 0;
+    one->is_busy = 1;
+    one->since_ns = since_ns;
     for (size_t sent = 0; sent < request_size;) {
         ssize_t n = send(one->fd, request + sent, request_size - sent, MSG_NOSIGNAL);
         if (n <= 0) die("send");
@@ -57,25 +73,35 @@ static void ask(Connection *one) {
     }
 }
 
-static void judge(const Connection *one, uint64_t now) {
-    if (now < from_ns) return;
+static void judge(Connection *one, uint64_t now) {
+    one->is_busy = 0;
+    if (one->since_ns < from_ns) return;
     if (answered < MOST) times_us[answered] = (float)((double)(now - one->since_ns) / 1000.0);
     answered++;
     if (memcmp(one->buffer + 9, "200", 3)) errors++;
-    else if (memcmp(one->buffer + one->filled - tail_size, tail, tail_size)) wrong++;
+    else if (!memmem(one->buffer + one->head, one->expected - one->head, wanted, wanted_size)) wrong++;
+}
+
+/* The value of Content-Length, in whatever letters it is written; the head is whole by now. */
+static size_t length_of(const char *head, const char *end) {
+    static const char name[] = "\r\ncontent-length:";
+    for (const char *at = head; at + sizeof name - 1 < end; at++)
+        if (*at == '\r' && !strncasecmp(at, name, sizeof name - 1)) return strtoull(at + sizeof name - 1, NULL, 10);
+    errno = 0;
+    die("an answer without Content-Length");
+    return 0;
 }
 
 /* Whether an answer is whole. */
 static int take(Connection *one) {
     ssize_t n = recv(one->fd, one->buffer + one->filled, CAPACITY - one->filled, 0);
-    if (n <= 0) die("the connection was closed");
+    if (n <= 0) { if (!n) errno = 0; die("the connection was closed"); }
     one->filled += (size_t)n;
     if (!one->expected) {
         char *end = memmem(one->buffer, one->filled, "\r\n\r\n", 4);
         if (!end) return 0;
-        char *length = memmem(one->buffer, one->filled, "Content-Length: ", 16);
-        if (!length) { errno = 0; die("an answer without Content-Length"); }
-        one->expected = (size_t)(end + 4 - one->buffer) + strtoull(length + 16, NULL, 10);
+        one->head = (size_t)(end + 4 - one->buffer);
+        one->expected = one->head + length_of(one->buffer, end + 2);
     }
     return one->filled == one->expected;
 }
@@ -85,43 +111,98 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-int main(int count, char **words) {
-    if (count != 6) { errno = 0; die("SOCKET REQUEST TAIL SECONDS CONNECTIONS"); }
-    request = read_file(words[2], &request_size);
-    tail = read_file(words[3], &tail_size);
-    double seconds = atof(words[4]);
-    int wanted = atoi(words[5]), poller = epoll_create1(0);
-    Connection *all = calloc((size_t)wanted, sizeof *all);
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    strncpy(address.sun_path, words[1], sizeof address.sun_path - 1);
-    times_us = malloc(MOST * sizeof *times_us);
-    uint64_t start = now_ns(), stop;
-    from_ns = start + (uint64_t)(seconds * 0.2e9);
-    stop = from_ns + (uint64_t)(seconds * 1e9);
-    for (int i = 0; i < wanted; i++) {
-        all[i] = (Connection){.fd = socket(AF_UNIX, SOCK_STREAM, 0), .buffer = malloc(CAPACITY)};
-        if (connect(all[i].fd, (struct sockaddr *)&address, sizeof address)) die("connect");
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
-        if (epoll_ctl(poller, EPOLL_CTL_ADD, all[i].fd, &event)) die("epoll");
-        ask(&all[i]);
+static void connect_to(Connection *one, const char *place) {
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    struct sockaddr_in port = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(place))};
+    port.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    strncpy(path.sun_path, place, sizeof path.sun_path - 1);
+    int is_path = strchr(place, '/') != NULL, at_once = 1;
+    one->buffer = malloc(CAPACITY);
+    one->fd = socket(is_path ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (is_path ? connect(one->fd, (void *)&path, sizeof path) : connect(one->fd, (void *)&port, sizeof port))
+        die(place);
+    if (!is_path) setsockopt(one->fd, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = one};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, one->fd, &event)) die("epoll");
+}
+
+/* Requests that are due, by a ring of due times: one that finds every connection taken waits its turn. */
+static uint64_t due_times[RING], next_due, stop_ns;
+static uint32_t due_head, due_count;
+static int timer = -1;
+
+static void send_due(double rate) {
+    uint64_t now = now_ns();
+    for (; next_due <= now && next_due < stop_ns; next_due += (uint64_t)(-log(1 - drand48()) / rate * 1e9) + 1) {
+        if (due_count == RING) { errno = 0; die("it falls ever further behind"); }
+        due_times[(due_head + due_count++) % RING] = next_due;
     }
-    uint64_t now = start;
-    while (now < stop) {
+    for (int i = 0; i < connections && due_count; i++) {
+        if (all[i].is_busy) continue;
+        ask(&all[i], due_times[due_head]);
+        due_head = (due_head + 1) % RING;
+        due_count--;
+    }
+    struct itimerspec when = {.it_value = {(time_t)(next_due / 1000000000ull), (long)(next_due % 1000000000ull)}};
+    timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+static int is_quiet(void) {
+    for (int i = 0; i < connections; i++) if (all[i].is_busy) return 0;
+    return !due_count;
+}
+
+static uint64_t run(double rate) {
+    uint64_t now = now_ns();
+    if (rate > 0) {
+        timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+        if (timer < 0 || epoll_ctl(poller, EPOLL_CTL_ADD, timer, &event)) die("timerfd");
+        next_due = now;
+    } else {
+        for (int i = 0; i < connections; i++) ask(&all[i], now_ns());
+    }
+    while (now < stop_ns || (rate > 0 && !is_quiet())) {
         struct epoll_event events[64];
+        if (rate > 0) send_due(rate);
         int ready = epoll_wait(poller, events, 64, 5000);
         if (ready <= 0) die("no answer within 5 s");
+        now = now_ns();
         for (int i = 0; i < ready; i++) {
             Connection *one = events[i].data.ptr;
+            uint64_t ticks;
+            if (!one) {
+                if (read(timer, &ticks, sizeof ticks) < 0 && errno != EAGAIN) die("timerfd");
+                continue;
+            }
             if (!take(one)) continue;
             judge(one, now = now_ns());
-            ask(one);
+            if (rate <= 0) ask(one, now_ns());
         }
     }
+    return now;
+}
+
+int main(int count, char **words) {
+    if (count < 6 || count > 8) { errno = 0; die("PLACE REQUEST WANTED SECONDS CONNECTIONS [RATE [SEED]]"); }
+    request = read_file(words[2], &request_size);
+    wanted = read_file(words[3], &wanted_size);
+    double seconds = atof(words[4]), rate = count > 6 ? atof(words[6]) : 0;
+    connections = atoi(words[5]);
+    srand48(count > 7 ? atol(words[7]) : 1);
+    poller = epoll_create1(0);
+    all = calloc((size_t)connections, sizeof *all);
+    times_us = malloc(MOST * sizeof *times_us);
+    for (int i = 0; i < connections; i++) connect_to(&all[i], words[1]);
+    from_ns = now_ns() + (uint64_t)(seconds * 0.2e9);
+    stop_ns = from_ns + (uint64_t)(seconds * 1e9);
+    uint64_t end_ns = run(rate);
+    if (rate > 0) end_ns = stop_ns;
     size_t kept = answered < MOST ? answered : MOST;
     if (!kept) { errno = 0; die("nothing was answered"); }
     qsort(times_us, kept, sizeof *times_us, by_size);
     printf("{\"per_s\": %.1f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"answered\": %llu, \"errors\": %llu, \"wrong\": %llu}\n",
-           (double)answered / ((double)(now - from_ns) / 1e9), times_us[kept / 2], times_us[kept * 99 / 100],
+           (double)answered / ((double)(end_ns - from_ns) / 1e9), times_us[kept / 2], times_us[kept * 99 / 100],
            (unsigned long long)answered, (unsigned long long)errors, (unsigned long long)wrong);
     return errors || wrong ? 1 : 0;
 }

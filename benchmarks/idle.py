@@ -7,14 +7,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures
-from benchmarks.native import config, cpu_seconds
+from benchmarks import figures, web
+from benchmarks.models import Model
+from benchmarks.native import config, cpu_seconds, script_for
 from benchmarks.results import Row, measured
 from benchmarks.stand import Daemon, Stand, load_average
+from benchmarks.wire import run_load
 
 STARTS = 7
 IDLE_S = 30.0
 SETTLE_S = 3.0
+SERVING = {"memory-http": "<= 100"}
+"""Resident with other ways in on, after they were used."""
 
 
 def idle(stand: Stand) -> list[Row]:
@@ -33,14 +37,28 @@ def idle(stand: Stand) -> list[Row]:
         load = {"load_average": load_average()}
         memory = memory_mb(daemon)
         cpu, switches, seconds = _rest(daemon, IDLE_S * stand.scale)
+    serving = _serving(stand, model)
     return [
         measured(
             "start", figures.median(starts), "s", "<= 0.7", {"starts_s": starts, "aim": 0.45} | load
         ),
         measured("idle-memory", memory["rss"], "MB", "<= 90", {"mb": memory, "aim": 75}),
+        *serving,
         measured("idle-cpu", cpu / seconds * 100, "%", "<= 0.1", {"cpu_s": cpu} | load),
         measured("idle-wakeups", switches / seconds, "/s", "<= 2", {"switches": switches}),
     ]
+
+
+def _serving(stand: Stand, model: Model) -> list[Row]:
+    """Memory with the native protocol and HTTP on, after requests over both."""
+    with stand.daemon(config(model), has_http=True) as daemon:
+        script = script_for(daemon, model)
+        run_load(stand, daemon.socket, script, seconds=0.5, connections=16)
+        web.ask(stand, daemon.http, web.files_for(daemon.folder, model), 0.5, 16)
+        time.sleep(SETTLE_S)
+        memory = memory_mb(daemon)
+    details = {"mb": memory, "load_average": load_average()}
+    return [measured("memory-http", memory["rss"], "MB", SERVING["memory-http"], details)]
 
 
 def memory_mb(daemon: Daemon) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import socket
 import time
@@ -23,6 +24,9 @@ ROUNDS = 7
 ROUND_S = 0.7
 
 
+DEADLINE_S = 1.0
+
+
 def config(model: Model, batching: str = "", release: int = 1) -> str:
     """A configuration that serves one model on the event loop."""
     bundle = model.bundles[release]
@@ -30,12 +34,15 @@ def config(model: Model, batching: str = "", release: int = 1) -> str:
 
 
 def one_connection(stand: Stand) -> list[Row]:
-    """p50 of the Python client against an echo of the same bytes and the run itself."""
+    """p50 of the Python client against an echo of the same bytes and the run itself.
+
+    Figures are kept and served, and every request has a deadline: what an operator has on is on.
+    """
     model = stand.tiny()
     session = raw.open_session(model.onnx, 1)
     inputs = model.request(0)
-    with stand.daemon(config(model)) as daemon, daemon.client() as client:
-        call = prepare(client, model)
+    with stand.daemon(config(model), has_metrics=True) as daemon, daemon.client() as client:
+        call = functools.partial(prepare(client, model), timeout=DEADLINE_S)
         check(call, session, model)
         sizes = frame_sizes(daemon, model)
         path = daemon.folder / "echo"

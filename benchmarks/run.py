@@ -61,12 +61,13 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
             ("overload-bytes", "x", "<= 1"),
         ],
     ),
-    "open-loop": (openloop.poisson, [("open-loop", "x", "<= 1.4")]),
+    "open-loop": (openloop.poisson, [(name, "x", bar) for name, bar in openloop.BARS.items()]),
     "idle": (
         idle.idle,
         [
             ("start", "s", "<= 0.7"),
             ("idle-memory", "MB", "<= 90"),
+            *((name, "MB", bar) for name, bar in idle.SERVING.items()),
             ("idle-cpu", "%", "<= 0.1"),
             ("idle-wakeups", "/s", "<= 2"),
         ],

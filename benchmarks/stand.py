@@ -34,6 +34,7 @@ class Daemon:
         body: of its configuration, besides where it is.
         environment: variables besides those of this process.
         has_http: whether it also serves the Open Inference Protocol, on a socket of its own.
+        has_metrics: whether its figures have a socket too.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Daemon:
         environment: Mapping[str, str] | None = None,
         *,
         has_http: bool = False,
+        has_metrics: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -51,9 +53,10 @@ class Daemon:
         self.log = folder / "log"
         self.config = folder / "edged.yaml"
         http = f", http: {{path: {self.http}}}" if has_http else ""
+        metrics = f", metrics: {{path: {folder}/m}}" if has_metrics else ""
         self.config.write_text(
             f"node: bench\nstate_dir: {folder}/state\n"
-            f"listen: {{socket: {{path: {self.socket}}}{http}}}\n"
+            f"listen: {{socket: {{path: {self.socket}}}{http}{metrics}}}\n"
             f"trust: {{require_signatures: false}}\n{body}"
         )
         self._environment = {**ENVIRONMENT, **(environment or {})}
@@ -164,20 +167,20 @@ class Stand:
         return models.make_heavy(self._made(), seed, width)
 
     @contextlib.contextmanager
-    def daemon(self, body: str, *, has_http: bool = False) -> Iterator[Daemon]:
-        """A daemon with this configuration, started and ready."""
-        with self.prepared(body, has_http=has_http) as daemon:
+    def daemon(self, body: str, **places: bool) -> Iterator[Daemon]:
+        """A daemon with this configuration, started and ready; for the places see Daemon."""
+        with self.prepared(body, **places) as daemon:
             daemon.start()
             yield daemon
 
     @contextlib.contextmanager
     def prepared(
-        self, body: str, environment: Mapping[str, str] | None = None, *, has_http: bool = False
+        self, body: str, environment: Mapping[str, str] | None = None, **places: bool
     ) -> Iterator[Daemon]:
         """A daemon that is not started yet."""
         self._count += 1
         folder = self.folder / f"d{self._count}-{os.getpid()}"
-        daemon = Daemon(folder, body, environment, has_http=has_http)
+        daemon = Daemon(folder, body, environment, **places)
         try:
             yield daemon
         finally:

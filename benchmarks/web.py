@@ -11,7 +11,7 @@ from benchmarks import figures, raw
 from benchmarks.models import Model
 from benchmarks.native import ROUND_S, ROUNDS, config, cpu_seconds, script_for
 from benchmarks.results import Row, measured
-from benchmarks.stand import BenchError, Daemon, Stand, load_average
+from benchmarks.stand import BenchError, Stand, load_average
 from benchmarks.wire import run_load
 from edged.tensors import DTYPES
 
@@ -23,14 +23,14 @@ def small_tensors(stand: Stand) -> list[Row]:
         key: [] for key in ("p50_us", "per_s", "native_p50_us", "native_per_s", "cpu_us")
     }
     with stand.daemon(config(model), has_http=True) as daemon:
-        files = _files(daemon.folder, model)
+        files = files_for(daemon.folder, model)
         script = script_for(daemon, model)
         seconds = ROUND_S * stand.scale
         for _ in range(ROUNDS):
-            one = _ask(stand, daemon, files, seconds, 1)
+            one = ask(stand, daemon.http, files, seconds, 1)
             found["p50_us"].append(one["p50_us"])
             before = cpu_seconds(daemon.pid)
-            many = _ask(stand, daemon, files, seconds, 16)
+            many = ask(stand, daemon.http, files, seconds, 16)
             # A fifth more than is counted was asked before the clock started.
             used = (cpu_seconds(daemon.pid) - before) / 1.2
             found["cpu_us"].append(used / many["answered"] * 1e6)
@@ -45,8 +45,8 @@ def small_tensors(stand: Stand) -> list[Row]:
     ]
 
 
-def _files(folder: Path, model: Model) -> tuple[Path, Path]:
-    """A request, and the bytes that its answer ends with: what ONNX Runtime alone gives."""
+def files_for(folder: Path, model: Model) -> tuple[Path, Path]:
+    """A request, and the bytes that its answer contains: what ONNX Runtime alone gives."""
     session = raw.open_session(model.onnx, 1)
     inputs = model.request(0)
     output = session.get_outputs()[0].name
@@ -76,15 +76,32 @@ def _files(folder: Path, model: Model) -> tuple[Path, Path]:
     return request, tail
 
 
-def _ask(
+def ask(
     stand: Stand,
-    daemon: Daemon,
+    place: Path | int,
     files: tuple[Path, Path],
     seconds: float,
     connections: int,
+    *,
+    rate: float = 0.0,
+    seed: int = 1,
 ) -> dict[str, Any]:
+    """Run the generator to its end.
+
+    Args:
+        stand: where the generator is.
+        place: a Unix socket, or a port of 127.0.0.1.
+        files: a request, and what the body of every answer to it must contain.
+        seconds: measured, after a fifth as many that are not.
+        connections: of one thread.
+        rate: requests a second of an open loop; 0 for a closed one.
+        seed: of the open loop's times.
+
+    Raises:
+        BenchError: an answer was wrong, refused, or never came.
+    """
     program = stand.load.with_name("http_load")
-    command = [program, daemon.http, *files, str(seconds), str(connections)]
+    command = [program, str(place), *files, str(seconds), str(connections), str(rate), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
         raise BenchError(f"http_load: {done.stdout}{done.stderr}")

@@ -43,7 +43,7 @@ def test_a_wrong_answer_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyP
         tail.write_bytes(b"wrong" + tail.read_bytes()[5:])
         return request, tail
 
-    files = web._files
-    monkeypatch.setattr(web, "_files", spoilt)
+    files = web.files_for
+    monkeypatch.setattr(web, "files_for", spoilt)
     with pytest.raises(BenchError, match=r'"wrong": [1-9]'):
         web.small_tensors(Stand(tmp_path, compiled(tmp_path), 0.3))
