@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 import msgspec
 
-from edged.engines.seal import own_file
-from edged.store.bundle import read_small, write_file
+from edged.engines.folder import replace_file
+from edged.store.bundle import read_small
 from edged.store.slots import DIRECTORY_FLAGS
 
 _NAME = "attempts.json"
@@ -86,10 +85,6 @@ class Attempts:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(self._directory, DIRECTORY_FLAGS)
         try:
-            temporary = f".{_NAME}-{secrets.token_hex(8)}"
-            write_file(fd, temporary, iter([msgspec.json.encode(known)]))
-            own_file(fd, temporary)
-            os.rename(temporary, _NAME, src_dir_fd=fd, dst_dir_fd=fd)
-            os.fsync(fd)
+            replace_file(fd, _NAME, [msgspec.json.encode(known)])
         finally:
             os.close(fd)

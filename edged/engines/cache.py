@@ -10,7 +10,6 @@ should be is thrown out before anybody deserialises it, counted by what was wron
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
@@ -33,6 +32,7 @@ from edged.engines.entry import (
     read_record,
     source_key,
 )
+from edged.engines.folder import locked
 from edged.engines.seal import Seal, file_problem, open_seal, own_file, owners
 from edged.errors import LoadError
 from edged.runtimes.engine import Engine, Host, differences
@@ -123,7 +123,7 @@ class EngineCache:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         data = engine.encode()
         record = make_record(source, engine, data, model, int(time.time()))
-        with self._opened() as fd, _locked(fd):
+        with self._opened() as fd, locked(fd):
             parts = encode_entry(self._key(), record, data)
             size = sum(map(len, parts))
             if size > min(self.cap_bytes, ENTRY_CAP_BYTES):
@@ -166,7 +166,7 @@ class EngineCache:
             Bytes that came free.
         """
         try:
-            with self._opened() as fd, _locked(fd, wait=False):
+            with self._opened() as fd, locked(fd, wait=False):
                 self._sweep(fd)
                 kept = self._entries(fd)
                 return _remove(fd, choose_victims(kept, bundles, host, self.cap_bytes))
@@ -312,15 +312,3 @@ def _remove(fd: int, victims: Sequence[Kept]) -> int:
             os.unlink(one.name, dir_fd=fd)
             freed += one.size
     return freed
-
-
-@contextlib.contextmanager
-def _locked(fd: int, *, wait: bool = True) -> Iterator[None]:
-    """One writer or sweeper at a time, among processes too; raises BlockingIOError."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    own = os.open(".", flags, dir_fd=fd)  # locks belong to an open file, not to a number
-    try:
-        fcntl.flock(own, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(own)

@@ -8,13 +8,13 @@ It only saves time: one that does not hold is left out, and the next build write
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from edged.engines.built import TIMING_CAP_BYTES
-from edged.engines.seal import SEAL_BYTES, Seal, own_file
+from edged.engines.folder import replace_file
+from edged.engines.seal import SEAL_BYTES, Seal
 from edged.runtimes.engine import sha256
-from edged.store.bundle import read_small, write_file
+from edged.store.bundle import read_small
 from edged.store.slots import DIRECTORY_FLAGS
 
 _NAME = "timings"
@@ -40,10 +40,7 @@ def keep_timings(directory: Path, seal: Seal, timings: bytes) -> None:
         return
     fd = os.open(directory, DIRECTORY_FLAGS)
     try:
-        temporary = f".{_NAME}-{secrets.token_hex(8)}"
-        write_file(fd, temporary, iter([seal.make(_record(timings)), timings]))
-        own_file(fd, temporary)
-        os.rename(temporary, _NAME, src_dir_fd=fd, dst_dir_fd=fd)
+        replace_file(fd, _NAME, [seal.make(_record(timings)), timings])
     finally:
         os.close(fd)
 

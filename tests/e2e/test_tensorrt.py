@@ -107,8 +107,9 @@ def test_an_engine_that_takes_its_process_along_leaves_the_daemon(tmp_path: Path
                 return False
             return all(np.allclose(result[name], expected[name], 1e-4, 1e-5) for name in expected)
 
+        # On a busy machine the process may answer once more before the signal reaches it.
+        wait_for(lambda: release(daemon)["worker_pid"] not in (0, before), 60)
         wait_for(answers, 60)
         told = release(daemon)
     assert told["runtime"] == "tensorrt"
-    assert told["worker_pid"] != before
     assert told["worker_pid"] in box.site.deserialised
