@@ -39,6 +39,8 @@ class HttpRequest:
         headers: by name in lower case; only those that somebody here reads.
         body: after decompression.
         keeps_alive: whether the connection outlives the answer.
+        is_plain: whether the body came as it is, its length said in the head, and more may follow.
+        whole: the very bytes it arrived as; empty where others came with them, or in pieces.
     """
 
     method: str = ""
@@ -46,6 +48,8 @@ class HttpRequest:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray | bytes = b""
     keeps_alive: bool = True
+    is_plain: bool = False
+    whole: bytes = b""
 
 
 _READ = frozenset(
@@ -77,21 +81,24 @@ class HttpReader:
         """Whether the peer holds back a body until it is told to send it."""
         return self._gathered.wants_continue
 
-    def feed(self, data: bytes | memoryview) -> list[HttpRequest]:
+    def feed(self, data: bytes) -> list[HttpRequest]:
         """Take bytes.
 
         Returns:
             The requests that are now whole, in order; look at ``refusal`` after them.
         """
+        was_between = self._gathered.is_between_requests
         if self.refusal is None:
             try:
                 self._feed(data)
             except RefusedError as exc:
                 self.refusal = exc
         done, self._gathered.done = self._gathered.done, []
+        if was_between and len(done) == 1 and self._gathered.is_between_requests:
+            done[0].whole = data
         return done
 
-    def _feed(self, data: bytes | memoryview) -> None:
+    def _feed(self, data: bytes) -> None:
         gathered = self._gathered
         gathered.count(len(data))
         try:
@@ -228,6 +235,8 @@ class _Gathered:
         coding = request.headers.get("content-encoding", "identity").lower()
         if coding != "identity":
             request.body = _inflated(request.body, _CODINGS[coding.encode()], self._body_cap)
+        elif self._length == len(request.body) and request.keeps_alive:
+            request.is_plain = not self._expects
         self.done.append(request)
         self._begin()
         self._is_in_head = self.is_between_requests = True

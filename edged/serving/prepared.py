@@ -66,6 +66,16 @@ class PreparedCall:
         return self._release.number
 
     @property
+    def is_current(self) -> bool:
+        """Whether nothing was swapped, loaded or unloaded since it was looked up."""
+        plane = self._plane
+        return (
+            plane.table is self._table
+            and ServedRelease.moves == self._moves
+            and not plane.is_draining
+        )
+
+    @property
     def generation(self) -> int:
         """Of the table that the release was found in."""
         return self._table.generation

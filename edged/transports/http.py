@@ -10,6 +10,7 @@ import logging
 import time
 
 from edged.config.schema import Config
+from edged.patience import Patience
 from edged.transports.http_door import Door, Pages
 from edged.transports.http_peer import Connection
 from edged.transports.web_listener import Place, Staged, WebListener
@@ -17,6 +18,8 @@ from edged.transports.web_listener import Place, Staged, WebListener
 log = logging.getLogger("edged.http")
 
 FIELD = "listen.http"
+_READ_BYTES = 64 << 10
+"""A small request is in one read; more of a large one is the loop's to read."""
 
 
 class HttpServer:
@@ -34,6 +37,9 @@ class HttpServer:
         self.max_connections = 256
         self.frame_timeout_s = 10.0
         self.unread_wait_s = 60.0
+        self.patience = Patience(0)
+        self.buffer = memoryview(bytearray(_READ_BYTES))
+        """Of whoever is read awake: one at a time, for what is read is taken at once."""
         self.connections: set[Connection] = set()
         self.accepted = self.refused = self.requests = 0
         self.received_bytes = self.sent_bytes = 0
@@ -61,6 +67,7 @@ class HttpServer:
         self.max_request_bytes = int(config.limits.max_request)
         self.frame_timeout_s = int(config.limits.frame_timeout) / 1e9
         self.unread_wait_s = int(config.limits.stream_wait) / 1e9
+        self.patience = Patience(int(config.limits.busy_wait))
         self.max_connections = config.listen.max_connections
         await self._listener.commit(staged)
 

@@ -5,8 +5,64 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
-from edged.messages import InferRequest, OnResponse, Ticket
-from edged.tensors import TensorSpec
+from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
+from edged.protocol.lane import LoneRun
+from edged.tensors import Array, TensorSpec
+
+
+class Turn(Protocol):
+    """What runs on the loop; see ``edged.serving.turn``."""
+
+    def is_alone(self, asker: object) -> bool:
+        """Whether nobody else has asked for anything lately."""
+        ...
+
+
+class Prepared(Protocol):
+    """A call that the dataplane prepared; see ``edged.serving.prepared``."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nothing was swapped, loaded or unloaded since it was looked up."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What answers hold, as far as it is known before a run."""
+        ...
+
+    @property
+    def release(self) -> int:
+        """Who would answer now."""
+        ...
+
+    @property
+    def turn(self) -> Turn:
+        """The loop's, where who answers now has its runs."""
+        ...
+
+    def bind(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
+    ) -> LoneRun | None:
+        """Runs of an asker who is alone, from fixed memory to fixed memory."""
+        ...
+
+    def adopt(
+        self, inputs: Mapping[str, Array], rows: int, origin: str, on_response: OnResponse
+    ) -> None:
+        """Answer a request whose lone run raised StillRunningError, when that is over."""
+        ...
+
+    def submit(
+        self,
+        inputs: Mapping[str, Array],
+        rows: int,
+        deadline_ns: int | None,
+        origin: str,
+        on_response: OnResponse,
+    ) -> Ticket | None:
+        """Answer a request of the prepared layout, now or later."""
+        ...
 
 
 class Door(Protocol):
@@ -14,6 +70,10 @@ class Door(Protocol):
 
     def submit(self, request: InferRequest, on_response: OnResponse) -> Ticket | None:
         """Answer a request, now or later."""
+        ...
+
+    def prepare(self, request: PrepareRequest) -> Prepared:
+        """Look up model and layout once for many requests."""
         ...
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -28,6 +30,8 @@ _IDLE_S = 120.0
 """Between requests; clients keep a few connections and notice one that was closed."""
 
 _LINGER_S = 1.0
+_AWAKE_NS = 500_000
+"""As in native_peer.py: so much one client may delay the others."""
 
 
 class Connection(asyncio.Protocol):
@@ -50,6 +54,8 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = 0.0
         """When the client's time is over; 0 while it waits for us."""
+        self._descriptor = -1
+        """What is read while awake."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is; refuse when there are too many."""
@@ -67,6 +73,7 @@ class Connection(asyncio.Protocol):
         server.accepted += 1
         server.connections.add(self)
         sock = transport.get_extra_info("socket")
+        self._descriptor = sock.fileno()
         if sock.family == socket.AF_UNIX:
             pid, uid, gid = peer_credentials(sock)
             self._requests.origin = f"http:{uid}"
@@ -88,7 +95,21 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; answer at once where nothing is being answered."""
+        if self._takes_request(data):
+            self._wait_awake()
+
+    def _takes_request(self, data: bytes) -> bool:
+        """Take what came; returns whether it was one request, answered on the spot."""
+        server = self._server
+        before = server.requests
+        self._take(data)
+        return server.requests == before + 1 and self._is_at_rest
+
+    def _take(self, data: bytes) -> None:
         self._server.received_bytes += len(data)
+        if self._requests.is_again(data) and self._is_at_rest:
+            self._take_again(data)
+            return
         if self._is_ending or self._reader.refusal is not None:
             return
         self._waiting.extend(self._reader.feed(data))
@@ -98,6 +119,39 @@ class Connection(asyncio.Protocol):
             # What it sends beyond is left in the socket until these are answered. While only one is
             # under way the socket is read on: a client that goes is noticed by nothing else.
             self._transport.pause_reading()
+
+    def _take_again(self, data: bytes) -> None:
+        """Answer a request that is known from its first bytes; the parser does not see it."""
+        self._is_in_turn = self._is_busy = True
+        self._due_s = 0.0
+        self._server.requests += 1
+        self._requests.begin_again(data)
+        self._is_in_turn = False
+        if self._is_at_rest:
+            self._rest()
+
+    def _wait_awake(self) -> None:
+        """As in native_peer.py: wait a moment for the next request without going to sleep."""
+        patience = self._server.patience
+        until_ns = time.monotonic_ns() + _AWAKE_NS
+        while time.monotonic_ns() < until_ns and patience.is_worth_it():
+            data = self._read_awake(patience.wait_ns)
+            patience.ended(in_time=bool(data))
+            if not data or not self._takes_request(data):
+                return
+
+    def _read_awake(self, wait_ns: int) -> bytes:
+        """What came; nothing when nothing did, or the loop has to see to it."""
+        buffer = self._server.buffer
+        until_ns = time.monotonic_ns() + wait_ns
+        while time.monotonic_ns() < until_ns:
+            try:
+                return bytes(buffer[: os.readv(self._descriptor, (buffer,))])
+            except BlockingIOError:
+                os.sched_yield()  # the client may be on this very core
+            except OSError:
+                break
+        return b""
 
     def eof_received(self) -> None:
         """The client is gone: those of HTTP do not close one side only."""
@@ -145,6 +199,17 @@ class Connection(asyncio.Protocol):
             self._refuse(self._reader.refusal)
         else:
             self._rest()
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether nothing is under way, in either direction."""
+        return (
+            not (self._is_busy or self._is_stuck or self._is_ending)
+            and self._is_open
+            and not self._waiting
+            and self._reader.is_between_requests
+            and self._reader.refusal is None
+        )
 
     @property
     def _is_open(self) -> bool:

@@ -17,10 +17,12 @@ from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
 from edged.messages import InferRequest, InferResponse, SequencedRequest, Ticket
 from edged.protocol import oip
 from edged.protocol.frames import Buffer
-from edged.protocol.http_answer import BINARY, encode_answer, encode_error
+from edged.protocol.http_answer import encode_answer, encode_error
 from edged.protocol.http_reader import HttpRequest
-from edged.protocol.oip_answer import encode_response
+from edged.protocol.http_repeat import HttpRepeat, whole_answer
 from edged.protocol.oip_request import Asked, decode_raw, decode_request
+from edged.runtimes.base import StillRunningError
+from edged.transports.http_repeats import Repeats
 from edged.transports.http_routes import Page, Route, route_of
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Requests:
         self._is_open = False
         self._ticket: Ticket | None = None
         self._task: asyncio.Task[None] | None = None
+        self._repeats = Repeats(server.door)
 
     def begin(self, request: HttpRequest) -> None:
         """Answer a request, now or later; the one before has been answered."""
@@ -63,9 +66,29 @@ class Requests:
             log.exception("a request of %s could not be handled", self.origin)
             self._fail(RuntimeFailureError("the request could not be handled; see the log"))
 
+    def is_again(self, data: bytes) -> bool:
+        """Whether these bytes are one request, whole, that ``begin_again`` takes."""
+        return self._repeats.fits(data)
+
+    def begin_again(self, data: bytes) -> None:
+        """Answer a request that differs from one before it in its tensors only."""
+        self._keeps_alive = self._is_open = True
+        try:
+            answer = self._repeats.answer_alone(data, self.origin, self)
+        except StillRunningError:
+            self._repeats.adopt(self.origin, self._respond_again)
+            return
+        if answer is not None:
+            self._answer([answer])
+            return
+        ticket = self._repeats.submit(data, self.origin, self._respond_again)
+        if self._is_open:
+            self._ticket = ticket
+
     def withdraw(self) -> None:
         """The client is gone: nobody would read the answer."""
         self._is_open = False
+        self._repeats.clear()  # the turn keeps who asked last, for as long as nobody else does
         if self._task is not None:
             self._task.cancel()
         if self._ticket is not None:
@@ -132,6 +155,8 @@ class Requests:
     def _infer(self, request: HttpRequest, route: Route) -> None:
         asked = self._decoded(request, route)
         version = int(route.version) if route.version is not None else None
+        if request.whole:
+            self._repeats.notice(request, asked, route.model, version)
         deadline_ns = time.monotonic_ns() + asked.timeout_us * 1000 if asked.timeout_us else None
         wanted = tuple(one.name for one in asked.outputs)
         what = (route.model, asked.inputs, version, wanted, deadline_ns, self.origin)
@@ -162,23 +187,35 @@ class Requests:
             self._fail(response.error)
             return
         pages = self._server.pages
-        try:
+
+        def encode() -> list[Buffer]:
             has_classes = any(one.classes for one in asked.outputs)
             labels = pages.labels(response.model, response.release) if has_classes else {}
-            body = encode_response(asked, response, labels)
+            return whole_answer(asked, response, labels, keeps_alive=self._keeps_alive)
+
+        self._encoded(encode)
+
+    def _respond_again(self, repeat: HttpRepeat, response: InferResponse) -> None:
+        self._ticket = None
+        if not self._is_open:
+            return
+        if response.error is None:
+            self._encoded(lambda: repeat.answer(response))
+            return
+        # What the call was prepared for may be no more: the long way looks again.
+        self._repeats.clear()
+        self._fail(response.error)
+
+    def _encoded(self, encode: Callable[[], list[Buffer]]) -> None:
+        try:
+            buffers = encode()
         except EdgedError as exc:
             self._fail(exc)
-            return
         except Exception:
             log.exception("an answer to %s could not be written", self.origin)
             self._fail(RuntimeFailureError("the answer could not be written; see the log"))
-            return
-        if body.json_bytes:
-            header = f"Inference-Header-Content-Length: {body.json_bytes}\r\n"
-            keeps = self._keeps_alive
-            self._answer(encode_answer(body.parts, 200, BINARY, header, keeps_alive=keeps))
         else:
-            self._answer(encode_answer(body.parts, keeps_alive=self._keeps_alive))
+            self._answer(buffers)
 
     def _refuse(self, status: int, text: str, headers: str = "") -> None:
         self._answer(encode_error(status, text, headers, keeps_alive=self._keeps_alive))

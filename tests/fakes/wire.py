@@ -86,6 +86,10 @@ class EchoCall:
     generation: int = 3
 
     @property
+    def is_current(self) -> bool:
+        return not self.door.is_swapped
+
+    @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self.request.inputs
 
@@ -149,7 +153,7 @@ class EchoDoor:
         self.held: list[tuple[InferRequest, OnResponse]] = []
         self.cancelled = 0
         self.prepared = 0
-        self.is_quiet = self.is_late = False
+        self.is_quiet = self.is_late = self.is_swapped = False
         self.adopted = 0
         self.bound = 0
         self.lone: list[str] = []

@@ -63,6 +63,18 @@ class TestAnswers:
         assert (response.model, response.release, response.generation) == ("gate", 1, 6)
 
     @on_loop
+    async def test_whether_it_would_be_looked_up_again(self):
+        plane = door(served(FakeSession()))
+        prepared = prepare(plane)
+        assert prepared.is_current
+        swap(plane, served(FakeSession()))
+        assert not prepared.is_current
+        prepared = prepare(plane)
+        assert prepared.is_current
+        plane.is_draining = True
+        assert not prepared.is_current
+
+    @on_loop
     async def test_prepared_and_plain_requests_share_a_batch(self):
         session = FakeSession()
         plane = door(served(session))

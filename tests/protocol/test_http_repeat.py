@@ -1,0 +1,193 @@
+"""What repeats is read once; every answer is to the byte what the long way writes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.errors import InvalidRequestError
+from edged.messages import InferResponse
+from edged.protocol.http_reader import HttpReader, HttpRequest
+from edged.protocol.http_repeat import HttpLane, HttpRepeat, same_part, whole_answer
+from edged.protocol.oip_request import Asked, decode_raw, decode_request
+from edged.tensors import DTYPES, TensorSpec
+
+X = np.arange(4, dtype=np.float32).reshape(1, 4)
+PLAIN = [name for name in DTYPES if name != "bool"]
+
+
+def tensor(name: str, array: np.ndarray) -> dict[str, Any]:
+    return {
+        "name": name,
+        "shape": list(array.shape),
+        "datatype": DTYPES[array.dtype.name].oip,
+        "parameters": {"binary_data_size": array.nbytes},
+    }
+
+
+def post(*arrays: np.ndarray, headers: str = "", **more: Any) -> bytes:
+    document = {
+        "inputs": [tensor(f"x{at}", array) for at, array in enumerate(arrays)],
+        "parameters": {"binary_data_output": True},
+        **more,
+    }
+    text = json.dumps(document).encode()
+    body = text + b"".join(array.tobytes() for array in arrays)
+    return (
+        f"POST /v2/models/m/infer HTTP/1.1\r\nHost: a\r\n{headers}"
+        f"Inference-Header-Content-Length: {len(text)}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def read(data: bytes) -> tuple[HttpRequest, Asked]:
+    (request,) = HttpReader(1 << 20).feed(data)
+    length = int(request.headers["inference-header-content-length"])
+    if not length:
+        return request, decode_raw(request.body, [TensorSpec("x", "float32", ("batch", 4))])
+    return request, decode_request(request.body, length, 1 << 20)
+
+
+def repeat(data: bytes) -> HttpRepeat:
+    return HttpRepeat(same_part(*read(data)), read(data)[1])
+
+
+class Doubling:
+    """A call bound to memory."""
+
+    is_current = True
+
+    def bind(self, inputs: dict, outputs: dict, rows: int) -> Doubling:
+        assert rows == 0
+        self.inputs, self.outputs = inputs, outputs
+        return self
+
+    def run(self, origin: str) -> tuple[int, int, int, int] | None:
+        if origin == "busy":
+            return None
+        for array, made in zip(self.inputs.values(), self.outputs.values(), strict=True):
+            made[...] = array * 2
+        return 5, 1, 1000, 1
+
+
+class TestWhatRepeats:
+    @pytest.mark.parametrize("dtype", PLAIN)
+    def test_each_type(self, dtype: str) -> None:
+        first, second = (np.array([[1, 2]]).astype(dtype) * times for times in (1, 3))
+        known = repeat(post(first, X))
+        assert known.fits(post(second, X * 2))
+        inputs = known.inputs(post(second, X * 2))
+        np.testing.assert_array_equal(inputs["x0"], second)
+        np.testing.assert_array_equal(inputs["x1"], X * 2)
+        assert [(spec.name, spec.dtype, spec.shape) for spec in known.specs] == [
+            ("x0", dtype, (1, 2)),
+            ("x1", "float32", (1, 4)),
+        ]
+
+    def test_a_body_that_is_one_tensor(self) -> None:
+        data = post(X).partition(b"Inference")[0] + (
+            b"Inference-Header-Content-Length: 0\r\nContent-Length: 32\r\n\r\n"
+        )
+        known = repeat(data + bytes(32))
+        assert known.specs == (TensorSpec("x", "float32", (2, 4)),)
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            post(X, outputs=[{"name": "y", "parameters": {"binary_data": False}}]),
+            post(X, outputs=[{"name": "y", "parameters": {"classification": 2}}]),
+            post(X, parameters={}),
+            post(X, parameters={"binary_data_output": True, "sequence_id": 1}),
+            post(np.array([True])),
+            post(X, np.zeros((0, 4), np.float32)),
+            post(np.zeros(20_000, np.float32)),
+        ],
+        ids=["JSON out", "classes", "JSON by default", "sequence", "bool", "empty", "large"],
+    )
+    def test_what_has_no_like(self, data: bytes) -> None:
+        assert same_part(*read(data)) == b""
+
+    def test_a_tensor_in_the_json(self) -> None:
+        x = {"name": "x1", "shape": [1], "datatype": "FP32", "data": [1]}
+        data = post(X, inputs=[tensor("x0", X), x])
+        assert same_part(*read(data)) == b""
+
+    @given(st.data())
+    def test_any_other_bytes_do_not_fit(self, drawn: st.DataObject) -> None:
+        """Whatever fits is read by the long way as the same request."""
+        data = bytearray(post(X, id="abc"))
+        known = repeat(bytes(data))
+        for _ in range(drawn.draw(st.integers(1, 3))):
+            at = drawn.draw(st.integers(0, len(data) - 1))
+            data[at] = drawn.draw(st.integers(0, 255))
+        changed = bytes(data)
+        assert known.fits(changed) == (changed[:-16] == known.prefix)
+        if known.fits(changed):
+            asked = read(changed)[1]
+            assert asked.id == "abc"
+            np.testing.assert_array_equal(known.inputs(changed)["x0"], asked.inputs["x0"])
+
+    @pytest.mark.parametrize("change", [-1, 1])
+    def test_another_length_does_not_fit(self, change: int) -> None:
+        data = post(X)
+        known = repeat(data)
+        assert not known.fits(data[:change] if change < 0 else data + b"a")
+
+
+class TestAnswer:
+    def test_the_same_bytes_as_ever(self) -> None:
+        known = repeat(post(X, id="7"))
+        half = X.astype(np.float16)
+        responses = [
+            InferResponse("m", 5, 1, {"y": X * 3, "z": half}),
+            InferResponse("m", 5, 1, {"y": X.T.copy().T, "z": half * 2}),  # not contiguous
+            InferResponse("m", 6, 2, {"y": X * 4, "z": half}),  # another release
+            InferResponse("m", 6, 2, {"y": np.vstack([X, X]), "z": half}),  # another shape
+            InferResponse("m", 6, 2, {"y": X.astype(">f4"), "z": half}),  # another order of bytes
+            InferResponse("m", 6, 2, {"y": X[:0], "z": half[:0]}),
+            InferResponse("m", 6, 2, {"y": np.zeros(60_000), "z": half}),
+        ]
+        for response in responses * 2 + responses[::-1]:
+            expected = b"".join(whole_answer(known.asked, response, {}))
+            assert b"".join(known.answer(response)) == expected
+
+    def test_outputs_in_the_order_asked_for(self) -> None:
+        wanted = [{"name": name, "parameters": {"binary_data": True}} for name in ("z", "y")]
+        known = repeat(post(X, outputs=wanted))
+        response = InferResponse("m", 5, 1, {"y": X, "z": X * 2})
+        for _ in range(3):
+            assert b"".join(known.answer(response)).endswith((X * 2).tobytes() + X.tobytes())
+
+
+class TestLane:
+    def lane(self, data: bytes, *outputs: TensorSpec) -> HttpLane:
+        return HttpLane(repeat(data), Doubling(), outputs, "m", 5)
+
+    def test_the_same_bytes_as_ever(self) -> None:
+        data = post(X, X[:, :1], id="7")
+        lane = self.lane(
+            data, TensorSpec("y", "float32", (1, 4)), TensorSpec("z", "float32", (1, 1))
+        )
+        for times in (1, 5, 9):
+            now = X * times
+            response = InferResponse("m", 5, 1, {"y": now * 2, "z": now[:, :1] * 2})
+            expected = b"".join(whole_answer(read(data)[1], response, {}))
+            assert lane.ask(post(now, now[:, :1].copy(), id="7"), "a") == expected
+        assert lane.is_current
+
+    def test_what_has_to_go_the_usual_way(self) -> None:
+        lane = self.lane(post(X), TensorSpec("y", "float32", (1, 4)))
+        assert lane.ask(post(X), "busy") is None
+
+    @pytest.mark.parametrize(
+        ("data", "shape"),
+        [(post(X), (1, "n")), (post(X), (1, 2000)), (post(np.zeros(4000, np.float32)), (1,))],
+        ids=["free", "large answer", "large question"],
+    )
+    def test_there_is_none(self, data: bytes, shape: tuple) -> None:
+        with pytest.raises(InvalidRequestError):
+            self.lane(data, TensorSpec("y", "float32", shape))
