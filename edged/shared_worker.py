@@ -90,6 +90,10 @@ class Lodger:
         """What the process may take with all that are in it."""
         return self._host.cap_bytes()
 
+    def settle(self) -> None:
+        """The model is loaded: the process has the priority of one that serves."""
+        self._host.settle()
+
     def end(self, wait_s: float = 0.0) -> None:
         """Leave; the last one takes the process along. May be called twice."""
         self._host.leave(self, wait_s)
@@ -160,6 +164,10 @@ class SharedWorker:
     def pid(self) -> int:
         """Of the process."""
         return self._process.pid
+
+    def settle(self) -> None:
+        """See ``WorkerProcess.settle``."""
+        self._process.settle()
 
     def cap_bytes(self) -> int:
         """What its models bring together, within what it may have; 0 for no cap."""

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -84,6 +85,10 @@ class Hosting(Protocol):
         """Of the process."""
         ...
 
+    def settle(self) -> None:
+        """The model is loaded: from now on it serves."""
+        ...
+
     def end(self, wait_s: float = 0.0) -> None:
         """Give it up; may be called twice."""
         ...
@@ -98,8 +103,9 @@ class WorkerProcess:
 
     Args:
         file: descriptor that it inherits under the same number.
-        nice: added to the daemon's own priority, before the process does anything: half a second
-            of imports counts too.
+        nice: added to the daemon's own priority. Until ``settle`` it has that of the thread that
+            starts it where that is lower: a loader's, for half a second of imports and the load of
+            a model would be taken from those who serve.
         module: what it runs; it is told the numbers of its socket and of the file.
         kind: of the socket.
     """
@@ -115,16 +121,26 @@ class WorkerProcess:
             self.socket, self._child = _start(file, module, kind)
         except OSError as exc:
             raise LoadError(f"a worker process cannot be started: {exc.strerror}") from exc
-        # It has that of the thread that started it, which may be a nice loader, and comes up again
-        # as far as LimitNICE= lets it. One that has ended already shows at the next read.
+        self._nice = os.getpriority(os.PRIO_PROCESS, os.getpid()) + nice
+        # One that has ended already shows at the next read.
         with contextlib.suppress(OSError):
-            own = os.getpriority(os.PRIO_PROCESS, os.getpid())
-            os.setpriority(os.PRIO_PROCESS, self._child.pid, own + nice)
+            if os.getpriority(os.PRIO_PROCESS, self._child.pid) < self._nice:
+                os.setpriority(os.PRIO_PROCESS, self._child.pid, self._nice)
 
     @property
     def pid(self) -> int:
         """Of the process."""
         return self._child.pid
+
+    def settle(self) -> None:
+        """Give it the priority that it serves with, as far as LimitNICE= lets it come up."""
+        # Each thread has its own; the first one first, for new ones come with that of their maker.
+        with contextlib.suppress(OSError, ValueError):
+            for thread in sorted(int(path.name) for path in self._threads()):
+                os.setpriority(os.PRIO_PROCESS, thread, self._nice)
+
+    def _threads(self) -> Iterator[Path]:
+        return Path(f"/proc/{self._child.pid}/task").iterdir()
 
     def end(self, wait_s: float = 0.0) -> None:
         """Kill it and close our end, and wait so long until it is gone; may be called twice."""

@@ -95,6 +95,7 @@ class WorkerSession:
             self._link = WorkerLink(self._sock, artefact.model)
             try:
                 self._load(runtime, artefact, file, pieces)
+                self._process.settle()
             except BaseException:
                 self.close()
                 raise

@@ -31,6 +31,9 @@ class SideProcess:
         """Of the process."""
         return self._lodger.pid
 
+    def settle(self) -> None:
+        """Nothing: the model was loaded by the first way."""
+
     def end(self, wait_s: float = 0.0) -> None:
         """Close our end."""
         del wait_s

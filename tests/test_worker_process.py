@@ -48,8 +48,7 @@ def children() -> list[int]:
 
 class TestProcess:
     @pytest.mark.parametrize("nice", [0, 7])
-    def test_has_its_priority_from_the_start(self, file: int, nice: int):
-        """Whoever starts it: a loader is nice, and what it starts would be as nice for good."""
+    def test_loads_with_its_starters_priority_and_serves_with_its_own(self, file: int, nice: int):
         own = os.getpriority(os.PRIO_PROCESS, os.getpid())
         started: list[WorkerProcess] = []
 
@@ -61,11 +60,36 @@ class TestProcess:
         thread.start()
         thread.join(30)
         may_come_up = os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_NICE)[0] >= 20 - own
-        expected = own + nice if nice >= 5 or may_come_up else own + 5
+        served = own + nice if nice >= 5 or may_come_up else own + 5
+        pid = started[0].pid
         try:
-            assert os.getpriority(os.PRIO_PROCESS, started[0].pid) == expected
+            assert os.getpriority(os.PRIO_PROCESS, pid) == own + max(nice, 5)
+            started[0].settle()
+            assert os.getpriority(os.PRIO_PROCESS, pid) == served
         finally:
             started[0].end()
+
+    def test_all_its_threads_come_up(self, file: int):
+        """A runtime starts its threads while it loads, with the priority of that time."""
+        own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        process = WorkerProcess(file, 3, "tests.fakes.threads_process")
+        try:
+            process.socket.setblocking(True)
+            assert process.socket.recv(1) == b"r"
+            tasks = [int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()]
+            assert len(tasks) > 2
+            for task in tasks:
+                os.setpriority(os.PRIO_PROCESS, task, own + 3)
+            process._nice = own + 4
+            process.settle()
+            assert {os.getpriority(os.PRIO_PROCESS, task) for task in tasks} == {own + 4}
+        finally:
+            process.end()
+
+    def test_one_that_is_gone_needs_no_priority(self, file: int):
+        process = WorkerProcess(file)
+        process.end(10)
+        process.settle()
 
     def test_gets_two_descriptors_and_no_secrets(self, file: int, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv(SECRET, "hunter2")

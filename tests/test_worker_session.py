@@ -75,6 +75,7 @@ class TestBackToBack:
     def test_blocking(self, workers: Workers):
         session = workers.session()
         assert session.version == "1.0"
+        assert workers.last.settled == 1
         for rows in (2, 2, 5, 0, 300_000):
             x = np.full((rows, 4), rows, np.float32)
             np.testing.assert_array_equal(session.run({"x": x})["y"], x * 2)
@@ -135,6 +136,7 @@ class TestBackToBack:
         with pytest.raises(LoadError, match=r"^no such operator$"):
             workers.session()
         assert workers.last.ends == 1
+        assert workers.last.settled == 0
 
 
 NONSENSE = {

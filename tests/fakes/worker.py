@@ -56,7 +56,7 @@ class FakeProcess:
         self.socket.setblocking(False)
         self.peer.settimeout(15)
         self.pid = 4711
-        self.ends = 0
+        self.ends = self.settled = 0
         self.how = Death("ended with status 0")
         self.reader = FrameReader(LIMITS)
         self.frames: list[Frame] = []
@@ -65,6 +65,9 @@ class FakeProcess:
 
     def start(self) -> None:
         self.peer.sendall(self.first_words)
+
+    def settle(self) -> None:
+        self.settled += 1
 
     def end(self, wait_s: float = 0.0) -> None:
         self.socket.close()
