@@ -14,6 +14,14 @@ from edged.flow import Flow
 from edged.tensors import Array, TensorSpec
 
 
+class LentInputs(dict[str, Array]):
+    """Inputs in memory that whoever asked may still write to while they are read.
+
+    A run takes them as they are: what comes out then is the asker's own concern. Who looks at them
+    twice and counts on seeing the same copies them first.
+    """
+
+
 @dataclass(slots=True)
 class InferRequest:
     """One request, as every transport hands it to the dataplane.

@@ -72,6 +72,17 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
             "for so long; it keeps its models loaded meanwhile"
         ),
     ] = Duration(60_000_000_000)
+    max_regions: Annotated[
+        int,
+        Meta(ge=0, le=64, description="regions of memory that one connection may lend; 0 for none"),
+    ] = 16
+    max_shared: Annotated[
+        Size,
+        Meta(
+            description="bytes of the memory that one connection may lend; a 4K RGB frame has "
+            "24 MiB"
+        ),
+    ] = Size(256 << 20)
     inline_threshold: Annotated[
         Duration,
         Meta(description="faster models run on the event loop; a thread costs 40 us more"),

@@ -64,6 +64,13 @@ class Kind(enum.IntEnum):
     PART = 15
     MORE = 16
     STEP = 17
+    LEND = 18
+    READY = 19
+    PASS = 20
+    LENT = 21
+    RECALL = 22
+    BIND = 23
+    BOUND = 24
 
 
 @dataclass(frozen=True, slots=True)

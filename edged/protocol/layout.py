@@ -109,7 +109,7 @@ class BodyLayout:
                 nor 1.
         """
         if (rows == 0) == self.has_rows:
-            raise self._wrong_rows(rows)
+            raise TensorMismatchError(self.describe_rows(rows))
         places, size, _ = self._fixed(rows)
         if at + size != len(data):
             raise self._wrong_size(rows)
@@ -181,9 +181,10 @@ class BodyLayout:
         given = ", ".join(f'"{name[:64]}" {describe(array)}' for name, array in tensors.items())
         return f"prepared for {wanted}; got {given or 'nothing'}"
 
-    def _wrong_rows(self, rows: int) -> TensorMismatchError:
+    def describe_rows(self, rows: int) -> str:
+        """Say which numbers of rows there are, for one that is none of them."""
         wanted = "at least one row" if self.has_rows else "0, for no axis was left free"
-        return TensorMismatchError(f"{rows} rows; this prepared call takes {wanted}")
+        return f"{rows} rows; this prepared call takes {wanted}"
 
     def _wrong_size(self, rows: int) -> TensorMismatchError:
         specs = ", ".join(f'"{spec.name}" {spec}' for spec in self.specs)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from edged.config.cache import CacheConfig
 from edged.errors import CancelledError, DeadlineExceededError, EdgedError, ModelNotReadyError
-from edged.messages import InferRequest, InferResponse, Ticket
+from edged.messages import InferRequest, InferResponse, LentInputs, Ticket
 from edged.serving.cache import Kept, ResponseCache, freeze
 from edged.serving.digest import Digests
 from edged.serving.flight import Asked, Flight, count_error, give_error, hand_over, takes_more
@@ -101,6 +101,9 @@ class Cached:
             return self._release.offer(item)  # it wants more than an answer: parts, or a state
         if Standing.moves != self._moves:
             self._look()
+        if type(item.request.inputs) is LentInputs:
+            # What was hashed must be what is run: others get the answer too.
+            item.request.inputs = {name: a.copy() for name, a in item.request.inputs.items()}
         peer = ""
         if not self.is_shared:
             peer = item.request.origin

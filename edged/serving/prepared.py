@@ -81,6 +81,11 @@ class PreparedCall:
         return self._table.generation
 
     @property
+    def is_apart(self) -> bool:
+        """Whether it runs in another process now."""
+        return self._release.remote is not None
+
+    @property
     def turn(self) -> Turn:
         """The loop's, where who answers now has its runs."""
         return self._release.turn

@@ -40,6 +40,11 @@ class Prepared(Protocol):
         ...
 
     @property
+    def is_apart(self) -> bool:
+        """Whether who would answer runs in another process, which reads no memory of ours."""
+        ...
+
+    @property
     def turn(self) -> Turn:
         """The loop's, where who answers now has its runs."""
         ...
@@ -89,3 +94,7 @@ class Server(Protocol):
     max_in_flight: int
     stream_wait_s: float
     requests: int
+    max_regions: int
+    max_shared_bytes: int
+    lent: set[int]
+    """The memory that connections lend, by number of its file."""

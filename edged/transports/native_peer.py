@@ -16,6 +16,7 @@ from edged.errors import EdgedError, QueueFullError, RemoteProtocolError, Runtim
 from edged.protocol import native
 from edged.protocol.frames import Buffer, FrameReader, Kind
 from edged.transports.credentials import peer_credentials
+from edged.transports.native_passing import Passing, close_all
 from edged.transports.native_requests import Requests
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = FrameReader(self._limits)
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        self._requests = Requests(server, self._write, self._on_answered)
+        self._requests = Requests(server, self._write, self._on_answered, self)
+        self._passing: Passing | None = None
         self._is_ending = False
         self._has_more = False
         self._is_stuck = False
@@ -86,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         """Forget it, and withdraw what still waits: nobody would read the answers."""
         self._transport = None
         self._server.connections.discard(self)
+        close_all(self.end_passing())
         self._reader.drop()
         if self._timer is not None:
             self._timer.cancel()
@@ -121,7 +124,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_stuck = True
         self._requests.streams.hold()
         if self._transport is not None:
-            self._transport.pause_reading()
+            self._read_no_more(self._transport)
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -129,8 +132,53 @@ class Connection(asyncio.BufferedProtocol):
         if self._has_more:
             self._loop.call_soon(self._next_turn)
         elif self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+            self._read_on(self._transport)
         self._requests.streams.release()
+
+    def begin_passing(self) -> None:
+        """Read with room for descriptors from now on, and wait for nothing awake meanwhile."""
+        transport = self._transport
+        if self._passing is None and transport is not None and not transport.is_closing():
+            transport.pause_reading()
+            self._passing = Passing(
+                self._loop,
+                self._descriptor,
+                self._reader.next_buffer,
+                self.buffer_updated,
+                self._over,
+            )
+            self._descriptor = -1
+            if not self._is_stuck and not self._has_more:
+                self._passing.start()
+
+    def end_passing(self) -> list[int]:
+        """Read as always from now on; the descriptors that came are the caller's."""
+        passing, self._passing = self._passing, None
+        if passing is None:
+            return []
+        transport, descriptors = self._transport, passing.received()
+        passing.close()
+        if transport is not None:
+            self._descriptor = transport.get_extra_info("socket").fileno()
+            if not self._is_stuck and not self._has_more and not transport.is_closing():
+                transport.resume_reading()
+        return descriptors
+
+    def _over(self) -> None:
+        """The transport finds out what it is."""
+        close_all(self.end_passing())
+
+    def _read_on(self, transport: asyncio.Transport) -> None:
+        if self._passing is None:
+            transport.resume_reading()
+        else:
+            self._passing.start()
+
+    def _read_no_more(self, transport: asyncio.Transport) -> None:
+        if self._passing is None:
+            transport.pause_reading()
+        else:
+            self._passing.stop()
 
     def end(self) -> None:
         """The daemon stops: say so where answers were to follow, and end the connection."""
@@ -141,6 +189,7 @@ class Connection(asyncio.BufferedProtocol):
         """End the connection after what was written."""
         if self._transport is not None:
             self._transport.close()
+        close_all(self.end_passing())
 
     def _takes_run(self, nbytes: int) -> bool:
         """Handle what was read; returns whether it was one request, answered on the spot."""
@@ -218,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
     def _go_on_next_turn(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._has_more = True
-            self._transport.pause_reading()
+            self._read_no_more(self._transport)
             self._loop.call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
@@ -230,7 +279,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._serve():
             self._go_on_next_turn()
         elif not self._is_stuck and not transport.is_closing():
-            transport.resume_reading()
+            self._read_on(transport)
 
     def _time_frame(self) -> None:
         """A frame has begun and is not whole: look again when it should be.

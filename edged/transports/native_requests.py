@@ -14,19 +14,21 @@ from typing import Any, NamedTuple
 from edged.errors import (
     EdgedError,
     InvalidRequestError,
-    LayoutChangedError,
     NotFoundError,
     QueueFullError,
     RemoteProtocolError,
     RuntimeFailureError,
 )
 from edged.messages import InferRequest, InferResponse, OnResponse, Ticket
-from edged.protocol import native, prepared, steps
+from edged.protocol import memory, native, prepared, steps
 from edged.protocol.frames import Buffer, Frame, Kind, Limits
 from edged.protocol.lane import Lane
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.runtimes.base import StillRunningError
+from edged.transports.native_bound import Bound, Fixed
 from edged.transports.native_door import Call, Prepared, Server
+from edged.transports.native_loans import KINDS as LOAN_KINDS
+from edged.transports.native_loans import Loans, Passes, not_open
 from edged.transports.native_streams import Streams, encode_answer
 from edged.version import __version__
 
@@ -55,6 +57,7 @@ class Requests:
         server: the door, the calls and the limits.
         write: sends one frame.
         on_answered: called when an answer was written and no other is on its way.
+        passes: what descriptors can come over; None for nothing.
     """
 
     def __init__(
@@ -62,12 +65,15 @@ class Requests:
         server: Server,
         write: Callable[[list[Buffer]], None],
         on_answered: Callable[[], None],
+        passes: Passes | None = None,
     ) -> None:
         self.origin = "uds"
         self._server = server
         self._limits = server.limits
         self._write = write
         self._on_answered = on_answered
+        self._passes = passes
+        self._loans: Loans | None = None
         self._in_flight: dict[int, Ticket | None] = {}
         self._handles: dict[int, _Handle] = {}
         self._lanes: dict[int, Lane] = {}
@@ -89,6 +95,8 @@ class Requests:
                 ticket.cancel()
         self._handles.clear()
         self._lanes.clear()  # the turn keeps who asked last, for as long as nobody else does
+        if self._loans is not None:
+            self._loans.clear()
 
     def handle(self, frame: Frame) -> None:
         """Anything but a request for inference."""
@@ -120,8 +128,15 @@ class Requests:
                 number = prepared.decode_forget(frame)
                 self._handles.pop(number, None)
                 self._lanes.pop(number, None)
+                self._bound.pop(number, None)
             elif frame.kind == Kind.CALL:
                 self._call(frame)
+            elif frame.kind in LOAN_KINDS:
+                if frame.kind != Kind.RECALL:
+                    self._check_id(frame.request_id)
+                self._lent().handle(frame)
+            elif frame.kind == Kind.BIND:
+                self._bind(frame)
             else:
                 raise InvalidRequestError(f"unknown kind of frame: {frame.kind}")
         except RemoteProtocolError:
@@ -143,13 +158,48 @@ class Requests:
                 "allowed (limits.max_in_flight)"
             )
 
-    def _prepare(self, frame: Frame) -> None:
-        self._check_id(frame.request_id)
-        if len(self._handles) >= _HANDLES:
+    def _check_handles(self) -> None:
+        if len(self._handles) + len(self._bound) >= _HANDLES:
             raise QueueFullError(
                 f"{_HANDLES} prepared calls are open on this connection, the most allowed: "
                 "close those that are not needed"
             )
+
+    def _lent(self) -> Loans:
+        if self._loans is None:
+            if self._passes is None:
+                raise InvalidRequestError("no descriptor can come over this connection")
+            self._loans = Loans(
+                self._server,
+                self._passes,
+                (self._write, self._on_answered),
+                self._in_flight,
+                self.origin,
+            )
+        return self._loans
+
+    @property
+    def _bound(self) -> dict[int, Bound]:
+        return {} if self._loans is None else self._loans.bound
+
+    def _bind(self, frame: Frame) -> None:
+        self._check_id(frame.request_id)
+        self._check_handles()
+
+        def find(number: int) -> Fixed:
+            handle = self._handles.get(number)
+            if handle is None:
+                raise not_open(number)
+            return Fixed(handle.call, handle.inputs, handle.outputs, 0)
+
+        bound = self._lent().bind(frame, find)
+        self._last_handle += 1
+        self._bound[self._last_handle] = bound
+        self._write(memory.encode_bound(frame.request_id, self._last_handle))
+
+    def _prepare(self, frame: Frame) -> None:
+        self._check_id(frame.request_id)
+        self._check_handles()
         request = prepared.decode_prepare(frame, self._limits)
         call = self._server.door.prepare(request)
         outputs = call.outputs
@@ -180,7 +230,16 @@ class Requests:
         request_id, number, rows, size, timeout_us = asked
         handle = self._handles.get(number)
         if handle is None or size > self._limits.body_bytes:
-            return None
+            bound = None if size or self._in_flight else self._bound.get(number)
+            if bound is None or rows != bound.rows or not bound.call.turn.is_alone(self):
+                return None
+            answer = bound.ask_alone(request_id, self.origin)
+            if answer is not None:
+                self._server.requests += 1
+                self._write([answer])
+                return True
+            self._lent().run(request_id, bound, rows, timeout_us, 0)
+            return False
         if not self._in_flight and handle.call.turn.is_alone(self) and size <= COPY_BYTES:
             lane = self._lanes.get(number)
             if lane is None or lane.rows != rows:
@@ -237,9 +296,12 @@ class Requests:
         try:
             handle = self._handles.get(number)
             if handle is None:
-                raise LayoutChangedError(
-                    f"no handle {number} is open on this connection: prepare the call again"
-                )
+                bound = self._bound.get(number)
+                if bound is None:
+                    raise not_open(number)
+                size = len(data) - prepared.RUN_BODY
+                self._lent().run(request_id, bound, rows, timeout_us, size)
+                return
             inputs = prepared.decode_run_body(data, handle.inputs, rows)
             if len(in_flight) >= self._server.max_in_flight:
                 self._check_room()

@@ -41,6 +41,9 @@ class UnixServer:
         self.patience = Patience(0)
         self.max_unread_bytes = 64 << 20
         self.stream_wait_s = 60.0
+        self.max_regions = 16
+        self.max_shared_bytes = 256 << 20
+        self.lent: set[int] = set()
         self.connections: set[Connection] = set()
         self.accepted = 0
         self.refused = 0
@@ -69,6 +72,8 @@ class UnixServer:
         self.frame_timeout_s = int(config.limits.frame_timeout) / 1e9
         self.max_unread_bytes = int(config.limits.max_unread)
         self.stream_wait_s = int(config.limits.stream_wait) / 1e9
+        self.max_regions = config.limits.max_regions
+        self.max_shared_bytes = int(config.limits.max_shared)
         self.patience = Patience(int(config.limits.busy_wait))
         self.max_connections = config.listen.max_connections
 

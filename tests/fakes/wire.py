@@ -84,6 +84,7 @@ class EchoCall:
     request: PrepareRequest
     release: int = 7
     generation: int = 3
+    is_apart: bool = False
 
     @property
     def is_current(self) -> bool:

@@ -22,7 +22,7 @@ from edged.errors import (
     RunError,
 )
 from edged.flow import Flow
-from edged.messages import PrepareRequest, StreamRequest
+from edged.messages import LentInputs, PrepareRequest, StreamRequest
 from edged.serving import cached as module
 from edged.serving.cache import ResponseCache
 from edged.serving.cached import Cached
@@ -102,6 +102,17 @@ class TestHits:
         second = house.ask(3)
         with pytest.raises(ValueError, match="read-only"):
             second.finals[0].outputs["y"][:] = 0
+        assert house.ask(3).y == 6
+
+    def test_what_its_asker_may_still_write_to_is_copied_before_it_is_hashed(self):
+        house = House()
+        first = Asker(3)
+        lent = LentInputs(first.item.request.inputs)
+        first.item.request.inputs = lent
+        house.cached.ask(first.item)
+        lent["x"][:] = 9
+        house.run_all()
+        assert first.y == 6
         assert house.ask(3).y == 6
 
     def test_counted(self):
