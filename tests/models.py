@@ -102,9 +102,9 @@ def _random(rows: int, *shape: int, dtype: str = "float32") -> np.ndarray[Any, A
     return np.random.default_rng(rows).normal(size=(rows, *shape)).astype(dtype)
 
 
-def double(dtype: str = "float32", factor: int = 2) -> TinyModel:
+def double(dtype: str = "float32", factor: int = 2, width: int = 4) -> TinyModel:
     """``y = x * factor`` on rows of four; other factors make other releases of one signature."""
-    x, y = TensorEntry("x", dtype, ("batch", 4)), TensorEntry("y", dtype, ("batch", 4))
+    x, y = TensorEntry("x", dtype, ("batch", width)), TensorEntry("y", dtype, ("batch", width))
     constant = np.array(factor, dtype=dtype)
     return TinyModel(
         f"double-{dtype}",
@@ -112,7 +112,26 @@ def double(dtype: str = "float32", factor: int = 2) -> TinyModel:
         (x,),
         (y,),
         lambda inputs: {"y": inputs["x"] * constant},
-        lambda rows: {"x": np.abs(_random(rows, 4) * 10).astype(dtype)},
+        lambda rows: {"x": np.abs(_random(rows, width) * 10).astype(dtype)},
+    )
+
+
+def brightest(height: int = 48, width: int = 64) -> TinyModel:
+    """The largest byte of a camera's frame: it has to read all of them, and takes next to no time."""
+    x = TensorEntry("frame", "uint8", ("batch", height, width, 3))
+    y = TensorEntry("y", "uint8", ("batch",))
+    node = helper.make_node("ReduceMax", ["frame"], ["y"], axes=[1, 2, 3], keepdims=0)
+    return TinyModel(
+        "brightest",
+        onnx_bytes([node], [x], [y]),
+        (x,),
+        (y,),
+        lambda inputs: {"y": inputs["frame"].max(axis=(1, 2, 3))},
+        lambda rows: {
+            "frame": (np.arange(rows * height * width * 3) % 251)
+            .astype(np.uint8)
+            .reshape(rows, height, width, 3)
+        },
     )
 
 
