@@ -12,9 +12,10 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -297,12 +298,15 @@ def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *given: obj
 
 
 Job = Callable[[], Callable[[], None] | None]
+Mailbox: TypeAlias = "queue.SimpleQueue[Job | None]"
 
 
 class InstanceThreads:
-    """The threads that a release's runs take turns on; each is started when it is first needed.
+    """The threads that a release's runs happen on; each is started when it is first needed.
 
-    Runtimes release the interpreter lock while they run, so the event loop stays free.
+    Runtimes release the interpreter lock while they run, so the event loop stays free. The thread
+    that ran last runs next: what a run used is in its core's caches, and what a runtime keeps for
+    each thread is there.
 
     Args:
         name: of the first one.
@@ -312,7 +316,11 @@ class InstanceThreads:
         self._name = name
         self.hand = Hand()
         """Of the device: what a thread lets begin when a run of its has ended."""
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._guard = threading.Lock()
+        self._jobs: deque[Job | None] = deque()
+        """Those for which no thread was idle."""
+        self._idle: list[Mailbox] = []
+        """Of the threads that wait for a job; the last one has waited for the shortest time."""
         self._threads: list[threading.Thread] = []
 
     def submit(self, job: Job, wanted: int) -> None:
@@ -324,13 +332,13 @@ class InstanceThreads:
         """
         if len(self._threads) < wanted:
             self._start()
-        self._jobs.put(job)
+        self._give(job)
 
     def later(self, job: Job, wanted: int) -> Callable[[], None]:
         """As ``submit``, when what this returns is called: once, on any thread."""
         if len(self._threads) < wanted:
             self._start()
-        return functools.partial(self._jobs.put, job)
+        return functools.partial(self._give, job)
 
     def close(self, last_job: Job | None) -> None:
         """End them after their last jobs, without waiting; ``last_job`` is done on one of them.
@@ -340,7 +348,22 @@ class InstanceThreads:
         if last_job is not None:
             self.submit(last_job, 1)
         for _ in self._threads:
-            self._jobs.put(None)
+            self._give(None)
+
+    def _give(self, job: Job | None) -> None:
+        with self._guard:
+            if not self._idle:
+                self._jobs.append(job)
+                return
+            mailbox = self._idle.pop()
+        mailbox.put(job)
+
+    def _next(self, mailbox: Mailbox) -> Job | None:
+        with self._guard:
+            if self._jobs:
+                return self._jobs.popleft()
+            self._idle.append(mailbox)
+        return mailbox.get()
 
     def _start(self) -> None:
         number = len(self._threads) + 1
@@ -350,8 +373,9 @@ class InstanceThreads:
         self._threads.append(thread)
 
     def _work(self) -> None:
+        mailbox: Mailbox = queue.SimpleQueue()
         while True:
-            job = self._jobs.get()
+            job = self._next(mailbox)
             if job is None:
                 return
             try:

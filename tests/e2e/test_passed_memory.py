@@ -202,7 +202,9 @@ class TestIllWill:
         mine = mmap.mmap(descriptor, 1 << 20)
         frame = lend(peer, 1 << 20, [descriptor])
         assert frame.kind == Kind.LENT
-        handle = bound(bind(peer, prepare(peer, WIDE, model="wide"), 1, [(1, 0)], [(1, 1 << 19, 1 << 14)]))
+        handle = bound(
+            bind(peer, prepare(peer, WIDE, model="wide"), 1, [(1, 0)], [(1, 1 << 19, 1 << 14)])
+        )
         floats(mine, 4096)[:] = 3
         path = f"/proc/{os.getpid()}/fd/{descriptor}"
         subprocess.run([fallocate, "--punch-hole", "-l", str(1 << 20), path], check=True)

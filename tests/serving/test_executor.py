@@ -27,6 +27,7 @@ from edged.serving.executor import (
 from edged.serving.scheduler import Waiting
 from tests.fakes.model import FakeSession
 from tests.fakes.pair import gone
+from tests.fakes.worker import wait_until
 
 
 def item(rows: int, value: float = 1.0) -> Waiting:
@@ -305,6 +306,28 @@ class TestInstanceThreads:
         for thread in ran:
             thread.join(10)
             assert not thread.is_alive()
+
+    def test_the_one_that_ran_last_runs_next(self):
+        threads, ran = InstanceThreads("edged-m"), queue.SimpleQueue()
+        first, second = threading.Event(), threading.Event()
+
+        def job(end: threading.Event) -> None:
+            end.wait(10)
+            ran.put(threading.current_thread())
+
+        threads.submit(lambda: job(first), 2)
+        threads.submit(lambda: job(second), 2)
+        first.set()
+        one = ran.get(timeout=10)
+        wait_until(lambda: len(threads._idle) == 1)
+        second.set()
+        other = ran.get(timeout=10)
+        assert one is not other
+        for _ in range(20):
+            wait_until(lambda: len(threads._idle) == 2)
+            threads.submit(lambda: job(first), 2)
+            assert ran.get(timeout=10) is other
+        threads.close(None)
 
     def test_survives_a_job_that_raises(self, caplog: pytest.LogCaptureFixture):
         threads = InstanceThreads("edged-raise")
