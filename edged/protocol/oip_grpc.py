@@ -34,6 +34,8 @@ _MOST_TENSORS, _RANK_CAP = 64, 8
 _NAME_CHARACTERS, _ID_CHARACTERS = 256, 1024
 _MOST_TYPED: Final = 1 << 23
 """Values of one input's typed contents: unpacking them takes the event loop 10 ns each and more."""
+_ASKS_END: Final = "triton_enable_empty_final_response"
+_IS_END: Final = "triton_final_response"
 _SHARED: Final = "shared_memory_region"
 _RAW: Final = INFER_RESPONSE.tags["raw_output_contents"]
 _CONTENTS: Final = {
@@ -59,11 +61,14 @@ class Inference(NamedTuple):
         model: the model's name.
         release: None for the model's route.
         asked: the rest.
+        wants_end: whether a stream is to say that a request has had its last answer, also where
+            that brings nothing else.
     """
 
     model: str
     release: int | None
     asked: Asked
+    wants_end: bool = False
 
 
 def decode_infer(message: Buffer, cap: int) -> Inference:
@@ -103,7 +108,12 @@ def decode_infer(message: Buffer, cap: int) -> Inference:
         timeout_us=timeout_us_of(parameters) if parameters else 0,
         sequence=sequence_of(parameters) if parameters else None,
     )
-    return Inference(found.get("model_name", ""), release_of(found, "model_version"), asked)
+    return Inference(
+        found.get("model_name", ""),
+        release_of(found, "model_version"),
+        asked,
+        wants_end=parameters.get(_ASKS_END) is True,
+    )
 
 
 def release_of(found: Mapping[str, Any], field: str = "version") -> int | None:
@@ -134,7 +144,7 @@ def encode_infer(
     asked: Asked,
     response: InferResponse,
     labels: dict[str, Labels],
-    parameters: Mapping[str, bool] | None = None,
+    is_end: bool | None = None,
 ) -> list[Buffer]:
     """Say what a model answered, as a ModelInferResponse.
 
@@ -142,7 +152,7 @@ def encode_infer(
         asked: the request.
         response: without an error.
         labels: of the last axis, by output; for classification.
-        parameters: of the answer.
+        is_end: whether it is the last one, where there may be several.
     """
     blobs: list[Buffer] = []
     outputs = outputs_of(asked, response, labels, blobs)
@@ -154,8 +164,8 @@ def encode_infer(
         "id": asked.id,
         "outputs": outputs,
     }
-    if parameters:
-        head["parameters"] = {name: {"bool": value} for name, value in parameters.items()}
+    if is_end is not None:
+        head["parameters"] = {_IS_END: {"bool": is_end}}
     parts: list[Buffer] = [encode(INFER_RESPONSE, head)]
     for blob in blobs:
         parts += (_RAW + varint(memoryview(blob).nbytes), blob)

@@ -6,7 +6,13 @@ import logging
 import time
 
 from edged.errors import BusyError, EdgedError, RuntimeFailureError
-from edged.messages import InferRequest, InferResponse, SequencedRequest
+from edged.messages import (
+    InferRequest,
+    InferResponse,
+    OnResponse,
+    SequencedRequest,
+    Ticket,
+)
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import Head, OnReply, Reply, Withdrawal
 from edged.protocol.oip import grpc_status_of, text_of
@@ -32,6 +38,12 @@ class Inferences:
         self._door = door
         self._pages = pages
         self.max_request_bytes = 64 << 20
+        self.unread_wait_s = 30.0
+        """How long a client of a stream may take no answer."""
+
+    def submit(self, request: InferRequest, on_response: OnResponse) -> Ticket | None:
+        """As the dataplane's."""
+        return self._door.submit(request, on_response)
 
     def ask(self, head: Head, message: Buffer, on_reply: OnReply) -> Withdrawal | None:
         """Answer a ModelInfer; raises EdgedError for one that is none."""
@@ -68,11 +80,13 @@ class Inferences:
             log.exception("an answer to %s could not be written", origin)
             return failure(RuntimeFailureError("the answer could not be written; see the log"))
 
-    def message(self, asked: Asked, response: InferResponse) -> list[Buffer]:
-        """An answer as a ModelInferResponse."""
+    def message(
+        self, asked: Asked, response: InferResponse, *, is_end: bool | None = None
+    ) -> list[Buffer]:
+        """An answer as a ModelInferResponse; ``is_end`` as in ``encode_infer``."""
         has_classes = any(one.classes for one in asked.outputs)
         labels = self._pages.labels(response.model, response.release) if has_classes else {}
-        return encode_infer(asked, response, labels)
+        return encode_infer(asked, response, labels, is_end)
 
 
 def failure(error: EdgedError) -> Reply:

@@ -1,6 +1,6 @@
 """The Open Inference Protocol over gRPC: every method that is served, whoever carries the calls.
 
-Decides which methods there are and what a failure is to the client; satisfies
+Decides which methods there are and which of them are refused on this socket; satisfies
 ``protocol.grpc_call.Service``.
 """
 
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from edged.errors import EdgedError, RuntimeFailureError
-from edged.protocol import oip_messages as messages
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import (
     Head,
@@ -20,20 +18,22 @@ from edged.protocol.grpc_call import (
     Outgoing,
     Reply,
     Shape,
+    Status,
     Withdrawal,
 )
-from edged.protocol.oip_grpc import release_of
-from edged.protocol.protobuf import Schema, decode, encode
 from edged.transports.grpc_infer import Inferences, failure
+from edged.transports.grpc_pages import HEALTH, OIP, PageMethods
+from edged.transports.grpc_stream import InferStream
 from edged.transports.http_door import Door, Pages
 
 log = logging.getLogger("edged.grpc")
 
-OIP = "/inference.GRPCInferenceService/"
-
-_Document = dict[str, Any]
-_PageOf = Callable[[_Document], _Document]
-_Method = Callable[[Head, Buffer, OnReply], Withdrawal | None]
+_ADMIN = ("RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings")
+_SHARED = tuple(
+    f"{kind}SharedMemory{verb}"
+    for kind in ("System", "Cuda")
+    for verb in ("Status", "Register", "Unregister")
+)
 
 
 class GrpcService:
@@ -45,29 +45,37 @@ class GrpcService:
     """
 
     def __init__(self, door: Door, pages: Pages) -> None:
-        self._pages = pages
         self._inferences = Inferences(door, pages)
-        self._unary: dict[str, _Method] = {
-            OIP + "ModelInfer": self._inferences.ask,
-            OIP + "ServerLive": self._page(messages.NOTHING, messages.LIVE, self._live),
-            OIP + "ServerReady": self._page(messages.NOTHING, messages.READY, self._ready),
-            OIP + "ModelReady": self._page(
-                messages.NAME_VERSION, messages.READY, self._model_ready
-            ),
+        self._pages = PageMethods(pages)
+        self._unary: dict[str, Callable[[Head, Buffer, OnReply], Withdrawal | None]] = {
+            f"/{OIP}/ModelInfer": self._inferences.ask,
+            **self._pages.methods,
+            **{f"/{OIP}/{name}": _denied for name in _ADMIN},
+            **{f"/{OIP}/{name}": _not_served for name in _SHARED},
+        }
+        self._streams: dict[str, tuple[Shape, Callable[[Head, Outgoing], Incoming]]] = {
+            f"/{OIP}/ModelStreamInfer": (Shape.STREAM, self._stream),
+            f"/{HEALTH}/Watch": (Shape.WATCH, self._pages.watch),
         }
 
-    @property
-    def max_request_bytes(self) -> int:
-        """Most bytes of the tensors of one request."""
-        return self._inferences.max_request_bytes
+    def configure(self, server_name: str, max_request_bytes: int, unread_wait_s: float) -> None:
+        """Set what holds for new calls.
 
-    @max_request_bytes.setter
-    def max_request_bytes(self, cap: int) -> None:
-        self._inferences.max_request_bytes = cap
+        Args:
+            server_name: as the server's metadata has it.
+            max_request_bytes: most bytes of the tensors of one request.
+            unread_wait_s: how long a client of a stream may take no answer.
+        """
+        self._pages.server_name = server_name
+        self._inferences.max_request_bytes = max_request_bytes
+        self._inferences.unread_wait_s = unread_wait_s
 
     def shape(self, path: str) -> Shape | None:
         """How a method is spoken with; None for one that there is not."""
-        return Shape.UNARY if path in self._unary else None
+        if path in self._unary:
+            return Shape.UNARY
+        found = self._streams.get(path)
+        return None if found is None else found[0]
 
     def ask(self, head: Head, message: Buffer, on_reply: OnReply) -> Withdrawal | None:
         """Answer a unary call, now or later."""
@@ -82,30 +90,18 @@ class GrpcService:
 
     def open(self, head: Head, outgoing: Outgoing) -> Incoming:
         """Begin a call that is no unary one."""
-        raise NotImplementedError
+        return self._streams[head.path][1](head, outgoing)
 
-    def _page(self, asked: Schema, answered: Schema, page: _PageOf) -> _Method:
-        def answer(_: Head, message: Buffer, on_reply: OnReply) -> None:
-            on_reply(Reply([encode(answered, page(decode(asked, message)))]))
-
-        return answer
-
-    def _live(self, _: _Document) -> _Document:
-        return {"live": True}
-
-    def _ready(self, _: _Document) -> _Document:
-        return {"ready": not self._pages.unready()}
-
-    def _model_ready(self, asked: _Document) -> _Document:
-        name, version = asked.get("name", ""), _version(asked)
-        try:
-            self._pages.model_ready(name, version)
-        except EdgedError:
-            # Also one that is not known: clients raise on any other status than OK.
-            return {"ready": False}
-        return {"ready": True}
+    def _stream(self, head: Head, outgoing: Outgoing) -> Incoming:
+        return InferStream(self._inferences, head, outgoing)
 
 
-def _version(asked: _Document) -> str | None:
-    release = release_of(asked)
-    return None if release is None else str(release)
+def _denied(head: Head, _: Buffer, on_reply: OnReply) -> None:
+    # Not UNAVAILABLE, as Triton has it: KServe's client would try again at once.
+    method = head.path.rpartition("/")[2]
+    text = f"{method} is not allowed on this socket"
+    on_reply(Reply([], Status.PERMISSION_DENIED, text))
+
+
+def _not_served(_: Head, __: Buffer, on_reply: OnReply) -> None:
+    on_reply(Reply([], Status.UNIMPLEMENTED, "shared memory is not served here"))

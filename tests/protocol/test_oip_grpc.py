@@ -95,6 +95,9 @@ class TestRequests:
         }  # fmt: skip
         asked = request(parameters=parameters).asked
         assert asked.timeout_us == 5000
+        ask = {"triton_enable_empty_final_response": {"bool": True}}
+        assert request(parameters=ask).wants_end
+        assert not request().wants_end
         assert asked.sequence == SequenceStep("s", start=True)
 
     @pytest.mark.parametrize(
@@ -221,8 +224,8 @@ class TestAnswers:
 
     def test_parameters(self) -> None:
         response = InferResponse("m", 3, 1, {"y": X})
-        parts = encode_infer(Asked("", {}, (), is_binary=True), response, {}, {"last": False})
-        assert self.read(parts)["parameters"] == {"last": {"bool": False}}
+        parts = encode_infer(Asked("", {}, (), is_binary=True), response, {}, is_end=False)
+        assert self.read(parts)["parameters"] == {"triton_final_response": {"bool": False}}
 
 
 @pytest.mark.parametrize("version", ["7x", "\u0667", "1" * 10, "-1", " 1"])

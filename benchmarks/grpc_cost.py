@@ -1,0 +1,147 @@
+"""What grpcio costs on the server's side, by the way it is used: nothing is served but an echo.
+
+    python benchmarks/grpc_cost.py [SECONDS]
+
+Each server is a process of its own on a Unix socket, with a generic handler from bytes to bytes; a
+client of grpcio asks it again and again. Shown are the client's median and the processor time that
+the server spends on a call, which other work on the machine disturbs less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
+
+import grpc
+import uvloop
+
+PATH = "/inference.GRPCInferenceService/ModelInfer"
+PAYLOAD = bytes(100)
+
+
+def serve_aio(address: str, ready: Any, *, fast_loop: bool) -> None:
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, _: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    async def answer(request: bytes, _: Any) -> bytes:
+        return request
+
+    async def main() -> None:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((Handler(),))
+        server.add_insecure_port(address)
+        await server.start()
+        ready.set()
+        await server.wait_for_termination()
+
+    if fast_loop:
+        uvloop.run(main())
+    else:
+        asyncio.run(main())
+
+
+def serve_sync(address: str, ready: Any, *, to_loop: bool) -> None:
+    loop = uvloop.new_event_loop()
+
+    def hop(request: bytes, _: Any) -> bytes:
+        found: list[bytes] = []
+        done = threading.Lock()
+        done.acquire()
+
+        def work() -> None:
+            found.append(request)
+            done.release()
+
+        loop.call_soon_threadsafe(work)
+        done.acquire()
+        return found[0]
+
+    def answer(request: bytes, _: Any) -> bytes:
+        return request
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, _: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(hop if to_loop else answer)
+
+    server = grpc.server(futures.ThreadPoolExecutor(16))
+    server.add_generic_rpc_handlers((Handler(),))
+    server.add_insecure_port(address)
+    server.start()
+    loop.call_soon(ready.set)
+    loop.run_forever()
+
+
+SERVERS: dict[str, tuple[Callable[..., None], dict[str, bool]]] = {
+    "grpc.aio, asyncio": (serve_aio, {"fast_loop": False}),
+    "grpc.aio, uvloop": (serve_aio, {"fast_loop": True}),
+    "sync, answered on its thread": (serve_sync, {"to_loop": False}),
+    "sync, answered on the loop": (serve_sync, {"to_loop": True}),
+}
+
+
+def processor_s(pid: int) -> float:
+    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(address: str, pid: int, seconds: float, callers: int) -> tuple[float, float, float]:
+    """Median in microseconds, calls a second, the server's microseconds of processor for each."""
+    counted: list[list[int]] = [[] for _ in range(callers)]
+
+    def call(times: list[int]) -> None:
+        # A pool of its own: else channels to one address share a connection.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(address, options) as channel:
+            ask = channel.unary_unary(PATH)
+            while time.monotonic() < until:
+                begin = time.perf_counter_ns()
+                ask(PAYLOAD)
+                times.append(time.perf_counter_ns() - begin)
+
+    until = time.monotonic() + seconds
+    before = processor_s(pid)
+    threads = [threading.Thread(target=call, args=(times,)) for times in counted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    spent = processor_s(pid) - before
+    times = [one for each in counted for one in each]
+    return statistics.median(times) / 1e3, len(times) / seconds, spent / len(times) * 1e6
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
+    print(f"grpcio {grpc.__version__}, Python {sys.version.split()[0]}")
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, (serve, options)) in enumerate(SERVERS.items()):
+            address = f"unix:{folder}/{number}"
+            ready = context.Event()
+            server = context.Process(target=serve, args=(address, ready), kwargs=options)
+            server.start()
+            ready.wait()
+            measure(address, server.pid or 0, 0.5, 1)
+            for callers in (1, 4):
+                median, rate, cost = measure(address, server.pid or 0, seconds, callers)
+                print(
+                    f"{name:30} {callers:2} callers: p50 {median:6.0f} us  {rate:6.0f}/s  "
+                    f"server {cost:5.0f} us a call"
+                )
+            server.kill()
+            server.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""What is said of models and of the server over gRPC: HTTP's documents, as messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from edged.errors import EdgedError, NotFoundError
+from edged.protocol import oip_messages as messages
+from edged.protocol.frames import Buffer
+from edged.protocol.grpc_call import Head, OnReply, Outgoing, Reply
+from edged.protocol.oip_grpc import release_of
+from edged.protocol.protobuf import Schema, decode, encode
+from edged.transports.http_door import Pages
+
+OIP = "inference.GRPCInferenceService"
+HEALTH = "grpc.health.v1.Health"
+
+_WATCH_S = 1.0
+"""Between two looks at whether everything is ready, while somebody watches."""
+
+Document = dict[str, Any]
+Method = Callable[[Head, Buffer, OnReply], None]
+
+
+class PageMethods:
+    """The methods that answer with a document.
+
+    Args:
+        pages: knows what to say.
+    """
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self.server_name = "edged"
+        nothing, named = messages.NOTHING, messages.NAME_VERSION
+        by_service = {
+            OIP: {
+                "ServerLive": _method(nothing, messages.LIVE, _live),
+                "ServerReady": _method(nothing, messages.READY, self._ready),
+                "ModelReady": _method(named, messages.READY, self._model_ready),
+                "ServerMetadata": _method(nothing, messages.SERVER_METADATA, self._server),
+                "ModelMetadata": _method(named, messages.MODEL_METADATA, self._model),
+                "ModelConfig": _method(named, messages.MODEL_CONFIG, self._config),
+                "ModelStatistics": _method(named, messages.STATISTICS, self._statistics),
+                "RepositoryIndex": _method(messages.INDEX_REQUEST, messages.INDEX, self._index),
+            },
+            HEALTH: {"Check": _method(messages.HEALTH_REQUEST, messages.HEALTH, self._check)},
+        }
+        self.methods: dict[str, Method] = {
+            f"/{service}/{name}": method
+            for service, methods in by_service.items()
+            for name, method in methods.items()
+        }
+        """By path."""
+
+    def watch(self, _: Head, outgoing: Outgoing) -> Watch:
+        """Begin to say whether everything is ready, and whenever that changes."""
+        return Watch(self._pages, outgoing)
+
+    def _ready(self, _: Document) -> Document:
+        return {"ready": not self._pages.unready()}
+
+    def _model_ready(self, asked: Document) -> Document:
+        name, version = _name_version(asked)
+        try:
+            self._pages.model_ready(name, version)
+        except EdgedError:
+            # Also one that is not known: clients raise on any other status than OK.
+            return {"ready": False}
+        return {"ready": True}
+
+    def _server(self, _: Document) -> Document:
+        return {**self._pages.server(), "name": self.server_name}
+
+    def _model(self, asked: Document) -> Document:
+        return self._pages.model(*_name_version(asked))
+
+    def _config(self, asked: Document) -> Document:
+        config = self._pages.config(*_name_version(asked))
+        for side in ("input", "output"):
+            config[side] = [
+                {**entry, "data_type": messages.DATA_TYPES[entry["data_type"]]}
+                for entry in config[side]
+            ]
+        config["instance_group"] = [
+            {**entry, "kind": messages.INSTANCE_KINDS[entry["kind"]]}
+            for entry in config["instance_group"]
+        ]
+        return {"config": config}
+
+    def _statistics(self, asked: Document) -> Document:
+        name, version = _name_version(asked)
+        return self._pages.statistics(name or None, version)
+
+    def _index(self, asked: Document) -> Document:
+        if asked.get("repository_name"):
+            raise NotFoundError("there is one repository, and it has no name; leave it out")
+        return {"models": self._pages.index(ready=asked.get("ready", False))}
+
+    def _check(self, asked: Document) -> Document:
+        if asked.get("service", "") not in ("", OIP, HEALTH):
+            raise NotFoundError(f'no service "{asked["service"][:64]}" is served')
+        return {"status": _status(self._pages)}
+
+
+class Watch:
+    """One client that is told about readiness: ``grpc_call.Incoming``.
+
+    Args:
+        pages: say whether everything is ready.
+        outgoing: where to tell.
+    """
+
+    def __init__(self, pages: Pages, outgoing: Outgoing) -> None:
+        self._pages = pages
+        self._outgoing = outgoing
+        self._told = 0
+        self._is_held = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def message(self, data: Buffer) -> None:
+        """Which service it is about; only the first one counts."""
+        if self._timer is not None or self._told:
+            return
+        try:
+            asked = decode(messages.HEALTH_REQUEST, data)
+        except EdgedError:
+            asked = {"service": "none of ours"}
+        if asked.get("service", "") in ("", OIP, HEALTH):
+            self._look()
+        else:
+            # To be told so as long as the client likes: the service might come.
+            self._tell(messages.SERVICE_UNKNOWN)
+
+    def half_close(self) -> None:
+        """It has asked; it goes on reading."""
+
+    def cancel(self) -> None:
+        """It reads no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def hold(self) -> None:
+        """It does not read for now: only the latest news counts."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """It reads again."""
+        self._is_held = False
+
+    def _look(self) -> None:
+        status = _status(self._pages)
+        if status != self._told and not self._is_held:
+            self._tell(status)
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_S, self._look)
+
+    def _tell(self, status: int) -> None:
+        self._told = status
+        self._outgoing.send([encode(messages.HEALTH, {"status": status})])
+
+
+def _method(asked: Schema, answered: Schema, page: Callable[[Document], Document]) -> Method:
+    def answer(_: Head, message: Buffer, on_reply: OnReply) -> None:
+        on_reply(Reply([encode(answered, page(decode(asked, message)))]))
+
+    return answer
+
+
+def _live(_: Document) -> Document:
+    return {"live": True}
+
+
+def _name_version(asked: Document) -> tuple[str, str | None]:
+    release = release_of(asked)
+    return asked.get("name", ""), None if release is None else str(release)
+
+
+def _status(pages: Pages) -> int:
+    return messages.NOT_SERVING if pages.unready() else messages.SERVING
