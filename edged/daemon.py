@@ -207,7 +207,7 @@ class Daemon:
         self._try_again()
         # Only now do clients connect: the first request already finds its model.
         await self.server.start(config, passed[0] if passed else None)
-        await self._listeners.start_http(self.reloader.config)
+        await self._listeners.start_web(self.reloader.config)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
         self._watch(loop)
         self._supervisor.ready(self._line())
@@ -238,7 +238,7 @@ class Daemon:
         self.engines.stop()
         self._watcher.stop()
         self.server.close_listener()
-        self._listeners.close_http_listener()
+        self._listeners.close_web_listeners()
         await self.links.drain(_DRAIN_S)
         self.dataplane.is_draining = True
         try:
@@ -246,7 +246,7 @@ class Daemon:
         except asyncio.TimeoutError:
             log.warning("some requests were not answered within %.0f s", _DRAIN_S)
         self.server.close()
-        await asyncio.gather(self.server.closed(_FLUSH_S), self._listeners.close_http(_FLUSH_S))
+        await asyncio.gather(self.server.closed(_FLUSH_S), self._listeners.close_web(_FLUSH_S))
         self._listeners.close_scrape()
         self.manager.stop()
         self._repository.close()

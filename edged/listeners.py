@@ -5,10 +5,11 @@ Decides the order only: what can be undone is bound first, and the native socket
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from edged.config.listen import HttpConfig, MetricsConfig
+from edged.config.listen import GrpcConfig, HttpConfig, MetricsConfig
 from edged.config.schema import Config
 from edged.errors import ApplyError
 from edged.telemetry.exposition import MISSING, is_available
@@ -20,15 +21,18 @@ from edged.transports.uds import UnixServer
 from edged.transports.web_listener import Staged, shown
 
 if TYPE_CHECKING:
+    from edged.transports.grpc import GrpcServer, StagedGrpc
     from edged.transports.http import HttpServer
 
 log = logging.getLogger("edged.daemon")
 
-_FIGURES, _HTTP = "metrics", "http"
+_FIGURES, _HTTP, _GRPC = "metrics", "http", "grpc"
+
+_Wanted = MetricsConfig | HttpConfig | GrpcConfig | None
 
 
 class Listeners:
-    """The sockets of the native protocol, of HTTP, and of scrapers and probes.
+    """The sockets of the native protocol, of HTTP and gRPC, and of scrapers and probes.
 
     Args:
         server: of the native protocol; the house starts it itself, once models answer.
@@ -53,19 +57,21 @@ class Listeners:
         self._server = server
         self._scrape = scrape
         self._http: HttpServer | None = None
+        self._grpc: GrpcServer | None = None
         self._door = door
         self._pages = pages
         self._health = health
         self._lag = lag
-        self._wanted: dict[str, MetricsConfig | HttpConfig | None] = {}
+        self._wanted: dict[str, _Wanted] = {}
 
     async def start_scrape(self, config: Config) -> None:
         """Listen for probes."""
         await self._commit_scrape(self._prepare(self._scrape, _FIGURES, config), config)
 
-    async def start_http(self, config: Config) -> None:
-        """Listen for HTTP; models answer by now."""
+    async def start_web(self, config: Config) -> None:
+        """Listen for HTTP and gRPC; models answer by now."""
         await self._commit_http(self._prepare(self._web(config), _HTTP, config), config)
+        await self._commit_grpc(self._prepare_grpc(config), config)
 
     @property
     def http_place(self) -> str:
@@ -77,16 +83,18 @@ class Listeners:
         found: dict[str, ScrapeServer | HttpServer] = {"metrics": self._scrape}
         return found if self._http is None else {**found, "http": self._http}
 
-    def close_http_listener(self) -> None:
-        """Take no new connections over HTTP."""
-        if self._http is not None:
-            self._http.close_listener()
+    def close_web_listeners(self) -> None:
+        """Take no new connections over HTTP and gRPC."""
+        for server in (self._http, self._grpc):
+            if server is not None:
+                server.close_listener()
 
-    async def close_http(self, timeout_s: float) -> None:
-        """End HTTP's connections, each after its answer, within so long."""
-        if self._http is not None:
-            self._http.close()
-            await self._http.closed(timeout_s)
+    async def close_web(self, timeout_s: float) -> None:
+        """End the connections of HTTP and gRPC, each after its answer, within so long."""
+        servers = [server for server in (self._http, self._grpc) if server is not None]
+        for server in servers:
+            server.close()
+        await asyncio.gather(*(server.closed(timeout_s) for server in servers))
 
     async def apply(self, config: Config) -> None:
         """Follow a changed configuration.
@@ -96,10 +104,14 @@ class Listeners:
         """
         figures = self._prepare(self._scrape, _FIGURES, config, is_strict=True)
         http, web = None, self._web(config)
+        grpc = None
         try:
             http = self._prepare(web, _HTTP, config, is_strict=True)
+            grpc = self._prepare_grpc(config, is_strict=True)
             await self._server.apply(config)
         except BaseException:
+            if grpc is not None and self._grpc is not None:
+                self._grpc.abandon(grpc)
             if http is not None and web is not None:
                 web.abandon(http)
             if figures is not None:
@@ -107,6 +119,7 @@ class Listeners:
             raise
         await self._commit_scrape(figures, config)
         await self._commit_http(http, config)
+        await self._commit_grpc(grpc, config)
 
     def close_scrape(self) -> None:
         """The last thing that a stopping daemon stops saying is that it is alive."""
@@ -170,6 +183,37 @@ class Listeners:
             return
         self._health.restore(_HTTP)
 
+    def _prepare_grpc(self, config: Config, *, is_strict: bool = False) -> StagedGrpc | None:
+        if self._grpc is None and config.listen.grpc is None:
+            return None
+        is_strict = is_strict and config.listen.grpc != self._wanted.get(_GRPC)
+        try:
+            if self._grpc is None:
+                self._grpc = _grpc_server(self._door, self._pages)
+            return self._grpc.prepare(config)
+        except ApplyError as exc:
+            if is_strict:
+                raise
+            self._health.degrade(_GRPC, exc.message)
+            return None
 
-def _wanted(key: str, config: Config) -> MetricsConfig | HttpConfig | None:
+    async def _commit_grpc(self, staged: StagedGrpc | None, config: Config) -> None:
+        self._wanted[_GRPC] = config.listen.grpc
+        if staged is None or self._grpc is None:
+            return
+        await self._grpc.commit(staged, config)
+        self._health.restore(_GRPC)
+
+
+def _grpc_server(door: Door, pages: Pages) -> GrpcServer:
+    try:
+        from edged.transports.grpc import GrpcServer  # noqa: PLC0415 - only what is used
+    except ImportError as exc:
+        raise ApplyError(
+            f"listen.grpc: grpcio cannot be imported ({exc}); install edged[grpc], or leave it out"
+        ) from exc
+    return GrpcServer(door, pages)
+
+
+def _wanted(key: str, config: Config) -> _Wanted:
     return config.listen.metrics if key == _FIGURES else config.listen.http

@@ -28,7 +28,7 @@ ROOMS = {
     "httptools": {"edged/protocol/http_reader.py"},
     "yaml": {"edged/config/load.py"},
     "grpc": {"edged/transports/grpc.py"},
-    "google": {"edged/protocol/oip_grpc.py"},
+    "google": set(),
     "PIL": {"edged/processing/image.py"},
     "tokenizers": {"edged/pipelines/token_file.py"},
     "inotify_simple": {"edged/config/watch.py"},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
 
 from edged import listeners
-from edged.config.listen import ListenConfig, MetricsConfig
+from edged.config.listen import GrpcConfig, ListenConfig, MetricsConfig
 from edged.config.schema import Config
 from edged.errors import ApplyError
 from edged.listeners import Listeners
@@ -149,3 +150,76 @@ def test_a_listener_without_the_package_says_so(monkeypatch: pytest.MonkeyPatch)
         assert box.health.degradations() == {}
 
     asyncio.run(work())
+
+
+def grpc_config(port: int | None) -> Config:
+    grpc = GrpcConfig(port=port, insecure=True) if port else None
+    return Config(listen=ListenConfig(grpc=grpc))
+
+
+class GrpcPart(Part):
+    """Stands for the gRPC server."""
+
+    async def commit(self, staged: Any, config: Config) -> None:
+        await super().commit(staged)
+
+    def close_listener(self) -> None:
+        self.told.append("listener closed")
+
+    async def closed(self, timeout_s: float) -> None:
+        self.told.append(timeout_s)
+
+
+class TestGrpc:
+    def test_it_is_made_when_it_is_wanted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made: list[GrpcPart] = []
+        monkeypatch.setattr(
+            listeners, "_grpc_server", lambda *_: made.append(GrpcPart()) or made[-1]
+        )
+
+        async def work() -> None:
+            box = Box()
+            await box.listeners.start_web(grpc_config(None))
+            await box.listeners.apply(grpc_config(None))
+            assert made == []
+            await box.listeners.apply(grpc_config(1))
+            assert made[0].told == ["prepared", "committed"]
+            box.server.refuse = ApplyError("no")
+            with pytest.raises(ApplyError):
+                await box.listeners.apply(grpc_config(2))
+            assert made[0].told[2:] == ["prepared", "abandoned"]
+            box.listeners.close_web_listeners()
+            await box.listeners.close_web(3)
+            assert made[0].told[4:] == ["listener closed", "closed", 3]
+
+        asyncio.run(work())
+
+    def test_one_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        part = GrpcPart()
+        part.refuse = ApplyError("taken")
+        monkeypatch.setattr(listeners, "_grpc_server", lambda *_: part)
+
+        async def work() -> None:
+            box = Box()
+            # A device whose port is taken serves all the same.
+            await box.listeners.start_web(grpc_config(1))
+            assert "taken" in str(box.health.degradations())
+            await box.listeners.apply(grpc_config(1))
+            with pytest.raises(ApplyError):
+                await box.listeners.apply(grpc_config(2))
+            part.refuse = None
+            await box.listeners.apply(grpc_config(2))
+            assert not box.health.degradations()
+
+        asyncio.run(work())
+
+    def test_without_grpcio(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "edged.transports.grpc", None)
+
+        async def work() -> None:
+            box = Box()
+            with pytest.raises(ApplyError, match=r"install edged\[grpc\]"):
+                await box.listeners.apply(grpc_config(1))
+            assert box.server.told == []
+
+        asyncio.run(work())

@@ -66,11 +66,39 @@ class HttpConfig(Section, frozen=True, kw_only=True):
     ] = "edged"
 
 
+class GrpcConfig(Section, frozen=True, kw_only=True):
+    """The Open Inference Protocol over gRPC, for Triton's and KServe's clients."""
+
+    path: Annotated[
+        Path | None, Meta(description="Unix socket to listen on; either this or port")
+    ] = None
+    mode: Annotated[str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions of path")] = (
+        "0660"
+    )
+    group: Annotated[str | None, Meta(description="group that owns path")] = None
+    host: Annotated[
+        str, Meta(min_length=1, max_length=64, description="loopback address, with port")
+    ] = "127.0.0.1"
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None,
+        Meta(description="TCP port; 8001 is what Triton's clients expect"),
+    ] = None
+    insecure: Annotated[
+        bool,
+        Meta(description="with port: every process of this device may ask, whoever runs it"),
+    ] = False
+    server_name: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="some clients insist on triton"),
+    ] = "edged"
+
+
 class ListenConfig(Section, frozen=True, kw_only=True):
     """Where local applications connect."""
 
     socket: SocketConfig = SocketConfig()
     http: HttpConfig | None = None
+    grpc: GrpcConfig | None = None
     metrics: MetricsConfig | None = None
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="more are refused; each costs a descriptor")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from edged.config.listen import HttpConfig, ListenConfig, MetricsConfig
+from edged.config.listen import GrpcConfig, HttpConfig, ListenConfig, MetricsConfig
 from edged.config.problems import quote
 
 Found = tuple[str, str]
@@ -17,14 +17,17 @@ def listen_problems(listen: ListenConfig) -> Iterator[Found]:
     taken = {listen.socket.path: "listen.socket"}
     if listen.http is not None:
         yield from _place("listen.http", listen.http, 8000, taken)
-        yield from _http(listen.http)
+        yield from _local_only("listen.http", listen.http)
+    if listen.grpc is not None:
+        yield from _place("listen.grpc", listen.grpc, 8001, taken)
+        yield from _local_only("listen.grpc", listen.grpc)
     if listen.metrics is not None:
         yield from _place("listen.metrics", listen.metrics, 9464, taken)
         yield from _metrics(listen.metrics)
 
 
 def _place(
-    field: str, place: HttpConfig | MetricsConfig, usual: int, taken: dict[str, str]
+    field: str, place: HttpConfig | GrpcConfig | MetricsConfig, usual: int, taken: dict[str, str]
 ) -> Iterator[Found]:
     if (place.port is None) == (place.path is None):
         yield field, f"needs exactly one of port: NUMBER ({usual} is usual) and path: PATH"
@@ -37,14 +40,14 @@ def _place(
         yield f"{field}.host", text
 
 
-def _http(http: HttpConfig) -> Iterator[Found]:
-    if http.path is not None:
+def _local_only(field: str, place: HttpConfig | GrpcConfig) -> Iterator[Found]:
+    if place.path is not None:
         return
-    if _is_local(http.host) is False:
-        yield "listen.http.host", "can be reached from other machines; use 127.0.0.1 or ::1"
-    elif http.port is not None and not http.insecure:
+    if _is_local(place.host) is False:
+        yield f"{field}.host", "can be reached from other machines; use 127.0.0.1 or ::1"
+    elif place.port is not None and not place.insecure:
         text = "lets every process of this device ask, whoever runs it"
-        yield "listen.http.port", f"{text}; use a path, or write `insecure: true`"
+        yield f"{field}.port", f"{text}; use a path, or write `insecure: true`"
 
 
 def _metrics(metrics: MetricsConfig) -> Iterator[Found]:

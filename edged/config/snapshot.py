@@ -62,6 +62,9 @@ class Snapshot:
         if listen.http is not None and listen.http.path is not None:
             path = str(self.resolve(listen.http.path))
             listen = structs.replace(listen, http=structs.replace(listen.http, path=path))
+        if listen.grpc is not None and listen.grpc.path is not None:
+            path = str(self.resolve(listen.grpc.path))
+            listen = structs.replace(listen, grpc=structs.replace(listen.grpc, path=path))
         return replace(self, config=structs.replace(self.config, listen=listen))
 
     def bundle_paths(self, model: str) -> tuple[Path, ...]:

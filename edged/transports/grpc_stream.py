@@ -101,12 +101,16 @@ class InferStream:
             request = _streamed(request, flow)
 
         def on_response(response: InferResponse, final: bool) -> None:
+            if final:
+                item.is_final, item.ticket = True, None
             if item in self._open:
                 self._respond(item, inference, response, final)
 
-        ticket = self._inferences.submit(request, on_response)
-        if item in self._open:
-            item.ticket = ticket
+        item.ticket = self._inferences.submit(request, on_response)
+        if item.is_final:
+            item.ticket = None
+        elif item not in self._open:
+            item.cancel()
 
     def _respond(
         self, item: _Item, inference: Inference, response: InferResponse, final: bool
@@ -191,6 +195,8 @@ class _Item:
         self.ticket: Ticket | None = None
         self.answer: list[Buffer] = []
         self.has_parts = False
+        self.is_final = False
+        """Whether there is nothing left to withdraw."""
 
     def cancel(self) -> None:
         """Drop it where it still waits."""

@@ -27,7 +27,7 @@ def bind_socket(config: SocketConfig, field: str = "listen.socket") -> socket.so
         ApplyError: the path is taken by something that is not a stale socket, or cannot be made.
     """
     path = config.path
-    _clear_stale(path, field)
+    clear_stale(path, field)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         previous = os.umask(0o177)
@@ -69,7 +69,8 @@ def remove_socket(path: str) -> None:
             Path(path).unlink()
 
 
-def _clear_stale(path: str, field: str) -> None:
+def clear_stale(path: str, field: str) -> None:
+    """Remove a socket that nobody listens on; raises ApplyError for anything else there."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

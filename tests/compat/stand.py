@@ -22,12 +22,14 @@ models:
 
 
 class OipDaemon(DaemonProcess):
-    """Listens for HTTP where ``place`` says."""
+    """Listens for HTTP where ``place`` says, for gRPC where ``grpc`` does."""
 
-    place = ""
+    place = grpc = ""
 
     def head(self) -> str:
-        return super().head().replace("listen: {", f"listen: {{http: {{{self.place}}}, ")
+        places = {"http": self.place, "grpc": self.grpc}
+        listen = "".join(f"{name}: {{{place}}}, " for name, place in places.items() if place)
+        return super().head().replace("listen: {", f"listen: {{{listen}")
 
 
 def free_port() -> int:
@@ -37,13 +39,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, place: str) -> Iterator[OipDaemon]:
-    """A daemon with the models; ``place`` is where it listens, as YAML."""
+def serving(folder: Path, place: str = "", grpc: str = "") -> Iterator[OipDaemon]:
+    """A daemon with the models; ``place`` and ``grpc`` are where it listens, as YAML."""
     make_bundle(folder / "echo-1.edgb", echo(), name="echo")
     make_bundle(folder / "sorter-2.edgb", classifier(), name="sorter", release=2)
     make_bundle(folder / "memory-1.edgb", remembering(), name="memory")
     daemon = OipDaemon(folder)
-    daemon.place = place
+    daemon.place, daemon.grpc = place, grpc
     daemon.write(BODY)
     try:
         yield daemon.start()

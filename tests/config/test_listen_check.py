@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 
-from edged.config.listen import HttpConfig, ListenConfig, MetricsConfig, SocketConfig
+from edged.config.listen import GrpcConfig, HttpConfig, ListenConfig, MetricsConfig, SocketConfig
 from edged.config.listen_check import listen_problems
 
 
-def problems(http: HttpConfig | None = None, metrics: MetricsConfig | None = None) -> list[str]:
+def problems(
+    http: HttpConfig | None = None,
+    metrics: MetricsConfig | None = None,
+    grpc: GrpcConfig | None = None,
+) -> list[str]:
     socket = SocketConfig(path="/run/edged.sock")
-    listen = ListenConfig(socket=socket, http=http, metrics=metrics)
+    listen = ListenConfig(socket=socket, http=http, metrics=metrics, grpc=grpc)
     return [path for path, _ in listen_problems(listen)]
 
 
@@ -44,6 +48,25 @@ def test_http_that_can_work(http: HttpConfig | None) -> None:
 )
 def test_http_that_cannot(fields: dict[str, Any], path: str) -> None:
     assert problems(HttpConfig(**fields)) == [path]
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({}, "listen.grpc"),
+        ({"path": "/run/edged.sock"}, "listen.grpc.path"),
+        ({"path": "/run/http.sock"}, "listen.grpc.path"),
+        ({"port": 8001}, "listen.grpc.port"),
+        ({"port": 8001, "insecure": True, "host": "0.0.0.0"}, "listen.grpc.host"),
+    ],
+)
+def test_grpc_that_cannot(fields: dict[str, Any], path: str) -> None:
+    assert problems(HttpConfig(path="/run/http.sock"), grpc=GrpcConfig(**fields)) == [path]
+
+
+def test_grpc_that_can_work() -> None:
+    assert problems(grpc=GrpcConfig(path="/run/grpc.sock")) == []
+    assert problems(grpc=GrpcConfig(port=8001, insecure=True)) == []
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,10 @@
-"""Every method over gRPC, asked without a wire."""
+"""Which methods there are over gRPC, and what becomes of those that fail."""
 
 from __future__ import annotations
 
 import pytest
 
-from edged.errors import ModelNotReadyError
-from edged.protocol import oip_messages as messages
 from edged.protocol.grpc_call import Shape, Status
-from edged.protocol.protobuf import decode, encode
 from edged.transports.grpc_service import GrpcService
 from tests.fakes.calls import OIP, Call
 from tests.fakes.web import Pages
@@ -24,38 +21,12 @@ def service(pages: Pages) -> GrpcService:
     return GrpcService(EchoDoor(), pages)
 
 
-def named(name: str, version: str = "") -> bytes:
-    return encode(messages.NAME_VERSION, {"name": name, "version": version})
-
-
 def test_shapes(service: GrpcService) -> None:
     assert service.shape(OIP + "ModelInfer") is Shape.UNARY
+    assert service.shape(OIP + "ModelStreamInfer") is Shape.STREAM
+    assert service.shape("/grpc.health.v1.Health/Watch") is Shape.WATCH
     assert service.shape(OIP + "Nothing") is None
     assert service.shape("/other.Service/ModelInfer") is None
-
-
-def test_health(service: GrpcService, pages: Pages) -> None:
-    assert decode(messages.LIVE, Call(service, OIP + "ServerLive").message) == {"live": True}
-    assert decode(messages.READY, Call(service, OIP + "ServerReady").message) == {"ready": True}
-    pages.reasons = {"m": "it loads"}
-    assert decode(messages.READY, Call(service, OIP + "ServerReady").message) == {}
-
-
-def test_whether_a_model_is_ready(
-    service: GrpcService, pages: Pages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = named("m", "3")
-    ready = Call(service, OIP + "ModelReady", asked).message
-    assert decode(messages.READY, ready) == {"ready": True}
-
-    def unready(name: str, version: str | None) -> None:
-        assert (name, version) == ("m", "3")
-        raise ModelNotReadyError("it loads")
-
-    monkeypatch.setattr(pages, "model_ready", unready)
-    assert Call(service, OIP + "ModelReady", asked).message == b""
-    reply = Call(service, OIP + "ModelReady", named("m", "new")).reply
-    assert reply.status is Status.INVALID_ARGUMENT
 
 
 def test_messages_that_are_none(service: GrpcService) -> None:
@@ -76,6 +47,18 @@ def test_what_breaks_is_told_without_its_words(
     assert "secret" not in reply.text
 
 
-def test_the_limit_is_the_inferences(service: GrpcService) -> None:
-    service.max_request_bytes = 5
-    assert service.max_request_bytes == 5
+@pytest.mark.hostile("B12 load and unload through the inference socket")
+@pytest.mark.parametrize(
+    "method", ["RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings"]
+)
+def test_what_only_administrators_may(service: GrpcService, method: str) -> None:
+    reply = Call(service, OIP + method, b"\x12\x01m").reply
+    assert reply.status is Status.PERMISSION_DENIED
+    assert f"{method} is not allowed" in reply.text
+
+
+@pytest.mark.parametrize("kind", ["System", "Cuda"])
+@pytest.mark.parametrize("verb", ["Status", "Register", "Unregister"])
+def test_shared_memory_is_not_served(service: GrpcService, kind: str, verb: str) -> None:
+    reply = Call(service, f"{OIP}{kind}SharedMemory{verb}").reply
+    assert reply.status is Status.UNIMPLEMENTED
