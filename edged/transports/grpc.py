@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import logging
 import os
+import string
 import time
-import urllib.parse
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -40,6 +40,7 @@ _MOST_CALLS = 1024
 """At once, of all clients; as many as one connection of the native protocol may have."""
 _HIGH, _LOW = 8, 2
 """Messages of a stream that wait for the client: no more are made above, and again below."""
+_PLAIN = (string.ascii_letters + string.digits + "/-._~").encode()
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -153,7 +154,7 @@ class GrpcServer:
             address = f"{host}:{place.port}"
         else:
             clear_stale(place.path, FIELD)
-            address = f"unix:{urllib.parse.quote(place.path)}"
+            address = f"unix:{_quoted(place.path)}"
         previous = os.umask(0o177)
         try:
             server.add_insecure_port(address)
@@ -325,6 +326,11 @@ class _Stream:
 def _deadline_ns(context: Any) -> int | None:
     left_s = context.time_remaining()
     return None if left_s is None else time.monotonic_ns() + int(left_s * 1e9)
+
+
+def _quoted(path: str) -> str:
+    """A path as grpcio reads it: as a part of an address."""
+    return "".join(chr(b) if b in _PLAIN else f"%{b:02X}" for b in os.fsencode(path))
 
 
 def _as_socket(place: GrpcConfig) -> SocketConfig:

@@ -262,7 +262,7 @@ class TestPlaces:
             return ask(channel, b"", "ServerLive") == b"\x08\x01"
 
     def test_a_socket_that_moves(self, own: Rpc, tmp_path: Path) -> None:
-        first, second = tmp_path / "a", tmp_path / "b %7e"
+        first, second = tmp_path / "a", tmp_path / "b %7e ü?#"
         own.apply(config(GrpcConfig(path=str(first), mode="0600")))
         assert stat.S_IMODE(first.stat().st_mode) == 0o600
         own.apply(config(GrpcConfig(path=str(first), mode="0660")))
