@@ -8,7 +8,7 @@ import numpy as np
 
 from edged.errors import GoldenMismatchError
 from edged.manifest import Tolerance
-from edged.tensors import Array
+from edged.tensors import BFLOAT16, Array, from_bfloat16
 
 
 def compare(
@@ -30,7 +30,7 @@ def compare(
                 f'{owner}: golden output "{name}" should have shape {list(wanted.shape)}; '
                 f"got {shape}"
             )
-        if wanted.dtype.kind in "biu":
+        if wanted.dtype.kind in "biuO":
             differing = int(np.count_nonzero(array != wanted))
             if differing:
                 raise GoldenMismatchError(
@@ -42,7 +42,7 @@ def compare(
 
 
 def _compare_floats(got: Array, wanted: Array, tolerance: Tolerance, where: str) -> None:
-    a, b = got.astype(np.float64), wanted.astype(np.float64)
+    a, b = _wide(got), _wide(wanted)
     if not np.isfinite(a).all():
         raise GoldenMismatchError(f"{where} gives NaN or infinity on the golden samples")
     if not np.isfinite(b).all():
@@ -57,3 +57,7 @@ def _compare_floats(got: Array, wanted: Array, tolerance: Tolerance, where: str)
             f"elements are off, the worst by {float(error.flat[worst]):.3g} "
             f"(tolerance atol {tolerance.atol:g}, rtol {tolerance.rtol:g})"
         )
+
+
+def _wide(array: Array) -> Array:
+    return (from_bfloat16(array) if array.dtype == BFLOAT16 else array).astype(np.float64)

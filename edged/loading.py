@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
 from edged.comparing import compare
 from edged.costs import Costs, costs_of
 from edged.errors import DeviceLostError, EdgedError, IncompatibleError, LoadError
@@ -21,6 +19,7 @@ from edged.rows import first_row, row_axes
 from edged.runtimes.base import Artefact, Runtime, Session
 from edged.runtimes.registry import kinds_of, problem_of
 from edged.runtimes.tensorrt_host import this_host
+from edged.strings import blank
 from edged.tensors import Array, TensorSpec
 
 
@@ -338,4 +337,4 @@ def _tolerances(manifest: Manifest, promised: Golden | None) -> Mapping[str, Tol
 
 def _zeros(spec: TensorSpec) -> Array:
     shape = [1 if isinstance(axis, str) else axis for axis in spec.shape]
-    return np.zeros(shape, dtype=spec.dtype)
+    return blank(spec, shape)

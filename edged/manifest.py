@@ -24,7 +24,7 @@ from edged.specs import (
     OutputProcessing,
     TextInput,
 )
-from edged.tensors import BATCH, DTYPES, TensorSpec
+from edged.tensors import ALL_DTYPES, BATCH, TensorSpec
 
 FORMAT = "edged-bundle-v1"
 MANIFEST_CAP_BYTES = 1 << 20
@@ -191,10 +191,10 @@ def _check(manifest: Manifest) -> None:
     for kind, entries in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
         _unique(kind, [entry.name for entry in entries])
         for index, entry in enumerate(entries):
-            if entry.dtype not in DTYPES:
+            if entry.dtype not in ALL_DTYPES:
                 raise ManifestError(
                     f'{kind}[{index}].dtype: "{entry.dtype}" is not a known dtype; '
-                    f"expected one of {', '.join(DTYPES)}"
+                    f"expected one of {', '.join(ALL_DTYPES)}"
                 )
     _unique("members", [member.name for member in manifest.members])
     members = {member.name for member in manifest.members}

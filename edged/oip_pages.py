@@ -20,7 +20,7 @@ from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
 from edged.serving.served import Served
 from edged.status import unready
-from edged.tensors import DTYPES, TensorSpec
+from edged.tensors import ALL_DTYPES, TensorSpec
 from edged.version import __version__
 
 EXTENSIONS = (
@@ -34,6 +34,8 @@ EXTENSIONS = (
     "statistics",
 )
 """What is served of the protocol beyond its base; of the repository its index alone."""
+_CONFIG_NAMES = {"string": "TYPE_STRING"}
+"""A configuration has a name of its own for BYTES."""
 _STATES = {
     State.READY: "READY",
     State.ASLEEP: "READY",  # it answers, after a load
@@ -194,14 +196,14 @@ def _platform(release: Served) -> str:
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     shape = [axis if isinstance(axis, int) else -1 for axis in spec.shape]
-    return {"name": spec.name, "datatype": DTYPES[spec.dtype].oip, "shape": shape}
+    return {"name": spec.name, "datatype": ALL_DTYPES[spec.dtype].oip, "shape": shape}
 
 
 def _config_tensor(spec: TensorSpec, is_batched: bool) -> dict[str, Any]:
     axes = spec.shape[1:] if is_batched else spec.shape
     return {
         "name": spec.name,
-        "data_type": f"TYPE_{DTYPES[spec.dtype].oip}",
+        "data_type": _CONFIG_NAMES.get(spec.dtype) or f"TYPE_{ALL_DTYPES[spec.dtype].oip}",
         "dims": [axis if isinstance(axis, int) else -1 for axis in axes],
     }
 

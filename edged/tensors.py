@@ -2,6 +2,7 @@
 
 Decides whether an array fits a signature. Never converts one: a silent cast would hide a client's
 mistake. Names of the dtypes are NumPy's; ``DTYPES`` also has the Open Inference Protocol's.
+``ALL_DTYPES`` adds what NumPy has no numbers for, and what only passes through: see there.
 """
 
 from __future__ import annotations
@@ -56,13 +57,54 @@ DTYPES: dict[str, DType] = {
 }
 
 
+BFLOAT16: np.dtype[Any] = np.dtype([("bfloat16", "<u2")])
+"""NumPy has no such numbers. Not plain uint16, for the one would pass for the other."""
+
+ALL_DTYPES: dict[str, DType] = DTYPES | {
+    "bfloat16": DType("bfloat16", BFLOAT16, "BF16", 2),
+    "string": DType("string", np.dtype(object), "BYTES", 0),
+}
+"""With those that are carried to a model and back and that nothing here computes with.
+
+A ``string`` has any length, so that its size follows from no shape; see ``strings.py``.
+"""
+
+_BY_NUMPY: dict[np.dtype[Any], DType] = {entry.numpy: entry for entry in ALL_DTYPES.values()}
+
+
+def dtype_of(array: Array) -> DType | None:
+    """What an array holds; None for what nobody carries. Of either byte order."""
+    dtype = array.dtype
+    found = _BY_NUMPY.get(dtype) or DTYPES.get(dtype.name)
+    if found is None and dtype.kind in "SU":
+        return ALL_DTYPES["string"]
+    if found is None and dtype.name == "bfloat16":  # as the package ml_dtypes calls it
+        return ALL_DTYPES["bfloat16"]
+    return found
+
+
+def to_bfloat16(numbers: Array) -> Array:
+    """Numbers as bfloat16, rounded to the nearest; of halves the even one."""
+    bits = np.ascontiguousarray(numbers, "<f4").view("<u4")
+    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
+    kept = np.where(is_nan, (bits >> 16) | 0x40, rounded)
+    return kept.astype("<u2").view(BFLOAT16)
+
+
+def from_bfloat16(array: Array) -> Array:
+    """The same numbers as float32, which holds each exactly."""
+    bits = np.ascontiguousarray(array).view("<u2").astype("<u4") << 16
+    return bits.view("<f4")
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """The signature of one input or output.
 
     Args:
         name: as the model calls it.
-        dtype: a key of DTYPES.
+        dtype: a key of ALL_DTYPES.
         shape: one entry an axis, a number or the name of a free axis; ``batch`` is the row axis.
     """
 
@@ -81,12 +123,16 @@ class TensorSpec:
 
 def size_bytes(dtype: str, shape: Sequence[int]) -> int:
     """Bytes of a dense tensor, as an unbounded Python int (NumPy's product would wrap)."""
-    return math.prod(shape) * DTYPES[dtype].size_bytes
+    return math.prod(shape) * ALL_DTYPES[dtype].size_bytes
 
 
 def describe(array: Array) -> str:
     """Say what an array is in the notation of TensorSpec."""
-    return f"{array.dtype.name}[{','.join(map(str, array.shape))}]"
+    # Objects that are not known to be strings may be anything.
+    is_any = type(array) is np.ndarray and array.dtype.hasobject
+    dtype = None if is_any else dtype_of(array)
+    name = array.dtype.name if dtype is None else dtype.name
+    return f"{name}[{','.join(map(str, array.shape))}]"
 
 
 def check_tensors(
@@ -114,7 +160,7 @@ def check_tensors(
         array = tensors.get(spec.name)
         if array is None:
             _raise_names(specs, tensors, owner)
-        if array.dtype != DTYPES[spec.dtype].numpy or array.ndim != len(spec.shape):
+        if array.dtype != ALL_DTYPES[spec.dtype].numpy or array.ndim != len(spec.shape):
             raise _mismatch(spec, array, owner)
         for wanted, got in zip(spec.shape, array.shape, strict=True):
             if wanted == got:

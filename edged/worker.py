@@ -114,7 +114,7 @@ def specs(
 def has_fixed_places(inputs: tuple[TensorSpec, ...]) -> bool:
     """Whether the rows alone say where each tensor lies in a body."""
     return all(
-        isinstance(axis, int) and axis > 0
+        isinstance(axis, int) and axis > 0 and spec.dtype != "string"
         for spec in inputs
         for axis in (spec.shape[1:] if spec.is_batched else spec.shape)
     )

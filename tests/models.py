@@ -15,6 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edged.manifest import TensorEntry
+from edged.strings import strings
+from edged.tensors import to_bfloat16
 
 OPSET, IR = 17, 8
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -136,7 +138,16 @@ def brightest(height: int = 48, width: int = 64) -> TinyModel:
 
 
 def same(dtype: str) -> TinyModel:
-    """``y = x``, of any dtype; of one that NumPy has not, only to be refused."""
+    """``y = x``, of any dtype."""
+
+    def sample(rows: int) -> Arrays:
+        numbers = np.arange(rows * 3).reshape(rows, 3) % 2
+        if dtype == "string":
+            return {"x": strings([f"n{one}".encode() for one in numbers.flat], (rows, 3))}
+        if dtype == "bfloat16":
+            return {"x": to_bfloat16(numbers)}
+        return {"x": numbers.astype(dtype)}
+
     x, y = TensorEntry("x", dtype, ("batch", 3)), TensorEntry("y", dtype, ("batch", 3))
     return TinyModel(
         f"same-{dtype}",
@@ -144,7 +155,7 @@ def same(dtype: str) -> TinyModel:
         (x,),
         (y,),
         lambda inputs: {"y": inputs["x"].copy()},
-        lambda rows: {"x": (np.arange(rows * 3).reshape(rows, 3) % 2).astype(dtype)},
+        sample,
     )
 
 

@@ -124,7 +124,7 @@ REFUSED = {
     "empty version": ("version", "", "version"),
     "no inputs": ("inputs", [], "inputs"),
     "unknown field": ("command", "rm -rf", "command"),
-    "dtype": ("inputs.0.dtype", "string", r'inputs\[0\].dtype: "string" is not a known dtype'),
+    "dtype": ("inputs.0.dtype", "str", r'inputs\[0\].dtype: "str" is not a known dtype'),
     "rank 9": ("inputs.0.shape", [1] * 9, "shape"),
     "axis 0": ("inputs.0.shape", [0], "shape"),
     "axis name": ("inputs.0.shape", ["Batch Size"], "shape"),

@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.errors import TensorMismatchError
-from edged.tensors import DTYPES, TensorSpec, check_tensors, describe, size_bytes
+from edged.strings import strings
+from edged.tensors import (
+    BFLOAT16,
+    DTYPES,
+    TensorSpec,
+    check_tensors,
+    describe,
+    dtype_of,
+    from_bfloat16,
+    size_bytes,
+    to_bfloat16,
+)
 
 X = TensorSpec("x", "float32", ("batch", 4))
 SEQ = (
@@ -125,3 +136,53 @@ def test_words():
     assert describe(np.zeros((2, 3), np.uint8)) == "uint8[2,3]"
     assert (X.is_batched, FIXED.is_batched, SCALAR.is_batched) == (True, False, False)
     assert not TensorSpec("x", "int8", ("time", "batch")).is_batched
+
+
+class TestBfloat16:
+    def test_numbers_that_it_holds_come_back(self) -> None:
+        numbers = np.float32([0, -0.0, 1.5, -2.25, np.inf, -np.inf, 2**-126, 3.3895314e38])
+        made = to_bfloat16(numbers)
+        assert made.dtype == BFLOAT16
+        np.testing.assert_array_equal(from_bfloat16(made), numbers)
+
+    @pytest.mark.parametrize(
+        ("given", "wanted"),
+        [
+            (1 + 2**-8, 1),
+            (1 + 3 * 2**-8, 1 + 2**-6),
+            (1 + 2**-8 + 2**-16, 1 + 2**-7),
+            (3.4e38, np.inf),
+        ],
+    )
+    def test_others_are_rounded(self, given: float, wanted: float) -> None:
+        assert from_bfloat16(to_bfloat16(np.float32([[given]])))[0, 0] == np.float32(wanted)
+
+    @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001, 0xFFFFFFFF])
+    def test_nan_stays_one(self, bits: int) -> None:
+        nan = np.array([bits], "<u4").view("<f4")
+        assert np.isnan(from_bfloat16(to_bfloat16(nan))[0])
+
+    def test_agrees_with_the_package(self) -> None:
+        ml_dtypes = pytest.importorskip("ml_dtypes")
+        numbers = np.random.default_rng(1).normal(size=999).astype(np.float32)
+        theirs = numbers.astype(ml_dtypes.bfloat16)
+        np.testing.assert_array_equal(to_bfloat16(numbers).view("<u2"), theirs.view("<u2"))
+        found = dtype_of(theirs)
+        assert found is not None
+        assert found.name == "bfloat16"
+
+    def test_is_not_taken_for_uint16(self) -> None:
+        spec = TensorSpec("x", "bfloat16", ("batch",))
+        assert check_tensors([spec], {"x": to_bfloat16(np.float32([1, 2]))}, "m") == 2
+        with pytest.raises(TensorMismatchError, match=r"got uint16\[2\]"):
+            check_tensors([spec], {"x": np.uint16([1, 2])}, "m")
+
+
+def test_strings_fit_strings_only() -> None:
+    spec = TensorSpec("x", "string", ("batch", 1))
+    assert check_tensors([spec], {"x": strings([b"a", b"b"], (2, 1))}, "m") == 2
+    with pytest.raises(TensorMismatchError, match=r"got string\[2\]"):
+        check_tensors([spec], {"x": strings([b"a", b"b"], (2,))}, "m")
+    with pytest.raises(TensorMismatchError, match="got float32"):
+        check_tensors([spec], {"x": np.zeros((2, 1), F4)}, "m")
+    assert describe(np.array([None])) == "object[1]"

@@ -49,7 +49,15 @@ class ValueType:
 
 
 def type_of(spec: TensorSpec) -> ValueType:
-    """A signature's type."""
+    """A signature's type.
+
+    Raises:
+        FieldError: a dtype that no step takes; ``path`` is the tensor's name.
+    """
+    if spec.dtype not in DTYPES:
+        raise FieldError(
+            spec.name, f"is {spec}; pipelines carry numbers of one of {', '.join(DTYPES)}"
+        )
     return ValueType(spec.dtype, spec.shape)
 
 
@@ -101,7 +109,7 @@ def bind_call(
     for spec in wanted:
         value = given[spec.name]
         if value.dtype != spec.dtype:
-            hint = f"; convert it with compute: {spec.dtype}(…)"
+            hint = f"; convert it with compute: {spec.dtype}(…)" if spec.dtype in DTYPES else ""
             raise FieldError(spec.name, f"is {value.alone()}; {owner} wants {spec}{hint}")
         if len(value.shape) != len(spec.shape):
             raise FieldError(spec.name, f"is {value.alone()}; {owner} wants {spec}")

@@ -54,6 +54,13 @@ def build_codec(
         FieldError: ``codec``, ``input`` or ``fields`` cannot fit the model.
     """
     specs = manifest.input_specs()
+    for spec in specs:
+        if spec.dtype not in DTYPES:
+            raise FieldError(
+                "codec",
+                f'model "{manifest.name}" takes "{spec.name}" {spec}, which no payload becomes; '
+                "ask it over a socket",
+            )
     if fields and codec != "json":
         raise FieldError("fields", f'belong to codec "json", not to "{codec}"')
     if codec == "json":

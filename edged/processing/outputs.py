@@ -39,6 +39,13 @@ def build_output(spec: OutputSpec, manifest: Manifest) -> Output:
     """
     specs = {entry.name: entry for entry in manifest.output_specs()}
     chosen = _choose(spec, manifest, specs)
+    for one in [chosen] if spec.tensor is not None else specs.values():
+        if one.dtype not in DTYPES:
+            raise FieldError(
+                "output.tensor",
+                f'model "{manifest.name}" gives "{one.name}" {one}, which becomes no payload; '
+                "name another output",
+            )
     work = manifest.output_processing.get(chosen.name, _PLAIN)
     _check_activation(spec, chosen)
     activation = work.activation if spec.activation == "bundle" else spec.activation

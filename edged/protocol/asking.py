@@ -31,7 +31,7 @@ from edged.messages import (
 from edged.protocol import native, prepared
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
 from edged.protocol.layout import BodyLayout
-from edged.tensors import BATCH, DTYPES, Array, TensorSpec
+from edged.tensors import ALL_DTYPES, BATCH, DTYPES, Array, TensorSpec
 
 ANSWER_LIMITS = Limits(head_bytes=1 << 20, body_bytes=1 << 32)
 """Answers come from the daemon that the operator trusts; the caps only stop nonsense."""
@@ -339,15 +339,15 @@ def prepare_request(
     for name, layout in {**(inputs or {}), **layouts}.items():
         try:
             shape, given = layout
-            dtype = np.dtype(given).name
+            dtype = given if given == "bfloat16" else np.dtype(given).name
             axes = tuple(None if axis is None else int(axis) for axis in shape)
         except (TypeError, ValueError) as exc:
             raise InvalidRequestError(
                 f'"{name}": {layout!r}; expected (shape, dtype), as ((None, 64), "float32")'
             ) from exc
-        if dtype not in DTYPES:
+        if dtype not in ALL_DTYPES:
             raise TensorMismatchError(
-                f'"{name}": dtype {dtype}; the protocol carries {", ".join(DTYPES)}'
+                f'"{name}": dtype {dtype}; a prepared call carries {", ".join(DTYPES)}, bfloat16'
             )
         if None in axes[1:] or any(axis is not None and axis < 1 for axis in axes):
             raise InvalidRequestError(

@@ -22,7 +22,7 @@ from edged.protocol.lane import Binds, LoneRun
 from edged.protocol.layout import COPY_BYTES
 from edged.protocol.oip_answer import Labels, encode_response
 from edged.protocol.oip_request import Asked
-from edged.tensors import Array, TensorSpec
+from edged.tensors import DTYPES, Array, TensorSpec
 
 REPEAT_BYTES: Final = 64 << 10
 """What is larger takes longer to read than to understand."""
@@ -146,6 +146,8 @@ class HttpLane:
         model: str,
         release: int,
     ) -> None:
+        if any(spec.dtype not in DTYPES for spec in outputs):
+            raise InvalidRequestError("what has no NumPy numbers is not bound")
         self.inputs = {one.name: np.empty(one.shape, one.dtype) for one in repeat.fields}
         shapes = {spec.name: _fixed(spec) for spec in outputs}
         made = {spec.name: np.empty(shapes[spec.name], spec.dtype) for spec in outputs}

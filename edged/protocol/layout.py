@@ -13,7 +13,16 @@ import numpy as np
 
 from edged.errors import LocalProtocolError, TensorMismatchError
 from edged.protocol.frames import ALIGNMENT, Buffer
-from edged.tensors import BATCH, DTYPES, Array, TensorSpec, describe, size_bytes
+from edged.tensors import (
+    ALL_DTYPES,
+    BATCH,
+    BFLOAT16,
+    Array,
+    TensorSpec,
+    describe,
+    dtype_of,
+    size_bytes,
+)
 
 COPY_BYTES = 4096
 """A copy of so little costs less than a view."""
@@ -92,13 +101,16 @@ class BodyLayout:
                 return None
             # The same object nearly always, which costs less to see than what it is equal to.
             if array.dtype is not dtype and array.dtype != dtype:
-                if array.dtype.name != dtype.name:
+                given = dtype_of(array)
+                if given is None or given.numpy != dtype:
                     return None
-                array = array.astype(dtype)  # of the other byte order
+                # Of the other byte order, or of the package ml_dtypes.
+                array = array.view(dtype) if dtype == BFLOAT16 else array.astype(dtype)
             if length <= COPY_BYTES:
                 parts.append(array.tobytes())
             else:
-                parts.append(np.ascontiguousarray(array).data.cast("B"))
+                dense = np.ascontiguousarray(array)
+                parts.append((dense.view("<u2") if dtype == BFLOAT16 else dense).data.cast("B"))
         return parts
 
     def unpack(self, data: Buffer, at: int, rows: int) -> dict[str, Array]:
@@ -201,6 +213,6 @@ def _place(spec: TensorSpec) -> _Place:
         raise LocalProtocolError(
             f'"{spec.name}" {spec}: only "{BATCH}" as a first axis may be free'
         )
-    dtype = DTYPES[spec.dtype]
+    dtype = ALL_DTYPES[spec.dtype]
     size = size_bytes(spec.dtype, numbers)
     return _Place(spec.name, dtype.numpy, spec.is_batched, numbers, size, dtype.name == "bool")

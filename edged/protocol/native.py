@@ -24,7 +24,8 @@ from edged.errors import (
 )
 from edged.messages import InferRequest, InferResponse
 from edged.protocol.frames import Buffer, Frame, Kind, Limits, encode_frame, padding
-from edged.tensors import DTYPES, Array, DType, size_bytes
+from edged.strings import STRINGS_CAP, decode_strings, encode_strings
+from edged.tensors import ALL_DTYPES, DTYPES, Array, DType, dtype_of, size_bytes
 
 NAME_CAP = 256
 T = TypeVar("T")
@@ -270,9 +271,10 @@ def pack(tensors: Mapping[str, Array]) -> tuple[list[TensorHead], list[Buffer]]:
     for name, array in tensors.items():
         dtype = DTYPES.get(array.dtype.name)
         if dtype is None:
-            raise LocalProtocolError(
-                f'"{name}" has dtype {array.dtype}; the protocol carries {", ".join(DTYPES)}'
-            )
+            special, data = _pack_special(name, array)
+            heads.append(TensorHead(name, special, array.shape))
+            body += (data, bytes(padding(len(data))))
+            continue
         dense = np.ascontiguousarray(array, dtype=dtype.numpy)
         heads.append(TensorHead(name, dtype.name, array.shape))
         size = dense.nbytes
@@ -293,21 +295,27 @@ def unpack(heads: list[TensorHead], body: memoryview, limits: Limits) -> dict[st
     if len(heads) > limits.tensors:
         raise InvalidRequestError(f"{len(heads)} tensors; the limit is {limits.tensors}")
     tensors: dict[str, Array] = {}
-    offset = 0
+    offset, strings_left = 0, STRINGS_CAP
     for head in heads:
         name, shape = head.name, head.shape
-        dtype = DTYPES.get(head.dtype)
+        dtype = ALL_DTYPES.get(head.dtype)
         if len(name) > NAME_CAP or name in tensors:
             raise TensorMismatchError(f'"{name[:64]}": the name occurs twice or is too long')
         if dtype is None:
             raise TensorMismatchError(
-                f'"{name}": unknown dtype "{head.dtype[:32]}"; expected one of {", ".join(DTYPES)}'
+                f'"{name}": unknown dtype "{head.dtype[:32]}"; expected one of '
+                + ", ".join(ALL_DTYPES)
             )
         if len(shape) > limits.rank or any(axis < 0 for axis in shape):
             raise TensorMismatchError(
                 f'"{name}": shape {list(shape[:16])}; expected at most {limits.rank} axes, '
                 "none negative"
             )
+        if head.dtype == "string":
+            tensors[name], size = decode_strings(body[offset:], shape, f'"{name}"', strings_left)
+            strings_left -= tensors[name].size
+            offset += size + padding(size)
+            continue
         size = size_bytes(head.dtype, shape)
         if size > len(body) - offset:
             raise TensorMismatchError(
@@ -321,6 +329,21 @@ def unpack(heads: list[TensorHead], body: memoryview, limits: Limits) -> dict[st
             f"the body has {len(body)} bytes; its tensors (each padded to 8) take {offset}"
         )
     return tensors
+
+
+def _pack_special(name: str, array: Array) -> tuple[str, bytes]:
+    """The dtype and the bytes of what NumPy has no numbers for."""
+    dtype = dtype_of(array)
+    if dtype is None:
+        raise LocalProtocolError(
+            f'"{name}" has dtype {array.dtype}; the protocol carries {", ".join(ALL_DTYPES)}'
+        )
+    if dtype.name == "string":
+        try:
+            return dtype.name, encode_strings(array)
+        except LocalProtocolError as exc:
+            raise LocalProtocolError(f'"{name}": {exc.message}') from exc
+    return dtype.name, array.tobytes()
 
 
 def _view(name: str, dtype: DType, shape: tuple[int, ...], data: memoryview) -> Array:

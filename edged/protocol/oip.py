@@ -22,10 +22,10 @@ from edged.errors import (
     VersionNotFoundError,
 )
 from edged.protocol.grpc_call import Status
-from edged.tensors import DTYPES, DType
+from edged.tensors import ALL_DTYPES, DType
 
-BY_OIP: Final[dict[str, DType]] = {entry.oip: entry for entry in DTYPES.values()}
-"""Our dtypes by the protocol's names. BYTES and BF16 are not served."""
+BY_OIP: Final[dict[str, DType]] = {entry.oip: entry for entry in ALL_DTYPES.values()}
+"""Our dtypes by the protocol's names."""
 HEADER_LENGTH: Final = "inference-header-content-length"
 """Bytes of the JSON at the head of a body; what follows are tensors."""
 

@@ -13,15 +13,17 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from edged.errors import InvalidRequestError
+from edged.errors import InvalidRequestError, RunError
 from edged.messages import InferResponse
 from edged.protocol.frames import Buffer
 from edged.protocol.oip_request import Asked, Wanted
-from edged.tensors import DTYPES, Array, DType
+from edged.protocol.oip_tensor import BINARY_ONLY
+from edged.strings import encode_strings
+from edged.tensors import ALL_DTYPES, BFLOAT16, Array, DType, dtype_of, from_bfloat16
 
 Labels = Sequence[str]
 
-_KNOWN: dict[Any, DType] = {entry.numpy: entry for entry in DTYPES.values()}
+_KNOWN: dict[Any, DType] = {entry.numpy: entry for entry in ALL_DTYPES.values()}
 """A dtype says its name in two microseconds, and who it is at once."""
 
 
@@ -84,22 +86,50 @@ def outputs_of(
 
 
 def _output(wanted: Wanted, array: Array, blobs: list[Buffer]) -> dict[str, Any]:
-    dtype = _KNOWN.get(array.dtype) or DTYPES[array.dtype.name]
+    dtype = _KNOWN.get(array.dtype) or _named(array)
     entry: dict[str, Any] = {
         "name": wanted.name,
         "datatype": dtype.oip,
         "shape": list(array.shape),
     }
+    if dtype.name == "string":
+        return _texts(wanted, entry, array, blobs)
     if wanted.is_binary:
         dense = np.ascontiguousarray(array, dtype.numpy)
         blobs.append(dense.reshape(-1).view(np.uint8).data if dense.size else b"")
         entry["parameters"] = {"binary_data_size": dense.nbytes}
-    elif dtype.name == "float16":
+    elif dtype.name in BINARY_ONLY:
         raise InvalidRequestError(
-            f'output "{wanted.name}": FP16 has no form in JSON; ask for it as binary data'
+            f'output "{wanted.name}": {dtype.oip} has no form in JSON; ask for it as binary data'
         )
     else:
         entry["data"] = _numbers(array)
+    return entry
+
+
+def _named(array: Array) -> DType:
+    found = dtype_of(array)
+    if found is None:
+        raise RunError(f"an output of {array.dtype} has no form in the protocol")
+    return found
+
+
+def _texts(
+    wanted: Wanted, entry: dict[str, Any], array: Array, blobs: list[Buffer]
+) -> dict[str, Any]:
+    """An output of strings: behind their lengths, or as JSON where they are text."""
+    if wanted.is_binary:
+        blob = encode_strings(array)
+        blobs.append(blob)
+        entry["parameters"] = {"binary_data_size": len(blob)}
+        return entry
+    try:
+        entry["data"] = [one.decode() for one in array.reshape(-1).tolist()]
+    except UnicodeDecodeError as exc:
+        raise InvalidRequestError(
+            f'output "{wanted.name}" holds bytes that are no UTF-8, which have no form in JSON; '
+            "ask for it as binary data"
+        ) from exc
     return entry
 
 
@@ -120,6 +150,13 @@ def _number(value: float) -> str:
 
 def _classes(wanted: Wanted, array: Array, labels: Labels, blobs: list[Buffer]) -> dict[str, Any]:
     """The largest entries of each row as ``value:index:label``."""
+    if array.dtype == BFLOAT16:
+        array = from_bfloat16(array)
+    if array.dtype.kind not in "biuf":
+        raise InvalidRequestError(
+            f'output "{wanted.name}" holds strings, of which none is the largest; ask for it '
+            "without classification"
+        )
     rows = array.reshape(array.shape[0] if array.ndim > 1 else 1, -1)
     count = min(wanted.classes, rows.shape[1])
     best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]

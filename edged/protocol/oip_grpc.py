@@ -11,8 +11,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
 from edged.errors import DecodeError, InvalidRequestError, TooLargeError
 from edged.messages import InferResponse
 from edged.protocol.frames import Buffer
@@ -22,12 +20,13 @@ from edged.protocol.oip_request import (
     Asked,
     Parameter,
     RequestedOutput,
-    dtype_of,
     sequence_of,
     timeout_us_of,
     wanted_of,
 )
+from edged.protocol.oip_tensor import Room, Shape, check_size, dtype_named, read_bytes
 from edged.protocol.protobuf import Kind, decode, encode, few, numbers, varint
+from edged.strings import strings
 from edged.tensors import Array, DType
 
 _MOST_TENSORS, _RANK_CAP = 64, 8
@@ -50,8 +49,9 @@ _CONTENTS: Final = {
     "uint64": ("uint64_contents", Kind.UINT),
     "float32": ("fp32_contents", Kind.FLOAT),
     "float64": ("fp64_contents", Kind.DOUBLE),
+    "string": ("bytes_contents", Kind.BYTES),
 }
-"""Which typed contents a dtype comes in; float16 has none."""
+"""Which typed contents a dtype comes in; float16 and bfloat16 have none."""
 
 
 class Inference(NamedTuple):
@@ -92,11 +92,12 @@ def decode_infer(message: Buffer, cap: int) -> Inference:
             "each, in their order"
         )
     tensors: dict[str, Array] = {}
+    room = Room(cap)
     for index, entry in enumerate(inputs):
         name = _name(entry, "input")
         if name in tensors:
             raise InvalidRequestError(f'input "{name}" is given twice')
-        tensors[name], cap = _tensor(name, entry, None if raw is None else raw[index], cap)
+        tensors[name] = _tensor(name, entry, None if raw is None else raw[index], room)
     parameters = parameters_of(found)
     if len(request_id := found.get("id", "")) > _ID_CHARACTERS:
         raise InvalidRequestError(f"the id is longer than {_ID_CHARACTERS} characters")
@@ -194,37 +195,27 @@ def _name(entry: Mapping[str, Any], what: str) -> str:
     return name
 
 
-def _tensor(name: str, entry: Mapping[str, Any], raw: Buffer | None, cap: int) -> tuple[Array, int]:
-    """One input, and what is left of the cap."""
-    dtype = dtype_of(name, entry.get("datatype", ""))
+def _tensor(name: str, entry: Mapping[str, Any], raw: Buffer | None, room: Room) -> Array:
+    dtype = dtype_named(name, entry.get("datatype", ""))
     shape = _shape(name, entry)
-    count = math.prod(shape)
-    size = count * dtype.size_bytes
-    if size > cap:
-        raise TooLargeError(
-            f'input "{name}": {size} bytes as {dtype.oip}; the tensors of one request may still '
-            f"take {cap} (limits.max_request)"
-        )
+    size = check_size(name, dtype, shape, room)
     if _SHARED in entry.get("parameters", ()):
         raise InvalidRequestError(
             f'input "{name}": shared memory is not served here; send the tensor itself'
         )
     contents = entry.get("contents", {})
     if raw is None:
-        return _typed(name, contents, dtype, count).reshape(shape), cap - size
+        return room.take(_typed(name, contents, dtype, shape))
     if any(map(len, contents.values())):
         raise InvalidRequestError(
             f'input "{name}" has contents, and there are raw_input_contents; expected one of them'
         )
-    if len(raw) != size:
+    if size is not None and len(raw) != size:
         raise InvalidRequestError(
             f'input "{name}": {len(raw)} bytes in raw_input_contents, but {dtype.oip} of shape '
             f"{list(shape)} takes {size}"
         )
-    array = np.frombuffer(raw, dtype.numpy).reshape(shape)
-    if dtype.name == "bool" and array.size and array.view(np.uint8).max() > 1:
-        raise InvalidRequestError(f'input "{name}": a BOOL byte is 0 or 1')
-    return array, cap - size
+    return read_bytes(name, dtype, shape, raw, room)
 
 
 def _shape(name: str, entry: Mapping[str, Any]) -> tuple[int, ...]:
@@ -237,8 +228,9 @@ def _shape(name: str, entry: Mapping[str, Any]) -> tuple[int, ...]:
     return shape
 
 
-def _typed(name: str, contents: Mapping[str, Any], dtype: DType, count: int) -> Array:
-    """Numbers of the contents that are there for this dtype; no others may be sent."""
+def _typed(name: str, contents: Mapping[str, Any], dtype: DType, shape: Shape) -> Array:
+    """Elements of the contents that are there for this dtype; no others may be sent."""
+    count = math.prod(shape)
     known = _CONTENTS.get(dtype.name)
     if known is None:
         raise InvalidRequestError(
@@ -254,8 +246,17 @@ def _typed(name: str, contents: Mapping[str, Any], dtype: DType, count: int) -> 
             f'input "{name}": {count} values in typed contents, the most taken are {_MOST_TYPED}; '
             "send it as raw_input_contents"
         )
+    if kind is Kind.BYTES:
+        texts = contents.get(field, ())
+        if len(texts) != count:
+            raise InvalidRequestError(
+                f'input "{name}": {len(texts)} strings in contents.{field}; its shape '
+                f"{list(shape)} has {count}"
+            )
+        return strings([bytes(one) for one in texts], shape)
     try:
-        return numbers(contents.get(field, b""), dtype.numpy, kind, count)
+        found: Array = numbers(contents.get(field, b""), dtype.numpy, kind, count).reshape(shape)
+        return found
     except DecodeError as exc:
         raise DecodeError(
             f'input "{name}": Unable to parse contents.{field} as {dtype.oip}: {exc.message}'

@@ -1,34 +1,38 @@
 """An inference request of the Open Inference Protocol: JSON, and tensors behind it or inside.
 
 Decides whether a body is well formed and within its caps; whether tensors are the model's is the
-dataplane's. Binary tensors are views of the body. Numbers in JSON become the dtype that the request
-says, and one that does not fit is refused, not bent.
+dataplane's. Binary tensors are views of the body; what one tensor is, ``oip_tensor.py`` says.
 Source: KServe ``inference_rest.md``; Triton's ``extension_binary_data.md``, ``..._parameters.md``,
 ``..._classification.md``, ``..._sequence.md``, ``..._schedule_policy.md``.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from edged.errors import DecodeError, InvalidRequestError, TooLargeError
+from edged.errors import DecodeError, InvalidRequestError
 from edged.messages import SequenceStep
-from edged.protocol.oip import BY_OIP
-from edged.tensors import DTYPES, Array, DType, TensorSpec
+from edged.protocol.oip_tensor import (
+    RANK_CAP,
+    Room,
+    check_size,
+    dtype_named,
+    read_bytes,
+    read_json,
+)
+from edged.strings import strings
+from edged.tensors import ALL_DTYPES, Array, TensorSpec
 
 Parameter = bool | int | float | str
 _Name = Annotated[str, Meta(min_length=1, max_length=256)]
 _Axis = Annotated[int, Meta(ge=0, le=2**31)]
-_RANK_CAP: Final = 8
-_KINDS: Final[dict[str, type]] = {"b": bool, "i": int, "u": int, "f": float}
 _SHARED: Final = "shared_memory_region"
 _OWN: Final = frozenset({"triton_enable_empty_final_response"})
 """Keys with a reserved prefix that are taken all the same."""
@@ -36,7 +40,7 @@ _OWN: Final = frozenset({"triton_enable_empty_final_response"})
 
 class _Input(Struct, frozen=True):
     name: _Name
-    shape: Annotated[tuple[_Axis, ...], Meta(max_length=_RANK_CAP)]
+    shape: Annotated[tuple[_Axis, ...], Meta(max_length=RANK_CAP)]
     datatype: str
     parameters: dict[str, Parameter] = {}
     data: msgspec.Raw = msgspec.Raw()
@@ -112,12 +116,12 @@ def decode_request(body: bytes | bytearray, json_bytes: int | None, cap: int) ->
         document = _decoder.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise DecodeError(f"Unable to parse the request: {exc}") from None
-    blobs = _Blobs(view[len(text) :])
+    blobs, room = _Blobs(view[len(text) :]), Room(cap)
     inputs: dict[str, Array] = {}
     for entry in document.inputs:
         if entry.name in inputs:
             raise InvalidRequestError(f'input "{entry.name}" is given twice')
-        inputs[entry.name], cap = _tensor(entry, blobs, cap)
+        inputs[entry.name] = _tensor(entry, blobs, room)
     blobs.check_end()
     parameters = document.parameters
     is_binary = _flag(parameters, "binary_data_output")
@@ -146,7 +150,9 @@ def decode_raw(body: bytes | bytearray, specs: Sequence[TensorSpec]) -> Asked:
             f"a body without JSON is for models with one input; this one has {len(specs)}"
         )
     (spec,) = specs
-    dtype = DTYPES[spec.dtype]
+    dtype = ALL_DTYPES[spec.dtype]
+    if dtype.name == "string":
+        return _raw_string(spec, bytes(body))
     free = [axis for axis in spec.shape if isinstance(axis, str)]
     row = dtype.size_bytes * math.prod(axis for axis in spec.shape if isinstance(axis, int))
     if len(free) > 1:
@@ -162,6 +168,16 @@ def decode_raw(body: bytes | bytearray, specs: Sequence[TensorSpec]) -> Asked:
     shape = tuple(length if isinstance(axis, str) else axis for axis in spec.shape)
     array = np.frombuffer(body, dtype.numpy).reshape(shape)
     return Asked("", {spec.name: array}, (), is_binary=True)
+
+
+def _raw_string(spec: TensorSpec, body: bytes) -> Asked:
+    """A body that is one string, without its length."""
+    shape = tuple(1 if isinstance(axis, str) else axis for axis in spec.shape)
+    if math.prod(shape) != 1:
+        raise InvalidRequestError(
+            f'input "{spec.name}" is {spec}; a body without JSON is one string'
+        )
+    return Asked("", {spec.name: strings([body], shape)}, (), is_binary=True)
 
 
 class _Blobs:
@@ -186,115 +202,31 @@ class _Blobs:
             raise InvalidRequestError(f"{left} bytes follow the last tensor and belong to no input")
 
 
-def _tensor(entry: _Input, blobs: _Blobs, cap: int) -> tuple[Array, int]:
-    """One input, and what is left of the cap."""
-    dtype = dtype_of(entry.name, entry.datatype)
-    count = math.prod(entry.shape)
-    size = count * dtype.size_bytes
-    if size > cap:
-        raise TooLargeError(
-            f'input "{entry.name}": {size} bytes as {entry.datatype}; the tensors of one request '
-            f"may still take {cap} (limits.max_request)"
-        )
-    declared = entry.parameters.get("binary_data_size")
-    if _SHARED in entry.parameters:
+def _tensor(entry: _Input, blobs: _Blobs, room: Room) -> Array:
+    name, shape, parameters = entry.name, entry.shape, entry.parameters
+    dtype = dtype_named(name, entry.datatype)
+    size = check_size(name, dtype, shape, room)
+    declared = parameters.get("binary_data_size")
+    if _SHARED in parameters:
         raise InvalidRequestError(
-            f'input "{entry.name}": shared memory is not served here; send the tensor itself'
+            f'input "{name}": shared memory is not served here; send the tensor itself'
         )
     if (declared is None) == (not entry.data):
         raise InvalidRequestError(
-            f'input "{entry.name}": expected exactly one of data and parameters.binary_data_size'
+            f'input "{name}": expected exactly one of data and parameters.binary_data_size'
         )
     if declared is None:
-        return _from_json(entry, dtype, count), cap - size
+        return read_json(name, dtype, shape, entry.data, room)
     if type(declared) is not int or declared < 0:
         raise InvalidRequestError(
-            f'input "{entry.name}": binary_data_size is {declared!r}; expected a number of bytes'
+            f'input "{name}": binary_data_size is {declared!r}; expected a number of bytes'
         )
-    if declared != size:
+    if size is not None and declared != size:
         raise InvalidRequestError(
-            f'input "{entry.name}": binary_data_size is {declared}, but {entry.datatype} of shape '
-            f"{list(entry.shape)} takes {size} bytes"
+            f'input "{name}": binary_data_size is {declared}, but {entry.datatype} of shape '
+            f"{list(shape)} takes {size} bytes"
         )
-    array = np.frombuffer(blobs.take(size, entry.name), dtype.numpy).reshape(entry.shape)
-    if dtype.name == "bool" and array.size and array.view(np.uint8).max() > 1:
-        raise InvalidRequestError(f'input "{entry.name}": a BOOL byte is 0 or 1')
-    return array, cap - size
-
-
-def dtype_of(name: str, datatype: str) -> DType:
-    """An input's type, by the protocol's name for it; raises InvalidRequestError."""
-    dtype = BY_OIP.get(datatype)
-    if dtype is None:
-        raise InvalidRequestError(
-            f'input "{name}": datatype "{datatype[:32]}" is not served; there are: '
-            + ", ".join(BY_OIP)
-        )
-    return dtype
-
-
-def _from_json(entry: _Input, dtype: DType, count: int) -> Array:
-    """Numbers of a flat list, or of one nested as the shape says."""
-    if dtype.name == "float16":
-        raise InvalidRequestError(
-            f'input "{entry.name}": FP16 has no form in JSON; send it as binary data'
-        )
-    text = bytes(entry.data)
-    depth = _depth(text)
-    if depth not in (1, len(entry.shape)):
-        raise InvalidRequestError(
-            f'input "{entry.name}": Unable to parse data: nested {depth} deep; expected a flat '
-            f"list, or one nested as its shape {list(entry.shape)}"
-        )
-    try:
-        values = _list_decoder(_KINDS[dtype.numpy.kind], depth).decode(text)
-        array = _array(values, dtype)
-    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as exc:
-        raise DecodeError(
-            f'input "{entry.name}": Unable to parse data as {entry.datatype}: {exc}'
-        ) from None
-    if array.size != count or (depth > 1 and array.shape != entry.shape):
-        raise InvalidRequestError(
-            f'input "{entry.name}": data has {array.size} elements of shape {list(array.shape)}; '
-            f"its shape {list(entry.shape)} has {count}"
-        )
-    return array.reshape(entry.shape)
-
-
-def _depth(text: bytes) -> int:
-    """How many lists the first element is in."""
-    depth = 0
-    for character in text[: 4 * _RANK_CAP + 64]:
-        if character == 0x5B:
-            depth += 1
-        elif character not in b" \t\r\n":
-            break
-    return depth
-
-
-@functools.lru_cache(maxsize=64)
-def _list_decoder(kind: type, depth: int) -> msgspec.json.Decoder[Any]:
-    wanted: Any = kind
-    for _ in range(depth):
-        wanted = list[wanted]
-    return msgspec.json.Decoder(wanted)
-
-
-def _array(values: list[Any], dtype: DType) -> Array:
-    """Raises ValueError or OverflowError for what the dtype cannot hold."""
-    if dtype.numpy.kind == "f":
-        with np.errstate(over="ignore"):
-            array = np.array(values, dtype.numpy)
-        if not np.isfinite(array).all():
-            raise ValueError("a number is out of range")
-        return array
-    wide = "?" if dtype.numpy.kind == "b" else "u8" if dtype.numpy.kind == "u" else "i8"
-    array = np.array(values, wide)
-    if dtype.numpy.kind != "b" and array.size:
-        info = np.iinfo(dtype.numpy)
-        if array.min() < info.min or array.max() > info.max:
-            raise ValueError(f"a number is out of the range {info.min} to {info.max}")
-    return array.astype(dtype.numpy)
+    return read_bytes(name, dtype, shape, blobs.take(declared, name), room)
 
 
 def wanted_of(outputs: Sequence[RequestedOutput], *, is_binary: bool) -> tuple[Wanted, ...]:

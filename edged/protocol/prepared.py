@@ -36,7 +36,7 @@ from edged.protocol.frames import (
 )
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.protocol.native import NAME_CAP, check_release, decode_head, encode_head
-from edged.tensors import BATCH, DTYPES, Array, TensorSpec
+from edged.tensors import ALL_DTYPES, BATCH, Array, TensorSpec
 
 RUN_FRAME = struct.Struct("<8sQIIQ IIQ")
 _RUN_HEAD = struct.Struct("<IIQ")
@@ -142,7 +142,7 @@ def decode_prepared(frame: Frame, limits: Limits) -> tuple[PreparedHead, BodyLay
         the model ran, so that each answer is a RESULT frame.
     """
     head = decode_head(_prepared_decoder, frame)
-    if any(None in spec.shape[1:] for spec in head.outputs):
+    if any(None in spec.shape[1:] or spec.dtype == "string" for spec in head.outputs):
         return head, None
     return head, BodyLayout([_read_spec(spec, limits) for spec in head.outputs])
 
@@ -166,7 +166,7 @@ def answer_layout(outputs: Sequence[TensorSpec]) -> BodyLayout | None:
     """The layout of ANSWER frames; None when a shape is not known before the model ran."""
     for spec in outputs:
         axes = spec.shape[1:] if spec.is_batched else spec.shape
-        if not all(isinstance(axis, int) and axis for axis in axes):
+        if spec.dtype == "string" or not all(isinstance(axis, int) and axis for axis in axes):
             return None
     return BodyLayout(outputs)
 
@@ -333,9 +333,14 @@ def _spec_heads(specs: Sequence[TensorSpec]) -> list[SpecHead]:
 def _read_spec(head: SpecHead, limits: Limits) -> TensorSpec:
     if len(head.name) > NAME_CAP:
         raise TensorMismatchError(f'"{head.name[:64]}": the name is too long')
-    if head.dtype not in DTYPES:
+    if head.dtype == "string":
         raise TensorMismatchError(
-            f'"{head.name}": unknown dtype "{head.dtype[:32]}"; expected one of {", ".join(DTYPES)}'
+            f'"{head.name}": strings have no fixed length, as a prepared call needs: ask by INFER'
+        )
+    if head.dtype not in ALL_DTYPES:
+        raise TensorMismatchError(
+            f'"{head.name}": unknown dtype "{head.dtype[:32]}"; expected one of '
+            + ", ".join(ALL_DTYPES)
         )
     first, rest = head.shape[:1], head.shape[1:]
     numbers = [axis for axis in head.shape if axis is not None]

@@ -75,8 +75,10 @@ class Repeats:
         """Take note of a frame that was made the long way for these tensors."""
         first = memoryview(buffers[0])
         *_, head_bytes, _, body_bytes = HEADER.unpack_from(first)
-        if body_bytes > _SMALL_BYTES or any(a.dtype.byteorder == ">" for a in tensors.values()):
-            return  # the long way puts bytes into the order of the wire
+        if body_bytes > _SMALL_BYTES or any(
+            a.dtype.byteorder == ">" or a.dtype.kind in "OSU" for a in tensors.values()
+        ):
+            return  # the long way puts bytes into the form of the wire; strings have any length
         if len(self._heads) >= _LAYOUTS_CAP:
             self._heads.clear()
         head_end = HEADER_BYTES + head_bytes
@@ -98,8 +100,8 @@ class Repeats:
         """Take note of what a frame's head meant; ``tensors`` are in the order of its body."""
         fields, offset = [], 0
         for name, array in tensors.items():
-            if array.dtype.kind == "b" or not array.size:
-                return  # every byte of a bool is looked at, and nothing is viewed as an array
+            if array.dtype.kind in "bO" or not array.size:
+                return  # bools and strings are looked at each; nothing is viewed as an array
             fields.append(_Field(name, array.dtype, array.shape, array.size, offset))
             offset += array.nbytes + padding(array.nbytes)
         if len(self._layouts) >= _LAYOUTS_CAP:

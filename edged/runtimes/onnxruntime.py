@@ -50,7 +50,11 @@ _DTYPES = {
     "tensor(float16)": "float16",
     "tensor(float)": "float32",
     "tensor(double)": "float64",
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(string)": "string",
 }
+_SPECIAL = frozenset({"string", "bfloat16"})
+"""NumPy has no such arrays as the package wants of them."""
 _PATH = re.compile(r"(?<![\w])/[^\s:'\"]*[^\s:'\".,]")
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ")
 
@@ -109,6 +113,12 @@ class OnnxRuntime:
             raise LoadError(problem)
         backend = backend_module()
         where = f'model "{artefact.model}"'
+        is_special = any(one.dtype in _SPECIAL for one in (*artefact.inputs, *artefact.outputs))
+        if is_special and self.name != "onnxruntime":
+            raise LoadError(
+                f"{where} has tensors of strings or bfloat16, which are given to ONNX Runtime on "
+                "the CPU only: name the runtime onnxruntime for it"
+            )
         try:
             session = backend.InferenceSession(
                 artefact.data,
@@ -131,6 +141,12 @@ class OnnxRuntime:
         self, session: Any, artefact: Artefact, placed: Placement | None, run_options: Any
     ) -> OnnxSession:
         """What runs the backend's session."""
+        if any(one.dtype in _SPECIAL for one in (*artefact.inputs, *artefact.outputs)):
+            from edged.runtimes.onnxruntime_special import (  # noqa: PLC0415 - few models need it
+                SpecialSession,
+            )
+
+            return SpecialSession(session, artefact, placed, run_options)
         return OnnxSession(session, artefact, placed, run_options)
 
     def providers(self, artefact: Artefact) -> list[Any]:
@@ -213,7 +229,7 @@ class OnnxSession:
                 names, inputs if type(inputs) is dict else dict(inputs), self._options
             )
         except Exception as exc:
-            raise _failed(self._where, exc, self._session) from exc
+            raise run_failed(self._where, exc, self._session) from exc
         return dict(zip(names, values, strict=True))
 
     def bind(
@@ -283,7 +299,7 @@ class OnnxBoundRun:
         try:
             self._call(self._inner, self._options)
         except Exception as exc:
-            raise _failed(self._where, exc, self._session) from exc
+            raise run_failed(self._where, exc, self._session) from exc
 
     def drop(self) -> None:
         """Let go of everything, the binding before the session that it points into."""
@@ -297,7 +313,7 @@ def _closed(*_: object) -> NoReturn:
     raise ValueError("the session is closed")
 
 
-def _failed(where: str, exc: Exception, session: Any) -> RunError:
+def run_failed(where: str, exc: Exception, session: Any) -> RunError:
     """The error of a run; one that has only the processor cannot have lost a device."""
     words = f"{where} failed while running: {clean(exc)}"
     if session is None or session.get_providers() == [CPU]:

@@ -47,6 +47,11 @@ def freeze(outputs: Mapping[str, Array]) -> Kept:
     frozen: dict[str, Array] = {}
     size = _BOOKS
     for name, array in outputs.items():
+        if array.dtype.hasobject:
+            frozen[name] = array.copy()
+            frozen[name].flags.writeable = False
+            size += array.nbytes + sys.getsizeof(frozen[name]) + _SHAPE
+            continue
         data = array.tobytes()
         frozen[name] = np.frombuffer(data, array.dtype).reshape(array.shape)
         # Two headers: that of the array, and that of the flat one which it views.

@@ -82,6 +82,6 @@ class Digests:
 
 def _data(array: Array) -> bytes | memoryview:
     """The bytes of an array in the order of its elements."""
-    if array.nbytes <= _COPY_BYTES or not array.flags.c_contiguous:
+    if array.nbytes <= _COPY_BYTES or array.dtype.kind in "OV" or not array.flags.c_contiguous:
         return array.tobytes()
     return array.reshape(-1).data.cast("B")

@@ -28,7 +28,7 @@ from edged.serving.release import ServedRelease
 from edged.serving.scheduler import Layout, Waiting
 from edged.serving.served import Served
 from edged.serving.turn import Turn
-from edged.tensors import BATCH, DTYPES, Array, TensorSpec, check_tensors, size_bytes
+from edged.tensors import ALL_DTYPES, BATCH, Array, TensorSpec, check_tensors, size_bytes
 
 if TYPE_CHECKING:
     from edged.serving.dataplane import Dataplane
@@ -252,7 +252,7 @@ def _check_inputs(release: Served, specs: tuple[TensorSpec, ...]) -> int | None:
         if wanted is not None and wanted.is_batched:
             firsts.add(spec.shape[:1])
         # An array of that dtype and shape without memory of its own.
-        zero = np.zeros((), DTYPES[spec.dtype].numpy)
+        zero = np.zeros((), ALL_DTYPES[spec.dtype].numpy)
         probes[spec.name] = np.broadcast_to(zero, _shape(spec))
     rows = check_tensors(release.inputs, probes, release.owner)
     if len(firsts) > 1:

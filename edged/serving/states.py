@@ -145,6 +145,8 @@ def _check_pair(
         raise FieldError(
             path, f'takes {into}, and "{out.name}" gives {out}; dtype and shape must be the same'
         )
+    if into.dtype not in DTYPES:
+        raise FieldError(path, f"{into}: a state is of one of {', '.join(DTYPES)}")
     free = [axis for axis in into.shape if isinstance(axis, str)]
     if free not in ([], [BATCH]):
         raise FieldError(

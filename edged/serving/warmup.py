@@ -21,6 +21,7 @@ from edged.loading import Loaded, Samples, Stored, entries_for
 from edged.manifest import ArtefactEntry, Manifest
 from edged.runtimes.base import Session
 from edged.serving.scheduler import paying_rows
+from edged.strings import blank
 from edged.tensors import Array
 
 log = logging.getLogger("edged.serving")
@@ -118,10 +119,9 @@ def _batch(manifest: Manifest, samples: Samples | None, rows: int) -> Samples | 
     """So many rows of the samples over and over, and their answers; None where that is too much."""
     if samples is None:
         inputs: Mapping[str, Array] = {
-            spec.name: np.zeros([1 if isinstance(axis, str) else axis for axis in spec.shape],
-                                spec.dtype)
+            spec.name: blank(spec, [1 if isinstance(axis, str) else axis for axis in spec.shape])
             for spec in manifest.input_specs()
-        }  # fmt: skip
+        }
         samples = inputs, {}
     row_bytes = sum(array.nbytes // len(array) for array in samples[0].values())
     if rows * row_bytes > _BATCH_BYTES:

@@ -10,13 +10,15 @@ from pathlib import Path
 from tests.bundles import make_bundle
 from tests.compat.echo import echo
 from tests.e2e.process import DaemonProcess
-from tests.models import classifier, remembering
+from tests.models import classifier, remembering, same
 
 BODY = """\
 trust: {require_signatures: false}
 models:
   echo: {bundle: echo-1.edgb}
   sorter: {bundle: sorter-2.edgb}
+  text: {bundle: text-1.edgb, cache: {size: 1MiB}}
+  brain: {bundle: brain-1.edgb}
   memory: {bundle: memory-1.edgb, sequence: {state: {h: hN}}}
 """
 
@@ -44,6 +46,8 @@ def serving(folder: Path, place: str = "", grpc: str = "") -> Iterator[OipDaemon
     make_bundle(folder / "echo-1.edgb", echo(), name="echo")
     make_bundle(folder / "sorter-2.edgb", classifier(), name="sorter", release=2)
     make_bundle(folder / "memory-1.edgb", remembering(), name="memory")
+    make_bundle(folder / "text-1.edgb", same("string"), name="text")
+    make_bundle(folder / "brain-1.edgb", same("bfloat16"), name="brain")
     daemon = OipDaemon(folder)
     daemon.place, daemon.grpc = place, grpc
     daemon.write(BODY)

@@ -16,6 +16,7 @@ from tests.compat.stand import free_port, serving
 http = pytest.importorskip("tritonclient.http")
 aio = pytest.importorskip("tritonclient.http.aio")
 aiohttp = pytest.importorskip("aiohttp")
+ml_dtypes = pytest.importorskip("ml_dtypes")
 
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
@@ -73,7 +74,8 @@ class TestBlocking:
         assert config["input"] == [{"name": "features", "data_type": "TYPE_FP32", "dims": [6]}]
         index = client.get_model_repository_index()
         assert {(one["name"], one["state"]) for one in index} == {
-            ("echo", "READY"), ("sorter", "READY"), ("memory", "READY"),
+            ("echo", "READY"), ("sorter", "READY"), ("memory", "READY"), ("text", "READY"),
+            ("brain", "READY"),
         }  # fmt: skip
         before = self.counts(client)
         client.infer("echo", inputs(2, binary=True))
@@ -97,6 +99,38 @@ class TestBlocking:
             for name in DTYPES
         ]
         check(client.infer("echo", inputs(2, binary=False, names=IN_JSON), outputs=wanted), 2)
+
+    @pytest.mark.parametrize("binary_in", [True, False])
+    @pytest.mark.parametrize("binary_out", [True, False])
+    def test_strings(self, client: Any, binary_in: bool, binary_out: bool) -> None:
+        words = np.array([["", "äöü", "a b"], ["n", "x" * 3000, '"\\']], object)
+        for _ in range(2):  # the second one from the cache
+            tensor = http.InferInput("x", [2, 3], "BYTES")
+            tensor.set_data_from_numpy(words, binary_data=binary_in)
+            wanted = http.InferRequestedOutput("y", binary_data=binary_out)
+            found = client.infer("text", [tensor], outputs=[wanted]).as_numpy("y")
+            assert [
+                one if isinstance(one, str) else one.decode() for one in found.reshape(-1)
+            ] == words.reshape(-1).tolist()
+        assert client.get_model_metadata("text")["inputs"][0]["datatype"] == "BYTES"
+        assert client.get_model_config("text")["input"][0]["data_type"] == "TYPE_STRING"
+
+    def test_strings_that_are_no_text(self, client: Any) -> None:
+        tensor = http.InferInput("x", [1, 3], "BYTES")
+        tensor.set_data_from_numpy(np.array([[b"\xff", b"a", b"b"]], object))
+        with pytest.raises(InferenceServerException, match="no UTF-8"):
+            client.infer("text", [tensor])
+
+    def test_bfloat16(self, client: Any) -> None:
+        numbers = np.float32([[1.5, -2.25, 0], [3, 128, 2**-20]])
+        tensor = http.InferInput("x", [2, 3], "BF16")
+        tensor.set_data_from_numpy(numbers.astype(ml_dtypes.bfloat16))
+        found = client.infer("brain", [tensor]).as_numpy("y")
+        np.testing.assert_array_equal(found.astype(np.float32), numbers)
+        with pytest.raises(InferenceServerException, match="BF16 has no form in JSON"):
+            client.infer(
+                "brain", [tensor], outputs=[http.InferRequestedOutput("y", binary_data=False)]
+            )
 
     @pytest.mark.parametrize("coding", ["gzip", "deflate"])
     def test_compressed(self, client: Any, coding: str) -> None:

@@ -108,10 +108,12 @@ def test_libraries_are_loaded_by_fixed_names_only() -> None:
         "edged/runtimes/cuda.py",  # the driver's, by its name
         "edged/runtimes/cuda_bindings.py",  # memory that the driver gave; loads nothing
         "edged/runtimes/onnxruntime_cuda.py",  # two of the backend's own, beside its package
+        "edged/runtimes/onnxruntime_special.py",  # memory that the backend gave; loads nothing
         "edged/runtimes/onnxruntime_tensorrt.py",  # those of the installed package tensorrt_libs
     }
     assert 'DRIVER = "libcuda.so.1"' in (ROOT / "edged/runtimes/cuda.py").read_text()
-    assert "CDLL" not in (ROOT / "edged/runtimes/cuda_bindings.py").read_text()
+    for name in ("cuda_bindings", "onnxruntime_special"):
+        assert "CDLL" not in (ROOT / f"edged/runtimes/{name}.py").read_text()
     text = (ROOT / "edged/runtimes/onnxruntime_cuda.py").read_text()
     assert re.findall(r"CDLL\((.*?), mode", text) == ["str(folder / name)"]
     assert "in ((_SHARED, ctypes.RTLD_GLOBAL), (library, ctypes.RTLD_LOCAL))" in text

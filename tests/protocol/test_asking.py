@@ -164,7 +164,7 @@ class TestLayouts:
             (((2, None), "int8"), "None for the first axis"),
             (((0, 2), "int8"), "numbers from 1"),
             (((2, -1), "int8"), "numbers from 1"),
-            (((2,), "complex64"), "the protocol carries"),
+            (((2,), "complex64"), "a prepared call carries"),
         ],
         ids=str,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from edged.errors import (
     RemoteProtocolError,
     RuntimeFailureError,
     TensorMismatchError,
+    TooLargeError,
 )
 from edged.messages import InferRequest, InferResponse
 from edged.protocol import native
-from edged.protocol.frames import Frame, FrameReader, Kind, Limits, encode_frame
+from edged.protocol.frames import Frame, FrameReader, Kind, Limits, encode_frame, padding
+from edged.strings import STRINGS_CAP
 from edged.tensors import DTYPES
 from tests.fakes.wire import joined, only, pieces_of
 
@@ -265,10 +268,33 @@ class TestRefused:
         with pytest.raises(InvalidRequestError, match="malformed head"):
             native.decode_call(raw(Kind.CALL, b"\x92\xa1m\x81\xa1a\x81\x91\x80\x01"))
 
-    @pytest.mark.parametrize("array", [np.array(["a"]), np.array([None]), np.zeros(2, complex)])
+    @pytest.mark.parametrize("array", [np.zeros(2, complex), np.zeros(2, "M8[s]")])
     def test_dtype_that_the_wire_has_not(self, array: np.ndarray):
         with pytest.raises(LocalProtocolError, match=r'"x" has dtype .*the protocol carries bool'):
             native.encode_infer(1, InferRequest("m", {"x": array}))
+
+    @pytest.mark.parametrize("one", [None, 3, "\udc80"])
+    def test_what_is_no_string(self, one: object):
+        with pytest.raises(LocalProtocolError, match=r'"x": element 1 is '):
+            native.encode_infer(1, InferRequest("m", {"x": np.array([b"a", one], object)}))
+
+    def test_strings_that_do_not_add_up(self):
+        for body in (
+            b"",
+            b"\x01\0\0",
+            b"\xff\xff\xff\xffab",
+            struct.pack("<I", 1) + b"a" + bytes(11),
+        ):
+            with pytest.raises(TensorMismatchError):
+                native.decode_infer(infer_frame([["x", "string", [1]]], body), LIMITS)
+
+    def test_more_strings_than_are_read(self):
+        half = STRINGS_CAP // 2 + 1
+        heads = [["x", "string", [half]], ["y", "string", [half]]]
+        head = pack(["m", None, heads])
+        body = bytes(4 * half + padding(4 * half)) * 2
+        with pytest.raises(TooLargeError, match=r'"y": .* strings; one request may bring'):
+            native.decode_infer(raw(Kind.INFER, head, body), LIMITS)
 
     @pytest.mark.parametrize("number", [2**64, -(2**63) - 1])
     def test_release_that_does_not_fit(self, number: int):

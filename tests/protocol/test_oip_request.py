@@ -117,10 +117,29 @@ class TestJson:
         assert "Unable to parse" in refused(tensor([1], shape=[-1, 2]))
         assert "Unable to parse" in refused(tensor([1], shape=[1] * 9))
 
-    def test_half_floats_have_no_form(self) -> None:
-        assert "binary" in refused(tensor([1, 2], datatype="FP16"))
+    @pytest.mark.parametrize("datatype", ["FP16", "BF16"])
+    def test_half_floats_have_no_form(self, datatype: str) -> None:
+        assert "binary" in refused(tensor([1, 2], datatype=datatype))
 
-    @pytest.mark.parametrize("datatype", ["BYTES", "BF16", "float32", ""])
+    def test_strings(self) -> None:
+        flat = ask(tensor(["ä", ""], datatype="BYTES")).inputs["x"]
+        nested = ask(tensor([["ä", ""]], datatype="BYTES")).inputs["x"]
+        assert flat.tolist() == nested.tolist() == [["ä".encode(), b""]]
+        assert flat.shape == nested.shape == (1, 2)
+
+    @pytest.mark.parametrize(
+        "data",
+        [[1, 2], ["a"], ["a", "b", "c"], [["a"], ["b"]], [["a", "b"], []], ["a", None], "ab"],
+    )
+    def test_no_strings_of_the_shape(self, data: Any) -> None:
+        assert 'input "x"' in refused(tensor(data, datatype="BYTES"))
+
+    def test_text_with_half_a_pair(self) -> None:
+        text = b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["\\ud800"]}]}'
+        with pytest.raises(InvalidRequestError):
+            decode_request(text, None, CAP)
+
+    @pytest.mark.parametrize("datatype", ["STRING", "BFLOAT16", "float32", ""])
     def test_other_types(self, datatype: str) -> None:
         assert "there are: BOOL" in refused(tensor([1, 2], datatype=datatype))
 

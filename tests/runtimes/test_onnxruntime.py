@@ -216,24 +216,6 @@ class TestExternalData:
 
 
 class TestWhatIsNotANumber:
-    def test_text_output(self):
-        imports = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 2)]
-        i = TensorEntry("x", "int64", ("batch",))
-        o = TensorEntry("y", "string", ("batch",))
-        node = helper.make_node(
-            "LabelEncoder",
-            ["x"],
-            ["y"],
-            domain="ai.onnx.ml",
-            keys_int64s=[0],
-            values_strings=["a"],
-            default_string="b",
-        )
-        data = onnx_bytes([node], [i], [o], opset_imports=imports)
-        made = Artefact("text", data, (i.spec(),), (o.spec(),))
-        with pytest.raises(LoadError, match=r'output "y" is tensor\(string\), not a dense tensor'):
-            OnnxRuntime(threads=1).load(made)
-
     def test_sequence_output(self):
         graph = helper.make_graph(
             [helper.make_node("SequenceConstruct", ["x"], ["y"])],

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from edged.errors import EdgedError, ManifestError
 from edged.store.golden import read_safetensors, write_safetensors
-from edged.tensors import DTYPES
+from edged.strings import strings
+from edged.tensors import DTYPES, to_bfloat16
 
 
 def file_of(header: object, body: bytes = b"") -> bytes:
@@ -89,7 +90,7 @@ def test_an_unknown_dtype_is_not_written():
             "start",
         ),
         (file_of({"x": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}, b"12"), "no tensor"),
-        (file_of({"x": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}, b"12"), "BF16"),
+        (file_of({"x": {"dtype": "F8", "shape": [1], "data_offsets": [0, 2]}}, b"12"), "F8"),
         (
             file_of({"x": {"dtype": "BOOL", "shape": [1], "data_offsets": [0, 1]}}, b"\x02"),
             "other bytes",
@@ -121,3 +122,52 @@ def test_noise_raises_our_errors_only(noise: bytes, position: int, value: int):
             read_safetensors(data)
         except EdgedError:
             continue
+
+
+def test_bfloat16_and_strings_survive():
+    words = strings([b"", "ä".encode(), b"\xff\0", b"abc"], (2, 2))
+    tensors = {
+        "in.x": words,
+        "in.empty": strings([], (0, 3)),
+        "in.one": strings([b"scalar"], ()),
+        "out.y": to_bfloat16(np.float32([[1.5, -2.25]])),
+        "out.z": np.float64([3]),
+    }
+    data = write_safetensors(tensors)
+    back = read_safetensors(data)
+    for name, array in tensors.items():
+        assert back[name].dtype == array.dtype
+        assert back[name].shape == array.shape
+        assert back[name].tolist() == array.tolist()
+    assert write_safetensors(dict(reversed(tensors.items()))) == data
+    assert write_safetensors({"x": np.array(["a", "bc"])}) == write_safetensors(
+        {"x": strings([b"a", b"bc"], (2,))}
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "body", "words"),
+    [
+        ("2", b"\1\0\0\0a", "has 2"),
+        ("1", b"\1\0\0\0ab", "take 5 of 6"),
+        ("1", b"\2\0\0\0a", "2 bytes"),
+        ("-1", b"\1\0\0\0a", "no list of bytes"),
+        ("x", b"\1\0\0\0a", "no list of bytes"),
+        ("999999999,999999999", b"\1\0\0\0a", "strings"),
+    ],
+)
+def test_malformed_strings_are_refused(shape: str, body: bytes, words: str):
+    head = {
+        "__metadata__": {"string:x": shape},
+        "x": {"dtype": "U8", "shape": [len(body)], "data_offsets": [0, len(body)]},
+    }
+    with pytest.raises(ManifestError, match=words):
+        read_safetensors(file_of(head, body))
+
+
+def test_shapes_of_no_strings_are_refused():
+    one = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    with pytest.raises(ManifestError, match="of no tensor: y"):
+        read_safetensors(file_of({"__metadata__": {"string:y": "1"}, "x": one}, bytes(4)))
+    with pytest.raises(ManifestError, match="no list of bytes"):
+        read_safetensors(file_of({"__metadata__": {"string:x": "1"}, "x": one}, bytes(4)))
