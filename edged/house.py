@@ -40,6 +40,10 @@ class Listener(Protocol):
         """Follow the configuration; raises ApplyError and changes nothing when it cannot."""
         ...
 
+    async def refresh(self, config: Config) -> None:
+        """Look again at what changes under the same configuration."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class House:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edged.daemon")
 
-_FIGURES, _HTTP, _GRPC = "metrics", "http", "grpc"
+_FIGURES, _HTTP, _GRPC, _TLS = "metrics", "http", "grpc", "tls"
 
 _Wanted = MetricsConfig | HttpConfig | GrpcConfig | None
 
@@ -121,6 +121,20 @@ class Listeners:
         await self._commit_http(http, config)
         await self._commit_grpc(grpc, config)
 
+    async def refresh(self, config: Config) -> None:
+        """Look again at what changes under the same configuration: a taken port, certificates."""
+        if self._http is None:
+            return
+        if self._http.place is None:
+            await self._commit_http(self._prepare(self._http, _HTTP, config), config)
+            return
+        try:
+            self._http.refresh(config)
+        except ApplyError as exc:
+            self._health.degrade(_TLS, f"{exc.message}; those from before are used")
+        else:
+            self._health.restore(_TLS)
+
     def close_scrape(self) -> None:
         """The last thing that a stopping daemon stops saying is that it is alive."""
         self._lag.run(wanted=False)
@@ -182,6 +196,7 @@ class Listeners:
             self._health.degrade(_HTTP, f"listen.http: {exc.strerror or exc}")
             return
         self._health.restore(_HTTP)
+        self._health.restore(_TLS)
 
     def _prepare_grpc(self, config: Config, *, is_strict: bool = False) -> StagedGrpc | None:
         if self._grpc is None and config.listen.grpc is None:

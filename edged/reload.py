@@ -22,6 +22,7 @@ from edged.config.load import Snapshot, load
 from edged.config.pipeline_files import step_files
 from edged.config.problems import ConfigProblemsError
 from edged.config.schema import BindingConfig
+from edged.config.tls_files import TLS_FILES
 from edged.errors import ApplyError, EdgedError
 from edged.exchange import Exchanges
 from edged.fallback import lost_models
@@ -85,6 +86,8 @@ class Reloader(Exchanges):
         config = snapshot.config
         named = [pattern for model in config.models.values() for pattern in model.bundles]
         named += [*config.trust.keys, *step_files(config.pipelines)]
+        if config.listen.http is not None and (own := config.listen.http.tls) is not None:
+            named += [getattr(own, name) for name in TLS_FILES]
         if config.mqtt is not None:
             password, tls = config.mqtt.password, config.mqtt.tls
             secret = password.file if password is not None else None
@@ -152,6 +155,7 @@ class Reloader(Exchanges):
                 await self._apply(snapshot, digest)
             else:
                 await house.links.refresh(snapshot)
+                await house.listener.refresh(snapshot.config)
             house.manager.reconsider(house.is_quarantined)
             await self._stand_in()
         except ConfigProblemsError as exc:

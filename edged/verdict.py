@@ -5,6 +5,7 @@ Reads files and verifies signatures; changes nothing.
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 
 from edged.candidate import about_runtimes, inspect_bundles, inspect_pipelines
@@ -13,6 +14,7 @@ from edged.config.diff import diff, format_changes
 from edged.config.identity import base_topic
 from edged.config.load import Snapshot, load
 from edged.config.problems import ConfigProblemsError, Problem
+from edged.config.snapshot import expiry_warnings
 from edged.errors import ApplyError, EdgedError, FieldError
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics
@@ -50,8 +52,9 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
     problems += found
     problems += _binding_problems(snapshot, manifest_of)
     warnings = [] if problems else unmet_preferences(snapshot, manifests)
+    expiring = expiry_warnings(snapshot, datetime.now(timezone.utc))
     chosen = [] if problems else chosen_lines(config, manifests, digests, find_state_dir(path))
-    summary = "\n".join((summary, *(f"warning: {one}" for one in warnings), *chosen))
+    summary = "\n".join((summary, *(f"warning: {one}" for one in [*warnings, *expiring]), *chosen))
     return [str(problem) for problem in problems], summary
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edged import listeners
-from edged.config.listen import GrpcConfig, ListenConfig, MetricsConfig
+from edged.config.listen import GrpcConfig, HttpConfig, ListenConfig, MetricsConfig
 from edged.config.schema import Config
 from edged.errors import ApplyError
 from edged.listeners import Listeners
@@ -25,6 +25,8 @@ class Part:
         self.told: list[Any] = []
         self.refuse: Exception | None = None
         self.break_commit: OSError | None = None
+        self.place: Any = None
+        self.refreshed = 0
 
     def _maybe(self) -> None:
         if self.refuse is not None:
@@ -42,10 +44,14 @@ class Part:
     def abandon(self, staged: Any) -> None:
         self.told.append("abandoned")
 
-    async def commit(self, staged: Any) -> None:
+    async def commit(self, staged: Any, config: Any = None) -> None:
         if self.break_commit is not None:
             raise self.break_commit
         self.told.append("committed")
+
+    def refresh(self, config: Config) -> None:
+        self._maybe()
+        self.refreshed += 1
 
     def close(self) -> None:
         self.told.append("closed")
@@ -223,3 +229,33 @@ class TestGrpc:
             assert box.server.told == []
 
         asyncio.run(work())
+
+
+def with_http() -> Config:
+    return Config(listen=ListenConfig(http=HttpConfig(path="/run/h")))
+
+
+def test_what_changed_under_the_same_configuration() -> None:
+    """Certificates are read again, and a place that could not be had is tried again."""
+
+    async def work() -> None:
+        box = Box()
+        await box.listeners.refresh(with_http())  # HTTP was never wanted
+        http: Any = Part()
+        box.listeners._http = http
+        http.refuse = ApplyError("the key is unreadable")
+        await box.listeners.refresh(with_http())
+        assert box.health.degradations() == {"http": "the key is unreadable"}
+        http.refuse = None
+        await box.listeners.refresh(with_http())
+        assert http.told == ["prepared", "committed"]
+        http.place = with_http().listen.http
+        http.refuse = ApplyError("no PEM")
+        await box.listeners.refresh(with_http())
+        assert box.health.degradations() == {"tls": "no PEM; those from before are used"}
+        http.refuse = None
+        await box.listeners.refresh(with_http())
+        assert http.refreshed == 1
+        assert box.health.degradations() == {}
+
+    asyncio.run(work())

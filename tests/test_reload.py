@@ -74,6 +74,9 @@ class FakeListener:
         self.refuse: ApplyError | None = None
         self.applied: list[Config] = []
 
+    async def refresh(self, config: Config) -> None:
+        pass
+
     async def apply(self, config: Config) -> None:
         if self.refuse is not None:
             raise self.refuse

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -39,6 +39,17 @@ class MetricsConfig(Section, frozen=True, kw_only=True):
     group: Annotated[str | None, Meta(description="group that owns path")] = None
 
 
+class ListenTlsConfig(Section, frozen=True, kw_only=True):
+    """TLS with client certificates: who cannot show one of a known authority is not let in."""
+
+    cert: Annotated[Path, Meta(description="our certificate and those up to its root, PEM")]
+    key: Annotated[Path, Meta(description="its private key, PEM without a password, mode 0640")]
+    client_ca: Annotated[Path, Meta(description="whose certificates clients have to show, PEM")]
+    minimum: Annotated[
+        Literal["1.2", "1.3"], Meta(description="oldest version of TLS that is spoken")
+    ] = "1.2"
+
+
 class HttpConfig(Section, frozen=True, kw_only=True):
     """The Open Inference Protocol over HTTP, for Triton's and KServe's clients and for curl."""
 
@@ -50,7 +61,7 @@ class HttpConfig(Section, frozen=True, kw_only=True):
     )
     group: Annotated[str | None, Meta(description="group that owns path")] = None
     host: Annotated[
-        str, Meta(min_length=1, max_length=64, description="loopback address, with port")
+        str, Meta(min_length=1, max_length=64, description="with port; loopback, or any with tls")
     ] = "127.0.0.1"
     port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)] | None,
@@ -58,8 +69,16 @@ class HttpConfig(Section, frozen=True, kw_only=True):
     ] = None
     insecure: Annotated[
         bool,
-        Meta(description="with port: every process of this device may ask, whoever runs it"),
+        Meta(description="without tls: every process of this device may ask, whoever runs it"),
     ] = False
+    trusted_network: Annotated[
+        bool,
+        Meta(
+            description="with insecure: host may be any address, for a network namespace where "
+            "only trusted processes are, as a pod's"
+        ),
+    ] = False
+    tls: ListenTlsConfig | None = None
     server_name: Annotated[
         str,
         Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="some clients insist on triton"),

@@ -17,7 +17,7 @@ def listen_problems(listen: ListenConfig) -> Iterator[Found]:
     taken = {listen.socket.path: "listen.socket"}
     if listen.http is not None:
         yield from _place("listen.http", listen.http, 8000, taken)
-        yield from _local_only("listen.http", listen.http)
+        yield from _http(listen.http)
     if listen.grpc is not None:
         yield from _place("listen.grpc", listen.grpc, 8001, taken)
         yield from _local_only("listen.grpc", listen.grpc)
@@ -40,7 +40,7 @@ def _place(
         yield f"{field}.host", text
 
 
-def _local_only(field: str, place: HttpConfig | GrpcConfig) -> Iterator[Found]:
+def _local_only(field: str, place: GrpcConfig) -> Iterator[Found]:
     if place.path is not None:
         return
     if _is_local(place.host) is False:
@@ -48,6 +48,23 @@ def _local_only(field: str, place: HttpConfig | GrpcConfig) -> Iterator[Found]:
     elif place.port is not None and not place.insecure:
         text = "lets every process of this device ask, whoever runs it"
         yield f"{field}.port", f"{text}; use a path, or write `insecure: true`"
+
+
+def _http(http: HttpConfig) -> Iterator[Found]:
+    is_open = http.insecure and http.trusted_network
+    if http.trusted_network and not http.insecure:
+        yield "listen.http.trusted_network", "says something with `insecure: true` only"
+    if http.tls is not None and http.insecure:
+        yield "listen.http.insecure", "contradicts tls; leave one of them out"
+    if http.path is not None:
+        if http.tls is not None:
+            yield "listen.http.tls", "is for a port; a path is guarded by mode and group"
+    elif _is_local(http.host) is False and http.tls is None and not is_open:
+        text = "can be reached from other machines; use 127.0.0.1 or ::1, or give `tls`"
+        yield "listen.http.host", text
+    elif http.port is not None and not http.insecure and http.tls is None:
+        text = "lets every process of this device ask, whoever runs it"
+        yield "listen.http.port", f"{text}; use a path, give `tls`, or write `insecure: true`"
 
 
 def _metrics(metrics: MetricsConfig) -> Iterator[Found]:

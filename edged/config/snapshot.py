@@ -10,12 +10,14 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from msgspec import structs
 
 from edged.config.problems import Mark, Problem, field_path, parent_path, problem_at
 from edged.config.schema import Config, Secret
+from edged.config.tls_files import TLS_FILES, tls_file_problems, tls_warnings
 
 _MAX_MATCHES = 1000
 """A glob that names more bundles than this was meant for something else."""
@@ -65,6 +67,10 @@ class Snapshot:
         if listen.grpc is not None and listen.grpc.path is not None:
             path = str(self.resolve(listen.grpc.path))
             listen = structs.replace(listen, grpc=structs.replace(listen.grpc, path=path))
+        if listen.http is not None and (tls := listen.http.tls) is not None:
+            paths = {name: str(self.resolve(getattr(tls, name))) for name in TLS_FILES}
+            http = structs.replace(listen.http, tls=structs.replace(tls, **paths))
+            listen = structs.replace(listen, http=http)
         return replace(self, config=structs.replace(self.config, listen=listen))
 
     def bundle_paths(self, model: str) -> tuple[Path, ...]:
@@ -128,6 +134,15 @@ def check_files(snapshot: Snapshot) -> list[Problem]:
     return [*_bundle_problems(snapshot), *_named_file_problems(snapshot)]
 
 
+def expiry_warnings(snapshot: Snapshot, now: datetime) -> list[Problem]:
+    """Certificates of our own that are out of date, or soon will be."""
+    http = snapshot.config.listen.http
+    if http is None or http.tls is None:
+        return []
+    found = tls_warnings(http.tls, now)
+    return [snapshot.problem(f"listen.http.tls.{name}", text) for name, text in found]
+
+
 def _bundle_problems(snapshot: Snapshot) -> Iterator[Problem]:
     for name, model in snapshot.config.models.items():
         base = field_path(field_path("models", name), "bundle")
@@ -144,6 +159,9 @@ def _named_file_problems(snapshot: Snapshot) -> Iterator[Problem]:
     config = snapshot.config
     for index, key in enumerate(config.trust.keys):
         yield from _unreadable(snapshot, f"trust.keys[{index}]", snapshot.resolve(key))
+    if config.listen.http is not None and config.listen.http.tls is not None:
+        for name, text in tls_file_problems(config.listen.http.tls):
+            yield snapshot.problem(f"listen.http.tls.{name}", text)
     if config.mqtt is None:
         return
     if config.mqtt.password is not None:

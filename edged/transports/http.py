@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
+from datetime import datetime, timezone
 
 from edged.config.schema import Config
+from edged.config.tls_files import tls_warnings
 from edged.patience import Patience
 from edged.transports.http_door import Door, Pages
 from edged.transports.http_peer import Connection
+from edged.transports.tls import TlsGate, server_context
+from edged.transports.tls_peer import TlsPeer
 from edged.transports.web_listener import Place, Staged, WebListener
 
 log = logging.getLogger("edged.http")
@@ -43,7 +48,8 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self.accepted = self.refused = self.requests = 0
         self.received_bytes = self.sent_bytes = 0
-        self._listener = WebListener(FIELD, "HTTP", lambda: Connection(self), log)
+        self.tls = TlsGate()
+        self._listener = WebListener(FIELD, "HTTP", self._connection, log)
 
     @property
     def place(self) -> Place | None:
@@ -54,9 +60,21 @@ class HttpServer:
         """Bind what the configuration asks for; what listens now is left as it is.
 
         Raises:
-            ApplyError: it cannot be bound.
+            ApplyError: it cannot be bound, or its certificates cannot be used.
         """
-        return self._listener.prepare(config.listen.http)
+        context = _context(config)
+        staged = self._listener.prepare(config.listen.http)
+        staged.context = context
+        return staged
+
+    def refresh(self, config: Config) -> None:
+        """Read the certificates again; connections that are open keep what they began with.
+
+        Raises:
+            ApplyError: they cannot be used; those from before are.
+        """
+        if self.place is not None and self.place == config.listen.http:
+            self.tls.context = _context(config)
 
     def abandon(self, staged: Staged) -> None:
         """Undo ``prepare``."""
@@ -69,6 +87,12 @@ class HttpServer:
         self.unread_wait_s = int(config.limits.stream_wait) / 1e9
         self.patience = Patience(int(config.limits.busy_wait))
         self.max_connections = config.listen.max_connections
+        self.tls.handshake_s = self.frame_timeout_s
+        is_other = (self.tls.context is None) != (staged.context is None)
+        self.tls.context = staged.context
+        if is_other and self.place is not None:
+            # Who was let in without a certificate is not let in any more, and the other way round.
+            self._end_all()
         await self._listener.commit(staged)
 
     def close_listener(self) -> None:
@@ -78,8 +102,17 @@ class HttpServer:
     def close(self) -> None:
         """End every connection once it has been answered."""
         self.close_listener()
+        self._end_all()
+
+    def _end_all(self) -> None:
+        self.tls.close()
         for connection in list(self.connections):
             connection.end()
+
+    def _connection(self) -> asyncio.Protocol:
+        if self.tls.context is None:
+            return Connection(self)
+        return TlsPeer(self.tls, lambda: Connection(self))
 
     async def closed(self, timeout_s: float) -> None:
         """After ``close``: wait until what was written has left, but no longer than this."""
@@ -87,3 +120,12 @@ class HttpServer:
         # Looked at, not signalled: this happens once, when the process stops.
         while self.connections and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+
+def _context(config: Config) -> ssl.SSLContext | None:
+    http = config.listen.http
+    if http is None or http.tls is None:
+        return None
+    for name, text in tls_warnings(http.tls, datetime.now(timezone.utc)):
+        log.warning("%s.tls.%s: %s", FIELD, name, text)
+    return server_context(f"{FIELD}.tls", http.tls)

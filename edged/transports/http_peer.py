@@ -20,6 +20,7 @@ from edged.protocol.http_get import RefusedError
 from edged.protocol.http_reader import HttpReader, HttpRequest
 from edged.transports.credentials import peer_credentials
 from edged.transports.http_requests import Requests
+from edged.transports.tls import common_name
 
 if TYPE_CHECKING:
     from edged.transports.http import HttpServer
@@ -55,7 +56,7 @@ class Connection(asyncio.Protocol):
         self._due_s = 0.0
         """When the client's time is over; 0 while it waits for us."""
         self._descriptor = -1
-        """What is read while awake."""
+        """What is read while awake; none under TLS, whose bytes are read by the loop alone."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is; refuse when there are too many."""
@@ -73,7 +74,11 @@ class Connection(asyncio.Protocol):
         server.accepted += 1
         server.connections.add(self)
         sock = transport.get_extra_info("socket")
-        self._descriptor = sock.fileno()
+        certificate = transport.get_extra_info("peercert")
+        if certificate is not None:
+            self._requests.origin = f"http:{common_name(certificate)[:64]}"
+        else:
+            self._descriptor = sock.fileno()
         if sock.family == socket.AF_UNIX:
             pid, uid, gid = peer_credentials(sock)
             self._requests.origin = f"http:{uid}"
@@ -95,7 +100,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; answer at once where nothing is being answered."""
-        if self._takes_request(data):
+        if self._takes_request(data) and self._descriptor >= 0:
             self._wait_awake()
 
     def _takes_request(self, data: bytes) -> bool:

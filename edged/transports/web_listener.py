@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import logging
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class Staged:
 
     place: Place | None
     sock: socket.socket | None
+    context: ssl.SSLContext | None = None
+    """What clients have to prove there; None for a place that speaks plain."""
 
 
 class WebListener:
@@ -166,7 +169,8 @@ def shown(place: Place | None) -> str:
     if place.path is not None:
         return place.path
     host = f"[{place.host}]" if ":" in place.host else place.host
-    return f"http://{host}:{place.port}"
+    scheme = "http" if getattr(place, "tls", None) is None else "https"
+    return f"{scheme}://{host}:{place.port}"
 
 
 def _as_socket(place: Place) -> SocketConfig:

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
-from edged.config.listen import GrpcConfig, HttpConfig, ListenConfig, MetricsConfig, SocketConfig
+from edged.config.listen import (
+    GrpcConfig,
+    HttpConfig,
+    ListenConfig,
+    ListenTlsConfig,
+    MetricsConfig,
+    SocketConfig,
+)
 from edged.config.listen_check import listen_problems
+
+TLS = ListenTlsConfig(cert="c", key="k", client_ca="a")
 
 
 def problems(
@@ -28,6 +37,9 @@ def problems(
         HttpConfig(port=8000, insecure=True),
         HttpConfig(port=8000, insecure=True, host="::1"),
         HttpConfig(port=8000, insecure=True, host="localhost"),
+        HttpConfig(port=8443, tls=TLS),
+        HttpConfig(port=8443, tls=TLS, host="0.0.0.0"),
+        HttpConfig(port=8000, insecure=True, trusted_network=True, host="0.0.0.0"),
     ],
 )
 def test_http_that_can_work(http: HttpConfig | None) -> None:
@@ -44,6 +56,11 @@ def test_http_that_can_work(http: HttpConfig | None) -> None:
         ({"port": 8000, "insecure": True, "host": "0.0.0.0"}, "listen.http.host"),
         ({"port": 8000, "insecure": True, "host": "192.168.1.4"}, "listen.http.host"),
         ({"port": 8000, "insecure": True, "host": "box"}, "listen.http.host"),
+        ({"port": 8000, "host": "0.0.0.0"}, "listen.http.host"),
+        ({"port": 8443, "tls": TLS, "host": "box"}, "listen.http.host"),
+        ({"port": 8443, "tls": TLS, "insecure": True}, "listen.http.insecure"),
+        ({"port": 8443, "tls": TLS, "trusted_network": True}, "listen.http.trusted_network"),
+        ({"path": "/run/a", "tls": TLS}, "listen.http.tls"),
     ],
 )
 def test_http_that_cannot(fields: dict[str, Any], path: str) -> None:

@@ -81,8 +81,11 @@ class Web:
         self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
         self._thread.start()
 
-    def start(self, max_connections: int = 256, **limits: Any) -> Web:
-        http = HttpConfig(path=str(self.path))
+    def start(
+        self, max_connections: int = 256, http: HttpConfig | None = None, **limits: Any
+    ) -> Web:
+        """Listen at its path, or where ``http`` says; once more, it follows a change."""
+        http = http or HttpConfig(path=str(self.path))
         config = Config(
             listen=ListenConfig(http=http, max_connections=max_connections),
             limits=LimitsConfig(**limits),
