@@ -24,11 +24,13 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from edged.errors import DisconnectedError, LayoutChangedError
-from edged.lane import Lane
+from edged.errors import DisconnectedError
 from edged.link import Link, NothingSentError
-from edged.messages import SequencedRequest
+from edged.messages import InferRequest, SequencedRequest
 from edged.pending import Pending
+from edged.placed import Placed, Usual
+from edged.places import goes_by_memory
+from edged.prepared import Prepared
 from edged.protocol import asking, native, prepared, steps, streams
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
 from edged.protocol.frames import Buffer
@@ -36,92 +38,21 @@ from edged.protocol.stream_asking import StreamAnswer
 from edged.protocol.streams import AHEAD
 from edged.sequence import Sequence
 from edged.stream import Stream
-from edged.tensors import Array, TensorSpec
+from edged.tensors import Array
 
-__all__ = ["Client", "InferResult", "Pending", "Prepared", "Sequence", "Stream", "StreamAnswer"]
+__all__ = [
+    "Client",
+    "InferResult",
+    "Pending",
+    "Placed",
+    "Prepared",
+    "Sequence",
+    "Stream",
+    "StreamAnswer",
+]
 
 _TRIES = 3
 """A prepared call whose connection is replaced so often by other threads gives up."""
-
-
-class Prepared:
-    """A call prepared once: made by ``Client.prepare``, called with arrays of that layout.
-
-    It outlives the connection: on a new one, and when a release with another signature serves, it
-    is prepared again by itself.
-    """
-
-    def __init__(self, client: Client, plan: Plan) -> None:
-        self._client = client
-        self._plan = plan
-        self._lane: Lane | None = None
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The layout: names, dtypes and shapes; ``batch`` is the free axis."""
-        return self._plan.request.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """What answers hold: names, dtypes and shapes, as far as they are known before a run."""
-        return self._client.opened(self._plan).outputs
-
-    def __call__(self, *arrays: Array, timeout: float | None = None) -> InferResult:
-        """Ask with arrays in the order of the layout, and wait for the answer."""
-        return self._ask(self._plan.by_position(arrays), timeout)
-
-    def infer(
-        self,
-        inputs: Mapping[str, Array] | None = None,
-        /,
-        *,
-        timeout: float | None = None,
-        **tensors: Array,
-    ) -> InferResult:
-        """Ask and wait for the answer; as ``Client.infer``.
-
-        Raises:
-            TensorMismatchError: the arrays are not of the layout, or it no longer fits the model.
-        """
-        if tensors or inputs is None:
-            inputs = {**(inputs or {}), **tensors}
-        return self._ask(inputs, timeout)
-
-    def submit(
-        self,
-        inputs: Mapping[str, Array] | None = None,
-        /,
-        *,
-        timeout: float | None = None,
-        **tensors: Array,
-    ) -> Pending:
-        """Send a request without waiting; many may be in flight.
-
-        When the model's signature changed while it was on its way, ``result`` raises
-        LayoutChangedError: the request was not run, and may be submitted again.
-        """
-        return self._client.run_prepared(self._plan, {**(inputs or {}), **tensors}, timeout)
-
-    def close(self) -> None:
-        """Let the daemon forget the call; using it again prepares it again."""
-        self._lane = None
-        self._client.forget(self._plan)
-
-    def _ask(self, tensors: Mapping[str, Array], timeout: float | None) -> InferResult:
-        client, plan, lane = self._client, self._plan, self._lane
-        link = client.link
-        try:
-            if lane is not None and lane.link is link:
-                result = lane.ask(tensors, client.timeout if timeout is None else timeout)
-                if result is not None:
-                    return result
-            elif link is not None and (opened := link.opened.get(plan)) is not None:
-                self._lane = Lane(link, plan, opened)
-            return client.run_prepared(plan, tensors, timeout).result()
-        except LayoutChangedError:
-            # Refused, so not run: when the arrays still fit, nobody need know.
-            self.close()
-            return client.run_prepared(plan, tensors, timeout).result()
 
 
 class Client:
@@ -139,6 +70,7 @@ class Client:
         self.timeout = timeout
         self.link: Link | None = None
         self._lock = threading.Lock()
+        self._usual = Usual(self)
 
     def __enter__(self) -> Client:  # noqa: PYI034 - typing.Self is not in Python 3.10
         return self
@@ -180,10 +112,12 @@ class Client:
             BusyError: it may be answered later.
             RuntimeFailureError: the model failed.
         """
-        pending = self.submit(
-            model, inputs, release=release, outputs=outputs, timeout=timeout, **tensors
-        )
-        return pending.result()
+        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        if goes_by_memory(request.inputs):
+            result = self._usual.ask(request, timeout)
+            if result is not None:
+                return result
+        return self._submit(request, timeout).result()
 
     def submit(
         self,
@@ -197,8 +131,10 @@ class Client:
         **tensors: Array,
     ) -> Pending:
         """Send a request without waiting; many may be in flight on one connection."""
-        request = asking.infer_request(model, inputs, tensors, release, outputs)
-        pending, wait_us = self._pending(model, timeout)
+        return self._submit(asking.infer_request(model, inputs, tensors, release, outputs), timeout)
+
+    def _submit(self, request: InferRequest, timeout: float | None) -> Pending:
+        pending, wait_us = self.make_pending(request.model, timeout)
         self._send(pending, lambda number: native.encode_infer(number, request, wait_us))
         return pending
 
@@ -231,7 +167,7 @@ class Client:
         """
         request = asking.infer_request(model, inputs, tensors, release, outputs)
         streams.check_count(ahead, "answers ahead")
-        pending, wait_us = self._pending(model, timeout)
+        pending, wait_us = self.make_pending(model, timeout)
         stream = Stream(pending)
 
         def encode(number: int) -> list[Buffer]:
@@ -264,7 +200,7 @@ class Client:
 
     def submit_step(self, request: SequencedRequest, timeout: float | None) -> Pending:
         """Send a request of a sequence; see ``Sequence``."""
-        pending, wait_us = self._pending(request.model, timeout)
+        pending, wait_us = self.make_pending(request.model, timeout)
         self._send(pending, lambda number: steps.encode_step(number, request, wait_us))
         return pending
 
@@ -301,7 +237,7 @@ class Client:
 
     def call(self, verb: str, **arguments: Any) -> Any:
         """Ask the daemon itself, e.g. ``status`` or ``models``; returns plain values."""
-        pending, _ = self._pending("", None)
+        pending, _ = self.make_pending("", None)
         self._send(pending, lambda number: native.encode_call(number, verb, arguments))
         pending.wait()
         return pending.reply()
@@ -326,12 +262,9 @@ class Client:
         self, plan: Plan, tensors: Mapping[str, Array], timeout: float | None
     ) -> Pending:
         """Send a request of a prepared call; see ``Prepared``."""
-        pending, wait_us = self._pending(plan.request.model, timeout)
+        pending, wait_us = self.make_pending(plan.request.model, timeout)
         for _ in range(_TRIES):
-            link = self.link
-            opened = None if link is None else link.opened.get(plan)
-            if link is None or opened is None:
-                link, opened = self._open(plan, pending.until)
+            link, opened = self.open_plan(plan, pending.until)
             pending.answers = opened.answers
             encode = functools.partial(plan.frame, opened.handle, tensors, wait_us)
             try:
@@ -343,9 +276,13 @@ class Client:
 
     def opened(self, plan: Plan) -> Opened:
         """The prepared call as the daemon knows it on the present connection."""
+        return self.open_plan(plan, self._until(self.timeout))[1]
+
+    def open_plan(self, plan: Plan, until: float | None) -> tuple[Link, Opened]:
+        """A connection that is up, and the prepared call on it."""
         link = self.link
         opened = None if link is None else link.opened.get(plan)
-        return opened or self._open(plan, self._until(self.timeout))[1]
+        return self._open(plan, until) if link is None or opened is None else (link, opened)
 
     def forget(self, plan: Plan) -> None:
         """Give up a prepared call's handle, if it has one."""
@@ -383,7 +320,8 @@ class Client:
                 link = self.link = Link(self.path, until)
             return link
 
-    def _pending(self, model: str, timeout: float | None) -> tuple[Pending, int]:
+    def make_pending(self, model: str, timeout: float | None) -> tuple[Pending, int]:
+        """What waits for an answer, and the timeout in microseconds."""
         seconds = self.timeout if timeout is None else timeout
         wait_us = asking.timeout_us(seconds)
         return Pending(model, self._until(seconds)), wait_us

@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable
 
 from edged.errors import DeadlineExceededError, DisconnectedError, EdgedError
-from edged.protocol import asking, prepared
+from edged.places import expect
+from edged.protocol import asking, memory, prepared
 from edged.protocol.asking import Asked, Conversation
-from edged.protocol.frames import Buffer
+from edged.protocol.frames import Buffer, Kind
 from edged.protocol.layout import BodyLayout
 
 _JOIN_BYTES = 64 << 10
@@ -87,6 +88,7 @@ class Link(Conversation):
         self.read_lock = threading.Lock()
         self._sleepers: list[Waiter] = []
         self._sleep_lock = threading.Lock()
+        self._lend_lock = threading.Lock()
 
     def ask(
         self, waiter: Waiter, encode: Callable[[int], list[Buffer]], *, is_new: bool = False
@@ -124,6 +126,42 @@ class Link(Conversation):
             except (OSError, ValueError, EdgedError) as exc:
                 if not isinstance(exc, TimeoutError):
                     self._read_last_words()
+                raise self.drop(exc) from exc
+
+    def lend(self, descriptor: int, size: int, until: float | None) -> int:
+        """Lend memory to the daemon; returns its region on this connection.
+
+        Raises:
+            EdgedError: the daemon does not take it, or the connection broke.
+        """
+        # One at a time: between LEND and PASS the daemon takes no other.
+        with self._lend_lock:
+            asked = Waiter("", until)
+            self.ask(asked, lambda number: memory.encode_lend(number, size))
+            self.read_until_done(asked)
+            expect(asked.answer(), Kind.READY)
+            passed = Waiter("", until)
+            self._pass(passed, descriptor)
+            self.read_until_done(passed)
+            return memory.decode_lent(expect(passed.answer(), Kind.LENT)).region
+
+    def _pass(self, waiter: Waiter, descriptor: int) -> None:
+        with self.send_lock:
+            waiter.link = self
+            data = b"".join(memory.encode_pass(self.add(waiter)))
+            try:
+                while True:
+                    try:
+                        count = socket.send_fds(
+                            self.sock, [data], [descriptor], socket.MSG_DONTWAIT
+                        )
+                        break
+                    except BlockingIOError:
+                        self._wait_to_write(waiter.until)
+                if count < len(data):
+                    # The kernel takes so little whole or not at all.
+                    raise ConnectionAbortedError(f"{count} of {len(data)} bytes were sent")
+            except (OSError, ValueError, EdgedError) as exc:
                 raise self.drop(exc) from exc
 
     def tell(self, buffers: list[Buffer]) -> None:
