@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Callable
 
 from edged.errors import BusyError, EdgedError, RuntimeFailureError
 from edged.messages import (
@@ -15,9 +15,11 @@ from edged.messages import (
 )
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import Head, OnReply, Reply, Withdrawal
+from edged.protocol.grpc_repeat import GrpcRepeat
 from edged.protocol.oip import grpc_status_of, text_of
 from edged.protocol.oip_grpc import Inference, decode_infer, encode_infer
 from edged.protocol.oip_request import Asked
+from edged.transports.grpc_repeats import Repeats, deadline_ns_of
 from edged.transports.http_door import Door, Pages
 
 log = logging.getLogger("edged.grpc")
@@ -37,6 +39,7 @@ class Inferences:
     def __init__(self, door: Door, pages: Pages) -> None:
         self._door = door
         self._pages = pages
+        self._repeats = Repeats(door, self._again)
         self.max_request_bytes = 64 << 20
         self.unread_wait_s = 30.0
         """How long a client of a stream may take no answer."""
@@ -47,6 +50,9 @@ class Inferences:
 
     def ask(self, head: Head, message: Buffer, on_reply: OnReply) -> Withdrawal | None:
         """Answer a ModelInfer; raises EdgedError for one that is none."""
+        is_known, ticket = self._repeats.ask(head, message, on_reply)
+        if is_known:
+            return ticket
         inference = decode_infer(message, self.max_request_bytes)
         asked = inference.asked
 
@@ -54,14 +60,13 @@ class Inferences:
             if final:
                 on_reply(self.reply(asked, response, head.origin))
 
+        self._repeats.notice(message, inference)
         return self._door.submit(self.request(head, inference), on_response)
 
     def request(self, head: Head, inference: Inference) -> InferRequest:
         """What the dataplane is asked; the earlier deadline holds, the call's or the request's."""
-        asked, deadline_ns = inference.asked, head.deadline_ns
-        if asked.timeout_us:
-            own_ns = time.monotonic_ns() + asked.timeout_us * 1000
-            deadline_ns = own_ns if deadline_ns is None else min(own_ns, deadline_ns)
+        asked = inference.asked
+        deadline_ns = deadline_ns_of(head, asked.timeout_us)
         wanted = tuple([one.name for one in asked.outputs])
         model, release = inference.model, inference.release
         what = (model, asked.inputs, release, wanted, deadline_ns, head.origin)
@@ -70,10 +75,21 @@ class Inferences:
 
     def reply(self, asked: Asked, response: InferResponse, origin: str) -> Reply:
         """What came of it."""
+        return self._told(response, origin, lambda: self.message(asked, response))
+
+    def _again(self, repeat: GrpcRepeat, response: InferResponse) -> Reply:
+        if response.error is not None:
+            # What the call was prepared for may be no more: the long way looks again.
+            self._repeats.clear()
+        return self._told(response, "a client", lambda: repeat.answer(response))
+
+    def _told(
+        self, response: InferResponse, origin: str, encode: Callable[[], list[Buffer]]
+    ) -> Reply:
         if response.error is not None:
             return failure(response.error)
         try:
-            return Reply(self.message(asked, response))
+            return Reply(encode())
         except EdgedError as exc:
             return failure(exc)
         except Exception:

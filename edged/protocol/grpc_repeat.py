@@ -1,0 +1,178 @@
+"""Requests over gRPC that differ in their tensors only: read once, then known by their other bytes.
+
+As ``http_repeat`` is for HTTP: a client asks one model for the same tensors again and again, so all
+of its messages but the tensors repeat to the byte. What was read of the first is used for the
+others, and so is the head of the answer. Everything unusual goes the long way through
+``oip_grpc``. No socket, clock or thread.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from edged.errors import InvalidRequestError
+from edged.messages import InferResponse
+from edged.protocol.frames import Buffer
+from edged.protocol.lane import Binds, LoneRun
+from edged.protocol.layout import COPY_BYTES
+from edged.protocol.oip_grpc import Inference, encode_infer
+from edged.tensors import DTYPES, Array, TensorSpec
+
+REPEAT_BYTES: Final = 64 << 10
+"""What is larger takes longer to copy than to understand."""
+
+
+class _Field(NamedTuple):
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    elements: int
+    offset: int
+
+
+class GrpcRepeat:
+    """What is known of messages that are like one that was read; see ``repeat_of``.
+
+    Args:
+        message: that one.
+        inference: what was read of it.
+        fields: where its tensors lie.
+    """
+
+    def __init__(self, message: Buffer, inference: Inference, fields: tuple[_Field, ...]) -> None:
+        self.inference = inference
+        self.size = len(message)
+        self.specs = tuple(TensorSpec(one.name, one.dtype.name, one.shape) for one in fields)
+        self.fields = fields
+        kept: list[tuple[int, int, bytes]] = []
+        at = 0
+        for one in fields:
+            kept.append((at, one.offset, bytes(message[at : one.offset])))
+            at = one.offset + one.elements * one.dtype.itemsize
+        kept.append((at, len(message), bytes(message[at:])))
+        self._kept = [entry for entry in kept if entry[2]]
+        self._head: list[bytes] = []
+        self._headed: object = None
+
+    def fits(self, message: Buffer) -> bool:
+        """Whether a message is one of them."""
+        if len(message) != self.size:
+            return False
+        return all(message[start:end] == same for start, end, same in self._kept)
+
+    def inputs(self, message: Buffer) -> dict[str, Array]:
+        """Its tensors, as views."""
+        return {
+            name: np.frombuffer(message, dtype, elements, offset).reshape(shape)
+            for name, dtype, shape, elements, offset in self.fields
+        }
+
+    def answer(self, response: InferResponse) -> list[Buffer]:
+        """The answer to one of them; ``response`` is without an error."""
+        asked = self.inference.asked
+        names = [one.name for one in asked.outputs] or list(response.outputs)
+        arrays = [response.outputs[name] for name in names]
+        kind = (response.release, [(array.dtype, array.shape) for array in arrays])
+        if self._headed == kind:
+            pieces: list[bytes] = []
+            for head, array in zip(self._head, arrays, strict=True):
+                pieces += (head, array.tobytes())
+            return [b"".join(pieces)]
+        parts = encode_infer(asked, response, {})
+        if all(array.dtype.isnative and array.dtype.kind in "biuf" for array in arrays):
+            # A head, and before each tensor its number of bytes.
+            first, *rest = (bytes(part) for part in (parts[0], *parts[1::2]))
+            self._head = [first + rest[0], *rest[1:]] if rest else []
+            is_small = sum(array.nbytes for array in arrays) <= COPY_BYTES
+            self._headed = kind if rest and is_small else None
+        return parts
+
+
+class GrpcLane:
+    """The shortest way from such a message to its answer, for a client that is alone.
+
+    Args:
+        repeat: what is known of the messages.
+        call: what they ask, prepared.
+        outputs: what answers hold.
+        release: who answers.
+
+    Raises:
+        InvalidRequestError: there is no lane for such messages, nor ever will be.
+    """
+
+    def __init__(
+        self, repeat: GrpcRepeat, call: Binds, outputs: tuple[TensorSpec, ...], release: int
+    ) -> None:
+        asked, model = repeat.inference.asked, repeat.inference.model
+        if any(spec.dtype not in DTYPES for spec in outputs):
+            raise InvalidRequestError("what has no NumPy numbers is not bound")
+        self.inputs = {one.name: np.empty(one.shape, one.dtype) for one in repeat.fields}
+        made = {spec.name: np.empty(_fixed(spec), spec.dtype) for spec in outputs}
+        size = sum(array.nbytes for array in made.values())
+        if not 0 < size <= COPY_BYTES or repeat.size > 2 * COPY_BYTES:
+            raise InvalidRequestError("what is large is not copied")
+        answer = encode_infer(asked, InferResponse(model, release, 0, made), {})
+        names = [one.name for one in asked.outputs] or list(made)
+        parts: list[Buffer] = [bytes(answer[0])]
+        for head, name in zip(answer[1::2], names, strict=True):
+            parts += (bytes(head), _bytes(made[name]))
+        self._answer = tuple(parts)
+        self._places = [
+            (_bytes(self.inputs[one.name]), one.offset, one.offset + self.inputs[one.name].nbytes)
+            for one in repeat.fields
+        ]
+        self._run: LoneRun | None = call.bind(self.inputs, made, 0)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it may be used again; otherwise another one has to be made."""
+        return self._run is not None and self._run.is_current
+
+    def ask(self, message: Buffer, origin: str) -> bytes | None:
+        """Answer a message that fits, or return None when that has to go the usual way.
+
+        Raises:
+            StillRunningError: it runs in a worker and is to be adopted.
+        """
+        run = self._run
+        if run is None:
+            return None
+        for memory, start, end in self._places:
+            memory[:] = message[start:end]
+        return None if run.run(origin) is None else b"".join(self._answer)
+
+
+def repeat_of(message: Buffer, inference: Inference) -> GrpcRepeat | None:
+    """What other messages could have in common with this one; None where it has no like."""
+    asked = inference.asked
+    if len(message) > REPEAT_BYTES or asked.id or asked.sequence is not None or not asked.inputs:
+        return None
+    if any(one.classes for one in asked.outputs):
+        return None
+    start = np.frombuffer(message, np.uint8).ctypes.data
+    fields, at = [], 0
+    for name, array in asked.inputs.items():
+        # Each byte of a bool is looked at, and typed contents are not in the message as they are.
+        if array.dtype.kind not in "iuf" or not array.size:
+            return None
+        offset = array.ctypes.data - start
+        if not at <= offset <= len(message) - array.nbytes:
+            return None
+        at = offset + array.nbytes
+        fields.append(_Field(name, array.dtype, array.shape, array.size, offset))
+    return GrpcRepeat(message, inference, tuple(fields))
+
+
+def _fixed(spec: TensorSpec) -> tuple[int, ...]:
+    """The shape of an output; raises InvalidRequestError where it is only known after a run."""
+    shape = tuple(axis for axis in spec.shape if isinstance(axis, int))
+    if len(shape) != len(spec.shape):
+        raise InvalidRequestError(f'"{spec.name}" has a free axis')
+    return shape
+
+
+def _bytes(array: Array) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
