@@ -53,7 +53,14 @@ class HttpRequest:
 
 
 _READ = frozenset(
-    {b"inference-header-content-length", b"content-encoding", b"accept", b"origin", b"content-type"}
+    {
+        b"inference-header-content-length",
+        b"content-encoding",
+        b"accept",
+        b"origin",
+        b"sec-fetch-site",
+        b"content-type",
+    }
 )
 
 
@@ -173,6 +180,7 @@ class _Gathered:
             if self._has_host:
                 raise RefusedError(400, "two Host headers")
             self._has_host = True
+            self._request.headers["host"] = value.decode("latin-1")
         elif name == b"content-length":
             if self._length >= 0 or not value.isdigit():
                 raise RefusedError(400, "Content-Length is not one number")

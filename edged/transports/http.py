@@ -49,6 +49,8 @@ class HttpServer:
         self.accepted = self.refused = self.requests = 0
         self.received_bytes = self.sent_bytes = 0
         self.tls = TlsGate()
+        self.is_loopback = False
+        """Whether it listens on a port that any process of this machine reaches, nobody else."""
         self._listener = WebListener(FIELD, "HTTP", self._connection, log)
 
     @property
@@ -87,6 +89,9 @@ class HttpServer:
         self.unread_wait_s = int(config.limits.stream_wait) / 1e9
         self.patience = Patience(int(config.limits.busy_wait))
         self.max_connections = config.listen.max_connections
+        http = config.listen.http
+        is_port = http is not None and http.port is not None and http.tls is None
+        self.is_loopback = is_port and http is not None and not http.trusted_network
         self.tls.handshake_s = self.frame_timeout_s
         is_other = (self.tls.context is None) != (staged.context is None)
         self.tls.context = staged.context

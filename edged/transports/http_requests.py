@@ -18,6 +18,7 @@ from edged.messages import InferRequest, InferResponse, SequencedRequest, Ticket
 from edged.protocol import oip
 from edged.protocol.frames import Buffer
 from edged.protocol.http_answer import encode_answer, encode_error
+from edged.protocol.http_origin import page_trouble
 from edged.protocol.http_reader import HttpRequest
 from edged.protocol.http_repeat import HttpRepeat, whole_answer
 from edged.protocol.oip_request import Asked, decode_raw, decode_request
@@ -100,9 +101,8 @@ class Requests:
             self._refuse(404, "Not Found")
         elif request.method not in route.methods:
             self._refuse(405, "Method Not Allowed", f"Allow: {', '.join(route.methods)}\r\n")
-        elif "origin" in request.headers:
-            # A page in a browser can reach loopback; what runs on this device sends no Origin.
-            self._refuse(403, f"a request from a web page {_NOT_HERE}")
+        elif trouble := page_trouble(request.headers, is_loopback=self._server.is_loopback):
+            self._refuse(403, trouble)
         elif route.page is Page.INFER:
             self._infer(request, route)
         elif route.page is Page.ADMIN:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edged.config.listen import HttpConfig
 from edged.specs import Duration, Size
+from tests.compat.stand import free_port
 from tests.fakes.house import LOOPS, eventually
 from tests.fakes.web import INFER, Visitor, Web
 
@@ -59,3 +62,22 @@ def test_closing_the_listener_leaves_connections(web: Web) -> None:
     assert web.server.place is None
     assert visitor.ask("GET", "/v2")[0] == 200
     visitor.close()
+
+
+def test_a_name_that_was_pointed_at_a_port_of_this_machine(web: Web) -> None:
+    """A browser that was led here by DNS; where only trusted programs are, any name will do."""
+    port = free_port()
+
+    def ask(host: str) -> int:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        client.request("GET", "/v2", headers={"Host": host})
+        status = client.getresponse().status
+        client.close()
+        return status
+
+    web.start(http=HttpConfig(port=port, insecure=True))
+    assert ask(f"localhost:{port}") == ask(f"127.0.0.1:{port}") == 200
+    assert ask(f"evil.example:{port}") == 403
+    assert web.server.requests == 3
+    web.start(http=HttpConfig(port=port, insecure=True, trusted_network=True))
+    assert ask("models.default.svc") == 200
