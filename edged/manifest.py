@@ -39,7 +39,7 @@ Release = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 MemberName = Annotated[str, Meta(pattern=MEMBER_NAME)]
 AxisEntry = (
-    Annotated[int, Meta(ge=1, le=2**31)] | Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,31}\Z")]
+    Annotated[int, Meta(ge=0, le=2**31)] | Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,31}\Z")]
 )
 
 

@@ -142,11 +142,17 @@ class LoadLine(Generic[K]):
         self._line = [wish for wish in self._line if wish.key != key]
         return len(self._line) < before
 
+    def is_short(self) -> bool:
+        """Whether the next load finds no room as things are, so that who is there has a say."""
+        wish = min(self._line, key=lambda wish: wish.place, default=None)
+        return wish is not None and self.ledger.used + wish.need > self.ledger.budget
+
     def next_step(self, residents: Sequence[Resident[K]], now_ns: int) -> Step[K] | None:
         """What to do next; None when nothing is to be done before something ends.
 
         Args:
-            residents: who takes memory now, in the ledger's order and by its sizes.
+            residents: who takes memory now, in the ledger's order and by its sizes; not looked at
+                unless ``is_short``.
             now_ns: monotonic clock, nanoseconds.
         """
         if self._current is not None or not self._line:

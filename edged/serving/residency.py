@@ -195,7 +195,9 @@ class Residency:
             if busy:
                 self._poll()
                 return busy
-            step = self._line.next_step(self._residents(), time.monotonic_ns())
+            # With a thousand models that is a millisecond of the loop, and most loads find room.
+            residents = self._residents() if self._line.is_short() else ()
+            step = self._line.next_step(residents, time.monotonic_ns())
             if step is None or isinstance(step, AskAt | Quiet):
                 self._poll()
                 return step.keys if isinstance(step, Quiet) else ()
@@ -342,7 +344,12 @@ class Residency:
     def _charge(self, release: ServedRelease) -> int:
         assert release.footprint is not None
         peak, is_measured = release.footprint.peak, release.footprint.is_measured
-        pinned = sum(one.size for one in self._residents() if one.is_pinned)
+        sizes = self.ledger.sizes()
+        pinned = sum(
+            sizes.get(one.key, 0)
+            for one in self._releases()
+            if one.config.memory.pinned and one.state is State.READY
+        )
         return charge(peak, self.ledger.budget, pinned, is_measured=is_measured)
 
     def _look(self) -> None:

@@ -1,0 +1,119 @@
+"""Ways to ask a daemon what a case asks, each giving the answers as the session alone gives them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import math
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edged.client import Client
+from edged.tensors import DTYPES
+from tests.onnx_suite.cases import Array
+from tests.onnx_suite.packing import Packed
+
+Ask = Callable[[Packed, list[Array]], list[Array]]
+"""Raises when the daemon answers with an error."""
+
+TIMEOUT_S = 120.0
+"""Of one answer, with the load of its model before it."""
+_NUMPY = {entry.oip: entry.numpy for entry in DTYPES.values()}
+
+
+@contextlib.contextmanager
+def native(socket_path: Path) -> Iterator[Ask]:
+    """By our own protocol."""
+    with Client(socket_path, timeout=TIMEOUT_S) as client:
+
+        def ask(packed: Packed, inputs: list[Array]) -> list[Array]:
+            answer = client.infer(packed.model, named(packed, inputs), timeout=TIMEOUT_S)
+            return [answer[entry.name] for entry in packed.manifest.outputs]
+
+        yield ask
+
+
+@contextlib.contextmanager
+def over_http(socket_path: Path) -> Iterator[Ask]:
+    """By the Open Inference Protocol over HTTP, tensors as bytes both ways."""
+    connection = _UnixConnection(socket_path)
+
+    def ask(packed: Packed, inputs: list[Array]) -> list[Array]:
+        head, body = encode(packed, inputs)
+        headers = {"Inference-Header-Content-Length": str(len(head))}
+        connection.request("POST", f"/v2/models/{packed.model}/infer", head + body, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+        if answer.status != http.client.OK:
+            raise RuntimeError(f"{answer.status}: {data[:300]!r}")
+        size = answer.getheader("Inference-Header-Content-Length")
+        return decode(packed, data, int(size) if size else len(data))
+
+    with contextlib.closing(connection):
+        yield ask
+
+
+WAYS: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Ask]]] = {
+    "native": native,
+    "http": over_http,
+}
+"""By its name; what it is given is the path of that transport's socket."""
+
+
+def named(packed: Packed, inputs: list[Array]) -> dict[str, Array]:
+    """Inputs by their names."""
+    return {entry.name: array for entry, array in zip(packed.manifest.inputs, inputs, strict=True)}
+
+
+def encode(packed: Packed, inputs: list[Array]) -> tuple[bytes, bytes]:
+    """A request: its JSON, and the tensors behind it."""
+    tensors, parts = [], []
+    for name, array in named(packed, inputs).items():
+        entry = DTYPES[array.dtype.name]
+        parts.append(array.astype(entry.numpy, copy=False).tobytes())
+        tensors.append(
+            {
+                "name": name,
+                "datatype": entry.oip,
+                "shape": array.shape,
+                "parameters": {"binary_data_size": len(parts[-1])},
+            }
+        )
+    request = {"inputs": tensors, "parameters": {"binary_data_output": True}}
+    return json.dumps(request).encode(), b"".join(parts)
+
+
+def decode(packed: Packed, data: bytes, size: int) -> list[Array]:
+    """The outputs of an answer whose JSON has so many bytes."""
+    found: dict[str, Array] = {}
+    at = size
+    for tensor in json.loads(data[:size])["outputs"]:
+        length = tensor["parameters"]["binary_data_size"]
+        found[tensor["name"]] = _tensor(tensor, data[at : at + length])
+        at += length
+    assert at == len(data), "bytes that belong to no output"
+    return [found[entry.name] for entry in packed.manifest.outputs]
+
+
+def _tensor(tensor: Mapping[str, Any], data: bytes) -> Array:
+    dtype = _NUMPY[tensor["datatype"]]
+    assert len(data) == dtype.itemsize * math.prod(tensor["shape"])
+    return np.frombuffer(data, dtype).reshape(tensor["shape"])
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """To a socket in the file system."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("edged", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(str(self._path))

@@ -1,0 +1,95 @@
+"""A daemon with many cases as its models, and its answers held against ONNX Runtime's own.
+
+The models share a budget: they are loaded when they are asked for, and leave again for others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from edged.tensors import describe
+from tests.compat.stand import OipDaemon
+from tests.onnx_suite.asking import WAYS, Ask
+from tests.onnx_suite.packing import Packed, write
+from tests.onnx_suite.raw import same
+
+BODY = """\
+trust: {require_signatures: false}
+runtime: {threads: 1}
+memory: {budget: BUDGET}
+TRIALmodels:
+"""
+
+
+class Difference(NamedTuple):
+    """What a daemon answered otherwise, or did not answer."""
+
+    way: str
+    case: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.way} {self.case}: {self.words}"
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path, cases: Iterable[Packed], budget: str = "256MiB", *, trial: bool = False
+) -> Iterator[OipDaemon]:
+    """A daemon that serves these cases over its own socket and over HTTP.
+
+    Args:
+        folder: its own; the bundles are made there.
+        cases: its models.
+        budget: memory that they share.
+        trial: whether each is proven in a process of its own first.
+    """
+    bundles = folder / "bundles"
+    bundles.mkdir()
+    lines = [
+        f'  "{packed.model}": {{bundle: "{write(packed, bundles)}", memory: {{load: lazy}}}}\n'
+        for packed in cases
+    ]
+    head = BODY.replace("BUDGET", budget).replace(
+        "TRIAL", "" if trial else "trial: {enabled: false}\n"
+    )
+    daemon = OipDaemon(folder)
+    daemon.place = f"path: {folder}/http.sock"
+    daemon.write(head + "".join(lines))
+    try:
+        yield daemon.start(wait=False)
+    finally:
+        daemon.stop()
+
+
+def place(daemon: OipDaemon, way: str) -> Path:
+    """The socket that one way asks at."""
+    return daemon.socket if way == "native" else daemon.directory / f"{way}.sock"
+
+
+def differences(daemon: OipDaemon, way: str, cases: Sequence[Packed]) -> Iterator[Difference]:
+    """Ask for each case once, and say what is not bit for bit ONNX Runtime's own answer."""
+    with WAYS[way](place(daemon, way)) as ask:
+        for packed in cases:
+            if words := _difference(ask, packed):
+                yield Difference(way, packed.case.name, words)
+
+
+def _difference(ask: Ask, packed: Packed) -> str:
+    for inputs, expected in packed.data:
+        try:
+            found = ask(packed, inputs)
+        except Exception as exc:
+            return f"{type(exc).__name__}: {exc}"
+        if not any(all(map(same, found, one)) for one in expected):
+            outputs = zip(packed.manifest.outputs, found, expected[0], strict=True)
+            words = [
+                f"{entry.name} {describe(one)} is not {describe(other)}"
+                for entry, one, other in outputs
+                if not same(one, other)
+            ]
+            return "; ".join(words)
+    return ""
