@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | zoo | fuzz | bench | bench-latency | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make venv | demo | test | test-all | zoo | onnx-suite | fuzz | bench | bench-latency | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ ARGS ?=
 CORE := not slow and not frameworks and not gpu and not zoo
 REST := slow or frameworks or gpu
 
-.PHONY: help venv demo test test-all zoo fuzz bench bench-latency bench-convert gpu-check lint format clean broker
+.PHONY: help venv demo test test-all zoo onnx-suite fuzz bench bench-latency bench-convert gpu-check lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
@@ -23,6 +23,7 @@ help:
 	@echo "make test      the core tests (at most 10 minutes)"
 	@echo "make test-all  the rest: frameworks, slow tests, faults"
 	@echo "make zoo       every real model of tests/zoo: package to bundle to ONNX Runtime"
+	@echo "make onnx-suite  the onnx package's backend tests through a daemon, bit by bit (6 minutes)"
 	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
 	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
@@ -52,6 +53,10 @@ test-all: broker
 zoo:
 	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks zoo
 	@$(BIN)/python -m pytest -n $(JOBS) -m zoo $(ARGS) tests/zoo
+
+onnx-suite:
+	@.ci/venv $(VENV) $(PYTHON) test
+	@$(BIN)/python -m tests.onnx_suite.run $(ARGS)
 
 fuzz:
 	@.ci/venv $(VENV) $(PYTHON) test fuzz

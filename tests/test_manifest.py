@@ -126,7 +126,7 @@ REFUSED = {
     "unknown field": ("command", "rm -rf", "command"),
     "dtype": ("inputs.0.dtype", "str", r'inputs\[0\].dtype: "str" is not a known dtype'),
     "rank 9": ("inputs.0.shape", [1] * 9, "shape"),
-    "axis 0": ("inputs.0.shape", [0], "shape"),
+    "axis below 0": ("inputs.0.shape", [-1], "shape"),
     "axis name": ("inputs.0.shape", ["Batch Size"], "shape"),
     "member is a path": ("members.0.name", "../model.onnx", "name"),
     "member is absolute": ("members.0.name", "/etc/passwd", "name"),

@@ -13,6 +13,7 @@ from edged.tensors import (
     BFLOAT16,
     DTYPES,
     TensorSpec,
+    aligned,
     check_tensors,
     describe,
     dtype_of,
@@ -186,3 +187,14 @@ def test_strings_fit_strings_only() -> None:
     with pytest.raises(TensorMismatchError, match="got float32"):
         check_tensors([spec], {"x": np.zeros((2, 1), F4)}, "m")
     assert describe(np.array([None])) == "object[1]"
+
+
+@pytest.mark.parametrize("offset", range(9))
+def test_aligned_copies_what_lies_at_an_odd_address_and_nothing_else(offset: int) -> None:
+    room = np.zeros(64, np.uint8)
+    start = -room.ctypes.data % 8 + offset
+    array = room[start : start + 16].view(np.float32).reshape(2, 2)
+    found = aligned(array)
+    assert found.flags.aligned
+    assert np.array_equal(found, array)
+    assert np.shares_memory(found, array) == (offset % 4 == 0)

@@ -22,7 +22,7 @@ from edged.protocol.lane import Binds, LoneRun
 from edged.protocol.layout import COPY_BYTES
 from edged.protocol.oip_answer import Labels, encode_response
 from edged.protocol.oip_request import Asked
-from edged.tensors import DTYPES, Array, TensorSpec
+from edged.tensors import DTYPES, Array, TensorSpec, aligned
 
 REPEAT_BYTES: Final = 64 << 10
 """What is larger takes longer to read than to understand."""
@@ -84,9 +84,9 @@ class HttpRepeat:
         return len(data) == self.size and data.startswith(self.prefix)
 
     def inputs(self, data: bytes) -> dict[str, Array]:
-        """Its tensors, as views."""
+        """Its tensors, as views where their elements are at addresses of their own size."""
         return {
-            name: np.frombuffer(data, dtype, elements, offset).reshape(shape)
+            name: aligned(np.frombuffer(data, dtype, elements, offset).reshape(shape))
             for name, dtype, shape, elements, offset in self.fields
         }
 

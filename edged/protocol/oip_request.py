@@ -28,7 +28,7 @@ from edged.protocol.oip_tensor import (
     read_json,
 )
 from edged.strings import strings
-from edged.tensors import ALL_DTYPES, Array, TensorSpec
+from edged.tensors import ALL_DTYPES, Array, TensorSpec, aligned
 
 Parameter = bool | int | float | str
 _Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -166,7 +166,7 @@ def decode_raw(body: bytes | bytearray, specs: Sequence[TensorSpec]) -> Asked:
             f'input "{spec.name}" is {spec}; {len(body)} bytes are no whole number of {row}'
         )
     shape = tuple(length if isinstance(axis, str) else axis for axis in spec.shape)
-    array = np.frombuffer(body, dtype.numpy).reshape(shape)
+    array = aligned(np.frombuffer(body, dtype.numpy).reshape(shape))
     return Asked("", {spec.name: array}, (), is_binary=True)
 
 

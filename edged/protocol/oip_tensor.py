@@ -19,7 +19,7 @@ from edged.errors import DecodeError, InvalidRequestError, TooLargeError
 from edged.protocol.frames import Buffer
 from edged.protocol.oip import BY_OIP
 from edged.strings import STRINGS_CAP, check_count, decode_strings, strings
-from edged.tensors import Array, DType
+from edged.tensors import Array, DType, aligned
 
 Shape = tuple[int, ...]
 RANK_CAP: Final = 8
@@ -99,7 +99,7 @@ def read_bytes(name: str, dtype: DType, shape: Shape, data: Buffer, room: Room) 
             raise InvalidRequestError(f"{where}: {left} bytes follow its last string")
         room.check(name, found.nbytes, dtype.oip)
         return room.take(found)
-    array = np.frombuffer(data, dtype.numpy).reshape(shape)
+    array = aligned(np.frombuffer(data, dtype.numpy).reshape(shape))
     if dtype.name == "bool" and array.size and array.view(np.uint8).max() > 1:
         raise InvalidRequestError(f'input "{name}": a BOOL byte is 0 or 1')
     return room.take(array)
