@@ -195,9 +195,8 @@ class Residency:
             if busy:
                 self._poll()
                 return busy
-            # With a thousand models that is a millisecond of the loop, and most loads find room.
-            residents = self._residents() if self._line.is_short() else ()
-            step = self._line.next_step(residents, time.monotonic_ns())
+            here = self._residents() if self._line.is_short() else ()  # long, with a thousand
+            step = self._line.next_step(here, time.monotonic_ns())
             if step is None or isinstance(step, AskAt | Quiet):
                 self._poll()
                 return step.keys if isinstance(step, Quiet) else ()
@@ -325,10 +324,8 @@ class Residency:
         self._thread.submit(_close, leaving)
 
     def _residents(self) -> list[Resident[ReleaseKey]]:
-        known = {release.key: release for release in self._releases()}
-        return [
-            self._resident(known.get(key), key, size) for key, size in self.ledger.sizes().items()
-        ]
+        known, sizes = {one.key: one for one in self._releases()}, self.ledger.sizes()
+        return [self._resident(known.get(key), key, size) for key, size in sizes.items()]
 
     def _resident(
         self, release: ServedRelease | None, key: ReleaseKey, size: int
@@ -344,12 +341,8 @@ class Residency:
     def _charge(self, release: ServedRelease) -> int:
         assert release.footprint is not None
         peak, is_measured = release.footprint.peak, release.footprint.is_measured
-        sizes = self.ledger.sizes()
-        pinned = sum(
-            sizes.get(one.key, 0)
-            for one in self._releases()
-            if one.config.memory.pinned and one.state is State.READY
-        )
+        sizes, here = self.ledger.sizes(), (r for r in self._releases() if r.state is State.READY)
+        pinned = sum(sizes.get(one.key, 0) for one in here if one.config.memory.pinned)
         return charge(peak, self.ledger.budget, pinned, is_measured=is_measured)
 
     def _look(self) -> None:
