@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from edged.client import Client
-from edged.tensors import DTYPES
+from edged.strings import STRINGS_CAP, decode_strings
+from edged.tensors import ALL_DTYPES
 from tests.onnx_suite.cases import Array
 from tests.onnx_suite.packing import Packed
 
@@ -23,7 +24,7 @@ Ask = Callable[[Packed, list[Array]], list[Array]]
 
 TIMEOUT_S = 120.0
 """Of one answer, with the load of its model before it."""
-_NUMPY = {entry.oip: entry.numpy for entry in DTYPES.values()}
+_NUMPY = {entry.oip: entry.numpy for entry in ALL_DTYPES.values()}
 
 
 @contextlib.contextmanager
@@ -73,13 +74,12 @@ def named(packed: Packed, inputs: list[Array]) -> dict[str, Array]:
 def encode(packed: Packed, inputs: list[Array]) -> tuple[bytes, bytes]:
     """A request: its JSON, and the tensors behind it."""
     tensors, parts = [], []
-    for name, array in named(packed, inputs).items():
-        entry = DTYPES[array.dtype.name]
-        parts.append(array.astype(entry.numpy, copy=False).tobytes())
+    for entry, array in zip(packed.manifest.inputs, inputs, strict=True):
+        parts.append(array.tobytes())
         tensors.append(
             {
-                "name": name,
-                "datatype": entry.oip,
+                "name": entry.name,
+                "datatype": ALL_DTYPES[entry.dtype].oip,
                 "shape": array.shape,
                 "parameters": {"binary_data_size": len(parts[-1])},
             }
@@ -101,9 +101,14 @@ def decode(packed: Packed, data: bytes, size: int) -> list[Array]:
 
 
 def _tensor(tensor: Mapping[str, Any], data: bytes) -> Array:
+    shape = tensor["shape"]
+    if tensor["datatype"] == "BYTES":
+        found, size = decode_strings(data, shape, "an output", STRINGS_CAP)
+        assert size == len(data)
+        return found
     dtype = _NUMPY[tensor["datatype"]]
-    assert len(data) == dtype.itemsize * math.prod(tensor["shape"])
-    return np.frombuffer(data, dtype).reshape(tensor["shape"])
+    assert len(data) == dtype.itemsize * math.prod(shape)
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 class _UnixConnection(http.client.HTTPConnection):

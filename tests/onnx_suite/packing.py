@@ -21,7 +21,10 @@ from edged.manifest import (
     canonical_json,
 )
 from edged.store.golden import write_safetensors
+from edged.strings import strings
+from edged.tensors import BFLOAT16
 from tests.bundles import GOLDEN, MODEL, describe, write_bundle
+from tests.onnx_suite import raw as raw_session
 from tests.onnx_suite.cases import Array, Case
 from tests.onnx_suite.raw import Raw
 
@@ -36,7 +39,8 @@ class Packed(NamedTuple):
         case: which one.
         model: its name there.
         manifest: of the bundle.
-        data: what it is asked, and the answers of ONNX Runtime alone; see ``Raw.answers``.
+        data: what it is asked, and the answers of ONNX Runtime alone (``Raw.answers``), as
+            ``carried``.
         files: the members of its bundle.
     """
 
@@ -85,7 +89,10 @@ def pack(case: Case) -> Packed:
         if GOLDEN in files
         else None,
     )
-    asked = [(inputs, found) for (inputs, _), found in zip(data, answers, strict=True)]
+    asked = [
+        ([*map(carried, inputs)], [[*map(carried, answer)] for answer in found])
+        for (inputs, _), found in zip(data, answers, strict=True)
+    ]
     return Packed(case, name, manifest, asked, files)
 
 
@@ -99,11 +106,22 @@ def _samples(raw: Raw, inputs: list[Array], outputs: list[Array]) -> bytes:
     names = [f"in.{name}" for name, _, _ in raw.inputs] + [
         f"out.{name}" for name, _, _ in raw.outputs
     ]
-    return write_safetensors(dict(zip(names, [*inputs, *outputs], strict=True)))
+    arrays = map(carried, [*inputs, *outputs])
+    return write_safetensors(dict(zip(names, arrays, strict=True)))
+
+
+def carried(array: Array) -> Array:
+    """The same as our own protocols carry it: bfloat16 as we call it, strings as bytes."""
+    if array.dtype == raw_session.BFLOAT16:
+        return np.ascontiguousarray(array).view(BFLOAT16)
+    if array.dtype.kind in "OUS":
+        flat = [one if isinstance(one, bytes) else str(one).encode() for one in array.flat]
+        return strings(flat, array.shape)
+    return array
 
 
 def _is_finite(array: Array) -> bool:
-    return array.dtype.kind not in "fV" or bool(np.isfinite(array).all())
+    return array.dtype.kind not in "fV" or bool(np.isfinite(array.astype(np.float64)).all())
 
 
 def model_name(case: str) -> str:
