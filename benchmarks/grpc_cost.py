@@ -1,10 +1,11 @@
-"""What grpcio costs on the server's side, by the way it is used: nothing is served but an echo.
+"""What gRPC costs on the server's side, by who carries it: nothing is served but an echo.
 
-    python benchmarks/grpc_cost.py [SECONDS]
+    python -m benchmarks.grpc_cost [SECONDS]
 
 Each server is a process of its own on a Unix socket, with a generic handler from bytes to bytes; a
-client of grpcio asks it again and again. Shown are the client's median and the processor time that
-the server spends on a call, which other work on the machine disturbs less.
+client of grpcio asks it again and again, then `h2load` of nghttp2 with 16 connections, if it is
+there. The servers take turns. Shown are the client's median and the processor time that the server
+spends on a call, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import re
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -24,8 +28,14 @@ from typing import Any
 import grpc
 import uvloop
 
+from edged.config.listen import GrpcConfig, ListenConfig
+from edged.config.schema import Config
+from edged.protocol.grpc_call import Reply, Shape
+from edged.transports.grpc import GrpcServer
+
 PATH = "/inference.GRPCInferenceService/ModelInfer"
 PAYLOAD = bytes(100)
+ROUNDS = 3
 
 
 def serve_aio(address: str, ready: Any, *, fast_loop: bool) -> None:
@@ -81,11 +91,35 @@ def serve_sync(address: str, ready: Any, *, to_loop: bool) -> None:
     loop.run_forever()
 
 
+def serve_edged(address: str, ready: Any) -> None:
+    class Echo:
+        def configure(self, *_: Any) -> None: ...
+
+        def shape(self, _: str) -> Shape:
+            return Shape.UNARY
+
+        def ask(self, _: Any, message: Any, on_reply: Any) -> None:
+            on_reply(Reply([message]))
+
+        def open(self, *_: Any) -> Any:
+            raise NotImplementedError
+
+    async def main() -> None:
+        server = GrpcServer(Echo())
+        config = Config(listen=ListenConfig(grpc=GrpcConfig(path=address.removeprefix("unix:"))))
+        await server.commit(server.prepare(config), config)
+        ready.set()
+        await asyncio.Event().wait()
+
+    uvloop.run(main())
+
+
 SERVERS: dict[str, tuple[Callable[..., None], dict[str, bool]]] = {
     "grpc.aio, asyncio": (serve_aio, {"fast_loop": False}),
     "grpc.aio, uvloop": (serve_aio, {"fast_loop": True}),
     "sync, answered on its thread": (serve_sync, {"to_loop": False}),
     "sync, answered on the loop": (serve_sync, {"to_loop": True}),
+    "edged": (serve_edged, {}),
 }
 
 
@@ -121,26 +155,57 @@ def measure(address: str, pid: int, seconds: float, callers: int) -> tuple[float
     return statistics.median(times) / 1e3, len(times) / seconds, spent / len(times) * 1e6
 
 
+def load(path: str, pid: int, seconds: float) -> tuple[float, float]:
+    """Calls a second over 16 connections, the server's microseconds of processor for each."""
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(len(PAYLOAD).to_bytes(5, "big") + PAYLOAD)
+        body.flush()
+        before = processor_s(pid)
+        command = [
+            "h2load", "-c16", "-m1", f"-D{max(1, round(seconds))}", f"-d{body.name}",
+            "-Hcontent-type: application/grpc", "-Hte: trailers", f"-Bunix:{path}",
+            f"http://localhost{PATH}",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = re.search(r"requests: .* (\d+) succeeded, (\d+) failed", done.stdout)
+    if found is None or found[2] != "0":
+        raise SystemExit(f"h2load: {done.stdout}{done.stderr}")
+    count = int(found[1])
+    return count / seconds, (processor_s(pid) - before) / count * 1e6
+
+
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
-    print(f"grpcio {grpc.__version__}, Python {sys.version.split()[0]}")
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
+    print(f"grpcio {grpc.__version__}, Python {sys.version.split()[0]}, {ROUNDS} rounds")
     context = multiprocessing.get_context("spawn")
+    found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     with tempfile.TemporaryDirectory() as folder:
+        started: dict[str, tuple[str, Any]] = {}
         for number, (name, (serve, options)) in enumerate(SERVERS.items()):
-            address = f"unix:{folder}/{number}"
-            ready = context.Event()
-            server = context.Process(target=serve, args=(address, ready), kwargs=options)
+            path, ready = f"{folder}/{number}", context.Event()
+            server = context.Process(target=serve, args=(f"unix:{path}", ready), kwargs=options)
             server.start()
             ready.wait()
-            measure(address, server.pid or 0, 0.5, 1)
-            for callers in (1, 4):
-                median, rate, cost = measure(address, server.pid or 0, seconds, callers)
-                print(
-                    f"{name:30} {callers:2} callers: p50 {median:6.0f} us  {rate:6.0f}/s  "
-                    f"server {cost:5.0f} us a call"
-                )
+            measure(f"unix:{path}", server.pid or 0, 0.5, 1)
+            started[name] = path, server
+        for _ in range(ROUNDS):
+            for name, (path, server) in started.items():
+                pid = server.pid or 0
+                for callers in (1, 4):
+                    figures = measure(f"unix:{path}", pid, seconds, callers)
+                    found.setdefault((name, f"{callers} grpcio"), []).append(figures)
+                if shutil.which("h2load"):
+                    figures = (0.0, *load(path, pid, seconds))
+                    found.setdefault((name, "16 h2load"), []).append(figures)
+        for _, server in started.values():
             server.kill()
             server.join()
+    for (name, callers), rounds in found.items():
+        median, rate, cost = (statistics.median(each) for each in zip(*rounds, strict=True))
+        print(
+            f"{name:30} {callers:10} p50 {median:6.0f} us  {rate:6.0f}/s  "
+            f"server {cost:5.0f} us a call"
+        )
 
 
 if __name__ == "__main__":

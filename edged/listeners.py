@@ -21,7 +21,7 @@ from edged.transports.uds import UnixServer
 from edged.transports.web_listener import Staged, shown
 
 if TYPE_CHECKING:
-    from edged.transports.grpc import GrpcServer, StagedGrpc
+    from edged.transports.grpc import GrpcServer
     from edged.transports.http import HttpServer
 
 log = logging.getLogger("edged.daemon")
@@ -78,10 +78,14 @@ class Listeners:
         """Where HTTP is served, for people; empty for nowhere."""
         return shown(self._http.place) if self._http is not None else ""
 
-    def by_name(self) -> dict[str, ScrapeServer | HttpServer]:
+    def by_name(self) -> dict[str, ScrapeServer | HttpServer | GrpcServer]:
         """All but the native one, for their figures."""
-        found: dict[str, ScrapeServer | HttpServer] = {"metrics": self._scrape}
-        return found if self._http is None else {**found, "http": self._http}
+        found: dict[str, ScrapeServer | HttpServer | GrpcServer] = {"metrics": self._scrape}
+        if self._http is not None:
+            found["http"] = self._http
+        if self._grpc is not None:
+            found["grpc"] = self._grpc
+        return found
 
     def close_web_listeners(self) -> None:
         """Take no new connections over HTTP and gRPC."""
@@ -198,7 +202,7 @@ class Listeners:
         self._health.restore(_HTTP)
         self._health.restore(_TLS)
 
-    def _prepare_grpc(self, config: Config, *, is_strict: bool = False) -> StagedGrpc | None:
+    def _prepare_grpc(self, config: Config, *, is_strict: bool = False) -> Staged | None:
         if self._grpc is None and config.listen.grpc is None:
             return None
         is_strict = is_strict and config.listen.grpc != self._wanted.get(_GRPC)
@@ -212,22 +216,30 @@ class Listeners:
             self._health.degrade(_GRPC, exc.message)
             return None
 
-    async def _commit_grpc(self, staged: StagedGrpc | None, config: Config) -> None:
+    async def _commit_grpc(self, staged: Staged | None, config: Config) -> None:
         self._wanted[_GRPC] = config.listen.grpc
         if staged is None or self._grpc is None:
             return
-        await self._grpc.commit(staged, config)
+        try:
+            await self._grpc.commit(staged, config)
+        except OSError as exc:
+            self._grpc.abandon(staged)
+            self._health.degrade(_GRPC, f"listen.grpc: {exc.strerror or exc}")
+            return
         self._health.restore(_GRPC)
 
 
 def _grpc_server(door: Door, pages: Pages) -> GrpcServer:
+    # Only what is used is imported.
+    from edged.transports.grpc_service import GrpcService  # noqa: PLC0415
+
     try:
-        from edged.transports.grpc import GrpcServer  # noqa: PLC0415 - only what is used
+        from edged.transports.grpc import GrpcServer  # noqa: PLC0415
     except ImportError as exc:
         raise ApplyError(
-            f"listen.grpc: grpcio cannot be imported ({exc}); install edged[grpc], or leave it out"
+            f"listen.grpc: hpack cannot be imported ({exc}); install edged[grpc], or leave it out"
         ) from exc
-    return GrpcServer(door, pages)
+    return GrpcServer(GrpcService(door, pages))
 
 
 def _wanted(key: str, config: Config) -> _Wanted:

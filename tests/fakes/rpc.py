@@ -12,6 +12,7 @@ import uvloop
 from edged.config.listen import GrpcConfig, ListenConfig
 from edged.config.schema import Config, LimitsConfig
 from edged.transports.grpc import GrpcServer
+from edged.transports.grpc_service import GrpcService
 from tests.fakes.web import Pages
 from tests.fakes.wire import EchoDoor
 
@@ -25,7 +26,7 @@ class Rpc:
 
     def __init__(self) -> None:
         self.door, self.pages = EchoDoor(), Pages()
-        self.server = GrpcServer(self.door, self.pages)
+        self.server = GrpcServer(GrpcService(self.door, self.pages))
         self.trouble: list[dict[str, Any]] = []
         self._loop = uvloop.new_event_loop()
         self._loop.set_exception_handler(lambda _, context: self.trouble.append(context))

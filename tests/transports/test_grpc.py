@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 import stat
@@ -84,7 +85,7 @@ def test_there_and_back(rpc: Rpc, channel: Any) -> None:
     assert found["id"] == "a"
     assert bytes(found["raw_output_contents"][0]) == X.tobytes()
     (request,) = rpc.door.requests
-    assert request.origin == "grpc"
+    assert request.origin == f"grpc:{os.getuid()}"
     assert request.deadline_ns is not None
     ask(channel, message(), timeout=None)
     assert rpc.door.requests[-1].deadline_ns is None
@@ -183,7 +184,7 @@ def test_a_stream(rpc: Rpc, channel: Any) -> None:
     assert talk.hear()["infer_response"]["id"] == "b"
     assert list(talk.heard) == []
     assert talk.heard.code() is grpc.StatusCode.OK
-    eventually(lambda: not rpc.server.streams)
+    eventually(lambda: not rpc.server.calls)
 
 
 def test_a_stream_that_wants_a_status(rpc: Rpc, channel: Any) -> None:
@@ -203,7 +204,7 @@ def test_a_stream_that_is_given_up(rpc: Rpc, channel: Any) -> None:
     eventually(lambda: len(rpc.door.held) == 2)
     talk.heard.cancel()
     talk.say(None)
-    eventually(lambda: rpc.door.cancelled == 2 and not rpc.server.streams)
+    eventually(lambda: rpc.door.cancelled == 2 and not rpc.server.calls)
 
 
 def test_a_reader_that_does_not_read_is_given_no_more(
@@ -234,7 +235,7 @@ def test_a_reader_that_does_not_read_is_given_no_more(
     assert given < 200
     talk.heard.cancel()
     talk.say(None)
-    eventually(lambda: not rpc.server.streams)
+    eventually(lambda: not rpc.server.calls)
 
 
 def test_watching_ends_when_the_daemon_stops(tmp_path: Path) -> None:
