@@ -17,9 +17,10 @@ import numpy as np
 
 from edged.errors import EdgedError
 from edged.link import Link, Waiter
+from edged.messages import PrepareRequest
 from edged.protocol import asking, prepared
 from edged.protocol.asking import InferResult, Opened, Plan
-from edged.protocol.layout import COPY_BYTES
+from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.tensors import Array
 
 _ROWS = 64
@@ -120,6 +121,10 @@ class Lane:
         link.read_until_done(waiter)
         return waiter.infer_result()
 
+    def take_form(self, form: _Form) -> None:
+        """Send nothing but frames of this form, which have no body."""
+        self._forms[0], self._count = form, 1
+
     def _send(self, form: _Form, parts: list[bytes], wait_us: int) -> int:
         """Send a request if that is possible at once; returns its id, 0 when nothing was sent."""
         link = self.link
@@ -192,23 +197,56 @@ class Lane:
         if answers is None or bool(rows) != self._has_rows or rows > _ROWS:
             return None
         packer = questions.form(rows, prepared.RUN_FRAME)
-        answer_rows = rows if answers.has_rows else 0
-        if packer is None or answers.body_bytes(answer_rows) > COPY_BYTES:
+        if packer is None:
             return None  # too large to be copied lightly
         inputs = tuple((name, dtype, shape) for name, dtype, shape, *_ in questions.places(rows))
-        outputs = []
-        for name, dtype, shape, offset, size, is_bool in answers.places(answer_rows):
-            if is_bool or not size:
-                return None  # every byte of a bool is looked at
-            length = size // dtype.itemsize
-            outputs.append((name, dtype, None if len(shape) == 1 else shape, length, offset))
-        form = self._forms[rows] = _Form(
-            rows,
-            packer,
-            inputs,
-            questions.body_bytes(rows),
-            tuple(outputs),
-            answer_rows,
-            answers.body_bytes(answer_rows),
-        )
+        form = _make_form(rows, packer, inputs, questions.body_bytes(rows), answers)
+        if form is not None:
+            self._forms[rows] = form
         return form
+
+
+NOTHING: Mapping[str, Array] = {"": np.empty(0, np.uint8)}
+"""What is asked on a lane whose requests lie in memory."""
+
+
+def lane_by_memory(link: Link, model: str, opened: Opened, rows: int) -> Lane | None:
+    """The shortest way for requests that lie in memory the daemon has; asked ``NOTHING``.
+
+    Args:
+        link: the connection.
+        model: who is asked.
+        opened: the handle of the bound call, and the layout of what comes along with its answers.
+        rows: of every request.
+    """
+    if opened.answers is None:
+        return None
+    form = _make_form(rows, prepared.RUN_FRAME, (), 0, opened.answers)
+    if form is None:
+        return None
+    plan = Plan(PrepareRequest(model, ()))
+    lane = Lane(link, plan, opened)
+    lane.take_form(form)
+    # A connection that ends forgets it, as any prepared call.
+    link.opened[plan] = opened
+    return lane
+
+
+def _make_form(
+    rows: int,
+    packer: struct.Struct,
+    inputs: tuple[tuple[str, np.dtype[np.generic], tuple[int, ...]], ...],
+    question_bytes: int,
+    answers: BodyLayout,
+) -> _Form | None:
+    answer_rows = rows if answers.has_rows else 0
+    if answers.body_bytes(answer_rows) > COPY_BYTES:
+        return None  # too large to be copied lightly
+    outputs = []
+    for name, dtype, shape, offset, size, is_bool in answers.places(answer_rows):
+        if is_bool or not size:
+            return None  # every byte of a bool is looked at
+        length = size // dtype.itemsize
+        outputs.append((name, dtype, None if len(shape) == 1 else shape, length, offset))
+    answer_bytes = answers.body_bytes(answer_rows)
+    return _Form(rows, packer, inputs, question_bytes, tuple(outputs), answer_rows, answer_bytes)

@@ -110,15 +110,14 @@ class Places:
             )
         ]  # fmt: skip
 
-    def complete(self, result: InferResult, kind: int, *, copied: bool) -> InferResult:
+    def complete(self, result: InferResult, *, copied: bool) -> InferResult:
         """Add the outputs that came by memory to those that came along.
 
         Args:
-            result: as it was read.
-            kind: of the frame that answered.
+            result: as it was read; a RESULT has all of them.
             copied: give copies of them, not the memory itself.
         """
-        if kind == Kind.ANSWER and self.outputs:
+        if self.outputs and not self.outputs.keys() <= result.keys():
             rest = dict(result)
             result.clear()
             for name in self._order:

@@ -23,7 +23,6 @@ class Asks(placed.Client, Protocol):
     """The client, as its prepared calls see it."""
 
     link: Link | None
-    timeout: float | None
 
     def opened(self, plan: Plan) -> Opened:
         """The prepared call as the daemon knows it on the present connection."""

@@ -303,3 +303,23 @@ def test_a_worker_that_takes_its_time(house: House, taken: list[bool]):
             np.testing.assert_array_equal(call(x)["x"], x)
     assert house.door.adopted == 3
     assert taken == [True] * 5
+
+
+def test_requests_that_lie_in_memory(house: House, taken: list[bool]):
+    house.start()
+    house.door.is_quiet = True
+    wide = np.ones((1, 1 << 15), np.float32)
+    with Client(house.path) as client:
+        call = client.prepare("m", x=((None, 1 << 15), "float32"))
+        with call.place(1) as memory:
+            for number in (1, 2, 3):
+                memory.inputs["x"][:] = number
+                np.testing.assert_array_equal(memory.run()["x"], wide * number)
+            assert taken == [True] * 3
+            house.door.error = RuntimeFailureError("no")
+            with pytest.raises(RuntimeFailureError, match="no"):
+                memory.run()
+            memory.run(timeout=None)
+        assert len(house.door.lone) == 4
+        client.timeout = None
+        call.place(1).run()

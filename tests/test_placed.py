@@ -175,6 +175,7 @@ class TestUnasked:
         house.start()
         call = client.prepare("m", x=LAYOUT)
         call(X), call(X)
+        monkeypatch.setattr(placed.Lane, "ask", lambda *_: None)
         monkeypatch.setattr(
             placed.Pending, "result", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
         )
