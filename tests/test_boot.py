@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,17 @@ def test_it_runs_on_the_loop_that_is_there(monkeypatch: pytest.MonkeyPatch, tmp_
             import asyncio
 
             ran.append(type(asyncio.get_running_loop()).__module__.partition(".")[0])
+            assert sys.getswitchinterval() < 0.001
 
         async def run(self) -> None:
             ran.append("ran")
 
     monkeypatch.setattr(boot, "Daemon", Fake)
+    before = sys.getswitchinterval()
     site = Site(tmp_path)
     site.write(f"models: {{a: {{bundle: {site.bundle('a').name}}}}}\n")
-    assert boot.run(site.config, site.state) == 0
+    try:
+        assert boot.run(site.config, site.state) == 0
+    finally:
+        sys.setswitchinterval(before)
     assert ran == ["uvloop", "ran"]
