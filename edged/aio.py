@@ -19,10 +19,12 @@ from types import TracebackType
 from typing import Any
 
 from edged.aio_link import Link, Pending
+from edged.aio_placed import Placed, Pool, Usual, make_bound
 from edged.aio_sequence import Sequence
 from edged.aio_stream import Stream
 from edged.errors import DeadlineExceededError, DisconnectedError, LayoutChangedError
-from edged.messages import SequencedRequest
+from edged.messages import InferRequest, SequencedRequest
+from edged.places import goes_by_memory
 from edged.protocol import asking, native, prepared, steps, streams
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
 from edged.protocol.frames import Buffer
@@ -30,7 +32,16 @@ from edged.protocol.stream_asking import StreamAnswer
 from edged.protocol.streams import AHEAD
 from edged.tensors import Array, TensorSpec
 
-__all__ = ["Client", "InferResult", "Pending", "Prepared", "Sequence", "Stream", "StreamAnswer"]
+__all__ = [
+    "Client",
+    "InferResult",
+    "Pending",
+    "Placed",
+    "Prepared",
+    "Sequence",
+    "Stream",
+    "StreamAnswer",
+]
 
 _TRIES = 3
 """A request whose connection ends so often before it could be sent fails with what ended it."""
@@ -45,6 +56,7 @@ class Prepared:
     def __init__(self, client: Client, plan: Plan, opened: Opened) -> None:
         self._client = client
         self._plan = plan
+        self._pool = Pool(lambda rows: make_bound(client, plan, rows))
         self.outputs = opened.outputs
         """What answers hold, as far as it was known when the call was prepared."""
 
@@ -79,12 +91,21 @@ class Prepared:
         """Send a request without waiting for the answer; see ``edged.client.Prepared.submit``."""
         return await self._client.run_prepared(self._plan, {**(inputs or {}), **tensors}, timeout)
 
+    async def place(self, rows: int = 0) -> Placed:
+        """Memory that is read and written in place; as ``edged.client.Prepared.place``."""
+        return Placed(await make_bound(self._client, self._plan, rows))
+
     def close(self) -> None:
         """Let the daemon forget the call; using it again prepares it again."""
+        self._pool.close()
         self._client.forget(self._plan)
 
     async def _ask(self, tensors: Mapping[str, Array], timeout: float | None) -> InferResult:
         client, plan = self._client, self._plan
+        if goes_by_memory(tensors):
+            result = await self._pool.ask(tensors, plan.layout.rows_of(tensors), timeout)
+            if result is not None:
+                return result
         try:
             return await (await client.run_prepared(plan, tensors, timeout)).result()
         except LayoutChangedError:
@@ -109,6 +130,7 @@ class Client:
         self.path = asking.socket_path(path)
         self.timeout = timeout
         self._link: Link | None = None
+        self._usual = Usual(self)
         self._connecting: asyncio.Task[Link] | None = None
 
     async def __aenter__(self) -> Client:  # noqa: PYI034 - typing.Self is not in Python 3.10
@@ -134,10 +156,12 @@ class Client:
         **tensors: Array,
     ) -> InferResult:
         """Ask a model and wait for its answer; as ``edged.Client.infer``."""
-        pending = await self.submit(
-            model, inputs, release=release, outputs=outputs, timeout=timeout, **tensors
-        )
-        return await pending.result()
+        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        if goes_by_memory(request.inputs):
+            result = await self._usual.ask(request, timeout)
+            if result is not None:
+                return result
+        return await (await self._submit(request, timeout)).result()
 
     async def submit(
         self,
@@ -152,7 +176,10 @@ class Client:
     ) -> Pending:
         """Send a request; ``await`` what it returns for the answer."""
         request = asking.infer_request(model, inputs, tensors, release, outputs)
-        pending, wait_us = self._pending(model, timeout)
+        return await self._submit(request, timeout)
+
+    async def _submit(self, request: InferRequest, timeout: float | None) -> Pending:
+        pending, wait_us = self.make_pending(request.model, timeout)
         return await self._send(
             pending, lambda number: native.encode_infer(number, request, wait_us)
         )
@@ -176,7 +203,7 @@ class Client:
         """
         request = asking.infer_request(model, inputs, tensors, release, outputs)
         streams.check_count(ahead, "answers ahead")
-        pending, wait_us = self._pending(model, timeout)
+        pending, wait_us = self.make_pending(model, timeout)
 
         def encode(number: int) -> list[Buffer]:
             buffers = streams.encode_stream(number, request, wait_us, ahead)
@@ -198,7 +225,7 @@ class Client:
 
     async def submit_step(self, request: SequencedRequest, timeout: float | None) -> Pending:
         """Send a request of a sequence; see ``Sequence``."""
-        pending, wait_us = self._pending(request.model, timeout)
+        pending, wait_us = self.make_pending(request.model, timeout)
         return await self._send(pending, lambda number: steps.encode_step(number, request, wait_us))
 
     async def prepare(
@@ -218,7 +245,7 @@ class Client:
 
     async def call(self, verb: str, **arguments: Any) -> Any:
         """Ask the daemon itself, e.g. ``status`` or ``models``; returns plain values."""
-        pending, _ = self._pending("", None)
+        pending, _ = self.make_pending("", None)
         await self._send(pending, lambda number: native.encode_call(number, verb, arguments))
         await pending.wait()
         return pending.reply()
@@ -246,12 +273,9 @@ class Client:
         self, plan: Plan, tensors: Mapping[str, Array], timeout: float | None
     ) -> Pending:
         """Send a request of a prepared call; see ``Prepared``."""
-        pending, wait_us = self._pending(plan.request.model, timeout)
+        pending, wait_us = self.make_pending(plan.request.model, timeout)
         for _ in range(_TRIES):
-            link = await self._connected(pending.until)
-            opened = link.opened.get(plan)
-            if opened is None:
-                link, opened = await self._open(plan, pending.until)
+            link, opened = await self.open_plan(plan, pending.until)
             await link.drained(pending.until)
             if link.error is None:
                 pending.answers = opened.answers
@@ -266,6 +290,12 @@ class Client:
         opened = None if link is None else link.opened.pop(plan, None)
         if link is not None and opened is not None:
             link.write(prepared.encode_forget(opened.handle))
+
+    async def open_plan(self, plan: Plan, until: float | None) -> tuple[Link, Opened]:
+        """A connection that is up, and the prepared call on it."""
+        link = await self._connected(until)
+        opened = link.opened.get(plan)
+        return (link, opened) if opened is not None else await self._open(plan, until)
 
     async def _open(self, plan: Plan, until: float | None) -> tuple[Link, Opened]:
         pending = Pending(plan.request.model, until)
@@ -319,7 +349,8 @@ class Client:
         self._link = link
         return link
 
-    def _pending(self, model: str, timeout: float | None) -> tuple[Pending, int]:
+    def make_pending(self, model: str, timeout: float | None) -> tuple[Pending, int]:
+        """What waits for an answer, and the timeout in microseconds."""
         seconds = self.timeout if timeout is None else timeout
         wait_us = asking.timeout_us(seconds)
         return Pending(model, self._until(seconds)), wait_us

@@ -18,9 +18,10 @@ from edged.errors import (
     DisconnectedError,
     EdgedError,
 )
-from edged.protocol import asking, prepared
+from edged.places import expect
+from edged.protocol import asking, memory, prepared
 from edged.protocol.asking import Asked, Conversation, InferResult
-from edged.protocol.frames import Buffer
+from edged.protocol.frames import Buffer, Kind
 
 _JOIN_BYTES = 64 << 10
 """Joining so little costs less than a second call of the kernel."""
@@ -42,6 +43,8 @@ class Link(Conversation, asyncio.BufferedProtocol):
         self._spare: socket.socket | None = None
         self._writable = asyncio.Event()
         self._writable.set()
+        self._lending = asyncio.Lock()
+        self._held: list[list[Buffer]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who calls; the answer is not waited for."""
@@ -126,9 +129,82 @@ class Link(Conversation, asyncio.BufferedProtocol):
             raise
         self.write(buffers)
 
+    async def lend(self, descriptor: int, size: int, until: float | None) -> int:
+        """Lend memory to the daemon; returns its region on this connection.
+
+        Raises:
+            EdgedError: the daemon does not take it, or the connection broke.
+        """
+        # Whoever gives up does not stop it half-way: the daemon would wait for the rest.
+        task = self.loop.create_task(self._lend(os.dup(descriptor), size, until))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._recall)
+            raise
+
+    def _recall(self, task: asyncio.Task[int]) -> None:
+        """Nobody waits for it any more, and nobody else knows the region."""
+        if not task.cancelled() and task.exception() is None:
+            self.write(memory.encode_recall(task.result()))
+
+    async def _lend(self, descriptor: int, size: int, until: float | None) -> int:
+        try:
+            # One at a time: between LEND and PASS the daemon takes no other.
+            async with self._lending:
+                asked, passed = Pending("", until), Pending("", until)
+                self.ask(asked, lambda number: memory.encode_lend(number, size))
+                await asked.wait()
+                expect(asked.answer(), Kind.READY)
+                await self._pass(passed, descriptor)
+                await passed.wait()
+                return memory.decode_lent(expect(passed.answer(), Kind.LENT)).region
+        finally:
+            os.close(descriptor)
+
+    async def _pass(self, pending: Pending, descriptor: int) -> None:
+        """Send a PASS past the transport, which knows no descriptors, between two frames of its."""
+        self._held = []
+        try:
+            # What was written before leaves at the end of the turn, or when the daemon reads.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            while not self._is_passed(pending, descriptor):
+                if pending.until is not None and self.loop.time() >= pending.until:
+                    raise DeadlineExceededError("the daemon does not read; is it stopped?")
+                await asyncio.sleep(0.001)
+        finally:
+            held, self._held = self._held, None
+            for buffers in held:
+                self.write(buffers)
+
+    def _is_passed(self, pending: Pending, descriptor: int) -> bool:
+        transport, spare = self._transport, self._spare
+        if transport is None or spare is None or self.error is not None:
+            raise self.error or DisconnectedError(f"the connection to {self._path} broke")
+        if transport.get_write_buffer_size():
+            return False
+        number = self.next_id
+        data = b"".join(memory.encode_pass(number))
+        try:
+            count = socket.send_fds(spare, [data], [descriptor], socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as exc:
+            raise DisconnectedError(f"the connection to {self._path} broke: {exc}") from exc
+        pending.link = self
+        self.add(pending)
+        if count < len(data):
+            # The kernel takes so little whole or not at all.
+            self.drop(DisconnectedError(f"{count} of {len(data)} bytes were sent"))
+        return True
+
     def write(self, buffers: list[Buffer]) -> None:
         """Send a frame, at once or when the daemon reads."""
         transport = self._transport
+        if self._held is not None:
+            self._held.append(buffers)
+            return
         if transport is None or transport.is_closing():
             return
         if len(buffers) > 1 and sum(map(len, buffers)) <= _JOIN_BYTES:
