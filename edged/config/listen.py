@@ -79,6 +79,13 @@ class HttpConfig(Section, frozen=True, kw_only=True):
         ),
     ] = False
     tls: ListenTlsConfig | None = None
+    compress: Annotated[
+        bool,
+        Meta(
+            description="answers of 1 KiB and more to clients that offer gzip or deflate, for slow "
+            "links; on one device it costs time and saves nothing"
+        ),
+    ] = False
     server_name: Annotated[
         str,
         Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="some clients insist on triton"),

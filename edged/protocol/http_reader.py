@@ -57,6 +57,7 @@ _READ = frozenset(
         b"inference-header-content-length",
         b"content-encoding",
         b"accept",
+        b"accept-encoding",
         b"origin",
         b"sec-fetch-site",
         b"content-type",
@@ -195,7 +196,7 @@ class _Gathered:
 
     def _note(self, name: bytes, value: bytes) -> None:
         key, headers = name.decode("ascii"), self._request.headers
-        if key in headers and key != "accept":
+        if key in headers and not key.startswith("accept"):
             raise RefusedError(400, f"two {key} headers")
         headers[key] = value.decode("latin-1")
 

@@ -49,6 +49,7 @@ class HttpServer:
         self.accepted = self.refused = self.requests = 0
         self.received_bytes = self.sent_bytes = 0
         self.tls = TlsGate()
+        self.compresses = False
         self.is_loopback = False
         """Whether it listens on a port that any process of this machine reaches, nobody else."""
         self._listener = WebListener(FIELD, "HTTP", self._connection, log)
@@ -90,6 +91,7 @@ class HttpServer:
         self.patience = Patience(int(config.limits.busy_wait))
         self.max_connections = config.listen.max_connections
         http = config.listen.http
+        self.compresses = http is not None and http.compress
         is_port = http is not None and http.port is not None and http.tls is None
         self.is_loopback = is_port and http is not None and not http.trusted_network
         self.tls.handshake_s = self.frame_timeout_s

@@ -17,10 +17,12 @@ from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
 from edged.messages import InferRequest, InferResponse, SequencedRequest, Ticket
 from edged.protocol import oip
 from edged.protocol.frames import Buffer
-from edged.protocol.http_answer import encode_answer, encode_error
+from edged.protocol.http_answer import BINARY, JSON, encode_answer, encode_error
+from edged.protocol.http_coding import LEAST_BYTES, coding_of, compress
 from edged.protocol.http_origin import page_trouble
 from edged.protocol.http_reader import HttpRequest
 from edged.protocol.http_repeat import HttpRepeat, whole_answer
+from edged.protocol.oip_answer import Body, encode_response
 from edged.protocol.oip_request import Asked, decode_raw, decode_request
 from edged.runtimes.base import StillRunningError
 from edged.transports.http_repeats import Repeats
@@ -50,6 +52,8 @@ class Requests:
         self._server = server
         self._on_answered = on_answered
         self._keeps_alive = True
+        self._coding = ""
+        """In which the answer to the request that is under way may be compressed."""
         self._is_open = False
         self._ticket: Ticket | None = None
         self._task: asyncio.Task[None] | None = None
@@ -58,6 +62,9 @@ class Requests:
     def begin(self, request: HttpRequest) -> None:
         """Answer a request, now or later; the one before has been answered."""
         self._keeps_alive = request.keeps_alive
+        self._coding = ""
+        if self._server.compresses:
+            self._coding = coding_of(request.headers.get("accept-encoding", ""))
         self._is_open = True
         try:
             self._handle(request)
@@ -155,7 +162,7 @@ class Requests:
     def _infer(self, request: HttpRequest, route: Route) -> None:
         asked = self._decoded(request, route)
         version = int(route.version) if route.version is not None else None
-        if request.whole:
+        if request.whole and not self._coding:
             self._repeats.notice(request, asked, route.model, version)
         deadline_ns = time.monotonic_ns() + asked.timeout_us * 1000 if asked.timeout_us else None
         wanted = tuple(one.name for one in asked.outputs)
@@ -188,9 +195,15 @@ class Requests:
             return
         pages = self._server.pages
 
-        def encode() -> list[Buffer]:
+        def encode() -> list[Buffer] | None:
             has_classes = any(one.classes for one in asked.outputs)
             labels = pages.labels(response.model, response.release) if has_classes else {}
+            if self._coding:
+                body = encode_response(asked, response, labels)
+                if sum(memoryview(part).nbytes for part in body.parts) >= LEAST_BYTES:
+                    work = self._compressed(body)
+                    self._task = asyncio.get_running_loop().create_task(work)
+                    return None
             return whole_answer(asked, response, labels, keeps_alive=self._keeps_alive)
 
         self._encoded(encode)
@@ -206,7 +219,18 @@ class Requests:
         self._repeats.clear()
         self._fail(response.error)
 
-    def _encoded(self, encode: Callable[[], list[Buffer]]) -> None:
+    async def _compressed(self, body: Body) -> None:
+        """Answer later: a megabyte takes many turns of the loop."""
+        packed = await asyncio.to_thread(compress, body.parts, self._coding)
+        headers = f"Content-Encoding: {self._coding}\r\nVary: Accept-Encoding\r\n"
+        kind = JSON
+        if body.json_bytes:
+            kind = BINARY
+            headers += f"Inference-Header-Content-Length: {body.json_bytes}\r\n"
+        self._task = None
+        self._answer(encode_answer([packed], 200, kind, headers, keeps_alive=self._keeps_alive))
+
+    def _encoded(self, encode: Callable[[], list[Buffer] | None]) -> None:
         try:
             buffers = encode()
         except EdgedError as exc:
@@ -215,7 +239,8 @@ class Requests:
             log.exception("an answer to %s could not be written", self.origin)
             self._fail(RuntimeFailureError("the answer could not be written; see the log"))
         else:
-            self._answer(buffers)
+            if buffers is not None:
+                self._answer(buffers)
 
     def _refuse(self, status: int, text: str, headers: str = "") -> None:
         self._answer(encode_error(status, text, headers, keeps_alive=self._keeps_alive))

@@ -30,7 +30,7 @@ class Site:
         self.client = self.authority.signs("camera")
         self.place = (
             f"port: {self.port}, tls: {{cert: {self.server.cert}, key: {self.server.key}, "
-            f"client_ca: {self.authority.ca}}}"
+            f"client_ca: {self.authority.ca}}}, compress: true"
         )
         self.daemon: DaemonProcess
 
@@ -107,4 +107,9 @@ def test_triton(site: Site) -> None:
     answers = [client.infer("sorter", [features]).as_numpy("probabilities") for _ in range(20)]
     assert all(np.array_equal(answers[0], one) for one in answers)
     assert answers[0].sum() == pytest.approx(1)
+    many = http.InferInput("features", [500, 6], "FP32")
+    many.set_data_from_numpy(np.repeat(rows, 500, axis=0))
+    packed = client.infer("sorter", [many], response_compression_algorithm="gzip")
+    assert np.array_equal(packed.as_numpy("probabilities"), np.repeat(answers[0], 500, axis=0))
+    assert packed.get_response()["model_name"] == "sorter"
     client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edged.config.listen import HttpConfig
 from edged.errors import QueueFullError, RunError
 from edged.messages import InferResponse, SequencedRequest
 from tests.fakes.house import LOOPS, eventually
@@ -208,3 +210,49 @@ class TestInference:
             eventually(lambda: web.door.held)
         eventually(lambda: web.door.cancelled == 1)
         eventually(lambda: not web.server.connections)
+
+
+class TestCompressed:
+    @pytest.fixture
+    def slow_link(self, web: Web) -> Web:
+        return web.start(http=HttpConfig(path=str(web.path), compress=True))
+
+    def test_large_answers_for_who_takes_it(self, slow_link: Web) -> None:
+        x = {"name": "x", "shape": [1000], "datatype": "FP32", "data": [1.5] * 1000}
+        body = json.dumps({"inputs": [x]}).encode()
+        plain = Visitor(slow_link.path)
+        status, expected = plain.ask("POST", PATH, body)
+        assert status == 200
+        for _ in range(3):
+            status, data = answer_to(plain, body)
+            assert (status, plain.headers["Vary"]) == (200, "Accept-Encoding")
+            assert plain.headers["Content-Encoding"] == "gzip"
+            assert json.loads(gzip.decompress(data)) == expected
+        assert answer_to(plain, INFER)[0] == 200  # small
+        assert plain.headers["Content-Encoding"] is None
+        plain.close()
+
+    def test_the_length_of_the_json_is_that_of_before(self, slow_link: Web) -> None:
+        x = {"name": "x", "shape": [1000], "datatype": "FP32", "data": [1.5] * 1000}
+        asked = {"inputs": [x], "parameters": {"binary_data_output": True}}
+        visitor = Visitor(slow_link.path)
+        data = gzip.decompress(answer_to(visitor, json.dumps(asked).encode())[1])
+        length = int(visitor.headers["Inference-Header-Content-Length"])
+        assert json.loads(data[:length])["outputs"][0]["parameters"]["binary_data_size"] == 4000
+        assert len(data) == length + 4000
+        visitor.close()
+
+    def test_not_unless_the_operator_says_so(self, web: Web) -> None:
+        x = {"name": "x", "shape": [1000], "datatype": "FP32", "data": [1.5] * 1000}
+        visitor = Visitor(web.path)
+        answer_to(visitor, json.dumps({"inputs": [x]}).encode())
+        assert visitor.headers["Content-Encoding"] is None
+        visitor.close()
+
+
+def answer_to(visitor: Visitor, body: bytes) -> tuple[int, bytes]:
+    """As it came."""
+    visitor.request("POST", PATH, body, {"Accept-Encoding": "deflate;q=0.5, gzip"})
+    response = visitor.getresponse()
+    visitor.headers = response.headers
+    return response.status, response.read()
