@@ -209,7 +209,8 @@ class Connection:
         if stream.room < 0:
             raise BrokenStreamError(Reason.FLOW_CONTROL_ERROR, "DATA over the window")
         is_over = is_last and bool(flags & END_STREAM)
-        if size < _SMALL_DATA and not is_over and is_last:
+        # Of a frame that comes in pieces all but the first have no size, and bytes.
+        if size < _SMALL_DATA and (size or not payload) and not flags & END_STREAM:
             self.streams.idle.spend(self._now_ns)
         if stream.expected >= 0:
             stream.expected -= len(payload)

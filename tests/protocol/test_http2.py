@@ -338,6 +338,17 @@ class TestFloods:
         rig.streams.outflow.put(stream, [bytes(100_000)])
         self.calm(rig, encode_window(1, 1))
 
+    def test_frames_in_pieces_are_no_flood(self) -> None:
+        rig = Rig()
+        stream = rig.open(1)
+        frame = encode(Type.DATA, 0, 1, bytes(100))
+        for _ in range(3000):
+            rig.feed(frame[:60])
+            rig.feed(frame[60:])
+            rig.streams.grant(stream, 100)
+            rig.connection.out.clear()
+        assert rig.reason is None
+
     def test_an_honest_client_is_never_stopped(self) -> None:
         """Each answer is measured with a PING, its window given back, and the clock stands still."""
         rig = Rig()
