@@ -296,15 +296,18 @@ class TestFloods:
             encode(0x99, 0, 0), encode_window(0, 1), encode(Type.GOAWAY, 0, 0, bytes(8)),
         ],
     )  # fmt: skip
+    @pytest.mark.hostile("W2 floods of PING, SETTINGS, PRIORITY, windows and unknown frames")
     def test_of_what_asks_for_nothing(self, data: bytes) -> None:
         self.calm(Rig(), data)
 
     @pytest.mark.parametrize("data", [b"", b"x"])
+    @pytest.mark.hostile("W3 empty and tiny DATA frames without end")
     def test_of_empty_and_tiny_data(self, data: bytes) -> None:
         rig = Rig()
         rig.open(1)
         self.calm(rig, encode(Type.DATA, 0, 1, data))
 
+    @pytest.mark.hostile("W1 streams that are opened and reset at once (CVE-2023-44487)")
     def test_of_resets(self) -> None:
         """CVE-2023-44487."""
         rig = Rig()
@@ -325,11 +328,13 @@ class TestFloods:
         assert rig.reason is Reason.ENHANCE_YOUR_CALM
 
     @pytest.mark.parametrize("piece", [b"", b"x" * 16000])
+    @pytest.mark.hostile("W4 CONTINUATION without end (CVE-2024-27316)")
     def test_of_continuations(self, piece: bytes) -> None:
         rig = Rig()
         rig.feed(rig.headers(1, flags=0))
         self.calm(rig, encode(Type.CONTINUATION, 0, 1, piece), most=20)
 
+    @pytest.mark.hostile("W6 windows of a byte")
     def test_of_tiny_windows(self) -> None:
         rig = Rig()
         rig.feed(encode_settings({Setting.INITIAL_WINDOW_SIZE: 1}))
@@ -349,6 +354,7 @@ class TestFloods:
             rig.connection.out.clear()
         assert rig.reason is None
 
+    @pytest.mark.hostile("W2 floods of PING, SETTINGS, PRIORITY, windows and unknown frames")
     def test_an_honest_client_is_never_stopped(self) -> None:
         """Each answer is measured with a PING, its window given back, and the clock stands still."""
         rig = Rig()
@@ -396,6 +402,7 @@ FRAME = st.builds(
 
 @settings(max_examples=40)
 @given(st.lists(FRAME, max_size=20))
+@pytest.mark.hostile("W9 any frames in any pieces")
 def test_any_frames(frames: list[bytes]):
     rig = Rig()
     rig.feed(b"".join(frames))

@@ -61,6 +61,7 @@ def test_over_the_limit_is_said_and_over_the_cap_refused():
     assert caught.value.reason is Reason.ENHANCE_YOUR_CALM
 
 
+@pytest.mark.hostile("W5 a table's long entry, asked for by a byte each")
 def test_a_bomb_of_references():
     """A table's long entry, asked for by a byte each: refused at the cap, not after."""
     encoder, reader = hpack.Encoder(), HeaderReader(Parse())

@@ -69,6 +69,7 @@ def test_reset_by_us():
     assert rig.asked.reset == []
 
 
+@pytest.mark.hostile("W1 streams that are opened and reset at once (CVE-2023-44487)")
 def test_who_gave_up_still_counts_until_released():
     """A call that was withdrawn is not free before whoever answers it has let go of it."""
     rig = Rig()

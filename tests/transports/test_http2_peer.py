@@ -106,6 +106,7 @@ class TestEnds:
         first.close()
         second.close()
 
+    @pytest.mark.hostile("W8 a preface or frame that trickles in")
     def test_a_client_that_says_nothing(self, house: House) -> None:
         house.start(frame_timeout=Duration(50_000_000))
         with socket.socket(socket.AF_UNIX) as sock:
@@ -117,6 +118,7 @@ class TestEnds:
                 data += more
         assert b"limits.frame_timeout" in data
 
+    @pytest.mark.hostile("W8 a preface or frame that trickles in")
     def test_half_a_frame(self, house: House) -> None:
         house.start(frame_timeout=Duration(50_000_000))
         caller = Caller(house.path)
@@ -159,6 +161,7 @@ class TestEnds:
 
 
 class TestUnread:
+    @pytest.mark.hostile("W7 windows that never open and sockets that are not read")
     def test_windows_that_never_open(self, house: House) -> None:
         house.start(frame_timeout=Duration(50_000_000), stream_wait=Duration(100_000_000))
         caller = Caller(house.path, INITIAL_WINDOW_SIZE=0)
@@ -166,6 +169,7 @@ class TestUnread:
         assert caller.is_closed()
         eventually(lambda: not house.server.connections)
 
+    @pytest.mark.hostile("W7 windows that never open and sockets that are not read")
     def test_a_socket_that_is_not_read(self, house: House) -> None:
         house.start(frame_timeout=Duration(50_000_000), stream_wait=Duration(100_000_000))
         caller = Caller(house.path, INITIAL_WINDOW_SIZE=1 << 30)
