@@ -671,7 +671,8 @@ def run_oip(data: bytes) -> None:
         asked = oip_request.decode_request(body, length or None, 4096)
         assert sum(array.nbytes for array in asked.inputs.values()) <= 4096
         for array in asked.inputs.values():
-            assert array.dtype.kind != "f" or array.base is not None or np.isfinite(array).all()
+            # Behind the JSON there may be any bits.
+            assert length or array.dtype.kind != "f" or np.isfinite(array).all()
 
 
 def seed_oip() -> list[bytes]:
