@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from edged.config.section import Path, Section
+from edged.specs import Size
 
 
 class SocketConfig(Section, frozen=True, kw_only=True):
@@ -119,6 +120,21 @@ class GrpcConfig(Section, frozen=True, kw_only=True):
     ] = "edged"
 
 
+class SharedMemoryConfig(Section, frozen=True, kw_only=True):
+    """System shared memory by name, for clients of the Open Inference Protocol over HTTP."""
+
+    regions: Annotated[
+        int, Meta(ge=1, le=4096, description="that one user may register; each is a note")
+    ] = 64
+    size: Annotated[Size, Meta(description="bytes that they may have together")] = Size(256 << 20)
+    tcp_users: Annotated[
+        tuple[
+            Annotated[str, Meta(pattern=r"^([0-9]{1,9}|[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?)\Z")], ...
+        ],
+        Meta(description="whose memory clients over TCP may name, as nobody knows who they are"),
+    ] = ()
+
+
 class ListenConfig(Section, frozen=True, kw_only=True):
     """Where local applications connect."""
 
@@ -126,6 +142,9 @@ class ListenConfig(Section, frozen=True, kw_only=True):
     http: HttpConfig | None = None
     grpc: GrpcConfig | None = None
     metrics: MetricsConfig | None = None
+    shared_memory: Annotated[
+        SharedMemoryConfig | None, Meta(description="null: off; {}: as it is below")
+    ] = None
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="more are refused; each costs a descriptor")
     ] = 256

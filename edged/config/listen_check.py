@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import pwd
 from collections.abc import Iterator
 
 from edged.config.listen import GrpcConfig, HttpConfig, ListenConfig, MetricsConfig
@@ -24,6 +25,23 @@ def listen_problems(listen: ListenConfig) -> Iterator[Found]:
     if listen.metrics is not None:
         yield from _place("listen.metrics", listen.metrics, 9464, taken)
         yield from _metrics(listen.metrics)
+    if listen.shared_memory is not None:
+        for index, user in enumerate(listen.shared_memory.tcp_users):
+            if user_number(user) is None:
+                yield (
+                    f"listen.shared_memory.tcp_users.{index}",
+                    f"{quote(user)} is no user of this device; expected a name or a number",
+                )
+
+
+def user_number(user: str) -> int | None:
+    """The number of a user; None for a name that nobody has here."""
+    if user.isdigit():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
 
 
 def _place(

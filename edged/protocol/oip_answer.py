@@ -17,6 +17,7 @@ from edged.errors import InvalidRequestError, RunError
 from edged.messages import InferResponse
 from edged.protocol.frames import Buffer
 from edged.protocol.oip_request import Asked, Wanted
+from edged.protocol.oip_shared import needed, parameters_at
 from edged.protocol.oip_tensor import BINARY_ONLY
 from edged.strings import encode_strings
 from edged.tensors import ALL_DTYPES, BFLOAT16, Array, DType, dtype_of, from_bfloat16
@@ -80,9 +81,22 @@ def outputs_of(
         array = response.outputs[wanted.name]
         if wanted.classes:
             outputs.append(_classes(wanted, array, labels.get(wanted.name, ()), blobs))
+        elif wanted.place is not None:
+            outputs.append(_placed(asked, wanted, array, blobs))
         else:
             outputs.append(_output(wanted, array, blobs))
     return outputs
+
+
+def _placed(asked: Asked, wanted: Wanted, array: Array, blobs: list[Buffer]) -> dict[str, Any]:
+    """Write an output where it is wanted; the answer says only that it is there."""
+    assert wanted.place is not None
+    data: list[Buffer] = []
+    entry = _output(wanted, array, data)
+    needed(asked.memory).write(wanted.place, data[0])
+    blobs.append(b"")  # where bytes are counted by outputs, this one has its own
+    entry["parameters"] = parameters_at(wanted.place, memoryview(data[0]).nbytes)
+    return entry
 
 
 def _output(wanted: Wanted, array: Array, blobs: list[Buffer]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from edged.protocol.oip_request import (
     timeout_us_of,
     wanted_of,
 )
+from edged.protocol.oip_shared import REGION
 from edged.protocol.oip_tensor import Room, Shape, check_size, dtype_named, read_bytes
 from edged.protocol.protobuf import Kind, decode, encode, few, numbers, varint
 from edged.strings import strings
@@ -35,7 +36,7 @@ _MOST_TYPED: Final = 1 << 23
 """Values of one input's typed contents: unpacking them takes the event loop 10 ns each and more."""
 _ASKS_END: Final = "triton_enable_empty_final_response"
 _IS_END: Final = "triton_final_response"
-_SHARED: Final = "shared_memory_region"
+_NOT_HERE: Final = "shared memory by name is served over HTTP only; send the tensor"
 _RAW: Final = INFER_RESPONSE.tags["raw_output_contents"]
 _CONTENTS: Final = {
     "bool": ("bool_contents", Kind.BOOL),
@@ -199,10 +200,8 @@ def _tensor(name: str, entry: Mapping[str, Any], raw: Buffer | None, room: Room)
     dtype = dtype_named(name, entry.get("datatype", ""))
     shape = _shape(name, entry)
     size = check_size(name, dtype, shape, room)
-    if _SHARED in entry.get("parameters", ()):
-        raise InvalidRequestError(
-            f'input "{name}": shared memory is not served here; send the tensor itself'
-        )
+    if REGION in entry.get("parameters", ()):
+        raise InvalidRequestError(f'input "{name}": {_NOT_HERE}')
     contents = entry.get("contents", {})
     if raw is None:
         return room.take(_typed(name, contents, dtype, shape))
@@ -267,7 +266,10 @@ def _outputs(found: Mapping[str, Any]) -> Any:
     outputs = found.get("outputs")
     if not outputs:
         return ()
-    return wanted_of(
+    wanted = wanted_of(
         [RequestedOutput(_name(one, "output"), parameters_of(one)) for one in outputs],
         is_binary=True,
     )
+    if any(one.place is not None for one in wanted):
+        raise InvalidRequestError(_NOT_HERE)
+    return wanted

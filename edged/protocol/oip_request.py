@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from edged.errors import DecodeError, InvalidRequestError
 from edged.messages import SequenceStep
+from edged.protocol.oip_shared import REGION, Memory, Place, needed, place_of
 from edged.protocol.oip_tensor import (
     RANK_CAP,
     Room,
@@ -26,6 +27,7 @@ from edged.protocol.oip_tensor import (
     dtype_named,
     read_bytes,
     read_json,
+    read_place,
 )
 from edged.strings import strings
 from edged.tensors import ALL_DTYPES, Array, TensorSpec, aligned
@@ -33,7 +35,6 @@ from edged.tensors import ALL_DTYPES, Array, TensorSpec, aligned
 Parameter = bool | int | float | str
 _Name = Annotated[str, Meta(min_length=1, max_length=256)]
 _Axis = Annotated[int, Meta(ge=0, le=2**31)]
-_SHARED: Final = "shared_memory_region"
 _OWN: Final = frozenset({"triton_enable_empty_final_response"})
 """Keys with a reserved prefix that are taken all the same."""
 
@@ -71,11 +72,13 @@ class Wanted:
         name: of the output.
         is_binary: whether its bytes follow the JSON.
         classes: how many of its largest entries are wanted instead of it; 0 for the tensor.
+        place: where it is written to instead of into the answer; None for nowhere.
     """
 
     name: str
     is_binary: bool
     classes: int = 0
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class Asked:
         is_binary: how outputs are sent that were not named.
         timeout_us: how long it may wait and run, microseconds; 0 for no limit.
         sequence: which sequence it belongs to.
+        memory: the client's regions, where an output is written to one.
     """
 
     id: str
@@ -97,18 +101,23 @@ class Asked:
     is_binary: bool
     timeout_us: int = 0
     sequence: SequenceStep | None = None
+    memory: Memory | None = None
 
 
-def decode_request(body: bytes | bytearray, json_bytes: int | None, cap: int) -> Asked:
+def decode_request(
+    body: bytes | bytearray, json_bytes: int | None, cap: int, memory: Memory | None = None
+) -> Asked:
     """Read a body.
 
     Args:
         body: JSON, and raw tensors behind it.
         json_bytes: length of the JSON; None where all of it is JSON.
         cap: most bytes of all tensors together; JSON grows when it becomes tensors.
+        memory: the client's regions; None where there is no memory by name.
 
     Raises:
         InvalidRequestError: says which member or tensor, and what was expected.
+        DeniedError, NotFoundError: of memory by name.
     """
     view = memoryview(body)
     text = view if json_bytes is None else view[:json_bytes]
@@ -121,17 +130,19 @@ def decode_request(body: bytes | bytearray, json_bytes: int | None, cap: int) ->
     for entry in document.inputs:
         if entry.name in inputs:
             raise InvalidRequestError(f'input "{entry.name}" is given twice')
-        inputs[entry.name] = _tensor(entry, blobs, room)
+        inputs[entry.name] = _tensor(entry, blobs, room, memory)
     blobs.check_end()
     parameters = document.parameters
     is_binary = _flag(parameters, "binary_data_output")
+    outputs = wanted_of(document.outputs or (), is_binary=is_binary)
     return Asked(
         document.id,
         inputs,
-        wanted_of(document.outputs or (), is_binary=is_binary),
+        outputs,
         is_binary,
         timeout_us_of(parameters) if parameters else 0,
         sequence_of(parameters) if parameters else None,
+        needed(memory) if any(one.place is not None for one in outputs) else None,
     )
 
 
@@ -202,19 +213,19 @@ class _Blobs:
             raise InvalidRequestError(f"{left} bytes follow the last tensor and belong to no input")
 
 
-def _tensor(entry: _Input, blobs: _Blobs, room: Room) -> Array:
+def _tensor(entry: _Input, blobs: _Blobs, room: Room, memory: Memory | None) -> Array:
     name, shape, parameters = entry.name, entry.shape, entry.parameters
     dtype = dtype_named(name, entry.datatype)
     size = check_size(name, dtype, shape, room)
     declared = parameters.get("binary_data_size")
-    if _SHARED in parameters:
+    place = place_of(parameters, f'input "{name}"') if parameters else None
+    if (declared is not None) + bool(entry.data) + (place is not None) != 1:
         raise InvalidRequestError(
-            f'input "{name}": shared memory is not served here; send the tensor itself'
+            f'input "{name}": expected exactly one of data, parameters.binary_data_size and '
+            "parameters.shared_memory_region"
         )
-    if (declared is None) == (not entry.data):
-        raise InvalidRequestError(
-            f'input "{name}": expected exactly one of data and parameters.binary_data_size'
-        )
+    if place is not None:
+        return read_place(name, dtype, shape, (place, needed(memory)), room)
     if declared is None:
         return read_json(name, dtype, shape, entry.data, room)
     if type(declared) is not int or declared < 0:
@@ -238,18 +249,20 @@ def wanted_of(outputs: Sequence[RequestedOutput], *, is_binary: bool) -> tuple[W
         parameters = entry.parameters
         if entry.name in found:
             raise InvalidRequestError(f'output "{entry.name}" is asked for twice')
-        if _SHARED in parameters:
-            raise InvalidRequestError(
-                f'output "{entry.name}": shared memory is not served here; the answer brings it'
-            )
         classes = parameters.get("classification", 0)
         if type(classes) is not int or classes < 0:
             raise InvalidRequestError(
                 f'output "{entry.name}": classification is {classes!r}; expected how many'
             )
+        place = place_of(parameters, f'output "{entry.name}"') if parameters else None
+        if place is not None and (classes or parameters.get("binary_data")):
+            raise InvalidRequestError(
+                f'output "{entry.name}": parameters.{REGION} goes without classification and '
+                "binary_data"
+            )
         has_own = "binary_data" in parameters
         binary = _flag(parameters, "binary_data") if has_own else is_binary
-        found[entry.name] = Wanted(entry.name, binary, classes)
+        found[entry.name] = Wanted(entry.name, binary or place is not None, classes, place)
     return tuple(found.values())
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from edged.errors import DecodeError, InvalidRequestError, TooLargeError
 from edged.protocol.frames import Buffer
 from edged.protocol.oip import BY_OIP
+from edged.protocol.oip_shared import Memory, Place
 from edged.strings import STRINGS_CAP, check_count, decode_strings, strings
 from edged.tensors import Array, DType, aligned
 
@@ -103,6 +104,22 @@ def read_bytes(name: str, dtype: DType, shape: Shape, data: Buffer, room: Room) 
     if dtype.name == "bool" and array.size and array.view(np.uint8).max() > 1:
         raise InvalidRequestError(f'input "{name}": a BOOL byte is 0 or 1')
     return room.take(array)
+
+
+def read_place(
+    name: str, dtype: DType, shape: Shape, at: tuple[Place, Memory], room: Room
+) -> Array:
+    """Copy a tensor out of shared memory; as ``read_bytes``."""
+    place, memory = at
+    size = check_size(name, dtype, shape, room)
+    if size is None:
+        room.check(name, place.size, dtype.oip)
+    elif place.size != size:
+        raise InvalidRequestError(
+            f'input "{name}": shared_memory_byte_size is {place.size}, but {dtype.oip} of shape '
+            f"{list(shape)} takes {size} bytes"
+        )
+    return read_bytes(name, dtype, shape, memory.read(place), room)
 
 
 def read_json(name: str, dtype: DType, shape: Shape, data: msgspec.Raw, room: Room) -> Array:

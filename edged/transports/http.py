@@ -16,6 +16,7 @@ from edged.config.tls_files import tls_warnings
 from edged.patience import Patience
 from edged.transports.http_door import Door, Pages
 from edged.transports.http_peer import Connection
+from edged.transports.named_memory import NamedMemory
 from edged.transports.tls import TlsGate, server_context
 from edged.transports.tls_peer import TlsPeer
 from edged.transports.web_listener import Place, Staged, WebListener
@@ -38,6 +39,7 @@ class HttpServer:
     def __init__(self, door: Door, pages: Pages) -> None:
         self.door = door
         self.pages = pages
+        self.memory = NamedMemory()
         self.max_request_bytes = 64 << 20
         self.max_connections = 256
         self.frame_timeout_s = 10.0
@@ -100,6 +102,7 @@ class HttpServer:
         if is_other and self.place is not None:
             # Who was let in without a certificate is not let in any more, and the other way round.
             self._end_all()
+        self.memory.allow(config.listen.shared_memory)
         await self._listener.commit(staged)
 
     def close_listener(self) -> None:

@@ -82,6 +82,7 @@ class Connection(asyncio.Protocol):
         if sock.family == socket.AF_UNIX:
             pid, uid, gid = peer_credentials(sock)
             self._requests.origin = f"http:{uid}"
+            self._requests.user = uid
             log.info("connected: pid %d uid %d gid %d", pid, uid, gid)
         # As in native_peer.py: an answer leaves at once.
         transport.set_write_buffer_limits(high=0)

@@ -24,6 +24,7 @@ from edged.protocol.http_reader import HttpRequest
 from edged.protocol.http_repeat import HttpRepeat, whole_answer
 from edged.protocol.oip_answer import Body, encode_response
 from edged.protocol.oip_request import Asked, decode_raw, decode_request
+from edged.protocol.oip_shared import decode_register, needed, status_document
 from edged.runtimes.base import StillRunningError
 from edged.transports.http_repeats import Repeats
 from edged.transports.http_routes import Page, Route, route_of
@@ -49,6 +50,7 @@ class Requests:
 
     def __init__(self, server: HttpServer, on_answered: Answered) -> None:
         self.origin = "http"
+        self.user: int | None = None
         self._server = server
         self._on_answered = on_answered
         self._keeps_alive = True
@@ -114,8 +116,10 @@ class Requests:
             self._infer(request, route)
         elif route.page is Page.ADMIN:
             self._refuse(403, f"{request.target.partition('?')[0]} {_NOT_HERE}")
+        elif route.page is Page.CUDA:
+            self._refuse(501, "memory of a GPU is not served by name")
         elif route.page is Page.SHARED:
-            self._refuse(501, "shared memory is not served here")
+            self._shared(request, route)
         elif route.page is Page.METRICS:
             work = self._metrics(request.headers.get("accept", ""))
             self._task = asyncio.get_running_loop().create_task(work)
@@ -123,6 +127,19 @@ class Requests:
             status, document = self._page(request, route)
             body: list[Buffer] = [msgspec.json.encode(document)]
             self._answer(encode_answer(body, status, keeps_alive=self._keeps_alive))
+
+    def _shared(self, request: HttpRequest, route: Route) -> None:
+        """Register, forget or list memory that has a name."""
+        memory = needed(self._server.memory.of(self.user))
+        region = route.model or None
+        body = b""
+        if route.verb == "status":
+            body = msgspec.json.encode(status_document(memory.status(region)))
+        elif route.verb == "register":
+            memory.register(decode_register(route.model, request.body))
+        else:
+            memory.unregister(region)
+        self._answer(encode_answer([body], keeps_alive=self._keeps_alive))
 
     def _page(self, request: HttpRequest, route: Route) -> tuple[int, Any]:
         pages, page = self._server.pages, route.page
@@ -136,6 +153,9 @@ class Requests:
             document = {"live": True}
         elif page is Page.SERVER:
             document = pages.server()
+            if self._server.memory.is_on:
+                extensions = (*document["extensions"], "system_shared_memory")
+                document = {**document, "extensions": extensions}
         elif page is Page.MODEL:
             document = pages.model(route.model, route.version)
         elif page is Page.MODEL_READY:
@@ -187,7 +207,8 @@ class Requests:
             length = _length(given, len(body))
         if length == 0 and body:
             return decode_raw(body, self._server.pages.inputs(route.model, route.version))
-        return decode_request(body, length, self._server.max_request_bytes)
+        memory = self._server.memory.of(self.user)
+        return decode_request(body, length, self._server.max_request_bytes, memory)
 
     def _respond(self, asked: Asked, response: InferResponse) -> None:
         if response.error is not None:

@@ -30,7 +30,9 @@ class Page(enum.Enum):
     ADMIN = "admin"
     """Only an administrator may ask, and not here."""
     SHARED = "shared"
-    """Shared memory by name, which is off."""
+    """System shared memory by name."""
+    CUDA = "cuda"
+    """The same of a GPU, which is not served."""
 
 
 class Route(NamedTuple):
@@ -39,14 +41,16 @@ class Route(NamedTuple):
     Args:
         page: what it is.
         methods: how it may be asked for.
-        model: the name in it; empty for none.
+        model: the name in it, of a model or a region; empty for none.
         version: the version in it; None for none.
+        verb: what is to be done with a region; empty elsewhere.
     """
 
     page: Page
     methods: tuple[str, ...]
     model: str = ""
     version: str | None = None
+    verb: str = ""
 
 
 _GET: Final = ("GET",)
@@ -93,10 +97,20 @@ def route_of(target: str) -> Route | None:
     if parts[2] == "repository" and parts[3:4] == ["models"] and len(parts) == 6:
         return Route(Page.ADMIN, _POST) if parts[5] in ("load", "unload") else None
     if parts[2] in ("systemsharedmemory", "cudasharedmemory"):
-        methods = _SHARED.get(parts[-1])
-        is_whole = len(parts) == 4 or (len(parts) == 6 and parts[3] == "region")
-        return Route(Page.SHARED, methods) if methods and is_whole else None
+        return _of_region(parts[2], parts[3:])
     return None
+
+
+def _of_region(kind: str, rest: list[str]) -> Route | None:
+    """Of ``region/NAME/VERB``, or of all regions; one is registered by its name only."""
+    verb = rest[-1]
+    methods = _SHARED.get(verb)
+    name = _unquoted(rest[1]) if len(rest) == 3 and rest[0] == "region" else ""
+    if methods is None or len(name) > NAME_CAP:
+        return None
+    if not name and (len(rest) != 1 or verb == "register"):
+        return None
+    return Route(Page.SHARED if kind[0] == "s" else Page.CUDA, methods, name, None, verb)
 
 
 def _of_model(quoted: str, rest: list[str]) -> Route | None:

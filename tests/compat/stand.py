@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,8 @@ class OipDaemon(DaemonProcess):
     place = grpc = ""
 
     def head(self) -> str:
-        places = {"http": self.place, "grpc": self.grpc}
+        shared = f"tcp_users: ['{os.getuid()}']"
+        places = {"http": self.place, "grpc": self.grpc, "shared_memory": shared}
         listen = "".join(f"{name}: {{{place}}}, " for name, place in places.items() if place)
         return super().head().replace("listen: {", f"listen: {{{listen}")
 

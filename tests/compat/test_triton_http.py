@@ -200,8 +200,14 @@ class TestBlocking:
         for call in (client.load_model, client.unload_model):
             with pytest.raises(InferenceServerException, match="not allowed"):
                 call("echo")
+        for call in (client.get_log_settings, client.get_trace_settings):
+            with pytest.raises(InferenceServerException, match="not allowed"):
+                call()
+        for call in (client.update_log_settings, client.update_trace_settings):
+            with pytest.raises(InferenceServerException, match="not allowed"):
+                call(settings={"trace_level": ["OFF"], "log_verbose_level": 1})
         with pytest.raises(InferenceServerException, match="not served"):
-            client.register_system_shared_memory("r", "/x", 64)
+            client.get_cuda_shared_memory_status()
         assert client.is_model_ready("echo")
 
 

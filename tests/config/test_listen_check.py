@@ -12,9 +12,10 @@ from edged.config.listen import (
     ListenConfig,
     ListenTlsConfig,
     MetricsConfig,
+    SharedMemoryConfig,
     SocketConfig,
 )
-from edged.config.listen_check import listen_problems
+from edged.config.listen_check import listen_problems, user_number
 
 TLS = ListenTlsConfig(cert="c", key="k", client_ca="a")
 
@@ -107,3 +108,10 @@ def test_two_at_one_place() -> None:
     http = HttpConfig(port=8000, insecure=True)
     assert problems(http, MetricsConfig(port=8000)) == ["listen.metrics.port"]
     assert problems(HttpConfig(path="/a"), MetricsConfig(path="/a")) == ["listen.metrics.path"]
+
+
+def test_users_whose_memory_may_be_named_over_tcp() -> None:
+    shared = SharedMemoryConfig(tcp_users=("0", "root", "nobody-has-this-name"))
+    (found,) = listen_problems(ListenConfig(shared_memory=shared))
+    assert found[0] == "listen.shared_memory.tcp_users.2"
+    assert user_number("root") == user_number("0") == 0

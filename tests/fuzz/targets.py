@@ -684,7 +684,11 @@ def seed_oip() -> list[bytes]:
         "parameters": {"sequence_id": "s", "sequence_start": True},
     }
     text = json.dumps(blob).encode()
+    words = {**tensor, "datatype": "BYTES"}
+    behind = json.dumps({"inputs": [{**words, "parameters": {"binary_data_size": 13}}]}).encode()
     return [
+        b"\0\0" + json.dumps({"inputs": [{**words, "data": ["a", "\u00e4"]}]}).encode(),
+        len(behind).to_bytes(2, "little") + behind + b"\2\0\0\0ab\3\0\0\0abc",
         b"\0\0" + json.dumps(plain).encode(),
         len(text).to_bytes(2, "little") + text + struct.pack("<2f", 1, 2),
     ]

@@ -111,6 +111,20 @@ class TestWhatRepeats:
     def test_what_has_no_like(self, data: bytes) -> None:
         assert same_part(*read(data)) == b""
 
+    def test_json_that_is_as_long_as_its_tensor(self) -> None:
+        """Without a length of the JSON none of the body is a tensor."""
+        for count in range(60):
+            document = {
+                "inputs": [
+                    {"name": "x", "shape": [count], "datatype": "FP64", "data": [1] * count}
+                ],
+                "parameters": {"binary_data_output": True},
+            }
+            body = json.dumps(document, separators=(",", ":")).encode()
+            head = f"POST /v2/models/m/infer HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}"
+            (request,) = HttpReader(1 << 20).feed(head.encode() + b"\r\n\r\n" + body)
+            assert same_part(request, decode_request(request.body, None, 1 << 20)) == b""
+
     def test_a_tensor_in_the_json(self) -> None:
         x = {"name": "x1", "shape": [1], "datatype": "FP32", "data": [1]}
         data = post(X, inputs=[tensor("x0", X), x])

@@ -276,7 +276,14 @@ class TestParameters:
             ({"binary_data": 1}, "binary_data"),
             ({"classification": -1}, "classification"),
             ({"classification": True}, "classification"),
-            ({"shared_memory_region": "r"}, "shared memory"),
+            ({"shared_memory_region": "r"}, "shared_memory_byte_size"),
+            ({"shared_memory_region": 3, "shared_memory_byte_size": 1}, "no name"),
+            ({"shared_memory_region": "r", "shared_memory_byte_size": -1}, "from 0"),
+            (
+                {"shared_memory_region": "r", "shared_memory_byte_size": 1, "binary_data": True},
+                "without classification",
+            ),
+            ({"shared_memory_region": "r", "shared_memory_byte_size": 1}, "is off"),
         ],
     )
     def test_wrong_outputs(self, parameters: dict[str, Any], words: str) -> None:
@@ -287,7 +294,10 @@ class TestParameters:
         assert "twice" in refused(tensor([1, 2]), outputs=[{"name": "a"}, {"name": "a"}])
 
     def test_shared_memory(self) -> None:
-        assert "shared memory" in refused(tensor(parameters={"shared_memory_region": "r"}))
+        place = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
+        assert "is off" in refused(tensor(parameters=place))
+        assert "exactly one of" in refused(tensor([1, 2], parameters=place))
+        assert "exactly one of" in refused(tensor(parameters={**place, "binary_data_size": 8}))
 
     def test_reserved_names(self) -> None:
         assert "reserved" in refused(tensor([1, 2]), parameters={"triton_x": 1})

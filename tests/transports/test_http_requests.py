@@ -105,8 +105,21 @@ class TestPages:
         assert "not allowed" in document["error"]
 
     def test_shared_memory_is_off(self, visitor: Visitor) -> None:
-        path = "/v2/systemsharedmemory/region/r/register"
-        assert visitor.ask("POST", path, b'{"key":"/etc/passwd"}')[0] == 501
+        for method, path in (
+            ("POST", "/v2/systemsharedmemory/region/r/register"),
+            ("POST", "/v2/systemsharedmemory/unregister"),
+            ("GET", "/v2/systemsharedmemory/status"),
+        ):
+            status, document = visitor.ask(method, path, b'{"key":"/etc/passwd","byte_size":1}')
+            assert status == 403
+            assert "listen.shared_memory" in document["error"]
+        asked = {"name": "x", "shape": [1], "datatype": "FP32"}
+        asked["parameters"] = {"shared_memory_region": "r", "shared_memory_byte_size": 4}
+        status, document = visitor.ask("POST", PATH, json.dumps({"inputs": [asked]}).encode())
+        assert status == 403
+        assert "listen.shared_memory" in document["error"]
+        assert visitor.ask("POST", "/v2/cudasharedmemory/region/r/register", b"{}")[0] == 501
+        assert "system_shared_memory" not in visitor.ask("GET", "/v2")[1].get("extensions", ())
 
     def test_a_page_in_a_browser(self, web: Web, visitor: Visitor) -> None:
         assert visitor.ask("POST", PATH, INFER, Origin="https://evil.example")[0] == 403
