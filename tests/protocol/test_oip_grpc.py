@@ -77,7 +77,8 @@ class TestRequests:
         assert request(tensor(empty), raw=[b""]).asked.inputs["x"].shape == (0, 3)
 
     def test_bytes_are_not_copied(self) -> None:
-        message = encode(INFER_REQUEST, {"inputs": [tensor()], "raw_input_contents": [X.tobytes()]})
+        one = tensor(datatype="UINT8")  # of any address: others are copied where theirs is odd
+        message = encode(INFER_REQUEST, {"inputs": [one], "raw_input_contents": [b"abc"]})
         found = decode_infer(message, 100).asked.inputs["x"]
         assert np.shares_memory(found, np.frombuffer(message, np.uint8))
 
