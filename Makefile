@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | zoo | onnx-suite | fuzz | bench | bench-latency | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make venv | demo | test | test-all | zoo | onnx-suite | fuzz | bench | bench-latency | bench-peers | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ ARGS ?=
 CORE := not slow and not frameworks and not gpu and not zoo
 REST := slow or frameworks or gpu
 
-.PHONY: help venv demo test test-all zoo onnx-suite fuzz bench bench-latency bench-convert gpu-check lint format clean broker
+.PHONY: help venv demo test test-all zoo onnx-suite fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
 	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
 	@echo "make bench-latency  latency over load beside ONNX Runtime alone, as a picture (6 minutes)"
+	@echo "make bench-peers  beside other inference servers, each in an environment of its own (6 minutes after their installation)"
 	@echo "make bench-convert  what a conversion costs beside PyTorch's own export (1 minute)"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make clean     remove what these made"
@@ -71,12 +72,16 @@ build/http_load: benchmarks/http_load.c
 	$(CC) -O2 -Wall -Wextra -o $@ $< -lm
 
 bench: broker build/load build/http_load
-	@.ci/venv $(VENV) $(PYTHON) demo
+	@.ci/venv $(VENV) $(PYTHON) demo grpc
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 bench-latency: build/load
 	@.ci/venv $(VENV) $(PYTHON) demo
 	@$(BIN)/python -m benchmarks.latency $(ARGS)
+
+bench-peers: build/load build/http_load
+	@.ci/venv $(VENV) $(PYTHON) demo grpc
+	@$(BIN)/python -m benchmarks.peers.run $(ARGS)
 
 gpu-check:
 # Beside a driver in a venv of its own: the package for a GPU takes the place of the other one.

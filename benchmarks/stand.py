@@ -34,7 +34,9 @@ class Daemon:
         body: of its configuration, besides where it is.
         environment: variables besides those of this process.
         has_http: whether it also serves the Open Inference Protocol, on a socket of its own.
+        has_grpc: the same over gRPC.
         has_metrics: whether its figures have a socket too.
+        ports: more places on loopback TCP, ``http`` and ``grpc``, instead of sockets.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Daemon:
         environment: Mapping[str, str] | None = None,
         *,
         has_http: bool = False,
+        has_grpc: bool = False,
         has_metrics: bool = False,
+        ports: Mapping[str, int] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -53,6 +57,10 @@ class Daemon:
         self.log = folder / "log"
         self.config = folder / "edged.yaml"
         http = f", http: {{path: {self.http}}}" if has_http else ""
+        if has_grpc:
+            http += f", grpc: {{path: {folder}/g}}"
+        for name, port in (ports or {}).items():
+            http += f", {name}: {{port: {port}, insecure: true}}"
         metrics = f", metrics: {{path: {folder}/m}}" if has_metrics else ""
         self.config.write_text(
             f"node: bench\nstate_dir: {folder}/state\n"
@@ -167,7 +175,7 @@ class Stand:
         return models.make_heavy(self._made(), seed, width)
 
     @contextlib.contextmanager
-    def daemon(self, body: str, **places: bool) -> Iterator[Daemon]:
+    def daemon(self, body: str, **places: Any) -> Iterator[Daemon]:
         """A daemon with this configuration, started and ready; for the places see Daemon."""
         with self.prepared(body, **places) as daemon:
             daemon.start()
@@ -175,7 +183,7 @@ class Stand:
 
     @contextlib.contextmanager
     def prepared(
-        self, body: str, environment: Mapping[str, str] | None = None, **places: bool
+        self, body: str, environment: Mapping[str, str] | None = None, **places: Any
     ) -> Iterator[Daemon]:
         """A daemon that is not started yet."""
         self._count += 1
