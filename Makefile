@@ -28,7 +28,7 @@ help:
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
 	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
 	@echo "make bench-latency  latency over load beside ONNX Runtime alone, as a picture (6 minutes)"
-	@echo "make bench-peers  beside other inference servers, each in an environment of its own (6 minutes after their installation)"
+	@echo "make bench-peers  beside other inference servers, each in an environment of its own (6 minutes, once they are installed)"
 	@echo "make bench-convert  what a conversion costs beside PyTorch's own export (1 minute)"
 	@echo "make lint      ruff, mypy, import-linter"
 	@echo "make clean     remove what these made"
