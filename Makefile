@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | zoo | onnx-suite | fuzz | bench | bench-latency | bench-peers | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make venv | demo | test | test-all | zoo | onnx-suite | crowds | fuzz | bench | bench-latency | bench-peers | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ ARGS ?=
 CORE := not slow and not frameworks and not gpu and not zoo
 REST := slow or frameworks or gpu
 
-.PHONY: help venv demo test test-all zoo onnx-suite fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
+.PHONY: help venv demo test test-all zoo onnx-suite crowds fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
@@ -24,6 +24,7 @@ help:
 	@echo "make test-all  the rest: frameworks, slow tests, faults"
 	@echo "make zoo       every real model of tests/zoo: package to bundle to ONNX Runtime"
 	@echo "make onnx-suite  the onnx package's backend tests through a daemon, bit by bit (6 minutes)"
+	@echo "make crowds    ten thousand killed clients and idle connections, natively and over HTTP"
 	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
 	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
@@ -56,8 +57,12 @@ zoo:
 	@$(BIN)/python -m pytest -n $(JOBS) -m zoo $(ARGS) tests/zoo
 
 onnx-suite:
-	@.ci/venv $(VENV) $(PYTHON) test
+	@.ci/venv $(VENV) $(PYTHON) test bindings
 	@$(BIN)/python -m tests.onnx_suite.run $(ARGS)
+
+crowds:
+	@.ci/venv $(VENV) $(PYTHON) test
+	@EDGED_CROWD=10000 $(BIN)/python -m pytest -s $(ARGS) tests/hostile/test_crowds.py tests/hostile/test_socket.py -k "killed or idle or slow or reads"
 
 fuzz:
 	@.ci/venv $(VENV) $(PYTHON) test fuzz

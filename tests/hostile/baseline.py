@@ -38,6 +38,10 @@ while data := s.recv(64):
 MEMORY_MIB = 16
 """What the allocators may keep of what was freed; a leak of one frame in each attack is more."""
 
+THREADS = 4
+"""Pools start their threads when they have work; a thread that a client leaves behind is one of
+hundreds."""
+
 
 class Neighbour(threading.Thread):
     """A client that asks all the time and holds every answer against what it must be."""
@@ -121,18 +125,27 @@ class Footprint:
     descriptors: int
     children: int
     memory_mib: float
+    threads: int
+    shared: int
 
     @classmethod
     def of(cls, daemon: DaemonProcess) -> Footprint:
         process = process_of(daemon)
+        maps = Path(f"/proc/{process.pid}/maps").read_text()
         return cls(
-            process.num_fds(), len(process.children()), process.memory_info().rss / (1 << 20)
+            process.num_fds(),
+            len(process.children()),
+            process.memory_info().rss / (1 << 20),
+            process.num_threads(),
+            maps.count("/memfd:"),
         )
 
     def is_back_at(self, before: Footprint, memory_mib: float) -> bool:
         return (
             self.descriptors <= before.descriptors
             and self.children <= before.children
+            and self.threads <= before.threads + THREADS
+            and self.shared <= before.shared
             and self.memory_mib <= before.memory_mib + memory_mib
         )
 

@@ -7,9 +7,8 @@ import http.client
 import json
 import math
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -59,9 +58,34 @@ def over_http(socket_path: Path) -> Iterator[Ask]:
         yield ask
 
 
+@contextlib.contextmanager
+def over_grpc(socket_path: Path) -> Iterator[Ask]:
+    """By the same over gRPC, with Triton's own messages and raw contents both ways."""
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(f"unix:{socket_path}", unlimited) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+        def ask(packed: Packed, inputs: list[Array]) -> list[Array]:
+            request = service_pb2.ModelInferRequest(model_name=packed.model)
+            for entry, array in zip(packed.manifest.inputs, inputs, strict=True):
+                datatype = ALL_DTYPES[entry.dtype].oip
+                request.inputs.add(name=entry.name, datatype=datatype, shape=array.shape)
+                request.raw_input_contents.append(array.tobytes())
+            answer = stub.ModelInfer(request, timeout=TIMEOUT_S)
+            pairs = zip(answer.outputs, answer.raw_output_contents, strict=True)
+            found = {one.name: _tensor(one.datatype, list(one.shape), raw) for one, raw in pairs}
+            return [found[entry.name] for entry in packed.manifest.outputs]
+
+        yield ask
+
+
 WAYS: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Ask]]] = {
     "native": native,
     "http": over_http,
+    "grpc": over_grpc,
 }
 """By its name; what it is given is the path of that transport's socket."""
 
@@ -94,19 +118,18 @@ def decode(packed: Packed, data: bytes, size: int) -> list[Array]:
     at = size
     for tensor in json.loads(data[:size])["outputs"]:
         length = tensor["parameters"]["binary_data_size"]
-        found[tensor["name"]] = _tensor(tensor, data[at : at + length])
+        found[tensor["name"]] = _tensor(tensor["datatype"], tensor["shape"], data[at : at + length])
         at += length
     assert at == len(data), "bytes that belong to no output"
     return [found[entry.name] for entry in packed.manifest.outputs]
 
 
-def _tensor(tensor: Mapping[str, Any], data: bytes) -> Array:
-    shape = tensor["shape"]
-    if tensor["datatype"] == "BYTES":
+def _tensor(datatype: str, shape: Sequence[int], data: bytes) -> Array:
+    if datatype == "BYTES":
         found, size = decode_strings(data, shape, "an output", STRINGS_CAP)
         assert size == len(data)
         return found
-    dtype = _NUMPY[tensor["datatype"]]
+    dtype = _NUMPY[datatype]
     assert len(data) == dtype.itemsize * math.prod(shape)
     return np.frombuffer(data, dtype).reshape(shape)
 

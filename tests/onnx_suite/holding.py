@@ -39,7 +39,7 @@ class Difference(NamedTuple):
 def serving(
     folder: Path, cases: Iterable[Packed], budget: str = "256MiB", *, trial: bool = False
 ) -> Iterator[OipDaemon]:
-    """A daemon that serves these cases over its own socket and over HTTP.
+    """A daemon that serves these cases over its own socket, HTTP and gRPC.
 
     Args:
         folder: its own; the bundles are made there.
@@ -57,7 +57,7 @@ def serving(
         "TRIAL", "" if trial else "trial: {enabled: false}\n"
     )
     daemon = OipDaemon(folder)
-    daemon.place = f"path: {folder}/http.sock"
+    daemon.place, daemon.grpc = f"path: {folder}/http.sock", f"path: {folder}/grpc.sock"
     daemon.write(head + "".join(lines))
     try:
         yield daemon.start(wait=False)
