@@ -217,7 +217,9 @@ def _what(task: Task) -> str:
 
 def _tell_daemon(snapshot: Snapshot) -> str:
     try:
-        with Client(snapshot.config.listen.socket.path, timeout=10) as client:
+        listen = snapshot.config.listen
+        place = listen.admin or listen.socket
+        with Client(place.path, timeout=10) as client:
             client.call("engines", look=True)
     except (EdgedError, OSError):
         return "no daemon was told; the next start finds it"

@@ -1,4 +1,4 @@
-"""The command line: ``edged run | check | diff | status | models | metrics | infer | ...``.
+"""The command line: ``edged run | check | diff | explain | status | models | infer | ...``.
 
 Decides what is printed and the exit status (errors.STATUS; 78 for a bad configuration). Each
 command imports what it needs when it runs, so that ``edged status`` stays quick on a small box.
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _config_option(diff)
     diff.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
 
+    _add_explain(command)
     _add_looking(command)
 
     infer = command("infer", _infer, "Ask a model once.")
@@ -105,6 +106,20 @@ def _parser() -> argparse.ArgumentParser:
     device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")
     device.add_argument("--json", action="store_true", help="print the whole document as JSON")
     return parser
+
+
+def _add_explain(command: Callable[..., Any]) -> None:
+    text = "Say whether a client may do something, and which rule decides; exit status 77 if not."
+    sub = command("explain", _explain, text)
+    _config_option(sub)
+    sub.add_argument("verb", help="infer, metadata, status, metrics, load, reload, …")
+    sub.add_argument("model", nargs="?", default="", help="of which model")
+    sub.add_argument("--user", help="name or number; left out: somebody over TCP")
+    sub.add_argument("--certificate", default="", help="common name of a client certificate")
+    sub.add_argument(
+        "--on", choices=("native", "http", "grpc", "admin"), default="native", help="which socket"
+    )
+    sub.add_argument("--service-user", default="edged", help="whom the daemon runs as")
 
 
 def _add_engines(command: Callable[..., Any]) -> None:
@@ -195,6 +210,19 @@ def _check(options: argparse.Namespace) -> int:
         return STATUS[Code.FAILED_PRECONDITION].exit
     print(f"{options.config}: {summary}")
     return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from edged.config.access_check import user_number  # noqa: PLC0415
+    from edged.verdict import explain_config  # noqa: PLC0415
+
+    service = options.service_user if user_number(options.service_user) is not None else ""
+    is_allowed, line = explain_config(
+        options.config, who=options.user, certificate=options.certificate, door=options.on,
+        verb=options.verb, model=options.model, service=service,
+    )  # fmt: skip
+    print(line)
+    return 0 if is_allowed else STATUS[Code.PERMISSION_DENIED].exit
 
 
 def _diff(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from edged.access.gate import Gate
 from edged.assembly import make_manager
 from edged.breaker import Breaker
 from edged.broker import BrokerLinks
@@ -107,14 +108,12 @@ class Daemon:
         self.health.on_change = self._announce_soon
         self.engines = EngineHouse(state_dir, config)
         self.manager = self._make_manager(config)
-        calls: dict[str, Call] = {
-            "status": self._status,
-            "models": self._models,
-            "manifest": self._manifest,
-            "metrics": self._metrics,
-            "engines": self.engines.answer,
-        }
-        self.server = UnixServer(self.dataplane, calls)
+        calls = self._calls()
+        self.gate = Gate()
+        self.server = UnixServer(self.dataplane, calls, self.gate)
+        self._admin = UnixServer(
+            self.dataplane, {**calls, "reload": self._reload}, self.gate, "admin"
+        )
         self._lag = LoopLag()
         self._listeners = self._make_listeners()
         self.links = BrokerLinks(self.dataplane, self.health, state_dir)
@@ -142,13 +141,24 @@ class Daemon:
             on_change=self.reloader.request,
         )
 
+    def _calls(self) -> dict[str, Call]:
+        calls: dict[str, Call] = {
+            "status": self._status,
+            "models": self._models,
+            "manifest": self._manifest,
+            "metrics": self._metrics,
+            "engines": self.engines.answer,
+        }
+        return calls
+
     def _make_listeners(self) -> Listeners:
         probes = Probes(self.dataplane, self._families)
         self._scrape = ScrapeServer(probes.pages())
         pages = OipPages(self.dataplane, probes, lambda: self.reloader.config)
         return Listeners(
-            self.server, self._scrape, self.dataplane, pages, health=self.health, lag=self._lag
-        )
+            self.server, self._admin, self._scrape, self.dataplane, pages,
+            health=self.health, lag=self._lag, gate=self.gate,
+        )  # fmt: skip
 
     def _make_manager(self, config: Config) -> Manager:
         return make_manager(
@@ -198,6 +208,7 @@ class Daemon:
         passed = passed_sockets()
         if len(passed) > 1:
             raise ConfigError(f"{len(passed)} sockets were passed; expected one, for the protocol")
+        await self._listeners.start_gate(config)
         # Before models load, which may take minutes: probes are told that we start.
         await self._listeners.start_scrape(config)
         await self.reloader.boot()
@@ -207,6 +218,7 @@ class Daemon:
         self._try_again()
         # Only now do clients connect: the first request already finds its model.
         await self.server.start(config, passed[0] if passed else None)
+        await self._listeners.start_admin(self.reloader.config)
         await self._listeners.start_web(self.reloader.config)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
         self._watch(loop)
@@ -238,6 +250,7 @@ class Daemon:
         self.engines.stop()
         self._watcher.stop()
         self.server.close_listener()
+        self._listeners.close_admin()
         self._listeners.close_web_listeners()
         await self.links.drain(_DRAIN_S)
         self.dataplane.is_draining = True
@@ -342,6 +355,10 @@ class Daemon:
         more = {"http": self._listeners.http_place, "engines": self.engines.as_dict()}
         return {**document, **more}
 
+    async def _reload(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+        self.reloader.request()
+        return {"generation": self.dataplane.table.generation}
+
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return models_document(self.dataplane)
 
@@ -356,6 +373,7 @@ class Daemon:
             listeners={"socket": self.server, **self._listeners.by_name()},
             lag=self._lag.times,
             engines=self.engines.samples(),
+            denied=self.gate.refusals,
         )
         if self._listeners.http_place:
             families += triton_families([*self.manager.releases(), *pipelines(self.dataplane)])

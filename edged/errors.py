@@ -147,6 +147,12 @@ class QueueFullError(BusyError):
     code = Code.RESOURCE_EXHAUSTED
 
 
+class QuotaError(BusyError):
+    """One client has or asks for more than it may; others are not concerned."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
 class MemoryBudgetError(BusyError):
     """A device's memory budget does not allow it."""
 
@@ -309,6 +315,7 @@ _BY_NAME: dict[str, type[EdgedError]] = {
         DeniedError,
         CancelledError,
         QueueFullError,
+        QuotaError,
         MemoryBudgetError,
         ModelNotReadyError,
         DrainingError,

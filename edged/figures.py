@@ -115,6 +115,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_connections", _G, "Open connections.", ("listener",)),
     Figure("edged_connections_accepted", _C, "Connections taken.", ("listener",)),
     Figure("edged_connections_refused", _C, "Connections refused: too many.", ("listener",)),
+    Figure("edged_access_refused", _C, "Refused by access.rules or quotas.", ("reason",)),
     Figure("edged_connections_received_bytes", _C, "Bytes taken from peers.", ("listener",)),
     Figure("edged_connections_sent_bytes", _C, "Bytes written to peers.", ("listener",)),
     Figure("edged_mqtt_connected", _F, "1 while the broker is connected."),
@@ -189,6 +190,7 @@ def collect(
     listeners: Mapping[str, Listening],
     lag: Times | None = None,
     engines: Iterable[tuple[str, float, tuple[str, ...]]] = (),
+    denied: Mapping[str, int] | None = None,
 ) -> list[Family]:
     """Every figure that has a value now.
 
@@ -202,6 +204,7 @@ def collect(
         listeners: each listener's connections, by a name of ours.
         lag: how late the loop was; None while nobody measures.
         engines: figures of engines, with the values of their labels.
+        denied: what the rules and bounds of clients refused, by reason.
     """
     sheet = _Sheet()
     sheet.add("edged_build", 1, __version__, platform.python_version())
@@ -225,12 +228,7 @@ def collect(
         _add_sequences(sheet, model, sequences)
     _add_memory(sheet, manager)
     _add_workers(sheet, manager)
-    for name, listening in listeners.items():
-        sheet.add("edged_connections", len(listening.connections), name)
-        sheet.add("edged_connections_accepted", listening.accepted, name)
-        sheet.add("edged_connections_refused", listening.refused, name)
-        sheet.add("edged_connections_received_bytes", listening.received_bytes, name)
-        sheet.add("edged_connections_sent_bytes", listening.sent_bytes, name)
+    _add_listeners(sheet, listeners, denied or {})
     if links is not None:
         _add_mqtt(sheet, links)
     sheet.add("edged_loop_lag_seconds", lag)
@@ -349,6 +347,19 @@ def _add_device(sheet: _Sheet, device: str, slots: DeviceSlots) -> None:
     for name, rank in RANKS.items():
         sheet.add("edged_device_slots_taken", slots.held.by_rank[rank], device, name)
         sheet.add("edged_device_waits", slots.waits[rank], device, name)
+
+
+def _add_listeners(
+    sheet: _Sheet, listeners: Mapping[str, Listening], denied: Mapping[str, int]
+) -> None:
+    for name, listening in listeners.items():
+        sheet.add("edged_connections", len(listening.connections), name)
+        sheet.add("edged_connections_accepted", listening.accepted, name)
+        sheet.add("edged_connections_refused", listening.refused, name)
+        sheet.add("edged_connections_received_bytes", listening.received_bytes, name)
+        sheet.add("edged_connections_sent_bytes", listening.sent_bytes, name)
+    for reason, count in denied.items():
+        sheet.add("edged_access_refused", count, reason)
 
 
 def _add_mqtt(sheet: _Sheet, links: Mapping[str, Any]) -> None:

@@ -6,9 +6,12 @@ Decides the order only: what can be undone is bound first, and the native socket
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from edged.access.gate import Gate, build_access
+from edged.access.shared import SharedDoor, SharedPages
 from edged.config.listen import GrpcConfig, HttpConfig, MetricsConfig
 from edged.config.schema import Config
 from edged.errors import ApplyError
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edged.daemon")
 
-_FIGURES, _HTTP, _GRPC, _TLS = "metrics", "http", "grpc", "tls"
+_FIGURES, _HTTP, _GRPC, _TLS, _ADMIN = "metrics", "http", "grpc", "tls", "admin"
 
 _Wanted = MetricsConfig | HttpConfig | GrpcConfig | None
 
@@ -36,25 +39,32 @@ class Listeners:
 
     Args:
         server: of the native protocol; the house starts it itself, once models answer.
+        admin: the same for administrators, where there is a socket for them.
         scrape: of figures and health.
         door: what HTTP asks for inference; its modules are only imported where it is configured.
         pages: what else can be asked for over HTTP.
         health: where a listener that cannot be had is noted: a device whose port is taken serves
             all the same.
         lag: sampled while figures are scraped.
+        gate: who may ask for what.
     """
 
     def __init__(
         self,
         server: UnixServer,
+        admin: UnixServer,
         scrape: ScrapeServer,
         door: Door,
         pages: Pages,
         *,
         health: Health,
         lag: LoopLag,
+        gate: Gate,
     ) -> None:
         self._server = server
+        self._admin = admin
+        self._config = Config()
+        """What the administrators' socket follows now."""
         self._scrape = scrape
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
@@ -62,7 +72,12 @@ class Listeners:
         self._pages = pages
         self._health = health
         self._lag = lag
+        self._gate = gate
         self._wanted: dict[str, _Wanted] = {}
+
+    async def start_gate(self, config: Config) -> None:
+        """Know who may ask for what; before anybody can."""
+        self._gate.follow(await asyncio.to_thread(build_access, config))
 
     async def start_scrape(self, config: Config) -> None:
         """Listen for probes."""
@@ -73,19 +88,46 @@ class Listeners:
         await self._commit_http(self._prepare(self._web(config), _HTTP, config), config)
         await self._commit_grpc(self._prepare_grpc(config), config)
 
+    async def start_admin(self, config: Config) -> None:
+        """Listen for administrators; a device where that cannot be serves all the same."""
+        self._config = config
+        try:
+            await self._admin.start(config)
+        except ApplyError as exc:
+            self._health.degrade(_ADMIN, exc.message)
+
+    async def _apply_admin(self, config: Config) -> None:
+        try:
+            await self._admin.apply(config)
+        except ApplyError as exc:
+            # What could not be had before is no reason to refuse a change to something else.
+            if config.listen.admin != self._config.listen.admin:
+                raise
+            self._health.degrade(_ADMIN, exc.message)
+        else:
+            self._health.restore(_ADMIN)
+
     @property
     def http_place(self) -> str:
         """Where HTTP is served, for people; empty for nowhere."""
         return shown(self._http.place) if self._http is not None else ""
 
-    def by_name(self) -> dict[str, ScrapeServer | HttpServer | GrpcServer]:
+    def by_name(self) -> dict[str, ScrapeServer | HttpServer | GrpcServer | UnixServer]:
         """All but the native one, for their figures."""
-        found: dict[str, ScrapeServer | HttpServer | GrpcServer] = {"metrics": self._scrape}
+        found: dict[str, ScrapeServer | HttpServer | GrpcServer | UnixServer] = {
+            "metrics": self._scrape
+        }
+        if self._admin.path:
+            found["admin"] = self._admin
         if self._http is not None:
             found["http"] = self._http
         if self._grpc is not None:
             found["grpc"] = self._grpc
         return found
+
+    def close_admin(self) -> None:
+        """Administrators wait for the next start."""
+        self._admin.close()
 
     def close_web_listeners(self) -> None:
         """Take no new connections over HTTP and gRPC."""
@@ -106,14 +148,18 @@ class Listeners:
         Raises:
             ApplyError: one of them cannot; then all listen where they did.
         """
+        access = await asyncio.to_thread(build_access, config)
         figures = self._prepare(self._scrape, _FIGURES, config, is_strict=True)
         http, web = None, self._web(config)
         grpc = None
         try:
             http = self._prepare(web, _HTTP, config, is_strict=True)
             grpc = self._prepare_grpc(config, is_strict=True)
+            await self._apply_admin(config)
             await self._server.apply(config)
         except BaseException:
+            with contextlib.suppress(ApplyError):
+                await self._admin.apply(self._config)
             if grpc is not None and self._grpc is not None:
                 self._grpc.abandon(grpc)
             if http is not None and web is not None:
@@ -121,6 +167,9 @@ class Listeners:
             if figures is not None:
                 self._scrape.abandon(figures)
             raise
+        # Before anything that comes with this change can be asked for.
+        self._gate.follow(access)
+        self._config = config
         await self._commit_scrape(figures, config)
         await self._commit_http(http, config)
         await self._commit_grpc(grpc, config)
@@ -149,7 +198,7 @@ class Listeners:
         if self._http is None and config.listen.http is not None:
             from edged.transports.http import HttpServer  # noqa: PLC0415 - only what is used
 
-            self._http = HttpServer(self._door, self._pages)
+            self._http = HttpServer(self._door, self._pages, self._gate)
         return self._http
 
     def _prepare(
@@ -208,7 +257,7 @@ class Listeners:
         is_strict = is_strict and config.listen.grpc != self._wanted.get(_GRPC)
         try:
             if self._grpc is None:
-                self._grpc = _grpc_server(self._door, self._pages)
+                self._grpc = _grpc_server(self._door, self._pages, self._gate)
             return self._grpc.prepare(config)
         except ApplyError as exc:
             if is_strict:
@@ -229,7 +278,7 @@ class Listeners:
         self._health.restore(_GRPC)
 
 
-def _grpc_server(door: Door, pages: Pages) -> GrpcServer:
+def _grpc_server(door: Door, pages: Pages, gate: Gate) -> GrpcServer:
     # Only what is used is imported.
     from edged.transports.grpc_service import GrpcService  # noqa: PLC0415
 
@@ -239,7 +288,8 @@ def _grpc_server(door: Door, pages: Pages) -> GrpcServer:
         raise ApplyError(
             f"listen.grpc: hpack cannot be imported ({exc}); install edged[grpc], or leave it out"
         ) from exc
-    return GrpcServer(GrpcService(door, pages))
+    shared = SharedDoor(door, gate, "grpc")
+    return GrpcServer(GrpcService(shared, SharedPages(pages, shared)))
 
 
 def _wanted(key: str, config: Config) -> _Wanted:

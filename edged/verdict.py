@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
+from edged.access.policy import Peer
+from edged.access.question import explain_access, group_words, peer_by_name
 from edged.candidate import about_runtimes, inspect_bundles, inspect_pipelines
 from edged.chosen import chosen_lines
 from edged.config.diff import diff, format_changes
@@ -72,6 +74,37 @@ def _binding_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Probl
             path = exc.path.replace("bindings[0]", f"bindings[{index}]", 1)
             problems.append(snapshot.problem(path, exc.reason))
     return problems
+
+
+def explain_config(
+    path: Path, *, who: str | None, certificate: str, door: str, verb: str, model: str, service: str
+) -> tuple[bool, str]:
+    """What the rules of a configuration say to one question.
+
+    Args:
+        path: edged.yaml or its directory.
+        who: a local user by name or number; None for somebody over TCP.
+        certificate: the common name that one over TCP shows; empty for none.
+        door: the kind of socket.
+        verb: what is asked for.
+        model: of which model; empty for none.
+        service: the daemon's user, by name or number; empty for root.
+
+    Returns:
+        Whether it is allowed, and a line that says by what.
+
+    Raises:
+        EdgedError: the files are broken, or there is no such user.
+    """
+    snapshot = load(path)
+    peer = Peer(door, certificate=certificate) if who is None else peer_by_name(who, door)
+    owner = peer_by_name(service, door).uid if service else 0
+    decision = explain_access(snapshot.config, peer, verb, model, owner)
+    asker = peer.words + (f" (groups: {group_words(peer.gids)})" if peer.gids else "")
+    what = f'{verb} of model "{model}"' if model else verb
+    said = "allowed" if decision.is_allowed else "denied"
+    place = f" at {snapshot.mark(decision.by)}" if decision.by.startswith("access.rules[") else ""
+    return decision.is_allowed, f"{said}: {what} for {asker} on {door}: {decision.by}{place}"
 
 
 def diff_config(path: Path, state_dir: Path | None) -> str:

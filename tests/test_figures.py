@@ -81,6 +81,7 @@ def look(box: Box, links: dict[str, Any] | None = None) -> Any:
         listeners={"socket": LISTENER},
         lag=Times((0,) * CELLS, 0),
         engines=ENGINES,
+        denied={"rule": 2},
     )
 
     async def text() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edged import listeners
+from edged.access.gate import Gate
 from edged.config.listen import GrpcConfig, HttpConfig, ListenConfig, MetricsConfig
 from edged.config.schema import Config
 from edged.errors import ApplyError
@@ -59,13 +60,14 @@ class Part:
 
 class Box:
     def __init__(self) -> None:
-        self.server, self.scrape = Part(), Part()
+        self.server, self.admin, self.scrape = Part(), Part(), Part()
         self.health, self.lag = Health(), LoopLag()
         server: Any = self.server
         scrape: Any = self.scrape
         nothing: Any = None
+        admin: Any = self.admin
         self.listeners = Listeners(
-            server, scrape, nothing, nothing, health=self.health, lag=self.lag
+            server, admin, scrape, nothing, nothing, health=self.health, lag=self.lag, gate=Gate()
         )
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, get_args
 
+from edged.config.access_check import access_problems
 from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
 from edged.config.engines import engines_problems
@@ -71,6 +72,7 @@ def check(draft: Draft) -> list[Problem]:
     found = [
         *_mqtt(draft),
         *listen_problems(draft.config.listen),
+        *access_problems(draft.config),
         *_trust(draft.config),
         *_ranges(draft.config),
         *_scheduling(draft.config),

@@ -135,10 +135,21 @@ class SharedMemoryConfig(Section, frozen=True, kw_only=True):
     ] = ()
 
 
+class AdminConfig(SocketConfig, frozen=True, kw_only=True):
+    """A socket for administrators; where it is, nothing else takes their verbs."""
+
+    path: Annotated[Path, Meta(description="where the socket is made")] = "/run/edged/admin.sock"
+    group: Annotated[
+        str | None,
+        Meta(description="owns the socket; its members may do what administrators may"),
+    ] = None
+
+
 class ListenConfig(Section, frozen=True, kw_only=True):
     """Where local applications connect."""
 
     socket: SocketConfig = SocketConfig()
+    admin: AdminConfig | None = None
     http: HttpConfig | None = None
     grpc: GrpcConfig | None = None
     metrics: MetricsConfig | None = None

@@ -16,6 +16,10 @@ Found = tuple[str, str]
 def listen_problems(listen: ListenConfig) -> Iterator[Found]:
     """Field paths, and what is wrong with them."""
     taken = {listen.socket.path: "listen.socket"}
+    if listen.admin is not None:
+        if listen.admin.path in taken:
+            yield "listen.admin.path", "is the path of listen.socket; use another"
+        taken[listen.admin.path] = "listen.admin"
     if listen.http is not None:
         yield from _place("listen.http", listen.http, 8000, taken)
         yield from _http(listen.http)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edged.config.access import AccessConfig
 from edged.config.cache import CacheConfig
 from edged.config.engines import EnginesConfig
 from edged.config.generation import GenerationConfig
@@ -351,6 +352,7 @@ class Config(Section, frozen=True, kw_only=True):
         "/var/lib/edged"
     )
     listen: ListenConfig = ListenConfig()
+    access: AccessConfig = AccessConfig()
     trust: TrustConfig = TrustConfig()
     limits: LimitsConfig = LimitsConfig()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from edged.config.access_check import name_problems
 from edged.config.problems import Mark, Problem, field_path, parent_path, problem_at
 from edged.config.schema import Config, Secret
 from edged.config.tls_files import TLS_FILES, tls_file_problems, tls_warnings
@@ -58,6 +59,9 @@ class Snapshot:
         listen = self.config.listen
         path = str(self.resolve(listen.socket.path))
         listen = structs.replace(listen, socket=structs.replace(listen.socket, path=path))
+        if listen.admin is not None:
+            path = str(self.resolve(listen.admin.path))
+            listen = structs.replace(listen, admin=structs.replace(listen.admin, path=path))
         if listen.metrics is not None and listen.metrics.path is not None:
             path = str(self.resolve(listen.metrics.path))
             listen = structs.replace(listen, metrics=structs.replace(listen.metrics, path=path))
@@ -131,7 +135,8 @@ def check_files(snapshot: Snapshot) -> list[Problem]:
 
     Separate from loading, because ``edged check`` also runs where the device's files are not.
     """
-    return [*_bundle_problems(snapshot), *_named_file_problems(snapshot)]
+    names = [snapshot.problem(path, text) for path, text in name_problems(snapshot.config)]
+    return [*_bundle_problems(snapshot), *_named_file_problems(snapshot), *names]
 
 
 def expiry_warnings(snapshot: Snapshot, now: datetime) -> list[Problem]:

@@ -18,6 +18,7 @@ from edged.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
     QueueFullError,
+    QuotaError,
     TooLargeError,
     VersionNotFoundError,
 )
@@ -45,6 +46,8 @@ _HTTP: Final = {
 
 def status_of(error: EdgedError) -> int:
     """The HTTP status of an error."""
+    if isinstance(error, QuotaError):
+        return 429  # of one client: another server of a pool would not say otherwise
     return 413 if isinstance(error, TooLargeError) else _HTTP[error.code]
 
 

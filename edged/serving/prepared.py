@@ -61,6 +61,11 @@ class PreparedCall:
         self._is_prepared = True
 
     @property
+    def model(self) -> str:
+        """Whose."""
+        return self._request.model
+
+    @property
     def release(self) -> int:
         """The release that answered last, or would."""
         return self._release.number

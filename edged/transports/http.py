@@ -11,6 +11,7 @@ import ssl
 import time
 from datetime import datetime, timezone
 
+from edged.access.gate import Gate
 from edged.config.schema import Config
 from edged.config.tls_files import tls_warnings
 from edged.patience import Patience
@@ -34,10 +35,12 @@ class HttpServer:
     Args:
         door: the dataplane.
         pages: what else can be asked for.
+        gate: who may ask for what; one for all listeners.
     """
 
-    def __init__(self, door: Door, pages: Pages) -> None:
+    def __init__(self, door: Door, pages: Pages, gate: Gate | None = None) -> None:
         self.door = door
+        self.gate = gate or Gate()
         self.pages = pages
         self.memory = NamedMemory()
         self.max_request_bytes = 64 << 20

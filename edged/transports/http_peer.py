@@ -14,11 +14,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from edged.access.visit import Visit
+from edged.errors import QuotaError
 from edged.protocol.frames import Buffer
 from edged.protocol.http_answer import CONTINUE, encode_error
 from edged.protocol.http_get import RefusedError
 from edged.protocol.http_reader import HttpReader, HttpRequest
-from edged.transports.credentials import peer_credentials
+from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.http_requests import Requests
 from edged.transports.tls import common_name
 
@@ -53,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._has_continued = False
         self._is_idle_wait = True
         self._timer: asyncio.TimerHandle | None = None
+        self._visit: Visit | None = None
         self._due_s = 0.0
         """When the client's time is over; 0 while it waits for us."""
         self._descriptor = -1
@@ -71,13 +74,23 @@ class Connection(asyncio.Protocol):
             self._write(encode_error(503, text, "Retry-After: 1\r\n", keeps_alive=False))
             transport.close()
             return
+        sock = transport.get_extra_info("socket")
+        shown = transport.get_extra_info("peercert")
+        has_tls, certificate = shown is not None, "" if shown is None else common_name(shown)
+        peer = peer_of(sock, "http")._replace(certificate=certificate)
+        try:
+            self._visit = server.gate.enter(peer, self._requests.review)
+        except QuotaError as exc:
+            server.refused += 1
+            self._write(encode_error(429, exc.message, "Retry-After: 1\r\n", keeps_alive=False))
+            transport.close()
+            return
+        self._requests.enter(self._visit)
         server.accepted += 1
         server.connections.add(self)
-        sock = transport.get_extra_info("socket")
-        certificate = transport.get_extra_info("peercert")
-        if certificate is not None:
-            self._requests.origin = f"http:{common_name(certificate)[:64]}"
-        else:
+        if certificate:
+            self._requests.origin = f"http:{certificate[:64]}"
+        elif not has_tls:
             self._descriptor = sock.fileno()
         if sock.family == socket.AF_UNIX:
             pid, uid, gid = peer_credentials(sock)
@@ -96,6 +109,8 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._requests.withdraw()
+        if self._visit is not None:
+            self._visit.leave()
         if exc is not None:
             log.info("a connection of %s broke: %s", self._requests.origin, exc)
 

@@ -41,7 +41,8 @@ class Repeats:
     """
 
     def __init__(self, door: Door) -> None:
-        self._door = door
+        self.door = door
+        """What is prepared; see ``access.guard``."""
         self._seen = b""
         self._known: _Known | None = None
 
@@ -58,7 +59,7 @@ class Repeats:
         repeat = HttpRepeat(prefix, asked)
         outputs = tuple(one.name for one in asked.outputs)
         try:
-            call = self._door.prepare(PrepareRequest(model, repeat.specs, version, outputs))
+            call = self.door.prepare(PrepareRequest(model, repeat.specs, version, outputs))
         except EdgedError:
             self.clear()  # the long way says what is wrong
             return

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edged.access.calls import visible_pages
+from edged.access.guard import Guard, guarded
+from edged.access.visit import Visit
 from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
 from edged.messages import InferRequest, InferResponse, SequencedRequest, Ticket
 from edged.protocol import oip
@@ -36,6 +39,18 @@ log = logging.getLogger("edged.http")
 
 _NOT_HERE = "is not allowed on this socket"
 
+_VERBS = {
+    Page.INFER: "infer",
+    Page.MODEL: "metadata",
+    Page.MODEL_READY: "metadata",
+    Page.CONFIG: "metadata",
+    Page.STATS: "metadata",
+    Page.METRICS: "metrics",
+}
+"""What a page needs a right for; of lists, what may not be seen is left out."""
+_FREE = (Page.INFER, Page.LIVE, Page.READY)
+"""Requests for inference are counted at the door, and probes never."""
+
 Answered = Callable[[list[Buffer], bool], None]
 """Called once for each request, with its answer and whether the connection outlives it."""
 
@@ -52,6 +67,8 @@ class Requests:
         self.origin = "http"
         self.user: int | None = None
         self._server = server
+        self._door = server.door
+        self._visit: Visit | None = None
         self._on_answered = on_answered
         self._keeps_alive = True
         self._coding = ""
@@ -95,6 +112,21 @@ class Requests:
         if self._is_open:
             self._ticket = ticket
 
+    def enter(self, visit: Visit) -> None:
+        """Ask through this from now on."""
+        self._visit = visit
+        self.review()
+
+    def review(self) -> None:
+        """What the client may do has changed, or may have: also what it has asked."""
+        if self._visit is None:
+            return
+        self._door = guarded(self._server.door, self._visit, self._door)
+        self._repeats.door = self._door
+        self._repeats.clear()
+        if isinstance(self._door, Guard):
+            self._door.withdraw()
+
     def withdraw(self) -> None:
         """The client is gone: nobody would read the answer."""
         self._is_open = False
@@ -112,12 +144,22 @@ class Requests:
             self._refuse(405, "Method Not Allowed", f"Allow: {', '.join(route.methods)}\r\n")
         elif trouble := page_trouble(request.headers, is_loopback=self._server.is_loopback):
             self._refuse(403, trouble)
-        elif route.page is Page.INFER:
-            self._infer(request, route)
         elif route.page is Page.ADMIN:
             self._refuse(403, f"{request.target.partition('?')[0]} {_NOT_HERE}")
         elif route.page is Page.CUDA:
             self._refuse(501, "memory of a GPU is not served by name")
+        else:
+            self._allowed(request, route)
+
+    def _allowed(self, request: HttpRequest, route: Route) -> None:
+        """Answer what may be asked for on this socket, if this client may."""
+        if self._visit is not None:
+            if (verb := _VERBS.get(route.page)) is not None and (route.model or verb == "metrics"):
+                self._visit.require(verb, route.model)
+            if route.page not in _FREE:
+                self._visit.ask()
+        if route.page is Page.INFER:
+            self._infer(request, route)
         elif route.page is Page.SHARED:
             self._shared(request, route)
         elif route.page is Page.METRICS:
@@ -125,6 +167,8 @@ class Requests:
             self._task = asyncio.get_running_loop().create_task(work)
         else:
             status, document = self._page(request, route)
+            if self._visit is not None and not self._visit.sees_all:
+                document = visible_pages(self._visit, document)
             body: list[Buffer] = [msgspec.json.encode(document)]
             self._answer(encode_answer(body, status, keeps_alive=self._keeps_alive))
 
@@ -196,7 +240,7 @@ class Requests:
                 if self._is_open:
                     self._respond(asked, response)
 
-        ticket = self._server.door.submit(asking, on_response)
+        ticket = self._door.submit(asking, on_response)
         if self._is_open:
             self._ticket = ticket
 

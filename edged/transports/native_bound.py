@@ -89,6 +89,11 @@ class Bound:
         self._rest = BodyLayout([spec for spec in specs if spec.name not in targets])
         self._lone: _Lone | None = None
 
+    def follow(self, call: Prepared) -> None:
+        """Ask through this one from now on."""
+        self.call = call
+        self._lone = None
+
     def ask_alone(self, request_id: int, origin: str) -> bytes | None:
         """Answer a request whose asker has the loop to itself; None when that cannot be."""
         lone = self._lone

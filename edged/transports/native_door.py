@@ -25,6 +25,11 @@ class Prepared(Protocol):
     """A call that the dataplane prepared."""
 
     @property
+    def model(self) -> str:
+        """Whose."""
+        ...
+
+    @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What answers hold, as far as it is known before a run."""
         ...

@@ -12,10 +12,17 @@ import os
 import time
 from typing import TYPE_CHECKING, cast
 
-from edged.errors import EdgedError, QueueFullError, RemoteProtocolError, RuntimeFailureError
+from edged.access.visit import Visit
+from edged.errors import (
+    EdgedError,
+    QueueFullError,
+    QuotaError,
+    RemoteProtocolError,
+    RuntimeFailureError,
+)
 from edged.protocol import native
 from edged.protocol.frames import Buffer, FrameReader, Kind
-from edged.transports.credentials import peer_credentials
+from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.native_passing import Passing, close_all
 from edged.transports.native_requests import Requests
 
@@ -56,6 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         self._frames = 0
         self._timer: asyncio.TimerHandle | None = None
         self._descriptor = -1
+        self._visit: Visit | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is; refuse when there are too many."""
@@ -71,9 +79,17 @@ class Connection(asyncio.BufferedProtocol):
             self._write(native.encode_error(0, error))
             transport.close()
             return
+        sock = transport.get_extra_info("socket")
+        try:
+            self._visit = server.gate.enter(peer_of(sock, server.entry), self._requests.review)
+        except QuotaError as exc:
+            server.refused += 1
+            self._write(native.encode_error(0, exc))
+            transport.close()
+            return
+        self._requests.enter(self._visit)
         server.accepted += 1
         server.connections.add(self)
-        sock = transport.get_extra_info("socket")
         self._descriptor = sock.fileno()
         pid, uid, gid = peer_credentials(sock)
         self._requests.origin = f"uds:{uid}"
@@ -93,6 +109,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         self._requests.withdraw_all()
+        if self._visit is not None:
+            self._visit.leave()
         if exc is not None:
             log.info("a connection of %s broke: %s", self._requests.origin, exc)
 

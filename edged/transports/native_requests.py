@@ -5,19 +5,18 @@ Decides what a frame starts and under which id its answer leaves; never reads or
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from edged.access.guard import Guard, guarded
+from edged.access.visit import Visit
 from edged.errors import (
     EdgedError,
     InvalidRequestError,
-    NotFoundError,
     QueueFullError,
     RemoteProtocolError,
-    RuntimeFailureError,
 )
 from edged.messages import InferRequest, InferResponse, OnResponse, Ticket
 from edged.protocol import memory, native, prepared, steps
@@ -26,7 +25,8 @@ from edged.protocol.lane import Lane
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.runtimes.base import StillRunningError
 from edged.transports.native_bound import Bound, Fixed
-from edged.transports.native_door import Call, Prepared, Server
+from edged.transports.native_calls import Calls
+from edged.transports.native_door import Prepared, Server
 from edged.transports.native_loans import KINDS as LOAN_KINDS
 from edged.transports.native_loans import Loans, Passes, not_open
 from edged.transports.native_streams import Streams, encode_answer
@@ -70,6 +70,8 @@ class Requests:
         self.origin = "uds"
         self._server = server
         self._limits = server.limits
+        self._door = server.door
+        self._visit: Visit | None = None
         self._write = write
         self._on_answered = on_answered
         self._passes = passes
@@ -78,7 +80,7 @@ class Requests:
         self._handles: dict[int, _Handle] = {}
         self._lanes: dict[int, Lane] = {}
         self._last_handle = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls = Calls(server, write, on_answered, self._in_flight)
         self.streams = Streams(server, write, on_answered, self._in_flight)
 
     @property
@@ -86,10 +88,28 @@ class Requests:
         """Whether answers are still to come."""
         return bool(self._in_flight)
 
+    def enter(self, visit: Visit) -> None:
+        """Ask through this from now on."""
+        self._visit = self._calls.visit = visit
+        self.review()
+
+    def review(self) -> None:
+        """What the client may do has changed, or may have: also what it has prepared and asked."""
+        if self._visit is None:
+            return
+        door = self._door = guarded(self._server.door, self._visit, self._door)
+        self.streams.door = door
+        if isinstance(door, Guard):
+            self._lanes.clear()
+            for number, handle in self._handles.items():
+                self._handles[number] = handle._replace(call=door.over(handle.call))
+            for bound in self._bound.values():
+                bound.follow(door.over(bound.call))
+            door.withdraw()
+
     def withdraw_all(self) -> None:
         """The client is gone: nobody would read the answers."""
-        for task in self._tasks:
-            task.cancel()
+        self._calls.stop()
         for ticket in list(self._in_flight.values()):
             if ticket is not None:
                 ticket.cancel()
@@ -200,8 +220,10 @@ class Requests:
     def _prepare(self, frame: Frame) -> None:
         self._check_id(frame.request_id)
         self._check_handles()
+        if self._visit is not None:
+            self._visit.ask()
         request = prepared.decode_prepare(frame, self._limits)
-        call = self._server.door.prepare(request)
+        call = self._door.prepare(request)
         outputs = call.outputs
         layout = prepared.answer_layout(outputs)
         self._last_handle += 1
@@ -357,34 +379,13 @@ class Requests:
             if not in_flight:
                 self._on_answered()
 
-        ticket = self._server.door.submit(request, on_response)
+        ticket = self._door.submit(request, on_response)
         if request_id in in_flight:
             in_flight[request_id] = ticket
 
     def _call(self, frame: Frame) -> None:
         request_id = frame.request_id
         self._check_id(request_id)
-        head = native.decode_call(frame)
-        call = self._server.calls.get(head.verb)
-        if call is None:
-            known = ", ".join(sorted(self._server.calls))
-            raise NotFoundError(f'no call "{head.verb[:64]}"; there are: {known}')
+        head, call = self._calls.find(frame)
         self._check_room()
-        self._in_flight[request_id] = None
-        task = asyncio.get_running_loop().create_task(self._reply(request_id, call, head.arguments))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _reply(self, request_id: int, call: Call, arguments: dict[str, Any]) -> None:
-        try:
-            buffers = native.encode_reply(request_id, await call(arguments))
-        except EdgedError as exc:
-            buffers = native.encode_error(request_id, exc)
-        except Exception:
-            log.exception("a call from %s failed", self.origin)
-            error = RuntimeFailureError("the call failed; see the daemon's log")
-            buffers = native.encode_error(request_id, error)
-        del self._in_flight[request_id]
-        self._write(buffers)
-        if not self._in_flight:
-            self._on_answered()
+        self._calls.begin(request_id, head, call, self.origin)

@@ -34,6 +34,8 @@ class Streams:
         on_answered: Callable[[], None],
         in_flight: dict[int, Ticket | None],
     ) -> None:
+        self.door = server.door
+        """What is asked; see ``access.guard``."""
         self._server = server
         self._write = write
         self._on_answered = on_answered
@@ -58,7 +60,7 @@ class Streams:
         stream = self._open[request_id] = _Stream(request_id, flow, self._write, self._end)
         self._in_flight[request_id] = None
         self._server.requests += 1
-        ticket = self._server.door.submit(request, stream.on_response)
+        ticket = self.door.submit(request, stream.on_response)
         if request_id in self._in_flight:
             self._in_flight[request_id] = stream.ticket = ticket
 

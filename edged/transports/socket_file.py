@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import socket
 import stat
 from pathlib import Path
 
+from edged.config.access_check import group_number
 from edged.config.listen import SocketConfig
 from edged.errors import ApplyError
 
@@ -30,11 +30,10 @@ def bind_socket(config: SocketConfig, field: str = "listen.socket") -> socket.so
     clear_stale(path, field)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        previous = os.umask(0o177)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(previous)
+        # The kernel gives the file the mode of the socket: nobody connects before it is set, and
+        # the umask, which threads share, is left alone.
+        os.fchmod(sock.fileno(), 0o600)
+        sock.bind(path)
         set_access(config, field)
         sock.listen(BACKLOG)
     except (OSError, ApplyError) as exc:
@@ -50,16 +49,31 @@ def bind_socket(config: SocketConfig, field: str = "listen.socket") -> socket.so
 
 
 def set_access(config: SocketConfig, field: str = "listen.socket") -> None:
-    """Set group and mode of the socket file."""
+    """Set group and mode of the socket file: of that file, whatever has its name meanwhile."""
     try:
-        if config.group is not None:
-            os.chown(config.path, -1, grp.getgrnam(config.group).gr_gid)
-        Path(config.path).chmod(int(config.mode, 8))
+        # A name could by now be a link to somebody's file; what was opened stays what it is.
+        number = os.open(config.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                raise ApplyError(f"{field}.path: {config.path} is not a socket any more")
+            opened = f"/proc/self/fd/{number}"
+            if config.group is not None:
+                os.chown(opened, -1, _group(config.group))
+            Path(opened).chmod(int(config.mode, 8))
+        finally:
+            os.close(number)
     except (KeyError, OSError) as exc:
         raise ApplyError(
             f'{field}: group "{config.group}" and mode {config.mode} cannot be set on '
             f"{config.path}: {exc}"
         ) from exc
+
+
+def _group(name: str) -> int:
+    gid = group_number(name)
+    if gid is None:
+        raise KeyError(f"no group is named {name!r}")
+    return gid
 
 
 def remove_socket(path: str) -> None:

@@ -10,8 +10,9 @@ import logging
 import socket
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 
+from edged.access.gate import Gate
 from edged.config.listen import SocketConfig
 from edged.config.schema import Config
 from edged.patience import Patience
@@ -29,10 +30,20 @@ class UnixServer:
     Args:
         door: the dataplane.
         calls: what CALL frames may ask for, by verb; each returns a plain document.
+        gate: who may ask for what; one for all listeners.
+        entry: whose socket it is: that of all clients, or that of administrators.
     """
 
-    def __init__(self, door: Door, calls: dict[str, Call]) -> None:
+    def __init__(
+        self,
+        door: Door,
+        calls: dict[str, Call],
+        gate: Gate | None = None,
+        entry: Literal["native", "admin"] = "native",
+    ) -> None:
         self.door = door
+        self.entry = entry
+        self.gate = gate or Gate()
         self.calls = calls
         self.limits = Limits()
         self.max_in_flight = 1024
@@ -62,8 +73,10 @@ class UnixServer:
         """Begin to listen, on a socket the service manager passed or on one of our own."""
         self.configure(config)
         self._is_passed = passed is not None
-        sock = passed if passed is not None else bind_socket(config.listen.socket)
-        await self._listen(sock, config.listen.socket)
+        wanted = self._wanted(config)
+        if wanted is not None:
+            sock = passed if passed is not None else bind_socket(wanted, self._field)
+            await self._listen(sock, wanted)
 
     def configure(self, config: Config) -> None:
         """Take over limits; they hold for connections made from now on."""
@@ -83,18 +96,28 @@ class UnixServer:
         Raises:
             ApplyError: the new socket cannot be made; the old one still listens.
         """
-        wanted = config.listen.socket
-        if wanted != self._socket and not self._is_passed:
+        wanted = self._wanted(config)
+        if wanted is None:
+            self.close_listener()
+            self._socket = None
+        elif wanted != self._socket and not self._is_passed:
             old_path, old_server = self.path, self._server
             if wanted.path == old_path:
-                set_access(wanted)
+                set_access(wanted, self._field)
                 self._socket = wanted
             else:
-                await self._listen(bind_socket(wanted), wanted)
+                await self._listen(bind_socket(wanted, self._field), wanted)
                 if old_server is not None:
                     old_server.close()
                 remove_socket(old_path)
         self.configure(config)
+
+    @property
+    def _field(self) -> str:
+        return "listen.socket" if self.entry == "native" else "listen.admin"
+
+    def _wanted(self, config: Config) -> SocketConfig | None:
+        return config.listen.socket if self.entry == "native" else config.listen.admin
 
     def close_listener(self) -> None:
         """Take no new connections; those that are open stay."""

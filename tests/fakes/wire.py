@@ -91,6 +91,10 @@ class EchoCall:
         return not self.door.is_swapped
 
     @property
+    def model(self) -> str:
+        return self.request.model
+
+    @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self.request.inputs
 

@@ -15,6 +15,7 @@ from edged.protocol.grpc_call import Status
         (errors.ModelNotFoundError("no such"), 404, "Request for unknown model", 0),
         (errors.VersionNotFoundError("no 7"), 404, "has no available versions", 0),
         (errors.ModelNotReadyError("loading"), 503, "is not at ready state", 1),
+        (errors.QuotaError("slow down", retry_after_ns=1), 429, "slow down", 1),
         (errors.QueueFullError("full", retry_after_ns=1_500_000_000), 503, "Exceeds maximum", 2),
         (errors.DeadlineExceededError("late"), 503, "Request timeout expired", 1),
         (errors.InvalidRequestError("bad"), 400, "bad", 0),
