@@ -273,7 +273,7 @@ class TestReload:
         self, web: TlsWeb, authority: Authority, camera: Pair
     ) -> None:
         web.port = free_port()
-        web.start(http=HttpConfig(port=web.port, insecure=True))
+        web.start(http=HttpConfig(port=web.port, insecure=True, trusted_network=True))
         with web.plain() as sock:
             assert ask(sock, post(X)).endswith(X.tobytes())
             web.start_tls(authority)
