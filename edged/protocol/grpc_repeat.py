@@ -18,7 +18,7 @@ from edged.protocol.frames import Buffer
 from edged.protocol.lane import Binds, LoneRun
 from edged.protocol.layout import COPY_BYTES
 from edged.protocol.oip_grpc import Inference, encode_infer
-from edged.tensors import DTYPES, Array, TensorSpec
+from edged.tensors import DTYPES, Array, TensorSpec, aligned
 
 REPEAT_BYTES: Final = 64 << 10
 """What is larger takes longer to copy than to understand."""
@@ -63,9 +63,9 @@ class GrpcRepeat:
         return all(message[start:end] == same for start, end, same in self._kept)
 
     def inputs(self, message: Buffer) -> dict[str, Array]:
-        """Its tensors, as views."""
+        """Its tensors, as views where their elements are at addresses of their own size."""
         return {
-            name: np.frombuffer(message, dtype, elements, offset).reshape(shape)
+            name: aligned(np.frombuffer(message, dtype, elements, offset).reshape(shape))
             for name, dtype, shape, elements, offset in self.fields
         }
 
@@ -152,13 +152,15 @@ def repeat_of(message: Buffer, inference: Inference) -> GrpcRepeat | None:
         return None
     if any(one.classes for one in asked.outputs):
         return None
+    if len(inference.raw) != len(asked.inputs):
+        return None  # typed contents are not in the message as they are
     start = np.frombuffer(message, np.uint8).ctypes.data
     fields, at = [], 0
-    for name, array in asked.inputs.items():
-        # Each byte of a bool is looked at, and typed contents are not in the message as they are.
+    for (name, array), raw in zip(asked.inputs.items(), inference.raw, strict=True):
+        # Each byte of a bool is looked at.
         if array.dtype.kind not in "iuf" or not array.size:
             return None
-        offset = array.ctypes.data - start
+        offset = np.frombuffer(raw, np.uint8).ctypes.data - start
         if not at <= offset <= len(message) - array.nbytes:
             return None
         at = offset + array.nbytes

@@ -8,7 +8,7 @@ Source: KServe ``open_inference_grpc.proto``; Triton's ``grpc_service.proto``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from edged.errors import DecodeError, InvalidRequestError, TooLargeError
@@ -64,12 +64,14 @@ class Inference(NamedTuple):
         asked: the rest.
         wants_end: whether a stream is to say that a request has had its last answer, also where
             that brings nothing else.
+        raw: the bytes of each input, views of the message; none of typed contents.
     """
 
     model: str
     release: int | None
     asked: Asked
     wants_end: bool = False
+    raw: Sequence[Buffer] = ()
 
 
 def decode_infer(message: Buffer, cap: int) -> Inference:
@@ -115,6 +117,7 @@ def decode_infer(message: Buffer, cap: int) -> Inference:
         release_of(found, "model_version"),
         asked,
         wants_end=parameters.get(_ASKS_END) is True,
+        raw=raw or (),
     )
 
 

@@ -100,7 +100,7 @@ class TestBlocking:
         assert config.version_policy.latest.num_versions == 1
         assert client.get_model_config("memory").config.HasField("sequence_batching")
         index = client.get_model_repository_index().models
-        assert {(one.name, one.state) for one in index} == {
+        assert {(one.name, one.state) for one in index} >= {
             ("echo", "READY"), ("sorter", "READY"), ("memory", "READY"),
         }  # fmt: skip
         before = self.counts(client)
@@ -108,7 +108,7 @@ class TestBlocking:
         after = self.counts(client)
         assert (after[0] - before[0], after[1] - before[1]) == (1, 2)
         assert after[2] > before[2]
-        assert len(client.get_inference_statistics().model_stats) == 3
+        assert len(client.get_inference_statistics().model_stats) == len(index)
 
     @staticmethod
     def counts(client: Any) -> tuple[int, int, int]:

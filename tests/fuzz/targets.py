@@ -49,8 +49,18 @@ from edged.processing.columns import ColumnsCodec
 from edged.processing.image import ImageCodec
 from edged.processing.json_text import parse_json
 from edged.processing.sound import read_samples, read_wav
+from edged.protocol import (
+    grpc_repeat,
+    native,
+    oip_grpc,
+    oip_messages,
+    oip_request,
+    prepared,
+    protobuf,
+    steps,
+    streams,
+)
 from edged.protocol import http2_frames as h2
-from edged.protocol import native, oip_request, prepared, steps, streams
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits
 from edged.protocol.grpc_wire import HEAD, TAIL, Asking, CallError, MessageReader
 from edged.protocol.http2_frames import PREFACE
@@ -675,6 +685,45 @@ def run_oip(data: bytes) -> None:
             assert length or array.dtype.kind != "f" or np.isfinite(array).all()
 
 
+def run_grpc(data: bytes) -> None:
+    """A ModelInferRequest; what is known of it reads it as it was read."""
+    with contextlib.suppress(EdgedError):
+        found = oip_grpc.decode_infer(data, 4096)
+        # Strings take more as objects than on the wire.
+        numbers = [a for a in found.asked.inputs.values() if a.dtype.kind != "O"]
+        assert sum(array.nbytes for array in numbers) <= 4096
+        repeat = grpc_repeat.repeat_of(data, found)
+        if repeat is not None:
+            assert repeat.fits(data)
+            for name, array in repeat.inputs(data).items():
+                assert array.tobytes() == found.asked.inputs[name].tobytes()
+
+
+def seed_grpc() -> list[bytes]:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32"}
+    raw = {
+        "model_name": "m",
+        "model_version": "3",
+        "inputs": [tensor],
+        "outputs": [{"name": "y", "parameters": {"classification": {"int64": 2}}}],
+        "raw_input_contents": [struct.pack("<2f", 1, 2)],
+    }
+    typed = {
+        "id": "a",
+        "parameters": {"timeout": {"int64": 5}, "sequence_id": {"string": "s"}},
+        "inputs": [
+            {**tensor, "contents": {"fp32_contents": [1, 2]}},
+            {
+                "name": "n",
+                "shape": [3],
+                "datatype": "INT16",
+                "contents": {"int_contents": [1, -1, 300]},
+            },
+        ],
+    }
+    return [protobuf.encode(oip_messages.INFER_REQUEST, one) for one in (raw, typed)]
+
+
 def seed_oip() -> list[bytes]:
     tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32"}
     plain = {"id": "a", "inputs": [{**tensor, "data": [[1, 2.5]]}], "parameters": {"timeout": 5}}
@@ -754,6 +803,7 @@ TARGETS: dict[str, Target] = {
     "http": Target(run_http, seed_http, 9216),
     "requests": Target(run_requests, seed_requests, 2048),
     "oip": Target(run_oip, seed_oip, 2048),
+    "grpc": Target(run_grpc, seed_grpc, 2048),
     "archive": Target(run_archive, seed_bundles, 8192),
     "bundle": Target(run_bundle, seed_bundles, 8192),
     "manifest": Target(run_manifest, seed_manifests),

@@ -172,6 +172,9 @@ def test_noise(data: bytes) -> None:
     assert repr(found) == repr(theirs(GOOGLE.FromString(data), INFER_REQUEST))
 
 
+@pytest.mark.hostile(
+    "B18 a protobuf message that is cut short, lies about its lengths or has groups"
+)
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -202,6 +205,7 @@ def test_every_cut_is_seen() -> None:
             decode(NAME_VERSION, data[:length])
 
 
+@pytest.mark.hostile("B19 a million fields of a gRPC message")
 def test_more_fields_than_anybody_needs() -> None:
     with pytest.raises(DecodeError, match=f"more than {FIELDS_CAP} fields"):
         decode(INFER_REQUEST, b"\x3a\x00" * (FIELDS_CAP + 1))

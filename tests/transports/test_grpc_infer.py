@@ -113,7 +113,7 @@ def test_an_answer_that_cannot_be_written(
     service: GrpcService, door: EchoDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def odd(_: Any, on_response: Any) -> None:
-        on_response(InferResponse("m", 7, 3, {"x": np.array(["text"])}), True)
+        on_response(InferResponse("m", 7, 3, {"x": np.array([1j])}), True)
 
     monkeypatch.setattr(door, "submit", odd)
     reply = Call(service, INFER, message()).reply
