@@ -7,20 +7,28 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from edged import shm
+from edged.errors import EdgedError
+from edged.messages import PrepareRequest
 from edged.protocol import memory, native, prepared
 from edged.protocol.asking import ANSWER_LIMITS
-from edged.protocol.frames import Frame, Kind, encode_frame
+from edged.protocol.frames import Frame, Kind, Limits, encode_frame
 from edged.protocol.layout import BodyLayout
+from edged.protocol.memory import BindHead, Source, Target
 from edged.protocol.native import decode_response
 from edged.shm import make_memory
 from edged.specs import Size
 from edged.tensors import TensorSpec
 from edged.transports import native_bound
+from edged.transports.native_bound import Fixed
+from edged.transports.native_loans import Loans
 from tests.fakes.house import LOOPS, House, Peer, eventually, houses
 from tests.fakes.lender import (
     bind,
@@ -33,7 +41,7 @@ from tests.fakes.lender import (
     run,
     send_with,
 )
-from tests.fakes.wire import Held, joined
+from tests.fakes.wire import EchoCall, EchoDoor, Held, joined, only
 
 BIG = TensorSpec("x", "float32", ("batch", 2048))
 MIB = 1 << 20
@@ -533,3 +541,52 @@ class TestPass:
         client.send(calls)
         assert [client.frame().request_id for _ in range(10, 400)] == list(range(10, 400))
         os.close(descriptor)
+
+
+NUMBERS = st.one_of(
+    st.integers(-3, 3), st.sampled_from([0, 64, MIB - 8192, MIB, 2**32 - 1, 2**63, 2**64 - 1])
+)
+
+
+@settings(max_examples=300)
+@example((5, 1), [(1, 64)], [(1, 16384, 8192)], BIG)
+@example((5, 0), [(1, MIB - 8192)], [None], TensorSpec("x", "float32", (2048,)))
+@given(
+    st.tuples(NUMBERS, NUMBERS),
+    st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3),
+    st.lists(st.one_of(st.none(), st.tuples(NUMBERS, NUMBERS, NUMBERS)), max_size=3),
+    st.sampled_from([BIG, TensorSpec("x", "float32", (2048,))]),
+)
+def test_any_places_are_places_or_refused(
+    head: tuple[int, int],
+    sources: list[tuple[int, int]],
+    targets: list[tuple[int, int, int] | None],
+    spec: TensorSpec,
+) -> None:
+    """Every array of a call that was bound lies in its region, and what is refused says why."""
+    server = SimpleNamespace(limits=Limits(), max_regions=2, max_shared_bytes=4 * MIB, lent=set())
+    said: list[Frame] = []
+    descriptor = make_memory(MIB)
+    passes = SimpleNamespace(begin_passing=lambda: None, end_passing=lambda: [descriptor])
+    says = (lambda buffers: said.append(only(buffers)), lambda: None)
+    loans = Loans(server, passes, says, {}, "me")  # type: ignore[arg-type]
+    loans.handle(only(memory.encode_lend(1, MIB)))
+    loans.handle(only(memory.encode_pass(2)))
+    call = EchoCall(EchoDoor(), PrepareRequest("m", (spec,)))
+    layout = BodyLayout([spec])
+    places = [None if place is None else Target(*place) for place in targets]
+    frame = memory.encode_bind(3, BindHead(*head, [Source(*place) for place in sources], places))
+    try:
+        made = loans.bind(only(frame), lambda _: Fixed(call, layout, layout, 0))
+    except EdgedError as exc:
+        assert exc.message  # noqa: PT017 - either way is right
+        return
+    arrays = [*made._inputs.values(), *made._targets.values()]
+    whole = np.frombuffer(loans._regions[1].memory, np.uint8)
+    for array in arrays:
+        start = array.ctypes.data - whole.ctypes.data
+        assert 0 <= start <= start + array.nbytes <= MIB
+        assert array.shape == ((head[1], 2048) if spec is BIG else (2048,))
+    assert len(sources) == 1
+    del whole, arrays, array
+    loans.clear()
