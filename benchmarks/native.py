@@ -25,6 +25,10 @@ ROUND_S = 0.7
 
 
 DEADLINE_S = 1.0
+ACCESS = """access:
+  rules: [{users: ["*"], allow: [infer, metadata, status]}]
+  quotas: [{users: ["*"], connections: 1000, in_flight: 128MiB, requests_per_second: 1000000}]
+"""
 
 
 def config(model: Model, batching: str = "", release: int = 1) -> str:
@@ -36,12 +40,16 @@ def config(model: Model, batching: str = "", release: int = 1) -> str:
 def one_connection(stand: Stand) -> list[Row]:
     """p50 of the Python client against an echo of the same bytes and the run itself.
 
-    Figures are kept and served, and every request has a deadline: what an operator has on is on.
+    Figures are kept and served, rules and quotas are held, and every request has a deadline: what
+    an operator has on is on.
     """
     model = stand.tiny()
     session = raw.open_session(model.onnx, 1)
     inputs = model.request(0)
-    with stand.daemon(config(model), has_metrics=True) as daemon, daemon.client() as client:
+    with (
+        stand.daemon(config(model) + ACCESS, has_metrics=True) as daemon,
+        daemon.client() as client,
+    ):
         call = functools.partial(prepare(client, model), timeout=DEADLINE_S)
         check(call, session, model)
         sizes = frame_sizes(daemon, model)
