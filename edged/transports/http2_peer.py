@@ -17,6 +17,7 @@ from edged.protocol.frames import Buffer
 from edged.protocol.http2_frames import BrokenConnectionError, Reason
 from edged.transports.credentials import peer_credentials
 from edged.transports.http2_calls import Call, Calls
+from edged.transports.tls import common_name
 
 if TYPE_CHECKING:
     from edged.transports.grpc import GrpcServer
@@ -80,7 +81,10 @@ class Peer(asyncio.Protocol):
         server.accepted += 1
         server.connections.add(self)
         sock = transport.get_extra_info("socket")
-        if transport.get_extra_info("sslcontext") is None:
+        certificate = transport.get_extra_info("peercert")
+        if certificate is not None:
+            self.calls.origin = f"grpc:{common_name(certificate)[:64]}"
+        else:
             self._descriptor = sock.fileno()
         if sock.family == socket.AF_UNIX:
             pid, uid, gid = peer_credentials(sock)

@@ -327,12 +327,12 @@ class TestFloods:
                 break
         assert rig.reason is Reason.ENHANCE_YOUR_CALM
 
-    @pytest.mark.parametrize("piece", [b"", b"x" * 16000])
+    @pytest.mark.parametrize(("piece", "most"), [(b"", 17), (b"x" * 16000, 3)])
     @pytest.mark.hostile("W4 CONTINUATION without end (CVE-2024-27316)")
-    def test_of_continuations(self, piece: bytes) -> None:
+    def test_of_continuations(self, piece: bytes, most: int) -> None:
         rig = Rig()
         rig.feed(rig.headers(1, flags=0))
-        self.calm(rig, encode(Type.CONTINUATION, 0, 1, piece), most=20)
+        self.calm(rig, encode(Type.CONTINUATION, 0, 1, piece), most)
 
     @pytest.mark.hostile("W6 windows of a byte")
     def test_of_tiny_windows(self) -> None:
@@ -342,6 +342,22 @@ class TestFloods:
         rig.streams.begin(stream, STATUS_200)
         rig.streams.outflow.put(stream, [bytes(100_000)])
         self.calm(rig, encode_window(1, 1))
+
+    @pytest.mark.hostile("W6 windows of a byte")
+    def test_of_tiny_windows_on_all_streams(self) -> None:
+        """One frame of the client makes a hundred of ours."""
+        rig = Rig()
+        rig.feed(encode_settings({Setting.INITIAL_WINDOW_SIZE: 0}))
+        for at in range(100):
+            stream = rig.open(2 * at + 1, b"ask")
+            rig.streams.begin(stream, STATUS_200)
+            rig.streams.send(stream, [bytes(1000)])
+        rounds = 0
+        while rig.reason is None and rounds < 20:
+            rounds += 1
+            rig.feed(encode_settings({Setting.INITIAL_WINDOW_SIZE: rounds}))
+            rig.connection.out.clear()
+        assert (rig.reason, rounds) == (Reason.ENHANCE_YOUR_CALM, 10)
 
     def test_frames_in_pieces_are_no_flood(self) -> None:
         rig = Rig()
