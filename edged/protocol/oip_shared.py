@@ -151,5 +151,6 @@ def status_document(regions: list[Region]) -> list[dict[str, object]]:
 
 def parameters_at(place: Place, size: int) -> dict[str, object]:
     """What an answer says of an output that was written to a place."""
-    found: dict[str, object] = {REGION: place.region, SIZE: size}
+    # Triton's C++ client looks for a size of what is behind the JSON wherever there are parameters.
+    found: dict[str, object] = {REGION: place.region, SIZE: size, "binary_data_size": 0}
     return {**found, OFFSET: place.offset} if place.offset else found

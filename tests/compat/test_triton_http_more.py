@@ -70,6 +70,7 @@ class TestSharedMemory:
             assert said["parameters"] == {
                 "shared_memory_region": "out", "shared_memory_byte_size": wanted.nbytes,
                 "shared_memory_offset": 32,
+                "binary_data_size": 0,
             }  # fmt: skip
             found = shm.get_contents_as_numpy(regions[1], np.float32, list(wanted.shape), 32)
             np.testing.assert_array_equal(found, wanted)

@@ -99,7 +99,12 @@ def test_outputs() -> None:
     assert bytes(memory.data) == bytes(4) + y.tobytes() + bytes(8)
     document = json.loads(bytes(body.parts[0]))
     assert document["outputs"] == [
-        {"name": "y", "datatype": "FP32", "shape": [1, 2], "parameters": at(4, 8)},
+        {
+            "name": "y",
+            "datatype": "FP32",
+            "shape": [1, 2],
+            "parameters": {**at(4, 8), "binary_data_size": 0},
+        },
         {"name": "z", "datatype": "INT8", "shape": [1], "data": [7]},
     ]
     assert body.json_bytes == 0
