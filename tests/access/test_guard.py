@@ -120,6 +120,8 @@ def test_a_prepared_call_loses_its_right_and_gets_it_back():
     run = call.bind(X, X, 1)
     assert run.run("uds") is not None
     stand.gate.follow(Access(rules()))
+    assert run.run("uds") is None
+    assert not run.is_current
     assert call.bind(X, X, 1) is None
     assert call.submit(X, 1, None, "uds", stand.hear) is None
     assert stand.code is Code.PERMISSION_DENIED
