@@ -67,6 +67,7 @@ def test_what_is_no_string(one: object) -> None:
         encode_strings(array)
 
 
+@pytest.mark.hostile("C5 a string whose length goes past the end")
 @pytest.mark.parametrize("size", [2, 2**31, 2**32 - 1])
 def test_a_length_beyond_the_end(size: int) -> None:
     with pytest.raises(TensorMismatchError, match="x: string 0 says that it has"):

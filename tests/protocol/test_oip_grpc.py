@@ -103,6 +103,7 @@ class TestRequests:
         assert not request().wants_end
         assert asked.sequence == SequenceStep("s", start=True)
 
+    @pytest.mark.hostile("C2 another number of raw contents than of inputs")
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
@@ -148,6 +149,7 @@ class TestRequests:
         with pytest.raises(InvalidRequestError, match="given twice"):
             request(tensor(), tensor(), raw=[X.tobytes()] * 2)
 
+    @pytest.mark.hostile("C1 raw and typed contents together")
     def test_both_forms_in_one(self) -> None:
         entry = tensor(contents={"fp32_contents": [1, 2, 3]})
         with pytest.raises(InvalidRequestError, match="expected one of them"):

@@ -99,6 +99,7 @@ def test_later(rpc: Rpc, channel: Any) -> None:
     assert decode(INFER_RESPONSE, call.result())["model_name"] == "m"
 
 
+@pytest.mark.hostile("C4 a deadline that passes in the queue")
 @pytest.mark.parametrize("timeout", [None, 1.0])
 def test_what_waits_is_withdrawn_when_nobody_waits_for_it(
     rpc: Rpc, channel: Any, timeout: float | None
