@@ -53,6 +53,7 @@ def test_answers_are_those_of_onnx_runtime_bit_for_bit(
 ) -> None:
     if way == "grpc":
         pytest.importorskip("grpc")
+        pytest.importorskip("hpack")
         pytest.importorskip("tritonclient.grpc")
     assert [str(one) for one in holding.differences(daemon, way, cases)] == []
 
