@@ -201,16 +201,18 @@ def test_a_right_that_a_reload_takes_is_gone_at_once(daemon: Guarded):
     with answers, answers.makefile("rb") as line:
         child = beside(HER, user)
         asks.close()
-        assert go() == {"good"}
-        daemon.change(BODY + "access: {rules: []}\n")
-        assert go() == {"PERMISSION_DENIED"}
-        daemon.change(BODY + RULES)
-        assert go() == {"good"}
-        daemon.change(BODY + RULES.replace("cam-*", "cam-2*"))
-        assert go() == {"PERMISSION_DENIED"}
-        daemon.change(BODY)
-        assert go() == {"good"}
-        answers.shutdown(socket.SHUT_RDWR)
+        try:
+            assert go() == {"good"}
+            daemon.change(BODY + "access: {rules: []}\n")
+            assert go() == {"PERMISSION_DENIED"}
+            daemon.change(BODY + RULES)
+            assert go() == {"good"}
+            daemon.change(BODY + RULES.replace("cam-*", "cam-2*"))
+            assert go() == {"PERMISSION_DENIED"}
+            daemon.change(BODY)
+            assert go() == {"good"}
+        finally:
+            answers.shutdown(socket.SHUT_RDWR)
     assert os.waitpid(child, 0)[1] == 0
 
 
