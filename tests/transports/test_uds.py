@@ -163,7 +163,7 @@ class TestTalk:
         client.send(infer(1))
         eventually(lambda: house.door.held)
         ((_, on_response),) = house.door.held
-        house.call(on_response, InferResponse("m", 1, 1, {"y": np.array(["text"])}), True)
+        house.call(on_response, InferResponse("m", 1, 1, {"y": np.array([1j])}), True)
         assert "dtype" in error(client.frame(), 1).message
 
     def test_door_that_raises_costs_one_connection(
