@@ -205,7 +205,7 @@ class TestErrors:
 
     def test_an_output_that_the_protocol_does_not_carry(self, parent: Parent):
         parent.load(GATE)
-        parent.runtime.sessions[0].function = lambda _: {"y": np.array(["text"])}
+        parent.runtime.sessions[0].function = lambda _: {"y": np.array([1j])}
         with pytest.raises(EdgedError, match='"y" has dtype'):
             parent.run(x=X)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 from dataclasses import replace
@@ -32,6 +35,8 @@ from edged.store.bundle import read_manifest
 from edged.tensors import TensorSpec
 from tests.fakes import texts
 from tests.fakes.texts import PROMPT, ask, greedy, whole
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +180,22 @@ def held() -> int:
 
 def test_what_is_kept_is_given_back():
     """A text that was left half made holds nothing; one that goes on holds its keys and values."""
+    texts.needs_package()
+    # In a process of its own: what other tests left between allocations would count, too.
+    words = f"from {__name__} import keep_and_give_back; keep_and_give_back()"
+    ran = subprocess.run(
+        [sys.executable, "-c", words],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join([os.fspath(ROOT), *sys.path])},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+
+
+def keep_and_give_back() -> None:
     sized = Size(layers=4, heads=4, kv_heads=4, head=64, inner=64, context=8192)
     with tempfile.TemporaryDirectory() as folder:
         make_folder(Path(folder), sized)
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-    texts.needs_package()
     made = replace(texts.artefact(), data=files.pop(CONFIG), sidecars=files)
     session = GenaiRuntime(threads=1).load(made)
     each = 8192 * 2 * 4 * 4 * 64 * 4  # 64 MiB
