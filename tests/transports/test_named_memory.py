@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,11 +182,20 @@ class TestUse:
         with pytest.raises(InvalidRequestError, match="Unable to open"):
             own.write(Place("r", 0, 1), b"")
 
-    def test_memory_that_cannot_be_written(self, own: OwnMemory, folder: Path) -> None:
-        if ME == 0:
-            pytest.skip("root may write everything")
+    def test_memory_that_cannot_be_written(
+        self, own: OwnMemory, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         (folder / "m").chmod(0o400)
         own.register(Region("r", "m", 0, 100))
+        if ME == 0:  # root may write everything; the kernel's answer to others
+            real = os.open
+
+            def refuse(path: str, flags: int, *args: int, **more: int) -> int:
+                if flags & (os.O_RDWR | os.O_WRONLY):
+                    raise PermissionError(errno.EACCES, "Permission denied")
+                return real(path, flags, *args, **more)
+
+            monkeypatch.setattr(os, "open", refuse)
         assert len(own.read(Place("r", 0, 3))) == 3
         with pytest.raises(InvalidRequestError, match="may read and write"):
             own.write(Place("r", 0, 1), b"a")
