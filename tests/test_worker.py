@@ -25,9 +25,9 @@ from edged.runtimes.base import Artefact
 from edged.tensors import TensorSpec
 from edged.worker import LIMITS, LoadJob, Worker, cap_memory, specs
 from edged.worker_process import handed_over
+from tests.fakes.descriptors import descriptors
 from tests.fakes.model import FakeRuntime, FakeSession
 from tests.fakes.wire import joined
-from tests.fakes.worker import descriptors
 
 ROWS = [("x", "float32", ("batch", 4))]
 X = np.arange(8, dtype=np.float32).reshape(2, 4)

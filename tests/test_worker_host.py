@@ -24,9 +24,10 @@ from edged.runtimes.base import Artefact
 from edged.worker import LIMITS, LoadJob, specs
 from edged.worker_host import Guest, Host, SharedPatience
 from edged.worker_process import handed_over
+from tests.fakes.descriptors import descriptors
 from tests.fakes.model import FakeRuntime
 from tests.fakes.wire import joined
-from tests.fakes.worker import descriptors, wait_until
+from tests.fakes.worker import wait_until
 
 ROWS = [("x", "float32", ("batch", 4))]
 X = np.ones((2, 4), np.float32)

@@ -21,7 +21,8 @@ from edged.errors import LoadError
 from edged.runtimes.base import Artefact
 from edged.worker import Piece
 from edged.worker_process import Death, WorkerProcess, handed_over, reap
-from tests.fakes.worker import descriptors, wait_until
+from tests.fakes.descriptors import descriptors
+from tests.fakes.worker import wait_until
 
 SECRET = "EDGED_TEST_PASSWORD"
 TINY = Artefact("tiny", b"the model", (), ())
@@ -166,7 +167,7 @@ class TestProcess:
             process = WorkerProcess(file)
             process.end()
             process.end()
-        assert descriptors() == before
+        assert descriptors() <= before
         wait_until(lambda: reap() or not worker_process._dead)
         assert not set(children()) - had
 
@@ -175,7 +176,7 @@ class TestProcess:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
         with pytest.raises(LoadError, match="a worker process cannot be started: No such file"):
             WorkerProcess(file)
-        assert descriptors() == before
+        assert descriptors() <= before
 
     def test_no_descriptors_for_its_socket(self, file: int, monkeypatch: pytest.MonkeyPatch):
         def none(*_: object) -> None:
@@ -258,4 +259,4 @@ class TestHandedOver:
             patch.setattr(worker_process.os, call, none)
             with pytest.raises(LoadError, match="hand the model to a worker: No space left"):
                 handed_over(self.FILES).__enter__()
-        assert descriptors() == before
+        assert descriptors() <= before

@@ -25,6 +25,7 @@ from edged.worker_process import Death, reap
 from edged.worker_session import WorkerCaps, WorkerSession
 from tests.e2e.harmful import crasher, hoarder, looper
 from tests.fakes.clock import on_loop, turns, until
+from tests.fakes.descriptors import descriptors
 from tests.fakes.model import doubler
 from tests.fakes.wire import header, joined
 from tests.fakes.worker import (
@@ -33,7 +34,6 @@ from tests.fakes.worker import (
     Told,
     Workers,
     artefact_of,
-    descriptors,
     wait_until,
 )
 from tests.models import double, with_external_data

@@ -18,7 +18,8 @@ from edged.shared_worker import Lodger, SharedWorkers, Who
 from edged.worker_session import WorkerCaps, WorkerSession
 from tests.e2e.harmful import crasher, looper
 from tests.fakes.clock import on_loop, until
-from tests.fakes.worker import Told, artefact_of, descriptors, wait_until
+from tests.fakes.descriptors import descriptors
+from tests.fakes.worker import Told, artefact_of, wait_until
 from tests.models import TinyModel
 from tests.test_shared_worker import attach, is_gone, needs_trap
 
@@ -73,7 +74,7 @@ async def test_a_run_does_not_wait_for_another(house: House):
     await until(lambda: endless.answers)
     assert isinstance(endless.error, WorkerDiedError)
     await until(lambda: is_gone(session.pid))
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 @on_loop
@@ -146,7 +147,7 @@ def test_that_cannot_be_had(house: House, monkeypatch: pytest.MonkeyPatch):
     before = descriptors()
     with pytest.raises(WorkerDiedError, match="died of SIGKILL"):
         house.session(looper, 2)
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def test_one_way_is_enough_alone(house: House):

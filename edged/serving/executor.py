@@ -7,15 +7,11 @@ request fails.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import queue
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,7 +24,6 @@ from edged.errors import (
 )
 from edged.messages import InferResponse
 from edged.resident import Keeping
-from edged.serving.hand import Hand
 from edged.serving.scheduler import Batch, Waiting
 from edged.tensors import Array
 
@@ -295,95 +290,3 @@ def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *given: obj
         loop.call_soon_threadsafe(call, *given)
     except RuntimeError:
         log.debug("a run ended after the loop")
-
-
-Job = Callable[[], Callable[[], None] | None]
-Mailbox: TypeAlias = "queue.SimpleQueue[Job | None]"
-
-
-class InstanceThreads:
-    """The threads that a release's runs happen on; each is started when it is first needed.
-
-    Runtimes release the interpreter lock while they run, so the event loop stays free. The thread
-    that ran last runs next: what a run used is in its core's caches, and what a runtime keeps for
-    each thread is there.
-
-    Args:
-        name: of the first one.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.hand = Hand()
-        """Of the device: what a thread lets begin when a run of its has ended."""
-        self._guard = threading.Lock()
-        self._jobs: deque[Job | None] = deque()
-        """Those for which no thread was idle."""
-        self._idle: list[Mailbox] = []
-        """Of the threads that wait for a job; the last one has waited for the shortest time."""
-        self._threads: list[threading.Thread] = []
-
-    def submit(self, job: Job, wanted: int) -> None:
-        """Run ``job`` on whichever thread is free first, of ``wanted`` ones.
-
-        Args:
-            job: must not raise; when it was a run, returns what tells of its end.
-            wanted: threads; those that are missing are started.
-        """
-        if len(self._threads) < wanted:
-            self._start()
-        self._give(job)
-
-    def later(self, job: Job, wanted: int) -> Callable[[], None]:
-        """As ``submit``, when what this returns is called: once, on any thread."""
-        if len(self._threads) < wanted:
-            self._start()
-        return functools.partial(self._give, job)
-
-    def close(self, last_job: Job | None) -> None:
-        """End them after their last jobs, without waiting; ``last_job`` is done on one of them.
-
-        Nothing may be under way when ``last_job`` takes away what jobs use.
-        """
-        if last_job is not None:
-            self.submit(last_job, 1)
-        for _ in self._threads:
-            self._give(None)
-
-    def _give(self, job: Job | None) -> None:
-        with self._guard:
-            if not self._idle:
-                self._jobs.append(job)
-                return
-            mailbox = self._idle.pop()
-        mailbox.put(job)
-
-    def _next(self, mailbox: Mailbox) -> Job | None:
-        with self._guard:
-            if self._jobs:
-                return self._jobs.popleft()
-            self._idle.append(mailbox)
-        return mailbox.get()
-
-    def _start(self) -> None:
-        number = len(self._threads) + 1
-        name = self._name if number == 1 else f"{self._name}-{number}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
-        thread.start()
-        self._threads.append(thread)
-
-    def _work(self) -> None:
-        mailbox: Mailbox = queue.SimpleQueue()
-        while True:
-            job = self._next(mailbox)
-            if job is None:
-                return
-            try:
-                tell_end = job()
-                if tell_end is not None:
-                    # First: the loop knows of it when it hears of the end.
-                    self.hand.begin()
-                    tell_end()
-            except Exception:
-                log.exception("a job of %s raised", self._name)
-            job = tell_end = None  # with what it ran on, which may be memory of a GPU

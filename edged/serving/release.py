@@ -27,12 +27,12 @@ from edged.serving.answering import BACK_NS
 from edged.serving.executor import (
     BatchResult,
     Claim,
-    InstanceThreads,
     RemoteBatch,
     run_batch,
 )
 from edged.serving.forecast import Forecast
 from edged.serving.inline import InlineRows
+from edged.serving.instance_threads import InstanceThreads
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.parts import Whole, can_cut, part_rows
 from edged.serving.precedence import NORMAL, RANKS
@@ -225,7 +225,7 @@ class ServedRelease(Ahead):
         if self.remote is not None:
             self.remote.close()
             session = None
-        # The session's own last run is over, but freeing a large model takes time.
+        # Behind the last run, on its thread: freeing a large model takes time.
         self._threads.close(session.close if session is not None else None)
 
     def _stop_waiting(self) -> None:

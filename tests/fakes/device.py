@@ -108,7 +108,7 @@ class Device:
 
 
 class SimThreads:
-    """In place of ``executor.InstanceThreads``: its jobs take simulated time."""
+    """In place of ``instance_threads.InstanceThreads``: its jobs take simulated time."""
 
     def __init__(self, device: Device) -> None:
         self._device = device

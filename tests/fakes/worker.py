@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -201,12 +199,6 @@ class Told:
         ((outputs, error),) = self.answers
         assert not (outputs and error)
         return error
-
-
-def descriptors() -> int:
-    """How many this process has open, but for what only awaits the collector."""
-    gc.collect()
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def wait_until(condition: Callable[[], object], limit_s: float = 20.0) -> None:

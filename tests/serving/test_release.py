@@ -23,7 +23,7 @@ from edged.errors import (
     WorkerDiedError,
 )
 from edged.messages import InferRequest, InferResponse
-from edged.serving.executor import Job
+from edged.serving.instance_threads import Job
 from edged.serving.lifecycle import Event, ReleaseKey, State
 from edged.serving.precedence import Rules
 from edged.serving.release import ServedRelease

@@ -29,6 +29,7 @@ from edged.tensors import TensorSpec
 from edged.transports import native_bound
 from edged.transports.native_bound import Fixed
 from edged.transports.native_loans import Loans
+from tests.fakes.descriptors import descriptors
 from tests.fakes.house import LOOPS, House, Peer, eventually, houses
 from tests.fakes.lender import (
     bind,
@@ -64,10 +65,6 @@ def peer(house: House) -> Iterator[Connect]:
     yield connect
     for one in peers:
         one.close()
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def mapped() -> int:

@@ -7,16 +7,12 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from edged.transports.native_passing import Passing, close_all
+from tests.fakes.descriptors import descriptors
 from tests.fakes.house import LOOPS
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class Reader:

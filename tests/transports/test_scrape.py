@@ -18,6 +18,7 @@ from edged.errors import ApplyError
 from edged.protocol.http_get import Reply, Request
 from edged.transports.scrape import MAX_CONNECTIONS, ScrapeServer
 from edged.transports.web_listener import shown
+from tests.fakes.descriptors import descriptors
 from tests.fakes.house import eventually
 
 GET = b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -163,10 +164,6 @@ def test_beyond_the_cap_one_is_told_so_and_those_inside_are_served(
     finally:
         for sock in held:
             sock.close()
-
-
-def descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def test_a_thousand_visits_leave_no_descriptor(stand: Stand, tmp_path: Path) -> None:

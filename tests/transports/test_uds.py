@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import gc
 import os
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from edged.protocol.frames import Frame, Kind, Limits, encode_frame
 from edged.specs import Size
 from edged.transports.credentials import peer_credentials
 from edged.transports.uds import UnixServer
+from tests.fakes.descriptors import descriptors
 from tests.fakes.house import LOOPS, House, Peer, eventually, houses
 from tests.fakes.wire import header, joined
 
@@ -70,12 +70,6 @@ def error(frame: Frame, number: int) -> EdgedError:
 def is_served(peer: Peer, number: int = 77) -> bool:
     peer.send(infer(number))
     return bool((result(peer.frame(), number).outputs["x"] == X).all())
-
-
-def descriptors() -> int:
-    """How many this process has open, but for what only awaits the collector."""
-    gc.collect()
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class TestTalk:
