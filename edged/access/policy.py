@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from edged.config.access import ADMIN_VERBS, RuleConfig
 
 _ADMIN = frozenset(ADMIN_VERBS)
+
+NAMELESS: Final = "\0"
+"""In the place of a certificate's name where it has none: no rule can name it, and it is not TCP
+without a certificate either."""
 
 Number = Callable[[str], "int | None"]
 """A user's or group's number by its name; None for one that the system does not know."""
@@ -27,7 +31,8 @@ class Peer(NamedTuple):
         door: where it came in: ``native``, ``http``, ``grpc`` or ``admin``.
         uid: of a Unix socket; None over TCP.
         gids: its primary and supplementary groups.
-        certificate: common name of a client certificate that was verified; empty for none.
+        certificate: name of a client certificate that was verified, see
+            ``transports.tls.certificate_name``; empty for no certificate.
     """
 
     door: str
@@ -42,7 +47,9 @@ class Peer(NamedTuple):
             return f"uid {self.uid}"
         if self.door == "grpc":
             return "clients over gRPC"
-        return f'the certificate "{self.certificate[:64]}"' if self.certificate else "TCP"
+        if self.certificate == NAMELESS:
+            return "a certificate without a name"
+        return f'the certificate "{self.certificate[:256]}"' if self.certificate else "TCP"
 
 
 class Decision(NamedTuple):

@@ -51,7 +51,7 @@ class RuleConfig(Section, frozen=True, kw_only=True):
     ] = False
     certificates: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...],
-        Meta(description="common names of client certificates, over TLS"),
+        Meta(description="client certificates by their common name; without one by URI:… or DNS:…"),
     ] = ()
     models: Annotated[
         tuple[ModelPattern, ...], Meta(description="names of models and pipelines; * is any text")

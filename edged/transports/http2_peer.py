@@ -17,7 +17,7 @@ from edged.protocol.frames import Buffer
 from edged.protocol.http2_frames import BrokenConnectionError, Reason
 from edged.transports.credentials import peer_credentials
 from edged.transports.http2_calls import Call, Calls
-from edged.transports.tls import common_name
+from edged.transports.tls import certificate_name, certificate_origin
 
 if TYPE_CHECKING:
     from edged.transports.grpc import GrpcServer
@@ -83,7 +83,7 @@ class Peer(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         certificate = transport.get_extra_info("peercert")
         if certificate is not None:
-            self.calls.origin = f"grpc:{common_name(certificate)[:64]}"
+            self.calls.origin = certificate_origin("grpc", certificate_name(certificate))
         else:
             self._descriptor = sock.fileno()
         if sock.family == socket.AF_UNIX:

@@ -22,7 +22,7 @@ from edged.protocol.http_get import RefusedError
 from edged.protocol.http_reader import HttpReader, HttpRequest
 from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.http_requests import Requests
-from edged.transports.tls import common_name
+from edged.transports.tls import certificate_name, certificate_origin
 
 if TYPE_CHECKING:
     from edged.transports.http import HttpServer
@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
             return
         sock = transport.get_extra_info("socket")
         shown = transport.get_extra_info("peercert")
-        has_tls, certificate = shown is not None, "" if shown is None else common_name(shown)
+        certificate = certificate_name(shown)
         peer = peer_of(sock, "http")._replace(certificate=certificate)
         try:
             self._visit = server.gate.enter(peer, self._requests.review)
@@ -89,8 +89,8 @@ class Connection(asyncio.Protocol):
         server.accepted += 1
         server.connections.add(self)
         if certificate:
-            self._requests.origin = f"http:{certificate[:64]}"
-        elif not has_tls:
+            self._requests.origin = certificate_origin("http", certificate)
+        else:
             self._descriptor = sock.fileno()
         if sock.family == socket.AF_UNIX:
             pid, uid, gid = peer_credentials(sock)

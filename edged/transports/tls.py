@@ -7,10 +7,12 @@ gives its ALPN names (``http/1.1``, ``h2``) and is told who the client is by its
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from edged.access.policy import NAMELESS
 from edged.errors import ApplyError
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ HANDSHAKES: Final = 64
 """Connections that have not proven who they are; each may cost a signature, a millisecond of the
 loop. Whoever comes beyond is cut off at once and comes again."""
 _MINIMUM: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_KINDS: Final = ("URI:", "DNS:")
+"""Of the other names that stand for a client where there is no common name, the better first."""
+_ORIGIN_CHARACTERS: Final = 64
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: those with forward secrecy and authenticated encryption; 1.3 has no others."""
 
@@ -100,3 +105,36 @@ def alternative_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Its other names as ``DNS:camera-3``, ``URI:spiffe://…``, ``email:…``."""
     names: Iterable[tuple[str, str]] = (certificate or {}).get("subjectAltName", ())
     return tuple(f"{kind}:{value}" for kind, value in names)
+
+
+def certificate_name(certificate: Mapping[str, Any] | None) -> str:
+    """The one name that rules, logs and sequences know the holder of a certificate by.
+
+    The common name; without one the first URI among the other names, and else the first DNS name.
+    With its kind in front, so that a host ``ops`` is never taken for whom an authority calls
+    ``ops``; a common name that looks like one of the others names nobody.
+
+    Args:
+        certificate: as ``getpeercert`` says it, verified; None where none was asked for.
+
+    Returns:
+        The name; NAMELESS for a certificate that has none of them, empty for no certificate.
+    """
+    if certificate is None:
+        return ""
+    name = common_name(certificate)
+    if not name:
+        others = alternative_names(certificate)
+        name = next((one for kind in _KINDS for one in others if one.startswith(kind)), "")
+    elif name.startswith(_KINDS):
+        name = ""
+    # What cannot be written into a line of a rule or a log is nobody's name.
+    return name if name.isprintable() and name else NAMELESS
+
+
+def certificate_origin(carrier: str, name: str) -> str:
+    """Who asks, for logs and sequences: two long names that begin alike are two clients."""
+    if len(name) > _ORIGIN_CHARACTERS:
+        digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16]
+        name = f"{name[: _ORIGIN_CHARACTERS - 17]}#{digest}"
+    return f"{carrier}:{name}"

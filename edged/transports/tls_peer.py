@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from edged.protocol.frames import Buffer
 from edged.protocol.http_answer import encode_error
-from edged.transports.tls import HANDSHAKES, TlsGate, common_name
+from edged.transports.tls import HANDSHAKES, TlsGate, certificate_name
 
 log = logging.getLogger("edged.tls")
 
@@ -153,7 +153,7 @@ class TlsPeer(asyncio.Protocol):
         self._handshake_ended()
         certificate = tls.getpeercert()
         transport = cast(asyncio.Transport, self._transport)
-        log.info("connected: the certificate of %r", common_name(certificate)[:64])
+        log.info("connected: the certificate of %r", certificate_name(certificate)[:256])
         self._above = TlsTransport(self, transport, tls)
         self._upper = self._make()
         self._upper.connection_made(self._above)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,15 +45,26 @@ class Authority:
         signed = made.add_extension(usage, critical=True).sign(self._key, hashes.SHA256())
         self.ca.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
-    def signs(self, name: str, begins_days: float = -1, ends_days: float = 365) -> Pair:
-        """A certificate for 127.0.0.1 and ``name``, for both ends of a connection."""
+    def signs(
+        self,
+        name: str,
+        begins_days: float = -1,
+        ends_days: float = 365,
+        others: Sequence[x509.GeneralName] | None = None,
+    ) -> Pair:
+        """A certificate for 127.0.0.1 and ``name``, for both ends of a connection.
+
+        Where ``others`` are given, it has these names alone and no subject.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+        if others is not None:
+            subject, names = x509.Name([]), list(others)
         uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         made = (
             self._build(subject, key.public_key(), begins_days, ends_days)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=others is not None)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
             .sign(self._key, hashes.SHA256())
         )

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edged.access.policy import NAMELESS
 from edged.errors import ApplyError
-from edged.transports.tls import alternative_names, common_name, server_context
+from edged.transports.tls import (
+    alternative_names,
+    certificate_name,
+    certificate_origin,
+    common_name,
+    server_context,
+)
 from tests.fakes.certificates import Authority
 
 SHOWN = {
@@ -71,3 +79,32 @@ def test_who_a_certificate_names() -> None:
     assert alternative_names(SHOWN) == ("DNS:camera-3.local", "URI:spiffe://plant/camera-3")
     assert common_name(None) == common_name({}) == ""
     assert alternative_names({}) == ()
+
+
+NO_SUBJECT = {"subject": ()}
+DNS, URI, MAIL = ("DNS", "camera-3"), ("URI", "spiffe://plant/camera-3"), ("email", "a@b")
+
+
+@pytest.mark.parametrize(
+    ("certificate", "name"),
+    [
+        (None, ""),
+        (SHOWN, "camera-3"),
+        ({**NO_SUBJECT, "subjectAltName": (DNS, URI)}, "URI:spiffe://plant/camera-3"),
+        ({**NO_SUBJECT, "subjectAltName": (MAIL, DNS, ("DNS", "other"))}, "DNS:camera-3"),
+        ({**NO_SUBJECT, "subjectAltName": (MAIL, ("IP Address", "10.0.0.1"))}, NAMELESS),
+        ({}, NAMELESS),
+        # A common name that looks like another kind of name must not pass for it.
+        ({"subject": ((("commonName", "DNS:camera-3"),),), "subjectAltName": (URI,)}, NAMELESS),
+        ({**NO_SUBJECT, "subjectAltName": (("URI", "spiffe://plant/a\nallowed"),)}, NAMELESS),
+    ],
+)
+def test_the_one_name_of_a_client(certificate: dict[str, Any] | None, name: str) -> None:
+    assert certificate_name(certificate) == name
+
+
+def test_long_names_that_begin_alike_are_two_clients() -> None:
+    one, other = (certificate_origin("http", f"URI:spiffe://{'x' * 99}/{end}") for end in "ab")
+    assert one != other
+    assert len(one) == len(other) == len("http:") + 64
+    assert certificate_origin("http", "camera-3") == "http:camera-3"

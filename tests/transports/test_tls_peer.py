@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
+from edged.access.gate import build_access
+from edged.config.access import AccessConfig, RuleConfig
 from edged.config.listen import HttpConfig
+from edged.config.schema import Config
 from edged.specs import Duration
 from edged.transports import http_peer, tls_peer
 from tests.compat.stand import free_port
@@ -252,6 +256,41 @@ class TestNotLetIn:
             eventually(lambda: web.server.connections)
             os.write(sock.fileno(), os.urandom(300))
             eventually(lambda: not web.server.connections)
+
+
+class TestRules:
+    """A client is known to the rules by its common name, and without one by another name."""
+
+    @pytest.mark.parametrize(
+        ("others", "is_allowed"),
+        [
+            ((x509.DNSName("ops"), x509.UniformResourceIdentifier("spiffe://plant/ops")), True),
+            ((x509.DNSName("hall-2.plant"),), True),
+            ((x509.DNSName("camera"),), False),  # a host of that name is not who is called so
+            ((x509.UniformResourceIdentifier("spiffe://plant/else"),), False),
+            ((x509.RFC822Name("a@b"),), False),
+            (None, True),
+        ],
+    )
+    def test_who_may_ask(
+        self,
+        web: TlsWeb,
+        authority: Authority,
+        others: tuple[x509.GeneralName, ...] | None,
+        is_allowed: bool,
+    ) -> None:
+        names = ("camera", "URI:spiffe://plant/ops", "DNS:hall-2.plant")
+        rule = RuleConfig(certificates=names, allow=("infer",))
+        # Whoever comes without a certificate may ask: one without a name is not that.
+        tcp = RuleConfig(tcp=True, allow=("infer",))
+        access = AccessConfig(rules=(rule, tcp))
+        web.start_tls(authority)
+        web.call(web.server.gate.follow, build_access(Config(access=access)))
+        pair = authority.signs("camera", others=others)
+        with web.connect(authority.context(pair)) as sock:
+            sock.sendall(post(X))
+            status = sock.recv(65536).split(b" ")[1]
+        assert status == (b"200" if is_allowed else b"403")
 
 
 class TestReload:
