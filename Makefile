@@ -49,7 +49,7 @@ test: broker
 	@$(BIN)/python -m pytest -n $(JOBS) -m "$(CORE)" $(ARGS)
 
 test-all: broker
-	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks tensorrt openvino bindings zoo-half
+	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks tensorrt openvino bindings perf-analyzer zoo-half
 	@$(BIN)/python -m pytest -n $(JOBS) -m "$(REST)" $(ARGS)
 
 zoo:

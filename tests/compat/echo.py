@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,16 @@ def sample(rows: int, dtype: str) -> np.ndarray[Any, Any]:
     return np.tile(edges, (rows, 1))
 
 
-def echo() -> TinyModel:
+def echo(names: Collection[str] = DTYPES) -> TinyModel:
     """Inputs ``float32`` and so on; each is given back as ``float32_out``."""
-    inputs = tuple(TensorEntry(name, name, SHAPE) for name in DTYPES)
-    outputs = tuple(TensorEntry(f"{name}_out", name, SHAPE) for name in DTYPES)
-    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in DTYPES]
+    inputs = tuple(TensorEntry(name, name, SHAPE) for name in names)
+    outputs = tuple(TensorEntry(f"{name}_out", name, SHAPE) for name in names)
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in names]
     return TinyModel(
         "echo",
         onnx_bytes(nodes, inputs, outputs),
         inputs,
         outputs,
         lambda arrays: {f"{name}_out": array for name, array in arrays.items()},
-        lambda rows: {name: sample(rows, name) for name in DTYPES},
+        lambda rows: {name: sample(rows, name) for name in names},
     )

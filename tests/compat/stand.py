@@ -8,15 +8,19 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from edged.tensors import DTYPES
 from tests.bundles import make_bundle
 from tests.compat.echo import echo
 from tests.e2e.process import DaemonProcess
 from tests.models import classifier, remembering, same
 
+TYPED = [name for name in DTYPES if name != "float16"]
+"""What gRPC has typed contents for."""
 BODY = """\
 trust: {require_signatures: false}
 models:
   echo: {bundle: echo-1.edgb}
+  typed: {bundle: typed-1.edgb}
   sorter: {bundle: sorter-2.edgb}
   text: {bundle: text-1.edgb, cache: {size: 1MiB}}
   brain: {bundle: brain-1.edgb}
@@ -46,6 +50,7 @@ def free_port() -> int:
 def serving(folder: Path, place: str = "", grpc: str = "") -> Iterator[OipDaemon]:
     """A daemon with the models; ``place`` and ``grpc`` are where it listens, as YAML."""
     make_bundle(folder / "echo-1.edgb", echo(), name="echo")
+    make_bundle(folder / "typed-1.edgb", echo(TYPED), name="typed")
     make_bundle(folder / "sorter-2.edgb", classifier(), name="sorter", release=2)
     make_bundle(folder / "memory-1.edgb", remembering(), name="memory")
     make_bundle(folder / "text-1.edgb", same("string"), name="text")

@@ -76,6 +76,7 @@ class TestBlocking:
         assert {(one["name"], one["state"]) for one in index} == {
             ("echo", "READY"), ("sorter", "READY"), ("memory", "READY"), ("text", "READY"),
             ("brain", "READY"),
+            ("typed", "READY"),
         }  # fmt: skip
         before = self.counts(client)
         client.infer("echo", inputs(2, binary=True))
