@@ -45,6 +45,8 @@ WORDS_ONLY = {
     "edged/config/section.py",
     "edged/pipelines/graph.py",
     "edged/protocol/grpc_call.py",
+    "edged/protocol/mqtt_reasons.py",
+    "edged/protocol/mqtt_rules.py",
     "edged/pipelines/home.py",
     "edged/pipelines/step.py",
     "edged/transports/connection.py",
