@@ -18,6 +18,7 @@ from benchmarks import (
     auto,
     broker,
     cnn,
+    crowd,
     engine_swap,
     frame,
     generation,
@@ -64,6 +65,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
         ],
     ),
     "open-loop": (openloop.poisson, [(name, "x", bar) for name, bar in openloop.BARS.items()]),
+    "neighbours": (crowd.neighbours, [(name, "x", bar) for name, bar in crowd.BARS.items()]),
     "idle": (
         idle.idle,
         [

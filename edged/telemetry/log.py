@@ -16,6 +16,8 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from edged.telemetry.log_flood import FloodFilter
+
 ROOT_LOGGER = "edged"
 PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 """From this level on, that syslog priority; below all of them it is 7, debug."""
@@ -90,6 +92,7 @@ def setup(level: str, *, stream: TextIO | None = None) -> None:
         with_priority = False
     handler = logging.StreamHandler(target)
     handler.setFormatter(LineFormatter(with_priority=with_priority))
+    handler.addFilter(FloodFilter())
     for old in list(logger.handlers):
         logger.removeHandler(old)
     logger.addHandler(handler)

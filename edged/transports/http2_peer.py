@@ -89,7 +89,7 @@ class Peer(asyncio.Protocol):
         if sock.family == socket.AF_UNIX:
             pid, uid, gid = peer_credentials(sock)
             self.calls.origin = f"grpc:{uid}"
-            log.info("connected: pid %d uid %d gid %d", pid, uid, gid)
+            log.debug("connected: pid %d uid %d gid %d", pid, uid, gid)
         # As in native_peer.py: an answer leaves at once.
         transport.set_write_buffer_limits(high=0)
         self._flush()
@@ -106,7 +106,7 @@ class Peer(asyncio.Protocol):
                 timer.cancel()
         self.calls.end_all()
         if exc is not None:
-            log.info("a connection of %s broke: %s", self.calls.origin, exc)
+            log.debug("a connection of %s broke: %s", self.calls.origin, exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what came, as much as one turn allows."""

@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
             pid, uid, gid = peer_credentials(sock)
             self._requests.origin = f"http:{uid}"
             self._requests.user = uid
-            log.info("connected: pid %d uid %d gid %d", pid, uid, gid)
+            log.debug("connected: pid %d uid %d gid %d", pid, uid, gid)
         # As in native_peer.py: an answer leaves at once.
         transport.set_write_buffer_limits(high=0)
         self._wait(_IDLE_S)
@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
         if self._visit is not None:
             self._visit.leave()
         if exc is not None:
-            log.info("a connection of %s broke: %s", self._requests.origin, exc)
+            log.debug("a connection of %s broke: %s", self._requests.origin, exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what came; answer at once where nothing is being answered."""

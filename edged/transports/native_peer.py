@@ -96,7 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         # An answer leaves at once: uvloop otherwise keeps it until the loop's turn is over, and the
         # client could already be at work on its next request.
         transport.set_write_buffer_limits(high=0)
-        log.info(
+        log.debug(
             "connected: pid %d uid %d gid %d (%d open)", pid, uid, gid, len(server.connections)
         )
 
@@ -112,7 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._visit is not None:
             self._visit.leave()
         if exc is not None:
-            log.info("a connection of %s broke: %s", self._requests.origin, exc)
+            log.debug("a connection of %s broke: %s", self._requests.origin, exc)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Where the next bytes go: straight into a large frame's own memory."""

@@ -123,7 +123,7 @@ class Requests:
         try:
             if frame.kind == Kind.HELLO:
                 hello = native.decode_hello(frame)
-                log.info("%s calls itself %r", self.origin, hello.client[:64])
+                log.debug("%s calls itself %r", self.origin, hello.client[:64])
                 self._write(
                     native.encode_welcome(
                         f"edged/{__version__}", self._limits, self._server.max_in_flight

@@ -153,7 +153,7 @@ class TlsPeer(asyncio.Protocol):
         self._handshake_ended()
         certificate = tls.getpeercert()
         transport = cast(asyncio.Transport, self._transport)
-        log.info("connected: the certificate of %r", certificate_name(certificate)[:256])
+        log.debug("connected: the certificate of %r", certificate_name(certificate)[:256])
         self._above = TlsTransport(self, transport, tls)
         self._upper = self._make()
         self._upper.connection_made(self._above)
@@ -163,7 +163,7 @@ class TlsPeer(asyncio.Protocol):
         self._gate.failed += 1
         self._tls, transport = None, self._transport
         why = getattr(exc, "verify_message", "") or getattr(exc, "reason", "") or str(exc)
-        log.info("a client was not let in: %s", why)
+        log.warning("a client was not let in: %s", why)
         if transport is None:
             return
         if getattr(exc, "reason", "") == "HTTP_REQUEST":
@@ -175,7 +175,7 @@ class TlsPeer(asyncio.Protocol):
 
     def _on_time(self) -> None:
         self._gate.failed += 1
-        log.info("a client was not let in: no handshake within %g s", self._gate.handshake_s)
+        log.warning("a client was not let in: no handshake within %g s", self._gate.handshake_s)
         self.abort()
 
     def _handshake_ended(self) -> None:
