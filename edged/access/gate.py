@@ -113,7 +113,7 @@ class Gate:
         account = visit.account
         account.connections -= 1
         # Kept while it limits how soon requests come: who connects again is no new client.
-        if not account.connections and not account.in_flight and account.bucket is None:
+        if account.is_idle and account.bucket is None:
             self._accounts.pop(visit.peer.uid, None)
 
     def follow(self, access: Access) -> None:
@@ -124,7 +124,7 @@ class Gate:
         now_ns = time.monotonic_ns()
         for uid, account in list(self._accounts.items()):
             account.follow(self._quota_of(uid), now_ns)
-            if not account.connections and not account.in_flight and account.bucket is None:
+            if account.is_idle and account.bucket is None:
                 del self._accounts[uid]
         for visit in list(self._visits):
             try:
@@ -136,11 +136,7 @@ class Gate:
     def _forget(self) -> None:
         """Make room: those who are gone longest come first."""
         if len(self._accounts) > _MOST_ACCOUNTS:
-            idle = [
-                uid
-                for uid, one in self._accounts.items()
-                if not one.connections and not one.in_flight
-            ]
+            idle = [uid for uid, one in self._accounts.items() if one.is_idle]
             for uid in idle[: len(idle) // 2 + 1]:
                 del self._accounts[uid]
 

@@ -92,15 +92,34 @@ class Account:
         quota: its bounds.
         connections: open now.
         in_flight: bytes of its unanswered requests.
-        regions: of passed memory; counted by whoever takes them.
         bucket: None while its requests are not counted.
     """
 
     quota: Quota = NOTHING
     connections: int = 0
     in_flight: int = 0
-    regions: int = 0
     bucket: Bucket | None = field(default=None, repr=False)
+    _regions: list[None] = field(default_factory=list, repr=False)
+    """One for each region: what was read last goes in whichever thread read it, and a list takes
+    and gives in one step of the interpreter, which adding to a number is not."""
+
+    @property
+    def regions(self) -> int:
+        """Regions of passed memory that are mapped."""
+        return len(self._regions)
+
+    def take_region(self) -> None:
+        """One more is mapped."""
+        self._regions.append(None)
+
+    def drop_region(self) -> None:
+        """One of them is unmapped; from any thread."""
+        self._regions.pop()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing but, perhaps, requests that it has made."""
+        return not (self.connections or self.in_flight or self._regions)
 
     def follow(self, quota: Quota, now_ns: int) -> None:
         """Other bounds hold from now on; what it has stays counted."""

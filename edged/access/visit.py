@@ -110,11 +110,11 @@ class Visit:
             retry_after_ns=wait_ns,
         )
 
-    def take_region(self) -> None:
-        """Count one region of passed memory.
+    def check_region(self) -> None:
+        """Go on if the client may pass one region of memory more.
 
         Raises:
-            QuotaError: the client has as many as it may.
+            QuotaError: it has as many as it may.
         """
         account = self.account
         most = account.quota.regions
@@ -124,11 +124,19 @@ class Visit:
                 f"{account.regions} regions of {self.peer.words} are open; {most} are allowed "
                 f"({account.quota.place}.regions)"
             )
-        account.regions += 1
 
-    def drop_region(self) -> None:
-        """One of them is gone."""
-        self.account.regions -= 1
+    def take_region(self) -> Callable[[], None]:
+        """Count one region of passed memory.
+
+        Returns:
+            What is called once when it is unmapped, from any thread; it outlives the connection.
+
+        Raises:
+            QuotaError: the client has as many as it may.
+        """
+        self.check_region()
+        self.account.take_region()
+        return self.account.drop_region
 
     def renew(self) -> None:
         """The rules have changed."""

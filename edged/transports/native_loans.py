@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from edged import shm
+from edged.access.visit import Visit
 from edged.errors import (
     DeniedError,
     EdgedError,
@@ -81,6 +82,8 @@ class Loans:
         self._server, self._passes = server, passes
         self._write, self._on_answered = says
         self._in_flight, self._origin = in_flight, origin
+        self.visit: Visit | None = None
+        """Whose; None for a peer that may lend as much as a connection may."""
         self._regions: dict[int, _Region] = {}
         self._last = 0
         self._awaited = 0
@@ -185,6 +188,8 @@ class Loans:
                 f"{size} bytes of memory; this connection lends {sum(sizes)} already and may lend "
                 f"{server.max_shared_bytes} (limits.max_shared)"
             )
+        if self.visit is not None:
+            self.visit.check_region()
 
     def _take(self, frame: Frame) -> None:
         size, self._awaited = self._awaited, 0
@@ -211,11 +216,18 @@ class Loans:
         file = os.fstat(descriptor).st_ino
         if file in self._server.lent:
             raise InvalidRequestError("this memory is lent already, here or by another connection")
-        mapped = shm.map_memory(descriptor, size)
+        # Asked again: other connections of this client may have lent since LEND.
+        drop = _nothing if self.visit is None else self.visit.take_region()
+        try:
+            mapped = shm.map_memory(descriptor, size)
+        except BaseException:
+            drop()
+            raise
         key, sizes, watches = self._last + 1, self._mapped, self._watches
 
         def unmapped(_: object) -> None:
             del sizes[key], watches[key]
+            drop()
 
         sizes[key], watches[key] = size, weakref.ref(mapped, unmapped)
         return _Region(mapped, size, shm.is_writable(mapped), file)
@@ -304,6 +316,10 @@ def not_open(number: int) -> LayoutChangedError:
     return LayoutChangedError(
         f"no handle {number} is open on this connection: prepare the call again"
     )
+
+
+def _nothing() -> None:
+    """Where nobody counts."""
 
 
 def _overlap(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:

@@ -196,6 +196,7 @@ class Requests:
                 self._in_flight,
                 self.origin,
             )
+            self._loans.visit = self._visit
         return self._loans
 
     @property

@@ -116,12 +116,26 @@ def test_what_a_configuration_says():
 def test_regions_are_counted_for_whoever_takes_them():
     gate = Gate(access(quotas=(QuotaConfig(regions=1),)))
     one, two = gate.enter(HER, lambda: None), gate.enter(HER, lambda: None)
-    one.take_region()
+    drop = one.take_region()
     with pytest.raises(QuotaError, match="regions"):
         two.take_region()
-    one.drop_region()
+    with pytest.raises(QuotaError, match="regions"):
+        two.check_region()
+    drop()
     two.take_region()
-    assert gate.refusals["regions"] == 1
+    assert gate.refusals["regions"] == 2
+
+
+def test_a_region_that_is_still_read_counts_after_its_connection():
+    gate = Gate(access(quotas=(QuotaConfig(regions=1),)))
+    one = gate.enter(HER, lambda: None)
+    drop = one.take_region()
+    one.leave()
+    two = gate.enter(HER, lambda: None)
+    with pytest.raises(QuotaError, match="regions"):
+        two.take_region()
+    drop()
+    two.take_region()
 
 
 def test_denied_in_the_same_words_whatever_there_is():

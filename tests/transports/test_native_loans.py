@@ -15,6 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edged import shm
+from edged.access.gate import build_access
+from edged.config.access import AccessConfig, QuotaConfig
+from edged.config.schema import Config
 from edged.errors import EdgedError
 from edged.messages import PrepareRequest
 from edged.protocol import memory, native, prepared
@@ -377,6 +380,40 @@ class TestLoans:
                 == (True, True)
             )
         )
+
+    @pytest.mark.hostile("D7 a thousand regions")
+    def test_one_user_with_many_connections(self, house: House, peer: Connect):
+        house.start()
+        quota = AccessConfig(quotas=(QuotaConfig(regions=2),))
+        house.call(house.server.gate.follow, build_access(Config(access=quota)))
+        clients = [peer() for _ in range(3)]
+        first = lent(clients[0], MIB)
+        last = lent(clients[1], MIB)
+        assert "access.quotas[0].regions" in message_of(lend(clients[2], MIB, []))
+        # What LEND was told to come may be too much when it comes.
+        clients[0].send(memory.encode_recall(first[0]), native.encode_call(1, "status", {}))
+        assert clients[0].frame().kind == Kind.REPLY
+        del first
+        for client in clients[1:]:
+            client.send(memory.encode_lend(1, MIB))
+            assert client.frame().kind == Kind.READY
+        frames = []
+        for client in clients[1:]:
+            file = make_memory(MIB)
+            send_with(client, joined(memory.encode_pass(2)), [file])
+            os.close(file)
+            frames.append(client.frame())
+        assert frames[0].kind == Kind.LENT
+        assert "access.quotas[0].regions" in message_of(frames[1])
+        assert house.server.gate.refusals["regions"] == 2
+        # Memory that is no good counts for nothing.
+        clients[1].close()
+        del last
+        eventually(lambda: len(house.server.connections) == 2)
+        for _ in range(3):
+            with open("/dev/zero", "rb") as zero:
+                assert "memory" in message_of(lend(clients[2], MIB, [zero.fileno()]))
+        lent(clients[2], MIB), lent(clients[0], MIB)
 
     @pytest.mark.hostile("R6 a feature that is off says so")
     def test_none_where_the_operator_wants_none(self, house: House, peer: Connect):
