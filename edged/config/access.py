@@ -14,20 +14,20 @@ Verb = Literal[
     "metadata",
     "status",
     "metrics",
+    "shared_memory",
     "load",
     "unload",
     "reload",
     "promote",
     "rollback",
-    "shared_memory",
     "logging",
     "trace",
     "engines",
 ]
-"""What can be asked for. All but the first four change something: they are an administrator's."""
+"""What can be asked for. All but the first five change something: they are an administrator's."""
 Allowed = Literal[Verb, "admin"]
 
-OPEN_VERBS = ("infer", "metadata", "status", "metrics")
+OPEN_VERBS = ("infer", "metadata", "status", "metrics", "shared_memory")
 ADMIN_VERBS = tuple(verb for verb in get_args(Verb) if verb not in OPEN_VERBS)
 MODEL_VERBS = ("infer", "metadata", "load", "unload", "promote", "rollback")
 """Asked of one model. All others are about the whole daemon, so about every model in it."""

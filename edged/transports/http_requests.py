@@ -15,6 +15,7 @@ import msgspec
 
 from edged.access.calls import visible_pages
 from edged.access.guard import Guard, guarded
+from edged.access.memory import guarded_memory
 from edged.access.visit import Visit
 from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
 from edged.messages import InferRequest, InferResponse, SequencedRequest, Ticket
@@ -27,7 +28,7 @@ from edged.protocol.http_reader import HttpRequest
 from edged.protocol.http_repeat import HttpRepeat, whole_answer
 from edged.protocol.oip_answer import Body, encode_response
 from edged.protocol.oip_request import Asked, decode_raw, decode_request
-from edged.protocol.oip_shared import decode_register, needed, status_document
+from edged.protocol.oip_shared import Memory, decode_register, needed, status_document
 from edged.runtimes.base import StillRunningError
 from edged.transports.http_repeats import Repeats
 from edged.transports.http_routes import Page, Route, route_of
@@ -174,7 +175,7 @@ class Requests:
 
     def _shared(self, request: HttpRequest, route: Route) -> None:
         """Register, forget or list memory that has a name."""
-        memory = needed(self._server.memory.of(self.user))
+        memory = needed(self._memory())
         region = route.model or None
         body = b""
         if route.verb == "status":
@@ -251,8 +252,10 @@ class Requests:
             length = _length(given, len(body))
         if length == 0 and body:
             return decode_raw(body, self._server.pages.inputs(route.model, route.version))
-        memory = self._server.memory.of(self.user)
-        return decode_request(body, length, self._server.max_request_bytes, memory)
+        return decode_request(body, length, self._server.max_request_bytes, self._memory())
+
+    def _memory(self) -> Memory | None:
+        return guarded_memory(self._server.memory.of(self.user), self._visit)
 
     def _respond(self, asked: Asked, response: InferResponse) -> None:
         if response.error is not None:

@@ -38,7 +38,7 @@ def of(rule: RuleConfig | None = None, quota: QuotaConfig | None = None) -> list
         (
             {"users": ("*",), "allow": ("admin",), "models": ("a*",)},
             "access.rules[0].allow",
-            "reload, shared_memory, logging, trace, engines",
+            "reload, logging, trace, engines",
         ),
         (
             {"users": ("4294967295",), "allow": ("infer",)},

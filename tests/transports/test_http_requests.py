@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.config.listen import HttpConfig
+from edged.access.gate import Access
+from edged.access.policy import Policy, build_rule
+from edged.config.access import RuleConfig
+from edged.config.listen import HttpConfig, SharedMemoryConfig
 from edged.errors import QueueFullError, RunError
 from edged.messages import InferResponse, SequencedRequest
 from tests.fakes.house import LOOPS, eventually
@@ -120,6 +124,20 @@ class TestPages:
         assert "listen.shared_memory" in document["error"]
         assert visitor.ask("POST", "/v2/cudasharedmemory/region/r/register", b"{}")[0] == 501
         assert "system_shared_memory" not in visitor.ask("GET", "/v2")[1].get("extensions", ())
+
+    def test_memory_by_name_needs_a_right_of_its_own(self, web: Web, visitor: Visitor) -> None:
+        path, body = (
+            "/v2/systemsharedmemory/region/r/register",
+            b'{"key":"edged-none","byte_size":1}',
+        )
+        web.call(web.server.memory.allow, SharedMemoryConfig())
+        assert visitor.ask("POST", path, body)[0] == 400, "there is none, but it may be asked for"
+        for verbs, status in ((("infer",), 403), (("infer", "shared_memory"), 400)):
+            rule = RuleConfig(users=(str(os.getuid()),), allow=verbs)
+            policy = Policy((build_rule(rule, "rules[0]", int, int),))
+            web.call(web.server.gate.follow, Access(policy))
+            assert visitor.ask("POST", path, body)[0] == status
+            assert visitor.ask("GET", "/v2/systemsharedmemory/status") == (200, [])
 
     def test_a_page_in_a_browser(self, web: Web, visitor: Visitor) -> None:
         assert visitor.ask("POST", PATH, INFER, Origin="https://evil.example")[0] == 403

@@ -411,7 +411,7 @@ class TestLoans:
         del last
         eventually(lambda: len(house.server.connections) == 2)
         for _ in range(3):
-            with open("/dev/zero", "rb") as zero:
+            with Path("/dev/zero").open("rb") as zero:
                 assert "memory" in message_of(lend(clients[2], MIB, [zero.fileno()]))
         lent(clients[2], MIB), lent(clients[0], MIB)
 
