@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -28,6 +29,18 @@ ROOT = Path(__file__).resolve().parent.parent
 def root() -> Path:
     """The repository's root."""
     return ROOT
+
+
+def pytest_configure() -> None:
+    """Give each process of ``pytest -n`` a session of its own.
+
+    Loads and trials give way (nice 10 and 19) to what serves beside them: under systemd, to the rest of
+    the daemon alone. Linux schedules sessions as it does services, each with its own share; in one
+    session they would give way to every other test and hardly ever run.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        with contextlib.suppress(PermissionError):  # it leads a group already
+            os.setsid()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
