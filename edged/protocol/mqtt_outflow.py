@@ -1,0 +1,129 @@
+"""What we sent on one connection and wait for: packet identifiers, and the broker's window.
+
+Sans I/O.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from edged.protocol.mqtt import Publication
+from edged.protocol.mqtt_rules import BrokenRuleError, Rule
+
+_LAST_ID: Final = 0xFFFF
+
+
+@dataclass(slots=True)
+class Asked:
+    """A subscription of ours, which may take several packets, and what was refused of it."""
+
+    token: int
+    open_packets: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Outflow:
+    """Publications and subscriptions that the broker has not acknowledged.
+
+    Args:
+        window: publications of QoS 1 that may be on their way; the others wait, in order.
+    """
+
+    __slots__ = ("_last", "_open", "_queue", "_subscribing", "_unsubscribing", "window")
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self._last = 0
+        self._open: dict[int, int] = {}
+        self._queue: deque[tuple[int, Publication]] = deque()
+        self._subscribing: dict[int, tuple[Asked, tuple[str, ...]]] = {}
+        self._unsubscribing: dict[int, tuple[int, int]] = {}
+
+    @property
+    def unacknowledged(self) -> int:
+        """Publications on their way."""
+        return len(self._open)
+
+    @property
+    def queued(self) -> int:
+        """Publications that wait for room in the window."""
+        return len(self._queue)
+
+    def must_wait(self, publication: Publication) -> bool:
+        """Whether it has to stand behind others; QoS 0 too, so that order is kept."""
+        return bool(self._queue) or (publication.qos > 0 and len(self._open) >= self.window)
+
+    def queue(self, token: int, publication: Publication) -> None:
+        """Put it behind the others."""
+        self._queue.append((token, publication))
+
+    def due(self) -> Iterator[tuple[int, Publication]]:
+        """Those that have room now, in order."""
+        queue = self._queue
+        while queue and (queue[0][1].qos == 0 or len(self._open) < self.window):
+            yield queue.popleft()
+
+    def new_id(self) -> int:
+        """A packet identifier that is free; 0 where none is."""
+        for _ in range(_LAST_ID):
+            self._last = self._last % _LAST_ID + 1
+            number = self._last
+            if not (
+                number in self._open or number in self._subscribing or number in self._unsubscribing
+            ):
+                return number
+        return 0
+
+    def sent(self, packet_id: int, token: int) -> None:
+        """A publication of QoS 1 is on its way."""
+        self._open[packet_id] = token
+
+    def acknowledged(self, packet_id: int) -> int:
+        """The token of the publication that a PUBACK names; raises BrokenRuleError."""
+        token = self._open.pop(packet_id, None)
+        if token is None:
+            raise BrokenRuleError(Rule.ACK_UNKNOWN, f"PUBACK {packet_id} that nothing waits for")
+        return token
+
+    def subscribing(self, packet_id: int, asked: Asked, filters: tuple[str, ...]) -> None:
+        """A SUBSCRIBE is on its way."""
+        asked.open_packets += 1
+        self._subscribing[packet_id] = (asked, filters)
+
+    def subscribed(self, packet_id: int, count: int) -> tuple[Asked, tuple[str, ...]]:
+        """What a SUBACK with so many reason codes answers; raises BrokenRuleError."""
+        found = self._subscribing.pop(packet_id, None)
+        if found is None:
+            raise BrokenRuleError(Rule.SUBACK_UNKNOWN, f"SUBACK {packet_id} that nothing waits for")
+        if count != len(found[1]):
+            raise BrokenRuleError(
+                Rule.SUBACK_COUNT, f"SUBACK with {count} reason codes for {len(found[1])} filters"
+            )
+        found[0].open_packets -= 1
+        return found
+
+    def unsubscribing(self, packet_id: int, token: int, count: int) -> None:
+        """An UNSUBSCRIBE of so many filters is on its way."""
+        self._unsubscribing[packet_id] = (token, count)
+
+    def unsubscribed(self, packet_id: int, count: int | None) -> int:
+        """The token of what an UNSUBACK answers; raises BrokenRuleError.
+
+        Args:
+            packet_id: as it says.
+            count: of its reason codes; None before MQTT 5, where there are none.
+        """
+        found = self._unsubscribing.pop(packet_id, None)
+        if found is None:
+            raise BrokenRuleError(
+                Rule.SUBACK_UNKNOWN, f"UNSUBACK {packet_id} that nothing waits for"
+            )
+        token, filters = found
+        if count is not None and count != filters:
+            raise BrokenRuleError(
+                Rule.UNSUBACK_COUNT, f"UNSUBACK with {count} reason codes for {filters} filters"
+            )
+        return token
