@@ -9,7 +9,15 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from edged.runtimes.cuda import driver_problem
+# Set before anything imports numpy. Threads that compute one sum together spin while they wait for each
+# other: beside other tests, twenty times as long as one thread alone takes. The converter's own sandbox
+# does the same.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+# Set before anything imports onnxruntime: the wheel otherwise opens a database in the user's cache.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+from edged.runtimes.cuda import driver_problem  # noqa: E402
 
 # The same examples each time: a core run that fails fails for everybody. New ones are looked for by
 # `make fuzz`, and by `pytest --hypothesis-profile=search`.
@@ -17,8 +25,6 @@ hypothesis.settings.register_profile("core", derandomize=True, deadline=None, da
 hypothesis.settings.register_profile("search", deadline=None, database=None)
 hypothesis.settings.load_profile("core")
 
-# Set before anything imports onnxruntime: the wheel otherwise opens a database in the user's cache.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Empty environments of targets are made from the package index: the tests that mean to say so.
 os.environ.setdefault("EDGED_TARGET_ENVS", "off")
 
