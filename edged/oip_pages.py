@@ -158,6 +158,10 @@ class OipPages:
         """The inputs of who would answer; raises as ``model``."""
         return self._find(name, version)[1].inputs
 
+    def makes_text(self, name: str, version: str | None) -> bool:
+        """Whether who would answer makes texts; raises as ``model``."""
+        return self._find(name, version)[1].manifest.makes_texts
+
     async def metrics(self, accept: str) -> tuple[int, bytes, str]:
         """All figures: status, text and its type."""
         reply = await self._probes.metrics(Request("/metrics", accept))

@@ -77,6 +77,11 @@ class SharedPages:
         found: Sequence[TensorSpec] = self._pages.inputs(name, version)
         return found
 
+    def makes_text(self, name: str, version: str | None) -> bool:
+        """As ``inputs``."""
+        self._visit.require(_INFER, name)
+        return bool(self._pages.makes_text(name, version))
+
     async def metrics(self, accept: str) -> tuple[int, bytes, str]:
         """As of the real ones."""
         self._visit.require("metrics")

@@ -16,6 +16,7 @@ from edged.protocol.frames import Buffer
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+EVENTS: Final = "text/event-stream; charset=utf-8"
 JOIN_BYTES: Final = 64 << 10
 """Joining so little costs less than a second call of the kernel."""
 
@@ -67,3 +68,29 @@ def encode_error(
     """An answer that says what was wrong, in the form that every client of the protocol reads."""
     body = msgspec.json.encode({"error": text})
     return encode_answer([body], status, headers=headers, keeps_alive=keeps_alive)
+
+
+def encode_events_head(*, is_chunked: bool, keeps_alive: bool) -> bytes:
+    """The head of an answer that is one event after another.
+
+    Args:
+        is_chunked: whether each has its length before it; else the connection's end is theirs.
+        keeps_alive: whether another request may follow.
+    """
+    framing = "Transfer-Encoding: chunked\r\n" if is_chunked else ""
+    connection = "" if keeps_alive else "Connection: close\r\n"
+    return (
+        f"HTTP/1.1 200 OK\r\nContent-Type: {EVENTS}\r\nCache-Control: no-cache\r\n"
+        f"{framing}{connection}\r\n"
+    ).encode("latin-1")
+
+
+def encode_event(data: bytes, *, is_chunked: bool) -> bytes:
+    """One event; ``data`` has no line ends."""
+    event = b"data: " + data + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(event), event) if is_chunked else event
+
+
+def encode_events_end(*, is_chunked: bool) -> bytes:
+    """What follows the last event."""
+    return b"0\r\n\r\n" if is_chunked else b""

@@ -41,6 +41,7 @@ class HttpRequest:
         keeps_alive: whether the connection outlives the answer.
         is_plain: whether the body came as it is, its length said in the head, and more may follow.
         whole: the very bytes it arrived as; empty where others came with them, or in pieces.
+        takes_chunks: whether the answer may come in chunks.
     """
 
     method: str = ""
@@ -50,6 +51,7 @@ class HttpRequest:
     keeps_alive: bool = True
     is_plain: bool = False
     whole: bytes = b""
+    takes_chunks: bool = True
 
 
 _READ = frozenset(
@@ -209,7 +211,8 @@ class _Gathered:
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise RefusedError(505, "expected HTTP/1.1 or HTTP/1.0")
-        if not self._has_host and version == "1.1":
+        request.takes_chunks = version == "1.1"
+        if not self._has_host and request.takes_chunks:
             raise RefusedError(400, "no Host header")
         if self._named_bytes + len(self._target) > HEAD_CAP_BYTES:
             raise RefusedError(431, f"a request's head may have {HEAD_CAP_BYTES} bytes")

@@ -124,22 +124,7 @@ def read_place(
 
 def read_json(name: str, dtype: DType, shape: Shape, data: msgspec.Raw, room: Room) -> Array:
     """Elements of a flat list, or of one nested as the shape says; counted as ``read_bytes``."""
-    if dtype.name in BINARY_ONLY:
-        raise InvalidRequestError(
-            f'input "{name}": {dtype.oip} has no form in JSON; send it as binary data'
-        )
-    text = bytes(data)
-    depth = _depth(text)
-    if depth not in (1, len(shape)):
-        raise InvalidRequestError(
-            f'input "{name}": Unable to parse data: nested {depth} deep; expected a flat '
-            f"list, or one nested as its shape {list(shape)}"
-        )
-    try:
-        values = _list_decoder(_KINDS[dtype.numpy.kind], depth).decode(text)
-        array = _array(values, dtype)
-    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as exc:
-        raise DecodeError(f'input "{name}": Unable to parse data as {dtype.oip}: {exc}') from None
+    array, depth = read_values(name, dtype, bytes(data), f"its shape {list(shape)}", len(shape))
     if array.size != math.prod(shape) or (depth > 1 and array.shape != shape):
         raise InvalidRequestError(
             f'input "{name}": data has {array.size} elements of shape {list(array.shape)}; '
@@ -149,6 +134,33 @@ def read_json(name: str, dtype: DType, shape: Shape, data: msgspec.Raw, room: Ro
         array = strings([one.encode() for one in array.reshape(-1).tolist()], shape)
         room.check(name, array.nbytes, dtype.oip)
     return room.take(array.reshape(shape))
+
+
+def read_values(name: str, dtype: DType, text: bytes, shown: str, rank: int) -> tuple[Array, int]:
+    """Elements of a list, and how deep they are nested; nothing is counted.
+
+    Args:
+        name: of the input, for messages.
+        dtype: of its elements; strings are Python's.
+        text: the JSON.
+        shown: what else it may be nested as, for messages.
+        rank: how deep that is.
+    """
+    if dtype.name in BINARY_ONLY:
+        raise InvalidRequestError(
+            f'input "{name}": {dtype.oip} has no form in JSON; send it as binary data'
+        )
+    depth = _depth(text)
+    if depth not in (1, rank):
+        raise InvalidRequestError(
+            f'input "{name}": Unable to parse data: nested {depth} deep; expected a flat '
+            f"list, or one nested as {shown}"
+        )
+    try:
+        values = _list_decoder(_KINDS[dtype.numpy.kind], depth).decode(text)
+        return _array(values, dtype), depth
+    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as exc:
+        raise DecodeError(f'input "{name}": Unable to parse data as {dtype.oip}: {exc}') from None
 
 
 def _depth(text: bytes) -> int:

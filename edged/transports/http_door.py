@@ -116,6 +116,10 @@ class Pages(Protocol):
         """The inputs of who would answer."""
         ...
 
+    def makes_text(self, name: str, version: str | None) -> bool:
+        """Whether who would answer makes texts."""
+        ...
+
     def metrics(self, accept: str) -> Awaitable[tuple[int, bytes, str]]:
         """All figures: status, text and its type."""
         ...

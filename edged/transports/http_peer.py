@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._reader = HttpReader(server.max_request_bytes)
-        self._requests = Requests(server, self._answered)
+        self._requests = Requests(server, self._answered, self._write)
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[HttpRequest] = deque()
@@ -185,20 +185,28 @@ class Connection(asyncio.Protocol):
             return
         # One answer waits at most: the next request is not looked at before this one has left.
         transport.pause_reading()
+        self._requests.hold()
         self._wait(self._server.unread_wait_s)
 
     def resume_writing(self) -> None:
         """The client reads again."""
         self._is_stuck = False
         self._due_s = 0.0
+        self._requests.release()
+        transport = self._transport
         if not self._is_busy and not self._is_in_turn:
             self._go_on()
+        elif self._is_busy and not (self._is_stuck or self._waiting) and transport is not None:
+            # More of the answer is to come, and a client that goes meanwhile is to be noticed.
+            transport.resume_reading()
 
     def end(self) -> None:
         """The daemon stops: close once what is under way has been answered."""
         self._is_ending = True
         self._waiting.clear()
-        if not self._is_busy and self._transport is not None:
+        if self._is_busy:
+            self._requests.stop()
+        elif self._transport is not None:
             self._transport.close()
 
     def _go_on(self) -> None:

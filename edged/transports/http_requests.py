@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from edged.access.guard import Guard, guarded
 from edged.access.memory import guarded_memory
 from edged.access.visit import Visit
 from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
+from edged.flow import Flow
 from edged.messages import InferRequest, InferResponse, SequencedRequest, Ticket
 from edged.protocol import oip
 from edged.protocol.frames import Buffer
@@ -27,9 +29,11 @@ from edged.protocol.http_origin import page_trouble
 from edged.protocol.http_reader import HttpRequest
 from edged.protocol.http_repeat import HttpRepeat, whole_answer
 from edged.protocol.oip_answer import Body, encode_response
+from edged.protocol.oip_generate import decode_generate
 from edged.protocol.oip_request import Asked, decode_raw, decode_request
 from edged.protocol.oip_shared import Memory, decode_register, needed, status_document
 from edged.runtimes.base import StillRunningError
+from edged.transports.http_generate import Generation
 from edged.transports.http_repeats import Repeats
 from edged.transports.http_routes import Page, Route, route_of
 
@@ -42,6 +46,8 @@ _NOT_HERE = "is not allowed on this socket"
 
 _VERBS = {
     Page.INFER: "infer",
+    Page.GENERATE: "infer",
+    Page.GENERATE_STREAM: "infer",
     Page.MODEL: "metadata",
     Page.MODEL_READY: "metadata",
     Page.CONFIG: "metadata",
@@ -49,11 +55,12 @@ _VERBS = {
     Page.METRICS: "metrics",
 }
 """What a page needs a right for; of lists, what may not be seen is left out."""
-_FREE = (Page.INFER, Page.LIVE, Page.READY)
+_FREE = (Page.INFER, Page.GENERATE, Page.GENERATE_STREAM, Page.LIVE, Page.READY)
 """Requests for inference are counted at the door, and probes never."""
 
 Answered = Callable[[list[Buffer], bool], None]
 """Called once for each request, with its answer and whether the connection outlives it."""
+Write = Callable[[list[Buffer]], None]
 
 
 class Requests:
@@ -62,21 +69,25 @@ class Requests:
     Args:
         server: the door, the pages and the limits.
         on_answered: writes an answer.
+        write: writes a part of one.
     """
 
-    def __init__(self, server: HttpServer, on_answered: Answered) -> None:
+    def __init__(self, server: HttpServer, on_answered: Answered, write: Write) -> None:
         self.origin = "http"
         self.user: int | None = None
         self._server = server
         self._door = server.door
         self._visit: Visit | None = None
         self._on_answered = on_answered
+        self.write = write
         self._keeps_alive = True
         self._coding = ""
         """In which the answer to the request that is under way may be compressed."""
         self._is_open = False
         self._ticket: Ticket | None = None
         self._task: asyncio.Task[None] | None = None
+        self._generation: Generation | None = None
+        self._is_held = False
         self._repeats = Repeats(server.door)
 
     def begin(self, request: HttpRequest) -> None:
@@ -89,10 +100,10 @@ class Requests:
         try:
             self._handle(request)
         except EdgedError as exc:
-            self._fail(exc)
+            self.fail(exc)
         except Exception:
             log.exception("a request of %s could not be handled", self.origin)
-            self._fail(RuntimeFailureError("the request could not be handled; see the log"))
+            self.fail(RuntimeFailureError("the request could not be handled; see the log"))
 
     def is_again(self, data: bytes) -> bool:
         """Whether these bytes are one request, whole, that ``begin_again`` takes."""
@@ -107,7 +118,7 @@ class Requests:
             self._repeats.adopt(self.origin, self._respond_again)
             return
         if answer is not None:
-            self._answer([answer])
+            self.answer([answer])
             return
         ticket = self._repeats.submit(data, self.origin, self._respond_again)
         if self._is_open:
@@ -136,6 +147,25 @@ class Requests:
             self._task.cancel()
         if self._ticket is not None:
             self._ticket.cancel()
+        if self._generation is not None:
+            self._generation.withdraw()
+
+    def hold(self) -> None:
+        """The client does not read: make no more parts of its answer."""
+        self._is_held = True
+        if self._generation is not None:
+            self._generation.hold()
+
+    def release(self) -> None:
+        """It reads again."""
+        self._is_held = False
+        if self._generation is not None:
+            self._generation.release()
+
+    def stop(self) -> None:
+        """End an answer that comes in parts; another is waited for."""
+        if self._generation is not None:
+            self._generation.stop()
 
     def _handle(self, request: HttpRequest) -> None:
         route = route_of(request.target)
@@ -161,6 +191,8 @@ class Requests:
                 self._visit.ask()
         if route.page is Page.INFER:
             self._infer(request, route)
+        elif route.page in (Page.GENERATE, Page.GENERATE_STREAM):
+            self._generate(request, route)
         elif route.page is Page.SHARED:
             self._shared(request, route)
         elif route.page is Page.METRICS:
@@ -171,7 +203,7 @@ class Requests:
             if self._visit is not None and not self._visit.sees_all:
                 document = visible_pages(self._visit, document)
             body: list[Buffer] = [msgspec.json.encode(document)]
-            self._answer(encode_answer(body, status, keeps_alive=self._keeps_alive))
+            self.answer(encode_answer(body, status, keeps_alive=self._keeps_alive))
 
     def _shared(self, request: HttpRequest, route: Route) -> None:
         """Register, forget or list memory that has a name."""
@@ -184,7 +216,7 @@ class Requests:
             memory.register(decode_register(route.model, request.body))
         else:
             memory.unregister(region)
-        self._answer(encode_answer([body], keeps_alive=self._keeps_alive))
+        self.answer(encode_answer([body], keeps_alive=self._keeps_alive))
 
     def _page(self, request: HttpRequest, route: Route) -> tuple[int, Any]:
         pages, page = self._server.pages, route.page
@@ -198,9 +230,9 @@ class Requests:
             document = {"live": True}
         elif page is Page.SERVER:
             document = pages.server()
-            if self._server.memory.is_on:
-                extensions = (*document["extensions"], "system_shared_memory")
-                document = {**document, "extensions": extensions}
+            more = ["system_shared_memory"] if self._server.memory.is_on else []
+            extensions = (*document.get("extensions", ()), "generate", *more)
+            document = {**document, "extensions": extensions}
         elif page is Page.MODEL:
             document = pages.model(route.model, route.version)
         elif page is Page.MODEL_READY:
@@ -222,7 +254,7 @@ class Requests:
             text_ = "the figures could not be read; see the log"
             answer = encode_error(500, text_, keeps_alive=self._keeps_alive)
         self._task = None
-        self._answer(answer)
+        self.answer(answer)
 
     def _infer(self, request: HttpRequest, route: Route) -> None:
         asked = self._decoded(request, route)
@@ -245,6 +277,21 @@ class Requests:
         if self._is_open:
             self._ticket = ticket
 
+    def _generate(self, request: HttpRequest, route: Route) -> None:
+        server, name = self._server, (route.model, route.version)
+        specs, makes_text = server.pages.inputs(*name), server.pages.makes_text(*name)
+        cap = server.max_request_bytes
+        asked = decode_generate(request.body, specs, cap, makes_text=makes_text)
+        flow = None
+        if route.page is Page.GENERATE_STREAM:
+            flow = Flow(sys.maxsize, server.unread_wait_s)
+            flow.is_held = self._is_held
+            # Where there are no chunks, the connection's end is that of the answer.
+            self._keeps_alive = self._keeps_alive and request.takes_chunks
+        framing = {"is_chunked": request.takes_chunks, "keeps_alive": self._keeps_alive}
+        self._generation = Generation(asked, self, flow, **framing)
+        self._generation.begin(route, self.origin, self._door.submit)
+
     def _decoded(self, request: HttpRequest, route: Route) -> Asked:
         body = request.body
         length = None
@@ -259,7 +306,7 @@ class Requests:
 
     def _respond(self, asked: Asked, response: InferResponse) -> None:
         if response.error is not None:
-            self._fail(response.error)
+            self.fail(response.error)
             return
         pages = self._server.pages
 
@@ -285,7 +332,7 @@ class Requests:
             return
         # What the call was prepared for may be no more: the long way looks again.
         self._repeats.clear()
-        self._fail(response.error)
+        self.fail(response.error)
 
     async def _compressed(self, body: Body) -> None:
         """Answer later: a megabyte takes many turns of the loop."""
@@ -296,30 +343,32 @@ class Requests:
             kind = BINARY
             headers += f"Inference-Header-Content-Length: {body.json_bytes}\r\n"
         self._task = None
-        self._answer(encode_answer([packed], 200, kind, headers, keeps_alive=self._keeps_alive))
+        self.answer(encode_answer([packed], 200, kind, headers, keeps_alive=self._keeps_alive))
 
     def _encoded(self, encode: Callable[[], list[Buffer] | None]) -> None:
         try:
             buffers = encode()
         except EdgedError as exc:
-            self._fail(exc)
+            self.fail(exc)
         except Exception:
             log.exception("an answer to %s could not be written", self.origin)
-            self._fail(RuntimeFailureError("the answer could not be written; see the log"))
+            self.fail(RuntimeFailureError("the answer could not be written; see the log"))
         else:
             if buffers is not None:
-                self._answer(buffers)
+                self.answer(buffers)
 
     def _refuse(self, status: int, text: str, headers: str = "") -> None:
-        self._answer(encode_error(status, text, headers, keeps_alive=self._keeps_alive))
+        self.answer(encode_error(status, text, headers, keeps_alive=self._keeps_alive))
 
-    def _fail(self, error: EdgedError) -> None:
+    def fail(self, error: EdgedError) -> None:
+        """Answer with what went wrong."""
         seconds = oip.retry_after_s(error)
         header = f"Retry-After: {seconds}\r\n" if seconds else ""
         self._refuse(oip.status_of(error), oip.text_of(error), header)
 
-    def _answer(self, buffers: list[Buffer]) -> None:
-        self._is_open = False
+    def answer(self, buffers: list[Buffer]) -> None:
+        """Write the answer, or the rest of it; the request is over."""
+        self._is_open, self._generation = False, None
         self._on_answered(buffers, self._keeps_alive)
 
 

@@ -18,6 +18,8 @@ class Page(enum.Enum):
     """What can be asked for."""
 
     INFER = "infer"
+    GENERATE = "generate"
+    GENERATE_STREAM = "generate_stream"
     SERVER = "server"
     LIVE = "live"
     READY = "ready"
@@ -72,6 +74,8 @@ _OF_MODEL: Final = {
     ("config",): (Page.CONFIG, _GET),
     ("stats",): (Page.STATS, _GET),
     ("infer",): (Page.INFER, _POST),
+    ("generate",): (Page.GENERATE, _POST),
+    ("generate_stream",): (Page.GENERATE_STREAM, _POST),
     ("trace", "setting"): (Page.ADMIN, _BOTH),
 }
 _QUOTED: Final = re.compile(rb"%([0-9A-Fa-f]{2})")

@@ -45,7 +45,14 @@ def ask(door: SharedDoor, model: str) -> str:
 def test_a_users_rule_is_not_theirs():
     door, pages, _ = stand(Gate(access(users=("*",), allow=("infer", "metadata"))))
     assert ask(door, "m") == "PERMISSION_DENIED"
-    for work in (pages.model, pages.model_ready, pages.config, pages.statistics, pages.inputs):
+    for work in (
+        pages.model,
+        pages.model_ready,
+        pages.config,
+        pages.statistics,
+        pages.inputs,
+        pages.makes_text,
+    ):
         with pytest.raises(DeniedError, match="clients over gRPC"):
             work("m", None)
     with pytest.raises(DeniedError):

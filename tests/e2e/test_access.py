@@ -31,6 +31,7 @@ pytestmark = needs_root
 HER, HIM, NOBODY = 4001, 4002, 4003
 CREW, ADMINS = 5001, 5002
 X = np.ones((1, 4), np.float32)
+GENERATE = b'{"x": [1, 1, 1, 1]}'
 BODY = (
     "trust: {require_signatures: false}\nreload: {settle: 20ms, poll: 300ms}\n"
     "models:\n  cam-1: {bundle: cam-1.edgb}\n  secret: {bundle: secret.edgb}\n"
@@ -127,6 +128,10 @@ def test_each_user_gets_what_a_rule_gives(daemon: Guarded):
     assert as_user(HIM, lambda: over_native(him, "cam-1")).startswith("PERMISSION_DENIED")
     assert as_user(HIM, lambda: over_native(him, "secret"), groups=(CREW,)) == "good"
     assert as_user(HIM, lambda: over_native(him, "secret"), gid=CREW) == "good"
+    for page in ("generate", "generate_stream"):
+        target = f"/v2/models/cam-1/{page}"
+        assert as_user(HER, lambda t=target: over_http(daemon.http, "POST", t, GENERATE))[0] == 200
+        assert as_user(HIM, lambda t=target: over_http(daemon.http, "POST", t, GENERATE))[0] == 403
     with daemon.client() as client:
         assert client.infer("secret", {"x": X}).release == 1
 
@@ -134,8 +139,11 @@ def test_each_user_gets_what_a_rule_gives(daemon: Guarded):
 def test_a_model_that_is_forbidden_reads_as_one_that_is_not_there(daemon: Guarded):
     def ask() -> list[str]:
         found = [over_native(daemon.socket, name) for name in ("secret", "nosuch")]
-        for target in ("/infer", "", "/ready", "/config", "/stats", "/versions/1", "/versions/9"):
-            method, body = ("POST", question()) if target == "/infer" else ("GET", None)
+        asked = {"/infer": question(), "/generate": GENERATE, "/generate_stream": GENERATE}
+        pages = ("", "/ready", "/config", "/stats", "/versions/1", "/versions/9")
+        for target in (*asked, *pages):
+            body = asked.get(target)
+            method = "GET" if body is None else "POST"
             for name in ("secret", "nosuch"):
                 status, text = over_http(daemon.http, method, f"/v2/models/{name}{target}", body)
                 found.append(f"{status} {text}")
@@ -150,7 +158,7 @@ def test_a_model_that_is_forbidden_reads_as_one_that_is_not_there(daemon: Guarde
     found = as_user(HER, ask)
     assert {text[:17] for text in found if text[0] == "P"} == {"PERMISSION_DENIED"}
     assert all(text.startswith(("403", "PERMISSION_DENIED")) for text in found), found
-    natives, pages, more = found[:2], found[2:16], found[16:]
+    natives, pages, more = found[:2], found[2:20], found[20:]
     assert natives[0] == natives[1]
     assert pages[::2] == pages[1::2]
     assert more[:2] == more[2:]

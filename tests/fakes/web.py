@@ -14,6 +14,7 @@ from typing import Any
 from edged.config.listen import HttpConfig, ListenConfig
 from edged.config.schema import Config, LimitsConfig
 from edged.errors import ModelNotFoundError
+from edged.generating import INPUTS
 from edged.tensors import TensorSpec
 from edged.transports.http import HttpServer
 from tests.fakes.house import eventually
@@ -59,7 +60,12 @@ class Pages:
         return {"x": ("a", "b")}
 
     def inputs(self, name: str, version: str | None) -> Sequence[TensorSpec]:
-        return [TensorSpec("x", "float32", ("batch", 2))]
+        if name == "nope":
+            raise ModelNotFoundError('no model "nope"')
+        return INPUTS if name == "story" else [TensorSpec("x", "float32", ("batch", 2))]
+
+    def makes_text(self, name: str, version: str | None) -> bool:
+        return name == "story"
 
     async def metrics(self, accept: str) -> tuple[int, bytes, str]:
         if self.gate is not None:

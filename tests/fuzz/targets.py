@@ -32,6 +32,7 @@ from converters.registries.pbtxt import parse_config
 from converters.registries.triton_ensemble import read_steps
 from converters.registries.triton_model import TritonModel, dtype_of
 from converters.registries.triton_settings import batching_of, edged_settings
+from edged import generating
 from edged.config.load import parse
 from edged.config.schema import ModelConfig
 from edged.config.source import Source
@@ -52,6 +53,7 @@ from edged.processing.sound import read_samples, read_wav
 from edged.protocol import (
     grpc_repeat,
     native,
+    oip_generate,
     oip_grpc,
     oip_messages,
     oip_request,
@@ -685,6 +687,21 @@ def run_oip(data: bytes) -> None:
             assert length or array.dtype.kind != "f" or np.isfinite(array).all()
 
 
+def run_generate(data: bytes) -> None:
+    """Whether the model makes texts in the first bit, then the body."""
+    makes_text = bool(data[:1] and data[0] & 1)
+    specs = generating.INPUTS if makes_text else GENERATE_SPECS
+    try:
+        asked = oip_generate.decode_generate(data[1:], specs, 4096, makes_text=makes_text)
+    except EdgedError:
+        return
+    if makes_text:
+        generating.read_request(asked.inputs[generating.REQUEST].tobytes())
+    else:
+        assert sum(array.nbytes for array in asked.inputs.values()) <= 4096
+        assert set(asked.inputs) <= {spec.name for spec in specs}
+
+
 def run_grpc(data: bytes) -> None:
     """A ModelInferRequest; what is known of it reads it as it was read."""
     with contextlib.suppress(EdgedError):
@@ -722,6 +739,25 @@ def seed_grpc() -> list[bytes]:
         ],
     }
     return [protobuf.encode(oip_messages.INFER_REQUEST, one) for one in (raw, typed)]
+
+
+GENERATE_SPECS = (
+    TensorSpec("x", "float32", ("batch", 2)),
+    TensorSpec("n", "int16", ()),
+    TensorSpec("words", "string", ("batch", "count")),
+)
+
+
+def seed_generate() -> list[bytes]:
+    numbers = {
+        "id": "a",
+        "x": [[1, 2.5]],
+        "n": 3,
+        "words": ["a", "b"],
+        "parameters": {"timeout": 5},
+    }
+    text = {"text_input": "a", "max_tokens": 3, "stop_words": "", "parameters": {"top_p": 0.5}}
+    return [bytes([at]) + json.dumps(one).encode() for at, one in enumerate((numbers, text))]
 
 
 def seed_oip() -> list[bytes]:
@@ -803,6 +839,7 @@ TARGETS: dict[str, Target] = {
     "http": Target(run_http, seed_http, 9216),
     "requests": Target(run_requests, seed_requests, 2048),
     "oip": Target(run_oip, seed_oip, 2048),
+    "generate": Target(run_generate, seed_generate, 2048),
     "grpc": Target(run_grpc, seed_grpc, 2048),
     "archive": Target(run_archive, seed_bundles, 8192),
     "bundle": Target(run_bundle, seed_bundles, 8192),

@@ -46,7 +46,7 @@ class TestPages:
     @pytest.mark.parametrize(
         ("path", "document"),
         [
-            ("/v2", {"name": "fake"}),
+            ("/v2", {"name": "fake", "extensions": ["generate"]}),
             ("/v2/health/live", {"live": True}),
             ("/v2/health/ready", {"live": True, "ready": True}),
             ("/v2/models/m/versions/3", {"model": "m", "version": "3"}),
