@@ -146,7 +146,7 @@ class TestSending:
         self, house: House, caplog: pytest.LogCaptureFixture
     ):
         house.start()
-        with caplog.at_level("INFO", "edged.uds"), Client(house.path) as client:
+        with caplog.at_level("DEBUG", "edged.uds"), Client(house.path) as client:
             client.infer("m", x=X)
             client.infer("m", x=X)
             assert client.link.server.startswith("edged/")

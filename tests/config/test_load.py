@@ -105,9 +105,9 @@ BOMB = "\n".join(
 def test_alias_bomb_refused() -> None:
     """ "271-byte alias bomb → refused." """
     assert len(BOMB) < 300
-    started = time.monotonic()
+    started = time.process_time()
     lines = refuse(BOMB)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert any("anchor &a is not allowed" in line for line in lines)
     assert any("alias *a is not allowed" in line for line in lines)
 

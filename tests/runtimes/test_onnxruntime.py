@@ -121,8 +121,9 @@ class Shared(OnnxRuntime):
 runtime = Shared(threads=threads)
 """,
         )
-        found = [in_process(code, "2", "1", OPENBLAS_NUM_THREADS="1") for _ in range(2)]
-        assert max(one["idle_ms"] for one in found) > 4
+        # On a busy machine it gets little time to spin in.
+        found = (in_process(code, "2", "1", OPENBLAS_NUM_THREADS="1") for _ in range(10))
+        assert any(one["idle_ms"] > 4 for one in found)
 
     def test_zero_is_one_for_each_core(self):
         assert OnnxRuntime(threads=0)._threads == len(os.sched_getaffinity(0))

@@ -80,9 +80,11 @@ class TestInstanceThreads:
         threads.close(None)
 
     def test_none_is_started_before_the_first_job(self):
-        before = threading.active_count()
-        InstanceThreads("edged-idle").close(None)
-        assert threading.active_count() == before
+        threads = InstanceThreads("edged-idle")
+        assert not [one for one in threading.enumerate() if one.name.startswith("edged-idle")]
+        threads.submit(lambda: None, 1)  # the control
+        assert [one for one in threading.enumerate() if one.name.startswith("edged-idle")]
+        threads.close(None)
 
     def test_the_last_job_waits_for_a_run_of_another_thread(self):
         threads, order = InstanceThreads("edged-m"), queue.SimpleQueue()

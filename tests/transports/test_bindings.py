@@ -294,8 +294,8 @@ async def test_a_full_queue_is_tried_again_while_the_deadline_allows():
 
 @on_loop
 async def test_a_queue_that_stays_full_is_reported_at_the_deadline():
-    bench = Bench(binding(timeout=Duration.parse("1ms")))
-    bench.door.errors = [QueueFullError("full")]
+    bench = Bench(binding(timeout=Duration.parse("1s")))
+    bench.door.errors = [QueueFullError("full", retry_after_ns=10**10)]
     bench.session.receive("in/hall", GOOD)
     await settle()
     assert bench.letters()[0]["code"] == "RESOURCE_EXHAUSTED"
