@@ -84,9 +84,13 @@ class Inflow:
                 Rule.PUBLISH_IN_USE, f"message {packet_id} again before it was acknowledged"
             )
         if self._limit is not None and self.unacknowledged >= self._limit:
-            raise BrokenRuleError(
-                Rule.PUBLISH_TOO_MANY, f"message {packet_id} beyond the {self._limit} that wait"
-            )
+            if not dup:
+                raise BrokenRuleError(
+                    Rule.PUBLISH_TOO_MANY, f"message {packet_id} beyond the {self._limit} that wait"
+                )
+            # mosquitto 2.0 sends again all that was on its way, also to a client that takes less
+            # than before, and then keeps to that number. Refused, it would do so for ever.
+            self._limit = self.unacknowledged + 1
         self._open[packet_id] = qos
         self._order[qos - 1].append(packet_id)
         return True

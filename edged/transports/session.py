@@ -30,15 +30,8 @@ from edged.protocol.mqtt import (
     SessionEvent,
 )
 from edged.transports.connection import Connection, MakeConnection, SessionOptions
-from edged.transports.reconnect import (
-    BRIEF_LIMIT,
-    BRIEF_WORDS,
-    STEADY_S,
-    ProtocolChoice,
-    Verdict,
-    judge,
-    next_delay,
-)
+from edged.transports.reconnect import Verdict
+from edged.transports.standing import Ending, Next, Standing
 
 log = logging.getLogger("edged.mqtt")
 
@@ -60,8 +53,7 @@ class Session:
     ) -> None:
         self.options = options
         self._make_connection = make_connection
-        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        self._choice = ProtocolChoice(options.protocol)
+        self._standing = Standing(options, rng)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_event: OnEvent = _discard
         self._thread: threading.Thread | None = None
@@ -75,14 +67,7 @@ class Session:
         self._delivered = 0  # the connection the loop knows of; written on the loop
         self._epoch = 0  # the connection the thread is on
         self._stop_asked = threading.Event()
-        self._state = "stopped"
-        self._heard_ns = 0
-        self._connections = 0
         self._stale = 0
-        self._last_error = ""
-        self._up_since_ns = 0
-        self._brief = 0
-        self._since = 0.0
 
     def start(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
         """Begin to connect; events are delivered on the loop, in order."""
@@ -91,7 +76,7 @@ class Session:
         self._stop_asked.clear()
         self._is_woken = False
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._state = "connecting"
+        self._standing.state = "connecting"
         self._thread = threading.Thread(target=self._run, name="edged-mqtt", daemon=True)
         self._thread.start()
 
@@ -133,28 +118,17 @@ class Session:
             return
         thread.join()
         os.close(self._wake_fd)
-        self._thread, self._state, self._wake_fd = None, "stopped", -1
+        self._thread, self._wake_fd = None, -1
+        self._standing.state = "stopped"
 
     def stats(self) -> dict[str, Any]:
         """State, protocol, since when (wall clock), last error, and figures."""
-        heard = (time.monotonic_ns() - self._heard_ns) / 1e9 if self._heard_ns else None
-        is_up = self._state == "connected"
-        return {
-            "state": self._state,
-            "protocol": self._choice.current if is_up else None,
-            "since": self._since if is_up else None,
-            "broker": f"{self.options.host}:{self.options.port}",
-            "last_error": self._last_error or None,
-            "connections": self._connections,
-            "heard_s": heard,
-            "stale_commands": self._stale,
-        }
+        return {**self._standing.stats(), "stale_commands": self._stale}
 
     @property
     def is_alive(self) -> bool:
         """Whether we are connected and the broker was heard within one and a half keepalives."""
-        silence_s = (time.monotonic_ns() - self._heard_ns) / 1e9
-        return self._state == "connected" and silence_s < 1.5 * self.options.keepalive_s
+        return self._standing.is_alive
 
     def _token(self) -> int:
         self._tokens += 1
@@ -189,7 +163,7 @@ class Session:
 
     def _emit(self, event: SessionEvent) -> None:
         if isinstance(event, Connected):
-            self._note_connected(event)
+            self._standing.connected(event)
         self._events.append(event)
 
     def _announce(self) -> None:
@@ -201,30 +175,10 @@ class Session:
             except RuntimeError:  # the loop was closed before us: nobody is left to tell
                 self._stop_asked.set()
 
-    def _note_connected(self, event: Connected) -> None:
-        self._choice.accepted()
-        self._connections += 1
-        self._up_since_ns = self._heard_ns = time.monotonic_ns()
-        self._since, self._last_error, self._state = time.time(), "", "connected"
-        log.info(
-            "connected to %s:%d with MQTT %s (%s session)",
-            self.options.host,
-            self.options.port,
-            event.protocol,
-            "kept" if event.session_present else "new",
-        )
-
     def _run(self) -> None:
-        attempt = 0
         try:
-            while True:
-                verdict, is_instant = self._live()
-                if verdict is Verdict.STOP:
-                    break
-                attempt = 0 if self._was_steady() else attempt + 1
-                slowly = verdict is Verdict.SLOWLY
-                delay = next_delay(max(0, attempt - 1), self._rng, slowly=slowly)
-                self._pause(0.0 if is_instant else delay)
+            while (following := self._live()) is not None and following.will_retry:
+                self._pause(following.delay_s)
                 if self._stop_asked.is_set():
                     break
         except Exception:
@@ -234,16 +188,12 @@ class Session:
                 if self._loop is not None:
                     self._loop.call_soon_threadsafe(self._ended.set)
 
-    def _was_steady(self) -> bool:
-        since = self._up_since_ns
-        return since > 0 and time.monotonic_ns() - since >= STEADY_S * 1e9
-
-    def _live(self) -> tuple[Verdict, bool]:
-        """One connection from its first packet to its last; then: what now, and at once?"""
+    def _live(self) -> Next | None:
+        """One connection from its first packet to its last; then: what now? None = the end."""
         self._epoch += 1
-        self._up_since_ns = 0
+        self._standing.begin()
         connection = self._make_connection(
-            self.options, self._choice.current, self._epoch, self._emit
+            self.options, self._standing.protocol, self._epoch, self._emit
         )
         words, verdict = "", None
         try:
@@ -258,25 +208,20 @@ class Session:
             log.exception("the MQTT client failed")
             words = f"the MQTT client failed: {type(exc).__name__}"
         if self._stop_asked.is_set():
-            return Verdict.STOP, False
-        judged, reason = judge(connection.reason_code or 0)
-        self._brief = self._brief + 1 if connection.is_up and not self._was_steady() else 0
-        if self._brief >= BRIEF_LIMIT and judged is Verdict.RETRY:
-            verdict, reason = Verdict.SLOWLY, BRIEF_WORDS.format(self.options.client_id)
-        reason = reason or connection.reason or words or "the connection was closed"
-        is_instant = connection.reached_broker and not connection.is_up
-        is_instant = is_instant and self._choice.refused(connection.reason_code)
-        self._report(verdict or judged, reason, was_up=connection.is_up)
-        return (Verdict.RETRY if is_instant else verdict or judged), is_instant
-
-    def _report(self, verdict: Verdict, reason: str, *, was_up: bool) -> None:
-        self._state = "refused" if verdict is Verdict.STOP else "connecting"
-        if was_up or verdict is not Verdict.RETRY or reason != self._last_error:
-            level = logging.WARNING if verdict is Verdict.RETRY else logging.ERROR
-            log.log(level, "broker %s:%d: %s", self.options.host, self.options.port, reason)
-        self._last_error = reason
-        self._emit(Disconnected(self._epoch, reason, verdict is not Verdict.STOP))
+            return None
+        following = self._standing.ended(
+            Ending(
+                connection.is_up,
+                connection.reached_broker,
+                connection.reason_code,
+                connection.reason,
+                words,
+                verdict,
+            )
+        )
+        self._emit(Disconnected(self._epoch, following.reason, following.will_retry))
         self._announce()
+        return following
 
     def _serve(self, connection: Connection) -> None:
         """Move bytes until the connection ends; raises TimeoutError for a silent broker."""
@@ -294,7 +239,7 @@ class Session:
             now = time.monotonic()
             is_readable = is_pending or bool(ready.get(fd, 0) & ~select.POLLOUT)
             if is_readable:
-                heard, self._heard_ns = now, time.monotonic_ns()
+                heard, self._standing.heard_ns = now, time.monotonic_ns()
             self._run_commands(connection)
             if self._stop_asked.is_set() and not said_goodbye:
                 said_goodbye = True

@@ -12,7 +12,9 @@ import pytest
 
 from edged.config.schema import BindingConfig
 from edged.transports.bindings import Bindings
-from edged.transports.mqtt import MqttSession, SessionOptions
+from edged.transports.connection import SessionOptions
+from edged.transports.mqtt import MqttSession
+from edged.transports.mqtt_client import NativeSession
 from tests.fakes.broker import Mosquitto
 from tests.fakes.door import FakeDoor
 
@@ -30,6 +32,8 @@ async def until(condition: Callable[[], Any], timeout_s: float = 15) -> None:
 class Rig:
     """Session and bindings with a dataplane without models; ``async with Rig(port) as rig:``."""
 
+    make_session: type[MqttSession | NativeSession] = MqttSession
+
     def __init__(
         self,
         port: int,
@@ -45,7 +49,7 @@ class Rig:
             "host": "127.0.0.1",
             "connect_timeout_s": 5.0,
         }
-        self.session = MqttSession(SessionOptions(port=port, **words | options))
+        self.session = self.make_session(SessionOptions(port=port, **words | options))
         self.door = FakeDoor(hold=hold)
         self.configs = configs or (VIB,)
         self.bindings: Bindings
@@ -85,3 +89,11 @@ class Rig:
 def broker(tmp_path) -> Iterator[Mosquitto]:
     with Mosquitto(tmp_path, "max_inflight_messages 100", persistent=True) as running:
         yield running
+
+
+@pytest.fixture(params=["paho", "native"])
+def client(request, monkeypatch) -> str:
+    """Which client's session the rig has: one test, both clients."""
+    made = {"paho": MqttSession, "native": NativeSession}
+    monkeypatch.setattr(Rig, "make_session", made[request.param])
+    return request.param

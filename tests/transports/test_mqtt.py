@@ -23,7 +23,7 @@ from tests.fakes.proxy import Proxy
 
 from .conftest import VIB, Rig, until
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.usefixtures("client")]
 
 CONNACK_V311_BAD_VERSION = b"\x20\x02\x00\x01"
 
