@@ -15,15 +15,18 @@ import os
 import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edged.config.broker import Secret, TlsConfig
 from edged.config.identity import base_topic, client_id
 from edged.config.load import Snapshot
-from edged.config.schema import BindingConfig, MqttConfig, Secret, TlsConfig
+from edged.config.schema import BindingConfig, MqttConfig
 from edged.errors import ApplyError
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics
+from edged.results import FOLDER, Results, left_on_disk, open_results
 from edged.serving.dataplane import Dataplane
 from edged.telemetry.health import Health
 
@@ -58,6 +61,7 @@ class BrokerLinks:
         self._identity: tuple[object, ...] = ()
         self._decoders: ThreadPoolExecutor | None = None
         self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
+        self._results: Results | None = None
         self._swapping = asyncio.Lock()
         self._is_drained = False
 
@@ -96,13 +100,15 @@ class BrokerLinks:
             await self._end(_STOP_S)
             self._health.restore("mqtt")
             self._health.restore("mqtt.secret")
+            self._health.restore("mqtt.results")
             return
         from edged.transports.binding_set import with_waiting  # noqa: PLC0415 - only if used
 
         prepared = with_waiting(prepared, snapshot.config.bindings)
         try:
             options = await asyncio.to_thread(session_options, snapshot, mqtt)
-            certificates = await asyncio.to_thread(_tls_digest, snapshot, mqtt.tls)
+            others = await asyncio.to_thread(results_options, snapshot, mqtt, options)
+            certificates = await asyncio.to_thread(_tls_digest, snapshot, mqtt)
         except ApplyError as exc:
             # The old session keeps what it has: an unreadable new password costs nothing.
             self._health.degrade("mqtt.secret", exc.message)
@@ -111,11 +117,19 @@ class BrokerLinks:
             return
         self._health.restore("mqtt.secret")
         # Everything that makes it another connection.
-        identity = (mqtt, options.client_id, options.base, options.password, certificates)
+        passwords = (options.password, others.password if others is not None else None)
+        identity = (mqtt, options.client_id, options.base, passwords, certificates)
         if self._bindings is not None and identity == self._identity:
             self._bindings.swap(prepared)
             return
         await self._end(_STOP_S)
+        try:
+            await self._open_results(mqtt, others)
+        except ApplyError as exc:
+            # Without a place to keep results no request may be taken; the broker keeps them.
+            log.error("%s", exc.message)
+            self._health.degrade("mqtt.results", exc.message)
+            return
         self._begin(options, prepared)
         self._identity = identity
 
@@ -142,6 +156,19 @@ class BrokerLinks:
         if self._decoders is not None:
             self._decoders.shutdown(wait=False, cancel_futures=True)
 
+    async def _open_results(self, mqtt: MqttConfig, options: SessionOptions | None) -> None:
+        if options is not None:
+            self._results = await open_results(
+                self._state_dir, options, mqtt.outbox, self._review_results
+            )
+            return
+        self._health.restore("mqtt.results")
+        if left_on_disk(self._state_dir):
+            log.warning(
+                "results for another broker are left in %s: configure mqtt.results to deliver them",
+                self._state_dir / FOLDER,
+            )
+
     def _begin(self, options: SessionOptions, prepared: BindingSet) -> None:
         from edged.transports.bindings import Bindings  # noqa: PLC0415 - only if used
         from edged.transports.mqtt import MqttSession  # noqa: PLC0415 - only if used
@@ -163,11 +190,23 @@ class BrokerLinks:
             memory=SubscriptionMemory.in_file(self._state_dir / _FILTERS),
             on_change=self._review,
             ack_early=ack_early,
+            forwarder=self._results.forwarder if self._results is not None else None,
         )
         self._bindings.swap(prepared)
         if self._announced is not None:
             self._bindings.announce(*self._announced)
+        if self._results is not None:
+            self._results.forwarder.start()
+            self._review_results()
         self._bindings.start()
+
+    def _review_results(self) -> None:
+        """Note that results do not flow, or cannot be kept."""
+        problem = self._results.forwarder.problem if self._results is not None else None
+        if problem:
+            self._health.degrade("mqtt.results", problem)
+        else:
+            self._health.restore("mqtt.results")
 
     def _review(self) -> None:
         """Note a broker that is away, or that refuses what the bindings need."""
@@ -182,6 +221,9 @@ class BrokerLinks:
         self._identity = ()
         if bindings is not None:
             await bindings.drain(timeout_s)
+        results, self._results = self._results, None
+        if results is not None:
+            await results.close()
 
 
 def read_secret(snapshot: Snapshot, secret: Secret) -> str:
@@ -237,17 +279,44 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
     )
 
 
-def _tls_context(snapshot: Snapshot, tls: TlsConfig) -> ssl.SSLContext:
+def results_options(
+    snapshot: Snapshot, mqtt: MqttConfig, first: SessionOptions
+) -> SessionOptions | None:
+    """What the session for results needs to know; None where they stay with the first broker.
+
+    Raises:
+        ApplyError: the password or a TLS file cannot be read.
+    """
+    results = mqtt.results
+    if results is None:
+        return None
+    tls = results.tls
+    return replace(
+        first,
+        client_id=results.client_id or f"{first.client_id}-results"[:64],
+        host=results.host,
+        port=results.port,
+        protocol=results.protocol,
+        username=results.username,
+        password=read_secret(snapshot, results.password) if results.password is not None else None,
+        tls=_tls_context(snapshot, tls, "mqtt.results.tls") if tls is not None else None,
+        keepalive_s=results.keepalive.seconds,
+        session_expiry_s=0,  # it subscribes to nothing, and the outbox is its memory
+        max_inflight=results.max_inflight,
+    )
+
+
+def _tls_context(snapshot: Snapshot, tls: TlsConfig, where: str = "mqtt.tls") -> ssl.SSLContext:
     ca, cert, key = (
         str(snapshot.resolve(path)) if path is not None else None
         for path in (tls.ca, tls.cert, tls.key)
     )
-    step = f"mqtt.tls.ca: {ca}"
+    step = f"{where}.ca: {ca}"
     try:
         context = ssl.create_default_context(cafile=ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if cert is not None:
-            step = f"mqtt.tls.cert: {cert} with key {key}"
+            step = f"{where}.cert: {cert} with key {key}"
             # Without a password OpenSSL would ask for one on the terminal, and wait.
             context.load_cert_chain(cert, key, password="")
     except (OSError, ValueError) as exc:
@@ -257,11 +326,11 @@ def _tls_context(snapshot: Snapshot, tls: TlsConfig) -> ssl.SSLContext:
     return context
 
 
-def _tls_digest(snapshot: Snapshot, tls: TlsConfig | None) -> bytes:
+def _tls_digest(snapshot: Snapshot, mqtt: MqttConfig) -> bytes:
     """What changes with the contents of the certificates."""
     digest = hashlib.sha256()
-    for path in (tls.ca, tls.cert, tls.key) if tls is not None else ():
-        if path is not None:
+    for name, path in mqtt.files():
+        if not name.endswith("password.file"):
             with contextlib.suppress(OSError):
                 digest.update(snapshot.resolve(path).read_bytes() + b"\0")
     return digest.digest()

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edged.broker_figures import BROKER_FIGURES, add_broker
 from edged.hosted import workers
 from edged.reload import Reloader
 from edged.reload_tally import ReloadTally
@@ -118,18 +119,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_access_refused", _C, "Refused by access.rules or quotas.", ("reason",)),
     Figure("edged_connections_received_bytes", _C, "Bytes taken from peers.", ("listener",)),
     Figure("edged_connections_sent_bytes", _C, "Bytes written to peers.", ("listener",)),
-    Figure("edged_mqtt_connected", _F, "1 while the broker is connected."),
-    Figure("edged_mqtt_connections", _C, "Connections made to the broker."),
-    Figure("edged_mqtt_messages_received", _C, "Messages taken for a binding.", ("binding",)),
-    Figure("edged_mqtt_messages_ended", _C, "What became of messages.", ("binding", "outcome")),
-    Figure("edged_mqtt_messages_in_flight", _G, "Messages at work.", ("binding",)),
-    Figure("edged_mqtt_messages_waiting", _G, "Messages that wait for a place (max_inflight)."),
-    Figure("edged_mqtt_messages_ignored", _C, "Messages for no binding, by why.", ("reason",)),
-    Figure("edged_mqtt_reports_refused", _C, "Error reports the broker refused.", ("binding",)),
-    Figure("edged_mqtt_acknowledged", _C, "QoS 1 messages acknowledged to the broker."),
-    Figure("edged_mqtt_published", _C, "Messages published: answers, reports and our own state."),
-    Figure("edged_mqtt_received_bytes", _C, "Bytes of payloads received."),
-    Figure("edged_mqtt_published_bytes", _C, "Bytes of payloads published."),
+    *BROKER_FIGURES,
     Figure("edged_loop_lag_seconds", _H, "Lateness of the event loop, each second while scraped."),
     Figure("process_resident_memory_bytes", _G, "Resident memory of the daemon."),
     Figure("process_cpu_seconds", _C, "Processor time of the daemon, user and system."),
@@ -138,9 +128,6 @@ FIGURES: tuple[Figure, ...] = (
     Figure("process_start_time_seconds", _G, "When the daemon was started."),
 )  # fmt: skip
 """Everything; docs/operations.md lists the same (a test compares them)."""
-
-_ENDINGS = ("answered", "dead_lettered", "expired", "abandoned")
-_IGNORED = ("unmatched", "retained", "dropped")
 
 
 class Listening(Protocol):
@@ -230,7 +217,7 @@ def collect(
     _add_workers(sheet, manager)
     _add_listeners(sheet, listeners, denied or {})
     if links is not None:
-        _add_mqtt(sheet, links)
+        add_broker(sheet.add, links)
     sheet.add("edged_loop_lag_seconds", lag)
     _add_process(sheet, read_process())
     return sheet.filled()
@@ -360,22 +347,6 @@ def _add_listeners(
         sheet.add("edged_connections_sent_bytes", listening.sent_bytes, name)
     for reason, count in denied.items():
         sheet.add("edged_access_refused", count, reason)
-
-
-def _add_mqtt(sheet: _Sheet, links: Mapping[str, Any]) -> None:
-    sheet.add("edged_mqtt_connected", int(links["state"] == "connected"))
-    sheet.add("edged_mqtt_connections", links["connections"])
-    sheet.add("edged_mqtt_messages_waiting", links["waiting"])
-    for name in ("acknowledged", "published", "received_bytes", "published_bytes"):
-        sheet.add(f"edged_mqtt_{name}", links[name])
-    for reason in _IGNORED:
-        sheet.add("edged_mqtt_messages_ignored", links[reason], reason)
-    for binding, counters in links["bindings"].items():
-        sheet.add("edged_mqtt_messages_received", counters["received"], binding)
-        sheet.add("edged_mqtt_messages_in_flight", counters["in_flight"], binding)
-        sheet.add("edged_mqtt_reports_refused", counters["undeliverable"], binding)
-        for ending in _ENDINGS:
-            sheet.add("edged_mqtt_messages_ended", counters[ending], binding, ending)
 
 
 def _add_process(sheet: _Sheet, process: ProcessFigures) -> None:

@@ -89,10 +89,7 @@ class Reloader(Exchanges):
         if config.listen.http is not None and (own := config.listen.http.tls) is not None:
             named += [getattr(own, name) for name in TLS_FILES]
         if config.mqtt is not None:
-            password, tls = config.mqtt.password, config.mqtt.tls
-            secret = password.file if password is not None else None
-            files = (tls.ca, tls.cert, tls.key) if tls is not None else ()
-            named += [path for path in (secret, *files) if path is not None]
+            named += [file for _, file in config.mqtt.files()]
         return [snapshot.resolve(path) for path in named]
 
     def request(self) -> None:

@@ -17,6 +17,7 @@ from edged import figures
 from edged.figures import FIGURES, collect, names
 from edged.hosted import HostedWorker
 from edged.messages import InferRequest
+from edged.outbox.tally import Tally
 from edged.protocol.mqtt import BindingCounters, SessionCounters
 from edged.reload_tally import ReloadTally
 from edged.runtimes.placed import Placed
@@ -35,6 +36,12 @@ LINKS = {
     "waiting": 3,
     **asdict(SessionCounters(unmatched=1, acknowledged=9, published=12)),
     "bindings": {"gate": BindingCounters(received=10, answered=8, dead_lettered=1).as_dict()},
+    "results": {
+        "state": "connected",
+        "on_way": 1,
+        "outbox": dict.fromkeys(("entries", "bytes", "max_bytes", "oldest_s", "waiting"), 1)
+        | Tally().as_dict(),
+    },
 }
 PIPELINE = """\
 pipelines:

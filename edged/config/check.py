@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, get_args
 
 from edged.config.access_check import access_problems
+from edged.config.broker import login_problems, outbox_problems
 from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
 from edged.config.engines import engines_problems
@@ -54,8 +55,6 @@ _RANGES: tuple[tuple[str, str, int, int, str], ...] = (
     ("limits.busy_wait", "limits.busy_wait", 0, 1_000_000, "0 to 1ms"),
 )
 _MQTT_RANGES: tuple[tuple[str, int, int, str], ...] = (
-    # Two bytes of seconds in CONNECT; 0 would switch off the detection of a dead broker.
-    ("keepalive", _SECOND, 65_535 * _SECOND, "1s to 65535s"),
     # Four bytes of seconds; the highest value means for ever, so one less.
     ("session_expiry", 0, (2**32 - 2) * _SECOND, "0 to 4294967294s"),
 )
@@ -166,16 +165,10 @@ def _mqtt_fields(mqtt: MqttConfig) -> Iterator[Found]:
     for field, low, high, words in _MQTT_RANGES:
         if not low <= getattr(mqtt, field) <= high:
             yield f"mqtt.{field}", f"is outside what MQTT can say; expected {words}"
-    if mqtt.password is not None:
-        if (mqtt.password.secret is None) == (mqtt.password.file is None):
-            yield "mqtt.password", "needs exactly one of secret: NAME and file: PATH"
-        if mqtt.username is None:
-            yield "mqtt.password", "is of no use without mqtt.username; add it"
-    tls = mqtt.tls
-    if tls is not None and tls.cert is not None and tls.key is None:
-        yield "mqtt.tls.cert", "needs its private key; add `key: PATH`"
-    if tls is not None and tls.key is not None and tls.cert is None:
-        yield "mqtt.tls.key", "needs its certificate; add `cert: PATH`"
+    yield from login_problems(mqtt, "mqtt")
+    yield from outbox_problems(mqtt.outbox)
+    if mqtt.results is not None:
+        yield from login_problems(mqtt.results, "mqtt.results")
 
 
 def _models(config: Config) -> Iterator[Found]:

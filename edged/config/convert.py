@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from edged.config.broker import Secret
 from edged.config.document import Broken, ListNode, MapNode, Node, Scalar
 from edged.config.problems import Mark, Problem, did_you_mean, field_path, problem_at, quote
 from edged.config.scalars import FAILED, expectation, read_scalar
-from edged.config.schema import Config, Secret
+from edged.config.schema import Config
 
 T = TypeVar("T", bound=Struct)
 

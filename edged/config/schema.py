@@ -12,6 +12,16 @@ import msgspec
 from msgspec import Meta
 
 from edged.config.access import AccessConfig
+from edged.config.broker import (
+    ClientId,
+    Durability,
+    OutboxConfig,
+    ResultsConfig,
+    Secret,
+    TlsConfig,
+    WhenFull,
+    broker_files,
+)
 from edged.config.cache import CacheConfig
 from edged.config.engines import EnginesConfig
 from edged.config.generation import GenerationConfig
@@ -24,17 +34,6 @@ from edged.config.sequence import SequenceConfig
 from edged.specs import Duration, FieldSpec, OutputSpec, Size
 
 BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
-SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
-
-
-class Secret(Section, frozen=True, kw_only=True):
-    """A secret by reference; the value itself never stands in the configuration."""
-
-    secret: Annotated[
-        SecretName | None,
-        Meta(description="name of a file in $CREDENTIALS_DIRECTORY (systemd LoadCredential)"),
-    ] = None
-    file: Annotated[Path | None, Meta(description="path of a file that holds the value")] = None
 
 
 class TrustConfig(Section, frozen=True, kw_only=True):
@@ -179,16 +178,6 @@ class LogConfig(Section, frozen=True, kw_only=True):
     ] = "info"
 
 
-class TlsConfig(Section, frozen=True, kw_only=True):
-    """TLS to the broker."""
-
-    ca: Annotated[Path | None, Meta(description="CA file; default: the system's")] = None
-    cert: Annotated[
-        Path | None, Meta(description="our certificate (PEM), where the broker asks for one")
-    ] = None
-    key: Annotated[Path | None, Meta(description="private key (PEM) of cert")] = None
-
-
 class MqttConfig(Section, frozen=True, kw_only=True):
     """The broker connection."""
 
@@ -200,7 +189,7 @@ class MqttConfig(Section, frozen=True, kw_only=True):
         Literal["auto", "5", "3.1.1"], Meta(description="auto = 5, then 3.1.1 if refused")
     ] = "auto"
     client_id: Annotated[
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")] | None,
+        ClientId | None,
         Meta(description="default: edged-<node>"),
     ] = None
     username: Annotated[str | None, Meta(description="name to log in with; default: anonymous")] = (
@@ -221,6 +210,14 @@ class MqttConfig(Section, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^[^#+\x00]{1,128}\Z")] | None,
         Meta(description="prefix of our topics; default: edged/<node>"),
     ] = None
+    results: ResultsConfig | None = None
+    outbox: OutboxConfig = OutboxConfig()
+
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """Field paths, and the secrets and certificates that they name."""
+        own = broker_files(self, "mqtt")
+        theirs = broker_files(self.results, "mqtt.results") if self.results is not None else ()
+        return (*own, *theirs)
 
 
 class BindingConfig(Section, frozen=True, kw_only=True):
@@ -248,6 +245,17 @@ class BindingConfig(Section, frozen=True, kw_only=True):
     timeout: Annotated[
         Duration, Meta(description="deadline of a message that carries no expiry of its own")
     ] = Duration(10_000_000_000)
+    when_full: Annotated[
+        WhenFull,
+        Meta(
+            description="what a full outbox does: block = requests wait un-acknowledged, "
+            "drop_oldest, latest_only = always only the newest of each topic"
+        ),
+    ] = "block"
+    durability: Annotated[
+        Durability,
+        Meta(description="async = acknowledged before the disk has it; a power cut may lose it"),
+    ] = "fsync"
 
 
 class BatchingConfig(Section, frozen=True, kw_only=True):

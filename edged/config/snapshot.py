@@ -17,7 +17,7 @@ from msgspec import structs
 
 from edged.config.access_check import name_problems
 from edged.config.problems import Mark, Problem, field_path, parent_path, problem_at
-from edged.config.schema import Config, Secret
+from edged.config.schema import Config
 from edged.config.tls_files import TLS_FILES, tls_file_problems, tls_warnings
 
 _MAX_MATCHES = 1000
@@ -169,18 +169,8 @@ def _named_file_problems(snapshot: Snapshot) -> Iterator[Problem]:
             yield snapshot.problem(f"listen.http.tls.{name}", text)
     if config.mqtt is None:
         return
-    if config.mqtt.password is not None:
-        yield from _secret_problems(snapshot, config.mqtt.password)
-    if config.mqtt.tls is not None:
-        for name in ("ca", "cert", "key"):
-            value = getattr(config.mqtt.tls, name)
-            if value is not None:
-                yield from _unreadable(snapshot, f"mqtt.tls.{name}", snapshot.resolve(value))
-
-
-def _secret_problems(snapshot: Snapshot, secret: Secret) -> Iterator[Problem]:
-    if secret.file is not None:
-        yield from _unreadable(snapshot, "mqtt.password.file", snapshot.resolve(secret.file))
+    for path, file in config.mqtt.files():
+        yield from _unreadable(snapshot, path, snapshot.resolve(file))
 
 
 def _unreadable(snapshot: Snapshot, path: str, file: Path) -> Iterator[Problem]:

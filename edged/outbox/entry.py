@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from edged.outbox.age import Moment
+from edged.outbox.age import Moment, age_ns
 
 _PREFIX = struct.Struct("<III")
 _FIELDS = struct.Struct("<QqqIB16sH")
@@ -60,6 +60,13 @@ class Entry(NamedTuple):
     def size_bytes(self) -> int:
         """Bytes on disk."""
         return OVERHEAD_BYTES + len(self.key) + len(self.data)
+
+
+def is_too_old(entry: Entry, at: Moment, max_age_ns: int) -> bool:
+    """Whether an entry has outlived its own time or the outbox's (0 = none)."""
+    age = age_ns(entry.written, at)
+    limit_ns = entry.lifetime_s * 10**9
+    return bool((limit_ns and age >= limit_ns) or 0 < max_age_ns <= age)
 
 
 def encode(entry: Entry, salt: int) -> bytes:

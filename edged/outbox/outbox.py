@@ -18,7 +18,7 @@ from typing import Any
 
 from edged.outbox.age import Moment, age_ns, now
 from edged.outbox.disk import Disk
-from edged.outbox.entry import Entry, Policy
+from edged.outbox.entry import Entry, Policy, is_too_old
 from edged.outbox.segment_log import SegmentLog
 
 log = logging.getLogger("edged.outbox")
@@ -63,9 +63,12 @@ class Outbox:
     ) -> None:
         self.on_ready: Callable[[], None] = _nothing
         """Called by ``post`` when there is something to take again."""
+        self.on_change: Callable[[], None] = _nothing
+        """Called by ``post`` when ``problem`` is another."""
+        self._said = ""
         self._clock = clock
         self._post = post
-        self._max_bytes = max_bytes
+        self._max_bytes, self._max_age_ns = max_bytes, max_age_ns
         self._log = SegmentLog(disk, max_bytes, max_age_ns, clock().boot)
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
@@ -118,7 +121,8 @@ class Outbox:
         Args:
             entry: what to deliver; ``written`` is set here.
             on_kept: called once by ``post`` when it is on disk, with an empty text, or with the
-                reason why it never will be. Not called while there is no room for it.
+                reason why it never will be. Not called while there is no room for it, nor after
+                the disk failed.
             is_durable: wait for the sync; else the write is enough, and a power cut may lose it.
         """
         entry = entry._replace(written=self._clock())
@@ -132,7 +136,7 @@ class Outbox:
             entry = self._ready.popleft()
             if entry.sequence not in self._log.outstanding:
                 continue  # gave way to a newer one meanwhile
-            if self._log.is_too_old(entry, self._clock()):
+            if is_too_old(entry, self._clock(), self._max_age_ns):
                 self._finish(entry.sequence, "expired")
                 continue
             self._log.given.add(entry.sequence)
@@ -218,6 +222,9 @@ class Outbox:
             self._read_ahead()
         if is_tick or arrived or finished:
             self._note_figures()
+        if self.problem != self._said:
+            self._said = self.problem
+            self._post(self.on_change)
         if reports:
             self._post(lambda: _report(reports))
 
@@ -225,13 +232,13 @@ class Outbox:
         """Write entries and sync; those there is no room for stay, in order."""
         reports: list[tuple[Waiting, str]] = []
         if self._has_failed:
-            return [(waiting, self._has_failed) for waiting in arrived]
+            return []
         is_durable = False
         queue = deque(arrived)
         if tries_blocked and self._blocked:
             queue.extendleft(reversed(self._blocked))
             self._blocked.clear()
-        while queue:
+        while queue and not self._has_failed:
             waiting = queue.popleft()
             if waiting.entry.policy is Policy.BLOCK and self._blocked:
                 self._blocked.append(waiting)  # order
@@ -248,10 +255,9 @@ class Outbox:
             try:
                 self._log.sync()
             except OSError as exc:
-                # What the kernel could not write it now takes for written: a second sync would
-                # succeed and promise nothing.
-                self._fail(f"the disk does not keep what is written: {exc.strerror}; restart")
-                return [(waiting, self._has_failed) for waiting, _ in reports]
+                self._fail_for(exc)
+        if self._has_failed:
+            return []
         self._log.tally.kept += sum(not reason for _, reason in reports)
         return reports
 
@@ -267,6 +273,9 @@ class Outbox:
                     return ""
             except OSError as exc:
                 tally.failed += 1
+                if self._log.is_unsafe:
+                    self._fail_for(exc)
+                    return None
                 self._full = f"the outbox cannot be written: {exc.strerror}"
                 if exc.errno in _FULL and self._log.give_up_oldest():
                     continue
@@ -295,6 +304,9 @@ class Outbox:
         """On the house's side: ``_ready`` is touched nowhere else."""
         self._ready.extend(found)
         self.on_ready()
+
+    def _fail_for(self, exc: OSError) -> None:
+        self._fail(f"the disk does not keep what is written: {exc.strerror}; restart the daemon")
 
     def _fail(self, reason: str) -> None:
         log.error("%s; acknowledgements stop, what is on disk is still delivered", reason)

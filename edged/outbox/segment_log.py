@@ -44,6 +44,8 @@ class SegmentLog:
 
     def __init__(self, disk: Any, max_bytes: int, max_age_ns: int, boot: bytes) -> None:
         self.tally = Tally()
+        self.is_unsafe = False
+        """A sync failed; nothing that is put in after it is safe."""
         self.outstanding: dict[int, Entry] = {}
         """Read and not yet finished, in order."""
         self.given: set[int] = set()
@@ -148,7 +150,11 @@ class SegmentLog:
     def sync(self) -> None:
         """Make all that was appended durable."""
         if self._unsynced and self._segments:
+            # What the kernel could not write it takes for written from then on: a second sync
+            # would succeed, and promise nothing.
+            self.is_unsafe = True
             self._disk.sync(self._segments[-1].file)
+            self.is_unsafe = False
         self._unsynced = False
 
     def read(self, most: int) -> list[Entry]:
@@ -207,12 +213,6 @@ class SegmentLog:
             if age_ns(newest, at) >= self._max_age_ns:
                 self.tally.expired += segment.live
                 self._discard(segment)
-
-    def is_too_old(self, entry: Entry, at: Moment) -> bool:
-        """Whether an entry has outlived its own time or the outbox's."""
-        age = age_ns(entry.written, at)
-        limit_ns = entry.lifetime_s * 10**9
-        return bool((limit_ns and age >= limit_ns) or 0 < self._max_age_ns <= age)
 
     @property
     def has_unread(self) -> bool:

@@ -214,6 +214,7 @@ class BindingCounters:
     dead_lettered: int = 0
     expired: int = 0
     abandoned: int = 0
+    duplicates: int = 0
     undeliverable: int = 0
     in_flight: int = 0
 

@@ -37,6 +37,7 @@ from edged.protocol.mqtt import (
     encode_document,
 )
 from edged.transports.binding_set import BindingSet, Route, prepare_bindings
+from edged.transports.forwarding import Forwarder
 from edged.transports.outlet import Door
 from edged.transports.pieces import PieceJob
 from edged.transports.subscriptions import SubscriptionMemory, Subscriptions
@@ -71,6 +72,7 @@ class Bindings:
         memory: where the session's filters are remembered across processes.
         on_change: called when ``problem`` may have changed.
         ack_early: break the promise on purpose, for tests that must notice.
+        forwarder: takes the results that go to another broker; None = there is none.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Bindings:
         memory: SubscriptionMemory | None = None,
         on_change: Callable[[], None] | None = None,
         ack_early: bool = False,
+        forwarder: Forwarder | None = None,
     ) -> None:
         self.session = session
+        self.forwarder = forwarder
         self.door = door
         self.executor = executor
         self.topics = BaseTopics(base)
@@ -196,6 +200,7 @@ class Bindings:
             "in_flight": self._in_flight,
             "waiting": len(self._waiting),
             "problem": self.problem,
+            "results": self.forwarder.stats() if self.forwarder is not None else None,
             **asdict(self.counters),
             "bindings": {name: found.as_dict() for name, found in self._by_binding.items()},
         }

@@ -10,6 +10,7 @@ from typing import Protocol
 from edged.manifest import Manifest
 from edged.messages import InferRequest, OnResponse, Ticket
 from edged.protocol.mqtt import Publication, Published
+from edged.transports.forwarding import Forwarder
 
 
 class Door(Protocol):
@@ -31,6 +32,7 @@ class Outlet(Protocol):
     door: Door
     executor: Executor
     max_packet_bytes: int | None
+    forwarder: Forwarder | None
 
     @property
     def is_crowded(self) -> bool:

@@ -11,7 +11,7 @@ from edged.errors import EdgedError
 from edged.flow import Flow
 from edged.generating import FINISH, TEXT, TOKENS, text_of
 from edged.messages import InferResponse, StreamRequest, Ticket
-from edged.protocol.mqtt import Published, answer_properties, encode_answer
+from edged.protocol.mqtt import answer_properties, encode_answer
 from edged.tensors import Array
 from edged.transports.binding_set import Compiled
 from edged.transports.work import Job
@@ -50,11 +50,11 @@ class PieceJob(Job):
         properties = answer_properties(response, is_dup=self._message.dup)
         publication = self._publication(payload, properties)
 
-        def published(_: Published) -> None:
+        def passed() -> None:
             if flow is not None:
                 flow.grant(1)
 
-        self._outlet.publish(publication, published)
+        self._pass_on(publication, passed)
 
     def _encode(self, response: InferResponse, compiled: Compiled) -> bytes:
         del compiled

@@ -44,6 +44,7 @@ from edged.protocol.mqtt import (
 from edged.tensors import Array
 from edged.topics import check_topic
 from edged.transports.binding_set import BindingSet, Compiled, Route
+from edged.transports.forwarding import Forwarder
 from edged.transports.outlet import Outlet
 
 log = logging.getLogger("edged.mqtt")
@@ -98,6 +99,11 @@ class Job:
         """Begin; every way out ends in ``on_done``, or in silence when the connection is lost."""
         self._counters.received += 1
         self._counters.in_flight += 1
+        forwarder = self._outlet.forwarder
+        if forwarder is not None and forwarder.answered(self._message, self._binding.name):
+            self._counters.duplicates += 1
+            self._finish()
+            return
         self._guard(self._begin)
 
     def _guard(self, step: Callable[[], None]) -> None:
@@ -246,17 +252,39 @@ class Job:
         publication = self._publication(
             payload, answer_properties(response, is_dup=self._message.dup)
         )
-        limit = self._outlet.max_packet_bytes
+        forwarder = self._forwarder()
+        limit = (forwarder or self._outlet).max_packet_bytes
         if limit is not None and publication.size_bytes > limit:
             raise TooLargeError(
                 f"the answer may take {publication.size_bytes} bytes; the broker takes {limit}"
             )
-        if self._config.qos == 0:
+        if forwarder is not None:
+            forwarder.keep(publication, self._config, self._message, self._on_answer_kept)
+        elif self._config.qos == 0:
             self._outlet.publish(publication, _ignore)
             self._counters.answered += 1
             self._finish()
         else:
             self._outlet.publish(publication, self._on_answer_published)
+
+    def _forwarder(self) -> Forwarder | None:
+        """For another broker, by way of the disk; replies go back to who brought the request."""
+        return self._outlet.forwarder if self._reply_to is None else None
+
+    def _pass_on(self, publication: Publication, on_passed: Callable[[], None]) -> None:
+        """Send one of several answers, and hear when the next may come."""
+        forwarder = self._forwarder()
+        if forwarder is not None:
+            forwarder.pass_on(publication, self._config, lambda _: on_passed())
+        else:
+            self._outlet.publish(publication, lambda _: on_passed())
+
+    def _on_answer_kept(self, reason: str) -> None:
+        if reason:
+            self._fail(TooLargeError(reason))
+        elif not self._is_done:  # else left for the next connection, and known again then
+            self._counters.answered += 1
+            self._finish()
 
     def _encode(self, response: InferResponse, compiled: Compiled) -> bytes:
         return encode_answer(response, compiled.output(response.outputs))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.config.broker import TlsConfig
 from edged.config.document import Scalar
 from edged.config.problems import Mark
 from edged.config.scalars import FAILED, format_value, read_scalar
-from edged.config.schema import TlsConfig
 from edged.specs import Duration, Size
 
 

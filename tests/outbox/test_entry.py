@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.outbox.age import Moment
-from edged.outbox.entry import Entry, Policy, decode_at, encode, scan, wanted_bytes
+from edged.outbox.entry import Entry, Policy, decode_at, encode, is_too_old, scan, wanted_bytes
 
 BOOT = b"8 bytes."
 SALT = 0x1234_5678
@@ -32,6 +32,15 @@ def test_there_and_back() -> None:
     assert first == entry(1)
     assert end == wanted_bytes(data, 0, SALT) == entry(1).size_bytes
     assert decode_at(data, end, SALT, BOOT) == (entry(2, b"", b""), len(data))
+
+
+def test_ages() -> None:
+    at = Moment(BOOT, 100 * 10**9 + 7, 9)
+    one = entry(1)._replace(lifetime_s=0)
+    assert is_too_old(one, at, 100 * 10**9)
+    assert not is_too_old(one, at, 101 * 10**9)
+    assert not is_too_old(one, at, 0)
+    assert is_too_old(one._replace(lifetime_s=100), at, 0)
 
 
 def test_a_key_that_is_too_long() -> None:

@@ -214,6 +214,8 @@ def test_a_sync_that_fails_is_never_trusted_again() -> None:
     box = Box(CutDisk())
     box.put("a")
     box.step()
+    changes: list[int] = []
+    box.outbox.on_change = lambda: changes.append(1)
     box.disk.fails_sync = True
     box.put("b")
     box.step()
@@ -221,9 +223,26 @@ def test_a_sync_that_fails_is_never_trusted_again() -> None:
     box.put("c")
     box.step()
     assert box.kept == ["a"]
-    assert len(box.refused) == 2
+    assert box.refused == [], "who waits is not acknowledged, and asks again after the restart"
+    assert changes == [1]
     assert "restart" in box.outbox.problem
     assert box.taken() == ["a", "b"]  # what is there is still delivered
+
+
+def test_a_sync_that_fails_between_two_files_is_not_trusted_either() -> None:
+    box = Box(CutDisk())
+    box.put("a")
+    box.step()
+    box.disk.fails_sync = True
+    box.put(*(f"{one}" for one in range(100)), size=500)  # more than one file takes
+    box.step()
+    box.disk.fails_sync = False
+    box.put("b")
+    box.step()
+    box.at_s += 5
+    box.step()
+    assert box.kept == ["a"]
+    assert "restart" in box.outbox.problem
 
 
 def test_a_request_is_known_again() -> None:

@@ -240,10 +240,6 @@ class TestCaps:
         log.expire(Moment(BOOT, 200 * S, 0))
         assert 80 < log.tally.expired <= 100
         assert log.live == 200 - log.tally.expired
-        old, young = entry(100), entry(101)
-        assert log.is_too_old(old, Moment(BOOT, 200 * S, 0))
-        assert not log.is_too_old(young, Moment(BOOT, 200 * S, 0))
-        assert log.is_too_old(young._replace(lifetime_s=9), Moment(BOOT, 110 * S, 0))
         assert log.oldest_ns(Moment(BOOT, 200 * S, 0)) <= 120 * S
 
 

@@ -161,6 +161,7 @@ async def test_a_message_that_cannot_be_parsed_stops_nobody():
         "dead_lettered": 5,
         "expired": 0,
         "abandoned": 0,
+        "duplicates": 0,
         "undeliverable": 0,
         "in_flight": 0,
     }

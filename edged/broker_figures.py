@@ -1,0 +1,88 @@
+"""What is measured of the broker's side: messages, results on their way, and the outbox.
+
+A part of the catalogue in ``figures.py``; reads the status page's words and counts nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from edged.telemetry.exposition import Figure, Kind, Value
+
+_C, _F, _G = Kind.COUNTER, Kind.FLAG, Kind.GAUGE
+_ENDINGS = ("answered", "dead_lettered", "expired", "abandoned", "duplicates")
+_IGNORED = ("unmatched", "retained", "dropped")
+_LEAVINGS = ("delivered", "dropped", "superseded", "expired", "refused")
+
+BROKER_FIGURES: tuple[Figure, ...] = (
+    Figure("edged_mqtt_connected", _F, "1 while the broker is connected."),
+    Figure("edged_mqtt_connections", _C, "Connections made to the broker."),
+    Figure("edged_mqtt_messages_received", _C, "Messages taken for a binding.", ("binding",)),
+    Figure("edged_mqtt_messages_ended", _C, "What became of messages.", ("binding", "outcome")),
+    Figure("edged_mqtt_messages_in_flight", _G, "Messages at work.", ("binding",)),
+    Figure("edged_mqtt_messages_waiting", _G, "Messages that wait for a place (max_inflight)."),
+    Figure("edged_mqtt_messages_ignored", _C, "Messages for no binding, by why.", ("reason",)),
+    Figure("edged_mqtt_reports_refused", _C, "Error reports the broker refused.", ("binding",)),
+    Figure("edged_mqtt_acknowledged", _C, "QoS 1 messages acknowledged to the broker."),
+    Figure("edged_mqtt_published", _C, "Messages published: answers, reports and our own state."),
+    Figure("edged_mqtt_received_bytes", _C, "Bytes of payloads received."),
+    Figure("edged_mqtt_published_bytes", _C, "Bytes of payloads published."),
+    Figure("edged_results_connected", _F, "1 while the broker of results is connected."),
+    Figure("edged_results_on_way", _G, "Results sent that it has not acknowledged."),
+    Figure("edged_outbox_entries", _G, "Results on disk that wait for their broker."),
+    Figure("edged_outbox_bytes", _G, "Bytes that the outbox takes on disk."),
+    Figure("edged_outbox_max_bytes", _G, "Bytes that it may take."),
+    Figure("edged_outbox_oldest_seconds", _G, "Age of the oldest result that waits."),
+    Figure("edged_outbox_waiting", _G, "Results that wait for room in it, un-acknowledged."),
+    Figure("edged_outbox_kept", _C, "Results that were put into it."),
+    Figure("edged_outbox_ended", _C, "What became of them.", ("outcome",)),
+    Figure("edged_outbox_damaged", _C, "Damaged places on disk that were jumped.", ("reason",)),
+    Figure("edged_outbox_write_failures", _C, "Times that the disk refused a write."),
+)
+
+
+class Add(Protocol):
+    """Takes a figure."""
+
+    def __call__(self, name: str, value: Value | None, /, *labels: str) -> None:
+        """Note a value."""
+        ...
+
+
+def add_broker(add: Add, links: Mapping[str, Any]) -> None:
+    """Fill in the figures.
+
+    Args:
+        add: takes a name, a value and the labels.
+        links: what the status page shows of the broker's side.
+    """
+    add("edged_mqtt_connected", int(links["state"] == "connected"))
+    add("edged_mqtt_connections", links["connections"])
+    add("edged_mqtt_messages_waiting", links["waiting"])
+    for name in ("acknowledged", "published", "received_bytes", "published_bytes"):
+        add(f"edged_mqtt_{name}", links[name])
+    for reason in _IGNORED:
+        add("edged_mqtt_messages_ignored", links[reason], reason)
+    for binding, counters in links["bindings"].items():
+        add("edged_mqtt_messages_received", counters["received"], binding)
+        add("edged_mqtt_messages_in_flight", counters["in_flight"], binding)
+        add("edged_mqtt_reports_refused", counters["undeliverable"], binding)
+        for ending in _ENDINGS:
+            add("edged_mqtt_messages_ended", counters[ending], binding, ending)
+    results = links.get("results")
+    if results is not None:
+        add("edged_results_connected", int(results["state"] == "connected"))
+        add("edged_results_on_way", results["on_way"])
+        _add_outbox(add, results["outbox"])
+
+
+def _add_outbox(add: Add, outbox: Mapping[str, Any]) -> None:
+    for name in ("entries", "bytes", "max_bytes", "waiting", "kept"):
+        add(f"edged_outbox_{name}", outbox[name])
+    add("edged_outbox_oldest_seconds", outbox["oldest_s"])
+    add("edged_outbox_write_failures", outbox["failed"])
+    for outcome in _LEAVINGS:
+        add("edged_outbox_ended", outbox[outcome], outcome)
+    for kind in ("corrupt", "torn"):
+        add("edged_outbox_damaged", outbox[kind], kind)

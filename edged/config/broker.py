@@ -1,0 +1,136 @@
+"""What an operator says about brokers: how we log in, and what waits for one that is away.
+
+Words, and the checks that need no other section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Protocol
+
+from msgspec import Meta
+
+from edged.config.section import Path, Section
+from edged.specs import Duration, Size
+
+SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+ClientId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+WhenFull = Literal["block", "drop_oldest", "latest_only"]
+Durability = Literal["fsync", "async"]
+_LEAST_BYTES = 1 << 20
+"""The outbox works in files of a sixteenth of its size."""
+_LONGEST_NS = 3650 * 24 * 3600 * 10**9
+
+
+class Secret(Section, frozen=True, kw_only=True):
+    """A secret by reference; the value itself never stands in the configuration."""
+
+    secret: Annotated[
+        SecretName | None,
+        Meta(description="name of a file in $CREDENTIALS_DIRECTORY (systemd LoadCredential)"),
+    ] = None
+    file: Annotated[Path | None, Meta(description="path of a file that holds the value")] = None
+
+
+class TlsConfig(Section, frozen=True, kw_only=True):
+    """TLS to the broker."""
+
+    ca: Annotated[Path | None, Meta(description="CA file; default: the system's")] = None
+    cert: Annotated[
+        Path | None, Meta(description="our certificate (PEM), where the broker asks for one")
+    ] = None
+    key: Annotated[Path | None, Meta(description="private key (PEM) of cert")] = None
+
+
+class ResultsConfig(Section, frozen=True, kw_only=True):
+    """Another broker, to which the results of all bindings go; they are kept on disk until then."""
+
+    host: Annotated[
+        str, Meta(min_length=1, max_length=255, description="name or address of the broker")
+    ]
+    port: Annotated[int, Meta(ge=1, le=65535, description="8883 is usual with tls")] = 1883
+    protocol: Annotated[
+        Literal["auto", "5", "3.1.1"], Meta(description="auto = 5, then 3.1.1 if refused")
+    ] = "auto"
+    client_id: Annotated[
+        ClientId | None, Meta(description="default: that of mqtt, and -results")
+    ] = None
+    username: Annotated[str | None, Meta(description="name to log in with; default: anonymous")] = (
+        None
+    )
+    password: Secret | None = None
+    tls: TlsConfig | None = None
+    keepalive: Annotated[
+        Duration, Meta(description="silence after which broker and we ask for a sign of life")
+    ] = Duration(30_000_000_000)
+    max_inflight: Annotated[
+        int, Meta(ge=1, le=65535, description="results on their way at a time")
+    ] = 64
+
+
+class OutboxConfig(Section, frozen=True, kw_only=True):
+    """What is kept on disk for a broker that is away."""
+
+    max_bytes: Annotated[
+        Size, Meta(description="most bytes on disk; what happens then is each binding's when_full")
+    ] = Size(256 << 20)
+    max_age: Annotated[
+        Duration, Meta(description="older results are dropped, and counted; 0 = never")
+    ] = Duration(7 * 24 * 3600 * 1_000_000_000)
+    replay_rate: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="results a second after an outage; 0 = no limit"),
+    ] = 5000
+
+
+class _Broker(Protocol):
+    """What both brokers are logged in to by."""
+
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def password(self) -> Secret | None: ...
+    @property
+    def tls(self) -> TlsConfig | None: ...
+    @property
+    def keepalive(self) -> Duration: ...
+
+
+def login_problems(broker: _Broker, path: str) -> Iterator[tuple[str, str]]:
+    """Field paths, and what is wrong with them.
+
+    Args:
+        broker: a section that says how to log in.
+        path: where it stands.
+    """
+    if not 10**9 <= broker.keepalive <= 65_535 * 10**9:
+        # Two bytes of seconds in CONNECT; 0 would switch off the detection of a dead broker.
+        yield f"{path}.keepalive", "is outside what MQTT can say; expected 1s to 65535s"
+    if broker.password is not None:
+        if (broker.password.secret is None) == (broker.password.file is None):
+            yield f"{path}.password", "needs exactly one of secret: NAME and file: PATH"
+        if broker.username is None:
+            yield f"{path}.password", f"is of no use without {path}.username; add it"
+    tls = broker.tls
+    if tls is not None and tls.cert is not None and tls.key is None:
+        yield f"{path}.tls.cert", "needs its private key; add `key: PATH`"
+    if tls is not None and tls.key is not None and tls.cert is None:
+        yield f"{path}.tls.key", "needs its certificate; add `cert: PATH`"
+
+
+def broker_files(broker: _Broker, path: str) -> Iterator[tuple[str, Path]]:
+    """Field paths, and the files that they name."""
+    if broker.password is not None and broker.password.file is not None:
+        yield f"{path}.password.file", broker.password.file
+    for name in ("ca", "cert", "key"):
+        file = getattr(broker.tls, name, None)
+        if file is not None:
+            yield f"{path}.tls.{name}", file
+
+
+def outbox_problems(outbox: OutboxConfig) -> Iterator[tuple[str, str]]:
+    """Field paths, and what is wrong with them."""
+    if outbox.max_bytes < _LEAST_BYTES:
+        yield "mqtt.outbox.max_bytes", "would hold next to nothing; expected at least 1MiB"
+    if outbox.max_age and not 10**9 <= outbox.max_age <= _LONGEST_NS:
+        yield "mqtt.outbox.max_age", "is outside what can work; expected 1s to 87600h, or 0"

@@ -1,0 +1,95 @@
+"""The way of results to another broker: the outbox on disk, and the session that drains it.
+
+Opens both and closes both; never two at a time, for the files have one writer. What goes in and out
+is ``transports/forwarding.py``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edged.config.broker import OutboxConfig
+from edged.errors import ApplyError
+
+if TYPE_CHECKING:
+    from edged.outbox.outbox import Outbox
+    from edged.transports.connection import SessionOptions
+    from edged.transports.forwarding import Forwarder
+
+log = logging.getLogger("edged.mqtt")
+
+FOLDER = "outbox"
+"""In the state directory."""
+
+
+class Results:
+    """An open outbox and who drains it.
+
+    Args:
+        outbox: started.
+        forwarder: not started.
+    """
+
+    def __init__(self, outbox: Outbox, forwarder: Forwarder) -> None:
+        self._outbox = outbox
+        self.forwarder = forwarder
+
+    async def close(self) -> None:
+        """Stop sending, put on disk what waits; call it when nothing more is put in."""
+        await self.forwarder.stop()
+        await asyncio.to_thread(self._outbox.stop)
+
+
+async def open_results(
+    state_dir: Path,
+    options: SessionOptions,
+    config: OutboxConfig,
+    on_change: Callable[[], None],
+) -> Results:
+    """Open the outbox, with what an earlier process left in it.
+
+    Args:
+        state_dir: the outbox is a folder in it.
+        options: the other broker.
+        config: the caps.
+        on_change: called when ``forwarder.problem`` may have changed.
+
+    Raises:
+        ApplyError: the outbox cannot be opened.
+    """
+    from edged.outbox.outbox import Outbox  # noqa: PLC0415 - only if used
+    from edged.transports.forwarding import Forwarder  # noqa: PLC0415 - only if used
+    from edged.transports.mqtt import MqttSession  # noqa: PLC0415 - only if used
+
+    outbox = Outbox.in_folder(
+        state_dir / FOLDER,
+        asyncio.get_running_loop().call_soon_threadsafe,
+        max_bytes=int(config.max_bytes),
+        max_age_ns=int(config.max_age),
+    )
+    try:
+        await asyncio.to_thread(outbox.open)
+    except OSError as exc:
+        raise ApplyError(
+            f"{state_dir / FOLDER}: the outbox cannot be opened: {exc.strerror}"
+        ) from exc
+    outbox.start()
+    forwarder = Forwarder(
+        MqttSession(options),
+        outbox,
+        base=options.base,
+        window=options.max_inflight,
+        rate=config.replay_rate,
+        on_change=on_change,
+    )
+    return Results(outbox, forwarder)
+
+
+def left_on_disk(state_dir: Path) -> bool:
+    """Whether an outbox of earlier times still holds files of results."""
+    folder = state_dir / FOLDER
+    return folder.is_dir() and any(folder.glob("*.log"))

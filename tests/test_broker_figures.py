@@ -1,0 +1,42 @@
+"""The broker's part of the catalogue; tests/test_figures.py has the text a scraper reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edged.broker_figures import BROKER_FIGURES, add_broker
+from edged.outbox.tally import Tally
+from edged.protocol.mqtt import BindingCounters, SessionCounters
+
+LINKS: dict[str, Any] = {
+    "state": "connected", "connections": 2, "waiting": 3,
+    **dict.fromkeys(SessionCounters.__slots__, 4),
+    "bindings": {"b": BindingCounters(received=5, duplicates=6).as_dict()},
+}  # fmt: skip
+OUTBOX = {
+    "entries": 7, "bytes": 8, "max_bytes": 9, "oldest_s": 1.5, "waiting": 10,
+    **Tally(kept=11, dropped=12, torn=13, failed=14).as_dict(),
+}  # fmt: skip
+
+
+def figures(links: dict[str, Any]) -> dict[tuple[str, ...], Any]:
+    found: dict[tuple[str, ...], Any] = {}
+    add_broker(lambda name, value, *labels: found.update({(name, *labels): value}), links)
+    return found
+
+
+def test_without_another_broker_there_is_no_outbox() -> None:
+    found = figures(LINKS)
+    assert found["edged_mqtt_messages_ended", "b", "duplicates"] == 6
+    assert not [name for name, *_ in found if "outbox" in name]
+
+
+def test_all_of_it_is_in_the_catalogue_and_filled_in() -> None:
+    results = {"state": "connecting", "on_way": 15, "outbox": OUTBOX}
+    found = figures({**LINKS, "results": results})
+    assert {name for name, *_ in found} == {figure.name for figure in BROKER_FIGURES}
+    assert found["edged_results_connected",] == 0
+    assert found["edged_outbox_oldest_seconds",] == 1.5
+    assert found["edged_outbox_ended", "dropped"] == 12
+    assert found["edged_outbox_damaged", "torn"] == 13
+    assert found["edged_outbox_write_failures",] == 14
