@@ -78,6 +78,7 @@ def test_results_go_there_errors_stay_and_replies_too(box: Path) -> None:
         assert there.one().payload == b"offline"
 
 
+@pytest.mark.slow
 def test_a_broker_of_results_that_comes_late_and_daemons_that_are_killed_meanwhile(
     box: Path,
 ) -> None:
@@ -102,7 +103,7 @@ def test_a_broker_of_results_that_comes_late_and_daemons_that_are_killed_meanwhi
             ids = sender.finish()
         wait_for(lambda: outbox(daemon)["entries"] >= len(ids), 60)
         wait_for(lambda: daemon.status()["mqtt"]["bindings"]["b"]["in_flight"] == 0)
-        assert "mqtt.results" in daemon.status()["health"]
+        assert "mqtt.results" in daemon.status()["degradations"]
         # All is acknowledged: the first broker has nothing left, and may go.
         first.stop()
         with second, Oracle(second) as oracle:
@@ -142,6 +143,7 @@ def test_the_broker_of_results_comes_and_goes(box: Path) -> None:
         assert outbox(daemon)["dropped"] == outbox(daemon)["refused"] == 0
 
 
+@pytest.mark.slow
 def test_a_full_outbox_leaves_requests_with_their_broker(box: Path) -> None:
     second = Mosquitto(box / "second")
     config = ", outbox: {max_bytes: 1MiB}"
@@ -153,7 +155,7 @@ def test_a_full_outbox_leaves_requests_with_their_broker(box: Path) -> None:
         wait_for(lambda: is_up(daemon))
         ids = ask(device, range(4500))
         wait_for(lambda: outbox(daemon)["waiting"] > 0, 60)
-        assert "outbox is full" in daemon.status()["health"]["mqtt.results"]
+        assert "outbox is full" in daemon.status()["degradations"]["mqtt.results"]
         assert outbox(daemon)["waiting"] <= 64, "max_inflight"
         assert outbox(daemon)["bytes"] <= 1 << 20
         with second, Oracle(second) as oracle:
@@ -214,4 +216,4 @@ def test_what_is_left_is_said(box: Path) -> None:
         assert left_on_disk(daemon.directory / "state")
         daemon.write(body(first, None))
         wait_for(lambda: "configure mqtt.results to deliver them" in daemon.tail())
-        assert "mqtt.results" not in daemon.status()["health"]
+        assert "mqtt.results" not in daemon.status()["degradations"]

@@ -757,3 +757,78 @@ def test_any_message_has_one_end(topic, payload, response, correlation, expiry, 
         assert len(bench.session.log) == count
 
     run()
+
+
+class Keeper:
+    """A forwarder that notes what it is given."""
+
+    def __init__(self, limit=None, known=()):
+        self.max_packet_bytes = limit
+        self.kept, self.passed, self.known = [], [], set(known)
+
+    def keep(self, publication, config, message, on_kept):
+        self.kept.append((publication, on_kept))
+
+    def answered(self, message, binding):
+        return message.dup and message.correlation in self.known
+
+    def stats(self):
+        return {"state": "connected"}
+
+
+@on_loop
+async def test_results_for_another_broker_acknowledge_when_they_are_kept():
+    keeper = Keeper()
+    bench = Bench(auto=False, forwarder=keeper)
+    message = bench.session.receive("in/hall", GOOD)
+    assert bench.session.open == []
+    ((publication, on_kept),) = keeper.kept
+    assert publication.topic == "out/hall"
+    assert bench.session.acked == []
+    on_kept("")
+    assert bench.session.acked == [message.mid]
+    assert bench.counters()["answered"] == 1
+    assert bench.bindings.stats()["results"] == {"state": "connected"}
+
+
+@on_loop
+async def test_replies_and_dead_letters_stay_with_the_broker_that_asked():
+    keeper = Keeper()
+    bench = Bench(forwarder=keeper)
+    bench.session.receive("in/hall", GOOD, response_topic="reply")
+    bench.session.receive("in/hall", b"bad")
+    await settle()
+    assert (keeper.kept, len(bench.session.to("reply")), len(bench.letters())) == ([], 1, 1)
+
+
+@on_loop
+async def test_what_can_never_be_kept_is_a_dead_letter():
+    keeper = Keeper()
+    bench = Bench(forwarder=keeper)
+    message = bench.session.receive("in/hall", GOOD)
+    keeper.kept[0][1]("too large for it")
+    await settle()
+    assert bench.letters()[0]["message"] == "too large for it"
+    assert bench.session.acked == [message.mid]
+    bench = Bench(forwarder=Keeper(limit=10))
+    bench.session.receive("in/hall", GOOD)
+    await settle()
+    assert "the broker takes 10" in bench.letters()[0]["message"]
+
+
+@on_loop
+async def test_kept_after_the_connection_was_lost_is_known_when_it_comes_again():
+    keeper = Keeper()
+    bench = Bench(forwarder=keeper)
+    bench.session.receive("in/hall", GOOD, correlation=b"c")
+    bench.session.disconnect()
+    keeper.kept[0][1]("")
+    assert bench.session.acked == []
+    keeper.known.add(b"c")
+    bench.session.connect()
+    message = bench.session.receive("in/hall", GOOD, correlation=b"c", dup=True)
+    assert bench.session.acked == [message.mid]
+    assert len(keeper.kept) == 1
+    counters = bench.counters()
+    assert (counters["duplicates"], counters["abandoned"], counters["answered"]) == (1, 1, 0)
+    assert counters["in_flight"] == 0
