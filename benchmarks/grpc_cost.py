@@ -95,6 +95,15 @@ def serve_edged(address: str, ready: Any) -> None:
     class Echo:
         def configure(self, *_: Any) -> None: ...
 
+        def asker(self) -> Any:
+            return self
+
+        def enter(self, _: Any) -> None: ...
+
+        def review(self) -> None: ...
+
+        def leave(self) -> None: ...
+
         def shape(self, _: str) -> Shape:
             return Shape.UNARY
 

@@ -11,7 +11,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from edged.access.gate import Gate, build_access
-from edged.access.shared import SharedDoor, SharedPages
 from edged.config.listen import GrpcConfig, HttpConfig, MetricsConfig
 from edged.config.schema import Config
 from edged.errors import ApplyError
@@ -288,8 +287,7 @@ def _grpc_server(door: Door, pages: Pages, gate: Gate) -> GrpcServer:
         raise ApplyError(
             f"listen.grpc: hpack cannot be imported ({exc}); install edged[grpc], or leave it out"
         ) from exc
-    shared = SharedDoor(door, gate, "grpc")
-    return GrpcServer(GrpcService(shared, SharedPages(pages, shared)))
+    return GrpcServer(GrpcService(door, pages), gate)
 
 
 def _wanted(key: str, config: Config) -> _Wanted:

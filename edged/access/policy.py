@@ -45,8 +45,6 @@ class Peer(NamedTuple):
         """For a person."""
         if self.uid is not None:
             return f"uid {self.uid}"
-        if self.door == "grpc":
-            return "clients over gRPC"
         if self.certificate == NAMELESS:
             return "a certificate without a name"
         return f'the certificate "{self.certificate[:256]}"' if self.certificate else "TCP"

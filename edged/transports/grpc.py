@@ -10,6 +10,8 @@ import logging
 import time
 from typing import Protocol
 
+from edged.access.gate import Gate
+from edged.access.visit import Visit
 from edged.config.schema import Config
 from edged.patience import Patience
 from edged.protocol.grpc_call import Service
@@ -26,8 +28,28 @@ _HEAD_BYTES = 1 << 20
 """Of a message beside its tensors: names, shapes, parameters."""
 
 
-class Served(Service, Protocol):
-    """A service that follows the configuration."""
+class Asker(Service, Protocol):
+    """What one connection asks."""
+
+    def enter(self, visit: Visit) -> None:
+        """Ask with the rights of this client from now on; before its first call."""
+        ...
+
+    def review(self) -> None:
+        """What the client may do has changed, or may have."""
+        ...
+
+    def leave(self) -> None:
+        """The client is gone, and all of its calls with it."""
+        ...
+
+
+class Served(Protocol):
+    """What is served; it follows the configuration."""
+
+    def asker(self) -> Asker:
+        """What a new connection asks through."""
+        ...
 
     def configure(self, server_name: str, max_request_bytes: int, unread_wait_s: float) -> None:
         """Set what holds for new calls."""
@@ -39,10 +61,12 @@ class GrpcServer:
 
     Args:
         service: what is served.
+        gate: who may ask for what; one for all listeners.
     """
 
-    def __init__(self, service: Served) -> None:
+    def __init__(self, service: Served, gate: Gate | None = None) -> None:
         self.service = service
+        self.gate = gate or Gate()
         self.max_message_bytes = (64 << 20) + _HEAD_BYTES
         self.max_unread_bytes = 64 << 20
         self.max_connections = 256
@@ -52,6 +76,8 @@ class GrpcServer:
         self.buffer = memoryview(bytearray(_READ_BYTES))
         """For what is read while awake; taken out of it at once."""
         self.connections: set[Peer] = set()
+        self.turned_away: set[Peer] = set()
+        """Those of clients that have as many as they may, for as long as they are told so."""
         self.accepted = self.refused = 0
         self.received_bytes = self.sent_bytes = 0
         self._listener = WebListener(FIELD, "gRPC", lambda: Peer(self), log)
@@ -99,7 +125,7 @@ class GrpcServer:
     def close(self) -> None:
         """End every connection once it has been answered."""
         self.close_listener()
-        for connection in list(self.connections):
+        for connection in [*self.connections, *self.turned_away]:
             connection.end()
 
     async def closed(self, timeout_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from edged.errors import BusyError, EdgedError, RuntimeFailureError
 from edged.messages import (
@@ -28,32 +29,55 @@ _TEXT_CHARACTERS = 2048
 """Of an error. It travels among the headers, of which clients take 8 KiB, and may triple there."""
 
 
+@dataclass(slots=True)
+class Limits:
+    """What holds for the next call of any connection.
+
+    Args:
+        max_request_bytes: most bytes of the tensors of one request.
+        unread_wait_s: how long a client of a stream may take no answer.
+    """
+
+    max_request_bytes: int = 64 << 20
+    unread_wait_s: float = 30.0
+
+
 class Inferences:
-    """Requests of all clients.
+    """Requests of one connection.
 
     Args:
         door: answers them.
         pages: knows the labels of classes.
+        limits: hold for each call as they are then.
     """
 
-    def __init__(self, door: Door, pages: Pages) -> None:
-        self._door = door
+    def __init__(self, door: Door, pages: Pages, limits: Limits) -> None:
+        self.door = door
+        self.limits = limits
         self._pages = pages
-        self._repeats = Repeats(door, self._again)
-        self.max_request_bytes = 64 << 20
-        self.unread_wait_s = 30.0
-        """How long a client of a stream may take no answer."""
+        # All connections are one asker, which is alone while nobody asks in another way: what they
+        # ask for is as short, and standing in line costs half as much again as answering it.
+        self._repeats = Repeats(door, self._again, limits)
+
+    def follow(self, door: Door) -> None:
+        """Ask through this from now on; nothing that was prepared before is asked again."""
+        self.door = self._repeats.door = door
+        self._repeats.clear()
+
+    def forget(self) -> None:
+        """The client is gone."""
+        self._repeats.clear()
 
     def submit(self, request: InferRequest, on_response: OnResponse) -> Ticket | None:
         """As the dataplane's."""
-        return self._door.submit(request, on_response)
+        return self.door.submit(request, on_response)
 
     def ask(self, head: Head, message: Buffer, on_reply: OnReply) -> Withdrawal | None:
         """Answer a ModelInfer; raises EdgedError for one that is none."""
         is_known, ticket = self._repeats.ask(head, message, on_reply)
         if is_known:
             return ticket
-        inference = decode_infer(message, self.max_request_bytes)
+        inference = decode_infer(message, self.limits.max_request_bytes)
         asked = inference.asked
 
         def on_response(response: InferResponse, final: bool) -> None:
@@ -61,7 +85,7 @@ class Inferences:
                 on_reply(self.reply(asked, response, head.origin))
 
         self._repeats.notice(message, inference)
-        return self._door.submit(self.request(head, inference), on_response)
+        return self.door.submit(self.request(head, inference), on_response)
 
     def request(self, head: Head, inference: Inference) -> InferRequest:
         """What the dataplane is asked; the earlier deadline holds, the call's or the request's."""

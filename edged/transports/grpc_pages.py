@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Final
 
 from edged.errors import EdgedError, NotFoundError
 from edged.protocol import oip_messages as messages
 from edged.protocol.frames import Buffer
-from edged.protocol.grpc_call import Head, OnReply, Outgoing, Reply
+from edged.protocol.grpc_call import Outgoing, Reply
 from edged.protocol.oip_grpc import release_of
 from edged.protocol.protobuf import Schema, decode, encode
 from edged.transports.http_door import Pages
@@ -20,44 +20,42 @@ HEALTH = "grpc.health.v1.Health"
 _WATCH_S = 1.0
 """Between two looks at whether everything is ready, while somebody watches."""
 
+FREE: Final = frozenset((f"/{OIP}/ServerLive", f"/{OIP}/ServerReady", f"/{HEALTH}/Check"))
+"""Probes, which no bound counts."""
+
 Document = dict[str, Any]
-Method = Callable[[Head, Buffer, OnReply], None]
+_Method = tuple[Schema, Schema, Callable[["PageMethods", Document], Document]]
 
 
 class PageMethods:
     """The methods that answer with a document.
 
     Args:
-        pages: knows what to say.
+        pages: know what to say.
     """
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self.server_name = "edged"
-        nothing, named = messages.NOTHING, messages.NAME_VERSION
-        by_service = {
-            OIP: {
-                "ServerLive": _method(nothing, messages.LIVE, _live),
-                "ServerReady": _method(nothing, messages.READY, self._ready),
-                "ModelReady": _method(named, messages.READY, self._model_ready),
-                "ServerMetadata": _method(nothing, messages.SERVER_METADATA, self._server),
-                "ModelMetadata": _method(named, messages.MODEL_METADATA, self._model),
-                "ModelConfig": _method(named, messages.MODEL_CONFIG, self._config),
-                "ModelStatistics": _method(named, messages.STATISTICS, self._statistics),
-                "RepositoryIndex": _method(messages.INDEX_REQUEST, messages.INDEX, self._index),
-            },
-            HEALTH: {"Check": _method(messages.HEALTH_REQUEST, messages.HEALTH, self._check)},
-        }
-        self.methods: dict[str, Method] = {
-            f"/{service}/{name}": method
-            for service, methods in by_service.items()
-            for name, method in methods.items()
-        }
-        """By path."""
+        self._server_name = "edged"
 
-    def watch(self, _: Head, outgoing: Outgoing) -> Watch:
+    def answer(self, path: str, message: Buffer, server_name: str) -> Reply:
+        """Answer one of ``METHODS``; raises EdgedError for what there is not.
+
+        Args:
+            path: which one.
+            message: what is asked.
+            server_name: as the server's metadata has it.
+        """
+        asked, answered, page = self.METHODS[path]
+        self._server_name = server_name
+        return Reply([encode(answered, page(self, decode(asked, message)))])
+
+    def watch(self, outgoing: Outgoing) -> Watch:
         """Begin to say whether everything is ready, and whenever that changes."""
         return Watch(self._pages, outgoing)
+
+    def _live(self, _: Document) -> Document:
+        return {"live": True}
 
     def _ready(self, _: Document) -> Document:
         return {"ready": not self._pages.unready()}
@@ -72,7 +70,7 @@ class PageMethods:
         return {"ready": True}
 
     def _server(self, _: Document) -> Document:
-        return {**self._pages.server(), "name": self.server_name}
+        return {**self._pages.server(), "name": self._server_name}
 
     def _model(self, asked: Document) -> Document:
         return self._pages.model(*_name_version(asked))
@@ -103,6 +101,19 @@ class PageMethods:
         if asked.get("service", "") not in ("", OIP, HEALTH):
             raise NotFoundError(f'no service "{asked["service"][:64]}" is served')
         return {"status": _status(self._pages)}
+
+    METHODS: ClassVar[dict[str, _Method]] = {
+        f"/{OIP}/ServerLive": (messages.NOTHING, messages.LIVE, _live),
+        f"/{OIP}/ServerReady": (messages.NOTHING, messages.READY, _ready),
+        f"/{OIP}/ModelReady": (messages.NAME_VERSION, messages.READY, _model_ready),
+        f"/{OIP}/ServerMetadata": (messages.NOTHING, messages.SERVER_METADATA, _server),
+        f"/{OIP}/ModelMetadata": (messages.NAME_VERSION, messages.MODEL_METADATA, _model),
+        f"/{OIP}/ModelConfig": (messages.NAME_VERSION, messages.MODEL_CONFIG, _config),
+        f"/{OIP}/ModelStatistics": (messages.NAME_VERSION, messages.STATISTICS, _statistics),
+        f"/{OIP}/RepositoryIndex": (messages.INDEX_REQUEST, messages.INDEX, _index),
+        f"/{HEALTH}/Check": (messages.HEALTH_REQUEST, messages.HEALTH, _check),
+    }
+    """What each method is asked with, what it answers, and who makes that of it; by path."""
 
 
 class Watch:
@@ -159,17 +170,6 @@ class Watch:
     def _tell(self, status: int) -> None:
         self._told = status
         self._outgoing.send([encode(messages.HEALTH, {"status": status})])
-
-
-def _method(asked: Schema, answered: Schema, page: Callable[[Document], Document]) -> Method:
-    def answer(_: Head, message: Buffer, on_reply: OnReply) -> None:
-        on_reply(Reply([encode(answered, page(decode(asked, message)))]))
-
-    return answer
-
-
-def _live(_: Document) -> Document:
-    return {"live": True}
 
 
 def _name_version(asked: Document) -> tuple[str, str | None]:

@@ -14,7 +14,7 @@ from edged.errors import EdgedError
 from edged.messages import InferResponse, PrepareRequest, Ticket
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import Head, OnReply, Reply
-from edged.protocol.grpc_repeat import GrpcLane, GrpcRepeat, repeat_of
+from edged.protocol.grpc_repeat import REPEAT_BYTES, GrpcLane, GrpcRepeat, repeat_of
 from edged.protocol.oip_grpc import Inference
 from edged.runtimes.base import StillRunningError
 from edged.transports.http_door import Door, Prepared
@@ -25,6 +25,9 @@ Finish = Callable[[GrpcRepeat, InferResponse], Reply]
 
 _MOST = 16
 """Kinds of messages that are remembered, by their lengths; more are simply read anew."""
+_MOST_BYTES = 2 * REPEAT_BYTES
+"""Of one message of each kind, all kept together: there is a connection for each of many clients,
+and nearly all of their messages are short."""
 
 
 class _Known:
@@ -41,16 +44,18 @@ class _Known:
 
 
 class Repeats:
-    """Of one connection, or of all where they cannot be told apart.
+    """Of one connection.
 
     Args:
         door: what is asked.
         finish: makes a reply of an answer, which may be an error.
+        asker: whom the turn takes this for.
     """
 
-    def __init__(self, door: Door, finish: Finish) -> None:
+    def __init__(self, door: Door, finish: Finish, asker: object) -> None:
         self.door = door
         self._finish = finish
+        self._asker = asker
         self._seen: dict[int, GrpcRepeat] = {}
         self._known: dict[int, _Known] = {}
 
@@ -66,7 +71,7 @@ class Repeats:
         if before is None or not before.fits(message):
             repeat = repeat_of(message, inference)
             if repeat is not None:
-                self._kept(self._seen)[size] = repeat
+                self._room(self._seen, size)[size] = repeat
             return
         asked = before.inference.asked
         outputs = tuple(one.name for one in asked.outputs)
@@ -75,7 +80,7 @@ class Repeats:
             call = self.door.prepare(what)
         except EdgedError:
             return  # the long way says what is wrong
-        self._kept(self._known)[size] = _Known(before, call)
+        self._room(self._known, size)[size] = _Known(before, call)
 
     def ask(self, head: Head, message: Buffer, on_reply: OnReply) -> tuple[bool, Ticket | None]:
         """Answer a message that is known, now or later.
@@ -111,7 +116,7 @@ class Repeats:
 
     def _alone(self, known: _Known, head: Head, message: Buffer) -> bytes | None:
         call = known.call
-        if not known.has_lane or not call.turn.is_alone(self):
+        if not known.has_lane or not call.turn.is_alone(self._asker):
             return None
         lane = known.lane
         if lane is None:
@@ -127,8 +132,9 @@ class Repeats:
         return answer
 
     @staticmethod
-    def _kept(found: dict[int, _T]) -> dict[int, _T]:
-        while len(found) >= _MOST:
+    def _room(found: dict[int, _T], size: int) -> dict[int, _T]:
+        """The same with room for one more kind, whose messages have this size."""
+        while len(found) >= _MOST or (found and sum(found) + size > _MOST_BYTES):
             del found[next(iter(found))]
         return found
 

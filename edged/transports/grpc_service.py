@@ -1,7 +1,7 @@
 """The Open Inference Protocol over gRPC: every method that is served, whoever carries the calls.
 
-Decides which methods there are and which of them are refused on this socket; satisfies
-``protocol.grpc_call.Service``.
+Decides which methods there are, which of them are refused on this socket, and which right each
+needs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from edged.access.guard import Guard, guarded
+from edged.access.pages import VisiblePages
+from edged.access.visit import Visit
 from edged.errors import EdgedError, RuntimeFailureError
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import (
@@ -21,13 +24,16 @@ from edged.protocol.grpc_call import (
     Status,
     Withdrawal,
 )
-from edged.transports.grpc_infer import Inferences, failure
-from edged.transports.grpc_pages import HEALTH, OIP, PageMethods
+from edged.transports.grpc_infer import Inferences, Limits, failure
+from edged.transports.grpc_pages import FREE, HEALTH, OIP, PageMethods
 from edged.transports.grpc_stream import InferStream
 from edged.transports.http_door import Door, Pages
 
 log = logging.getLogger("edged.grpc")
 
+_INFER = f"/{OIP}/ModelInfer"
+_STREAM = f"/{OIP}/ModelStreamInfer"
+_WATCH = f"/{HEALTH}/Watch"
 _ADMIN = ("RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings")
 _SHARED = tuple(
     f"{kind}SharedMemory{verb}"
@@ -37,7 +43,7 @@ _SHARED = tuple(
 
 
 class GrpcService:
-    """The methods.
+    """What all connections share.
 
     Args:
         door: answers requests.
@@ -45,18 +51,10 @@ class GrpcService:
     """
 
     def __init__(self, door: Door, pages: Pages) -> None:
-        self._inferences = Inferences(door, pages)
-        self._pages = PageMethods(pages)
-        self._unary: dict[str, Callable[[Head, Buffer, OnReply], Withdrawal | None]] = {
-            f"/{OIP}/ModelInfer": self._inferences.ask,
-            **self._pages.methods,
-            **{f"/{OIP}/{name}": _denied for name in _ADMIN},
-            **{f"/{OIP}/{name}": _not_served for name in _SHARED},
-        }
-        self._streams: dict[str, tuple[Shape, Callable[[Head, Outgoing], Incoming]]] = {
-            f"/{OIP}/ModelStreamInfer": (Shape.STREAM, self._stream),
-            f"/{HEALTH}/Watch": (Shape.WATCH, self._pages.watch),
-        }
+        self.door = door
+        self.pages = pages
+        self.server_name = "edged"
+        self.limits = Limits()
 
     def configure(self, server_name: str, max_request_bytes: int, unread_wait_s: float) -> None:
         """Set what holds for new calls.
@@ -66,21 +64,66 @@ class GrpcService:
             max_request_bytes: most bytes of the tensors of one request.
             unread_wait_s: how long a client of a stream may take no answer.
         """
-        self._pages.server_name = server_name
-        self._inferences.max_request_bytes = max_request_bytes
-        self._inferences.unread_wait_s = unread_wait_s
+        self.server_name = server_name
+        self.limits.max_request_bytes = max_request_bytes
+        self.limits.unread_wait_s = unread_wait_s
+
+    def asker(self) -> Asker:
+        """What a new connection asks through."""
+        return Asker(self)
+
+
+class Asker:
+    """What one connection asks; satisfies ``protocol.grpc_call.Service``.
+
+    Args:
+        service: what is served. Without ``enter``, all of it and to anybody.
+    """
+
+    def __init__(self, service: GrpcService) -> None:
+        self._service = service
+        self._visit: Visit | None = None
+        self._inferences = Inferences(service.door, service.pages, service.limits)
+        self._pages = PageMethods(service.pages)
+
+    def enter(self, visit: Visit) -> None:
+        """Ask with the rights of this client from now on."""
+        self._visit = visit
+        self._pages = PageMethods(VisiblePages(self._service.pages, visit))
+        self.review()
+
+    def review(self) -> None:
+        """What the client may do has changed, or may have: also what it has asked."""
+        if self._visit is None:
+            return
+        door = guarded(self._service.door, self._visit, self._inferences.door)
+        self._inferences.follow(door)
+        if isinstance(door, Guard):
+            door.withdraw()
+
+    def leave(self) -> None:
+        """The client is gone."""
+        self._inferences.forget()
 
     def shape(self, path: str) -> Shape | None:
         """How a method is spoken with; None for one that there is not."""
-        if path in self._unary:
+        if path == _INFER or path in PageMethods.METHODS or path in _REFUSED:
             return Shape.UNARY
-        found = self._streams.get(path)
-        return None if found is None else found[0]
+        return {_STREAM: Shape.STREAM, _WATCH: Shape.WATCH}.get(path)
 
     def ask(self, head: Head, message: Buffer, on_reply: OnReply) -> Withdrawal | None:
         """Answer a unary call, now or later."""
+        path = head.path
         try:
-            return self._unary[head.path](head, message, on_reply)
+            if path == _INFER:
+                return self._inferences.ask(head, message, on_reply)
+            if (refuse := _REFUSED.get(path)) is not None:
+                on_reply(refuse(path))
+                return None
+            # Requests for inference are counted at the door, and probes never.
+            if self._visit is not None and path not in FREE:
+                self._visit.ask()
+            on_reply(self._pages.answer(path, message, self._service.server_name))
         except EdgedError as exc:
             on_reply(failure(exc))
         except Exception:
@@ -90,18 +133,22 @@ class GrpcService:
 
     def open(self, head: Head, outgoing: Outgoing) -> Incoming:
         """Begin a call that is no unary one."""
-        return self._streams[head.path][1](head, outgoing)
+        if head.path == _STREAM:
+            return InferStream(self._inferences, head, outgoing)
+        return self._pages.watch(outgoing)
 
-    def _stream(self, head: Head, outgoing: Outgoing) -> Incoming:
-        return InferStream(self._inferences, head, outgoing)
 
-
-def _denied(head: Head, _: Buffer, on_reply: OnReply) -> None:
+def _denied(path: str) -> Reply:
     # Not UNAVAILABLE, as Triton has it: KServe's client would try again at once.
-    method = head.path.rpartition("/")[2]
-    text = f"{method} is not allowed on this socket"
-    on_reply(Reply([], Status.PERMISSION_DENIED, text))
+    method = path.rpartition("/")[2]
+    return Reply([], Status.PERMISSION_DENIED, f"{method} is not allowed on this socket")
 
 
-def _not_served(_: Head, __: Buffer, on_reply: OnReply) -> None:
-    on_reply(Reply([], Status.UNIMPLEMENTED, "shared memory is not served here"))
+def _not_served(_: str) -> Reply:
+    return Reply([], Status.UNIMPLEMENTED, "shared memory is not served here")
+
+
+_REFUSED: dict[str, Callable[[str], Reply]] = {
+    **{f"/{OIP}/{name}": _denied for name in _ADMIN},
+    **{f"/{OIP}/{name}": _not_served for name in _SHARED},
+}

@@ -52,7 +52,7 @@ class InferStream:
         self._in_order.append(item)
         self._open.add(item)
         try:
-            inference = decode_infer(data, self._inferences.max_request_bytes)
+            inference = decode_infer(data, self._inferences.limits.max_request_bytes)
             item.request_id = inference.asked.id
             self._begin(item, inference)
         except EdgedError as exc:
@@ -96,7 +96,7 @@ class InferStream:
     def _begin(self, item: _Item, inference: Inference) -> None:
         request = self._inferences.request(self._head, inference)
         if not isinstance(request, SequencedRequest):
-            item.flow = flow = Flow(sys.maxsize, self._inferences.unread_wait_s)
+            item.flow = flow = Flow(sys.maxsize, self._inferences.limits.unread_wait_s)
             flow.is_held = self._is_held
             request = _streamed(request, flow)
 

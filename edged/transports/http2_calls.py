@@ -165,6 +165,8 @@ class Calls:
         max_unread_bytes: int,
     ) -> None:
         self.origin = "grpc"
+        self.refusal = b""
+        """What every call is told, in the place of whatever it asks; empty where it is asked."""
         self.service = service
         self.max_message_bytes = max_message_bytes
         self.connection = Connection(self)
@@ -182,6 +184,9 @@ class Calls:
         """A call has begun."""
         request = stream.request
         known = request.meaning
+        if self.refusal:
+            self._refuse(stream, self.refusal)
+            return
         if known is None:
             asking = Asking(request)
             shape = self.service.shape(asking.path) if asking.refusal is None else None

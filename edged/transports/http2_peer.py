@@ -13,9 +13,13 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final, cast
 
+from edged.access.visit import Visit
+from edged.errors import QuotaError
 from edged.protocol.frames import Buffer
+from edged.protocol.grpc_wire import encode_only
 from edged.protocol.http2_frames import BrokenConnectionError, Reason
-from edged.transports.credentials import peer_credentials
+from edged.transports.credentials import peer_credentials, peer_of
+from edged.transports.grpc_infer import failure
 from edged.transports.http2_calls import Call, Calls
 from edged.transports.tls import certificate_name, certificate_origin
 
@@ -30,6 +34,7 @@ connect again by themselves, and those that were forgotten cost descriptors."""
 _AWAKE_NS: Final = 500_000
 """As long as inline runs of one turn may take: so much one client may delay the others."""
 _LINGER_S: Final = 1.0
+_TURNED_AWAY: Final = 16
 _JOIN_BYTES: Final = 64 << 10
 """Joining so little costs less than a second call of the kernel."""
 
@@ -43,8 +48,10 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, server: GrpcServer) -> None:
         self._server = server
+        self._asker = server.service.asker()
+        self._visit: Visit | None = None
         self.calls = Calls(
-            server.service, self._on_output, max_message_bytes=server.max_message_bytes,
+            self._asker, self._on_output, max_message_bytes=server.max_message_bytes,
             max_unread_bytes=server.max_unread_bytes,
         )  # fmt: skip
         self._connection = self.calls.connection
@@ -78,12 +85,20 @@ class Peer(asyncio.Protocol):
             self._is_over = True
             transport.close()
             return
+        sock = transport.get_extra_info("socket")
+        certificate = certificate_name(transport.get_extra_info("peercert"))
+        try:
+            peer = peer_of(sock, "grpc")._replace(certificate=certificate)
+            self._visit = server.gate.enter(peer, self._asker.review)
+        except QuotaError as exc:
+            server.refused += 1
+            self._turn_away(exc)
+            return
+        self._asker.enter(self._visit)
         server.accepted += 1
         server.connections.add(self)
-        sock = transport.get_extra_info("socket")
-        certificate = transport.get_extra_info("peercert")
-        if certificate is not None:
-            self.calls.origin = certificate_origin("grpc", certificate_name(certificate))
+        if certificate:
+            self.calls.origin = certificate_origin("grpc", certificate)
         else:
             self._descriptor = sock.fileno()
         if sock.family == socket.AF_UNIX:
@@ -101,12 +116,33 @@ class Peer(asyncio.Protocol):
         self._transport = None
         self._is_over = True
         self._server.connections.discard(self)
+        self._server.turned_away.discard(self)
         for timer in (self._sweep, self._idle):
             if timer is not None:
                 timer.cancel()
         self.calls.end_all()
+        self._asker.leave()
+        if self._visit is not None:
+            self._visit.leave()
         if exc is not None:
             log.debug("a connection of %s broke: %s", self.calls.origin, exc)
+
+    def _turn_away(self, error: QuotaError) -> None:
+        """Refuse what it asks for a moment, so that its user reads why, and end.
+
+        Of many at once only a few are told so: each costs a descriptor that no bound counts.
+        """
+        server, transport = self._server, cast(asyncio.Transport, self._transport)
+        if len(server.turned_away) >= _TURNED_AWAY:
+            self._connection.fail(BrokenConnectionError(Reason.ENHANCE_YOUR_CALM, error.message))
+            self._flush()
+            self._is_over = True
+            transport.close()
+            return
+        server.turned_away.add(self)
+        self.calls.refusal = encode_only(failure(error))
+        self._flush()
+        self._idle = self._loop.call_later(_LINGER_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Take what came, as much as one turn allows."""

@@ -90,9 +90,23 @@ class Echo:
         self.heads: list[Head] = []
         self.held: list[Held] = []
         self.talks: list[Talk] = []
+        self.visits: list[Any] = []
+        self.reviews = self.left = 0
 
     def configure(self, server_name: str, max_request_bytes: int, unread_wait_s: float) -> None:
         self.configured = (server_name, max_request_bytes, unread_wait_s)
+
+    def asker(self) -> Echo:
+        return self
+
+    def enter(self, visit: Any) -> None:
+        self.visits.append(visit)
+
+    def review(self) -> None:
+        self.reviews += 1
+
+    def leave(self) -> None:
+        self.left += 1
 
     def shape(self, path: str) -> Shape | None:
         return self.SHAPES.get(path)

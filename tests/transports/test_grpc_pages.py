@@ -12,7 +12,7 @@ from edged.protocol import oip_messages as messages
 from edged.protocol.grpc_call import Status
 from edged.protocol.protobuf import Schema, decode, encode
 from edged.transports import grpc_pages
-from edged.transports.grpc_service import GrpcService
+from edged.transports.grpc_service import Asker, GrpcService
 from tests.fakes.calls import OIP, Call, Stream
 from tests.fakes.web import Pages
 from tests.fakes.wire import EchoDoor
@@ -26,19 +26,19 @@ def pages() -> Pages:
 
 
 @pytest.fixture
-def service(pages: Pages) -> GrpcService:
-    return GrpcService(EchoDoor(), pages)
+def service(pages: Pages) -> Asker:
+    return GrpcService(EchoDoor(), pages).asker()
 
 
 def named(name: str, version: str = "") -> bytes:
     return encode(messages.NAME_VERSION, {"name": name, "version": version})
 
 
-def ask(service: GrpcService, method: str, answer: Schema, message: bytes = b"") -> dict[str, Any]:
+def ask(service: Asker, method: str, answer: Schema, message: bytes = b"") -> dict[str, Any]:
     return decode(answer, Call(service, OIP + method, message).message)
 
 
-def test_health(service: GrpcService, pages: Pages) -> None:
+def test_health(service: Asker, pages: Pages) -> None:
     assert ask(service, "ServerLive", messages.LIVE) == {"live": True}
     assert ask(service, "ServerReady", messages.READY) == {"ready": True}
     pages.reasons = {"m": "it loads"}
@@ -46,7 +46,7 @@ def test_health(service: GrpcService, pages: Pages) -> None:
 
 
 def test_whether_a_model_is_ready(
-    service: GrpcService, pages: Pages, monkeypatch: pytest.MonkeyPatch
+    service: Asker, pages: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = named("m", "3")
     assert ask(service, "ModelReady", messages.READY, asked) == {"ready": True}
@@ -61,14 +61,14 @@ def test_whether_a_model_is_ready(
     assert reply.status is Status.INVALID_ARGUMENT
 
 
-def test_the_server(service: GrpcService) -> None:
+def test_the_server(service: Asker) -> None:
     found = ask(service, "ServerMetadata", messages.SERVER_METADATA)
     assert found["name"] == "edged"
-    service.configure("triton", 1, 1)
+    service._service.configure("triton", 1, 1)
     assert ask(service, "ServerMetadata", messages.SERVER_METADATA)["name"] == "triton"
 
 
-def test_documents(service: GrpcService, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents(service: Asker, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     tensor = {"name": "x", "datatype": "FP32", "shape": [-1, 4]}
     model = {"name": "m", "versions": ["3"], "platform": "p", "inputs": [tensor], "outputs": []}
     monkeypatch.setattr(pages, "model", lambda name, version: {**model, "version": version})
@@ -92,9 +92,7 @@ def test_documents(service: GrpcService, pages: Pages, monkeypatch: pytest.Monke
     assert asked == [("m", "3"), (None, None)]
 
 
-def test_a_configuration(
-    service: GrpcService, pages: Pages, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_configuration(service: Asker, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     tensor = {"name": "x", "data_type": "TYPE_FP32", "dims": [4]}
     config = {
         "name": "m", "max_batch_size": 8, "input": [tensor], "output": [tensor],
@@ -110,7 +108,7 @@ def test_a_configuration(
     assert found["response_cache"] == {"enable": True}
 
 
-def test_the_index(service: GrpcService, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index(service: Asker, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     def index(*, ready: bool) -> Any:
         return [{"name": "m", "version": "1", "state": "READY" if ready else "LOADING"}]
 
@@ -125,7 +123,7 @@ def test_the_index(service: GrpcService, pages: Pages, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["", "inference.GRPCInferenceService"])
-def test_the_usual_health_check(service: GrpcService, pages: Pages, name: str) -> None:
+def test_the_usual_health_check(service: Asker, pages: Pages, name: str) -> None:
     asked = encode(messages.HEALTH_REQUEST, {"service": name})
     found = decode(messages.HEALTH, Call(service, HEALTH + "Check", asked).message)
     assert found == {"status": messages.SERVING}
@@ -134,7 +132,7 @@ def test_the_usual_health_check(service: GrpcService, pages: Pages, name: str) -
     assert found == {"status": messages.NOT_SERVING}
 
 
-def test_health_of_something_else(service: GrpcService) -> None:
+def test_health_of_something_else(service: Asker) -> None:
     asked = encode(messages.HEALTH_REQUEST, {"service": "other"})
     assert Call(service, HEALTH + "Check", asked).reply.status is Status.NOT_FOUND
 
@@ -143,7 +141,7 @@ def statuses(stream: Stream) -> list[int]:
     return [decode(messages.HEALTH, data)["status"] for data in stream.sent]
 
 
-def test_watching(service: GrpcService, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching(service: Asker, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc_pages, "_WATCH_S", 0.001)
 
     async def until(stream: Stream, count: int) -> None:
@@ -175,7 +173,7 @@ def test_watching(service: GrpcService, pages: Pages, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("asked", [b"\xff", encode(messages.HEALTH_REQUEST, {"service": "other"})])
-def test_watching_something_else(service: GrpcService, asked: bytes) -> None:
+def test_watching_something_else(service: Asker, asked: bytes) -> None:
     async def work() -> None:
         stream = Stream(service, HEALTH + "Watch")
         stream.incoming.message(asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edged.protocol.grpc_call import Shape, Status
-from edged.transports.grpc_service import GrpcService
+from edged.transports.grpc_service import Asker, GrpcService
 from tests.fakes.calls import OIP, Call
 from tests.fakes.web import Pages
 from tests.fakes.wire import EchoDoor
@@ -17,11 +17,11 @@ def pages() -> Pages:
 
 
 @pytest.fixture
-def service(pages: Pages) -> GrpcService:
-    return GrpcService(EchoDoor(), pages)
+def service(pages: Pages) -> Asker:
+    return GrpcService(EchoDoor(), pages).asker()
 
 
-def test_shapes(service: GrpcService) -> None:
+def test_shapes(service: Asker) -> None:
     assert service.shape(OIP + "ModelInfer") is Shape.UNARY
     assert service.shape(OIP + "ModelStreamInfer") is Shape.STREAM
     assert service.shape("/grpc.health.v1.Health/Watch") is Shape.WATCH
@@ -29,14 +29,14 @@ def test_shapes(service: GrpcService) -> None:
     assert service.shape("/other.Service/ModelInfer") is None
 
 
-def test_messages_that_are_none(service: GrpcService) -> None:
+def test_messages_that_are_none(service: Asker) -> None:
     reply = Call(service, OIP + "ServerReady", b"\xff").reply
     assert (reply.status, reply.parts) == (Status.INVALID_ARGUMENT, [])
     assert "Unable to parse" in reply.text
 
 
 def test_what_breaks_is_told_without_its_words(
-    service: GrpcService, pages: Pages, monkeypatch: pytest.MonkeyPatch
+    service: Asker, pages: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:
         raise ZeroDivisionError("/secret")
@@ -51,7 +51,7 @@ def test_what_breaks_is_told_without_its_words(
 @pytest.mark.parametrize(
     "method", ["RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings"]
 )
-def test_what_only_administrators_may(service: GrpcService, method: str) -> None:
+def test_what_only_administrators_may(service: Asker, method: str) -> None:
     reply = Call(service, OIP + method, b"\x12\x01m").reply
     assert reply.status is Status.PERMISSION_DENIED
     assert f"{method} is not allowed" in reply.text
@@ -59,6 +59,6 @@ def test_what_only_administrators_may(service: GrpcService, method: str) -> None
 
 @pytest.mark.parametrize("kind", ["System", "Cuda"])
 @pytest.mark.parametrize("verb", ["Status", "Register", "Unregister"])
-def test_shared_memory_is_not_served(service: GrpcService, kind: str, verb: str) -> None:
+def test_shared_memory_is_not_served(service: Asker, kind: str, verb: str) -> None:
     reply = Call(service, f"{OIP}{kind}SharedMemory{verb}").reply
     assert reply.status is Status.UNIMPLEMENTED

@@ -12,7 +12,7 @@ from edged.messages import InferRequest, InferResponse, OnResponse, StreamReques
 from edged.protocol.grpc_call import Status
 from edged.protocol.oip_messages import INFER_REQUEST, STREAM_RESPONSE
 from edged.protocol.protobuf import decode, encode
-from edged.transports.grpc_service import GrpcService
+from edged.transports.grpc_service import Asker, GrpcService
 from tests.fakes.calls import OIP, Stream
 from tests.fakes.web import Pages
 
@@ -56,8 +56,8 @@ def door() -> Door:
 
 
 @pytest.fixture
-def service(door: Door) -> GrpcService:
-    return GrpcService(door, Pages())
+def service(door: Door) -> Asker:
+    return GrpcService(door, Pages()).asker()
 
 
 def message(request_id: str = "", **parameters: Any) -> bytes:
@@ -83,7 +83,7 @@ def told(stream: Stream) -> list[Any]:
     return found
 
 
-def test_answers_leave_in_the_order_of_their_requests(service: GrpcService, door: Door) -> None:
+def test_answers_leave_in_the_order_of_their_requests(service: Asker, door: Door) -> None:
     stream = Stream(service, PATH)
     for name in "abc":
         stream.incoming.message(message(name))
@@ -96,7 +96,7 @@ def test_answers_leave_in_the_order_of_their_requests(service: GrpcService, door
     assert [end.status for end in stream.ends] == [Status.OK]
 
 
-def test_the_end_waits_for_the_last_answer(service: GrpcService, door: Door) -> None:
+def test_the_end_waits_for_the_last_answer(service: Asker, door: Door) -> None:
     stream = Stream(service, PATH)
     stream.incoming.message(message("a"))
     stream.incoming.half_close()
@@ -106,7 +106,7 @@ def test_the_end_waits_for_the_last_answer(service: GrpcService, door: Door) -> 
     assert len(stream.ends) == 1
 
 
-def test_several_answers_leave_as_they_are_made(service: GrpcService, door: Door) -> None:
+def test_several_answers_leave_as_they_are_made(service: Asker, door: Door) -> None:
     stream = Stream(service, PATH)
     for name in "ab":
         stream.incoming.message(message(name))
@@ -118,9 +118,7 @@ def test_several_answers_leave_as_they_are_made(service: GrpcService, door: Door
     assert told(stream) == [("b", False), ("a", True), ("b", False), ("b", True)]
 
 
-def test_an_end_that_brings_nothing_is_told_to_who_asks_for_it(
-    service: GrpcService, door: Door
-) -> None:
+def test_an_end_that_brings_nothing_is_told_to_who_asks_for_it(service: Asker, door: Door) -> None:
     stream = Stream(service, PATH)
     stream.incoming.message(message("a"))
     stream.incoming.message(message("b", triton_enable_empty_final_response={"bool": True}))
@@ -132,7 +130,7 @@ def test_an_end_that_brings_nothing_is_told_to_who_asks_for_it(
     assert len(stream.ends) == 1
 
 
-def test_a_failure_is_a_message_and_the_stream_goes_on(service: GrpcService, door: Door) -> None:
+def test_a_failure_is_a_message_and_the_stream_goes_on(service: Asker, door: Door) -> None:
     stream = Stream(service, PATH)
     stream.incoming.message(message("a"))
     stream.incoming.message(b"\xff")
@@ -147,7 +145,7 @@ def test_a_failure_is_a_message_and_the_stream_goes_on(service: GrpcService, doo
     assert door.withdrawn == []
 
 
-def test_a_failure_is_a_status_where_that_was_asked_for(service: GrpcService, door: Door) -> None:
+def test_a_failure_is_a_status_where_that_was_asked_for(service: Asker, door: Door) -> None:
     stream = Stream(service, PATH, (("triton_grpc_error", "true"),))
     stream.incoming.message(message("a"))
     stream.incoming.message(message("b"))
@@ -161,9 +159,7 @@ def test_a_failure_is_a_status_where_that_was_asked_for(service: GrpcService, do
     assert len(door.asked) == 2
 
 
-def test_an_answer_that_cannot_be_written_ends_its_request(
-    service: GrpcService, door: Door
-) -> None:
+def test_an_answer_that_cannot_be_written_ends_its_request(service: Asker, door: Door) -> None:
     stream = Stream(service, PATH)
     stream.incoming.message(message("a"))
     door.answer(0, final=False, x=np.array([1j]))
@@ -175,7 +171,7 @@ def test_an_answer_that_cannot_be_written_ends_its_request(
     assert len(stream.ends) == 1
 
 
-def test_who_is_gone_is_told_nothing_more(service: GrpcService, door: Door) -> None:
+def test_who_is_gone_is_told_nothing_more(service: Asker, door: Door) -> None:
     stream = Stream(service, PATH)
     stream.incoming.message(message("a"))
     stream.incoming.message(message("b"))
@@ -186,7 +182,7 @@ def test_who_is_gone_is_told_nothing_more(service: GrpcService, door: Door) -> N
     assert stream.ends == []
 
 
-def test_a_client_that_does_not_read(service: GrpcService, door: Door) -> None:
+def test_a_client_that_does_not_read(service: Asker, door: Door) -> None:
     stream = Stream(service, PATH)
     stream.incoming.message(message("a"))
     ((request, _),) = door.asked
@@ -205,7 +201,7 @@ def test_a_client_that_does_not_read(service: GrpcService, door: Door) -> None:
     assert stream.is_reading
 
 
-def test_more_requests_than_are_taken_at_once(service: GrpcService, door: Door) -> None:
+def test_more_requests_than_are_taken_at_once(service: Asker, door: Door) -> None:
     stream = Stream(service, PATH)
     for _ in range(63):
         stream.incoming.message(message())

@@ -1,7 +1,4 @@
-"""One door and one set of pages for all clients of a carrier that does not tell them apart.
-
-For them the rules for ``tcp`` hold, on a Unix socket too: who is not known has no rights of a user.
-"""
+"""Pages about models and the server, as one connection may see them."""
 
 from __future__ import annotations
 
@@ -9,25 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edged.access.calls import visible_pages
-from edged.access.gate import Gate
-from edged.access.guard import Guard
-from edged.access.policy import Peer
+from edged.access.visit import Visit
 from edged.tensors import TensorSpec
 
 _INFER, _METADATA = "infer", "metadata"
 
 
-class SharedPages:
-    """Pages as clients that nobody knows may see them.
+class VisiblePages:
+    """See above.
 
     Args:
         pages: the real ones.
-        door: whose rights hold.
+        visit: whose rights hold.
     """
 
-    def __init__(self, pages: Any, door: SharedDoor) -> None:
+    def __init__(self, pages: Any, visit: Visit) -> None:
         self._pages = pages
-        self._visit = door.visit
+        self._visit = visit
 
     def server(self) -> dict[str, Any]:
         """As of the real ones."""
@@ -92,16 +87,3 @@ class SharedPages:
         self._visit.require(_METADATA, name)
         found: dict[str, Any] = getattr(self._pages, page)(name, version)
         return found
-
-
-class SharedDoor(Guard):
-    """The dataplane for them: always guarded, since what they prepare outlives a change of rules.
-
-    Args:
-        door: the real one.
-        gate: the rules.
-        name: of the carrier.
-    """
-
-    def __init__(self, door: Any, gate: Gate, name: str) -> None:
-        super().__init__(door, gate.enter(Peer(name), self.withdraw))
