@@ -18,7 +18,7 @@ from tests.e2e.process import wait_for
 from tests.fakes import texts
 from tests.fakes.texts import greedy
 from tests.fakes.web import Visitor
-from tests.models import classifier, same
+from tests.models import classifier, double, same
 
 CURL = shutil.which("curl")
 pytestmark = pytest.mark.slow
@@ -33,6 +33,18 @@ models:
     generation: {max_new_tokens: 15000, max_prompt: 100}
   sorter: {bundle: sorter-2.edgb}
   text: {bundle: text-1.edgb}
+  twice: {bundle: twice-1.edgb}
+pipelines:
+  lines:
+    inputs: {x: "float32[n,4]"}
+    steps:
+    - {name: line, each: {from: x}}
+    - {name: doubled, model: twice, inputs: line}
+    - {name: all, gather: {from: doubled}}
+    - {name: most, compute: max(all)}
+    outputs: {y: all, most: most}
+    stream: [y]
+    max_rows: 20
 """
 ENDLESS = "a"
 STORY = "/v2/models/story/generate"
@@ -53,6 +65,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generating]:
     texts.make_text_bundle(folder / "story-1.edgb", context=16384)
     make_bundle(folder / "sorter-2.edgb", classifier(), name="sorter", release=2)
     make_bundle(folder / "text-1.edgb", same("string"), name="text")
+    make_bundle(folder / "twice-1.edgb", double(), name="twice")
     made = Generating(folder)
     made.place = f"path: {made.web}"
     made.write(BODY)
@@ -69,9 +82,22 @@ def visitor(daemon: Generating) -> Iterator[Visitor]:
     made.close()
 
 
-def in_flight(daemon: Generating) -> int:
+def in_flight(daemon: Generating, model: str = "story") -> int:
     lines = daemon.status()["releases"]
-    return int(next(one["in_flight"] for one in lines if one["model"] == "story"))
+    return int(next(one["in_flight"] for one in lines if one["model"] == model))
+
+
+def settled(daemon: Generating) -> int:
+    """How many rows the pipeline's model has run, once it runs no more for now."""
+    counts: list[int] = [-1]
+
+    def rests() -> bool:
+        lines = daemon.status()["releases"]
+        counts.append(next(one["requests"] for one in lines if one["model"] == "twice"))
+        return counts[-1] == counts[-2]
+
+    wait_for(rests, every=0.3)
+    return counts[-1]
 
 
 def curl(daemon: Generating, path: str, document: Any) -> bytes:
@@ -145,6 +171,42 @@ def test_a_client_that_goes_before_the_answer(daemon: Generating, visitor: Visit
     wait_for(lambda: in_flight(daemon) == 1)
     visitor.close()
     wait_for(lambda: not in_flight(daemon))
+
+
+def test_a_pipeline_that_answers_for_each_item(visitor: Visitor) -> None:
+    body = json.dumps({"x": [[1, 2, 3, 4], [5, 6, 7, 8]]}).encode()
+    visitor.request("POST", "/v2/models/lines/generate_stream", body)
+    *items, last = events(visitor.getresponse().read())
+    assert [one["y"] for one in items] == [[2, 4, 6, 8], [10, 12, 14, 16]]
+    assert last["most"] == 16
+    status, document = visitor.ask("POST", "/v2/models/lines/generate", body)
+    assert (status, document["most"]) == (200, 16)
+    assert document["y"] == [2, 4, 6, 8, 10, 12, 14, 16]
+
+
+def test_a_reader_that_stops_is_waited_for(daemon: Generating, visitor: Visitor) -> None:
+    """Items are made as they are read; what is read late is whole, and one that goes ends the rest."""
+    rows = 1024
+    values = [float(one) for one in range(4 * rows)]
+    body = json.dumps({"x": values, "id": "i" * 1024}).encode()  # a megabyte of events
+    made = settled(daemon)
+    for is_read in (True, False):
+        visitor.request("POST", "/v2/models/lines/generate_stream", body)
+        response = visitor.getresponse()
+        assert response.status == 200
+        before = made
+        made = settled(daemon)
+        assert made - before < rows * 3 // 4  # the socket is full, so the rest waits
+        assert in_flight(daemon, "lines") == 1
+        if is_read:
+            *items, last = events(response.read())
+            assert [one["y"][0] for one in items] == [8.0 * row for row in range(rows)]
+            assert last["most"] == 2 * (4 * rows - 1)
+            made = settled(daemon)
+            assert made - before == rows
+        response.close()
+    visitor.close()
+    wait_for(lambda: in_flight(daemon, "lines") == 0)
 
 
 def test_late(visitor: Visitor) -> None:

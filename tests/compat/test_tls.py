@@ -64,6 +64,15 @@ class TestCurl:
         assert json.loads(done.stdout)["name"] == "echo"
         assert curl(site).returncode != 0
 
+    def test_events(self, site: Site) -> None:
+        command = ["curl", "-sSN", "--max-time", "30", "--cacert", str(site.authority.ca)]
+        url = f"https://localhost:{site.port}/v2/models/text/generate_stream"
+        done = subprocess.run(
+            [*command, *shows(site.client), "--compressed", url, "-d", '{"x": ["a", "b", "c"]}'],
+            capture_output=True, check=True,
+        )  # fmt: skip
+        assert json.loads(done.stdout.removeprefix(b"data: "))["y"] == ["a", "b", "c"]
+
     def test_files_that_change(self, site: Site) -> None:
         """A certificate that is renewed is served soon, and one that is broken is not taken."""
         before = served(site)

@@ -258,6 +258,21 @@ def test_a_client_that_does_not_read_holds_what_is_made(stand: Stand, visitor: V
     assert response.read() == b""
 
 
+def test_a_client_that_goes_after_it_was_held(stand: Stand, visitor: Visitor) -> None:
+    response = begun(stand, visitor)
+    request = stand.asked()
+    assert isinstance(request, StreamRequest)
+    large = InferResponse("m", 7, 3, {"y": np.zeros((1, 400_000), np.float32)})
+    stand.tell(large, final=False)
+    eventually(lambda: not request.flow.has_room)
+    event(response)
+    event(response)
+    eventually(lambda: request.flow.has_room)
+    response.close()
+    visitor.close()
+    eventually(lambda: stand.door.withdrawn == 1)
+
+
 @pytest.mark.hostile("B22 clients of events that go in the middle, or never read")
 def test_a_client_that_never_reads_is_cut_off(stand: Stand, visitor: Visitor) -> None:
     stand.web.start(stream_wait=100_000_000)
