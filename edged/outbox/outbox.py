@@ -231,14 +231,14 @@ class Outbox:
     def _keep(self, arrived: list[Waiting], *, tries_blocked: bool) -> list[tuple[Waiting, str]]:
         """Write entries and sync; those there is no room for stay, in order."""
         reports: list[tuple[Waiting, str]] = []
-        if self._has_failed:
+        if self._is_over():
             return []
         is_durable = False
         queue = deque(arrived)
         if tries_blocked and self._blocked:
             queue.extendleft(reversed(self._blocked))
             self._blocked.clear()
-        while queue and not self._has_failed:
+        while queue and not self._is_over():
             waiting = queue.popleft()
             if waiting.entry.policy is Policy.BLOCK and self._blocked:
                 self._blocked.append(waiting)  # order
@@ -256,7 +256,7 @@ class Outbox:
                 self._log.sync()
             except OSError as exc:
                 self._fail_for(exc)
-        if self._has_failed:
+        if self._is_over():
             return []
         self._log.tally.kept += sum(not reason for _, reason in reports)
         return reports
@@ -304,6 +304,9 @@ class Outbox:
         """On the house's side: ``_ready`` is touched nowhere else."""
         self._ready.extend(found)
         self.on_ready()
+
+    def _is_over(self) -> bool:
+        return bool(self._has_failed)
 
     def _fail_for(self, exc: OSError) -> None:
         self._fail(f"the disk does not keep what is written: {exc.strerror}; restart the daemon")
