@@ -49,10 +49,10 @@ from edged.status import (
     pipelines,
     status_document,
 )
+from edged.steward import Steward
 from edged.store.findings import Findings
 from edged.store.repository import Repository
 from edged.supervisor import Supervisor, passed_sockets
-from edged.telemetry import log as logging_setup
 from edged.telemetry.exposition import Family, render
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag
@@ -111,9 +111,14 @@ class Daemon:
         calls = self._calls()
         self.gate = Gate()
         self.server = UnixServer(self.dataplane, calls, self.gate)
-        self._admin = UnixServer(
-            self.dataplane, {**calls, "reload": self._reload}, self.gate, "admin"
+        self.steward = Steward(
+            self.manager,
+            self.dataplane,
+            lambda: self.reloader.request(),  # noqa: PLW0108 - it is made later
+            config.log.level,
         )
+        admins = {**calls, **self.steward.calls()}
+        self._admin = UnixServer(self.dataplane, admins, self.gate, "admin")
         self._lag = LoopLag()
         self._listeners = self._make_listeners()
         self.links = BrokerLinks(self.dataplane, self.health, state_dir)
@@ -157,7 +162,7 @@ class Daemon:
         pages = OipPages(self.dataplane, probes, lambda: self.reloader.config)
         return Listeners(
             self.server, self._admin, self._scrape, self.dataplane, pages,
-            health=self.health, lag=self._lag, gate=self.gate,
+            health=self.health, lag=self._lag, gate=self.gate, steward=self.steward,
         )  # fmt: skip
 
     def _make_manager(self, config: Config) -> Manager:
@@ -288,7 +293,7 @@ class Daemon:
         self._try_again()
         self._follow()
         self.engines.review()
-        logging_setup.setup(self.reloader.config.log.level)
+        self.steward.follow(self.reloader.config)
         self._announce_soon()
         self._supervisor.ready(self._line())
 
@@ -353,11 +358,7 @@ class Daemon:
             metrics=shown(self._scrape.place),
         )
         more = {"http": self._listeners.http_place, "engines": self.engines.as_dict()}
-        return {**document, **more}
-
-    async def _reload(self, _arguments: dict[str, Any]) -> dict[str, Any]:
-        self.reloader.request()
-        return {"generation": self.dataplane.table.generation}
+        return {**document, **more, "log_level": self.steward.level}
 
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return models_document(self.dataplane)

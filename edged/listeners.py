@@ -17,7 +17,7 @@ from edged.errors import ApplyError
 from edged.telemetry.exposition import MISSING, is_available
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag
-from edged.transports.http_door import Door, Pages
+from edged.transports.http_door import Admin, Door, Pages
 from edged.transports.scrape import ScrapeServer
 from edged.transports.uds import UnixServer
 from edged.transports.web_listener import Staged, shown
@@ -46,6 +46,7 @@ class Listeners:
             all the same.
         lag: sampled while figures are scraped.
         gate: who may ask for what.
+        steward: what administrators ask over HTTP, on their socket.
     """
 
     def __init__(
@@ -59,9 +60,13 @@ class Listeners:
         health: Health,
         lag: LoopLag,
         gate: Gate,
+        steward: Admin,
     ) -> None:
         self._server = server
         self._admin = admin
+        self._admin_http: HttpServer | None = None
+        self._steward = steward
+        admin.other = self._hear_admin
         self._config = Config()
         """What the administrators' socket follows now."""
         self._scrape = scrape
@@ -95,6 +100,15 @@ class Listeners:
         except ApplyError as exc:
             self._health.degrade(_ADMIN, exc.message)
 
+    def _hear_admin(self) -> asyncio.Protocol:
+        """A connection of an administrator who speaks HTTP; the modules come with the first."""
+        if self._admin_http is None:
+            from edged.transports.http import HttpServer  # noqa: PLC0415 - only what is used
+
+            self._admin_http = HttpServer(self._door, self._pages, self._gate, self._steward)
+            self._admin_http.configure(self._config)
+        return self._admin_http.hear()
+
     async def _apply_admin(self, config: Config) -> None:
         try:
             await self._admin.apply(config)
@@ -118,6 +132,8 @@ class Listeners:
         }
         if self._admin.path:
             found["admin"] = self._admin
+        if self._admin_http is not None:
+            found["admin_http"] = self._admin_http
         if self._http is not None:
             found["http"] = self._http
         if self._grpc is not None:
@@ -136,7 +152,8 @@ class Listeners:
 
     async def close_web(self, timeout_s: float) -> None:
         """End the connections of HTTP and gRPC, each after its answer, within so long."""
-        servers = [server for server in (self._http, self._grpc) if server is not None]
+        every = (self._http, self._grpc, self._admin_http)
+        servers = [server for server in every if server is not None]
         for server in servers:
             server.close()
         await asyncio.gather(*(server.closed(timeout_s) for server in servers))
@@ -169,6 +186,10 @@ class Listeners:
         # Before anything that comes with this change can be asked for.
         self._gate.follow(access)
         self._config = config
+        if self._admin_http is not None:
+            self._admin_http.configure(config)
+            if config.listen.admin is None:
+                self._admin_http.close()
         await self._commit_scrape(figures, config)
         await self._commit_http(http, config)
         await self._commit_grpc(grpc, config)

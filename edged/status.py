@@ -29,6 +29,7 @@ from edged.telemetry.process import resident_bytes
 from edged.version import __version__
 
 if TYPE_CHECKING:
+    from edged.pipelines.graph import Member
     from edged.pipelines.pipeline import PipelineRelease
 
 _TOLD = ("release", "version", "digest", "state", "reason", "runtime")
@@ -132,6 +133,12 @@ def pipelines(dataplane: Dataplane) -> list[PipelineRelease]:
     """Every pipeline that the table has."""
     found = [one for route in dataplane.table.routes.values() for one in route.releases.values()]
     return [one for one in map(_as_pipeline, found) if one is not None]
+
+
+def members_of(route: Route) -> list[Member]:
+    """The models that a pipeline asks, of those releases; none for a model."""
+    found = [_as_pipeline(release) for release in route.releases.values()]
+    return [member for one in found if one is not None for member in one.plan.members]
 
 
 def _as_pipeline(release: Served) -> PipelineRelease | None:

@@ -27,6 +27,7 @@ class Part:
         self.refuse: Exception | None = None
         self.break_commit: OSError | None = None
         self.place: Any = None
+        self.other: Any = None
         self.refreshed = 0
 
     def _maybe(self) -> None:
@@ -67,7 +68,15 @@ class Box:
         nothing: Any = None
         admin: Any = self.admin
         self.listeners = Listeners(
-            server, admin, scrape, nothing, nothing, health=self.health, lag=self.lag, gate=Gate()
+            server,
+            admin,
+            scrape,
+            nothing,
+            nothing,
+            health=self.health,
+            lag=self.lag,
+            gate=Gate(),
+            steward=nothing,
         )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from edged.access.visit import Visit
 
-_VERBS = {"status": "status", "metrics": "metrics", "reload": "reload"}
+_VERBS = {"status": "status", "metrics": "metrics", "reload": "reload", "logging": "logging"}
 _METADATA = "metadata"
+_OF_MODEL = ("load", "unload")
 
 
 def check_call(visit: Visit, call: str, arguments: Mapping[str, Any]) -> None:
@@ -27,6 +28,8 @@ def check_call(visit: Visit, call: str, arguments: Mapping[str, Any]) -> None:
         return  # what may not be seen is left out of the answer
     if call == "manifest":
         visit.require(_METADATA, str(arguments.get("model")))
+    elif call in _OF_MODEL:
+        visit.require(call, str(arguments.get("model")))
     elif call == "engines":
         visit.require("engines" if arguments.get("look") is True else "status")
     else:

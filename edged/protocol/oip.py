@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from edged.errors import (
     STATUS,
     BusyError,
@@ -15,6 +17,7 @@ from edged.errors import (
     DeadlineExceededError,
     DrainingError,
     EdgedError,
+    InvalidRequestError,
     ModelNotFoundError,
     ModelNotReadyError,
     QueueFullError,
@@ -22,6 +25,7 @@ from edged.errors import (
     TooLargeError,
     VersionNotFoundError,
 )
+from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import Status
 from edged.tensors import ALL_DTYPES, DType
 
@@ -79,3 +83,21 @@ def retry_after_s(error: EdgedError) -> int:
     if not isinstance(error, BusyError):
         return 0
     return max(1, -(-error.retry_after_ns // 1_000_000_000))
+
+
+class _Index(msgspec.Struct, frozen=True):
+    ready: bool = False
+
+
+def wants_ready_only(body: Buffer) -> bool:
+    """Whether a request for the index asks for what is ready alone.
+
+    Raises:
+        InvalidRequestError: it cannot be read.
+    """
+    if not body:
+        return False
+    try:
+        return msgspec.json.decode(body, type=_Index).ready
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise InvalidRequestError(f"Unable to parse the request: {exc}") from None

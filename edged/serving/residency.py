@@ -220,7 +220,7 @@ class Residency:
     def _begin(self, step: Begin[ReleaseKey]) -> None:
         entry = self._entries[step.key]
         for key in step.victims:
-            self._evict(self._of(key), f"made room for {entry.release.owner}")
+            self.evict(self._of(key), f"made room for {entry.release.owner}")
         entry.release.loads += 1
         leaving, self._leaving = self._leaving, []
         loop = asyncio.get_running_loop()
@@ -298,7 +298,7 @@ class Residency:
             if old.state is State.READY and old.running:
                 busy.add(old.key)
             elif old.state is State.READY:
-                self._evict(old, f"{entry.release.owner} replaces it")
+                self.evict(old, f"{entry.release.owner} replaces it")
                 if old.is_leaving:
                     old.call()  # should the new one come to nothing, it is wanted back
         return busy
@@ -307,12 +307,12 @@ class Residency:
         """Send away what is over the budget, after that was lowered."""
         if self.ledger.over:
             for key in choose_victims(self.ledger.over, self._residents()) or ():
-                self._evict(self._of(key), "the budget was lowered")
+                self.evict(self._of(key), "the budget was lowered")
 
-    def _evict(self, release: ServedRelease, why: str) -> None:
+    def evict(self, release: ServedRelease, why: str) -> None:
+        """Send away one that nothing runs on; what waits for it brings it back."""
         release.evictions += 1
-        session = release.lay_down()
-        if session is not None:
+        if (session := release.lay_down()) is not None:
             self._leaving.append(session)
         self.ledger.give_back(release.key)
         release.move(Event.EVICT, why)

@@ -15,7 +15,7 @@ from edged.access.gate import Gate
 from edged.config.schema import Config
 from edged.config.tls_files import tls_warnings
 from edged.patience import Patience
-from edged.transports.http_door import Door, Pages
+from edged.transports.http_door import Admin, Door, Pages
 from edged.transports.http_peer import Connection
 from edged.transports.named_memory import NamedMemory
 from edged.transports.tls import TlsGate, server_context
@@ -36,10 +36,14 @@ class HttpServer:
         door: the dataplane.
         pages: what else can be asked for.
         gate: who may ask for what; one for all listeners.
+        admin: what administrators ask; only where this is their socket.
     """
 
-    def __init__(self, door: Door, pages: Pages, gate: Gate | None = None) -> None:
+    def __init__(
+        self, door: Door, pages: Pages, gate: Gate | None = None, admin: Admin | None = None
+    ) -> None:
         self.door = door
+        self.admin = admin
         self.gate = gate or Gate()
         self.pages = pages
         self.memory = NamedMemory()
@@ -58,6 +62,11 @@ class HttpServer:
         self.is_loopback = False
         """Whether it listens on a port that any process of this machine reaches, nobody else."""
         self._listener = WebListener(FIELD, "HTTP", self._connection, log)
+
+    @property
+    def entry(self) -> str:
+        """Whose socket it is, for the rules."""
+        return "http" if self.admin is None else "admin"
 
     @property
     def place(self) -> Place | None:
@@ -90,11 +99,7 @@ class HttpServer:
 
     async def commit(self, staged: Staged, config: Config) -> None:
         """Answer where ``prepare`` bound, and there alone; limits hold for new connections."""
-        self.max_request_bytes = int(config.limits.max_request)
-        self.frame_timeout_s = int(config.limits.frame_timeout) / 1e9
-        self.unread_wait_s = int(config.limits.stream_wait) / 1e9
-        self.patience = Patience(int(config.limits.busy_wait))
-        self.max_connections = config.listen.max_connections
+        self.configure(config)
         http = config.listen.http
         self.compresses = http is not None and http.compress
         is_port = http is not None and http.port is not None and http.tls is None
@@ -107,6 +112,14 @@ class HttpServer:
             self._end_all()
         self.memory.allow(config.listen.shared_memory)
         await self._listener.commit(staged)
+
+    def configure(self, config: Config) -> None:
+        """Take over limits; they hold for connections made from now on."""
+        self.max_request_bytes = int(config.limits.max_request)
+        self.frame_timeout_s = int(config.limits.frame_timeout) / 1e9
+        self.unread_wait_s = int(config.limits.stream_wait) / 1e9
+        self.patience = Patience(int(config.limits.busy_wait))
+        self.max_connections = config.listen.max_connections
 
     def close_listener(self) -> None:
         """Take no new connections; those that are open stay."""
@@ -126,6 +139,10 @@ class HttpServer:
         if self.tls.context is None:
             return Connection(self)
         return TlsPeer(self.tls, lambda: Connection(self))
+
+    def hear(self) -> asyncio.Protocol:
+        """A connection that another listener has accepted."""
+        return Connection(self)
 
     async def closed(self, timeout_s: float) -> None:
         """After ``close``: wait until what was written has left, but no longer than this."""

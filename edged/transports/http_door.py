@@ -123,3 +123,28 @@ class Pages(Protocol):
     def metrics(self, accept: str) -> Awaitable[tuple[int, bytes, str]]:
         """All figures: status, text and its type."""
         ...
+
+
+class Admin(Protocol):
+    """What administrators ask of the daemon; see ``edged.steward``. Each raises EdgedError."""
+
+    @property
+    def level(self) -> str:
+        """At which the log is written."""
+        ...
+
+    def set_level(self, level: str) -> None:
+        """Write the log at this level."""
+        ...
+
+    def check(self, model: str) -> None:
+        """Go on if there is such a model."""
+        ...
+
+    async def load(self, model: str) -> None:
+        """Bring a model into memory."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Send a model to sleep."""
+        ...

@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         shown = transport.get_extra_info("peercert")
         certificate = certificate_name(shown)
-        peer = peer_of(sock, "http")._replace(certificate=certificate)
+        peer = peer_of(sock, server.entry)._replace(certificate=certificate)
         try:
             self._visit = server.gate.enter(peer, self._requests.review)
         except QuotaError as exc:

@@ -33,6 +33,7 @@ from edged.protocol.oip_generate import decode_generate
 from edged.protocol.oip_request import Asked, decode_raw, decode_request
 from edged.protocol.oip_shared import Memory, decode_register, needed, status_document
 from edged.runtimes.base import StillRunningError
+from edged.transports.http_admin import answer_admin, check_right
 from edged.transports.http_generate import Generation
 from edged.transports.http_repeats import Repeats
 from edged.transports.http_routes import Page, Route, route_of
@@ -176,7 +177,7 @@ class Requests:
         elif trouble := page_trouble(request.headers, is_loopback=self._server.is_loopback):
             self._refuse(403, trouble)
         elif route.page is Page.ADMIN:
-            self._refuse(403, f"{request.target.partition('?')[0]} {_NOT_HERE}")
+            self._administer(request, route)
         elif route.page is Page.CUDA:
             self._refuse(501, "memory of a GPU is not served by name")
         else:
@@ -205,6 +206,16 @@ class Requests:
             body: list[Buffer] = [msgspec.json.encode(document)]
             self.answer(encode_answer(body, status, keeps_alive=self._keeps_alive))
 
+    def _administer(self, request: HttpRequest, route: Route) -> None:
+        """Do what an administrator asks for, where they are heard."""
+        admin = self._server.admin
+        if admin is None or self._visit is None:
+            self._refuse(403, f"{request.target.partition('?')[0]} {_NOT_HERE}")
+            return
+        check_right(self._visit, route)
+        work = answer_admin(admin, route, request, self)
+        self._task = asyncio.get_running_loop().create_task(work)
+
     def _shared(self, request: HttpRequest, route: Route) -> None:
         """Register, forget or list memory that has a name."""
         memory = needed(self._memory())
@@ -231,6 +242,7 @@ class Requests:
         elif page is Page.SERVER:
             document = pages.server()
             more = ["system_shared_memory"] if self._server.memory.is_on else []
+            more += ["logging"] if self._server.admin is not None else []
             extensions = (*document.get("extensions", ()), "generate", *more)
             document = {**document, "extensions": extensions}
         elif page is Page.MODEL:
@@ -242,7 +254,7 @@ class Requests:
         elif page is Page.STATS:
             document = pages.statistics(route.model or None, route.version)
         else:
-            document = pages.index(ready=_only_ready(request.body))
+            document = pages.index(ready=oip.wants_ready_only(request.body))
         return 200, document
 
     async def _metrics(self, accept: str) -> None:
@@ -383,16 +395,3 @@ def _length(given: str, body_bytes: int) -> int:
             f"Inference-Header-Content-Length is {length}, but the body has {body_bytes} bytes"
         )
     return length
-
-
-class _Index(msgspec.Struct, frozen=True):
-    ready: bool = False
-
-
-def _only_ready(body: bytes | bytearray) -> bool:
-    if not body:
-        return False
-    try:
-        return msgspec.json.decode(body, type=_Index).ready
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
-        raise InvalidRequestError(f"Unable to parse the request: {exc}") from None

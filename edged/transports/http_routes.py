@@ -30,7 +30,7 @@ class Page(enum.Enum):
     INDEX = "index"
     METRICS = "metrics"
     ADMIN = "admin"
-    """Only an administrator may ask, and not here."""
+    """Only an administrator may ask, on the administrators' socket."""
     SHARED = "shared"
     """System shared memory by name."""
     CUDA = "cuda"
@@ -45,7 +45,7 @@ class Route(NamedTuple):
         methods: how it may be asked for.
         model: the name in it, of a model or a region; empty for none.
         version: the version in it; None for none.
-        verb: what is to be done with a region; empty elsewhere.
+        verb: what is to be done with a region; what an administrator wants; empty elsewhere.
     """
 
     page: Page
@@ -64,8 +64,8 @@ _FIXED: Final = {
     "/v2/health/ready": Route(Page.READY, _GET),
     "/v2/models/stats": Route(Page.STATS, _GET),
     "/v2/repository/index": Route(Page.INDEX, _POST),
-    "/v2/logging": Route(Page.ADMIN, _BOTH),
-    "/v2/trace/setting": Route(Page.ADMIN, _BOTH),
+    "/v2/logging": Route(Page.ADMIN, _BOTH, verb="logging"),
+    "/v2/trace/setting": Route(Page.ADMIN, _BOTH, verb="trace"),
     "/metrics": Route(Page.METRICS, _GET),
 }
 _OF_MODEL: Final = {
@@ -99,7 +99,9 @@ def route_of(target: str) -> Route | None:
     if parts[2] == "models":
         return _of_model(parts[3], parts[4:])
     if parts[2] == "repository" and parts[3:4] == ["models"] and len(parts) == 6:
-        return Route(Page.ADMIN, _POST) if parts[5] in ("load", "unload") else None
+        name = _unquoted(parts[4])
+        is_known = parts[5] in ("load", "unload") and 0 < len(name) <= NAME_CAP
+        return Route(Page.ADMIN, _POST, name, None, parts[5]) if is_known else None
     if parts[2] in ("systemsharedmemory", "cudasharedmemory"):
         return _of_region(parts[2], parts[3:])
     return None
@@ -129,7 +131,7 @@ def _of_model(quoted: str, rest: list[str]) -> Route | None:
     found = _OF_MODEL.get(tuple(rest))
     if found is None or (found[0] is Page.ADMIN and version is not None):
         return None
-    return Route(*found, name, version)
+    return Route(*found, name, version, "trace" if found[0] is Page.ADMIN else "")
 
 
 def _unquoted(text: str) -> str:

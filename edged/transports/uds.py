@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 from edged.access.gate import Gate
@@ -17,6 +18,7 @@ from edged.config.listen import SocketConfig
 from edged.config.schema import Config
 from edged.patience import Patience
 from edged.protocol.frames import Limits
+from edged.transports.admin_peer import AdminConnection
 from edged.transports.native_door import Call, Door
 from edged.transports.native_peer import Connection
 from edged.transports.socket_file import BACKLOG, bind_socket, remove_socket, set_access
@@ -43,6 +45,8 @@ class UnixServer:
     ) -> None:
         self.door = door
         self.entry = entry
+        self.other: Callable[[], asyncio.Protocol] | None = None
+        """Makes the protocol for who speaks another one on this socket; None where nobody may."""
         self.gate = gate or Gate()
         self.calls = calls
         self.limits = Limits()
@@ -147,7 +151,10 @@ class UnixServer:
         # the service manager passed and needs for the next start; we remove our own ourselves.
         options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         self._server = await loop.create_unix_server(
-            lambda: Connection(self), sock=sock, backlog=BACKLOG, **options
+            self._connection, sock=sock, backlog=BACKLOG, **options
         )
         self._socket = config
         log.info("listening on %s", config.path)
+
+    def _connection(self) -> Connection:
+        return Connection(self) if self.other is None else AdminConnection(self, self.other)

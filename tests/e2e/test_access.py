@@ -249,12 +249,46 @@ def test_administrators_have_a_socket_of_their_own(daemon: Guarded):
         for target in ("/v2/repository/models/cam-1/load", "/v2/repository/models/cam-1/unload"):
             assert over_http(daemon.http, "POST", target, b"{}")[0] == 403
         assert as_user(HIM, lambda: over_native(admin, "secret"), groups=(ADMINS,)) != "good"
+        by_hand(daemon, admin)
     finally:
         daemon.extra = ""
         daemon.change(BODY + RULES)
     assert not admin.exists()
     with daemon.client() as client:
         client.call("engines", look=True)
+
+
+def by_hand(daemon: Guarded, admin: Path) -> None:
+    """Loads and the log's level, over HTTP on the administrators' socket."""
+
+    def ask(target: str, body: bytes = b"") -> tuple[int, str]:
+        return over_http(admin, "POST", target, body)
+
+    def state() -> tuple[str, str]:
+        with daemon.client() as client:
+            (found,) = (one for one in client.models() if one["name"] == "cam-1")
+        (release,) = found["releases"]
+        return release["state"], release["reason"]
+
+    target, as_admin = "/v2/repository/models/cam-1/", (ADMINS,)
+    assert as_user(HIM, lambda: ask(f"{target}unload")[0], groups=(CREW,)) == 403
+    assert state()[0] == "ready"
+    assert as_user(HIM, lambda: ask(f"{target}unload")[0], groups=as_admin) == 200
+    assert state() == ("asleep", "an administrator sent it to sleep; its next request loads it")
+    assert as_user(HER, lambda: over_native(daemon.socket, "cam-1")) == "good"
+    assert state()[0] == "ready"
+    assert ask(f"{target}unload")[0] == ask(f"{target}load")[0] == 200
+    assert state()[0] == "ready"
+    assert ask("/v2/repository/models/none/load")[0] == 404
+    assert ask(f"{target}load", b'{"parameters":{"config":"{}"}}')[0] == 400
+    assert '"log_verbose_level": 1' in ask("/v2/logging", b'{"log_verbose_level":1}')[1]
+    assert daemon.status()["log_level"] == "debug"
+    assert over_http(daemon.http, "POST", "/v2/logging", b"{}")[0] == 403
+    daemon.change(BODY + RULES.replace("cam-*", "cam-1"))
+    assert daemon.status()["log_level"] == "debug", "another change leaves it"
+    daemon.change(BODY + RULES + "log: {level: warning}\n")
+    wait_for(lambda: daemon.status()["log_level"] == "warning")
+    assert ask("/v2/trace/setting", b'{"trace_level":["TIMESTAMPS"]}')[0] == 400
 
 
 def test_a_rule_for_a_user_that_is_not_there_is_refused_and_the_old_rules_hold(daemon: Guarded):

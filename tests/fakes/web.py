@@ -141,7 +141,7 @@ class Visitor(http.client.HTTPConnection):
         self.headers = response.headers
         data = response.read()
         is_json = response.headers.get_content_type() == "application/json"
-        return response.status, json.loads(data) if is_json else data
+        return response.status, json.loads(data) if is_json and data else data
 
 
 def raw(path: Path, *pieces: bytes) -> bytes:
