@@ -111,12 +111,8 @@ class Daemon:
         calls = self._calls()
         self.gate = Gate()
         self.server = UnixServer(self.dataplane, calls, self.gate)
-        self.steward = Steward(
-            self.manager,
-            self.dataplane,
-            lambda: self.reloader.request(),  # noqa: PLW0108 - it is made later
-            config.log.level,
-        )
+        request = lambda: self.reloader.request()  # noqa: E731, PLW0108 - it is made later
+        self.steward = Steward(self.manager, self.dataplane, request, config.log.level)
         admins = {**calls, **self.steward.calls()}
         self._admin = UnixServer(self.dataplane, admins, self.gate, "admin")
         self._lag = LoopLag()
