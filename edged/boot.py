@@ -7,9 +7,11 @@ import functools
 import logging
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from edged.cores import spread
 from edged.daemon import Daemon
 from edged.errors import STATUS, EdgedError
 from edged.record import find_state_dir, load_for_boot
@@ -61,4 +63,6 @@ def _run_loop(start: Any) -> None:
 
 
 async def _main(start: Any) -> None:
+    threads = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=spread)
+    asyncio.get_running_loop().set_default_executor(threads)
     await start().run()

@@ -23,6 +23,7 @@ from edged.config.broker import Secret, TlsConfig
 from edged.config.identity import base_topic, client_id
 from edged.config.load import Snapshot
 from edged.config.schema import BindingConfig, MqttConfig
+from edged.cores import spread
 from edged.errors import ApplyError
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics
@@ -180,7 +181,7 @@ class BrokerLinks:
                 "%s is set: messages are acknowledged on arrival and CAN BE LOST", ACK_EARLY
             )
         if self._decoders is None:
-            self._decoders = ThreadPoolExecutor(1, "edged-decode")
+            self._decoders = ThreadPoolExecutor(1, "edged-decode", initializer=spread)
         self._bindings = Bindings(
             MqttSession(options),
             self._dataplane,

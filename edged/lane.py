@@ -18,7 +18,7 @@ import numpy as np
 from edged.errors import EdgedError
 from edged.link import Link, Waiter
 from edged.messages import PrepareRequest
-from edged.protocol import asking, prepared
+from edged.protocol import asking, memory, prepared
 from edged.protocol.asking import InferResult, Opened, Plan
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.tensors import Array
@@ -206,11 +206,30 @@ class Lane:
         return form
 
 
+class _NearLane(Lane):
+    """One whose requests lie in memory, so large that it matters whose cache has them."""
+
+    def ask(self, tensors: Mapping[str, Array], seconds: float | None) -> InferResult | None:
+        """As for any lane."""
+        nearby = self.link.nearby
+        cores = nearby.stay()
+        if cores is None:
+            result = super().ask(tensors, seconds)
+        else:
+            try:
+                result = super().ask(tensors, seconds)
+            finally:
+                nearby.go(cores)
+        if result is not None and (core := nearby.answered(result.run_ns)) is not None:
+            self.link.tell(memory.encode_near(core))
+        return result
+
+
 NOTHING: Mapping[str, Array] = {"": np.empty(0, np.uint8)}
 """What is asked on a lane whose requests lie in memory."""
 
 
-def lane_by_memory(link: Link, model: str, opened: Opened, rows: int) -> Lane | None:
+def lane_by_memory(link: Link, model: str, opened: Opened, rows: int, size: int) -> Lane | None:
     """The shortest way for requests that lie in memory the daemon has; asked ``NOTHING``.
 
     Args:
@@ -218,6 +237,7 @@ def lane_by_memory(link: Link, model: str, opened: Opened, rows: int) -> Lane | 
         model: who is asked.
         opened: the handle of the bound call, and the layout of what comes along with its answers.
         rows: of every request.
+        size: bytes of the inputs of a request.
     """
     if opened.answers is None:
         return None
@@ -225,7 +245,8 @@ def lane_by_memory(link: Link, model: str, opened: Opened, rows: int) -> Lane | 
     if form is None:
         return None
     plan = Plan(PrepareRequest(model, ()))
-    lane = Lane(link, plan, opened)
+    make = _NearLane if size >= memory.NEAR_BYTES else Lane
+    lane = make(link, plan, opened)
     lane.take_form(form)
     # A connection that ends forgets it, as any prepared call.
     link.opened[plan] = opened

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 
 from edged.errors import DeadlineExceededError, DisconnectedError, EdgedError
+from edged.nearby import Nearby
 from edged.places import expect
 from edged.protocol import asking, memory, prepared
 from edged.protocol.asking import Asked, Conversation
@@ -89,6 +90,7 @@ class Link(Conversation):
         self._sleepers: list[Waiter] = []
         self._sleep_lock = threading.Lock()
         self._lend_lock = threading.Lock()
+        self.nearby = Nearby()
 
     def ask(
         self, waiter: Waiter, encode: Callable[[int], list[Buffer]], *, is_new: bool = False

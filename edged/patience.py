@@ -6,7 +6,7 @@ stays awake for an answer that does not come is time taken from others. Pure: to
 
 from __future__ import annotations
 
-import os
+from edged.cores import usable
 
 _MISSES_CAP, _WITHOUT = 4, 64
 """After so many waits in vain (a slow model, a quiet client) so many are left out."""
@@ -21,7 +21,7 @@ class Patience:
     """
 
     def __init__(self, wait_ns: int) -> None:
-        self.wait_ns = wait_ns if len(os.sched_getaffinity(0)) > 1 else 0
+        self.wait_ns = wait_ns if len(usable()) > 1 else 0
         self._misses = 0
         self._left_out = 0
 

@@ -100,7 +100,8 @@ class Bound:
             raise
         self._link, self._region, self._handle = link, region, handle
         rest = Opened(handle, places.rest.specs, places.rest)
-        self._lane = lane_by_memory(link, self._plan.request.model, rest, places.rows)
+        size = sum(array.nbytes for array in places.inputs.values())
+        self._lane = lane_by_memory(link, self._plan.request.model, rest, places.rows, size)
 
     def ask(self, pending: Pending, wait_us: int) -> bool:
         """Send a request; False when the connection it was bound on has ended.

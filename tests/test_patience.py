@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from edged import patience
 from edged.patience import Patience
 
 
 @pytest.fixture(autouse=True)
 def _on_two_cores(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
 
 
 def test_worth_it():
@@ -42,5 +41,5 @@ def test_never():
 
 
 def test_not_on_one_core(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
     assert not Patience(1000).is_worth_it()

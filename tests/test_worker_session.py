@@ -14,7 +14,7 @@ import onnxruntime as ort
 import psutil
 import pytest
 
-from edged import patience, worker_session
+from edged import worker_session
 from edged.errors import EdgedError, LoadError, RunError, WorkerDiedError
 from edged.messages import InferResponse
 from edged.protocol import native, prepared
@@ -340,7 +340,7 @@ class TestSpin:
     @pytest.fixture(autouse=True)
     def _on_many_cores(self, puppets: Workers, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(worker_session, "_SPIN_NS", 5_000_000)
-        monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0, 1})
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
 
     @on_loop
     async def test_an_answer_that_is_there(self, puppets: Workers):
@@ -413,7 +413,7 @@ class TestSpin:
 
     def test_not_on_one_core(self, puppets: Workers, monkeypatch: pytest.MonkeyPatch):
         """There the worker could not answer meanwhile."""
-        monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0})
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
         session = puppets.session()
         assert session._patience.wait_ns == 0
         session.close()
@@ -425,7 +425,7 @@ class TestAwake:
     @pytest.fixture(autouse=True)
     def _on_many_cores(self, puppets: Workers, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(worker_session, "_SPIN_NS", 5_000_000)
-        monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0, 1})
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
 
     def bound(self, session: WorkerSession) -> tuple[Any, np.ndarray]:
         y = np.zeros_like(X)

@@ -94,6 +94,13 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
             "waking a core takes longer than a small model; at most 1ms, 0 to sleep at once",
         ),
     ] = Duration(100_000)
+    share_core: Annotated[
+        bool,
+        Meta(
+            description="stay on the core of a client that is alone and passes large memory, where "
+            "its runs are faster there"
+        ),
+    ] = True
 
 
 class RuntimeConfig(Section, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from edged.cores import spread
 from edged.engines.attempts import Attempt
 from edged.engines.bench import BusyBenchError, EngineBench
 from edged.engines.build import Build, FoundryRules, Wanted
@@ -342,6 +343,7 @@ class Foundry:
 
 
 def _lower_priority() -> None:
+    spread()
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 

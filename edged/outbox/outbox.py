@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edged.cores import spread
 from edged.outbox.age import Moment, age_ns, now
 from edged.outbox.disk import Disk
 from edged.outbox.entry import Entry, Policy, is_too_old
@@ -183,6 +184,7 @@ class Outbox:
     # The thread's side.
 
     def _run(self) -> None:
+        spread()
         while True:
             with self._wake:
                 if not (self._pending or self._finished):

@@ -71,6 +71,7 @@ class Kind(enum.IntEnum):
     RECALL = 22
     BIND = 23
     BOUND = 24
+    NEAR = 25
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from edged.cores import usable
 from edged.errors import LoadError, RunError
 from edged.runtimes.absence import version_of, why_not
 from edged.runtimes.base import Artefact, RuntimeInfo
@@ -83,7 +84,7 @@ class OnnxRuntime:
     name = "onnxruntime"
 
     def __init__(self, *, threads: int) -> None:
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or len(usable())
 
     def info(self) -> RuntimeInfo:
         """Say whether the package is there and imports."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, NoReturn
 
+from edged.cores import usable
 from edged.errors import EdgedError, InvalidRequestError, LoadError, RunError
 from edged.generating import (
     EOS,
@@ -63,7 +64,7 @@ class GenaiRuntime:
     name = "onnxruntime-genai"
 
     def __init__(self, *, threads: int) -> None:
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or len(usable())
 
     def info(self) -> RuntimeInfo:
         """Say whether the package is there and imports."""

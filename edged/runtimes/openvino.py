@@ -20,7 +20,6 @@ beyond that wait for one another.
 from __future__ import annotations
 
 import io
-import os
 import re
 import sys
 import threading
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from edged.cores import usable
 from edged.errors import LoadError
 from edged.runtimes.absence import version_of, why_not
 from edged.runtimes.base import Artefact, RuntimeInfo
@@ -109,7 +109,7 @@ class OpenVinoRuntime:
     def __init__(self, *, threads: int, name: str = "openvino") -> None:
         self.name = name
         self._target = TARGETS[name]
-        cores = len(os.sched_getaffinity(0))
+        cores = len(usable())
         self._threads = threads or cores
         self._streams = max(1, cores // self._threads)
 

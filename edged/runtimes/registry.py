@@ -7,11 +7,11 @@ is not built in is that of an installed package (``installed.py``), if one gives
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from edged.cores import usable
 from edged.runtimes.base import Runtime
 from edged.runtimes.installed import Offer, installed_names, look_again, look_at, offer_of
 
@@ -162,7 +162,7 @@ def all_offers() -> list[Offer]:
         shadow = "an installed package gives a runtime of this name, which is not used"
         return replace(offer, note="; ".join(filter(None, (offer.note, shadow))))
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(len(usable())) as pool:
         return list(pool.map(ask, _all_names()))
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
+from edged.cores import spread
 from edged.serving.hand import Hand
 
 log = logging.getLogger("edged.serving")
@@ -98,6 +99,7 @@ class InstanceThreads:
         self._threads.append(thread)
 
     def _work(self) -> None:
+        spread()
         mailbox: Mailbox = queue.SimpleQueue()
         while True:
             job = self._next(mailbox)

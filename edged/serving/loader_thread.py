@@ -7,6 +7,8 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from edged.cores import spread
+
 log = logging.getLogger("edged.serving")
 
 _LOADER_NICE = 10
@@ -22,6 +24,7 @@ def make_loader_thread() -> ThreadPoolExecutor:
 
 
 def _lower_priority() -> None:
+    spread()
     # Linux keeps a nice value for each thread; elsewhere or without the right this changes nothing.
     try:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADER_NICE)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 from edged.config.schema import Config
+from edged.cores import usable
 from edged.errors import BundleError, EdgedError, ModelNotReadyError, QuarantinedError
 from edged.loading import Loaded, Stored
 from edged.serving.alarm import Alarm
@@ -90,7 +90,7 @@ class Manager:
 
     def schedule(self, config: Config, releases: Iterable[Desired] = ()) -> None:
         """Give out the devices as configured, and let releases follow their models' sections."""
-        rules = rules_of(config, len(os.sched_getaffinity(0)))
+        rules = rules_of(config, len(usable()))
         self._turn.starvation_ns = rules.starvation_ns
         self.devices.configure(rules)
         self.workshop.caches.configure(config)

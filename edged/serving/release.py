@@ -7,12 +7,12 @@ it runs is ``executor.run_batch``'s. Everything here happens on the event loop e
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Callable
 
 from edged.config.schema import ModelConfig
+from edged.cores import usable
 from edged.costs import Costs
 from edged.errors import CancelledError, DrainingError, ModelNotReadyError
 from edged.isolation import WorkerSession
@@ -109,10 +109,10 @@ class ServedRelease(Ahead):
         rows = config.batching.max_batch if self.whole.is_row_wise else 1
         self.batch_rows = paying_rows(self.costs, rows)
         batching = config.batching
-        wanted = parallel_runs(batching.instances, self.costs, len(os.sched_getaffinity(0)))
-        usable = self.slots.rules.usable(self.rank)
-        most = usable if self.remote is None else self.remote.ways
-        self.instances = min(wanted, usable, most)
+        wanted = parallel_runs(batching.instances, self.costs, len(usable()))
+        allowed = self.slots.rules.usable(self.rank)
+        most = allowed if self.remote is None else self.remote.ways
+        self.instances = min(wanted, allowed, most)
         self.worth_another = 1 if config.batching.instances else self.batch_rows
         self._part_rows = part_rows(self.batch_rows, rows, self.forecast)
         self.most_rows = rows if can_cut(self.whole) else sys.maxsize

@@ -6,11 +6,11 @@ itself take no slot; their order is ``Turn``'s. Used from the event loop only.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Protocol
 
 from edged.config.schema import Config
+from edged.cores import usable
 from edged.runtimes.registry import LINES, device_of
 from edged.serving.hand import Begin, Hand
 from edged.serving.precedence import (
@@ -334,7 +334,7 @@ class Devices:
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
-        self.rules = rules or Rules(len(os.sched_getaffinity(0)), has_express=True)
+        self.rules = rules or Rules(len(usable()), has_express=True)
         self._by_name: dict[str, DeviceSlots] = {}
 
     def of(self, runtime: str) -> DeviceSlots:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from edged.cores import Stay
 from edged.serving.precedence import NEVER_NS
 
 BUDGET_NS = 500_000
@@ -87,6 +88,8 @@ class Turn:
         """Whether there are classes; while there are none, the order is that of arrival."""
         self.starvation_ns = NEVER_NS
         self._since: dict[Runs, int] = {}
+        self.stay = Stay()
+        """Ends when somebody else asks for anything."""
 
     def is_alone(self, asker: object) -> bool:
         """Whether nobody but ``asker`` has asked for anything lately.
@@ -96,6 +99,8 @@ class Turn:
         """
         if asker is not self._asker or self._asked != self._asked_then:
             self._asker, self._streak = asker, 0
+            if self.stay.core >= 0:
+                self.stay.leave()
         elif self._streak >= _ALONE and not self._line:
             return True
         self._streak += 1
@@ -106,6 +111,8 @@ class Turn:
         """Stand in line; the turn comes when the loop has read what was sent until now."""
         self._line.append(release)
         self._asked += 1
+        if self.stay.core >= 0:
+            self.stay.leave()
         if not self._is_called:
             self._is_called = True
             loop.call_soon(self._run, loop)

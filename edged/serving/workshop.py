@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import WeakValueDictionary
 
+from edged.cores import spread, usable
 from edged.serving.caches import Caches
 from edged.serving.turn import Turn
 
@@ -46,8 +46,8 @@ class Workshop:
         """
         loop = asyncio.get_running_loop()
         if self._threads is None:
-            count = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
-            self._threads = ThreadPoolExecutor(count, "edged-step")
+            count = min(len(usable()), _MOST_THREADS)
+            self._threads = ThreadPoolExecutor(count, "edged-step", initializer=spread)
 
         def work() -> None:
             result = job()

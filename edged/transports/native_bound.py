@@ -19,7 +19,7 @@ from edged.protocol import prepared
 from edged.protocol.frames import Buffer
 from edged.protocol.lane import LANE_ROWS, LoneRun
 from edged.protocol.layout import COPY_BYTES, BodyLayout
-from edged.protocol.memory import ALIGNED
+from edged.protocol.memory import ALIGNED, NEAR_BYTES
 from edged.tensors import Array
 from edged.transports.native_door import Prepared
 
@@ -88,6 +88,11 @@ class Bound:
         specs = () if fixed.outputs is None else fixed.outputs.specs
         self._rest = BodyLayout([spec for spec in specs if spec.name not in targets])
         self._lone: _Lone | None = None
+        in_place = sum(inputs[name].nbytes for name in self._stays)
+        self.is_large = in_place >= NEAR_BYTES
+        """Whether runs read so much where it lies that it matters which core wrote it."""
+        self.lone_ns = 0
+        """How long the last run of an asker who was alone took."""
 
     def follow(self, call: Prepared) -> None:
         """Ask through this one from now on."""
@@ -101,7 +106,9 @@ class Bound:
             self._lone = lone = self._make_lone()
             if lone is None:
                 return None
-        return lone.ask(request_id, origin)
+        answer = lone.ask(request_id, origin)
+        self.lone_ns = lone.run_ns
+        return answer
 
     def read(self) -> LentInputs:
         """The inputs of one request.
@@ -196,6 +203,7 @@ class _Lone:
         self._rest = rest.unpack(self._answer, prepared.ANSWER_BODY, rows)
         self._targets = targets
         self._written: list[tuple[Array, Array]] = []
+        self.run_ns = 0
 
     @property
     def is_current(self) -> bool:
@@ -231,6 +239,7 @@ class _Lone:
         ran = run.run(origin)
         if ran is None:
             return None
+        self.run_ns = ran[2]
         for place, private in self._written:
             place[...] = private
         prepared.write_answer_head(self._answer, request_id, ran, self._head)

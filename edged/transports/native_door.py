@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+from edged.cores import Stay
 from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
 from edged.protocol.frames import Limits
 from edged.protocol.lane import LoneRun
@@ -15,6 +16,8 @@ Call = Callable[[dict[str, Any]], Awaitable[Any]]
 
 class Turn(Protocol):
     """What runs on the loop; see ``edged.serving.turn``."""
+
+    stay: Stay
 
     def is_alone(self, asker: object) -> bool:
         """Whether nobody else has asked for anything lately."""
@@ -101,5 +104,6 @@ class Server(Protocol):
     requests: int
     max_regions: int
     max_shared_bytes: int
+    shares_core: bool
     lent: set[int]
     """The memory that connections lend, by number of its file."""

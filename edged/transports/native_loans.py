@@ -17,6 +17,7 @@ import numpy as np
 
 from edged import shm
 from edged.access.visit import Visit
+from edged.cores import Worth
 from edged.errors import (
     DeniedError,
     EdgedError,
@@ -36,7 +37,8 @@ from edged.transports.native_door import Server
 from edged.transports.native_passing import close_all
 from edged.transports.native_streams import encode_answer
 
-KINDS = frozenset((Kind.LEND, Kind.PASS, Kind.RECALL))
+UNANSWERED = frozenset((Kind.RECALL, Kind.NEAR))
+KINDS = frozenset((Kind.LEND, Kind.PASS)) | UNANSWERED
 """What is said of regions alone."""
 _U32 = 1 << 32
 
@@ -89,11 +91,13 @@ class Loans:
         self._awaited = 0
         self._mapped: dict[int, int] = {}
         self._watches: dict[int, weakref.ref[mmap.mmap]] = {}
+        self._core = -1
+        self._worth = Worth()
         self.bound: dict[int, Bound] = {}
         """The calls that are bound to places, by handle."""
 
     def handle(self, frame: Frame) -> None:
-        """A LEND, PASS or RECALL.
+        """A LEND, PASS, RECALL or NEAR.
 
         Raises:
             EdgedError: what is wrong with it.
@@ -102,8 +106,10 @@ class Loans:
             self._lend(frame)
         elif frame.kind == Kind.PASS:
             self._take(frame)
-        else:
+        elif frame.kind == Kind.RECALL:
             self._recall(memory.decode_recall(frame))
+        else:
+            self._core = memory.decode_near(frame)
 
     def bind(self, frame: Frame, find: Callable[[int], Fixed]) -> Bound:
         """Fix the places of a prepared call.
@@ -156,6 +162,22 @@ class Loans:
         ticket = bound.call.submit(inputs, rows, deadline_ns, self._origin, on_response)
         if request_id in in_flight:
             in_flight[request_id] = ticket
+
+    def answered(self, bound: Bound) -> bool:
+        """A request was answered whose asker has the loop to itself.
+
+        Returns:
+            Whether the loop stays on the client's core now: then the client cannot go on while the
+            loop waits awake.
+        """
+        if self._core < 0 or not bound.is_large or not self._server.shares_core:
+            return False
+        stay, worth = bound.call.turn.stay, self._worth
+        worth.ran(bound.lone_ns, is_near=stay.core == self._core)
+        if worth.is_wanted:
+            return stay.at(self._core)
+        stay.leave()
+        return False
 
     def clear(self) -> None:
         """The client is gone; what is being read stays until that is over."""

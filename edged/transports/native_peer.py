@@ -210,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         close_all(self.end_passing())
 
     def _takes_run(self, nbytes: int) -> bool:
-        """Handle what was read; returns whether it was one request, answered on the spot."""
+        """Handle what was read; returns whether to wait awake for the next."""
         self._server.received_bytes += nbytes
         data = self._reader.peek()
         is_answered = None

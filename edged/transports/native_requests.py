@@ -28,7 +28,7 @@ from edged.transports.native_bound import Bound, Fixed
 from edged.transports.native_calls import Calls
 from edged.transports.native_door import Prepared, Server
 from edged.transports.native_loans import KINDS as LOAN_KINDS
-from edged.transports.native_loans import Loans, Passes, not_open
+from edged.transports.native_loans import UNANSWERED, Loans, Passes, not_open
 from edged.transports.native_streams import Streams, encode_answer
 from edged.version import __version__
 
@@ -152,7 +152,7 @@ class Requests:
             elif frame.kind == Kind.CALL:
                 self._call(frame)
             elif frame.kind in LOAN_KINDS:
-                if frame.kind != Kind.RECALL:
+                if frame.kind not in UNANSWERED:
                     self._check_id(frame.request_id)
                 self._lent().handle(frame)
             elif frame.kind == Kind.BIND:
@@ -245,7 +245,8 @@ class Requests:
             count: bytes that arrived.
 
         Returns:
-            Whether it was answered on the spot; None for everything else, and nothing has happened.
+            Whether it was answered on the spot and the next may be waited for awake; None for
+            everything else, and nothing has happened.
         """
         asked = prepared.peek_run(data, count)
         if asked is None:
@@ -260,7 +261,7 @@ class Requests:
             if answer is not None:
                 self._server.requests += 1
                 self._write([answer])
-                return True
+                return not self._lent().answered(bound)
             self._lent().run(request_id, bound, rows, timeout_us, 0)
             return False
         if not self._in_flight and handle.call.turn.is_alone(self) and size <= COPY_BYTES:

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edged.cores import spread
 from edged.protocol.mqtt import (
     Connected,
     Disconnected,
@@ -176,6 +177,7 @@ class Session:
                 self._stop_asked.set()
 
     def _run(self) -> None:
+        spread()
         try:
             while (following := self._live()) is not None and following.will_retry:
                 self._pause(following.delay_s)

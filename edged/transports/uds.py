@@ -54,6 +54,7 @@ class UnixServer:
         self.max_connections = 256
         self.frame_timeout_s = 10.0
         self.patience = Patience(0)
+        self.shares_core = True
         self.max_unread_bytes = 64 << 20
         self.stream_wait_s = 60.0
         self.max_regions = 16
@@ -92,6 +93,7 @@ class UnixServer:
         self.max_regions = config.limits.max_regions
         self.max_shared_bytes = int(config.limits.max_shared)
         self.patience = Patience(int(config.limits.busy_wait))
+        self.shares_core = config.limits.share_core
         self.max_connections = config.listen.max_connections
 
     async def apply(self, config: Config) -> None:

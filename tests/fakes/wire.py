@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edged.cores import Stay
 from edged.errors import CancelledError, EdgedError, RemoteProtocolError
 from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest
 from edged.protocol.frames import HEADER, MAGIC, Buffer, Frame, FrameReader, Limits
@@ -146,7 +147,7 @@ class EchoLone:
         door.lone.append(origin)
         for name, array in self.inputs.items():
             self.outputs[name][...] = array
-        return self.call.release, self.call.generation, 1000, 1
+        return self.call.release, self.call.generation, door.lone_ns, 1
 
 
 class EchoDoor:
@@ -162,6 +163,8 @@ class EchoDoor:
         self.adopted = 0
         self.bound = 0
         self.lone: list[str] = []
+        self.lone_ns = 1000
+        self.stay = Stay()
         self.refusal: EdgedError | None = None
         self.error: EdgedError | None = None
 

@@ -37,6 +37,7 @@ class TestExamples:
         assert block("bind") == joined(memory.encode_bind(12, BIND))
         assert block("bound") == joined(memory.encode_bound(12, 2))
         assert block("recall") == joined(memory.encode_recall(1))
+        assert block("near") == joined(memory.encode_near(3))
 
     def test_are_what_is_read(self):
         assert memory.decode_lend(read("lend")) == 4096
@@ -46,6 +47,7 @@ class TestExamples:
         assert memory.decode_bind(read("bind"), Limits()) == BIND
         assert memory.decode_bound(read("bound")) == 2
         assert memory.decode_recall(read("recall")) == 1
+        assert memory.decode_near(read("near")) == 3
 
 
 class TestDecode:
@@ -71,6 +73,7 @@ class TestDecode:
             (Kind.LEND, memory.decode_lend),
             (Kind.LENT, memory.decode_lent),
             (Kind.RECALL, memory.decode_recall),
+            (Kind.NEAR, memory.decode_near),
             (Kind.BIND, lambda frame: memory.decode_bind(frame, Limits())),
             (Kind.BOUND, memory.decode_bound),
         ]:

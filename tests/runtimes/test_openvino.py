@@ -247,7 +247,7 @@ class TestThreads:
     def test_as_many_streams_as_runs_fit_on_the_cores(
         self, monkeypatch: pytest.MonkeyPatch, asked: int, threads: int, streams: int
     ):
-        monkeypatch.setattr(openvino.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
         made = OpenVinoRuntime(threads=asked)
         settings = openvino.settings(TARGETS["openvino"], made._threads, made._streams)
         assert settings["INFERENCE_NUM_THREADS"] == threads

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged import patience
 from edged.errors import ModelNotReadyError, RunError
 from edged.specs import Duration
 from edged.transports import http_peer
@@ -149,7 +148,7 @@ class TestAwake:
 
     @pytest.fixture(autouse=True)
     def _on_two_cores(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0, 1})
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
 
     def test_answers_one_after_another(
         self, web: Web, sock: socket.socket, monkeypatch: pytest.MonkeyPatch

@@ -99,6 +99,41 @@ class TestRuns:
             np.testing.assert_array_equal(found, question)
         assert bool(house.door.lone) == is_quiet
 
+    @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a stay needs two cores")
+    @pytest.mark.parametrize("is_faster", [False, True])
+    def test_the_loop_stays_where_its_runs_are_faster(
+        self, house: House, peer: Connect, is_faster: bool
+    ):
+        house.start()
+        house.door.is_quiet = True
+        client, stay = peer(), house.door.stay
+        core = max(os.sched_getaffinity(0))
+        region, _ = lent(client, 2 * MIB)
+        places = ([(region, 0)], [(region, MIB, MIB)])
+        large = bound(bind(client, prepare(client, BIG), 64, *places))
+        small = bound(bind(client, prepare(client, BIG), 1, *places))
+        number = 0
+
+        def ask(handle: int, rows: int) -> int:
+            nonlocal number
+            number += 1
+            house.door.lone_ns = 500 if is_faster and stay.core >= 0 else 1000
+            client.send(run(number, handle, rows))
+            assert client.frame().kind == Kind.ANSWER
+            house.call(lambda: None)  # what follows an answer is over
+            return stay.core
+
+        assert {ask(large, 64) for _ in range(40)} == {-1}  # nobody has said where
+        client.send(memory.encode_near(core))
+        assert {ask(small, 1) for _ in range(40)} == {-1}
+        assert [ask(large, 64) for _ in range(15)] == [-1] * 15
+        assert [ask(large, 64) for _ in range(16)] == [core] * 16  # tried
+        assert ask(large, 64) == (core if is_faster else -1)
+        assert house.call(lambda: os.sched_getaffinity(0) == {core}) == is_faster
+        house.server.shares_core = False
+        house.call(stay.leave)
+        assert {ask(large, 64) for _ in range(40)} == {-1}
+
     @pytest.mark.parametrize("is_quiet", [False, True], ids=["usual", "alone"])
     def test_an_output_without_a_place_comes_along(
         self, house: House, peer: Connect, is_quiet: bool

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged import patience
 from edged.messages import InferRequest, PrepareRequest
 from edged.protocol import native, prepared
 from edged.protocol.frames import Kind, Limits
@@ -136,7 +135,7 @@ class TestAwake:
 
     @pytest.fixture(autouse=True)
     def _on_two_cores(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(patience.os, "sched_getaffinity", lambda _: {0, 1})
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
 
     def answers(self, client: Peer, *numbers: int) -> None:
         for number in numbers:

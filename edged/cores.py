@@ -1,0 +1,136 @@
+"""The cores this process may use, and the event loop's stay on one of them.
+
+What a client wrote is in the caches of the core it ran on; a loop that runs there reads it several
+times as fast as one that has to fetch it from another core, and neither has to be woken from a
+core's sleep. The kernel puts a thread that is woken on an idle core wherever there is one, so
+staying takes a mask. That is the loop's own thread's: whatever the thread starts would inherit it,
+and whoever counts cores there would find one. So cores are counted here, and threads that the loop
+may start begin with ``spread``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Collection
+
+log = logging.getLogger("edged")
+
+_QUIET_S = 0.25
+"""Without a request for so long, twice at most, the loop goes wherever the kernel puts it: longer
+than a camera takes for two pictures, too short for anything else to be hurt by it."""
+
+_before: frozenset[int] = frozenset()
+"""What the loop's thread might use before it stayed anywhere; empty while it does not stay."""
+_all: frozenset[int] = frozenset()
+"""The same, also after a stay."""
+
+
+def usable() -> Collection[int]:
+    """The cores that this process may use."""
+    return _before or os.sched_getaffinity(0)
+
+
+def spread() -> None:
+    """Let the calling thread use all cores; the loop may have started it while it stayed."""
+    # Also when the stay is over by now: a mask is inherited when a thread is made, and this runs
+    # when it begins.
+    if len(_all) > 1 and len(os.sched_getaffinity(0)) == 1:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, _all)
+
+
+class Stay:
+    """The event loop's, on the core of a client that has it to itself; used from the loop only."""
+
+    def __init__(self) -> None:
+        self.core = -1
+        """Where the loop stays; -1 for nowhere."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_used = False
+        self._is_refused = False
+
+    def at(self, core: int) -> bool:
+        """Stay there, until ``leave`` or until nobody has said so for a while.
+
+        Returns:
+            Whether it does: not where this process may not run, or may not say where it runs.
+        """
+        global _before, _all  # noqa: PLW0603 - a mask is a thread's, and there is one loop
+        if core != self.core or core < 0:
+            if self._is_refused or core not in usable():
+                return False
+            found = _before or frozenset(os.sched_getaffinity(0))
+            try:
+                os.sched_setaffinity(0, {core})
+            except OSError as exc:
+                self._is_refused = True
+                log.info("the loop cannot stay on one core: %s", exc.strerror)
+                return False
+            _before = _all = found
+            self.core = core
+        self._is_used = True
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._look)
+        return True
+
+    def leave(self) -> None:
+        """Go wherever the kernel puts it."""
+        global _before  # noqa: PLW0603
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.core >= 0:
+            self.core = -1
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, _before)
+            _before = frozenset()
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._is_used:
+            self.leave()
+            return
+        self._is_used = False
+        self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._look)
+
+
+class Worth:
+    """Whether a stay is worth it: learnt from how long runs take here and there.
+
+    Where two cores share their caches nothing is won, and a stay has the loop and the client wait
+    for each other. Pure.
+    """
+
+    def __init__(self) -> None:
+        self.is_wanted = False
+        """Whether to stay until the next run."""
+        self._runs = 0
+        self._apart: list[int] = []
+        self._near: list[int] = []
+
+    def ran(self, run_ns: int, *, is_near: bool) -> None:
+        """Note a run."""
+        self._runs += 1
+        if self._runs > _AGAIN:
+            self._runs, self._apart, self._near = 0, [], []
+        times = self._near if is_near else self._apart
+        if len(times) < _SAMPLE:
+            times.append(run_ns)
+            self.is_wanted = self._decide()
+
+    def _decide(self) -> bool:
+        apart, near = self._apart, self._near
+        if len(apart) < _SAMPLE or len(near) < _SAMPLE:
+            return len(apart) == _SAMPLE
+        return sorted(near)[_SAMPLE // 2] * _WON <= sorted(apart)[_SAMPLE // 2] * (_WON - 1)
+
+
+_SAMPLE = 16
+"""Runs on each side: their medians are compared."""
+_WON = 8
+"""At least one in so many parts of a run's time has to be won."""
+_AGAIN = 4096
+"""After so many runs it is asked again: the client, or who else uses the machine, has changed."""
