@@ -63,6 +63,8 @@ class Connection(asyncio.BufferedProtocol):
         self._frames = 0
         self._timer: asyncio.TimerHandle | None = None
         self._descriptor = -1
+        self._held: bytearray | None = None
+        """What is written while frames that came together are handled, but for what is large."""
         self._visit: Visit | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -205,6 +207,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """End the connection after what was written."""
+        self._let_go()
         if self._transport is not None:
             self._transport.close()
         close_all(self.end_passing())
@@ -256,7 +259,18 @@ class Connection(asyncio.BufferedProtocol):
         return 0
 
     def _serve(self) -> bool:
-        """Handle whole frames; returns whether more may be there."""
+        """Handle whole frames; returns whether more may be there.
+
+        What is answered at once leaves together: in a flood most of it is refusals, and to write
+        them one by one is a third of the work.
+        """
+        self._held = bytearray()
+        try:
+            return self._serve_frames()
+        finally:
+            self._let_go()
+
+    def _serve_frames(self) -> bool:
         reader, requests = self._reader, self._requests
         try:
             for _ in _TURN:
@@ -361,6 +375,13 @@ class Connection(asyncio.BufferedProtocol):
             return
         size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         self._server.sent_bytes += size
+        held = self._held
+        if held is not None:
+            if len(held) + size <= _JOIN_BYTES:
+                for buffer in buffers:
+                    held += buffer
+                return
+            self._let_go()
         if len(buffers) == 1:
             transport.write(buffers[0])
         elif size <= _JOIN_BYTES:
@@ -369,3 +390,9 @@ class Connection(asyncio.BufferedProtocol):
             # Not writelines: asyncio's does not call pause_writing on Python 3.12 and 3.13.
             for buffer in buffers:
                 transport.write(buffer)
+
+    def _let_go(self) -> None:
+        """Write what is held, and hold nothing more."""
+        held, self._held = self._held, None
+        if held and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(held)
