@@ -117,6 +117,16 @@ class GuardedCall:
         """As of the real one: it runs already, so it was allowed."""
         self._call.adopt(inputs, rows, origin, on_response)
 
+    def shuts_out(
+        self,
+        rows: int,  # noqa: ARG002
+        deadline_ns: int | None,  # noqa: ARG002
+        now_ns: int,  # noqa: ARG002
+        origin: str,  # noqa: ARG002
+    ) -> EdgedError | None:
+        """Always None: each request is counted and asked for its right, a refused one too."""
+        return None
+
     def submit(
         self,
         inputs: Mapping[str, Array],

@@ -139,6 +139,12 @@ def encode_frame(kind: Kind, request_id: int, head: bytes, body: list[Buffer]) -
     return [header + head + bytes(padding(HEADER_BYTES + len(head))), *body]
 
 
+def renumbered(frame: list[Buffer], request_id: int) -> list[Buffer]:
+    """The same frame, for another request."""
+    data = b"".join(frame)
+    return [data[:8] + request_id.to_bytes(8, "little") + data[16:]]
+
+
 class FrameReader:
     """Cuts a byte stream into frames.
 

@@ -124,15 +124,18 @@ class Dataplane:
             )
         return choose_release(route, selector)
 
+    def count_refusal(self, model: str, origin: str, error: EdgedError) -> None:
+        """Note that a request was refused before it was queued."""
+        self.refused += 1
+        key = (model if model in self.table.routes else "", transport_of(origin), error.code)
+        self.refusals[key] = self.refusals.get(key, 0) + 1
+        log.debug("refused %s: %s", origin, error.message)
+
     def refuse(
         self, request: InferRequest, on_response: OnResponse, error: EdgedError, number: int
     ) -> None:
         """Answer a request with an error, before it was queued."""
-        self.refused += 1
-        model = request.model if request.model in self.table.routes else ""
-        key = (model, transport_of(request.origin), error.code)
-        self.refusals[key] = self.refusals.get(key, 0) + 1
-        log.debug("refused %s: %s", request.origin, error.message)
+        self.count_refusal(request.model, request.origin, error)
         response = InferResponse(request.model, number, self.table.generation, error=error)
         try:
             on_response(response, True)

@@ -6,7 +6,11 @@ costs is ``forecast.Forecast``'s. Used from the event loop only.
 
 from __future__ import annotations
 
-from edged.serving.admission import Pace, lateness_ns, too_late
+from edged.config.schema import QueueConfig
+from edged.errors import QueueFullError
+from edged.serving import refusal
+from edged.serving.admission import Pace, lateness_ns, queue_full, too_late
+from edged.serving.backlog import due_ns
 from edged.serving.executor import BatchResult
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.resting import Resting
@@ -32,6 +36,7 @@ class Entrance(Resting):
     def __init__(self, key: ReleaseKey, number: int) -> None:
         super().__init__(key, number)
         self.running = self.running_rows = 0
+        self._refusal: refusal.Refusal | None = None
 
     @property
     def is_inline(self) -> bool:
@@ -42,6 +47,30 @@ class Entrance(Resting):
     def is_short(self) -> bool:
         """Whether its runs are short; see ``precedence.Want``."""
         raise NotImplementedError
+
+    def shuts_out(self, rows: int, deadline_ns: int | None, now_ns: int) -> QueueFullError | None:
+        """What a request is told that would be refused as the one before; None to look closely.
+
+        Args:
+            rows: of the request.
+            deadline_ns: monotonic clock, nanoseconds; None for no deadline.
+            now_ns: likewise.
+        """
+        known = self._refusal
+        if known is None or self.cache is not None:
+            return None
+        return known.error if known.holds(rows, deadline_ns, now_ns, self._queue()) else None
+
+    def _queue(self) -> refusal.Queue:
+        return refusal.Queue.of(self.backlog, self.running_rows, self.slots.held.total)
+
+    def refuse_full(self, item: Waiting, limits: QueueConfig) -> QueueFullError:
+        """What to say to a request for which the queue has no room."""
+        now_ns, backlog = item.enqueued_ns, self.backlog
+        if backlog.rows + item.rows > limits.max_rows:
+            error = queue_full(self.owner, limits, backlog, self.forecast.slow_row_ns)
+            self._refusal = refusal.full(item.rows, self._queue(), now_ns, error)
+        return queue_full(self.owner, limits, backlog, self.forecast.slow_row_ns)
 
     def refuse_late(self, item: Waiting, rows: int) -> None:
         """Look at a request with a deadline, while something waits or runs.
@@ -64,7 +93,23 @@ class Entrance(Resting):
                 return
         pace = self._pace(now_ns, is_outranked=is_outranked)
         if late_ns := lateness_ns(self.backlog, item, now_ns, pace):
+            self._note_late(item, late_ns, pace)
             raise too_late(self.owner, self.backlog.rows + pace.ahead_rows, late_ns)
+
+    def _note_late(self, item: Waiting, late_ns: int, pace: Pace) -> None:
+        now_ns, deadline_ns, backlog = item.enqueued_ns, item.request.deadline_ns, self.backlog
+        queue = backlog.items
+        if deadline_ns is None or (queue and due_ns(queue[-1]) > deadline_ns):
+            return  # it may be another one that would be late
+        error = too_late(self.owner, backlog.rows + pace.ahead_rows, late_ns)
+        self._refusal = refusal.Refusal(
+            item.rows,
+            self._queue(),
+            need_ns=deadline_ns + late_ns - now_ns,
+            due_ns=due_ns(queue[-1]) if queue else 0,
+            until_ns=now_ns + refusal.MOMENT_NS,
+            error=error,
+        )
 
     def learn(self, result: BatchResult, now_ns: int, *, is_queued: bool) -> None:
         """Note a run that ended; ``is_queued`` when more waits than is in the queue."""

@@ -142,6 +142,22 @@ class PreparedCall:
         rows = rows or self._rows
         adopt(release, Waiting(request, on_response, rows, self._layout, 0, now_ns, generation))
 
+    def shuts_out(
+        self, rows: int, deadline_ns: int | None, now_ns: int, origin: str
+    ) -> EdgedError | None:
+        """What a request is told, and counted with, that is refused as the one before it was.
+
+        Spares its sender's tensors being read, and most of the daemon's work where it is asked for
+        more than it can do. None for all others: they are submitted.
+        """
+        release = self._release
+        if not isinstance(release, ServedRelease) or not self.is_current:
+            return None
+        error = release.shuts_out(rows or self._rows, deadline_ns, now_ns)
+        if error is not None:
+            self._plane.count_refusal(self._request.model, origin, error)
+        return error
+
     def submit(
         self,
         inputs: Mapping[str, Array],

@@ -20,7 +20,6 @@ from edged.manifest import Manifest
 from edged.resident import place_of
 from edged.runtimes.base import Session
 from edged.runtimes.registry import APART
-from edged.serving.admission import queue_full
 from edged.serving.ahead import Ahead
 from edged.serving.alarm import Alarm
 from edged.serving.answering import BACK_NS
@@ -185,7 +184,7 @@ class ServedRelease(Ahead):
         queue, backlog = self.config.queue, self.backlog
         rows, size = backlog.rows + item.rows, backlog.size_bytes + item.size_bytes
         if backlog.items and (rows > queue.max_rows or size > queue.max_size):
-            raise queue_full(self.owner, queue, backlog, self.forecast.slow_row_ns)
+            raise self.refuse_full(item, queue)
         deadline_ns = item.request.deadline_ns
         if deadline_ns is not None and (backlog.items or self.running or not self.slots.has_plenty):
             self.refuse_late(item, rows)

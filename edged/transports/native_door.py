@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from edged.cores import Stay
+from edged.errors import EdgedError
 from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
 from edged.protocol.frames import Limits
 from edged.protocol.lane import LoneRun
@@ -67,6 +68,12 @@ class Prepared(Protocol):
         self, inputs: Mapping[str, Array], rows: int, origin: str, on_response: OnResponse
     ) -> None:
         """Answer a request whose lone run raised StillRunningError, when that is over."""
+        ...
+
+    def shuts_out(
+        self, rows: int, deadline_ns: int | None, now_ns: int, origin: str
+    ) -> EdgedError | None:
+        """What a request is told that is refused as the one before; None to submit it."""
         ...
 
     def submit(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from edged.access.guard import Guard, guarded
 from edged.access.visit import Visit
@@ -26,7 +25,8 @@ from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.runtimes.base import StillRunningError
 from edged.transports.native_bound import Bound, Fixed
 from edged.transports.native_calls import Calls
-from edged.transports.native_door import Prepared, Server
+from edged.transports.native_door import Server
+from edged.transports.native_handle import Handle
 from edged.transports.native_loans import KINDS as LOAN_KINDS
 from edged.transports.native_loans import UNANSWERED, Loans, Passes, not_open
 from edged.transports.native_streams import Streams, encode_answer
@@ -40,14 +40,6 @@ _HANDLES = 1024
 
 Decode = Callable[[Frame, Limits], tuple[InferRequest, int]]
 """Reads a request and its timeout in microseconds out of a frame."""
-
-
-class _Handle(NamedTuple):
-    """What a client prepared, and how its bytes lie."""
-
-    call: Prepared
-    inputs: BodyLayout
-    outputs: BodyLayout | None
 
 
 class Requests:
@@ -77,7 +69,7 @@ class Requests:
         self._passes = passes
         self._loans: Loans | None = None
         self._in_flight: dict[int, Ticket | None] = {}
-        self._handles: dict[int, _Handle] = {}
+        self._handles: dict[int, Handle] = {}
         self._lanes: dict[int, Lane] = {}
         self._last_handle = 0
         self._calls = Calls(server, write, on_answered, self._in_flight)
@@ -102,7 +94,7 @@ class Requests:
         if isinstance(door, Guard):
             self._lanes.clear()
             for number, handle in self._handles.items():
-                self._handles[number] = handle._replace(call=door.over(handle.call))
+                self._handles[number] = handle.guarded(door.over(handle.call))
             for bound in self._bound.values():
                 bound.follow(door.over(bound.call))
             door.withdraw()
@@ -228,7 +220,7 @@ class Requests:
         outputs = call.outputs
         layout = prepared.answer_layout(outputs)
         self._last_handle += 1
-        self._handles[self._last_handle] = _Handle(call, BodyLayout(request.inputs), layout)
+        self._handles[self._last_handle] = Handle(call, BodyLayout(request.inputs), layout)
         self._write(
             prepared.encode_prepared(
                 frame.request_id, self._last_handle, call.release, call.generation, outputs
@@ -284,7 +276,7 @@ class Requests:
         self._run(request_id, number, rows, timeout_us, bytes(data[:count]))
         return False
 
-    def _adopt(self, request_id: int, handle: _Handle, lane: Lane) -> None:
+    def _adopt(self, request_id: int, handle: Handle, lane: Lane) -> None:
         """Answer a lone run later; its lane's memory is in use until then."""
         self._lanes = {number: one for number, one in self._lanes.items() if one is not lane}
         self._in_flight[request_id] = None
@@ -292,7 +284,7 @@ class Requests:
         on_response = self._answerer(request_id, handle, lane.rows)
         handle.call.adopt(lane.inputs, lane.rows, self.origin, on_response)
 
-    def _make_lane(self, number: int, handle: _Handle, rows: int) -> Lane | None:
+    def _make_lane(self, number: int, handle: Handle, rows: int) -> Lane | None:
         if handle.outputs is None:
             return None
         try:
@@ -326,13 +318,17 @@ class Requests:
                 size = len(data) - prepared.RUN_BODY
                 self._lent().run(request_id, bound, rows, timeout_us, size)
                 return
+            deadline_ns = time.monotonic_ns() + timeout_us * 1000 if timeout_us else None
+            if answer := handle.refused(request_id, rows, deadline_ns, self.origin):
+                self._server.requests += 1
+                self._write(answer)
+                return
             inputs = prepared.decode_run_body(data, handle.inputs, rows)
             if len(in_flight) >= self._server.max_in_flight:
                 self._check_room()
         except EdgedError as exc:
             self._write(native.encode_error(request_id, exc))
             return
-        deadline_ns = time.monotonic_ns() + timeout_us * 1000 if timeout_us else None
         in_flight[request_id] = None
         self._server.requests += 1
 
@@ -341,7 +337,7 @@ class Requests:
         if request_id in in_flight:
             in_flight[request_id] = ticket
 
-    def _answerer(self, request_id: int, handle: _Handle, rows: int) -> OnResponse:
+    def _answerer(self, request_id: int, handle: Handle, rows: int) -> OnResponse:
         """What writes the answer to a request of a prepared call."""
         in_flight = self._in_flight
 

@@ -10,7 +10,7 @@ from edged.access.guard import Guard, GuardedCall, GuardedRun, guarded
 from edged.access.policy import Peer, Policy, build_rule
 from edged.access.quotas import Quota
 from edged.config.access import RuleConfig
-from edged.errors import CancelledError, Code, DeniedError
+from edged.errors import CancelledError, Code, DeniedError, QueueFullError
 from edged.messages import InferRequest, InferResponse, PrepareRequest
 from edged.tensors import TensorSpec
 from tests.fakes.wire import EchoDoor
@@ -119,6 +119,8 @@ def test_a_prepared_call_loses_its_right_and_gets_it_back():
     assert call.turn is stand.door
     run = call.bind(X, X, 1)
     assert run.run("uds") is not None
+    stand.door.shut_out = QueueFullError("its queue is full")
+    assert call.shuts_out(1, None, 0, "uds") is None, "a refused request is counted too"
     stand.gate.follow(Access(rules()))
     assert run.run("uds") is None
     assert not run.is_current

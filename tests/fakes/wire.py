@@ -113,6 +113,11 @@ class EchoCall:
         self.door.bound += 1
         return EchoLone(self, inputs, outputs)
 
+    def shuts_out(
+        self, rows: int, deadline_ns: int | None, now_ns: int, origin: str
+    ) -> EdgedError | None:
+        return self.door.shut_out
+
     def submit(
         self,
         inputs: dict[str, np.ndarray],
@@ -166,6 +171,7 @@ class EchoDoor:
         self.lone_ns = 1000
         self.stay = Stay()
         self.refusal: EdgedError | None = None
+        self.shut_out: EdgedError | None = None
         self.error: EdgedError | None = None
 
     def submit(self, request: InferRequest, on_response: OnResponse) -> Held | None:

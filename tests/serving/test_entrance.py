@@ -99,6 +99,38 @@ def test_three_times_too_much_of_two_classes(loop: SimLoop):
     assert house.share_of_peak(6) >= 0.9
 
 
+@pytest.mark.parametrize(
+    ("high", "low", "patience_ns"), [(0.8, 2.2, PATIENCE_NS), (0.0, 3.0, {"low": 60 * SECOND})]
+)
+def test_who_is_shut_out_at_once_would_be_refused_anyhow(
+    loop: SimLoop,
+    high: float,
+    low: float,
+    patience_ns: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """By a queue that moves too slowly, and by one that is full."""
+    monkeypatch.setitem(PATIENCE_NS, "low", patience_ns["low"])
+    house = House(loop, high, low)
+    shut_out, let_in = dict.fromkeys(house.askers, 0), 0
+
+    def asked(release: ServedRelease, item: Waiting) -> None:
+        if release.shuts_out(item.rows, item.request.deadline_ns, loop.now_ns) is None:
+            release_offer(release, item)
+            return
+        nonlocal let_in
+        shut_out[release.key.model] += 1
+        release_offer(release, item)
+        let_in += 1
+
+    release_offer = ServedRelease.offer
+    monkeypatch.setattr(ServedRelease, "offer", asked)
+    house.run(6)
+    low_asker = house.askers["low"]
+    assert shut_out["low"] > 0.2 * low_asker.refused > 100
+    assert let_in <= 0.01 * shut_out["low"], "what others do on the device shows a moment later"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("high", "low", "cost_ns", "weights"),

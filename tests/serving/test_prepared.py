@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -133,6 +135,37 @@ class TestAnswers:
         plane.is_draining = True
         assert isinstance(call(prepared).error, DrainingError)
         assert plane.refused == 3
+        await turns()
+
+    @on_loop
+    async def test_refused_as_the_one_before_without_a_look(self):
+        plane = door(served(FakeSession(), queue=QueueConfig(max_rows=2)))
+        prepared, now_ns = prepare(plane), time.monotonic_ns()
+        assert prepared.shuts_out(2, None, now_ns, "uds:1") is None
+        call(prepared)
+        refused = call(prepared)
+        error = prepared.shuts_out(2, None, now_ns, "uds:1")
+        assert error.message == refused.error.message
+        assert prepared.shuts_out(2, now_ns + 10**12, now_ns, "uds:1") is error
+        assert (plane.refused, sum(plane.refusals.values())) == (3, 3)
+        assert prepared.shuts_out(1, None, now_ns, "uds:1") is None, "fewer may fit"
+        assert prepared.shuts_out(2, None, time.monotonic_ns() + 10**9, "uds:1") is None
+        plane.is_draining = True
+        assert prepared.shuts_out(2, None, now_ns, "uds:1") is None
+        plane.is_draining = False
+        await turns()
+        assert prepared.shuts_out(2, None, now_ns, "uds:1") is None, "there is room"
+        assert plane.refused == 3
+
+    @on_loop
+    async def test_what_a_cache_may_know_is_not_shut_out(self):
+        release = served(FakeSession(), queue=QueueConfig(max_rows=2))
+        prepared, now_ns = prepare(door(release)), time.monotonic_ns()
+        call(prepared), call(prepared)
+        assert prepared.shuts_out(2, None, now_ns, "t") is not None
+        release.cache = object()
+        assert prepared.shuts_out(2, None, now_ns, "t") is None
+        release.cache = None
         await turns()
 
     @on_loop

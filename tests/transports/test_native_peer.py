@@ -95,6 +95,60 @@ class TestPrepared:
         assert "no handle 1 is open on this connection" in error.message
 
 
+class TestTogether:
+    def test_answers_of_one_turn_leave_in_few_writes_and_in_order(
+        self, house: House, peer: Connect, monkeypatch: pytest.MonkeyPatch
+    ):
+        """A large one between them leaves by itself."""
+        lengths: list[int] = []
+        made = native_peer.Connection.connection_made
+
+        def counted(self: native_peer.Connection, transport: asyncio.Transport) -> None:
+            made(self, transport)
+            self._transport = Counting(transport, lengths)
+
+        monkeypatch.setattr(native_peer.Connection, "connection_made", counted)
+        house.start()
+        client = peer()
+        prepare(client)
+        lengths.clear()
+        large = np.ones((20_000, 4), np.float32)
+        frames = [run(number, large if number == 30 else X * number) for number in range(1, 61)]
+        client.send(b"".join(frames))
+        for number in range(1, 61):
+            frame = client.frame()
+            assert frame.request_id == number
+            got = prepared.decode_answer(frame, "m", LAYOUT).outputs["x"]
+            np.testing.assert_array_equal(got, large if number == 30 else X * number)
+        assert len(lengths) < 20
+        assert max(lengths) >= large.nbytes
+
+    def test_what_ends_a_connection_leaves_behind_what_was_answered(
+        self, house: House, peer: Connect
+    ):
+        house.start()
+        client = peer()
+        prepare(client)
+        client.send(run(1) + run(2) + b"no frame at all, but bytes enough for a header")
+        assert [client.frame().request_id for _ in range(3)] == [1, 2, 0]
+        assert client.socket.recv(1) == b""
+
+
+class Counting:
+    """A transport, and how long each write was."""
+
+    def __init__(self, transport: asyncio.Transport, lengths: list[int]) -> None:
+        self._transport = transport
+        self._lengths = lengths
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self._lengths.append(len(data))
+        self._transport.write(data)
+
+
 class TestCounted:
     def test_every_byte_both_ways(self, house: House, peer: Connect):
         """Also of the requests that are taken the shortest way."""

@@ -118,6 +118,29 @@ class TestPrepared:
         assert isinstance(desk.error(), LayoutChangedError)
 
     @on_loop
+    async def test_refused_as_the_one_before(self):
+        desk = Desk()
+        handle = desk.prepare()
+        for error in (
+            QueueFullError("its queue is full", retry_after_ns=5),
+            QueueFullError("soon"),
+        ):
+            desk.door.shut_out = error
+            for number in (5, 2**63):
+                desk.run(handle, number)
+                assert desk.said[0].request_id == number
+                said = native.decode_response(desk.said.pop(0), "m", Limits())
+                assert (said.error.message, said.error.retry_after_ns) == (
+                    error.message, error.retry_after_ns,
+                )  # fmt: skip
+                assert (said.release, said.generation) == (7, 3)
+        assert not desk.door.requests
+        assert desk.server.requests == 4
+        desk.door.shut_out = None
+        desk.run(handle, 5)
+        assert desk.answer().error is None
+
+    @on_loop
     async def test_a_handle_that_is_not_open(self):
         desk = Desk()
         first, second = desk.prepare(), desk.prepare(2)
