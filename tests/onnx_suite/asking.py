@@ -46,9 +46,13 @@ def over_http(socket_path: Path) -> Iterator[Ask]:
     def ask(packed: Packed, inputs: list[Array]) -> list[Array]:
         head, body = encode(packed, inputs)
         headers = {"Inference-Header-Content-Length": str(len(head))}
-        connection.request("POST", f"/v2/models/{packed.model}/infer", head + body, headers)
-        answer = connection.getresponse()
-        data = answer.read()
+        try:
+            connection.request("POST", f"/v2/models/{packed.model}/infer", head + body, headers)
+            answer = connection.getresponse()
+            data = answer.read()
+        except Exception:
+            connection.close()  # the next request opens it anew
+            raise
         if answer.status != http.client.OK:
             raise RuntimeError(f"{answer.status}: {data[:300]!r}")
         size = answer.getheader("Inference-Header-Content-Length")

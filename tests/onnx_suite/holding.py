@@ -70,12 +70,21 @@ def place(daemon: OipDaemon, way: str) -> Path:
     return daemon.socket if way == "native" else daemon.directory / f"{way}.sock"
 
 
-def differences(daemon: OipDaemon, way: str, cases: Sequence[Packed]) -> Iterator[Difference]:
-    """Ask for each case once, and say what is not bit for bit ONNX Runtime's own answer."""
-    with WAYS[way](place(daemon, way)) as ask:
+def differences(
+    daemon: OipDaemon, cases: Sequence[Packed], ways: Iterable[str] = tuple(WAYS)
+) -> Iterator[Difference]:
+    """Ask for each case once by each way, and say what is not bit for bit ONNX Runtime's own answer.
+
+    All ask for one case before the next, so that it is loaded once for all. Who asks first waits for
+    that load: each way in its turn.
+    """
+    with contextlib.ExitStack() as stack:
+        asks = [(way, stack.enter_context(WAYS[way](place(daemon, way)))) for way in ways]
         for packed in cases:
-            if words := _difference(ask, packed):
-                yield Difference(way, packed.case.name, words)
+            for way, ask in asks:
+                if words := _difference(ask, packed):
+                    yield Difference(way, packed.case.name, words)
+            asks.append(asks.pop(0))
 
 
 def _difference(ask: Ask, packed: Packed) -> str:

@@ -1,4 +1,4 @@
-"""All cases of ``passes.txt`` through a daemon, each way there is; ``make onnx-suite``.
+"""All cases of ``passes.txt`` through a daemon, by every way there is; ``make onnx-suite``.
 
 Ends with status 1 when an answer is not bit for bit that of ONNX Runtime alone, or when a case is
 neither asked nor listed in ``not_served.txt``.
@@ -7,6 +7,7 @@ neither asked nor listed in ``not_served.txt``.
 from __future__ import annotations
 
 import argparse
+import collections
 import sys
 import tempfile
 import time
@@ -29,17 +30,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--way", action="append", choices=sorted(WAYS))
     parser.add_argument("--every", type=int, default=1, help="only each so many-th case")
     parser.add_argument("--budget", default="256MiB", help="memory of the models together")
+    parser.add_argument("--trial", action="store_true", help="each is proven in a process first")
     options = parser.parse_args(arguments)
     if freeze.versions() != freeze.frozen_versions():
         print(f"frozen with {freeze.frozen_versions()}\nthis is     {freeze.versions()}")
     cases = packed(options.every)
     print(f"{len(cases)} cases, {len(freeze.not_served())} of the list not served")
+    print(f"with tensors of {_by_type(cases)}", flush=True)
     with tempfile.TemporaryDirectory(prefix="edged-") as folder:
         began = time.monotonic()
-        with holding.serving(Path(folder), cases, options.budget) as daemon:
+        with holding.serving(Path(folder), cases, options.budget, trial=options.trial) as daemon:
             wait_for(daemon.is_up, START_S, 0.1)
             print(f"ready in {time.monotonic() - began:.0f} s")
-            wrong = sum(_hold(daemon, way, cases) for way in options.way or WAYS)
+            wrong = _hold(daemon, cases, options.way or list(WAYS))
             assert daemon.process is not None
             status = Path(f"/proc/{daemon.process.pid}/status").read_text()
             peak = int(status.split("VmHWM:")[1].split()[0]) >> 10
@@ -55,14 +58,23 @@ def packed(every: int) -> list[Packed]:
     return [pack(known[name]) for name in freeze.read()[::every] if name not in left_out]
 
 
-def _hold(daemon: holding.OipDaemon, way: str, cases: list[Packed]) -> int:
-    began, wrong = time.monotonic(), 0
-    for difference in holding.differences(daemon, way, cases):
-        wrong += 1
-        print(f"  {difference}")
-    took = time.monotonic() - began
-    print(f"{way}: {len(cases) - wrong} of {len(cases)} bit for bit, {took:.0f} s")
-    return wrong
+def _hold(daemon: holding.OipDaemon, cases: list[Packed], ways: list[str]) -> int:
+    began, wrong = time.monotonic(), collections.Counter[str]()
+    for difference in holding.differences(daemon, cases, ways):
+        wrong[difference.way] += 1
+        print(f"  {difference}", flush=True)
+    for way in ways:
+        print(f"{way}: {len(cases) - wrong[way]} of {len(cases)} bit for bit")
+    print(f"asked in {time.monotonic() - began:.0f} s")
+    return wrong.total()
+
+
+def _by_type(cases: list[Packed]) -> str:
+    """How many take or give each type."""
+    count = collections.Counter[str]()
+    for packed in cases:
+        count.update({one.dtype for one in (*packed.manifest.inputs, *packed.manifest.outputs)})
+    return ", ".join(f"{number} {dtype}" for dtype, number in count.most_common())
 
 
 if __name__ == "__main__":
