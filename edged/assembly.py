@@ -9,10 +9,12 @@ from edged.breaker import Breaker
 from edged.budget import budgets_of
 from edged.config.schema import Config
 from edged.device.setting import device_setting
+from edged.forked_worker import ForkedWorkers
 from edged.runtimes.registry import create_runtime
 from edged.serving.chooser import LoadOrder
 from edged.serving.dressing import DressingLoader
 from edged.serving.manager import Manager
+from edged.serving.trial import TRIAL_NICE
 from edged.store.findings import Findings
 from edged.telemetry.health import Health
 
@@ -46,6 +48,7 @@ def make_manager(
         device=device_setting,
         footprints=found.footprints,
         contests=found.contests,
+        enter_trial=ForkedWorkers(TRIAL_NICE).enter_for,
         dress=dress,
     )
     threshold_ns = int(config.limits.inline_threshold)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from edged.blame import Blame, Guest, Guilt, Suspicion, crashed_guest, guilt
 from edged.errors import LoadError
-from edged.worker_process import Death, WorkerProcess, socket_pair
+from edged.worker_process import Death, Place, WorkerProcess, socket_pair
 
 log = logging.getLogger("edged.serving")
 
@@ -120,9 +120,9 @@ class Lodger:
         return Guest(self.number, self._is_running())
 
 
-Enter = Callable[[int, int, Callable[[], bool]], Lodger]
-"""Takes a place in a shared process: told the descriptor of the memory file, what the model brings
-to the cap of the process, and whom to ask whether it is running."""
+Enter = Callable[[int, int, Callable[[], bool]], Place]
+"""Takes a place in a process that is there: told the descriptor of the memory file, what the model
+brings to the cap of the process, and whom to ask whether it is running."""
 
 
 class SharedWorker:

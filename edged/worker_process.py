@@ -14,9 +14,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -32,6 +33,7 @@ _CRASHES = frozenset(
 )
 """Signals that a process brings upon itself. SIGKILL comes from outside: from us, or from a kernel
 that is short of memory."""
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 _SOCKET_BYTES = 4 << 20
 """Room for a camera frame on its way, so that sender and receiver need not take turns."""
 _REAP_S = 0.5
@@ -98,6 +100,27 @@ class Hosting(Protocol):
         ...
 
 
+class Place(Hosting, Protocol):
+    """A place in a process, or the process itself, that somebody else started."""
+
+    @property
+    def cap_bytes(self) -> int:
+        """What the process may take, with all that are in it."""
+        ...
+
+    def condemn(self, words: str) -> Death:
+        """End the process, for what this model did: nothing less stops a run."""
+        ...
+
+    def widen(self) -> socket.socket:
+        """One more way to the model, which is loaded: our end.
+
+        Raises:
+            OSError: the process is gone.
+        """
+        ...
+
+
 class WorkerProcess:
     """A child and our end of its socket.
 
@@ -108,6 +131,7 @@ class WorkerProcess:
             a model would be taken from those who serve.
         module: what it runs; it is told the numbers of its socket and of the file.
         kind: of the socket.
+        settings: added to its environment.
     """
 
     def __init__(
@@ -116,9 +140,10 @@ class WorkerProcess:
         nice: int = 0,
         module: str = "edged.worker",
         kind: socket.SocketKind = socket.SOCK_STREAM,
+        settings: Mapping[str, str] = NO_SETTINGS,
     ) -> None:
         try:
-            self.socket, self._child = _start(file, module, kind)
+            self.socket, self._child = _start(file, module, kind, settings)
         except OSError as exc:
             raise LoadError(f"a worker process cannot be started: {exc.strerror}") from exc
         self._nice = os.getpriority(os.PRIO_PROCESS, os.getpid()) + nice
@@ -159,12 +184,17 @@ class WorkerProcess:
             status = self._child.wait(wait_s)
         except subprocess.TimeoutExpired:
             return Death("closed its connection and was ended")
-        if status >= 0:
-            return Death(f"ended with status {status}")
-        name = f"signal {-status}"
-        with contextlib.suppress(ValueError):
-            name = signal.Signals(-status).name
-        return Death(f"died of {name}", name if -status in _CRASHES else "")
+        return death_of(status)
+
+
+def death_of(status: int) -> Death:
+    """What an exit status says, negative for a signal."""
+    if status >= 0:
+        return Death(f"ended with status {status}")
+    name = f"signal {-status}"
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-status).name
+    return Death(f"died of {name}", name if -status in _CRASHES else "")
 
 
 _dead: list[subprocess.Popen[bytes]] = []
@@ -182,7 +212,7 @@ def reap() -> None:
 
 
 def _start(
-    file: int, module: str, kind: socket.SocketKind
+    file: int, module: str, kind: socket.SocketKind, settings: Mapping[str, str]
 ) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, theirs = socket_pair(kind)
     with theirs, contextlib.ExitStack() as undo:
@@ -193,7 +223,7 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             cwd="/",
-            env=child_environment(),
+            env={**child_environment(), **settings},
         )
         undo.pop_all()
     return ours, child

@@ -32,13 +32,14 @@ from edged.patience import Patience
 from edged.protocol import native
 from edged.protocol.frames import Frame, Kind
 from edged.runtimes.base import Artefact, StillRunningError
-from edged.shared_worker import Enter, Lodger
+from edged.shared_worker import Enter
 from edged.tensors import Array, TensorSpec
 from edged.worker import LoadReply, Piece, specs
 from edged.worker_link import WorkerLink
 from edged.worker_process import (
     Death,
     Hosting,
+    Place,
     WorkerCaps,
     WorkerProcess,
     handed_over,
@@ -76,7 +77,7 @@ class WorkerSession:
         LoadError: the runtime refused it, or it took too long.
     """
 
-    lodger: Lodger | None
+    lodger: Place | None
     """Its place in a process that others may share; None in one of its own."""
     _process: Hosting
 
@@ -102,9 +103,8 @@ class WorkerSession:
 
     def _start(self, model: str, caps: WorkerCaps) -> None:
         self._model = model
-        self._caps = caps
+        self._caps, self.lodger = caps, None
         self._sides: list[WorkerSession] = []
-        self.lodger = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_death: Callable[[str], None] | None = None
         self._on_done: OnDone | None = None

@@ -8,9 +8,8 @@ from __future__ import annotations
 import socket
 
 from edged.runtimes.base import Artefact
-from edged.shared_worker import Lodger
 from edged.worker_link import WorkerLink
-from edged.worker_process import Death, WorkerCaps
+from edged.worker_process import Death, Place, WorkerCaps
 from edged.worker_session import WorkerSession
 
 
@@ -22,7 +21,7 @@ class SideProcess:
         sock: our end of it.
     """
 
-    def __init__(self, lodger: Lodger, sock: socket.socket) -> None:
+    def __init__(self, lodger: Place, sock: socket.socket) -> None:
         self.socket = sock
         self._lodger = lodger
 
@@ -56,7 +55,7 @@ class SideWay(WorkerSession):
         OSError: the process is gone.
     """
 
-    def __init__(self, lodger: Lodger, artefact: Artefact, caps: WorkerCaps) -> None:
+    def __init__(self, lodger: Place, artefact: Artefact, caps: WorkerCaps) -> None:
         self._start(artefact.model, caps)
         self.lodger = lodger
         self._process = SideProcess(lodger, lodger.widen())

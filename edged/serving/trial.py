@@ -9,6 +9,9 @@ the release before (``store/probation.py``). Runs on the loader's thread.
     isolation: none, known      into the daemon; its trial on this runtime version went well
     isolation: none, new        a trial in a worker of low priority, then into the daemon
 
+On ONNX Runtime that worker is a copy of a process that has imported it (``forked_worker.py``): a
+hundred new releases, as after an update of the runtime, wait for the import once.
+
 Where a bundle has several precisions, or a device chooses among runtimes, each has its trial, and
 they are run side by side there: what wins is loaded, and is remembered with the figures
 (``chooser.py``, ``store/contests.py``).
@@ -50,7 +53,7 @@ __all__ = ["LoadOrder", "Loader", "Measured", "Standings"]
 
 log = logging.getLogger("edged.serving")
 
-_TRIAL_NICE = 19
+TRIAL_NICE = 19
 """Everything that serves goes first; on an idle device a trial still takes what it needs."""
 
 
@@ -106,6 +109,8 @@ class Loader:
         device: names what beside the model their time depends on; asked at each load.
         footprints: what memory releases took before.
         contests: how runtimes and precisions did side by side before.
+        enter_trial: how a trial on a runtime, by its name, gets its process; None for one that is
+            started for it. See ``forked_worker.py``.
     """
 
     def __init__(
@@ -119,9 +124,11 @@ class Loader:
         device: Callable[[], str],
         footprints: Footprints,
         contests: Contests,
+        enter_trial: Callable[[str], Enter | None] = lambda _: None,
     ) -> None:
         self._create_runtime = create_runtime
         self._standings = standings
+        self._enter_trial = enter_trial
         self._threads = threads
         self._measured = measured
         self._device = device
@@ -162,7 +169,7 @@ class Loader:
             caps, known = self._serving_caps(order.config), self._known(order)
             model, device = order.stored.manifest.name, device_of(choice.runtimes[0])
             enter = enter_for(order.config, model, order.digest, self.workers, device)
-            loaded = self._load_apart(order, caps, on_loaded, known, choice, enter=enter)
+            loaded = self._load_apart(order, caps, on_loaded, known, choice, enter=lambda _: enter)
         else:
             loaded = self._load_inside(order, on_loaded, choice)
         footprint = self._sizes.loaded(self._sizing(order, choice), watch, loaded.session)
@@ -204,7 +211,8 @@ class Loader:
             return
         # At such a priority nothing true could be measured, and nobody would use it.
         nothing: Known = lambda _name, _precision: ()  # noqa: E731
-        session = self._load_apart(order, self._trial_caps(), _nothing, nothing, choice).session
+        caps, enter = self._trial_caps(), self._enter_trial
+        session = self._load_apart(order, caps, _nothing, nothing, choice, enter=enter).session
         self._sizes.tried(self._sizing(order, choice), session)
         session.close()
         self._standings.note_passed(order.digest, manifest.name, manifest.release, runtime)
@@ -240,12 +248,12 @@ class Loader:
         known: Known,
         choice: Choice,
         *,
-        enter: Enter | None = None,
+        enter: Callable[[str], Enter | None],
     ) -> Loaded:
         workers: list[WorkerRuntime] = []
 
         def create(name: str) -> WorkerRuntime:
-            workers.append(WorkerRuntime(name, caps, enter))
+            workers.append(WorkerRuntime(name, caps, enter(name)))
             return workers[-1]
 
         able = Avoiding(create, order.avoid)
@@ -273,7 +281,7 @@ class Loader:
             memory_bytes=int(self.trial.memory or half_of_memory()),
             load_timeout_s=int(self.trial.timeout) / 1e9,
             run_timeout_s=int(self.trial.timeout) / 1e9,
-            nice=_TRIAL_NICE,
+            nice=TRIAL_NICE,
         )
 
     def _serving_caps(self, config: ModelConfig) -> WorkerCaps:

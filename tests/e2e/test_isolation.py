@@ -48,12 +48,14 @@ def release(daemon: DaemonProcess, model: str) -> dict[str, Any]:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started and that are alive."""
-    out = subprocess.run(
-        ["ps", "--ppid", str(pid), "-o", "pid=,stat="], capture_output=True, text=True, check=False
-    ).stdout
-    rows = [line.split() for line in out.splitlines()]
-    return [int(number) for number, state in rows if not state.startswith("Z")]
+    """The processes that a process has started and that are alive.
+
+    But for the one that trials are copied from: it waits for the next for some seconds.
+    """
+    arguments = ["ps", "--ppid", str(pid), "-o", "pid=,stat=,args="]
+    out = subprocess.run(arguments, capture_output=True, text=True, check=False).stdout
+    rows = [line.split(None, 2) for line in out.splitlines() if "edged.worker_forks" not in line]
+    return [int(number) for number, state, *_ in rows if not state.startswith("Z")]
 
 
 def ask(daemon: DaemonProcess, model: str, n: int) -> Any:

@@ -25,6 +25,8 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 OFFSETS = (0, 4, 8, 12, 16, 32, 48)
 """From a multiple of 64 bytes; a tensor begins at a multiple of its element's size."""
+FRAME_OFFSET = 8
+"""Tensors of a frame begin at multiples of that, and at none of a vector's length for sure."""
 
 
 class Raw:
@@ -60,17 +62,39 @@ class Raw:
         return self._run_values(feeds) if has_bfloat16 else self._session.run(None, feeds)
 
     def answers(self, inputs: Sequence[Array]) -> list[list[Array]]:
-        """Every answer that it gives to the same inputs, by where in memory they lie; most have one.
+        """Every answer that it gives to the same inputs, by where in memory tensors lie; most have one.
 
-        Its vectorised sums begin at the first address that a vector may have, so that the last bit
-        of some depends on the address. A server's tensors lie where they came in.
+        Its vectorised loops begin at the first address that a vector may have, of what they read or
+        of what they write, so that the last bit of some depends on the address. A server's tensors
+        lie where they came in, and where its answer is put together.
         """
         found: list[list[Array]] = []
         for offset in OFFSETS:
-            answer = self.run([_placed(array, offset) for array in inputs])
-            if not any(all(map(same, answer, other)) for other in found):
-                found.append(answer)
+            placed = [_placed(array, offset) for array in inputs]
+            answers = [self.run(placed)]
+            if self._has_numbers_only(answers[0]):
+                answers.append(self._run_into(placed, answers[0]))
+            for answer in answers:
+                if not any(all(map(same, answer, other)) for other in found):
+                    found.append(answer)
         return found
+
+    def _has_numbers_only(self, outputs: Sequence[Array]) -> bool:
+        """Whether all that it takes and gives can be bound: memory that NumPy has a name for."""
+        kinds = {kind for _, kind, _ in (*self.inputs, *self.outputs)}
+        return not kinds & {"string", "bfloat16"} and all(array.size for array in outputs)
+
+    def _run_into(self, inputs: Sequence[Array], likely: Sequence[Array]) -> list[Array]:
+        """The same with outputs that lie as those of a frame may; ``likely`` has their shapes."""
+        outputs = [_placed(array, FRAME_OFFSET) for array in likely]
+        binding = self._session.io_binding()
+        for (name, _, _), array in zip(self.inputs, inputs, strict=True):
+            place = np.ascontiguousarray(array)
+            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, place.ctypes.data)
+        for (name, _, _), array in zip(self.outputs, outputs, strict=True):
+            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        self._session.run_with_iobinding(binding)
+        return outputs
 
     def _run_values(self, feeds: Mapping[str, Array]) -> list[Array]:
         """The way round NumPy, which knows no bfloat16."""

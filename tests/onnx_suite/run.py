@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--way", action="append", choices=sorted(WAYS))
     parser.add_argument("--every", type=int, default=1, help="only each so many-th case")
     parser.add_argument("--budget", default="256MiB", help="memory of the models together")
-    parser.add_argument("--trial", action="store_true", help="each is proven in a process first")
+    parser.add_argument("--no-trial", action="store_true", help="load without a trial before")
     options = parser.parse_args(arguments)
     if freeze.versions() != freeze.frozen_versions():
         print(f"frozen with {freeze.frozen_versions()}\nthis is     {freeze.versions()}")
@@ -39,7 +39,9 @@ def main(arguments: list[str]) -> int:
     print(f"with tensors of {_by_type(cases)}", flush=True)
     with tempfile.TemporaryDirectory(prefix="edged-") as folder:
         began = time.monotonic()
-        with holding.serving(Path(folder), cases, options.budget, trial=options.trial) as daemon:
+        with holding.serving(
+            Path(folder), cases, options.budget, trial=not options.no_trial
+        ) as daemon:
             wait_for(daemon.is_up, START_S, 0.1)
             print(f"ready in {time.monotonic() - began:.0f} s")
             wrong = _hold(daemon, cases, options.way or list(WAYS))

@@ -11,6 +11,7 @@ import pytest
 from edged.blame import Blame
 from edged.config.schema import ModelConfig, TrialConfig, WorkerConfig
 from edged.errors import GoldenMismatchError, LoadError, QuarantinedError, WorkerDiedError
+from edged.forked_worker import ForkedWorkers
 from edged.loading import Loaded
 from edged.runtimes.base import RuntimeInfo
 from edged.runtimes.registry import create_runtime
@@ -371,14 +372,40 @@ class RealStored(FakeStored):
         return self.model.golden(1)
 
 
+@pytest.fixture(scope="module")
+def forks() -> Iterator[ForkedWorkers]:
+    made = ForkedWorkers(0, linger_s=3600)
+    yield made
+    made.rest()
+
+
+def test_a_trial_gets_its_process_by_its_runtime_and_what_serves_does_not(bench: Bench):
+    asked: list[str] = []
+    bench.loader = Loader(
+        lambda _: bench.inside, bench.standings, TrialConfig(), 2,
+        measured=bench.memory, device=lambda: "", footprints=Footprints(), contests=Contests(),
+        enter_trial=asked.append,
+    )  # fmt: skip
+    bench.load(APART)
+    assert asked == []
+    bench.load()
+    assert asked == ["onnxruntime"]
+
+
+@pytest.mark.parametrize("is_forked", [False, True], ids=["started", "forked"])
 class TestReal:
     """Processes with ONNX Runtime in them, and this one behind them."""
+
+    @pytest.fixture(autouse=True)
+    def enter(self, forks: ForkedWorkers, is_forked: bool) -> None:
+        self.enter_trial = forks.enter_for if is_forked else lambda _: None
 
     def load(self, model: TinyModel, standings: NoStandings, config: ModelConfig = NONE) -> Loaded:
         trial = TrialConfig(memory=Size(1 << 30))
         loader = Loader(
             lambda name: create_runtime(name, threads=1), standings, trial, 1,
             measured=Memory(), device=lambda: "", footprints=Footprints(), contests=Contests(),
+            enter_trial=self.enter_trial,
         )  # fmt: skip
         return loader.load(LoadOrder(DIGEST, RealStored(model), config), lambda: None)
 
