@@ -109,6 +109,7 @@ def test_an_end_from_outside_blames_nobody_and_the_next_is_served(workers: Forke
     session = tried.load(artefact_of(double()))
     (original,) = originals()
     original.kill()
+    wait_until(lambda: not _is_alive(session.pid))
     with pytest.raises(WorkerDiedError):
         session.run(X)
     assert tried.crash == ""
