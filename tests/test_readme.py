@@ -120,6 +120,7 @@ def test_device_commands_exist(path: Path):
     assert [problem for line in lines for problem in device_problems(line)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", [path for path in PAGES if blocks(path.read_text(), "sh")], ids=lambda path: path.name
 )

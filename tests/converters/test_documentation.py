@@ -49,6 +49,7 @@ def folder(root, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_first_bundle_and_the_recipe(root, folder):
     assert (folder / "digits-1.edgb").exists()
     follow(root, folder, "The report")
