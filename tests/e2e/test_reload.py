@@ -71,6 +71,7 @@ class Caller(threading.Thread):
                     self.failures.append(f"wrong numbers from release {result.release}")
 
 
+@pytest.mark.slow
 def test_two_hundred_saves_under_load(bundles: Path) -> None:
     """200 saves, valid, invalid and half-written: only whole, valid ones are ever applied."""
     rng = random.Random(7)

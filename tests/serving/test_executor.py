@@ -70,7 +70,7 @@ def test_only_the_bad_member_fails(caplog: pytest.LogCaptureFixture):
     assert errors == [None, "a negative reading", None]
     assert result.outcomes[1].outputs is None
     np.testing.assert_array_equal(result.outcomes[2].outputs["y"], np.full((3, 4), 6.0))
-    assert len(caplog.records) == 1
+    assert len([one for one in caplog.records if one.name.startswith("edged")]) == 1
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ async def test_what_comes_too_late_is_closed(monkeypatch: pytest.MonkeyPatch, ho
         if how == "gone":
             pair.manager.want([])
         else:
-            pair.manager.memories.of(release.config)._evict(release, "made room")
+            pair.manager.memories.of(release.config).evict(release, "made room")
         pair.first.gate.set()
         await until(lambda: pair.first.sessions and pair.first.sessions[0].closed)
         assert ledger.used == 0

@@ -67,7 +67,7 @@ class TestWhoSpeaksWhat:
         pieces = [LAST[at : at + step] for at in range(0, len(LAST), step)]
         assert raw(house.path, *pieces).startswith(b"HTTP/1.1 200")
 
-    @pytest.mark.hostile("A1 bytes that are no frame")
+    @pytest.mark.hostile("A2 a length field of 2^32-1 or 2^63")
     @pytest.mark.parametrize("data", [b"EDGX", b"\x00" * 64, b"EDGD" + b"\xff" * 60, b"E", b"ED\n"])
     def test_neither(self, house: AdminHouse, data: bytes) -> None:
         before = descriptors()
