@@ -29,9 +29,7 @@ PAYLOAD = (
 
 def qos1(stand: Stand) -> list[Row]:
     """Messages a second with 32 in flight, published and answered at QoS 1."""
-    program = shutil.which(
-        "mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-    )
+    program = program_of()
     if program is None:
         return [not_measured(NAME, UNIT, BAR, "mosquitto is not installed")]
     model = stand.tiny()
@@ -41,7 +39,7 @@ def qos1(stand: Stand) -> list[Row]:
             "bindings: [{name: b, from: 'in/edged', to: 'out/edged', model: tiny}]\n"
         )
         with stand.daemon(body) as daemon, stand.child("mqtt_echo", str(port)) as echo:
-            _wait_for_broker(daemon)
+            wait_for_broker(daemon)
             ours: list[float] = []
             echoes: list[float] = []
             cpu: dict[str, list[float]] = {"edged": [], "echo": []}
@@ -58,7 +56,13 @@ def qos1(stand: Stand) -> list[Row]:
     return [measured(NAME, figures.paired_ratio(ours, echoes), UNIT, BAR, details)]
 
 
-def _wait_for_broker(daemon: Daemon) -> None:
+def program_of() -> str | None:
+    """Where mosquitto is; Debian keeps it out of people's PATH."""
+    return shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+def wait_for_broker(daemon: Daemon) -> None:
+    """Until its bindings are served."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
         mqtt = daemon.status()["mqtt"]

@@ -26,6 +26,7 @@ log = logging.getLogger("edged.outbox")
 
 Post = Callable[[Callable[[], None]], object]
 _READ_AHEAD = 256
+_ENDS = 32
 _TICK_S = 1.0
 """How often ages and a full disk are looked at when nothing else happens."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -83,7 +84,7 @@ class Outbox:
         self._has_failed = ""
         self._full = ""
         self._ticked_ns = 0
-        self._figures: dict[str, Any] = {}
+        self._oldest_s = 0.0
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -94,7 +95,7 @@ class Outbox:
     def open(self) -> None:
         """Read what an earlier process left; raises OSError."""
         self._log.open()
-        self._note_figures()
+        self._oldest_s = self._log.oldest_ns(self._clock()) / 1e9
         tally = self._log.tally
         if tally.corrupt or tally.torn:
             log.warning("%d damaged, %d torn records were skipped", tally.corrupt, tally.torn)
@@ -143,9 +144,10 @@ class Outbox:
             self._log.given.add(entry.sequence)
             self._sent[entry.sequence] = entry
             return entry
-        with self._wake:
-            self._is_hungry = True
-            self._wake.notify()
+        self._is_hungry = True
+        if self._log.has_unread:
+            with self._wake:
+                self._wake.notify()
         return None
 
     def done(self, entry: Entry, *, is_refused: bool = False) -> None:
@@ -173,13 +175,23 @@ class Outbox:
         return self._has_failed or self._full
 
     def stats(self) -> dict[str, Any]:
-        """Fill, oldest, and what became of entries, as of the last step."""
-        return {**self._figures, "problem": self.problem or None}
+        """Fill, oldest (as of the last second), and what became of entries."""
+        found = self._log
+        return {
+            "entries": found.live,
+            "bytes": found.bytes_on_disk,
+            "max_bytes": self._max_bytes,
+            "oldest_s": self._oldest_s if found.live else 0.0,
+            "waiting": len(self._blocked),
+            **found.tally.as_dict(),
+            "problem": self.problem or None,
+        }
 
     def _finish(self, sequence: int, outcome: str) -> None:
         with self._wake:
             self._finished.append((sequence, outcome))
-            self._wake.notify()
+            if self._is_end_due():
+                self._wake.notify()
 
     # The thread's side.
 
@@ -187,17 +199,23 @@ class Outbox:
         spread()
         while True:
             with self._wake:
-                if not (self._pending or self._finished):
-                    if self._is_stopping:
-                        return
-                    if not self._wants_more():
-                        self._wake.wait(_TICK_S)
+                if self._is_stopping and not (self._pending or self._finished):
+                    return
+                if not (self._is_stopping or self._has_work()):
+                    self._wake.wait(_TICK_S)
             try:
                 self.step()
             except Exception as exc:
                 log.exception("the outbox failed")
                 self._fail(f"the outbox failed: {type(exc).__name__}; restart the daemon")
                 return
+
+    def _has_work(self) -> bool:
+        return bool(self._pending) or self._is_end_due() or self._wants_more()
+
+    def _is_end_due(self) -> bool:
+        """Ends are noted many at a time, or by the way; at once where somebody waits for room."""
+        return len(self._finished) >= _ENDS or bool(self._blocked and self._finished)
 
     def _wants_more(self) -> bool:
         return self._is_hungry and len(self._ready) < _READ_AHEAD and self._log.has_unread
@@ -220,15 +238,14 @@ class Outbox:
             self._is_hungry = self._is_hungry or not self._ready
             self._log.expire(at)
         reports = self._keep(arrived, tries_blocked=bool(finished) or is_tick)
-        if self._wants_more():
-            self._read_ahead()
-        if is_tick or arrived or finished:
-            self._note_figures()
+        found = self._read_ahead() if self._wants_more() else []
+        if is_tick:
+            self._oldest_s = self._log.oldest_ns(at) / 1e9
         if self.problem != self._said:
             self._said = self.problem
             self._post(self.on_change)
-        if reports:
-            self._post(lambda: _report(reports))
+        if reports or found:
+            self._post(lambda: self._tell(reports, found))
 
     def _keep(self, arrived: list[Waiting], *, tries_blocked: bool) -> list[tuple[Waiting, str]]:
         """Write entries and sync; those there is no room for stay, in order."""
@@ -290,22 +307,24 @@ class Outbox:
         tally.dropped += 1
         return ""
 
-    def _read_ahead(self) -> None:
+    def _read_ahead(self) -> list[Entry]:
         try:
             found = self._log.read(_READ_AHEAD)
         except OSError as exc:
             self._log.tally.failed += 1
             log.error("the outbox cannot be read: %s", exc)
             self._is_hungry = False
-            return
-        if found:
-            self._is_hungry = False
-            self._post(lambda: self._give(found))
+            return []
+        self._is_hungry = not found
+        return found
 
-    def _give(self, found: list[Entry]) -> None:
+    def _tell(self, reports: list[tuple[Waiting, str]], found: list[Entry]) -> None:
         """On the house's side: ``_ready`` is touched nowhere else."""
-        self._ready.extend(found)
-        self.on_ready()
+        for waiting, reason in reports:
+            waiting.on_kept(reason)
+        if found:
+            self._ready.extend(found)
+            self.on_ready()
 
     def _is_over(self) -> bool:
         return bool(self._has_failed)
@@ -316,22 +335,6 @@ class Outbox:
     def _fail(self, reason: str) -> None:
         log.error("%s; acknowledgements stop, what is on disk is still delivered", reason)
         self._has_failed = reason
-
-    def _note_figures(self) -> None:
-        found = self._log
-        self._figures = {
-            "entries": found.live,
-            "bytes": found.bytes_on_disk,
-            "max_bytes": self._max_bytes,
-            "oldest_s": found.oldest_ns(self._clock()) / 1e9,
-            "waiting": len(self._blocked),
-            **found.tally.as_dict(),
-        }
-
-
-def _report(reports: list[tuple[Waiting, str]]) -> None:
-    for waiting, reason in reports:
-        waiting.on_kept(reason)
 
 
 def _nothing() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from edged.config.schema import BindingConfig
-from edged.outbox.age import now
+from edged.outbox.age import Moment
 from edged.outbox.entry import NO_ID, Entry, Policy
 from edged.outbox.outbox import Outbox
 from edged.protocol.mqtt import (
@@ -44,6 +44,8 @@ _POLICIES = {
     "latest_only": Policy.LATEST_ONLY,
 }
 _DUP = ("edged-dup", "1")
+_UNSET = Moment(bytes(8), 0, 0)
+"""The outbox sets it."""
 _TRY_AGAIN = frozenset({0x80, 0x83, FULL_QUEUE})
 """Unspecified, implementation specific, quota exceeded: reasons that pass."""
 _PAUSE_S = 1.0
@@ -153,7 +155,7 @@ class Forwarder:
         entry = Entry(
             publication.topic.encode(),
             msgspec.msgpack.encode(publication),
-            now(),
+            _UNSET,
             publication.expiry_s or 0,
             _POLICIES[config.when_full],
             value,
