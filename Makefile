@@ -15,6 +15,9 @@ ARGS ?=
 CORE := not slow and not frameworks and not gpu and not zoo
 REST := slow or frameworks or gpu
 
+# Tests start hundreds of processes, and each would compile the whole package anew: twice the time of a start.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help venv demo test test-all zoo onnx-suite crowds fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
 
 help:
