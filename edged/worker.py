@@ -114,10 +114,14 @@ def specs(
 def has_fixed_places(inputs: tuple[TensorSpec, ...]) -> bool:
     """Whether the rows alone say where each tensor lies in a body."""
     return all(
-        isinstance(axis, int) and axis > 0 and spec.dtype != "string"
+        spec.dtype != "string"  # one without an axis has any length too
+        and all(isinstance(axis, int) and axis > 0 for axis in _own_axes(spec))
         for spec in inputs
-        for axis in (spec.shape[1:] if spec.is_batched else spec.shape)
     )
+
+
+def _own_axes(spec: TensorSpec) -> tuple[int | str, ...]:
+    return spec.shape[1:] if spec.is_batched else spec.shape
 
 
 class Worker:

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from edged.errors import LoadError, WorkerDiedError
 from edged.isolation import WorkerCaps, WorkerRuntime
 from edged.loading import load_release
+from edged.manifest import TensorEntry
+from edged.strings import strings
 from tests.fakes.model import FakeStored, doubler
 from tests.fakes.worker import FakeProcess, ThreadProcess, Workers, artefact_of
-from tests.models import double
+from tests.models import TinyModel, double, onnx_bytes
 
 X = {"x": np.ones((1, 4), np.float32)}
 
@@ -81,3 +84,19 @@ def test_loading_takes_it_for_a_runtime(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(LoadError, match="onnxruntime: no such operator"):
         load_release(stored, ["onnxruntime"], create, lambda: None)
     workers.close()
+
+
+@pytest.mark.parametrize("shape", [(), ("batch",), (2,), ("batch", 2)], ids=str)
+def test_strings_of_every_shape_in_a_real_process(shape: tuple[int | str, ...]):
+    """Without an axis of their own too they have any length, so that no layout says where they lie."""
+    x, y = TensorEntry("x", "string", shape), TensorEntry("y", "string", shape)
+    data = onnx_bytes([helper.make_node("Identity", ["x"], ["y"])], [x], [y])
+    model = TinyModel("text", data, (x,), (y,), dict, dict)
+    session = WorkerRuntime("onnxruntime", WorkerCaps(threads=1)).load(artefact_of(model))
+    try:
+        lengths = tuple(2 if isinstance(axis, str) else axis for axis in shape)
+        for word in (b"a", b"longer", b""):
+            text = strings([word] * int(np.prod(lengths)), lengths)
+            assert session.run({"x": text})["y"].tolist() == text.tolist()
+    finally:
+        session.close()

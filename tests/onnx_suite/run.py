@@ -29,12 +29,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--way", action="append", choices=sorted(WAYS))
     parser.add_argument("--every", type=int, default=1, help="only each so many-th case")
+    parser.add_argument("--only", default="", help="only cases whose name has this word in it")
     parser.add_argument("--budget", default="256MiB", help="memory of the models together")
     parser.add_argument("--no-trial", action="store_true", help="load without a trial before")
     options = parser.parse_args(arguments)
     if freeze.versions() != freeze.frozen_versions():
         print(f"frozen with {freeze.frozen_versions()}\nthis is     {freeze.versions()}")
-    cases = packed(options.every)
+    cases = packed(options.every, options.only)
     print(f"{len(cases)} cases, {len(freeze.not_served())} of the list not served")
     print(f"with tensors of {_by_type(cases)}", flush=True)
     with tempfile.TemporaryDirectory(prefix="edged-") as folder:
@@ -54,10 +55,11 @@ def main(arguments: list[str]) -> int:
     return 1 if wrong else 0
 
 
-def packed(every: int) -> list[Packed]:
+def packed(every: int, word: str = "") -> list[Packed]:
     """Each so many-th case of the list, as a bundle; what is not served left out."""
     known, left_out = by_name(), freeze.not_served()
-    return [pack(known[name]) for name in freeze.read()[::every] if name not in left_out]
+    names = [name for name in freeze.read()[::every] if name not in left_out and word in name]
+    return [pack(known[name]) for name in names]
 
 
 def _hold(daemon: holding.OipDaemon, cases: list[Packed], ways: list[str]) -> int:
