@@ -118,7 +118,7 @@ class Daemon:
         self._lag = LoopLag()
         self._listeners = self._make_listeners()
         self.links = BrokerLinks(self.dataplane, self.health, state_dir)
-        self.reloader = Reloader(
+        self.reloader: Reloader = Reloader(
             House(
                 config_path,
                 self._repository,
