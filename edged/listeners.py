@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edged.daemon")
 
-_FIGURES, _HTTP, _GRPC, _TLS, _ADMIN = "metrics", "http", "grpc", "tls", "admin"
+_FIGURES, _HTTP, _GRPC, _ADMIN = "metrics", "http", "grpc", "admin"
+_TLS, _GRPC_TLS = "tls", "grpc_tls"
 
 _Wanted = MetricsConfig | HttpConfig | GrpcConfig | None
 
@@ -196,17 +197,22 @@ class Listeners:
 
     async def refresh(self, config: Config) -> None:
         """Look again at what changes under the same configuration: a taken port, certificates."""
-        if self._http is None:
-            return
-        if self._http.place is None:
+        if self._http is not None and self._http.place is None:
             await self._commit_http(self._prepare(self._http, _HTTP, config), config)
-            return
+        elif self._http is not None:
+            self._refresh_tls(_TLS, self._http, config)
+        if config.listen.grpc is not None and (self._grpc is None or self._grpc.place is None):
+            await self._commit_grpc(self._prepare_grpc(config), config)
+        elif self._grpc is not None:
+            self._refresh_tls(_GRPC_TLS, self._grpc, config)
+
+    def _refresh_tls(self, key: str, server: HttpServer | GrpcServer, config: Config) -> None:
         try:
-            self._http.refresh(config)
+            server.refresh(config)
         except ApplyError as exc:
-            self._health.degrade(_TLS, f"{exc.message}; those from before are used")
+            self._health.degrade(key, f"{exc.message}; those from before are used")
         else:
-            self._health.restore(_TLS)
+            self._health.restore(key)
 
     def close_scrape(self) -> None:
         """The last thing that a stopping daemon stops saying is that it is alive."""
@@ -296,6 +302,7 @@ class Listeners:
             self._health.degrade(_GRPC, f"listen.grpc: {exc.strerror or exc}")
             return
         self._health.restore(_GRPC)
+        self._health.restore(_GRPC_TLS)
 
 
 def _grpc_server(door: Door, pages: Pages, gate: Gate) -> GrpcServer:

@@ -22,7 +22,7 @@ from edged.config.load import Snapshot, load
 from edged.config.pipeline_files import step_files
 from edged.config.problems import ConfigProblemsError
 from edged.config.schema import BindingConfig
-from edged.config.tls_files import TLS_FILES
+from edged.config.tls_files import TLS_FILES, tls_sections
 from edged.errors import ApplyError, EdgedError
 from edged.exchange import Exchanges
 from edged.fallback import lost_models
@@ -86,7 +86,7 @@ class Reloader(Exchanges):
         config = snapshot.config
         named = [pattern for model in config.models.values() for pattern in model.bundles]
         named += [*config.trust.keys, *step_files(config.pipelines)]
-        if config.listen.http is not None and (own := config.listen.http.tls) is not None:
+        for _, own in tls_sections(config.listen):
             named += [getattr(own, name) for name in TLS_FILES]
         if config.mqtt is not None:
             named += [file for _, file in config.mqtt.files()]

@@ -270,3 +270,26 @@ def test_what_changed_under_the_same_configuration() -> None:
         assert box.health.degradations() == {}
 
     asyncio.run(work())
+
+
+def test_what_changed_for_grpc() -> None:
+    async def work() -> None:
+        box = Box()
+        grpc: Any = Part()
+        box.listeners._grpc = grpc
+        grpc.refuse = ApplyError("the key is unreadable")
+        await box.listeners.refresh(grpc_config(1))
+        assert box.health.degradations() == {"grpc": "the key is unreadable"}
+        grpc.refuse = None
+        await box.listeners.refresh(grpc_config(1))
+        assert grpc.told == ["prepared", "committed"]
+        grpc.place = grpc_config(1).listen.grpc
+        grpc.refuse = ApplyError("no PEM")
+        await box.listeners.refresh(grpc_config(1))
+        assert box.health.degradations() == {"grpc_tls": "no PEM; those from before are used"}
+        grpc.refuse = None
+        await box.listeners.refresh(grpc_config(1))
+        assert grpc.refreshed == 1
+        assert box.health.degradations() == {}
+
+    asyncio.run(work())

@@ -51,8 +51,8 @@ class ListenTlsConfig(Section, frozen=True, kw_only=True):
     ] = "1.2"
 
 
-class HttpConfig(Section, frozen=True, kw_only=True):
-    """The Open Inference Protocol over HTTP, for Triton's and KServe's clients and for curl."""
+class WebConfig(Section, frozen=True, kw_only=True):
+    """Where the Open Inference Protocol is asked for, and who may come there."""
 
     path: Annotated[
         Path | None, Meta(description="Unix socket to listen on; either this or port")
@@ -64,10 +64,9 @@ class HttpConfig(Section, frozen=True, kw_only=True):
     host: Annotated[
         str, Meta(min_length=1, max_length=64, description="with port; loopback, or any with tls")
     ] = "127.0.0.1"
-    port: Annotated[
-        Annotated[int, Meta(ge=1, le=65535)] | None,
-        Meta(description="TCP port; 8000 is what Triton's clients expect"),
-    ] = None
+    port: Annotated[Annotated[int, Meta(ge=1, le=65535)] | None, Meta(description="TCP port")] = (
+        None
+    )
     insecure: Annotated[
         bool,
         Meta(description="without tls: every process of this device may ask, whoever runs it"),
@@ -80,6 +79,19 @@ class HttpConfig(Section, frozen=True, kw_only=True):
         ),
     ] = False
     tls: ListenTlsConfig | None = None
+    server_name: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="some clients insist on triton"),
+    ] = "edged"
+
+
+class HttpConfig(WebConfig, frozen=True, kw_only=True):
+    """The Open Inference Protocol over HTTP, for Triton's and KServe's clients and for curl."""
+
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None,
+        Meta(description="TCP port; 8000 is what Triton's clients expect"),
+    ] = None
     compress: Annotated[
         bool,
         Meta(
@@ -87,37 +99,15 @@ class HttpConfig(Section, frozen=True, kw_only=True):
             "links; on one device it costs time and saves nothing"
         ),
     ] = False
-    server_name: Annotated[
-        str,
-        Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="some clients insist on triton"),
-    ] = "edged"
 
 
-class GrpcConfig(Section, frozen=True, kw_only=True):
+class GrpcConfig(WebConfig, frozen=True, kw_only=True):
     """The Open Inference Protocol over gRPC, for Triton's and KServe's clients."""
 
-    path: Annotated[
-        Path | None, Meta(description="Unix socket to listen on; either this or port")
-    ] = None
-    mode: Annotated[str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions of path")] = (
-        "0660"
-    )
-    group: Annotated[str | None, Meta(description="group that owns path")] = None
-    host: Annotated[
-        str, Meta(min_length=1, max_length=64, description="loopback address, with port")
-    ] = "127.0.0.1"
     port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)] | None,
         Meta(description="TCP port; 8001 is what Triton's clients expect"),
     ] = None
-    insecure: Annotated[
-        bool,
-        Meta(description="with port: every process of this device may ask, whoever runs it"),
-    ] = False
-    server_name: Annotated[
-        str,
-        Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="some clients insist on triton"),
-    ] = "edged"
 
 
 class SharedMemoryConfig(Section, frozen=True, kw_only=True):

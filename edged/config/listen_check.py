@@ -6,7 +6,7 @@ import ipaddress
 import pwd
 from collections.abc import Iterator
 
-from edged.config.listen import GrpcConfig, HttpConfig, ListenConfig, MetricsConfig
+from edged.config.listen import ListenConfig, MetricsConfig, WebConfig
 from edged.config.problems import quote
 
 Found = tuple[str, str]
@@ -22,10 +22,10 @@ def listen_problems(listen: ListenConfig) -> Iterator[Found]:
         taken[listen.admin.path] = "listen.admin"
     if listen.http is not None:
         yield from _place("listen.http", listen.http, 8000, taken)
-        yield from _http(listen.http)
+        yield from _web("listen.http", listen.http)
     if listen.grpc is not None:
         yield from _place("listen.grpc", listen.grpc, 8001, taken)
-        yield from _local_only("listen.grpc", listen.grpc)
+        yield from _web("listen.grpc", listen.grpc)
     if listen.metrics is not None:
         yield from _place("listen.metrics", listen.metrics, 9464, taken)
         yield from _metrics(listen.metrics)
@@ -49,7 +49,7 @@ def user_number(user: str) -> int | None:
 
 
 def _place(
-    field: str, place: HttpConfig | GrpcConfig | MetricsConfig, usual: int, taken: dict[str, str]
+    field: str, place: WebConfig | MetricsConfig, usual: int, taken: dict[str, str]
 ) -> Iterator[Found]:
     if (place.port is None) == (place.path is None):
         yield field, f"needs exactly one of port: NUMBER ({usual} is usual) and path: PATH"
@@ -62,31 +62,21 @@ def _place(
         yield f"{field}.host", text
 
 
-def _local_only(field: str, place: GrpcConfig) -> Iterator[Found]:
-    if place.path is not None:
-        return
-    if _is_local(place.host) is False:
-        yield f"{field}.host", "can be reached from other machines; use 127.0.0.1 or ::1"
-    elif place.port is not None and not place.insecure:
-        text = "lets every process of this device ask, whoever runs it"
-        yield f"{field}.port", f"{text}; use a path, or write `insecure: true`"
-
-
-def _http(http: HttpConfig) -> Iterator[Found]:
-    is_open = http.insecure and http.trusted_network
-    if http.trusted_network and not http.insecure:
-        yield "listen.http.trusted_network", "says something with `insecure: true` only"
-    if http.tls is not None and http.insecure:
-        yield "listen.http.insecure", "contradicts tls; leave one of them out"
-    if http.path is not None:
-        if http.tls is not None:
-            yield "listen.http.tls", "is for a port; a path is guarded by mode and group"
-    elif _is_local(http.host) is False and http.tls is None and not is_open:
+def _web(field: str, web: WebConfig) -> Iterator[Found]:
+    is_open = web.insecure and web.trusted_network
+    if web.trusted_network and not web.insecure:
+        yield f"{field}.trusted_network", "says something with `insecure: true` only"
+    if web.tls is not None and web.insecure:
+        yield f"{field}.insecure", "contradicts tls; leave one of them out"
+    if web.path is not None:
+        if web.tls is not None:
+            yield f"{field}.tls", "is for a port; a path is guarded by mode and group"
+    elif _is_local(web.host) is False and web.tls is None and not is_open:
         text = "can be reached from other machines; use 127.0.0.1 or ::1, or give `tls`"
-        yield "listen.http.host", text
-    elif http.port is not None and not http.insecure and http.tls is None:
+        yield f"{field}.host", text
+    elif web.port is not None and not web.insecure and web.tls is None:
         text = "lets every process of this device ask, whoever runs it"
-        yield "listen.http.port", f"{text}; use a path, give `tls`, or write `insecure: true`"
+        yield f"{field}.port", f"{text}; use a path, give `tls`, or write `insecure: true`"
 
 
 def _metrics(metrics: MetricsConfig) -> Iterator[Found]:

@@ -18,7 +18,7 @@ from msgspec import structs
 from edged.config.access_check import name_problems
 from edged.config.problems import Mark, Problem, field_path, parent_path, problem_at
 from edged.config.schema import Config
-from edged.config.tls_files import TLS_FILES, tls_file_problems, tls_warnings
+from edged.config.tls_files import TLS_FILES, tls_file_problems, tls_sections, tls_warnings
 
 _MAX_MATCHES = 1000
 """A glob that names more bundles than this was meant for something else."""
@@ -71,10 +71,10 @@ class Snapshot:
         if listen.grpc is not None and listen.grpc.path is not None:
             path = str(self.resolve(listen.grpc.path))
             listen = structs.replace(listen, grpc=structs.replace(listen.grpc, path=path))
-        if listen.http is not None and (tls := listen.http.tls) is not None:
+        for place, tls in tls_sections(listen):
             paths = {name: str(self.resolve(getattr(tls, name))) for name in TLS_FILES}
-            http = structs.replace(listen.http, tls=structs.replace(tls, **paths))
-            listen = structs.replace(listen, http=http)
+            web = structs.replace(getattr(listen, place), tls=structs.replace(tls, **paths))
+            listen = structs.replace(listen, **{place: web})
         return replace(self, config=structs.replace(self.config, listen=listen))
 
     def bundle_paths(self, model: str) -> tuple[Path, ...]:
@@ -141,11 +141,11 @@ def check_files(snapshot: Snapshot) -> list[Problem]:
 
 def expiry_warnings(snapshot: Snapshot, now: datetime) -> list[Problem]:
     """Certificates of our own that are out of date, or soon will be."""
-    http = snapshot.config.listen.http
-    if http is None or http.tls is None:
-        return []
-    found = tls_warnings(http.tls, now)
-    return [snapshot.problem(f"listen.http.tls.{name}", text) for name, text in found]
+    return [
+        snapshot.problem(f"listen.{place}.tls.{name}", text)
+        for place, tls in tls_sections(snapshot.config.listen)
+        for name, text in tls_warnings(tls, now)
+    ]
 
 
 def _bundle_problems(snapshot: Snapshot) -> Iterator[Problem]:
@@ -164,9 +164,9 @@ def _named_file_problems(snapshot: Snapshot) -> Iterator[Problem]:
     config = snapshot.config
     for index, key in enumerate(config.trust.keys):
         yield from _unreadable(snapshot, f"trust.keys[{index}]", snapshot.resolve(key))
-    if config.listen.http is not None and config.listen.http.tls is not None:
-        for name, text in tls_file_problems(config.listen.http.tls):
-            yield snapshot.problem(f"listen.http.tls.{name}", text)
+    for place, own in tls_sections(config.listen):
+        for name, text in tls_file_problems(own):
+            yield snapshot.problem(f"listen.{place}.tls.{name}", text)
     if config.mqtt is None:
         return
     for path, file in config.mqtt.files():

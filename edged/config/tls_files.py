@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from edged.config.listen import ListenTlsConfig
+from edged.config.listen import ListenConfig, ListenTlsConfig
 
 Found = tuple[str, str]
 """A field below the section, and what is wrong there."""
@@ -20,6 +20,13 @@ _FILE_CAP_BYTES = 1 << 20
 """A whole system's list of authorities has a quarter of it."""
 SOON = timedelta(days=14)
 """Long enough to send somebody."""
+
+
+def tls_sections(listen: ListenConfig) -> Iterator[tuple[str, ListenTlsConfig]]:
+    """Every listener that speaks TLS: its name in the section, and what it has."""
+    for name, web in (("http", listen.http), ("grpc", listen.grpc)):
+        if web is not None and web.tls is not None:
+            yield name, web.tls
 
 
 def tls_file_problems(tls: ListenTlsConfig) -> Iterator[Found]:

@@ -1,4 +1,4 @@
-"""gRPC on our own HTTP/2, on a Unix socket or on loopback TCP.
+"""gRPC on our own HTTP/2, on a Unix socket or on TCP, with or without TLS.
 
 Decides where to listen and which limits hold; what one client may do is ``http2_peer``'s.
 """
@@ -16,7 +16,8 @@ from edged.config.schema import Config
 from edged.patience import Patience
 from edged.protocol.grpc_call import Service
 from edged.transports.http2_peer import Peer
-from edged.transports.web_listener import Place, Staged, WebListener
+from edged.transports.tls_listener import TlsListener
+from edged.transports.web_listener import Place, Staged
 
 log = logging.getLogger("edged.grpc")
 
@@ -80,7 +81,8 @@ class GrpcServer:
         """Those of clients that have as many as they may, for as long as they are told so."""
         self.accepted = self.refused = 0
         self.received_bytes = self.sent_bytes = 0
-        self._listener = WebListener(FIELD, "gRPC", lambda: Peer(self), log)
+        self._listener = TlsListener(FIELD, "gRPC", lambda: Peer(self), log, ("h2",))
+        self.tls = self._listener.tls
 
     @property
     def place(self) -> Place | None:
@@ -91,9 +93,17 @@ class GrpcServer:
         """Bind what the configuration asks for; what listens now is left as it is.
 
         Raises:
-            ApplyError: it cannot be bound.
+            ApplyError: it cannot be bound, or its certificates cannot be used.
         """
         return self._listener.prepare(config.listen.grpc)
+
+    def refresh(self, config: Config) -> None:
+        """Read the certificates again; connections that are open keep what they began with.
+
+        Raises:
+            ApplyError: they cannot be used; those from before are.
+        """
+        self._listener.refresh(config.listen.grpc)
 
     def abandon(self, staged: Staged) -> None:
         """Undo ``prepare``."""
@@ -111,6 +121,8 @@ class GrpcServer:
             name = config.listen.grpc.server_name
             self.service.configure(name, cap, self.unread_wait_s)
         self.patience = Patience(int(config.limits.busy_wait))
+        if self._listener.follow(staged, self.frame_timeout_s):
+            self._end_all()
         await self._listener.commit(staged)
 
     @property
@@ -125,6 +137,10 @@ class GrpcServer:
     def close(self) -> None:
         """End every connection once it has been answered."""
         self.close_listener()
+        self._end_all()
+
+    def _end_all(self) -> None:
+        self.tls.close()
         for connection in [*self.connections, *self.turned_away]:
             connection.end()
 

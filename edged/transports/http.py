@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
-from datetime import datetime, timezone
 
 from edged.access.gate import Gate
 from edged.config.schema import Config
-from edged.config.tls_files import tls_warnings
 from edged.patience import Patience
 from edged.transports.http_door import Admin, Door, Pages
 from edged.transports.http_peer import Connection
 from edged.transports.named_memory import NamedMemory
-from edged.transports.tls import TlsGate, server_context
-from edged.transports.tls_peer import TlsPeer
-from edged.transports.web_listener import Place, Staged, WebListener
+from edged.transports.tls_listener import TlsListener
+from edged.transports.web_listener import Place, Staged
 
 log = logging.getLogger("edged.http")
 
@@ -57,11 +53,11 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self.accepted = self.refused = self.requests = 0
         self.received_bytes = self.sent_bytes = 0
-        self.tls = TlsGate()
         self.compresses = False
         self.is_loopback = False
         """Whether it listens on a port that any process of this machine reaches, nobody else."""
-        self._listener = WebListener(FIELD, "HTTP", self._connection, log)
+        self._listener = TlsListener(FIELD, "HTTP", lambda: Connection(self), log, ("http/1.1",))
+        self.tls = self._listener.tls
 
     @property
     def entry(self) -> str:
@@ -79,10 +75,7 @@ class HttpServer:
         Raises:
             ApplyError: it cannot be bound, or its certificates cannot be used.
         """
-        context = _context(config)
-        staged = self._listener.prepare(config.listen.http)
-        staged.context = context
-        return staged
+        return self._listener.prepare(config.listen.http)
 
     def refresh(self, config: Config) -> None:
         """Read the certificates again; connections that are open keep what they began with.
@@ -90,8 +83,7 @@ class HttpServer:
         Raises:
             ApplyError: they cannot be used; those from before are.
         """
-        if self.place is not None and self.place == config.listen.http:
-            self.tls.context = _context(config)
+        self._listener.refresh(config.listen.http)
 
     def abandon(self, staged: Staged) -> None:
         """Undo ``prepare``."""
@@ -104,11 +96,7 @@ class HttpServer:
         self.compresses = http is not None and http.compress
         is_port = http is not None and http.port is not None and http.tls is None
         self.is_loopback = is_port and http is not None and not http.trusted_network
-        self.tls.handshake_s = self.frame_timeout_s
-        is_other = (self.tls.context is None) != (staged.context is None)
-        self.tls.context = staged.context
-        if is_other and self.place is not None:
-            # Who was let in without a certificate is not let in any more, and the other way round.
+        if self._listener.follow(staged, self.frame_timeout_s):
             self._end_all()
         self.memory.allow(config.listen.shared_memory)
         await self._listener.commit(staged)
@@ -135,11 +123,6 @@ class HttpServer:
         for connection in list(self.connections):
             connection.end()
 
-    def _connection(self) -> asyncio.Protocol:
-        if self.tls.context is None:
-            return Connection(self)
-        return TlsPeer(self.tls, lambda: Connection(self))
-
     def hear(self) -> asyncio.Protocol:
         """A connection that another listener has accepted."""
         return Connection(self)
@@ -150,12 +133,3 @@ class HttpServer:
         # Looked at, not signalled: this happens once, when the process stops.
         while self.connections and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-
-
-def _context(config: Config) -> ssl.SSLContext | None:
-    http = config.listen.http
-    if http is None or http.tls is None:
-        return None
-    for name, text in tls_warnings(http.tls, datetime.now(timezone.utc)):
-        log.warning("%s.tls.%s: %s", FIELD, name, text)
-    return server_context(f"{FIELD}.tls", http.tls)

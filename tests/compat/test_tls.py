@@ -32,6 +32,9 @@ class Site:
             f"port: {self.port}, tls: {{cert: {self.server.cert}, key: {self.server.key}, "
             f"client_ca: {self.authority.ca}}}, compress: true"
         )
+        self.rpc = free_port()
+        self.grpc = self.place.replace(f"port: {self.port}", f"port: {self.rpc}")
+        self.grpc = self.grpc.replace(", compress: true", "")
         self.daemon: DaemonProcess
 
 
@@ -39,7 +42,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("tls")
     made = Site(folder)
-    with serving(folder, made.place) as made.daemon:
+    with serving(folder, made.place, made.grpc) as made.daemon:
         yield made
 
 
@@ -80,10 +83,10 @@ class TestCurl:
         wait_for(lambda: served(site) != before)
         content = renewed.key.read_bytes()
         renewed.key.write_text("torn")
-        wait_for(lambda: "tls" in degraded(site), 30)
+        wait_for(lambda: {"tls", "grpc_tls"} <= degraded(site).keys(), 30)
         assert curl(site, *shows(site.client)).returncode == 0
         renewed.key.write_bytes(content)
-        wait_for(lambda: "tls" not in degraded(site), 30)
+        wait_for(lambda: not {"tls", "grpc_tls"} & degraded(site).keys(), 30)
         assert curl(site, *shows(site.client)).returncode == 0
 
 
@@ -121,4 +124,22 @@ def test_triton(site: Site) -> None:
     packed = client.infer("sorter", [many], response_compression_algorithm="gzip")
     assert np.array_equal(packed.as_numpy("probabilities"), np.repeat(answers[0], 500, axis=0))
     assert packed.get_response()["model_name"] == "sorter"
+    client.close()
+
+
+def test_triton_over_grpc(site: Site) -> None:
+    rpc = pytest.importorskip("tritonclient.grpc")
+    features = rpc.InferInput("features", [1, 6], "FP32")
+    features.set_data_from_numpy(np.arange(6, dtype=np.float32).reshape(1, 6))
+    options = {"ssl": True, "root_certificates": str(site.authority.ca)}
+    shown = {"private_key": str(site.client.key), "certificate_chain": str(site.client.cert)}
+    client = rpc.InferenceServerClient(f"localhost:{site.rpc}", **options, **shown)
+    answers = [client.infer("sorter", [features]).as_numpy("probabilities") for _ in range(20)]
+    assert all(np.array_equal(answers[0], one) for one in answers)
+    assert answers[0].sum() == pytest.approx(1)
+    client.close()
+    client = rpc.InferenceServerClient(f"localhost:{site.rpc}", **options)
+    with pytest.raises(rpc.InferenceServerException) as caught:
+        client.infer("sorter", [features])
+    assert caught.value.status() == "StatusCode.UNAVAILABLE"
     client.close()

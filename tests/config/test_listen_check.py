@@ -76,6 +76,11 @@ def test_http_that_cannot(fields: dict[str, Any], path: str) -> None:
         ({"path": "/run/http.sock"}, "listen.grpc.path"),
         ({"port": 8001}, "listen.grpc.port"),
         ({"port": 8001, "insecure": True, "host": "0.0.0.0"}, "listen.grpc.host"),
+        ({"port": 8001, "host": "0.0.0.0"}, "listen.grpc.host"),
+        ({"port": 8001, "tls": TLS, "host": "box"}, "listen.grpc.host"),
+        ({"port": 8001, "tls": TLS, "insecure": True}, "listen.grpc.insecure"),
+        ({"port": 8001, "tls": TLS, "trusted_network": True}, "listen.grpc.trusted_network"),
+        ({"path": "/run/a", "tls": TLS}, "listen.grpc.tls"),
     ],
 )
 def test_grpc_that_cannot(fields: dict[str, Any], path: str) -> None:
@@ -85,6 +90,9 @@ def test_grpc_that_cannot(fields: dict[str, Any], path: str) -> None:
 def test_grpc_that_can_work() -> None:
     assert problems(grpc=GrpcConfig(path="/run/grpc.sock")) == []
     assert problems(grpc=GrpcConfig(port=8001, insecure=True)) == []
+    assert problems(grpc=GrpcConfig(port=8001, tls=TLS, host="0.0.0.0")) == []
+    pod = GrpcConfig(port=8001, insecure=True, trusted_network=True, host="0.0.0.0")
+    assert problems(grpc=pod) == []
 
 
 @pytest.mark.parametrize(

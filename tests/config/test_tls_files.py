@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from edged.config.listen import ListenTlsConfig
+from edged.config.listen import GrpcConfig, HttpConfig, ListenConfig, ListenTlsConfig
 from edged.config.load import check_files, load
-from edged.config.tls_files import tls_file_problems, tls_warnings
+from edged.config.tls_files import tls_file_problems, tls_sections, tls_warnings
 from edged.verdict import check_config
 from tests.fakes.certificates import Authority
 
@@ -26,6 +26,13 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 def tls(authority: Authority) -> ListenTlsConfig:
     return authority.listens()
+
+
+def test_every_listener_that_has_some(tls: ListenTlsConfig) -> None:
+    assert list(tls_sections(ListenConfig())) == []
+    http, grpc = HttpConfig(port=1, tls=tls), GrpcConfig(port=2, tls=tls)
+    assert list(tls_sections(ListenConfig(http=http, grpc=grpc))) == [("http", tls), ("grpc", tls)]
+    assert list(tls_sections(ListenConfig(http=HttpConfig(port=1), grpc=grpc))) == [("grpc", tls)]
 
 
 def test_good_files(tls: ListenTlsConfig) -> None:
