@@ -113,7 +113,11 @@ class Outbox:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self._log.close()
+        try:
+            self._log.close()
+        except OSError as exc:
+            # Nothing was promised that is not synced; the rest of the house must still close.
+            log.error("the outbox could not be closed well: %s", exc.strerror)
 
     # The house's side.
 
@@ -208,6 +212,7 @@ class Outbox:
             except Exception as exc:
                 log.exception("the outbox failed")
                 self._fail(f"the outbox failed: {type(exc).__name__}; restart the daemon")
+                self._post(self.on_change)
                 return
 
     def _has_work(self) -> bool:

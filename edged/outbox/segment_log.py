@@ -216,11 +216,11 @@ class SegmentLog:
 
     @property
     def has_unread(self) -> bool:
-        """Whether ``read`` would find something."""
-        segment = self._read_segment
-        return segment is not None and (
-            self._read_at < segment.end or segment is not self._segments[-1]
-        )
+        """Whether ``read`` would find something; another thread may ask."""
+        segment, last = self._read_segment, self._segments[-1:]
+        if segment is None:
+            return False
+        return self._read_at < segment.end or (bool(last) and last[0] is not segment)
 
     @property
     def live(self) -> int:

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -243,6 +244,32 @@ def test_a_sync_that_fails_between_two_files_is_not_trusted_either() -> None:
     box.step()
     assert box.kept == ["a"]
     assert "restart" in box.outbox.problem
+
+
+def test_a_disk_that_fails_at_the_end_stops_nobody_from_closing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    box = Box(CutDisk())
+    box.put("a")
+    box.step()
+    box.put("b", durable=False)
+    box.step()
+    box.disk.fails_sync = True
+    box.outbox.stop()
+    assert "could not be closed well: Input/output error" in caplog.text
+
+
+def test_a_thread_that_dies_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Box(CutDisk())
+    said = threading.Event()
+    box.outbox.on_change = said.set
+    monkeypatch.setattr(box.outbox, "step", lambda: 1 / 0)
+    monkeypatch.setattr(box.outbox, "_post", lambda act: act())
+    box.outbox.start()
+    box.put("a")
+    assert said.wait(30)
+    assert "ZeroDivisionError; restart the daemon" in box.outbox.problem
+    box.outbox.stop()
 
 
 def test_a_request_is_known_again() -> None:
