@@ -244,7 +244,7 @@ class TestHostile:
         client.send(data[-40:])
         assert client.frame().request_id == 3
 
-    @pytest.mark.parametrize("kind", [0, 4, 5, 7, 9, 11, 15, 19, 21, 24, 25, 255])
+    @pytest.mark.parametrize("kind", [0, 4, 5, 7, 9, 11, 15, 19, 21, 24, max(Kind) + 1, 255])
     @pytest.mark.hostile("A5 an unknown kind of frame", "R23 routes are an allow list")
     def test_unknown_message_type(self, house: House, peer: Connect, kind: int):
         """Unknown message type with valid length -> error frame, connection kept."""
