@@ -111,8 +111,7 @@ class Daemon:
         calls = self._calls()
         self.gate = Gate()
         self.server = UnixServer(self.dataplane, calls, self.gate)
-        request = lambda: self.reloader.request()  # noqa: E731, PLW0108 - it is made later
-        self.steward = Steward(self.manager, self.dataplane, request, config.log.level)
+        self.steward = Steward(self.manager, self.dataplane, self._read_again, config.log.level)
         admins = {**calls, **self.steward.calls()}
         self._admin = UnixServer(self.dataplane, admins, self.gate, "admin")
         self._lag = LoopLag()
@@ -279,6 +278,9 @@ class Daemon:
     def _on_change(self) -> None:
         self.reloader.review()
         self._announce_soon()
+
+    def _read_again(self) -> None:
+        self.reloader.request()
 
     def _reloading(self) -> None:
         self._watcher.doubt()
