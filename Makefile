@@ -26,7 +26,7 @@ help:
 	@echo "make test      the core tests (at most 10 minutes)"
 	@echo "make test-all  the rest: frameworks, slow tests, faults"
 	@echo "make zoo       every real model of tests/zoo: package to bundle to ONNX Runtime"
-	@echo "make onnx-suite  the onnx package's backend tests through a daemon by three ways, bit by bit (some minutes)"
+	@echo "make onnx-suite  the onnx package's backend tests through a daemon by three ways, bit by bit (4.5 minutes of processor time)"
 	@echo "make crowds    ten thousand killed clients and idle connections, natively and over HTTP"
 	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"

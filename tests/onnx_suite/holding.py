@@ -37,7 +37,12 @@ class Difference(NamedTuple):
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, cases: Iterable[Packed], budget: str = "256MiB", *, trial: bool = False
+    folder: Path,
+    cases: Iterable[Packed],
+    budget: str = "256MiB",
+    *,
+    trial: bool = True,
+    isolation: str = "none",
 ) -> Iterator[OipDaemon]:
     """A daemon that serves these cases over its own socket, HTTP and gRPC.
 
@@ -46,11 +51,13 @@ def serving(
         cases: its models.
         budget: memory that they share.
         trial: whether each is proven in a process of its own first.
+        isolation: of each model, as the configuration has it.
     """
     bundles = folder / "bundles"
     bundles.mkdir()
+    settings = f"memory: {{load: lazy}}, isolation: {isolation}"
     lines = [
-        f'  "{packed.model}": {{bundle: "{write(packed, bundles)}", memory: {{load: lazy}}}}\n'
+        f'  "{packed.model}": {{bundle: "{write(packed, bundles)}", {settings}}}\n'
         for packed in cases
     ]
     head = BODY.replace("BUDGET", budget).replace(

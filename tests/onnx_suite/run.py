@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default="", help="only cases whose name has this word in it")
     parser.add_argument("--budget", default="256MiB", help="memory of the models together")
     parser.add_argument("--no-trial", action="store_true", help="load without a trial before")
+    parser.add_argument("--isolation", default="none", choices=("none", "device", "model"))
     options = parser.parse_args(arguments)
     if freeze.versions() != freeze.frozen_versions():
         print(f"frozen with {freeze.frozen_versions()}\nthis is     {freeze.versions()}")
@@ -41,7 +42,11 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="edged-") as folder:
         began = time.monotonic()
         with holding.serving(
-            Path(folder), cases, options.budget, trial=not options.no_trial
+            Path(folder),
+            cases,
+            options.budget,
+            trial=not options.no_trial,
+            isolation=options.isolation,
         ) as daemon:
             wait_for(daemon.is_up, START_S, 0.1)
             print(f"ready in {time.monotonic() - began:.0f} s")

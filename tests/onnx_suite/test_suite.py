@@ -44,7 +44,7 @@ def cases() -> list[Packed]:
 def daemon(
     cases: list[Packed], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[holding.OipDaemon]:
-    with holding.serving(tmp_path_factory.mktemp("d"), cases, trial=True) as process:
+    with holding.serving(tmp_path_factory.mktemp("d"), cases) as process:
         wait_for(process.is_up, 120)
         yield process
 
