@@ -23,7 +23,7 @@ from edged.generating import FINISH, REQUEST, TEXT, TOKENS, Ask, read_request, t
 from edged.messages import InferResponse, SequenceStep
 from edged.protocol.oip_answer import outputs_of
 from edged.protocol.oip_request import Asked, Parameter, sequence_of, timeout_us_of
-from edged.protocol.oip_tensor import Room, read_values
+from edged.protocol.oip_tensor import Room, least_values, read_values
 from edged.strings import check_count, strings
 from edged.tensors import ALL_DTYPES, Array, DType, TensorSpec
 
@@ -243,12 +243,11 @@ def _tensor(spec: TensorSpec, text: bytes, room: Room) -> Array:
 
 def _check_size(name: str, dtype: DType, text: bytes, room: Room) -> None:
     """Refuse a list that would take too much, before anything is made of it."""
+    count = least_values(text, dtype)
     if dtype.name == "string":
-        # A quotation mark within a string has a backslash: never more strings than there are.
-        count = (text.count(b'"') - text.count(b'\\"')) // 2
         check_count((count,), f'input "{name}"', room.strings_left)
     else:
-        room.check(name, (text.count(b",") + 1) * dtype.size_bytes, dtype.oip)
+        room.check(name, count * dtype.size_bytes, dtype.oip)
 
 
 def _shape(spec: TensorSpec, count: int) -> tuple[int, ...]:

@@ -124,7 +124,15 @@ def read_place(
 
 def read_json(name: str, dtype: DType, shape: Shape, data: msgspec.Raw, room: Room) -> Array:
     """Elements of a flat list, or of one nested as the shape says; counted as ``read_bytes``."""
-    array, depth = read_values(name, dtype, bytes(data), f"its shape {list(shape)}", len(shape))
+    text = bytes(data)
+    # Before anything is made of it, for each element is an object of Python's first. Lists that are
+    # empty have commas between them, too.
+    if (least := least_values(text, dtype)) > math.prod(max(axis, 1) for axis in shape):
+        raise InvalidRequestError(
+            f'input "{name}": data has at least {least} elements; its shape {list(shape)} has '
+            f"{math.prod(shape)}"
+        )
+    array, depth = read_values(name, dtype, text, f"its shape {list(shape)}", len(shape))
     if array.size != math.prod(shape) or (depth > 1 and array.shape != shape):
         raise InvalidRequestError(
             f'input "{name}": data has {array.size} elements of shape {list(array.shape)}; '
@@ -161,6 +169,15 @@ def read_values(name: str, dtype: DType, text: bytes, shown: str, rank: int) -> 
         return _array(values, dtype), depth
     except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as exc:
         raise DecodeError(f'input "{name}": Unable to parse data as {dtype.oip}: {exc}') from None
+
+
+def least_values(text: bytes, dtype: DType) -> int:
+    """How many elements a list in JSON has at least, seen without reading it; 0 of an empty one."""
+    if dtype.name == "string":
+        # A quotation mark within a string has a backslash before it; so may one that ends a string.
+        return (text.count(b'"') - text.count(b'\\"')) // 2
+    commas = text.count(b",")
+    return commas + 1 if commas else 0
 
 
 def _depth(text: bytes) -> int:

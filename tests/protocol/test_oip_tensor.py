@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import msgspec
 import numpy as np
@@ -93,3 +94,29 @@ def test_any_document_is_read_or_refused(document, dtype, shape: list[int]) -> N
     except EdgedError:
         return
     assert found.shape == tuple(shape)
+
+
+@pytest.mark.hostile("B5 small JSON that grows beyond the cap when it becomes a tensor")
+@pytest.mark.parametrize(("dtype", "value"), [("int8", b"1"), ("float32", b"1"), ("string", b'""')])
+def test_more_than_the_shape_says_is_not_read(dtype: str, value: bytes) -> None:
+    data = msgspec.Raw(b"[" + b",".join([value] * 100_000) + b"]")
+    tracemalloc.start()
+    with pytest.raises(InvalidRequestError, match="data has at least 100000 elements; its shape"):
+        read_json("x", ALL_DTYPES[dtype], (2, 1), data, Room(1 << 20))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * memoryview(data).nbytes + 10_000
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"), [(b"[[],[]]", (2, 0)), (b"[]", (0, 3)), (b"[[[1],[2]]]", (1, 2, 1))]
+)
+def test_lists_that_hold_little(text: bytes, shape: tuple[int, ...]) -> None:
+    found = read_json("x", ALL_DTYPES["int8"], shape, msgspec.Raw(text), Room(99))
+    assert found.shape == shape
+
+
+def test_strings_that_look_like_more() -> None:
+    text = b'["a, \\"b\\", [c]", "\\\\"]'
+    found = read_json("x", ALL_DTYPES["string"], (2,), msgspec.Raw(text), Room(99))
+    assert found.tolist() == [b'a, "b", [c]', b"\\"]
