@@ -18,6 +18,7 @@ from edged.telemetry.exposition import MISSING, is_available
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag
 from edged.transports.http_door import Admin, Door, Pages
+from edged.transports.named_memory import NamedMemory
 from edged.transports.scrape import ScrapeServer
 from edged.transports.uds import UnixServer
 from edged.transports.web_listener import Staged, shown
@@ -78,6 +79,8 @@ class Listeners:
         self._health = health
         self._lag = lag
         self._gate = gate
+        self._memory = NamedMemory()
+        """What clients of HTTP and gRPC have registered: one set, and one bound, for both."""
         self._wanted: dict[str, _Wanted] = {}
 
     async def start_gate(self, config: Config) -> None:
@@ -90,6 +93,7 @@ class Listeners:
 
     async def start_web(self, config: Config) -> None:
         """Listen for HTTP and gRPC; models answer by now."""
+        self._memory.allow(config.listen.shared_memory)
         await self._commit_http(self._prepare(self._web(config), _HTTP, config), config)
         await self._commit_grpc(self._prepare_grpc(config), config)
 
@@ -187,6 +191,7 @@ class Listeners:
         # Before anything that comes with this change can be asked for.
         self._gate.follow(access)
         self._config = config
+        self._memory.allow(config.listen.shared_memory)
         if self._admin_http is not None:
             self._admin_http.configure(config)
             if config.listen.admin is None:
@@ -224,7 +229,7 @@ class Listeners:
         if self._http is None and config.listen.http is not None:
             from edged.transports.http import HttpServer  # noqa: PLC0415 - only what is used
 
-            self._http = HttpServer(self._door, self._pages, self._gate)
+            self._http = HttpServer(self._door, self._pages, self._gate, memory=self._memory)
         return self._http
 
     def _prepare(
@@ -283,7 +288,7 @@ class Listeners:
         is_strict = is_strict and config.listen.grpc != self._wanted.get(_GRPC)
         try:
             if self._grpc is None:
-                self._grpc = _grpc_server(self._door, self._pages, self._gate)
+                self._grpc = _grpc_server(self._door, self._pages, self._gate, self._memory)
             return self._grpc.prepare(config)
         except ApplyError as exc:
             if is_strict:
@@ -305,7 +310,7 @@ class Listeners:
         self._health.restore(_GRPC_TLS)
 
 
-def _grpc_server(door: Door, pages: Pages, gate: Gate) -> GrpcServer:
+def _grpc_server(door: Door, pages: Pages, gate: Gate, memory: NamedMemory) -> GrpcServer:
     # Only what is used is imported.
     from edged.transports.grpc_service import GrpcService  # noqa: PLC0415
 
@@ -315,7 +320,7 @@ def _grpc_server(door: Door, pages: Pages, gate: Gate) -> GrpcServer:
         raise ApplyError(
             f"listen.grpc: hpack cannot be imported ({exc}); install edged[grpc], or leave it out"
         ) from exc
-    return GrpcServer(GrpcService(door, pages), gate)
+    return GrpcServer(GrpcService(door, pages, memory), gate)
 
 
 def _wanted(key: str, config: Config) -> _Wanted:

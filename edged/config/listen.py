@@ -111,7 +111,7 @@ class GrpcConfig(WebConfig, frozen=True, kw_only=True):
 
 
 class SharedMemoryConfig(Section, frozen=True, kw_only=True):
-    """System shared memory by name, for clients of the Open Inference Protocol over HTTP."""
+    """System shared memory by name, for clients of the Open Inference Protocol."""
 
     regions: Annotated[
         int, Meta(ge=1, le=4096, description="that one user may register; each is a note")

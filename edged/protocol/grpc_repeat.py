@@ -150,7 +150,7 @@ def repeat_of(message: Buffer, inference: Inference) -> GrpcRepeat | None:
     asked = inference.asked
     if len(message) > REPEAT_BYTES or asked.id or asked.sequence is not None or not asked.inputs:
         return None
-    if any(one.classes for one in asked.outputs):
+    if any(one.classes or one.place is not None for one in asked.outputs):
         return None
     if len(inference.raw) != len(asked.inputs):
         return None  # typed contents are not in the message as they are

@@ -24,8 +24,8 @@ from edged.protocol.oip_request import (
     timeout_us_of,
     wanted_of,
 )
-from edged.protocol.oip_shared import REGION
-from edged.protocol.oip_tensor import Room, Shape, check_size, dtype_named, read_bytes
+from edged.protocol.oip_shared import OFFSET, REGION, SIZE, Memory, Place, needed, place_of
+from edged.protocol.oip_tensor import Room, Shape, check_size, dtype_named, read_bytes, read_place
 from edged.protocol.protobuf import Kind, decode, encode, few, numbers, varint
 from edged.strings import strings
 from edged.tensors import Array, DType
@@ -36,7 +36,6 @@ _MOST_TYPED: Final = 1 << 23
 """Values of one input's typed contents: unpacking them takes the event loop 10 ns each and more."""
 _ASKS_END: Final = "triton_enable_empty_final_response"
 _IS_END: Final = "triton_final_response"
-_NOT_HERE: Final = "shared memory by name is served over HTTP only; send the tensor"
 _RAW: Final = INFER_RESPONSE.tags["raw_output_contents"]
 _CONTENTS: Final = {
     "bool": ("bool_contents", Kind.BOOL),
@@ -74,43 +73,53 @@ class Inference(NamedTuple):
     raw: Sequence[Buffer] = ()
 
 
-def decode_infer(message: Buffer, cap: int) -> Inference:
+def decode_infer(message: Buffer, cap: int, memory: Memory | None = None) -> Inference:
     """Read a ModelInferRequest.
 
     Args:
         message: all of it.
         cap: most bytes of all tensors together; packed numbers grow when they become tensors.
+        memory: the client's regions; None where there is no memory by name.
 
     Raises:
         InvalidRequestError: says which field or tensor, and what was expected.
+        DeniedError, NotFoundError: of memory by name.
     """
     found = decode(INFER_REQUEST, message)
     inputs = found.get("inputs", ())
     raw = found.get("raw_input_contents")
     if len(inputs) > _MOST_TENSORS or len(found.get("outputs", ())) > _MOST_TENSORS:
         raise InvalidRequestError(f"more than {_MOST_TENSORS} inputs or outputs")
-    if raw is not None and len(raw) != len(inputs):
-        raise InvalidRequestError(
-            f"raw_input_contents has {len(raw)} entries for {len(inputs)} inputs; expected one for "
-            "each, in their order"
-        )
     tensors: dict[str, Array] = {}
     room = Room(cap)
-    for index, entry in enumerate(inputs):
+    places = [_place(entry) if "parameters" in entry else None for entry in inputs]
+    sent = len(inputs) - sum(place is not None for place in places)
+    if raw is not None and len(raw) != sent:
+        raise InvalidRequestError(
+            f"raw_input_contents has {len(raw)} entries for {sent} inputs; expected one for "
+            "each that is not in shared memory, in their order"
+        )
+    left = iter(raw or ())
+    for entry, place in zip(inputs, places, strict=True):
         name = _name(entry, "input")
         if name in tensors:
             raise InvalidRequestError(f'input "{name}" is given twice')
-        tensors[name] = _tensor(name, entry, None if raw is None else raw[index], room)
+        if place is not None:
+            tensors[name] = _placed(name, entry, place, room, memory)
+        else:
+            tensors[name] = _tensor(name, entry, None if raw is None else next(left), room)
     parameters = parameters_of(found)
     if len(request_id := found.get("id", "")) > _ID_CHARACTERS:
         raise InvalidRequestError(f"the id is longer than {_ID_CHARACTERS} characters")
+    outputs = _outputs(found)
     asked = Asked(
         request_id,
         tensors,
-        _outputs(found),
+        outputs,
         is_binary=True,
         timeout_us=timeout_us_of(parameters) if parameters else 0,
         sequence=sequence_of(parameters) if parameters else None,
+        memory=needed(memory) if any(one.place is not None for one in outputs) else None,
     )
     return Inference(
         found.get("model_name", ""),
@@ -162,7 +171,9 @@ def encode_infer(
     blobs: list[Buffer] = []
     outputs = outputs_of(asked, response, labels, blobs)
     for entry in outputs:
-        entry.pop("parameters", None)
+        said = entry.pop("parameters", {})
+        if REGION in said:
+            entry["parameters"] = _said(said)
     head: dict[str, Any] = {
         "model_name": response.model,
         "model_version": str(response.release),
@@ -203,8 +214,6 @@ def _tensor(name: str, entry: Mapping[str, Any], raw: Buffer | None, room: Room)
     dtype = dtype_named(name, entry.get("datatype", ""))
     shape = _shape(name, entry)
     size = check_size(name, dtype, shape, room)
-    if REGION in entry.get("parameters", ()):
-        raise InvalidRequestError(f'input "{name}": {_NOT_HERE}')
     contents = entry.get("contents", {})
     if raw is None:
         return room.take(_typed(name, contents, dtype, shape))
@@ -218,6 +227,32 @@ def _tensor(name: str, entry: Mapping[str, Any], raw: Buffer | None, room: Room)
             f"{list(shape)} takes {size}"
         )
     return read_bytes(name, dtype, shape, raw, room)
+
+
+def _place(entry: Mapping[str, Any]) -> Place | None:
+    return place_of(parameters_of(entry), f'input "{_name(entry, "input")}"')
+
+
+def _placed(
+    name: str, entry: Mapping[str, Any], place: Place, room: Room, memory: Memory | None
+) -> Array:
+    """A copy of a tensor in the client's memory; it may not be sent as well."""
+    if any(map(len, entry.get("contents", {}).values())):
+        raise InvalidRequestError(
+            f'input "{name}" has contents, and parameters.{REGION}; expected one of them'
+        )
+    dtype, shape = dtype_named(name, entry.get("datatype", "")), _shape(name, entry)
+    check_size(name, dtype, shape, room)
+    return read_place(name, dtype, shape, (place, needed(memory)), room)
+
+
+def _said(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Where an output was written to."""
+    found: dict[str, Any] = {REGION: {"string": parameters[REGION]}}
+    for name in (SIZE, OFFSET):
+        if name in parameters:
+            found[name] = {"int64": parameters[name]}
+    return found
 
 
 def _shape(name: str, entry: Mapping[str, Any]) -> tuple[int, ...]:
@@ -269,10 +304,7 @@ def _outputs(found: Mapping[str, Any]) -> Any:
     outputs = found.get("outputs")
     if not outputs:
         return ()
-    wanted = wanted_of(
+    return wanted_of(
         [RequestedOutput(_name(one, "output"), parameters_of(one)) for one in outputs],
         is_binary=True,
     )
-    if any(one.place is not None for one in wanted):
-        raise InvalidRequestError(_NOT_HERE)
-    return wanted

@@ -202,6 +202,14 @@ DATA_TYPES: Final = {
 }
 INSTANCE_KINDS: Final = {"KIND_AUTO": 0, "KIND_GPU": 1, "KIND_CPU": 2, "KIND_MODEL": 3}
 
+REGION_NAME: Final = Schema(_text("name"))
+"""What SystemSharedMemoryStatus and SystemSharedMemoryUnregister are asked with."""
+REGION: Final = Schema(
+    {**_text("name", "key"), 3: Field("offset", Kind.UINT), 4: Field("byte_size", Kind.UINT)}
+)
+"""What SystemSharedMemoryRegister is asked with, and each region as it is told."""
+REGIONS: Final = Schema({1: _map("regions", _one("value", REGION))})
+
 HEALTH_REQUEST: Final = Schema({1: Field("service", Kind.STRING)})
 HEALTH: Final = Schema({1: Field("status", Kind.INT)})
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3

@@ -7,7 +7,7 @@ Source: Triton's ``extension_shared_memory.md``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final, NamedTuple, Protocol
+from typing import Annotated, Any, Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Meta, Struct
@@ -117,6 +117,23 @@ def needed(memory: Memory | None) -> Memory:
     if memory is None:
         raise DeniedError(OFF)
     return memory
+
+
+def region_of(found: Mapping[str, Any]) -> Region:
+    """What is to be registered, as a message of gRPC has it.
+
+    Raises:
+        InvalidRequestError: says which field, and what was expected.
+    """
+    name, key, size = found.get("name", ""), found.get("key", ""), found.get("byte_size", 0)
+    if not 0 < len(name) <= NAME_CAP:
+        raise InvalidRequestError(f"name has {len(name)} characters; expected 1 to {NAME_CAP}")
+    if not 0 < len(key) <= KEY_CAP + 1:
+        raise InvalidRequestError(f"key has {len(key)} characters; expected 1 to {KEY_CAP + 1}")
+    if not size:
+        raise InvalidRequestError("byte_size is 0; expected a number from 1")
+    offset = _number(found.get("offset", 0), "offset", "the region")
+    return Region(name, key, offset, _number(size, "byte_size", "the region"))
 
 
 class _Register(Struct, frozen=True):

@@ -20,6 +20,7 @@ from edged.protocol.grpc_repeat import GrpcRepeat
 from edged.protocol.oip import grpc_status_of, text_of
 from edged.protocol.oip_grpc import Inference, decode_infer, encode_infer
 from edged.protocol.oip_request import Asked
+from edged.protocol.oip_shared import Memory
 from edged.transports.grpc_repeats import Repeats, deadline_ns_of
 from edged.transports.http_door import Door, Pages
 
@@ -49,12 +50,16 @@ class Inferences:
         door: answers them.
         pages: knows the labels of classes.
         limits: hold for each call as they are then.
+        memory: gives the client's regions of memory by name; None where that is off.
     """
 
-    def __init__(self, door: Door, pages: Pages, limits: Limits) -> None:
+    def __init__(
+        self, door: Door, pages: Pages, limits: Limits, memory: Callable[[], Memory | None]
+    ) -> None:
         self.door = door
         self.limits = limits
         self._pages = pages
+        self._memory = memory
         # All connections are one asker, which is alone while nobody asks in another way: what they
         # ask for is as short, and standing in line costs half as much again as answering it.
         self._repeats = Repeats(door, self._again, limits)
@@ -77,7 +82,7 @@ class Inferences:
         is_known, ticket = self._repeats.ask(head, message, on_reply)
         if is_known:
             return ticket
-        inference = decode_infer(message, self.limits.max_request_bytes)
+        inference = self.read(message)
         asked = inference.asked
 
         def on_response(response: InferResponse, final: bool) -> None:
@@ -86,6 +91,10 @@ class Inferences:
 
         self._repeats.notice(message, inference)
         return self.door.submit(self.request(head, inference), on_response)
+
+    def read(self, message: Buffer) -> Inference:
+        """What a message asks; raises EdgedError for one that is none."""
+        return decode_infer(message, self.limits.max_request_bytes, self._memory())
 
     def request(self, head: Head, inference: Inference) -> InferRequest:
         """What the dataplane is asked; the earlier deadline holds, the call's or the request's."""

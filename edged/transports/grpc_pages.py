@@ -11,6 +11,7 @@ from edged.protocol import oip_messages as messages
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import Outgoing, Reply
 from edged.protocol.oip_grpc import release_of
+from edged.protocol.oip_shared import Memory, needed, region_of, status_document
 from edged.protocol.protobuf import Schema, decode, encode
 from edged.transports.http_door import Pages
 
@@ -32,10 +33,12 @@ class PageMethods:
 
     Args:
         pages: know what to say.
+        memory: gives the client's regions of memory by name; None where that is off.
     """
 
-    def __init__(self, pages: Pages) -> None:
+    def __init__(self, pages: Pages, memory: Callable[[], Memory | None]) -> None:
         self._pages = pages
+        self._memory = memory
         self._server_name = "edged"
 
     def answer(self, path: str, message: Buffer, server_name: str) -> Reply:
@@ -70,7 +73,22 @@ class PageMethods:
         return {"ready": True}
 
     def _server(self, _: Document) -> Document:
-        return {**self._pages.server(), "name": self._server_name}
+        document = {**self._pages.server(), "name": self._server_name}
+        if self._memory() is not None:
+            document["extensions"] = (*document.get("extensions", ()), "system_shared_memory")
+        return document
+
+    def _register(self, asked: Document) -> Document:
+        needed(self._memory()).register(region_of(asked))
+        return {}
+
+    def _unregister(self, asked: Document) -> Document:
+        needed(self._memory()).unregister(asked.get("name") or None)
+        return {}
+
+    def _regions(self, asked: Document) -> Document:
+        found = status_document(needed(self._memory()).status(asked.get("name") or None))
+        return {"regions": {one["name"]: one for one in found}}
 
     def _model(self, asked: Document) -> Document:
         return self._pages.model(*_name_version(asked))
@@ -112,6 +130,13 @@ class PageMethods:
         f"/{OIP}/ModelStatistics": (messages.NAME_VERSION, messages.STATISTICS, _statistics),
         f"/{OIP}/RepositoryIndex": (messages.INDEX_REQUEST, messages.INDEX, _index),
         f"/{HEALTH}/Check": (messages.HEALTH_REQUEST, messages.HEALTH, _check),
+        f"/{OIP}/SystemSharedMemoryRegister": (messages.REGION, messages.NOTHING, _register),
+        f"/{OIP}/SystemSharedMemoryUnregister": (
+            messages.REGION_NAME,
+            messages.NOTHING,
+            _unregister,
+        ),
+        f"/{OIP}/SystemSharedMemoryStatus": (messages.REGION_NAME, messages.REGIONS, _regions),
     }
     """What each method is asked with, what it answers, and who makes that of it; by path."""
 

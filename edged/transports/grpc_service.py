@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 from edged.access.guard import Guard, guarded
+from edged.access.memory import guarded_memory
 from edged.access.pages import VisiblePages
 from edged.access.visit import Visit
 from edged.errors import EdgedError, RuntimeFailureError
@@ -24,10 +25,12 @@ from edged.protocol.grpc_call import (
     Status,
     Withdrawal,
 )
+from edged.protocol.oip_shared import Memory
 from edged.transports.grpc_infer import Inferences, Limits, failure
 from edged.transports.grpc_pages import FREE, HEALTH, OIP, PageMethods
 from edged.transports.grpc_stream import InferStream
 from edged.transports.http_door import Door, Pages
+from edged.transports.named_memory import NamedMemory
 
 log = logging.getLogger("edged.grpc")
 
@@ -35,11 +38,7 @@ _INFER = f"/{OIP}/ModelInfer"
 _STREAM = f"/{OIP}/ModelStreamInfer"
 _WATCH = f"/{HEALTH}/Watch"
 _ADMIN = ("RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings")
-_SHARED = tuple(
-    f"{kind}SharedMemory{verb}"
-    for kind in ("System", "Cuda")
-    for verb in ("Status", "Register", "Unregister")
-)
+_CUDA = tuple(f"CudaSharedMemory{verb}" for verb in ("Status", "Register", "Unregister"))
 
 
 class GrpcService:
@@ -48,10 +47,12 @@ class GrpcService:
     Args:
         door: answers requests.
         pages: what is said of models and of the server.
+        memory: what clients have registered of memory by name, over HTTP too.
     """
 
-    def __init__(self, door: Door, pages: Pages) -> None:
+    def __init__(self, door: Door, pages: Pages, memory: NamedMemory | None = None) -> None:
         self.door = door
+        self.memory = memory or NamedMemory()
         self.pages = pages
         self.server_name = "edged"
         self.limits = Limits()
@@ -83,13 +84,13 @@ class Asker:
     def __init__(self, service: GrpcService) -> None:
         self._service = service
         self._visit: Visit | None = None
-        self._inferences = Inferences(service.door, service.pages, service.limits)
-        self._pages = PageMethods(service.pages)
+        self._inferences = Inferences(service.door, service.pages, service.limits, self._memory)
+        self._pages = PageMethods(service.pages, self._memory)
 
     def enter(self, visit: Visit) -> None:
         """Ask with the rights of this client from now on."""
         self._visit = visit
-        self._pages = PageMethods(VisiblePages(self._service.pages, visit))
+        self._pages = PageMethods(VisiblePages(self._service.pages, visit), self._memory)
         self.review()
 
     def review(self) -> None:
@@ -131,6 +132,10 @@ class Asker:
             on_reply(failure(RuntimeFailureError("the call could not be handled; see the log")))
         return None
 
+    def _memory(self) -> Memory | None:
+        user = None if self._visit is None else self._visit.peer.uid
+        return guarded_memory(self._service.memory.of(user), self._visit)
+
     def open(self, head: Head, outgoing: Outgoing) -> Incoming:
         """Begin a call that is no unary one."""
         if head.path == _STREAM:
@@ -145,10 +150,10 @@ def _denied(path: str) -> Reply:
 
 
 def _not_served(_: str) -> Reply:
-    return Reply([], Status.UNIMPLEMENTED, "shared memory is not served here")
+    return Reply([], Status.UNIMPLEMENTED, "memory of a GPU is not served by name")
 
 
 _REFUSED: dict[str, Callable[[str], Reply]] = {
     **{f"/{OIP}/{name}": _denied for name in _ADMIN},
-    **{f"/{OIP}/{name}": _not_served for name in _SHARED},
+    **{f"/{OIP}/{name}": _not_served for name in _CUDA},
 }

@@ -16,7 +16,7 @@ from edged.flow import Flow
 from edged.messages import InferRequest, InferResponse, SequencedRequest, StreamRequest, Ticket
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import Head, Outgoing, Reply
-from edged.protocol.oip_grpc import Inference, decode_infer, in_stream, stream_error
+from edged.protocol.oip_grpc import Inference, in_stream, stream_error
 from edged.transports.grpc_infer import Inferences, failure
 
 log = logging.getLogger("edged.grpc")
@@ -52,7 +52,7 @@ class InferStream:
         self._in_order.append(item)
         self._open.add(item)
         try:
-            inference = decode_infer(data, self._inferences.limits.max_request_bytes)
+            inference = self._inferences.read(data)
             item.request_id = inference.asked.id
             self._begin(item, inference)
         except EdgedError as exc:

@@ -33,16 +33,22 @@ class HttpServer:
         pages: what else can be asked for.
         gate: who may ask for what; one for all listeners.
         admin: what administrators ask; only where this is their socket.
+        memory: what clients have registered of memory by name, over gRPC too.
     """
 
     def __init__(
-        self, door: Door, pages: Pages, gate: Gate | None = None, admin: Admin | None = None
+        self,
+        door: Door,
+        pages: Pages,
+        gate: Gate | None = None,
+        admin: Admin | None = None,
+        memory: NamedMemory | None = None,
     ) -> None:
         self.door = door
         self.admin = admin
         self.gate = gate or Gate()
         self.pages = pages
-        self.memory = NamedMemory()
+        self.memory = memory or NamedMemory()
         self.max_request_bytes = 64 << 20
         self.max_connections = 256
         self.frame_timeout_s = 10.0

@@ -200,7 +200,7 @@ class TestBlocking:
         for call in (client.load_model, client.unload_model):
             with pytest.raises(InferenceServerException, match="not allowed"):
                 call("echo")
-        with pytest.raises(InferenceServerException, match="not served"):
+        with pytest.raises(InferenceServerException, match="Unable to open shared memory"):
             client.register_system_shared_memory("r", "/x", 64)
         assert client.is_model_ready("echo")
 

@@ -133,7 +133,7 @@ class TestRequests:
             ({"shape": [1, 1 << 40]}, "out of range"),
             ({"shape": [1] * 9}, "more than 8 values"),
             ({"name": "n" * 257}, "expected 1 to 256"),
-            ({"parameters": {"shared_memory_region": {"string": "r"}}}, "shared memory"),
+            ({"parameters": {"shared_memory_region": {"string": "r"}}}, "shared_memory_byte_size"),
             ({"contents": {}, "shape": [1, 2]}, "0 values; its shape has 2"),
             ({"contents": {"fp64_contents": [1, 2, 3]}}, "comes in contents.fp32_contents, not in"),
             ({"contents": {"fp32_contents": [1, 2]}}, "Unable to parse contents.fp32_contents"),

@@ -18,6 +18,7 @@ from edged.access.gate import Access  # noqa: E402
 from edged.access.policy import Policy, build_rule  # noqa: E402
 from edged.access.quotas import build_quota  # noqa: E402
 from edged.config.access import QuotaConfig, RuleConfig  # noqa: E402
+from edged.config.listen import SharedMemoryConfig  # noqa: E402
 from edged.protocol import oip_messages as messages  # noqa: E402
 from edged.protocol.protobuf import decode, encode  # noqa: E402
 from edged.transports import http2_peer  # noqa: E402
@@ -294,3 +295,33 @@ def test_the_real_gate_denies_what_no_rule_allows(rpc: Rpc, path: Path) -> None:
         follow(rpc, rules(NOBODY))
         assert code(made) is DENIED
         assert rpc.server.gate.refusals["rule"] == 1
+
+
+def test_memory_by_name_needs_a_right_of_its_own(rpc: Rpc, path: Path) -> None:
+    """Also each use of what was registered while it was allowed."""
+    name = f"edged_rules_{os.getpid()}"
+    file = Path("/dev/shm") / name
+    file.write_bytes(X.tobytes())
+    region = encode(messages.REGION, {"name": "r", "key": f"/{name}", "byte_size": 8})
+    place = {
+        "shared_memory_region": {"string": "r"}, "shared_memory_byte_size": {"int64": 8},
+    }  # fmt: skip
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "parameters": place}
+    data = message(inputs=[tensor], raw_input_contents=())
+    register = OIP + "SystemSharedMemoryRegister"
+    try:
+        with channel(path) as made:
+            assert code(made, region, register) is DENIED
+            rpc.call(rpc.server.service.memory.allow, SharedMemoryConfig())
+            follow(rpc, rules(MINE))
+            assert code(made, region, register) is DENIED
+            follow(rpc, rules(MINE, {"users": (ME,), "allow": ("shared_memory",)}))
+            assert code(made, region, register) is OK
+            assert code(made, data) is OK
+            assert rpc.door.requests[-1].inputs["x"].tolist() == X.tolist()
+            follow(rpc, rules(MINE))
+            assert code(made, data) is DENIED
+            # It may still tidy up.
+            assert code(made, b"\x0a\x01r", OIP + "SystemSharedMemoryUnregister") is OK
+    finally:
+        file.unlink()

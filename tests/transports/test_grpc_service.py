@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edged.protocol.grpc_call import Shape, Status
+from edged.protocol.oip_messages import REGION
+from edged.protocol.protobuf import encode
 from edged.transports.grpc_service import Asker, GrpcService
 from tests.fakes.calls import OIP, Call
 from tests.fakes.web import Pages
@@ -57,8 +59,15 @@ def test_what_only_administrators_may(service: Asker, method: str) -> None:
     assert f"{method} is not allowed" in reply.text
 
 
-@pytest.mark.parametrize("kind", ["System", "Cuda"])
 @pytest.mark.parametrize("verb", ["Status", "Register", "Unregister"])
-def test_shared_memory_is_not_served(service: Asker, kind: str, verb: str) -> None:
-    reply = Call(service, f"{OIP}{kind}SharedMemory{verb}").reply
+def test_memory_by_name_is_off(service: Asker, verb: str) -> None:
+    message = encode(REGION, {"name": "r", "key": "/k", "byte_size": 8})
+    reply = Call(service, f"{OIP}SystemSharedMemory{verb}", message).reply
+    assert reply.status is Status.PERMISSION_DENIED
+    assert "listen.shared_memory" in reply.text
+
+
+@pytest.mark.parametrize("verb", ["Status", "Register", "Unregister"])
+def test_memory_of_a_gpu_is_not_served(service: Asker, verb: str) -> None:
+    reply = Call(service, f"{OIP}CudaSharedMemory{verb}").reply
     assert reply.status is Status.UNIMPLEMENTED
