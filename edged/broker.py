@@ -26,7 +26,7 @@ from edged.config.schema import BindingConfig, MqttConfig
 from edged.cores import spread
 from edged.errors import ApplyError
 from edged.manifest import ManifestOf
-from edged.protocol.mqtt import BaseTopics
+from edged.protocol.mqtt import BaseTopics, BrokerSession
 from edged.results import FOLDER, Results, left_on_disk, open_results
 from edged.serving.dataplane import Dataplane
 from edged.telemetry.health import Health
@@ -131,7 +131,7 @@ class BrokerLinks:
             log.error("%s", exc.message)
             self._health.degrade("mqtt.results", exc.message)
             return
-        self._begin(options, prepared)
+        self._begin(mqtt.client, options, prepared)
         self._identity = identity
 
     def announce(self, info: dict[str, Any], models: list[dict[str, Any]]) -> None:
@@ -170,9 +170,8 @@ class BrokerLinks:
                 self._state_dir / FOLDER,
             )
 
-    def _begin(self, options: SessionOptions, prepared: BindingSet) -> None:
+    def _begin(self, client: str, options: SessionOptions, prepared: BindingSet) -> None:
         from edged.transports.bindings import Bindings  # noqa: PLC0415 - only if used
-        from edged.transports.mqtt import MqttSession  # noqa: PLC0415 - only if used
         from edged.transports.subscriptions import SubscriptionMemory  # noqa: PLC0415
 
         ack_early = os.environ.get(ACK_EARLY) == "1"
@@ -183,7 +182,7 @@ class BrokerLinks:
         if self._decoders is None:
             self._decoders = ThreadPoolExecutor(1, "edged-decode", initializer=spread)
         self._bindings = Bindings(
-            MqttSession(options),
+            _session(options, client),
             self._dataplane,
             base=options.base,
             executor=self._decoders,
@@ -225,6 +224,17 @@ class BrokerLinks:
         results, self._results = self._results, None
         if results is not None:
             await results.close()
+
+
+def _session(options: SessionOptions, client: str) -> BrokerSession:
+    """A session by the client that the configuration names; the other one is not even imported."""
+    if client == "native":
+        from edged.transports.mqtt_client import NativeSession  # noqa: PLC0415 - only if used
+
+        return NativeSession(options)
+    from edged.transports.mqtt import MqttSession  # noqa: PLC0415 - only if used
+
+    return MqttSession(options)
 
 
 def read_secret(snapshot: Snapshot, secret: Secret) -> str:

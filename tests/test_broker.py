@@ -103,6 +103,19 @@ def make_certificate(directory: Path, name: str, password: bytes | None = None) 
     )
 
 
+@pytest.mark.parametrize(
+    ("client", "other"), [("paho", "edged.transports.mqtt_client"), ("native", "paho")]
+)
+def test_only_the_client_that_is_named_is_imported(client: str, other: str) -> None:
+    code = (
+        "import sys, edged.broker\n"
+        "from edged.transports.connection import SessionOptions\n"
+        f"made = edged.broker._session(SessionOptions('n', 'edged/n'), {client!r})\n"
+        f"sys.exit({other!r} if {other!r} in sys.modules else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 class TestTls:
     def options(self, root: Path, **tls: str) -> Any:
         mqtt = MqttConfig(tls=TlsConfig(**tls))

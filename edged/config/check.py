@@ -169,6 +169,8 @@ def _mqtt_fields(mqtt: MqttConfig) -> Iterator[Found]:
     yield from outbox_problems(mqtt.outbox)
     if mqtt.results is not None:
         yield from login_problems(mqtt.results, "mqtt.results")
+    if mqtt.tls is not None and mqtt.host.startswith("/"):
+        yield "mqtt.tls", "is of no use on a Unix socket, which mqtt.host names; remove it"
 
 
 def _models(config: Config) -> Iterator[Found]:

@@ -189,12 +189,21 @@ class MqttConfig(Section, frozen=True, kw_only=True):
     """The broker connection."""
 
     host: Annotated[
-        str, Meta(min_length=1, max_length=255, description="name or address of the broker")
+        str,
+        Meta(
+            min_length=1,
+            max_length=255,
+            description="name or address of the broker, or /path of its Unix socket",
+        ),
     ] = "localhost"
     port: Annotated[int, Meta(ge=1, le=65535, description="8883 is usual with tls")] = 1883
     protocol: Annotated[
         Literal["auto", "5", "3.1.1"], Meta(description="auto = 5, then 3.1.1 if refused")
     ] = "auto"
+    client: Annotated[
+        Literal["paho", "native"],
+        Meta(description="paho = the library; native = our own on the event loop, faster"),
+    ] = "paho"
     client_id: Annotated[
         ClientId | None,
         Meta(description="default: edged-<node>"),

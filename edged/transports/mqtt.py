@@ -102,6 +102,7 @@ class PahoConnection:
             client_id=options.client_id,
             clean_session=None if is_v5 else False,
             protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
+            transport="unix" if options.host.startswith("/") else "tcp",
             reconnect_on_failure=False,
             manual_ack=True,
         )
@@ -327,7 +328,8 @@ class _Client(paho.Client):
     def _create_socket(self) -> BufferedSocket:
         sock: Any = super()._create_socket()
         # Without it Nagle holds back every second small packet for the peer's delayed ACK: 40 ms.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffered = BufferedSocket(sock)
         return self.buffered
 

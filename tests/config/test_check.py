@@ -70,6 +70,7 @@ def test_independent_ones_are() -> None:
         ("mqtt: {base: 'a/{b}'}", "mqtt.base"),
         ("mqtt: {base: $SYS/x}", "mqtt.base"),
         ("mqtt: {tls: {key: x}}", "mqtt.tls.key"),
+        ("mqtt: {host: /run/broker.sock, tls: {}}", "mqtt.tls"),
     ],
 )
 def test_ranges(text: str, path: str) -> None:

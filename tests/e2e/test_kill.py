@@ -45,10 +45,13 @@ class Counter:
         self.client.loop_stop()
 
 
-def body(port: int) -> str:
+CLIENTS = pytest.mark.parametrize("client", ["paho", "native"])
+
+
+def body(port: int, client: str) -> str:
     return (
         "trust: {require_signatures: false}\n"
-        f"mqtt: {{host: 127.0.0.1, port: {port}, max_inflight: {MESSAGES}}}\n"
+        f"mqtt: {{host: 127.0.0.1, port: {port}, client: {client}, max_inflight: {MESSAGES}}}\n"
         "models:\n  m: {bundle: m-1.edgb, batching: {max_batch: 1}}\n"
         "bindings:\n"
         "  - {name: b, from: 'in/{id}', to: 'out/{id}', model: m, codec: json, timeout: 60s}\n"
@@ -68,11 +71,12 @@ def publish(port: int) -> None:
     device.loop_stop()
 
 
-def kill_and_restart(box: Path, *, is_lossy: bool = False, **env: str) -> dict[str, int]:
+def kill_and_restart(box: Path, client: str, *, is_lossy: bool = False, **env: str) -> dict[str, int]:
     """Kill the daemon with all messages in its hands; returns how often each id was answered.
 
     Args:
         box: the daemon's directory.
+        client: which MQTT client it uses.
         is_lossy: whether some are not to be answered, and are not waited for.
         env: the daemon's environment.
     """
@@ -81,7 +85,7 @@ def kill_and_restart(box: Path, *, is_lossy: bool = False, **env: str) -> dict[s
     with Mosquitto(box, config) as broker:
         counter = Counter(broker.port)
         daemon = DaemonProcess(box)
-        daemon.write(body(broker.port))
+        daemon.write(body(broker.port, client))
         daemon.start(**env)
         try:
             wait_for(lambda: daemon.status()["mqtt"]["state"] == "connected")
@@ -109,14 +113,16 @@ def is_idle(daemon: DaemonProcess) -> bool:
     return daemon.status()["uptime_s"] > 2 and in_flight(daemon) == 0
 
 
+@CLIENTS
 @pytest.mark.hostile("R35 acknowledged only after the result is safe")
-def test_every_message_is_answered_across_a_kill(tmp_path: Path) -> None:
+def test_every_message_is_answered_across_a_kill(tmp_path: Path, client: str) -> None:
     """SIGKILL between durable accept and PUBACK: never lost."""
-    seen = kill_and_restart(tmp_path)
+    seen = kill_and_restart(tmp_path, client)
     assert sorted(seen, key=int) == [str(n) for n in range(MESSAGES)]
 
 
-def test_acknowledging_early_loses_messages(tmp_path: Path) -> None:
+@CLIENTS
+def test_acknowledging_early_loses_messages(tmp_path: Path, client: str) -> None:
     """The negative control: with the promise switched off, the same test finds the loss."""
-    seen = kill_and_restart(tmp_path, is_lossy=True, EDGED_TEST_ACK_EARLY="1")
+    seen = kill_and_restart(tmp_path, client, is_lossy=True, EDGED_TEST_ACK_EARLY="1")
     assert len(seen) < MESSAGES

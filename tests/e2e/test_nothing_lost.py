@@ -27,6 +27,9 @@ BINDING = "  - {name: b, from: 'in/{id}', to: 'out/{id}', model: m, codec: json}
 MODELS = "  m: {bundle: m-1.edgb}\n"
 
 
+CLIENTS = pytest.mark.parametrize("client", ["paho", "native"])
+
+
 def body(port: int, models: str = MODELS, bindings: str = BINDING, mqtt: str = "") -> str:
     return (
         "trust: {require_signatures: false}\nreload: {settle: 20ms, poll: 300ms}\n"
@@ -66,6 +69,7 @@ def box(tmp_path: Path) -> Path:
 def test_edits_every_hundred_milliseconds(box: Path) -> None:
     """Models swapped, bindings added, renamed and re-targeted, the session made anew."""
     rng = random.Random(1)
+    mqtt = ["", "", "", "", ", max_inflight: 20", ", client: native"]
 
     def edit(port: int) -> str:
         name, to = rng.choice(["b", "bb", "c"]), rng.choice(["out/{id}", "out/x/{id}"])
@@ -73,7 +77,7 @@ def test_edits_every_hundred_milliseconds(box: Path) -> None:
         if rng.random() < 0.4:
             bindings += BINDING.replace("name: b", "name: other").replace("in/", "else/")
         models = MODELS.replace("m-1", rng.choice(["m-1", "m-2"]))
-        return body(port, models, bindings, rng.choice(["", "", "", ", max_inflight: 20"]))
+        return body(port, models, bindings, rng.choice(mqtt))
 
     with Mosquitto(box) as broker, Oracle(broker) as oracle:
         with running(box, edit(broker.port)) as daemon:
@@ -93,13 +97,15 @@ def test_edits_every_hundred_milliseconds(box: Path) -> None:
         assert (oracle.letters, oracle.more_than_one()) == ({}, {})
 
 
-def test_poisonous_inputs_take_nobody_with_them(box: Path) -> None:
+@CLIENTS
+def test_poisonous_inputs_take_nobody_with_them(box: Path, client: str) -> None:
     """Inputs at which the runtime fails share batches with good ones."""
     make_bundle(box / "p-1.edgb", picky(), name="p", release=1)
     bindings = BINDING.replace("model: m", "model: p")
     good, bad = set(), set()
     with Mosquitto(box) as broker, Oracle(broker) as oracle:
-        text = body(broker.port, "  p: {bundle: p-1.edgb, queue: {max_rows: 32}}\n", bindings)
+        models = "  p: {bundle: p-1.edgb, queue: {max_rows: 32}}\n"
+        text = body(broker.port, models, bindings, f", client: {client}")
         with running(box, text) as daemon, Device(broker) as device:
             connected(daemon)
             for number in range(300):
@@ -160,15 +166,16 @@ def test_a_broken_model_does_not_hold_up_the_others(box: Path) -> None:
     assert oracle.more_than_one() == {}
 
 
+@CLIENTS
 @pytest.mark.slow
-def test_connection_cut_at_random(box: Path) -> None:
+def test_connection_cut_at_random(box: Path, client: str) -> None:
     rng = random.Random(2)
     make_bundle(box / "m-1.edgb", slow(300, 4), name="m", release=1)
     with (
         Mosquitto(box) as broker,
         Oracle(broker) as oracle,
         Proxy(broker.port) as proxy,
-        running(box, body(proxy.port)) as daemon,
+        running(box, body(proxy.port, mqtt=f", client: {client}")) as daemon,
     ):
         connected(daemon)
         sender = Sender(broker)
@@ -181,15 +188,16 @@ def test_connection_cut_at_random(box: Path) -> None:
     assert oracle.letters == {}
 
 
+@CLIENTS
 @pytest.mark.slow
-def test_restarts_under_load(box: Path) -> None:
+def test_restarts_under_load(box: Path, client: str) -> None:
     """SIGTERM drains: nothing is lost, and nothing is answered twice."""
     rng = random.Random(4)
     make_bundle(box / "m-1.edgb", slow(300, 4), name="m", release=1)
     daemon = DaemonProcess(box)
     config = "max_inflight_messages 200"
     with Mosquitto(box, config) as broker, Oracle(broker) as oracle:
-        daemon.write(body(broker.port, mqtt=", max_inflight: 200"))
+        daemon.write(body(broker.port, mqtt=f", max_inflight: 200, client: {client}"))
         daemon.start()
         try:
             connected(daemon)

@@ -68,15 +68,16 @@ async def broker_that(act):
         await asyncio.wait(serving)
 
 
+@pytest.mark.usefixtures("client")
 def test_a_unix_socket(tmp_path):
     path = tmp_path / "broker.sock"
 
     async def main():
-        with Mosquitto(tmp_path, f"listener 0 {path}"):
-            async with Talk(host=str(path)) as talk:
-                await talk.connected()
-                talk.session.publish(Publication("t", b"p"))
-                await until(lambda: talk.of(Published))
+        with Mosquitto(tmp_path, f"listener 0 {path}") as broker:
+            async with Rig(1883, host=str(path)):
+                with Device(broker, "out/#") as device:
+                    device.publish("in/hall", json.dumps({"a": 1, "b": 0}))
+                    await asyncio.to_thread(device.one)
 
     run(main)
 
