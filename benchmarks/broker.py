@@ -19,7 +19,7 @@ from benchmarks.stand import BenchError, Daemon, Stand, load_average
 
 ROUNDS = 5
 ROUND_S = 2.5
-NAME, UNIT, BAR = "mqtt-qos1", "x", ">= 0.6"
+UNIT = "x"
 PAYLOAD = (
     b'{"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, '
     b'"petal_width": 0.2, "id": "dev-0123"}'
@@ -28,14 +28,23 @@ PAYLOAD = (
 
 
 def qos1(stand: Stand) -> list[Row]:
-    """Messages a second with 32 in flight, published and answered at QoS 1."""
+    """Messages a second with 32 in flight, published and answered at QoS 1, over paho."""
+    return _qos1(stand, "paho", "mqtt-qos1", ">= 0.6")
+
+
+def native(stand: Stand) -> list[Row]:
+    """The same over our own client."""
+    return _qos1(stand, "native", "mqtt-native", ">= 1.5")
+
+
+def _qos1(stand: Stand, client: str, name: str, bar: str) -> list[Row]:
     program = program_of()
     if program is None:
-        return [not_measured(NAME, UNIT, BAR, "mosquitto is not installed")]
+        return [not_measured(name, UNIT, bar, "mosquitto is not installed")]
     model = stand.tiny()
     with mosquitto(program, stand.folder) as port:
         body = config(model) + (
-            f"mqtt: {{host: 127.0.0.1, port: {port}}}\n"
+            f"mqtt: {{host: 127.0.0.1, port: {port}, client: {client}}}\n"
             "bindings: [{name: b, from: 'in/edged', to: 'out/edged', model: tiny}]\n"
         )
         with stand.daemon(body) as daemon, stand.child("mqtt_echo", str(port)) as echo:
@@ -44,16 +53,16 @@ def qos1(stand: Stand) -> list[Row]:
             echoes: list[float] = []
             cpu: dict[str, list[float]] = {"edged": [], "echo": []}
             for _ in range(ROUNDS):
-                for name, pid, rates in (("echo", echo.pid, echoes), ("edged", daemon.pid, ours)):
+                for side, pid, rates in (("echo", echo.pid, echoes), ("edged", daemon.pid, ours)):
                     before, began = cpu_seconds(pid), time.monotonic()
-                    rates.append(requests_per_s(port, name, PAYLOAD, ROUND_S * stand.scale))
+                    rates.append(requests_per_s(port, side, PAYLOAD, ROUND_S * stand.scale))
                     used = (cpu_seconds(pid) - before) / (time.monotonic() - began)
-                    cpu[name].append(used / rates[-1] * 1e6)
+                    cpu[side].append(used / rates[-1] * 1e6)
     details = {
         "edged_per_s": ours, "echo_per_s": echoes, "cpu_us_per_message": cpu,
         "load_average": load_average(),
     }  # fmt: skip
-    return [measured(NAME, figures.paired_ratio(ours, echoes), UNIT, BAR, details)]
+    return [measured(name, figures.paired_ratio(ours, echoes), UNIT, bar, details)]
 
 
 def program_of() -> str | None:

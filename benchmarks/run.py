@@ -97,6 +97,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
         ],
     ),
     "mqtt-qos1": (broker.qos1, [("mqtt-qos1", "x", ">= 0.6")]),
+    "mqtt-native": (broker.native, [("mqtt-native", "x", ">= 1.5")]),
     "outbox": (outbox.outbox, outbox.ROWS),
 }
 """What is measured together, and the rows that come of it: a failure leaves them not measured."""

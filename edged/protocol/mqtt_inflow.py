@@ -26,12 +26,26 @@ class Inflow:
         aliases: the Topic Alias Maximum we announced.
         received: identifiers of QoS 2 whose PUBREC left and whose PUBREL did not come. They belong
             to the session, so they outlive this.
+        bears_excess: count what comes beyond the Receive Maximum instead of refusing it.
     """
 
-    __slots__ = ("_aliases", "_answered", "_highest", "_limit", "_open", "_order", "received")
+    __slots__ = (
+        "_aliases", "_answered", "_bears_excess", "_highest", "_limit", "_open", "_order",
+        "excess", "excess_words", "received",
+    )  # fmt: skip
 
-    def __init__(self, receive_maximum: int | None, aliases: int, received: set[int]) -> None:
+    def __init__(
+        self,
+        receive_maximum: int | None,
+        aliases: int,
+        received: set[int],
+        *,
+        bears_excess: bool = False,
+    ) -> None:
         self.received = received
+        self.excess = 0
+        self.excess_words = ""
+        self._bears_excess = bears_excess
         self._limit = receive_maximum
         self._highest = aliases
         self._aliases: dict[int, str] = {}
@@ -84,13 +98,12 @@ class Inflow:
                 Rule.PUBLISH_IN_USE, f"message {packet_id} again before it was acknowledged"
             )
         if self._limit is not None and self.unacknowledged >= self._limit:
-            if not dup:
-                raise BrokenRuleError(
-                    Rule.PUBLISH_TOO_MANY, f"message {packet_id} beyond the {self._limit} that wait"
-                )
-            # mosquitto 2.0 sends again all that was on its way, also to a client that takes less
-            # than before, and then keeps to that number. Refused, it would do so for ever.
-            self._limit = self.unacknowledged + 1
+            found = f"message {packet_id} beyond the {self._limit} that wait"
+            excess = BrokenRuleError(Rule.PUBLISH_TOO_MANY, found)
+            if not self._bears_excess:
+                raise excess
+            self.excess += 1
+            self.excess_words = self.excess_words or excess.message
         self._open[packet_id] = qos
         self._order[qos - 1].append(packet_id)
         return True

@@ -64,10 +64,17 @@ class ClientSession:
         number: of the connection, for its events.
         emit: takes events, while ``receive`` and ``take`` run; must not raise.
         received: identifiers of QoS 2 that outlive connections; see ``Inflow``.
+        bears_excess: see ``Inflow``.
     """
 
     def __init__(
-        self, hello: Hello, number: int, emit: Emit, received: set[int] | None = None
+        self,
+        hello: Hello,
+        number: int,
+        emit: Emit,
+        received: set[int] | None = None,
+        *,
+        bears_excess: bool = False,
     ) -> None:
         self.is_up = False
         self.is_over = False
@@ -84,7 +91,8 @@ class ClientSession:
         self._reader = wire.PacketReader(hello.maximum_packet_bytes or wire.LENGTH_CAP + 5)
         limit = hello.receive_maximum if hello.is_v5 else None
         aliases = hello.topic_aliases if hello.is_v5 else 0
-        self._in = Inflow(limit, aliases, set() if received is None else received)
+        kept = set() if received is None else received
+        self._in = Inflow(limit, aliases, kept, bears_excess=bears_excess)
         self._outflow = Outflow(hello.receive_maximum)
         self._out: list[bytes] = [write_connect(hello)]
         self._out_bytes = len(self._out[0])
@@ -99,12 +107,15 @@ class ClientSession:
         )
         self._numbers_filters = False
 
-    # Bytes
-
     @property
     def waiting_bytes(self) -> int:
         """Bytes that ``take`` would give."""
         return self._out_bytes
+
+    @property
+    def excess(self) -> tuple[int, str]:
+        """Messages beyond the Receive Maximum that were borne, and words for the first."""
+        return self._in.excess, self._in.excess_words
 
     def has_news(self) -> bool:
         """Whether ``take`` would give bytes or events."""
@@ -157,8 +168,6 @@ class ClientSession:
         if now_ns - quiet_since >= self._ping_ns:
             self._pinged_ns = now_ns
             self._say(PINGREQ)
-
-    # Commands
 
     def subscribe(self, token: int, filters: tuple[tuple[str, int], ...]) -> None:
         """Send SUBSCRIBE; one packet for each filter where the broker takes numbers."""

@@ -170,7 +170,11 @@ class NativeSession:
         """One connection from its first packet to its last; then: what now? None = the end."""
         self._number += 1
         self._standing.begin()
-        session = ClientSession(self._hello(), self._number, self._emit, self._received)
+        # mosquitto 2.0 sends more than we take after it resumed a session. Whoever refused that
+        # would never get out of it: the same messages come again on the next connection.
+        session = ClientSession(
+            self._hello(), self._number, self._emit, self._received, bears_excess=True
+        )
         link = self._link = BrokerLink(session, self.options, self._heard)
         words, verdict = "", None
         try:
@@ -186,6 +190,9 @@ class NativeSession:
             link.end()
             self._link = None
             self._rejected += session.rejected
+        excess, found = session.excess
+        if excess:
+            log.info("the broker sent %d messages more than we take: %s", excess, found)
         if session.rejected:
             log.warning("%d messages were rejected: %s", session.rejected, session.rejection)
         if self._stop_asked.is_set():

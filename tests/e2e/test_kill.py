@@ -71,7 +71,9 @@ def publish(port: int) -> None:
     device.loop_stop()
 
 
-def kill_and_restart(box: Path, client: str, *, is_lossy: bool = False, **env: str) -> dict[str, int]:
+def kill_and_restart(
+    box: Path, client: str, *, is_lossy: bool = False, **env: str
+) -> dict[str, int]:
     """Kill the daemon with all messages in its hands; returns how often each id was answered.
 
     Args:
