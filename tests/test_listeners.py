@@ -10,7 +10,13 @@ import pytest
 
 from edged import listeners
 from edged.access.gate import Gate
-from edged.config.listen import GrpcConfig, HttpConfig, ListenConfig, MetricsConfig
+from edged.config.listen import (
+    GrpcConfig,
+    HttpConfig,
+    ListenConfig,
+    MetricsConfig,
+    SharedMemoryConfig,
+)
 from edged.config.schema import Config
 from edged.errors import ApplyError
 from edged.listeners import Listeners
@@ -291,5 +297,22 @@ def test_what_changed_for_grpc() -> None:
         await box.listeners.refresh(grpc_config(1))
         assert grpc.refreshed == 1
         assert box.health.degradations() == {}
+
+    asyncio.run(work())
+
+
+def test_memory_by_name_is_one_for_http_and_grpc_and_follows_a_reload() -> None:
+    async def work() -> None:
+        box = Box()
+        memory = box.listeners._memory
+        assert not memory.is_on
+        await box.listeners.start_web(
+            Config(listen=ListenConfig(shared_memory=SharedMemoryConfig()))
+        )
+        assert memory.is_on
+        await box.listeners.apply(Config())
+        assert not memory.is_on
+        await box.listeners.apply(Config(listen=ListenConfig(shared_memory=SharedMemoryConfig())))
+        assert memory.is_on
 
     asyncio.run(work())

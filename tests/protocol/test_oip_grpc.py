@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from edged.errors import DecodeError, InvalidRequestError, TooLargeError
+from edged.errors import DecodeError, DeniedError, InvalidRequestError, TooLargeError
 from edged.messages import InferResponse, SequenceStep
 from edged.protocol.oip_grpc import (
     Inference,
@@ -22,6 +22,7 @@ from edged.protocol.oip_request import Asked, Wanted
 from edged.protocol.protobuf import decode, encode, few
 from edged.tensors import DTYPES
 from tests.compat.echo import sample
+from tests.protocol.test_oip_shared import Regions
 
 X = np.float32([[1, 2, 3]])
 CONTENTS = {
@@ -239,3 +240,57 @@ def test_versions(version: str) -> None:
         release_of({"version": version})
     assert release_of({}) is None
     assert release_of({"version": "12"}) == 12
+
+
+class TestPlaces:
+    """Tensors in the client's memory, between those that are sent."""
+
+    PLACE: ClassVar[dict[str, Any]] = {
+        "shared_memory_region": {"string": "r"}, "shared_memory_byte_size": {"int64": 12},
+        "shared_memory_offset": {"int64": 4},
+    }  # fmt: skip
+
+    def read(self, *inputs: dict[str, Any], memory: Regions | None, **more: Any) -> Inference:
+        document = {"model_name": "m", "inputs": inputs, **more}
+        return decode_infer(encode(INFER_REQUEST, document), 1 << 20, memory)
+
+    def test_between_those_that_are_sent(self) -> None:
+        memory = Regions(bytes(4) + X.tobytes())
+        inputs = (tensor(name="a"), tensor(name="b", parameters=self.PLACE), tensor(name="c"))
+        raw = [X.tobytes(), (X * 3).tobytes()]
+        found = self.read(*inputs, memory=memory, raw_input_contents=raw).asked.inputs
+        for name, times in (("a", 1), ("b", 1), ("c", 3)):
+            np.testing.assert_array_equal(found[name], X * times)
+        for wrong in (raw[:1], [*raw, b""]):
+            with pytest.raises(InvalidRequestError, match="for 2 inputs"):
+                self.read(*inputs, memory=memory, raw_input_contents=wrong)
+
+    def test_beside_typed_contents(self) -> None:
+        memory = Regions(bytes(4) + X.tobytes())
+        typed = {"fp32_contents": [3, 2, 1]}
+        inputs = (tensor(name="a", parameters=self.PLACE), tensor(name="b", contents=typed))
+        found = self.read(*inputs, memory=memory).asked.inputs
+        assert (found["a"].tolist(), found["b"].tolist()) == (X.tolist(), [[3, 2, 1]])
+        with pytest.raises(InvalidRequestError, match="expected one of them"):
+            self.read(tensor(contents=typed, parameters=self.PLACE), memory=memory)
+
+    def test_while_it_is_off(self) -> None:
+        with pytest.raises(DeniedError, match=r"listen\.shared_memory"):
+            self.read(tensor(parameters=self.PLACE), memory=None)
+        outputs = [{"name": "y", "parameters": self.PLACE}]
+        with pytest.raises(DeniedError, match=r"listen\.shared_memory"):
+            self.read(tensor(), memory=None, outputs=outputs, raw_input_contents=[X.tobytes()])
+
+    def test_an_output(self) -> None:
+        memory = Regions(bytes(16))
+        outputs = [{"name": "y", "parameters": self.PLACE}, {"name": "z"}]
+        asked = self.read(
+            tensor(), memory=memory, outputs=outputs, raw_input_contents=[X.tobytes()]
+        ).asked
+        response = InferResponse("m", 1, 0, {"y": X, "z": X * 2})
+        parts = encode_infer(asked, response, {})
+        said = decode(INFER_RESPONSE, b"".join(bytes(part) for part in parts))
+        assert bytes(memory.data[4:]) == X.tobytes()
+        assert [bytes(one) for one in said["raw_output_contents"]] == [b"", (X * 2).tobytes()]
+        assert said["outputs"][0]["parameters"] == self.PLACE
+        assert "parameters" not in said["outputs"][1]
