@@ -70,7 +70,7 @@ class PipelineRelease:
     batch_rows = instances = 1
     most_rows = sys.maxsize
     is_inline = False
-    is_free = False
+    is_free = is_quick = is_free_for_one = False
 
     def __init__(
         self, plan: Plan, routes: Mapping[str, Route], workshop: Workshop, replan: Replan

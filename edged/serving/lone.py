@@ -82,7 +82,7 @@ class LoneRun:
             or ServedRelease.moves != self._moves
             or plane.is_draining
             or bound is None
-            or not release.is_free
+            or not release.is_free_for_one
             or rows > self._inline.rows
         ):
             return None

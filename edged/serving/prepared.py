@@ -114,7 +114,7 @@ class PreparedCall:
         if plane.table is not self._table or ServedRelease.moves != self._moves or session is None:
             return None
         try:
-            is_quick = release.is_inline or release.remote is not None
+            is_quick = release.is_quick or release.remote is not None
             is_quick = is_quick and (rows or self._rows) <= release.most_rows
             is_quick = is_quick and release.cache is None
             bound = session.bind(inputs, outputs) if is_quick else None

@@ -176,6 +176,16 @@ class Served(Protocol):
         """Whether a request need wait for nothing."""
         ...
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether it is fast enough to run on the event loop for one who is alone."""
+        ...
+
+    @property
+    def is_free_for_one(self) -> bool:
+        """Whether a request of one who is alone need wait for nothing."""
+        ...
+
     cache: Cached | None
     """What keeps its answers, if anything does."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import numpy as np
 import pytest
@@ -99,6 +100,19 @@ async def test_never_past_one_that_waits():
     await turns()
     assert len(answers) == 1
     assert run.run("uds") is not None
+
+
+@on_loop
+async def test_on_the_loop_though_it_runs_on_a_thread_for_more_than_one():
+    """Up to twice the threshold, and never beside a run of its own."""
+    alone = Alone(typical_ns=399_999)
+    assert not alone.release.is_inline
+    run = alone.bind()
+    assert run.run("uds") is not None
+    assert alone.session.threads == {threading.get_ident()}
+    alone.release.running = 1
+    assert run.run("uds") is None
+    assert Alone(typical_ns=400_000).bind().run("uds") is None
 
 
 @on_loop
