@@ -29,7 +29,7 @@ _SETTINGS = {"OPENBLAS_NUM_THREADS": "1"}
 RUNTIMES = frozenset({"onnxruntime"})
 """What may be copied once it is imported: it has begun nothing then. Drivers and packages that
 others make may have."""
-_LINGER_S = 5.0
+_LINGER_S = 1.0
 """For the next trial; then its memory is worth more."""
 _IMPORT_S = 120.0
 _ANSWER_S = 30.0
