@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from edged.config.schema import Config
 from edged.errors import LoadError, ModelNotFoundError
 from edged.transports.http import HttpServer
 from edged.transports.uds import UnixServer
-from tests.fakes.house import House, eventually
+from tests.fakes.house import LOOPS, House, eventually
 from tests.fakes.web import Pages
 
 
@@ -77,3 +78,14 @@ class AdminHouse(House):
 def allowed(*verbs: str, models: tuple[str, ...] = ("*",)) -> Access:
     rule = RuleConfig(users=("*",), models=models, allow=verbs)  # type: ignore[arg-type]
     return Access(Policy((build_rule(rule, "rules[0]", int, int),), has_admin_door=True))
+
+
+def administered(loop: str, path: Path) -> Iterator[AdminHouse]:
+    """A house that its own user may ask everything, for a fixture; loop is a name of LOOPS."""
+    made = AdminHouse(path, LOOPS[loop])
+    made.start()
+    # Without a rule that says so, even who runs this may do nothing.
+    made.call(made.server.gate.follow, allowed("load", "unload", "logging", "trace", "infer"))
+    yield made
+    made.stop()
+    assert made.trouble == []

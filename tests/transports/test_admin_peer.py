@@ -13,7 +13,7 @@ import pytest
 from edged.messages import InferRequest
 from edged.protocol import native
 from edged.protocol.frames import Kind
-from tests.fakes.admin import AdminHouse, allowed
+from tests.fakes.admin import AdminHouse, administered, allowed
 from tests.fakes.descriptors import descriptors
 from tests.fakes.house import LOOPS, Peer, eventually
 from tests.fakes.web import INFER, Visitor, raw
@@ -24,13 +24,7 @@ LAST = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture(params=LOOPS)
 def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AdminHouse]:
-    made = AdminHouse(tmp_path / "a", LOOPS[request.param])
-    made.start()
-    # Without a rule that says so, even who runs this may do nothing.
-    made.call(made.server.gate.follow, allowed("load", "unload", "logging", "trace", "infer"))
-    yield made
-    made.stop()
-    assert made.trouble == []
+    yield from administered(request.param, tmp_path / "a")
 
 
 @pytest.fixture

@@ -8,20 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.admin import AdminHouse, allowed
+from tests.fakes.admin import AdminHouse, administered, allowed
 from tests.fakes.house import LOOPS, eventually
 from tests.fakes.web import Visitor
 
 
 @pytest.fixture(params=LOOPS)
 def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AdminHouse]:
-    made = AdminHouse(tmp_path / "a", LOOPS[request.param])
-    made.start()
-    # Without a rule that says so, even who runs this may do nothing.
-    made.call(made.server.gate.follow, allowed("load", "unload", "logging", "trace", "infer"))
-    yield made
-    made.stop()
-    assert made.trouble == []
+    yield from administered(request.param, tmp_path / "a")
 
 
 @pytest.fixture
