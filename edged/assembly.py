@@ -9,7 +9,6 @@ from edged.breaker import Breaker
 from edged.budget import budgets_of
 from edged.config.schema import Config
 from edged.device.setting import device_setting
-from edged.forked_worker import ForkedWorkers
 from edged.runtimes.registry import create_runtime
 from edged.serving.chooser import LoadOrder
 from edged.serving.dressing import DressingLoader
@@ -17,6 +16,7 @@ from edged.serving.manager import Manager
 from edged.serving.trial import TRIAL_NICE
 from edged.store.findings import Findings
 from edged.telemetry.health import Health
+from edged.workers.forked import ForkedWorkers
 
 
 def make_manager(

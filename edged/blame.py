@@ -77,7 +77,7 @@ def guilt(guests: Iterable[Guest], crashed: int | None = None) -> Guilt:
 
 
 def crashed_guest(report: bytes) -> int | None:
-    """Whose thread a report names; see ``worker_host.py`` for who writes it.
+    """Whose thread a report names; see ``workers/host.py`` for who writes it.
 
     Args:
         report: lines ``guest NUMBER 0xTHREAD``, then what ``faulthandler`` says of a crash. It is

@@ -1,8 +1,8 @@
 """A runtime whose sessions are worker processes, which can come to harm and cannot harm us.
 
-It loads like any other runtime, into a process of its own (``worker.py``) or into one that others
-share (``worker_host.py``). One mechanism for a release's first run (``serving/trial.py``) and for
-models that are kept apart for good.
+It loads like any other runtime, into a process of its own (``workers/worker.py``) or into one that
+others share (``workers/host.py``). One mechanism for a release's first run (``serving/trial.py``)
+and for models that are kept apart for good.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from edged.config.schema import ModelConfig
 from edged.device.memory import half_of_memory
 from edged.errors import WorkerDiedError
 from edged.runtimes.base import Artefact, RuntimeInfo
-from edged.shared_worker import SharedWorkers, Who
-from edged.worker_session import Enter, WorkerCaps, WorkerSession
-from edged.worker_side import SideWay, widen
-from edged.worker_streaming import TextSession, TextWay
+from edged.workers.session import Enter, WorkerCaps, WorkerSession
+from edged.workers.shared import SharedWorkers, Who
+from edged.workers.side import SideWay, widen
+from edged.workers.streaming import TextSession, TextWay
 
 __all__ = [
     "Enter", "SharedWorkers", "TextSession", "WorkerCaps", "WorkerRuntime", "WorkerSession",

@@ -38,7 +38,7 @@ from edged.runtimes.tensorrt import TensorRtRuntime
 from edged.runtimes.tensorrt_build import build_engine
 from edged.store.golden import read_safetensors, write_safetensors
 from edged.tensors import Array
-from edged.worker import cap_memory, confine
+from edged.workers.worker import cap_memory, confine
 
 _STARTING, _BUILDING, _LOADING, _CHECKING = STEPS
 _DESCRIPTORS = 1024

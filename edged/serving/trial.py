@@ -9,7 +9,7 @@ the release before (``store/probation.py``). Runs on the loader's thread.
     isolation: none, known      into the daemon; its trial on this runtime version went well
     isolation: none, new        a trial in a worker of low priority, then into the daemon
 
-On ONNX Runtime that worker is a copy of a process that has imported it (``forked_worker.py``): a
+On ONNX Runtime that worker is a copy of a process that has imported it (``workers/forked.py``): a
 hundred new releases, as after an update of the runtime, wait for the import once.
 
 Where a bundle has several precisions, or a device chooses among runtimes, each has its trial, and
@@ -110,7 +110,7 @@ class Loader:
         footprints: what memory releases took before.
         contests: how runtimes and precisions did side by side before.
         enter_trial: how a trial on a runtime, by its name, gets its process; None for one that is
-            started for it. See ``forked_worker.py``.
+            started for it. See ``workers/forked.py``.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ def children(pid: int) -> list[int]:
     """
     arguments = ["ps", "--ppid", str(pid), "-o", "pid=,stat=,args="]
     out = subprocess.run(arguments, capture_output=True, text=True, check=False).stdout
-    rows = [line.split(None, 2) for line in out.splitlines() if "edged.worker_forks" not in line]
+    rows = [line.split(None, 2) for line in out.splitlines() if "edged.workers.forks" not in line]
     return [int(number) for number, state, *_ in rows if not state.startswith("Z")]
 
 

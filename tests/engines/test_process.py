@@ -150,7 +150,7 @@ def test_it_ends_with_whoever_started_it(tmp_path):
     site = tmp_path / "site"
     site.mkdir()
     # The real worker, over a TensorRT that takes for ever to import.
-    (site / "sitecustomize.py").write_text("import edged.worker as w; import time\n")
+    (site / "sitecustomize.py").write_text("import edged.workers.worker as w; import time\n")
     (site / "tensorrt.py").write_text("import time; time.sleep(600)\n")
     paths = os.pathsep.join([str(site), str(ROOT), *(entry for entry in sys.path if entry)])
     driver = (

@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from edged import worker, worker_session
 from edged.blame import Blame
 from edged.manifest import Manifest
 from edged.protocol import native
 from edged.protocol.frames import Buffer, Frame, FrameReader
 from edged.runtimes.base import Artefact
-from edged.shared_worker import Who
 from edged.tensors import Array
-from edged.worker import LIMITS, Worker, specs
-from edged.worker_process import Death, handed_over
-from edged.worker_session import WorkerCaps, WorkerSession
+from edged.workers import session as worker_session
+from edged.workers import worker
+from edged.workers.process import Death, handed_over
+from edged.workers.session import WorkerCaps, WorkerSession
+from edged.workers.shared import Who
+from edged.workers.worker import LIMITS, Worker, specs
 from tests.fakes.model import FakeRuntime, doubler
 from tests.fakes.wire import joined
 from tests.models import TinyModel

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from edged.runtimes.placed import Placed, placed_of, placed_words
-from edged.worker import LoadReply
+from edged.workers.worker import LoadReply
 
 CPU = Counter({"Loop": 1, "NonMaxSuppression": 2})
 

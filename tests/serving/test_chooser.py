@@ -18,8 +18,8 @@ from edged.runtimes import registry
 from edged.runtimes.base import RuntimeInfo
 from edged.serving import contest
 from edged.serving.trial import Loader, LoadOrder
-from edged.shared_worker import Who
-from edged.worker_session import WorkerSession
+from edged.workers.session import WorkerSession
+from edged.workers.shared import Who
 from tests.fakes.loader import Contests, Footprints, Memory, NoStandings
 from tests.fakes.precisions import TwoRuntime, TwoStored
 from tests.fakes.worker import FakeShared, ThreadProcess, Workers

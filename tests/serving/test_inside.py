@@ -26,10 +26,10 @@ from edged.runtimes.engine import Engine, decode
 from edged.runtimes.registry import create_runtime
 from edged.serving.chooser import LoadOrder
 from edged.serving.inside import inside
-from edged.shared_worker import SharedWorkers
 from edged.store.bundle import bundle_digest
 from edged.store.stored import StoredRelease
-from edged.worker_session import WorkerCaps, WorkerSession
+from edged.workers.session import WorkerCaps, WorkerSession
+from edged.workers.shared import SharedWorkers
 from tests.engines import (
     DRIVER,
     ELSEWHERE,

@@ -11,15 +11,15 @@ import pytest
 from edged.blame import Blame
 from edged.config.schema import ModelConfig, TrialConfig, WorkerConfig
 from edged.errors import GoldenMismatchError, LoadError, QuarantinedError, WorkerDiedError
-from edged.forked_worker import ForkedWorkers
 from edged.loading import Loaded
 from edged.runtimes.base import RuntimeInfo
 from edged.runtimes.registry import create_runtime
 from edged.serving.footprint import PROCESS_BYTES
 from edged.serving.trial import Loader, LoadOrder
-from edged.shared_worker import Who
 from edged.specs import Duration, Size
-from edged.worker_session import WorkerCaps, WorkerSession
+from edged.workers.forked import ForkedWorkers
+from edged.workers.session import WorkerCaps, WorkerSession
+from edged.workers.shared import Who
 from tests.bundles import make_manifest
 from tests.e2e.harmful import crasher, hoarder
 from tests.fakes.loader import Contests, Footprints, Memory, NoStandings

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edged.tensors import Array
-from edged.worker_run import WorkerRun
+from edged.workers.run import WorkerRun
 
 
 class Awake:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import socket
 
 from edged.runtimes.base import Artefact
-from edged.worker_link import WorkerLink
-from edged.worker_process import Death, Place, WorkerCaps
-from edged.worker_session import WorkerSession
+from edged.workers.link import WorkerLink
+from edged.workers.process import Death, Place, WorkerCaps
+from edged.workers.session import WorkerSession
 
 
 class SideProcess:

@@ -21,12 +21,13 @@ import numpy as np
 import psutil
 import pytest
 
-from edged import shared_worker, worker_session
 from edged.blame import Blame
 from edged.errors import LoadError, WorkerDiedError
-from edged.shared_worker import SharedWorkers, Who
-from edged.worker_process import WorkerProcess
-from edged.worker_session import WorkerCaps, WorkerSession
+from edged.workers import session as worker_session
+from edged.workers import shared as shared_worker
+from edged.workers.process import WorkerProcess
+from edged.workers.session import WorkerCaps, WorkerSession
+from edged.workers.shared import SharedWorkers, Who
 from tests.e2e.harmful import crasher, looper
 from tests.fakes.clock import on_loop, until
 from tests.fakes.descriptors import descriptors

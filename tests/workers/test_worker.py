@@ -16,15 +16,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged import worker
 from edged.errors import EdgedError, InvalidRequestError, LoadError, RunError, RuntimeFailureError
 from edged.messages import InferRequest
 from edged.protocol import native
 from edged.protocol.frames import Buffer, Frame, FrameReader
 from edged.runtimes.base import Artefact
 from edged.tensors import TensorSpec
-from edged.worker import LIMITS, LoadJob, Worker, cap_memory, specs
-from edged.worker_process import handed_over
+from edged.workers import worker
+from edged.workers.process import handed_over
+from edged.workers.worker import LIMITS, LoadJob, Worker, cap_memory, specs
 from tests.fakes.descriptors import descriptors
 from tests.fakes.model import FakeRuntime, FakeSession
 from tests.fakes.wire import joined
@@ -238,7 +238,7 @@ class TestConfine:
     def test_limits_of_the_process(self):
         program = """
             import os, resource
-            from edged.worker import cap_memory, confine
+            from edged.workers.worker import cap_memory, confine
             confine()
             print(resource.getrlimit(resource.RLIMIT_CORE), resource.getrlimit(resource.RLIMIT_NOFILE))
             cap_memory(300 << 20)
@@ -254,7 +254,7 @@ class TestConfine:
     def test_a_lower_limit_stays(self):
         program = """
             import resource
-            from edged.worker import confine
+            from edged.workers.worker import confine
             resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
             confine()
             print(resource.getrlimit(resource.RLIMIT_NOFILE))
@@ -281,7 +281,7 @@ def test_main_serves_its_descriptor_until_it_is_closed():
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "edged.worker", str(theirs.fileno())],
+            [sys.executable, "-m", "edged.workers.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
         )
     with ours:

@@ -26,7 +26,7 @@ from edged.blame import Blame
 from edged.child import child_environment
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
-from edged.worker import LoadJob, Piece
+from edged.workers.worker import LoadJob, Piece
 
 _CRASHES = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
@@ -138,7 +138,7 @@ class WorkerProcess:
         self,
         file: int,
         nice: int = 0,
-        module: str = "edged.worker",
+        module: str = "edged.workers.worker",
         kind: socket.SocketKind = socket.SOCK_STREAM,
         settings: Mapping[str, str] = NO_SETTINGS,
     ) -> None:

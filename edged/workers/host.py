@@ -1,6 +1,6 @@
 """The child process that hosts several sessions: all models of a device that share a worker.
 
-Run as ``python -m edged.worker_host DOOR REPORT`` by ``shared_worker.py``, which is its only peer.
+Run as ``python -m edged.workers.host DOOR REPORT`` by ``shared.py``, which is its only peer.
 Over the door come the models, one after another, each with a socket and a memory file, and more
 sockets for one that is to run several times at once. Each socket has a thread that serves it as
 ``worker.py`` does its only one. So a run takes no other way
@@ -24,7 +24,7 @@ import threading
 
 from edged.device.memory import hand_back
 from edged.patience import Patience
-from edged.worker import Worker, confine, ignore_terminal
+from edged.workers.worker import Worker, confine, ignore_terminal
 
 WORDS_BYTES = 64
 """Of a message over the door: a verb and a number."""

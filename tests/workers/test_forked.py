@@ -14,12 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
-from edged import forked_worker
 from edged.device.memory import taken
 from edged.errors import LoadError, RunError, WorkerDiedError
-from edged.forked_worker import ForkedWorkers
 from edged.isolation import WorkerCaps, WorkerRuntime, WorkerSession
 from edged.serving.footprint import grown
+from edged.workers import forked as forked_worker
+from edged.workers.forked import ForkedWorkers
 from tests.e2e.harmful import crasher, hoarder
 from tests.e2e.test_isolation import needs_trap
 from tests.fakes.descriptors import descriptors
@@ -43,7 +43,7 @@ def originals() -> list[psutil.Process]:
     found = []
     for one in psutil.Process().children():
         with contextlib.suppress(psutil.Error):  # it has just ended
-            found += [one] if "edged.worker_forks" in one.cmdline() else []
+            found += [one] if "edged.workers.forks" in one.cmdline() else []
     return found
 
 
@@ -162,7 +162,7 @@ def test_where_none_can_be_started_trials_do_without(monkeypatch: pytest.MonkeyP
 def test_all_end_with_the_daemon():
     code = """
         import sys
-        from tests.test_forked_worker import ForkedWorkers, load, originals
+        from tests.workers.test_forked import ForkedWorkers, load, originals
         session = load(ForkedWorkers(0))
         print(session.pid, originals()[0].pid, flush=True)
         sys.stdin.read()

@@ -15,15 +15,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged import worker, worker_host
 from edged.errors import EdgedError
 from edged.messages import InferRequest
 from edged.protocol import native
 from edged.protocol.frames import Frame, FrameReader
 from edged.runtimes.base import Artefact
-from edged.worker import LIMITS, LoadJob, specs
-from edged.worker_host import Guest, Host, SharedPatience
-from edged.worker_process import handed_over
+from edged.workers import host as worker_host
+from edged.workers import worker
+from edged.workers.host import Guest, Host, SharedPatience
+from edged.workers.process import handed_over
+from edged.workers.worker import LIMITS, LoadJob, specs
 from tests.fakes.descriptors import descriptors
 from tests.fakes.model import FakeRuntime
 from tests.fakes.wire import joined
@@ -265,7 +266,7 @@ def test_main_ends_when_its_door_closes():
     report = os.memfd_create("report")
     with theirs:
         child = subprocess.Popen(
-            [sys.executable, "-m", "edged.worker_host", str(theirs.fileno()), str(report)],
+            [sys.executable, "-m", "edged.workers.host", str(theirs.fileno()), str(report)],
             pass_fds=(theirs.fileno(), report),
         )
     door.close()

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged import worker_text
 from edged.errors import CancelledError, InvalidRequestError, RunError
 from edged.generating import Ask, Caps, request
 from edged.messages import InferRequest
 from edged.protocol import native, prepared, streams
 from edged.protocol.frames import Frame, FrameReader, Kind
-from edged.worker import LIMITS
-from edged.worker_text import make_text
+from edged.workers import text as worker_text
+from edged.workers.text import make_text
+from edged.workers.worker import LIMITS
 from tests.fakes.model import FakeSession
 from tests.fakes.texts import CountingSession, whole
 from tests.fakes.wire import joined, only

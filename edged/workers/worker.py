@@ -1,7 +1,7 @@
 """The child process that hosts one session: trials, and models that are kept apart.
 
-Run as ``python -m edged.worker FD`` by ``isolation.py``, which is its only peer; ``worker_host.py``
-hosts several sessions in one process. It speaks the
+Run as ``python -m edged.workers.worker FD`` by ``edged/isolation.py``, which is its only peer;
+``host.py`` hosts several sessions in one process. It speaks the
 native protocol over the socket it inherited: one CALL ``load`` whose bytes lie in a memory file,
 then RUN frames of the layout that the load named, where that says where everything lies, and INFER
 frames else, one after another; for a text that is to come piece by piece a STREAM frame. It trusts
@@ -37,8 +37,8 @@ from edged.protocol.repeats import Repeats
 from edged.runtimes.base import Artefact, Session
 from edged.runtimes.registry import create_runtime
 from edged.tensors import TensorSpec
-from edged.worker_call import PreparedCall
-from edged.worker_text import make_text
+from edged.workers.call import PreparedCall
+from edged.workers.text import make_text
 
 LIMITS = Limits(head_bytes=1 << 20, body_bytes=2 << 30)
 """The parent holds the limits towards its own peers; these only stop nonsense in both directions,

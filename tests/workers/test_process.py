@@ -16,11 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edged import child, worker_process
+from edged import child
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
-from edged.worker import Piece
-from edged.worker_process import Death, WorkerProcess, handed_over, reap
+from edged.workers import process as worker_process
+from edged.workers.process import Death, WorkerProcess, handed_over, reap
+from edged.workers.worker import Piece
 from tests.fakes.descriptors import descriptors
 from tests.fakes.worker import wait_until
 
@@ -192,7 +193,7 @@ def test_it_ends_when_its_parent_is_killed():
     program = """
         import os, sys, time
         from edged.runtimes.base import Artefact
-        from edged.worker_process import WorkerProcess, handed_over
+        from edged.workers.process import WorkerProcess, handed_over
 
         with handed_over(Artefact("tiny", b"x", (), ())) as (file, _):
             process = WorkerProcess(file)

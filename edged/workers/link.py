@@ -20,7 +20,7 @@ from edged.protocol.layout import BodyLayout
 from edged.protocol.prepared import RunHead
 from edged.protocol.repeats import Repeats
 from edged.tensors import Array, TensorSpec
-from edged.worker import HANDLE, LIMITS, has_fixed_places
+from edged.workers.worker import HANDLE, LIMITS, has_fixed_places
 
 _JOINED_BYTES = 64 << 10
 """Up to here one copy costs less than one more system call."""

@@ -14,15 +14,15 @@ import onnxruntime as ort
 import psutil
 import pytest
 
-from edged import worker_session
 from edged.errors import EdgedError, LoadError, RunError, WorkerDiedError
 from edged.messages import InferResponse
 from edged.protocol import native, prepared
 from edged.protocol.frames import Kind
 from edged.protocol.layout import BodyLayout
 from edged.runtimes.base import StillRunningError
-from edged.worker_process import Death, reap
-from edged.worker_session import WorkerCaps, WorkerSession
+from edged.workers import session as worker_session
+from edged.workers.process import Death, reap
+from edged.workers.session import WorkerCaps, WorkerSession
 from tests.e2e.harmful import crasher, hoarder, looper
 from tests.fakes.clock import on_loop, turns, until
 from tests.fakes.descriptors import descriptors

@@ -32,11 +32,9 @@ from edged.patience import Patience
 from edged.protocol import native
 from edged.protocol.frames import Frame, Kind
 from edged.runtimes.base import Artefact, StillRunningError
-from edged.shared_worker import Enter
 from edged.tensors import Array, TensorSpec
-from edged.worker import LoadReply, Piece, specs
-from edged.worker_link import WorkerLink
-from edged.worker_process import (
+from edged.workers.link import WorkerLink
+from edged.workers.process import (
     Death,
     Hosting,
     Place,
@@ -46,7 +44,9 @@ from edged.worker_process import (
     load_arguments,
     reap,
 )
-from edged.worker_run import WorkerRun
+from edged.workers.run import WorkerRun
+from edged.workers.shared import Enter
+from edged.workers.worker import LoadReply, Piece, specs
 
 __all__ = ["Enter", "OnDone", "WorkerCaps", "WorkerSession"]
 

@@ -14,14 +14,14 @@ import pytest
 from edged.blame import Blame
 from edged.errors import WorkerDiedError
 from edged.isolation import WorkerRuntime
-from edged.shared_worker import Lodger, SharedWorkers, Who
-from edged.worker_session import WorkerCaps, WorkerSession
+from edged.workers.session import WorkerCaps, WorkerSession
+from edged.workers.shared import Lodger, SharedWorkers, Who
 from tests.e2e.harmful import crasher, looper
 from tests.fakes.clock import on_loop, until
 from tests.fakes.descriptors import descriptors
 from tests.fakes.worker import Told, artefact_of, wait_until
 from tests.models import TinyModel
-from tests.test_shared_worker import attach, is_gone, needs_trap
+from tests.workers.test_shared import attach, is_gone, needs_trap
 
 ENDLESS, BAD = {"n": np.array([2**62])}, {"n": np.array([-1])}
 

@@ -13,7 +13,7 @@ from edged.errors import LoadError, RemoteProtocolError, RunError
 from edged.messages import InferResponse
 from edged.protocol import native
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits
-from edged.worker_link import WorkerLink
+from edged.workers.link import WorkerLink
 from tests.fakes.wire import joined
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edged.tensors import TensorSpec
-from edged.worker_call import PreparedCall
+from edged.workers.call import PreparedCall
 from tests.fakes.model import FakeSession
 
 X, Y = TensorSpec("x", "float32", ("batch", 4)), TensorSpec("y", "float32", ("batch", 4))

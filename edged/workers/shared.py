@@ -1,7 +1,7 @@
 """Processes that host several models each: one a device, and one for whoever is under suspicion.
 
-The parent's side of ``worker_host.py``. A model in one has a socket of its own, as in a worker of
-its own, and is spoken to in the same way (``worker_session.py``): per run nothing happens here.
+The parent's side of ``host.py``. A model in one has a socket of its own, as in a worker of
+its own, and is spoken to in the same way (``session.py``): per run nothing happens here.
 Whose doing a death was is ``blame.py``'s decision; this room looks, and ends the process when its
 last model has gone.
 
@@ -21,11 +21,11 @@ from dataclasses import dataclass
 
 from edged.blame import Blame, Guest, Guilt, Suspicion, crashed_guest, guilt
 from edged.errors import LoadError
-from edged.worker_process import Death, Place, WorkerProcess, socket_pair
+from edged.workers.process import Death, Place, WorkerProcess, socket_pair
 
 log = logging.getLogger("edged.serving")
 
-_MODULE = "edged.worker_host"
+_MODULE = "edged.workers.host"
 _DYING_S = 5.0
 """A process that has closed its door is on its way out; its large memory takes the kernel a
 moment."""

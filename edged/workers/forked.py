@@ -1,6 +1,6 @@
 """Processes for trials that are there at once: copies of one that has imported the runtime.
 
-The parent's side of ``worker_forks.py``. The trial of a small model takes a fraction of what it
+The parent's side of ``forks.py``. The trial of a small model takes a fraction of what it
 takes in a process that is started for it, and still has one of its own. The process that is copied
 is started for the first trial, and ended when none came for a moment.
 
@@ -18,12 +18,12 @@ import threading
 from collections.abc import Callable
 
 from edged.errors import LoadError
-from edged.shared_worker import Enter
-from edged.worker_process import Death, WorkerProcess, death_of, socket_pair
+from edged.workers.process import Death, WorkerProcess, death_of, socket_pair
+from edged.workers.shared import Enter
 
 log = logging.getLogger("edged.serving")
 
-_MODULE = "edged.worker_forks"
+_MODULE = "edged.workers.forks"
 _SETTINGS = {"OPENBLAS_NUM_THREADS": "1"}
 """NumPy's own threads are of no use to a worker, and a process with threads is not copied."""
 RUNTIMES = frozenset({"onnxruntime"})

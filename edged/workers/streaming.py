@@ -13,9 +13,9 @@ from edged.errors import EdgedError, RemoteProtocolError
 from edged.protocol import native, streams
 from edged.protocol.frames import Frame, Kind
 from edged.tensors import Array
-from edged.worker import LIMITS
-from edged.worker_session import OnDone, WorkerSession
-from edged.worker_side import SideWay
+from edged.workers.session import OnDone, WorkerSession
+from edged.workers.side import SideWay
+from edged.workers.worker import LIMITS
 
 OnPart = Callable[[Mapping[str, Array]], None]
 

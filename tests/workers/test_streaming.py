@@ -18,8 +18,8 @@ from edged.messages import InferResponse
 from edged.protocol import native, streams
 from edged.protocol.frames import Kind, encode_frame
 from edged.tensors import Array
-from edged.worker_session import WorkerCaps
-from edged.worker_streaming import TextSession
+from edged.workers.session import WorkerCaps
+from edged.workers.streaming import TextSession
 from tests.fakes.clock import Clock, on_loop, turns, until
 from tests.fakes.texts import COUNTING, CountingRuntime, CountingSession, whole
 from tests.fakes.worker import FakeProcess, ThreadProcess, Told, Workers

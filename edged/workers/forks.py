@@ -1,6 +1,6 @@
 """The child process that trials are forked from: it has imported a runtime, and loads no model.
 
-Run as ``python -m edged.worker_forks DOOR REPORT`` by ``forked_worker.py``, which is its only peer.
+Run as ``python -m edged.workers.forks DOOR REPORT`` by ``forked.py``, which is its only peer.
 To import a runtime takes much longer than to try a small model. Here it is done once, and each
 trial still has a process of its own, which knows nothing of the one before: a copy of this one, as
 it was before any model was there.
@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 
 from edged.runtimes.registry import create_runtime
-from edged.worker import Worker, confine, ignore_terminal
+from edged.workers.worker import Worker, confine, ignore_terminal
 
 WORDS_BYTES = 256
 """Of a message over the door."""
@@ -116,7 +116,7 @@ def prepare(name: str) -> str:
 
 
 def serve_model(sock: int, file: int) -> None:
-    """Be a worker from now on, as ``python -m edged.worker`` is, and end."""
+    """Be a worker from now on, as ``python -m edged.workers.worker`` is, and end."""
     status = 1
     try:
         confine()

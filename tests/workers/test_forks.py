@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from edged import worker_forks
 from edged.runtimes.base import Artefact
-from edged.worker_process import WorkerProcess, handed_over, socket_pair
+from edged.workers import forks as worker_forks
+from edged.workers.process import WorkerProcess, handed_over, socket_pair
 from tests.fakes.worker import wait_until
 
 TINY = Artefact("tiny", b"the model", (), ())
@@ -25,7 +25,7 @@ class Door:
     def __init__(self, file: int) -> None:
         self.file = file
         self.process = WorkerProcess(
-            file, 3, "edged.worker_forks", socket.SOCK_SEQPACKET, {"OPENBLAS_NUM_THREADS": "1"}
+            file, 3, "edged.workers.forks", socket.SOCK_SEQPACKET, {"OPENBLAS_NUM_THREADS": "1"}
         )
         self.process.socket.settimeout(60)
 
