@@ -19,10 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edged.config.binding import BindingConfig
 from edged.config.broker import Secret, TlsConfig
 from edged.config.identity import base_topic, client_id
 from edged.config.load import Snapshot
-from edged.config.schema import BindingConfig, MqttConfig
+from edged.config.mqtt import MqttConfig
 from edged.cores import spread
 from edged.errors import ApplyError
 from edged.manifest import ManifestOf

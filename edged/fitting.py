@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from edged.config.binding import BindingConfig
 from edged.config.load import Snapshot
 from edged.config.problems import ConfigProblemsError
-from edged.config.schema import BindingConfig
 from edged.errors import FieldError
 from edged.manifest import ManifestOf
 

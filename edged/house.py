@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from edged.config.binding import BindingConfig
 from edged.config.load import Snapshot
-from edged.config.schema import BindingConfig, Config
+from edged.config.schema import Config
 from edged.manifest import ManifestOf
 from edged.record import Record
 from edged.serving.dataplane import Dataplane

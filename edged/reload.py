@@ -17,11 +17,11 @@ from typing import Any
 
 from edged.budget import budgets_of
 from edged.candidate import Candidate, build_candidate, content_digest, is_servable
+from edged.config.binding import BindingConfig
 from edged.config.diff import diff
 from edged.config.load import Snapshot, load
 from edged.config.pipeline_files import step_files
 from edged.config.problems import ConfigProblemsError
-from edged.config.schema import BindingConfig
 from edged.config.tls_files import TLS_FILES, tls_sections
 from edged.errors import ApplyError, EdgedError
 from edged.exchange import Exchanges

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edged.broker import BrokerLinks, read_secret, session_options
 from edged.config.broker import Secret, TlsConfig
 from edged.config.load import Snapshot
-from edged.config.schema import Config, MqttConfig
+from edged.config.mqtt import MqttConfig
+from edged.config.schema import Config
 from edged.errors import ApplyError
 from edged.protocol.mqtt import DRAINING, OFFLINE
 from edged.serving.dataplane import Dataplane

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edged.config.binding import BindingConfig
 from edged.config.load import Snapshot
 from edged.config.problems import ConfigProblemsError, Mark
-from edged.config.schema import BindingConfig, Config
+from edged.config.schema import Config
 from edged.errors import FieldError
 from edged.fitting import fit_all, fit_possible
 from edged.manifest import ManifestOf

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edged.config.binding import BindingConfig
 from edged.config.load import Snapshot
-from edged.config.schema import BindingConfig, Config
+from edged.config.schema import Config
 from edged.errors import ApplyError, FieldError
 from edged.house import House
 from edged.loading import Loaded, Stored, load_release

@@ -6,7 +6,7 @@ Words, and the checks that need no other section.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -15,6 +15,14 @@ from edged.specs import Duration, Size
 
 SecretName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 ClientId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+Host = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        description="name or address of the broker, or /path of its Unix socket",
+    ),
+]
 WhenFull = Literal["block", "drop_oldest", "latest_only"]
 Durability = Literal["fsync", "async"]
 _LEAST_BYTES = 1 << 20
@@ -42,19 +50,14 @@ class TlsConfig(Section, frozen=True, kw_only=True):
     key: Annotated[Path | None, Meta(description="private key (PEM) of cert")] = None
 
 
-class ResultsConfig(Section, frozen=True, kw_only=True):
-    """Another broker, to which the results of all bindings go; they are kept on disk until then."""
+class BrokerConfig(Section, frozen=True, kw_only=True):
+    """Where a broker is, and how we log in; what every broker is told."""
 
-    host: Annotated[
-        str, Meta(min_length=1, max_length=255, description="name or address of the broker")
-    ]
+    host: Host = "localhost"
     port: Annotated[int, Meta(ge=1, le=65535, description="8883 is usual with tls")] = 1883
     protocol: Annotated[
         Literal["auto", "5", "3.1.1"], Meta(description="auto = 5, then 3.1.1 if refused")
     ] = "auto"
-    client_id: Annotated[
-        ClientId | None, Meta(description="default: that of mqtt, and -results")
-    ] = None
     username: Annotated[str | None, Meta(description="name to log in with; default: anonymous")] = (
         None
     )
@@ -64,8 +67,22 @@ class ResultsConfig(Section, frozen=True, kw_only=True):
         Duration, Meta(description="silence after which broker and we ask for a sign of life")
     ] = Duration(30_000_000_000)
     max_inflight: Annotated[
-        int, Meta(ge=1, le=65535, description="results on their way at a time")
+        int,
+        Meta(
+            ge=1,
+            le=65535,
+            description="QoS 1 messages taken, and on their way, at a time; bounds memory",
+        ),
     ] = 64
+
+
+class ResultsConfig(BrokerConfig, frozen=True, kw_only=True):
+    """Another broker, to which the results of all bindings go; they are kept on disk until then."""
+
+    host: Host
+    client_id: Annotated[
+        ClientId | None, Meta(description="default: that of mqtt, and -results")
+    ] = None
 
 
 class OutboxConfig(Section, frozen=True, kw_only=True):
@@ -83,20 +100,7 @@ class OutboxConfig(Section, frozen=True, kw_only=True):
     ] = 5000
 
 
-class _Broker(Protocol):
-    """What both brokers are logged in to by."""
-
-    @property
-    def username(self) -> str | None: ...
-    @property
-    def password(self) -> Secret | None: ...
-    @property
-    def tls(self) -> TlsConfig | None: ...
-    @property
-    def keepalive(self) -> Duration: ...
-
-
-def login_problems(broker: _Broker, path: str) -> Iterator[tuple[str, str]]:
+def login_problems(broker: BrokerConfig, path: str) -> Iterator[tuple[str, str]]:
     """Field paths, and what is wrong with them.
 
     Args:
@@ -112,13 +116,15 @@ def login_problems(broker: _Broker, path: str) -> Iterator[tuple[str, str]]:
         if broker.username is None:
             yield f"{path}.password", f"is of no use without {path}.username; add it"
     tls = broker.tls
+    if tls is not None and broker.host.startswith("/"):
+        yield f"{path}.tls", f"is of no use on a Unix socket, which {path}.host names; remove it"
     if tls is not None and tls.cert is not None and tls.key is None:
         yield f"{path}.tls.cert", "needs its private key; add `key: PATH`"
     if tls is not None and tls.key is not None and tls.cert is None:
         yield f"{path}.tls.key", "needs its certificate; add `cert: PATH`"
 
 
-def broker_files(broker: _Broker, path: str) -> Iterator[tuple[str, Path]]:
+def broker_files(broker: BrokerConfig, path: str) -> Iterator[tuple[str, Path]]:
     """Field paths, and the files that they name."""
     if broker.password is not None and broker.password.file is not None:
         yield f"{path}.password.file", broker.password.file

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, get_args
 
 from edged.config.access_check import access_problems
+from edged.config.binding import BindingConfig
 from edged.config.broker import login_problems, outbox_problems
 from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
@@ -18,6 +19,7 @@ from edged.config.generation_check import generation_problems
 from edged.config.identity import base_topic
 from edged.config.listen_check import listen_problems
 from edged.config.loops import FilterTree
+from edged.config.mqtt import MqttConfig
 from edged.config.pipeline_check import pipeline_problems
 from edged.config.preference import BuiltInRuntime
 from edged.config.problems import (
@@ -28,7 +30,7 @@ from edged.config.problems import (
     problem_at,
     quote,
 )
-from edged.config.schema import BindingConfig, Config, MqttConfig
+from edged.config.schema import Config
 from edged.config.sequence_check import sequence_problems
 from edged.errors import FieldError
 from edged.specs import Duration
@@ -169,8 +171,6 @@ def _mqtt_fields(mqtt: MqttConfig) -> Iterator[Found]:
     yield from outbox_problems(mqtt.outbox)
     if mqtt.results is not None:
         yield from login_problems(mqtt.results, "mqtt.results")
-    if mqtt.tls is not None and mqtt.host.startswith("/"):
-        yield "mqtt.tls", "is of no use on a Unix socket, which mqtt.host names; remove it"
 
 
 def _models(config: Config) -> Iterator[Found]:

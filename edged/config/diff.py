@@ -13,9 +13,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from edged.config.binding import BindingConfig
 from edged.config.problems import field_path
 from edged.config.scalars import format_value
-from edged.config.schema import BindingConfig, Config
+from edged.config.schema import Config
 
 Action = Literal["add", "remove", "change"]
 

@@ -12,28 +12,18 @@ import msgspec
 from msgspec import Meta
 
 from edged.config.access import AccessConfig
-from edged.config.broker import (
-    ClientId,
-    Durability,
-    OutboxConfig,
-    ResultsConfig,
-    Secret,
-    TlsConfig,
-    WhenFull,
-    broker_files,
-)
+from edged.config.binding import BindingConfig
 from edged.config.cache import CacheConfig
 from edged.config.engines import EnginesConfig
 from edged.config.generation import GenerationConfig
 from edged.config.listen import ListenConfig
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
+from edged.config.mqtt import MqttConfig
 from edged.config.pipeline import PipelineConfig
 from edged.config.preference import FallbackPolicy, RuntimeName
 from edged.config.section import ModelName, Path, Section
 from edged.config.sequence import SequenceConfig
-from edged.specs import Duration, FieldSpec, OutputSpec, Size
-
-BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
+from edged.specs import Duration, Size
 
 
 class TrustConfig(Section, frozen=True, kw_only=True):
@@ -183,95 +173,6 @@ class LogConfig(Section, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"],
         Meta(description="least severe that is written; debug adds one line for each request"),
     ] = "info"
-
-
-class MqttConfig(Section, frozen=True, kw_only=True):
-    """The broker connection."""
-
-    host: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=255,
-            description="name or address of the broker, or /path of its Unix socket",
-        ),
-    ] = "localhost"
-    port: Annotated[int, Meta(ge=1, le=65535, description="8883 is usual with tls")] = 1883
-    protocol: Annotated[
-        Literal["auto", "5", "3.1.1"], Meta(description="auto = 5, then 3.1.1 if refused")
-    ] = "auto"
-    client: Annotated[
-        Literal["paho", "native"],
-        Meta(description="paho = the library; native = our own on the event loop, faster"),
-    ] = "paho"
-    client_id: Annotated[
-        ClientId | None,
-        Meta(description="default: edged-<node>"),
-    ] = None
-    username: Annotated[str | None, Meta(description="name to log in with; default: anonymous")] = (
-        None
-    )
-    password: Secret | None = None
-    tls: TlsConfig | None = None
-    keepalive: Annotated[
-        Duration, Meta(description="silence after which broker and we ask for a sign of life")
-    ] = Duration(30_000_000_000)
-    session_expiry: Annotated[
-        Duration, Meta(description="how long the broker keeps messages for us while we are away")
-    ] = Duration(24 * 3600 * 1_000_000_000)
-    max_inflight: Annotated[
-        int, Meta(ge=1, le=65535, description="QoS 1 requests taken at a time; bounds memory")
-    ] = 64
-    base: Annotated[
-        Annotated[str, Meta(pattern=r"^[^#+\x00]{1,128}\Z")] | None,
-        Meta(description="prefix of our topics; default: edged/<node>"),
-    ] = None
-    results: ResultsConfig | None = None
-    outbox: OutboxConfig = OutboxConfig()
-
-    def files(self) -> tuple[tuple[str, Path], ...]:
-        """Field paths, and the secrets and certificates that they name."""
-        own = broker_files(self, "mqtt")
-        theirs = broker_files(self.results, "mqtt.results") if self.results is not None else ()
-        return (*own, *theirs)
-
-
-class BindingConfig(Section, frozen=True, kw_only=True):
-    """One way from a topic through a model to a topic."""
-
-    name: Annotated[BindingName, Meta(description="unique; stands in logs and dead letters")]
-    from_: Annotated[str, Meta(description="topic filter with named levels, {site}")] = (
-        msgspec.field(name="from")
-    )
-    to: Annotated[
-        str | None, Meta(description="topic for results, may use {level}; none: reply-to only")
-    ] = None
-    model: Annotated[str, Meta(description="NAME, NAME@RELEASE or NAME@ALIAS")]
-    qos: Annotated[int, Meta(ge=0, le=1, description="of the subscription and of results")] = 1
-    retain: Annotated[bool, Meta(description="the broker keeps the last result")] = False
-    codec: Annotated[
-        Literal["json", "image", "raw"], Meta(description="how a payload becomes tensors")
-    ] = "json"
-    input: Annotated[str | None, Meta(description="which to fill; default: the only one")] = None
-    fields: Annotated[
-        tuple[str | FieldSpec, ...], Meta(description="JSON paths of the columns, in order")
-    ] = ()
-    output: OutputSpec = OutputSpec()
-    stream: Annotated[bool, Meta(description="a message for each piece of a text")] = False
-    timeout: Annotated[
-        Duration, Meta(description="deadline of a message that carries no expiry of its own")
-    ] = Duration(10_000_000_000)
-    when_full: Annotated[
-        WhenFull,
-        Meta(
-            description="what a full outbox does: block = requests wait un-acknowledged, "
-            "drop_oldest, latest_only = always only the newest of each topic"
-        ),
-    ] = "block"
-    durability: Annotated[
-        Durability,
-        Meta(description="async = acknowledged before the disk has it; a power cut may lose it"),
-    ] = "fsync"
 
 
 class BatchingConfig(Section, frozen=True, kw_only=True):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edged.config.schema import BindingConfig, LimitsConfig
+from edged.config.binding import BindingConfig
+from edged.config.schema import LimitsConfig
 from edged.errors import FieldError, TooLargeError
 from edged.manifest import Manifest, ManifestOf
 from edged.processing.codecs import Codec, build_codec

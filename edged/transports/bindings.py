@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import asdict
 from typing import Any
 
-from edged.config.schema import BindingConfig
+from edged.config.binding import BindingConfig
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import (
     DRAINING,

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from edged.config.schema import BindingConfig
+from edged.config.binding import BindingConfig
 from edged.outbox.age import Moment
 from edged.outbox.entry import NO_ID, Entry, Policy
 from edged.outbox.outbox import Outbox

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 
-from edged.config.schema import BindingConfig
+from edged.config.binding import BindingConfig
 from edged.errors import (
     BusyError,
     DeadlineExceededError,

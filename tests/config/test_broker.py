@@ -29,6 +29,13 @@ def test_logins():
     assert logins(keepalive=Duration(0)) == ["r.keepalive"]
 
 
+def test_no_tls_on_a_unix_socket_for_any_broker():
+    found = list(login_problems(ResultsConfig(host="/run/broker.sock", tls=TlsConfig()), "r"))
+    words = "is of no use on a Unix socket, which r.host names; remove it"
+    assert found == [("r.tls", words)]
+    assert not list(login_problems(ResultsConfig(host="/run/broker.sock"), "r"))
+
+
 @pytest.mark.parametrize(
     ("words", "wrong"),
     [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edged.config.identity import base_topic, client_id, node_name
-from edged.config.schema import Config, MqttConfig
+from edged.config.mqtt import MqttConfig
+from edged.config.schema import Config
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edged.config.schema import BindingConfig, Config, ModelConfig, Section
+from edged.config.binding import BindingConfig
+from edged.config.schema import Config, ModelConfig, Section
 from edged.specs import Duration, Size
 
 
-def sections() -> list[type]:
-    return sorted(Section.__subclasses__(), key=lambda cls: cls.__name__)
+def sections(base: type = Section) -> list[type]:
+    own = [cls for below in base.__subclasses__() for cls in (below, *sections(below))]
+    return sorted(own, key=lambda cls: cls.__name__)
 
 
 def hook(kind: type, value: object) -> object:

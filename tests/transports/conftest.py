@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edged.config.schema import BindingConfig
+from edged.config.binding import BindingConfig
 from edged.transports.bindings import Bindings
 from edged.transports.connection import SessionOptions
 from edged.transports.mqtt import MqttSession

@@ -1,6 +1,6 @@
 import pytest
 
-from edged.config.schema import BindingConfig
+from edged.config.binding import BindingConfig
 from edged.errors import FieldError
 from edged.protocol.mqtt import BaseTopics
 from edged.specs import OutputSpec

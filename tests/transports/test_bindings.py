@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.config.schema import BindingConfig
+from edged.config.binding import BindingConfig
 from edged.errors import (
     DeadlineExceededError,
     DrainingError,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from edged.config.schema import BindingConfig
+from edged.config.binding import BindingConfig
 from edged.outbox.age import Moment
 from edged.outbox.outbox import Outbox
 from edged.protocol.mqtt import OFFLINE, ONLINE, Message, Publication

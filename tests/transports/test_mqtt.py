@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from edged.config.schema import BindingConfig
+from edged.config.binding import BindingConfig
 from edged.transports.buffered import BufferedSocket
 from edged.transports.connection import SessionOptions
 from edged.transports.mqtt import PahoConnection

@@ -1,0 +1,55 @@
+"""What an operator says about one binding: a way from a topic through a model to a topic.
+
+Words only; what they mean together is ``check.py``'s, how they run ``transports/binding_set.py``'s.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edged.config.broker import Durability, WhenFull
+from edged.config.section import Section
+from edged.specs import Duration, FieldSpec, OutputSpec
+
+BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
+
+
+class BindingConfig(Section, frozen=True, kw_only=True):
+    """One way from a topic through a model to a topic."""
+
+    name: Annotated[BindingName, Meta(description="unique; stands in logs and dead letters")]
+    from_: Annotated[str, Meta(description="topic filter with named levels, {site}")] = (
+        msgspec.field(name="from")
+    )
+    to: Annotated[
+        str | None, Meta(description="topic for results, may use {level}; none: reply-to only")
+    ] = None
+    model: Annotated[str, Meta(description="NAME, NAME@RELEASE or NAME@ALIAS")]
+    qos: Annotated[int, Meta(ge=0, le=1, description="of the subscription and of results")] = 1
+    retain: Annotated[bool, Meta(description="the broker keeps the last result")] = False
+    codec: Annotated[
+        Literal["json", "image", "raw"], Meta(description="how a payload becomes tensors")
+    ] = "json"
+    input: Annotated[str | None, Meta(description="which to fill; default: the only one")] = None
+    fields: Annotated[
+        tuple[str | FieldSpec, ...], Meta(description="JSON paths of the columns, in order")
+    ] = ()
+    output: OutputSpec = OutputSpec()
+    stream: Annotated[bool, Meta(description="a message for each piece of a text")] = False
+    timeout: Annotated[
+        Duration, Meta(description="deadline of a message that carries no expiry of its own")
+    ] = Duration(10_000_000_000)
+    when_full: Annotated[
+        WhenFull,
+        Meta(
+            description="what a full outbox does: block = requests wait un-acknowledged, "
+            "drop_oldest, latest_only = always only the newest of each topic"
+        ),
+    ] = "block"
+    durability: Annotated[
+        Durability,
+        Meta(description="async = acknowledged before the disk has it; a power cut may lose it"),
+    ] = "fsync"

@@ -1,0 +1,39 @@
+"""What an operator says about the connection that brings requests. Words only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from edged.config.broker import BrokerConfig, ClientId, OutboxConfig, ResultsConfig, broker_files
+from edged.config.section import Path
+from edged.specs import Duration
+
+
+class MqttConfig(BrokerConfig, frozen=True, kw_only=True):
+    """The broker connection."""
+
+    client: Annotated[
+        Literal["paho", "native"],
+        Meta(description="paho = the library; native = our own on the event loop, faster"),
+    ] = "paho"
+    client_id: Annotated[
+        ClientId | None,
+        Meta(description="default: edged-<node>"),
+    ] = None
+    session_expiry: Annotated[
+        Duration, Meta(description="how long the broker keeps messages for us while we are away")
+    ] = Duration(24 * 3600 * 1_000_000_000)
+    base: Annotated[
+        Annotated[str, Meta(pattern=r"^[^#+\x00]{1,128}\Z")] | None,
+        Meta(description="prefix of our topics; default: edged/<node>"),
+    ] = None
+    results: ResultsConfig | None = None
+    outbox: OutboxConfig = OutboxConfig()
+
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """Field paths, and the secrets and certificates that they name."""
+        own = broker_files(self, "mqtt")
+        theirs = broker_files(self.results, "mqtt.results") if self.results is not None else ()
+        return (*own, *theirs)
