@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections import deque
+from bisect import insort
 from collections.abc import Callable
 from typing import Any
 
@@ -86,8 +86,12 @@ class Forwarder:
         self._connection = 0
         self._up_since_s = 0.0
         self._on_way: dict[int, Entry] = {}
-        self._again: deque[Entry] = deque()
-        self._held: Entry | None = None
+        self._again: list[Entry] = []
+        """Taken and to be sent before what follows in the outbox, in order."""
+        self._repeated: set[int] = set()
+        """On their way, and to be sent again whatever the broker says."""
+        self._one_by_one: set[bytes] = set()
+        """Topics of which one result was refused for the time being on this connection."""
         self._keeping: dict[bytes, OnKept] = {}
         self._allowance = 0.0
         self._counted_s = 0.0
@@ -212,7 +216,8 @@ class Forwarder:
         self._connection = 0
         self._on_way.clear()
         self._again.clear()
-        self._held = None
+        self._repeated.clear()
+        self._one_by_one.clear()
         self._outbox.rewind()
         if self._timer is not None:
             self._timer.cancel()
@@ -224,16 +229,37 @@ class Forwarder:
         entry = self._on_way.pop(event.token, None)
         if entry is None:
             return
-        if event.reason_code < REFUSED:
-            self._outbox.done(entry)
-        elif event.reason_code in _TRY_AGAIN:
-            self._again.append(entry)
+        is_repeated = entry.sequence in self._repeated
+        self._repeated.discard(entry.sequence)
+        if event.reason_code in _TRY_AGAIN:
+            self._send_again(entry)
             self._pause(_PAUSE_S)
+        elif event.reason_code < REFUSED:
+            if is_repeated:
+                self._put_back(entry._replace(may_be_sent=True))
+            else:
+                self._outbox.done(entry)
         else:
             topic = entry.key.decode(errors="replace")[:128]
             log.warning('the broker refuses a result on "%s": %s', topic, event.reason)
             self._outbox.done(entry, is_refused=True)
         self._pump()
+
+    def _send_again(self, entry: Entry) -> None:
+        """Send it later, and after it again what had overtaken it on its topic.
+
+        What was on its way behind it the broker may have taken: sent again, marked, the last that
+        a reader hears is the newest. From then on this topic's results go one by one.
+        """
+        self._put_back(entry)
+        if entry.key in self._one_by_one:
+            return
+        self._one_by_one.add(entry.key)
+        later = (one for one in self._on_way.values() if one.sequence > entry.sequence)
+        self._repeated.update(one.sequence for one in later if one.key == entry.key)
+
+    def _put_back(self, entry: Entry) -> None:
+        insort(self._again, entry, key=lambda one: one.sequence)
 
     def _pause(self, delay_s: float) -> None:
         if self._timer is None:
@@ -249,16 +275,18 @@ class Forwarder:
             entry = self._next()
             if entry is None:
                 return
-            if self._must_wait(entry):
-                self._held = entry
+            if self._is_behind(entry) or self._must_wait(entry):
+                self._put_back(entry)
                 return
             self._send(entry)
 
     def _next(self) -> Entry | None:
-        held, self._held = self._held, None
-        if held is not None:
-            return held
-        return self._again.popleft() if self._again else self._outbox.take()
+        return self._again.pop(0) if self._again else self._outbox.take()
+
+    def _is_behind(self, entry: Entry) -> bool:
+        """Whether another of its topic must come back first."""
+        key = entry.key
+        return key in self._one_by_one and any(one.key == key for one in self._on_way.values())
 
     def _must_wait(self, entry: Entry) -> bool:
         """Whether the rate of a replay is used up; what came after the connection is not held."""
@@ -266,7 +294,8 @@ class Forwarder:
         if not self._rate or self._outbox.age_s(entry) <= at_s - self._up_since_s:
             return False
         passed_s, self._counted_s = at_s - self._counted_s, at_s
-        self._allowance = min(self._rate * _SECOND_S / 10, self._allowance + passed_s * self._rate)
+        most = max(1.0, self._rate * _SECOND_S / 10)
+        self._allowance = min(most, self._allowance + passed_s * self._rate)
         if self._allowance >= 1:
             self._allowance -= 1
             return False

@@ -14,6 +14,7 @@ from edged.protocol.mqtt import OFFLINE, ONLINE, Message, Publication
 from edged.transports.forwarding import Forwarder, identify
 from tests.fakes.cut_disk import CutDisk
 from tests.fakes.session import FakeSession, settle
+from tests.transports.conftest import until
 
 BOOT = b"8 bytes."
 STATUS = "edged/n/status"
@@ -57,11 +58,13 @@ class Bench:
     def on_kept(self, name: str) -> Callable[[str], None]:
         return lambda reason: self.reasons.append(reason) if reason else self.kept.append(name)
 
-    def keep(self, *names: str, config: BindingConfig | None = None, **words: Any) -> None:
+    def keep(
+        self, *names: str, config: BindingConfig | None = None, topic: str = "out/1", **words: Any
+    ) -> None:
         for name in names:
             self.mids += 1
             message = request(self.mids)
-            publication = Publication("out/1", name.encode(), **words)
+            publication = Publication(topic, name.encode(), **words)
             self.forwarder.keep(publication, config or binding(), message, self.on_kept(name))
 
     async def step(self, times: int = 3) -> None:
@@ -216,10 +219,57 @@ async def test_a_quota_is_waited_for() -> None:
     assert bench.sent() == ["a"], "nothing while the broker has no room"
     bench.forwarder._resume()
     await bench.step()
+    assert bench.sent() == ["a", "a"], "one by one on a topic that had a refusal"
+    bench.session.puback_all()
+    await bench.step()
     assert bench.sent() == ["a", "a", "b"]
     bench.session.puback_all()
     await bench.step()
     assert bench.forwarder.stats()["outbox"]["delivered"] == 2
+
+
+@on_loop
+async def test_what_overtook_a_refused_one_is_sent_again_after_it() -> None:
+    """The order of a topic: the last that a reader hears is the newest."""
+    bench = Bench()
+    bench.connect()
+    bench.keep("a", "b", "c")
+    bench.keep("other", topic="out/2")
+    await bench.step()
+    first, second, third, fourth = bench.session.open
+    bench.session.puback(third)
+    bench.session.puback(first, code=0x97)
+    bench.session.puback(second)
+    bench.session.puback(fourth)
+    bench.keep("d")
+    await bench.step()
+    assert bench.sent() == ["a", "b", "c", "other"]
+    bench.forwarder._resume()
+    for _ in range(4):
+        await bench.step()
+        bench.session.puback_all()
+    await bench.step()
+    assert bench.sent()[4:] == ["a", "b", "d"], "c was the broker's before the refusal was known"
+    again = [one for one in bench.session.of("publish") if one.topic == "out/1"][3:]
+    assert [bool(one.properties) for one in again] == [False, True, False]
+    assert bench.forwarder.stats()["outbox"]["delivered"] == 5
+
+
+@on_loop
+async def test_one_that_waits_for_the_rate_stays_behind_a_refused_one() -> None:
+    """Also at a rate so low that a tenth of a second has no whole result."""
+    bench = Bench(rate=5, window=2)
+    bench.keep("a", "b")
+    await bench.step()
+    bench.at_s += 5
+    bench.connect()
+    await until(lambda: bench.sent() == ["a"])
+    bench.session.puback(code=0x97)
+    assert [one.sequence for one in bench.forwarder._again] == [1, 2]
+    bench.forwarder._resume()
+    await until(lambda: bench.sent() == ["a", "a"])
+    bench.session.puback()
+    await until(lambda: bench.sent() == ["a", "a", "b"])
 
 
 @on_loop
