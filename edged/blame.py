@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_LINE = re.compile(rb"^(?:guest (\d{1,9}) (0x[0-9a-f]{1,16})|Current thread (0x[0-9a-f]{1,16}))")
+_GUEST = re.compile(rb"^  File .* in guest_(\d{1,9})$")
 
 
 class Blame(enum.Enum):
@@ -77,21 +77,16 @@ def guilt(guests: Iterable[Guest], crashed: int | None = None) -> Guilt:
 
 
 def crashed_guest(report: bytes) -> int | None:
-    """Whose thread a report names; see ``workers/host.py`` for who writes it.
+    """On whose thread a process crashed; see ``workers/host.py`` for how its stack tells.
 
     Args:
-        report: lines ``guest NUMBER 0xTHREAD``, then what ``faulthandler`` says of a crash. It is
+        report: what ``faulthandler`` said of the crash: the stack of the thread that crashed. It is
             the word of a process that came to harm, and may be anything.
     """
-    threads: dict[int, int] = {}
     crashed = None
     for line in report.splitlines():
-        if found := _LINE.match(line):
-            number, thread, current = found.groups()
-            if current is not None:
-                crashed = threads.get(int(current, 16))
-            else:
-                threads[int(thread, 16)] = int(number)
+        if found := _GUEST.match(line):
+            crashed = int(found[1])  # the outermost one
     return crashed
 
 

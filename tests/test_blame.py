@@ -45,19 +45,20 @@ def test_at_most_one_did_it(seen: dict[int, bool], crashed: int | None):
         assert any(verdicts[one] is not OTHER for one in seen if seen[one] or one == crashed)
 
 
-REPORT = b"guest 1 0x7f01\nguest 2 0x7f02\n"
-CRASH = b"Fatal Python error: Segmentation fault\n\nThread 0x%016x (most recent call first):\n"
-CURRENT = b"  File x in run\n\nCurrent thread 0x%016x (most recent call first):\n  File y\n"
+CRASH = b"Fatal Python error: Segmentation fault\n\nStack (most recent call first):\n"
+RUN = b'  File "/opt/edged/worker.py", line 9 in serve\n'
 REPORTS = {
     "nothing": (b"", None),
-    "no crash": (REPORT, None),
-    "the second": (REPORT + CRASH % 0x7F01 + CURRENT % 0x7F02, 2),
-    "the first": (REPORT + CURRENT % 0x7F01, 1),
-    "a thread of nobody's": (REPORT + CURRENT % 0x7F03, None),
-    "with a name, as later Pythons say": (REPORT + b"Current thread 0x7f02 [guest] (most", 2),
-    "a thread that was another's before": (REPORT + b"guest 3 0x7f01\n" + CURRENT % 0x7F01, 3),
-    "no thread of Python's": (REPORT + CRASH % 0x7F01, None),
-    "half a line": (REPORT + b"Current thread 0x", None),
+    "no stack": (CRASH, None),
+    "the second": (CRASH + RUN + b'  File "/opt/edged/host.py", line 3 in guest_2\n  File "x"', 2),
+    "the outermost": (CRASH + b'  File "a", line 1 in guest_4\n  File "b", line 1 in guest_1', 1),
+    "a thread of nobody's": (CRASH + RUN, None),
+    "a name that is like one": (
+        CRASH + b'  File "a", line 1 in guest_1x\n  File guest_2, in g',
+        None,
+    ),
+    "no stack line": (CRASH + b"in guest_1\n", None),
+    "half a line": (CRASH + b'  File "a", line 1 in guest_', None),
 }
 
 
@@ -69,7 +70,7 @@ def test_crashed_guest(name: str):
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_a_report_may_be_anything(before: bytes, after: bytes):
-    crashed_guest(before + b"\nguest 1 0x1\nCurrent thread 0x" + after)
+    crashed_guest(before + b'\n  File "a", line 1 in guest_' + after)
 
 
 class Suspects(RuleBasedStateMachine):

@@ -6,9 +6,10 @@ sockets for one that is to run several times at once. Each socket has a thread t
 ``worker.py`` does its only one. So a run takes no other way
 than in a worker of its own, and a load holds up nobody's runs.
 
-Decides nothing. It writes into the report which thread is whose, and ``faulthandler`` writes there
-on whose thread the process crashed. It ends when the door is closed, and the kernel ends it when
-the parent dies.
+Decides nothing. When it crashes, ``faulthandler`` writes the stack of that thread into the report,
+and the outermost function of each thread is named after its guest. Only of that thread: it looks at
+the others while they run, and may crash again over it before it has said anything. The process ends
+when the door is closed, and the kernel ends it when the parent dies.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import resource
 import socket
 import sys
 import threading
+import types
 
 from edged.device.memory import hand_back
 from edged.patience import Patience
@@ -111,12 +113,10 @@ class Host:
 
     Args:
         door: where they come; blocking.
-        report: descriptor that is told which thread is whose.
     """
 
-    def __init__(self, door: socket.socket, report: int) -> None:
+    def __init__(self, door: socket.socket) -> None:
         self._door = door
-        self._report = report
         self._guests: dict[int, Guest] = {}
         self._threads: dict[int, list[threading.Thread]] = {}
 
@@ -139,12 +139,12 @@ class Host:
             self._start(int(number), guest)
 
     def _start(self, number: int, guest: Guest) -> None:
-        thread = threading.Thread(target=self._host, args=(number, guest), daemon=True)
+        thread = threading.Thread(target=_named(number), args=(self, guest), daemon=True)
         self._threads.setdefault(number, []).append(thread)
         thread.start()
 
-    def _host(self, number: int, guest: Guest) -> None:
-        os.write(self._report, b"guest %d %#x\n" % (number, threading.get_ident()))
+    def host(self, guest: Guest) -> None:
+        """Serve one of its ways, on a thread of its own, until it leaves."""
         try:
             with contextlib.suppress(ConnectionError):
                 guest.serve()
@@ -164,11 +164,20 @@ class Host:
             thread.join(_GONE_S)
 
 
+def _thread(host: Host, guest: Guest) -> None:
+    host.host(guest)
+
+
+def _named(number: int) -> types.FunctionType:
+    """What a thread of this guest begins with: a stack that is written at a crash ends in it."""
+    return types.FunctionType(_thread.__code__.replace(co_name=f"guest_{number}"), globals())
+
+
 def main(arguments: list[str]) -> int:
-    """Serve the door and write the report that the two arguments name."""
+    """Serve the door that the first argument names, and crash into the report of the second."""
     door, report = map(int, arguments)
     ignore_terminal()
-    faulthandler.enable(report)
+    faulthandler.enable(report, all_threads=False)
     confine(_DESCRIPTORS)
     # The lowest number there is, so that of all sockets the kernel closes it first: from then on
     # the parent knows that it is the process that ends, and not one connection.
@@ -177,7 +186,7 @@ def main(arguments: list[str]) -> int:
     with socket.socket(fileno=lowest) as sock:
         sock.setblocking(True)
         with contextlib.suppress(ConnectionError):
-            Host(sock, report).serve()
+            Host(sock).serve()
     return 0
 
 

@@ -351,6 +351,6 @@ class SharedWorkers:
 def _show(report: bytes) -> None:
     """Where it crashed, as far as it could say."""
     lines = report.decode("utf-8", "replace").splitlines()
-    told = [line[:200] for line in lines if not line.startswith("guest ")][:_SHOWN_LINES]
+    told = [line[:200] for line in lines][:_SHOWN_LINES]
     if told:
         log.error("it left: %s", " | ".join(told))
