@@ -248,6 +248,7 @@ def _check_size(name: str, dtype: DType, text: bytes, room: Room) -> None:
         check_count((count,), f'input "{name}"', room.strings_left)
     else:
         room.check(name, count * dtype.size_bytes, dtype.oip)
+    room.count_json(name, text, count)
 
 
 def _shape(spec: TensorSpec, count: int) -> tuple[int, ...]:

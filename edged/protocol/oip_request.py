@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from edged.errors import DecodeError, InvalidRequestError
 from edged.messages import SequenceStep
+from edged.protocol.oip_outline import MOST_TENSORS, check_outline
 from edged.protocol.oip_shared import REGION, Memory, Place, needed, place_of
 from edged.protocol.oip_tensor import (
     RANK_CAP,
@@ -55,10 +56,10 @@ class RequestedOutput(Struct, frozen=True):
 
 
 class _Request(Struct, frozen=True):
-    inputs: Annotated[tuple[_Input, ...], Meta(min_length=1, max_length=64)]
+    inputs: Annotated[tuple[_Input, ...], Meta(min_length=1, max_length=MOST_TENSORS)]
     id: Annotated[str, Meta(max_length=1024)] = ""
     parameters: dict[str, Parameter] = {}
-    outputs: Annotated[tuple[RequestedOutput, ...], Meta(max_length=64)] | None = None
+    outputs: Annotated[tuple[RequestedOutput, ...], Meta(max_length=MOST_TENSORS)] | None = None
 
 
 _decoder = msgspec.json.Decoder(_Request)
@@ -121,6 +122,7 @@ def decode_request(
     """
     view = memoryview(body)
     text = view if json_bytes is None else view[:json_bytes]
+    check_outline(text)
     try:
         document = _decoder.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:

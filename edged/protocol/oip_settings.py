@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from edged.errors import DecodeError, InvalidRequestError
 from edged.protocol.frames import Buffer
+from edged.protocol.oip_outline import check_short
 
 LEVELS: Final = ("error", "warning", "info", "debug")
 """The log's levels, from the one that says least."""
@@ -152,7 +153,9 @@ def _decode(body: Buffer, kind: type[_T]) -> _T:
 
     Raises:
         DecodeError: it is none.
+        TooLargeError: it is none that anybody would write.
     """
+    check_short(body)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:

@@ -9,7 +9,9 @@ Source: KServe ``inference_rest.md``; Triton's ``extension_binary_data.md``.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+import re
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +28,14 @@ Shape = tuple[int, ...]
 RANK_CAP: Final = 8
 BINARY_ONLY: Final = frozenset({"float16", "bfloat16"})
 """JSON has no form for them in the protocol."""
+MOST_IN_JSON: Final = 1 << 21
+"""Elements in JSON of one request: each takes the event loop 0.2 us and more. A frame with three
+channels of 800 x 800 has fewer; what is larger comes as bytes, which take it nothing."""
+_OF_A_LIST: Final = 4
+_MOST_SLOW: Final = 1024
+"""Numbers that take 20 us each and more: those near a float64's ends, and long ones."""
+_SLOW_EXPONENT: Final = re.compile(rb"[eE][+-]?0*[1-9][0-9]{2}")
+_SLOW_CHARACTERS: Final = 256
 _KINDS: Final[dict[str, type]] = {"b": bool, "i": int, "u": int, "f": float, "O": str}
 
 
@@ -36,11 +46,12 @@ class Room:
         cap: bytes of all of them together.
     """
 
-    __slots__ = ("bytes_left", "strings_left")
+    __slots__ = ("bytes_left", "json_left", "strings_left")
 
     def __init__(self, cap: int) -> None:
         self.bytes_left = cap
         self.strings_left = STRINGS_CAP
+        self.json_left = MOST_IN_JSON
 
     def check(self, name: str, size: int, datatype: str) -> None:
         """Refuse an input that is too large, before anything is made of it."""
@@ -48,6 +59,23 @@ class Room:
             raise TooLargeError(
                 f'input "{name}": {size} bytes as {datatype}; the tensors of one request '
                 f"may still take {self.bytes_left} (limits.max_request)"
+            )
+
+    def count_json(self, name: str, text: bytes, least: int) -> None:
+        """Count elements in JSON, before anything is made of them.
+
+        Args:
+            name: of the input, for messages.
+            text: the JSON.
+            least: how many there are at least, see ``least_values``.
+        """
+        lists = text.count(b"[") - 1
+        self.json_left -= least + _OF_A_LIST * lists
+        if self.json_left < 0:
+            raise TooLargeError(
+                f'input "{name}": {least} elements in {lists + 1} lists of JSON; those of one '
+                f"request may be {MOST_IN_JSON}, where a list within a list counts as "
+                f"{_OF_A_LIST}: send it as binary data"
             )
 
     def take(self, array: Array) -> Array:
@@ -132,6 +160,7 @@ def read_json(name: str, dtype: DType, shape: Shape, data: msgspec.Raw, room: Ro
             f'input "{name}": data has at least {least} elements; its shape {list(shape)} has '
             f"{math.prod(shape)}"
         )
+    room.count_json(name, text, least)
     array, depth = read_values(name, dtype, text, f"its shape {list(shape)}", len(shape))
     if array.size != math.prod(shape) or (depth > 1 and array.shape != shape):
         raise InvalidRequestError(
@@ -158,6 +187,8 @@ def read_values(name: str, dtype: DType, text: bytes, shown: str, rank: int) -> 
         raise InvalidRequestError(
             f'input "{name}": {dtype.oip} has no form in JSON; send it as binary data'
         )
+    if dtype.numpy.kind != "O" and len(text) > _MOST_SLOW:
+        _check_slow(name, text)
     depth = _depth(text)
     if depth not in (1, rank):
         raise InvalidRequestError(
@@ -178,6 +209,20 @@ def least_values(text: bytes, dtype: DType) -> int:
         return (text.count(b'"') - text.count(b'\\"')) // 2
     commas = text.count(b",")
     return commas + 1 if commas else 0
+
+
+def _check_slow(name: str, text: bytes) -> None:
+    """Refuse many numbers of which a few take as long as a million others."""
+    slow = 0
+    if text.count(b"e") + text.count(b"E") > _MOST_SLOW:
+        slow = sum(1 for _ in itertools.islice(_SLOW_EXPONENT.finditer(text), _MOST_SLOW + 1))
+    commas = np.flatnonzero(np.frombuffer(text, np.uint8) == ord(","))
+    slow += int(np.count_nonzero(np.diff(commas, prepend=0, append=len(text)) > _SLOW_CHARACTERS))
+    if slow > _MOST_SLOW:
+        raise TooLargeError(
+            f'input "{name}": more than {_MOST_SLOW} numbers with exponents beyond 99 or of more '
+            f"than {_SLOW_CHARACTERS} characters in JSON; send it as binary data"
+        )
 
 
 def _depth(text: bytes) -> int:
