@@ -31,11 +31,12 @@ class BindingConfig(Section, frozen=True, kw_only=True):
     qos: Annotated[int, Meta(ge=0, le=1, description="of the subscription and of results")] = 1
     retain: Annotated[bool, Meta(description="the broker keeps the last result")] = False
     codec: Annotated[
-        Literal["json", "image", "raw"], Meta(description="how a payload becomes tensors")
+        Literal["json", "cbor", "msgpack", "image", "raw"],
+        Meta(description="how a payload becomes tensors"),
     ] = "json"
     input: Annotated[str | None, Meta(description="which to fill; default: the only one")] = None
     fields: Annotated[
-        tuple[str | FieldSpec, ...], Meta(description="JSON paths of the columns, in order")
+        tuple[str | FieldSpec, ...], Meta(description="paths of the columns, in order")
     ] = ()
     output: OutputSpec = OutputSpec()
     stream: Annotated[bool, Meta(description="a message for each piece of a text")] = False

@@ -246,8 +246,8 @@ def _bindings(draft: Draft) -> Iterator[Found]:
 def _binding_fields(path: str, binding: BindingConfig) -> Iterator[Found]:
     if binding.timeout < 1_000_000 or binding.timeout > 3600 * _SECOND:
         yield f"{path}.timeout", "is outside what can work; expected 1ms to 1h"
-    if binding.fields and binding.codec != "json":
-        yield f"{path}.fields", f"are JSON paths, but the codec is {binding.codec}; remove them"
+    if binding.fields and binding.codec in {"image", "raw"}:
+        yield f"{path}.fields", f"are paths, but the codec is {binding.codec}; remove them"
     if binding.retain and binding.to is None:
         yield f"{path}.retain", "needs a topic; replies are never retained; add `to:`"
 

@@ -14,12 +14,19 @@ import numpy as np
 
 from edged.errors import DecodeError, FieldError
 from edged.manifest import Manifest
-from edged.processing.columns import ColumnsCodec
+from edged.processing.cbor_data import parse_cbor
+from edged.processing.columns import ColumnsCodec, Parse
+from edged.processing.json_text import parse_json
+from edged.processing.msgpack_data import parse_msgpack
 from edged.processing.nested import NestedCodec
 from edged.processing.texts import TextCodec
 from edged.processing.values import check_rows
 from edged.specs import FeaturesInput, FieldSpec, ImageInput, TextInput
 from edged.tensors import DTYPES, Array, TensorSpec
+
+PARSERS: dict[str, Parse] = {"json": parse_json, "cbor": parse_cbor, "msgpack": parse_msgpack}
+"""The codecs of documents, whose rows all follow the same rules."""
+ROW_CODECS = ", ".join(PARSERS)
 
 
 class Codec(Protocol):
@@ -45,10 +52,10 @@ def build_codec(
     """Make the codec of a binding.
 
     Args:
-        codec: ``json``, ``image`` or ``raw``.
+        codec: ``json``, ``cbor``, ``msgpack``, ``image`` or ``raw``.
         manifest: of the model that will answer.
         input_name: the input to fill, or None for the only one.
-        fields: JSON paths of the columns; empty = the bundle's own column names.
+        fields: paths of the columns; empty = the bundle's own column names.
 
     Raises:
         FieldError: ``codec``, ``input`` or ``fields`` cannot fit the model.
@@ -61,10 +68,10 @@ def build_codec(
                 f'model "{manifest.name}" takes "{spec.name}" {spec}, which no payload becomes; '
                 "ask it over a socket",
             )
-    if fields and codec != "json":
-        raise FieldError("fields", f'belong to codec "json", not to "{codec}"')
-    if codec == "json":
-        return _json_codec(manifest, specs, input_name, fields)
+    if fields and codec not in PARSERS:
+        raise FieldError("fields", f'belong to {ROW_CODECS}, not to "{codec}"')
+    if codec in PARSERS:
+        return _row_codec(manifest, specs, input_name, fields, codec)
     spec = _only_input(manifest, specs, input_name, codec)
     if codec == "raw":
         return RawCodec(spec)
@@ -81,15 +88,17 @@ def build_codec(
                 f'"{spec.name}" (input_processing of kind image); convert it again with that',
             )
         return image.ImageCodec(spec, work)
-    raise FieldError("codec", f'"{codec}" is unknown; expected json, image or raw')
+    raise FieldError("codec", f'"{codec}" is unknown; expected {ROW_CODECS}, image or raw')
 
 
-def _json_codec(
+def _row_codec(
     manifest: Manifest,
     specs: tuple[TensorSpec, ...],
     input_name: str | None,
     fields: tuple[str | FieldSpec, ...],
+    kind: str,
 ) -> Codec:
+    parse = PARSERS[kind]
     words = {
         name: {work.names.index(column): one for column, one in work.words.items()}
         for name, work in manifest.input_processing.items()
@@ -98,20 +107,20 @@ def _json_codec(
     works = manifest.input_processing.items()
     texts = {name for name, work in works if isinstance(work, TextInput)}
     if fields:
-        spec = _only_input(manifest, specs, input_name, "json")
+        spec = _only_input(manifest, specs, input_name, kind)
         if spec.name in texts:
-            return TextCodec(spec, fields)
-        return ColumnsCodec([(spec, fields)], words)
+            return TextCodec(spec, fields, parse)
+        return ColumnsCodec([(spec, fields)], words, parse)
     if input_name is not None:
-        _only_input(manifest, specs, input_name, "json")
+        _only_input(manifest, specs, input_name, kind)
     named = [
         (spec, work.names)
         for spec in specs
         if isinstance(work := manifest.input_processing.get(spec.name), FeaturesInput)
     ]
     if len(named) == len(specs):
-        return ColumnsCodec(named, words)
-    return NestedCodec(specs, texts)
+        return ColumnsCodec(named, words, parse)
+    return NestedCodec(specs, texts, parse)
 
 
 def _only_input(
@@ -124,7 +133,7 @@ def _only_input(
         raise FieldError(
             "input" if name is not None else "codec",
             f'model "{manifest.name}" takes {known}; a "{codec}" payload like this fills one input '
-            'only, so send JSON {"inputs": {…}} without fields',
+            'only, so send JSON, CBOR or MessagePack {"inputs": {…}} without fields',
         )
     return specs[0]
 

@@ -1,4 +1,4 @@
-"""JSON objects to table rows: each column of an input comes from a path in the object.
+"""Objects to table rows: each column of an input comes from a path in the object.
 
 Decides which value belongs in which column. A path is dotted (``imu.accel.0``; numbers index
 lists); a key that is spelled like the whole path wins. ``null`` counts as absent. Words become the
@@ -7,7 +7,7 @@ numbers that the bundle gives them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,9 @@ from edged.processing.values import array_from_values, check_rows
 from edged.processing.words import ABSENT, Vocabulary
 from edged.specs import FieldSpec, WordColumn
 from edged.tensors import DTYPES, Array, TensorSpec
+
+Parse = Callable[[bytes], Any]
+"""A payload to a document of what JSON holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class ColumnsCodec:
     Args:
         tables: each input with its fields, one for each column, in order.
         words: the columns that hold words, by input and place.
+        parse: reads the document; raises InvalidRequestError, nothing else.
 
     Raises:
         FieldError: an input's shape cannot hold that many columns, or a column of words has a
@@ -84,7 +88,9 @@ class ColumnsCodec:
         self,
         tables: Sequence[tuple[TensorSpec, Sequence[str | FieldSpec]]],
         words: Mapping[str, Mapping[int, WordColumn]] = MappingProxyType({}),
+        parse: Parse = parse_json,
     ) -> None:
+        self._parse = parse
         self._tables = tuple(
             _Table(
                 spec,
@@ -103,10 +109,10 @@ class ColumnsCodec:
             By input name, dtype of the input, shape [rows, columns] (or as the input's shape says).
 
         Raises:
-            DecodeError: not JSON, not an object or a list of objects, or a value that does not fit;
+            DecodeError: no document, no object or list of objects, or a value that does not fit;
                 names the row and the field.
         """
-        document = parse_json(payload)
+        document = self._parse(payload)
         rows = document if isinstance(document, list) else [document]
         if not rows:
             raise DecodeError("the payload is an empty list; expected at least one row")

@@ -1,4 +1,4 @@
-"""Nested JSON lists to tensors, for inputs whose columns have no names.
+"""Nested lists to tensors, for inputs whose columns have no names.
 
 Decides whether the nesting is rectangular and fits the input's shape; one row may be written
 without the batch axis.
@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from edged.errors import DecodeError
+from edged.processing.columns import Parse
 from edged.processing.json_text import parse_json
 from edged.processing.texts import pack_json
 from edged.processing.values import array_from_values, check_rows
@@ -27,11 +28,18 @@ class NestedCodec:
     Args:
         specs: every input of the model.
         texts: names of those that are text.
+        parse: reads the document.
     """
 
     is_slow = False
 
-    def __init__(self, specs: Sequence[TensorSpec], texts: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        specs: Sequence[TensorSpec],
+        texts: Collection[str] = (),
+        parse: Parse = parse_json,
+    ) -> None:
+        self._parse = parse
         self._specs = tuple(specs)
         self._readers = tuple(
             (spec, pack_json if spec.name in texts else _tensor) for spec in self._specs
@@ -44,10 +52,10 @@ class NestedCodec:
             By input name, in the input's dtype, with the batch axis first.
 
         Raises:
-            DecodeError: not JSON, an input missing or unknown, ragged, or not of the input's shape.
+            DecodeError: no document, an input missing or unknown, ragged, or of another shape.
             TooLargeError: more rows than one message may hold.
         """
-        document = parse_json(payload)
+        document = self._parse(payload)
         if isinstance(document, _BARE) and len(self._specs) == 1:
             ((spec, read),) = self._readers
             return {spec.name: read(spec, document)}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edged.errors import DecodeError, FieldError, TooLargeError
-from edged.processing.columns import Column
+from edged.processing.columns import Column, Parse
 from edged.processing.json_text import MAX_JSON_BYTES, parse_json
 from edged.processing.values import check_rows
 from edged.processing.words import ABSENT
@@ -102,6 +102,7 @@ class TextCodec:
     Args:
         spec: the input, uint8[batch,characters] or uint8[characters].
         fields: where the text stands in the object; one.
+        parse: reads the document.
 
     Raises:
         FieldError: several fields, or a number for its default.
@@ -109,7 +110,13 @@ class TextCodec:
 
     is_slow = False
 
-    def __init__(self, spec: TensorSpec, fields: Sequence[str | FieldSpec]) -> None:
+    def __init__(
+        self,
+        spec: TensorSpec,
+        fields: Sequence[str | FieldSpec],
+        parse: Parse = parse_json,
+    ) -> None:
+        self._parse = parse
         if len(fields) != 1:
             text = f'{len(fields)} fields for input "{spec.name}", which is a text: expected 1'
             raise FieldError("fields", text)
@@ -122,10 +129,10 @@ class TextCodec:
         """Read a payload.
 
         Raises:
-            DecodeError: not JSON, or no text where one should stand; names the row.
+            DecodeError: no document, or no text where one should stand; names the row.
             TooLargeError: more rows than one message may hold, or rows too uneven.
         """
-        document = parse_json(payload)
+        document = self._parse(payload)
         is_list = isinstance(document, list)
         rows = document if is_list else [document]
         check_rows(len(rows))

@@ -77,6 +77,7 @@ class Message(NamedTuple):
         arrived_ns: monotonic clock, nanoseconds.
         subscriptions: ``subscription_id`` of the filters this copy came by; empty where the broker
             does not say.
+        content_type: what the sender says the payload is.
     """
 
     connection: int
@@ -91,6 +92,7 @@ class Message(NamedTuple):
     correlation: bytes | None = None
     expiry_s: int | None = None
     subscriptions: tuple[int, ...] = ()
+    content_type: str | None = None
 
 
 class Publication(NamedTuple):

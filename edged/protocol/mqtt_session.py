@@ -285,6 +285,7 @@ class ClientSession:
                     properties.get(Property.CORRELATION_DATA),
                     properties.get(Property.MESSAGE_EXPIRY),
                     properties.get(Property.SUBSCRIPTION_ID, ()),
+                    properties.get(Property.CONTENT_TYPE),
                 )
             )  # fmt: skip
         else:

@@ -285,6 +285,7 @@ class PahoConnection:
                 getattr(properties, "CorrelationData", None),
                 getattr(properties, "MessageExpiryInterval", None),
                 tuple(getattr(properties, "SubscriptionIdentifier", ())),
+                getattr(properties, "ContentType", None),
             )
         )
 

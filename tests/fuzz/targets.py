@@ -81,6 +81,7 @@ from edged.topics import TopicFilter, TopicTemplate, can_match
 from tests.bundles import make_bundle, make_manifest
 from tests.fakes.http2 import HEADERS, Rig
 from tests.fakes.manifests import make_manifest as bare_manifest
+from tests.fuzz import mqtt_payloads
 from tests.models import all_models, double, with_external_data
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -852,6 +853,8 @@ TARGETS: dict[str, Target] = {
     "topics": Target(run_topics, seed_topics, 2048),
     "payload": Target(run_payload, seed_payloads),
     "json": Target(run_json, seed_json),
+    "cbor": Target(mqtt_payloads.run_cbor, mqtt_payloads.seed_cbor),
+    "msgpack": Target(mqtt_payloads.run_msgpack, mqtt_payloads.seed_msgpack),
     "image": Target(run_image, seed_images, 8192),
     "wav": Target(run_wav, seed_wavs, 2048),
     "pbtxt": Target(run_pbtxt, seed_pbtxt, 2048),

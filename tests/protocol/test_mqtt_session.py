@@ -167,10 +167,10 @@ def test_one_poisonous_message_never_stops_the_others():
 
 def test_a_message():
     talk = Talk()
-    properties = b"\x02\x00\x00\x00\x3c\x08\x00\x01r\x09\x00\x01c\x0b\x05"
+    properties = b"\x02\x00\x00\x00\x3c\x03\x00\x01k\x08\x00\x01r\x09\x00\x01c\x0b\x05"
     talk.hear(message(7, 0x3B, properties=properties), 5)
     assert talk.events == [
-        Message(1, 7, "t", b"x", 1, True, True, 5, "r", b"c", 60, (5,))
+        Message(1, 7, "t", b"x", 1, True, True, 5, "r", b"c", 60, (5,), "k")
     ]  # fmt: skip
     talk.hear(message(0, 0x30, b"long", b"\x23\x00\x01") + message(0, 0x30, b"", b"\x23\x00\x01"))
     assert [event.topic for event in talk.events[1:]] == ["long", "long"]
