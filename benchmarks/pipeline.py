@@ -24,7 +24,7 @@ from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import Event, ReleaseKey
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
-from edged.serving.turn import Turn
+from edged.serving.scheduling.turn import Turn
 from edged.serving.workshop import Workshop
 from edged.store.bundle import read_manifest
 

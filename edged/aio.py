@@ -18,13 +18,13 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from edged.aio_link import Link, Pending
-from edged.aio_placed import Placed, Pool, Usual, make_bound
-from edged.aio_sequence import Sequence
-from edged.aio_stream import Stream
+from edged.clients.aio_link import Link, Pending
+from edged.clients.aio_placed import Placed, Pool, Usual, make_bound
+from edged.clients.aio_sequence import Sequence
+from edged.clients.aio_stream import Stream
+from edged.clients.places import goes_by_memory
 from edged.errors import DeadlineExceededError, DisconnectedError, LayoutChangedError
 from edged.messages import InferRequest, SequencedRequest
-from edged.places import goes_by_memory
 from edged.protocol import asking, native, prepared, steps, streams
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
 from edged.protocol.frames import Buffer

@@ -10,7 +10,7 @@ from edged.budget import budgets_of
 from edged.config.schema import Config
 from edged.device.setting import device_setting
 from edged.runtimes.registry import create_runtime
-from edged.serving.chooser import LoadOrder
+from edged.serving.choosing.chooser import LoadOrder
 from edged.serving.dressing import DressingLoader
 from edged.serving.manager import Manager
 from edged.serving.trial import TRIAL_NICE

@@ -1,6 +1,6 @@
 """How much memory the models of each device may take together.
 
-Decides only the figures; who is in memory is decided in ``serving/memory.py``.
+Decides only the figures; who is in memory is decided in ``serving/memory/memory.py``.
 """
 
 from __future__ import annotations

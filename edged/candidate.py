@@ -22,7 +22,7 @@ from edged.pinned import check_memory
 from edged.pipelines.build import plan_all
 from edged.runtime_check import check_runtimes
 from edged.serving.manager import Desired
-from edged.serving.states import plan_states
+from edged.serving.sequences.states import plan_states
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.repository import Repository, StoredRelease, check_requires
 from edged.store.signing import TrustStore

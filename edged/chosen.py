@@ -14,8 +14,15 @@ from edged.device.setting import device_setting
 from edged.manifest import Manifest
 from edged.runtimes.base import RuntimeInfo
 from edged.runtimes.registry import AUTO, create_runtime, names_of
-from edged.serving.choice import labels
-from edged.serving.chooser import Offer, by_preference, judged, offer, setting_of, with_absent
+from edged.serving.choosing.choice import labels
+from edged.serving.choosing.chooser import (
+    Offer,
+    by_preference,
+    judged,
+    offer,
+    setting_of,
+    with_absent,
+)
 from edged.store.findings import Findings
 
 Ask = Callable[[str], RuntimeInfo]

@@ -24,20 +24,20 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+from edged.clients.link import Link, NothingSentError
+from edged.clients.pending import Pending
+from edged.clients.placed import Placed, Usual
+from edged.clients.places import goes_by_memory
+from edged.clients.prepared import Prepared
+from edged.clients.sequence import Sequence
+from edged.clients.stream import Stream
 from edged.errors import DisconnectedError
-from edged.link import Link, NothingSentError
 from edged.messages import InferRequest, SequencedRequest
-from edged.pending import Pending
-from edged.placed import Placed, Usual
-from edged.places import goes_by_memory
-from edged.prepared import Prepared
 from edged.protocol import asking, native, prepared, steps, streams
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
 from edged.protocol.frames import Buffer
 from edged.protocol.stream_asking import StreamAnswer
 from edged.protocol.streams import AHEAD
-from edged.sequence import Sequence
-from edged.stream import Stream
 from edged.tensors import Array
 
 __all__ = [

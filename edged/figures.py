@@ -17,11 +17,11 @@ from edged.reload_tally import ReloadTally
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
-from edged.serving.open_sequences import OpenSequences
-from edged.serving.precedence import RANKS
 from edged.serving.release import ServedRelease
+from edged.serving.scheduling.precedence import RANKS
+from edged.serving.scheduling.slots import DeviceSlots
+from edged.serving.sequences.open_sequences import OpenSequences
 from edged.serving.served import Served
-from edged.serving.slots import DeviceSlots
 from edged.status import is_ready, pipelines
 from edged.telemetry.exposition import Family, Figure, Kind, Times, Value, merged
 from edged.telemetry.health import Health

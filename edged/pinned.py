@@ -1,7 +1,7 @@
 """Whether what an operator pins can be in memory at all, by the sizes in the manifests.
 
 Pure. A model holds its own weights at least once, so that what is refused here could never be; what
-passes may still turn out to need more (``serving/load_line.py`` says so then).
+passes may still turn out to need more (``serving/memory/load_line.py`` says so then).
 """
 
 from __future__ import annotations

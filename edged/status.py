@@ -19,11 +19,11 @@ from edged.runtimes.registry import computed_in
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
-from edged.serving.precedence import CLASSES
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
+from edged.serving.scheduling.precedence import CLASSES
+from edged.serving.scheduling.slots import DeviceSlots
 from edged.serving.served import Served
-from edged.serving.slots import DeviceSlots
 from edged.telemetry.health import Health
 from edged.telemetry.process import resident_bytes
 from edged.version import __version__

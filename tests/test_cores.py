@@ -14,8 +14,8 @@ import pytest
 from edged import boot, cores
 from edged.cores import Stay, Worth, spread, usable
 from edged.serving.instance_threads import InstanceThreads
-from edged.serving.loader_thread import make_loader_thread
-from edged.serving.turn import Turn
+from edged.serving.memory.loader_thread import make_loader_thread
+from edged.serving.scheduling.turn import Turn
 from edged.serving.workshop import Workshop
 
 ALL = frozenset(os.sched_getaffinity(0))

@@ -10,7 +10,7 @@ from edged import costs as costing
 from edged.costs import Costs
 from edged.errors import GoldenMismatchError, RunError
 from edged.loading import warm
-from edged.serving.scheduler import paying_rows
+from edged.serving.scheduling.scheduler import paying_rows
 from tests.fakes.model import FakeSession, FakeStored, doubler
 
 

@@ -21,7 +21,7 @@ from edged.outbox.tally import Tally
 from edged.protocol.mqtt import BindingCounters, SessionCounters
 from edged.reload_tally import ReloadTally
 from edged.runtimes.placed import Placed
-from edged.serving.preference import StandIn
+from edged.serving.choosing.preference import StandIn
 from edged.telemetry.exposition import CELLS, Kind, Times, render
 from tests.bundles import make_bundle
 from tests.e2e.models import lying

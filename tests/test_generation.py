@@ -29,7 +29,7 @@ from edged.generation import (
 from edged.serving.lifecycle import State
 from edged.serving.manager import Desired, Manager
 from edged.serving.release import ServedRelease
-from edged.serving.turn import Turn
+from edged.serving.scheduling.turn import Turn
 from edged.serving.workshop import Workshop
 from edged.specs import Duration
 from tests.fakes.model import FakeStored, doubler

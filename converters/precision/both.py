@@ -1,7 +1,8 @@
 """A bundle with the proven float32 model and the int8 one made from it, for the device to choose.
 
 Decides whether int8 goes in at all: inside the accuracy budget, or not. A device then serves the
-one that it measures to be faster (``edged/serving/choice.py``); no figure of ours decides it.
+one that it measures to be faster (``edged/serving/choosing/choice.py``); no figure of ours decides
+it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What can be said of sequences from the configuration alone: limits, and who asks such a model.
 
-What fits what is said with the bundles at hand (``edged.serving.states``).
+What fits what is said with the bundles at hand (``edged.serving.sequences.states``).
 """
 
 from __future__ import annotations

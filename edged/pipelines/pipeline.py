@@ -28,15 +28,15 @@ from edged.pipelines.stream_run import StreamRun
 from edged.pipelines.tally import StepTally, Tally
 from edged.resident import place_of
 from edged.runtimes.base import BoundRun
-from edged.serving.backlog import Backlog
 from edged.serving.counters import Counters
 from edged.serving.dataplane import offer
-from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey, State
-from edged.serving.precedence import NEVER_NS, NORMAL
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
-from edged.serving.scheduler import Waiting
+from edged.serving.scheduling.backlog import Backlog
+from edged.serving.scheduling.inline import InlineRows
+from edged.serving.scheduling.precedence import NEVER_NS, NORMAL
+from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.served import Served
 from edged.serving.workshop import Workshop
 from edged.tensors import Array, TensorSpec

@@ -35,7 +35,7 @@ from edged.pipelines.graph import Node, Plan
 from edged.pipelines.home import Home
 from edged.pipelines.items import Do, Items, Then
 from edged.resident import Keeping, on_host, place_of
-from edged.serving.scheduler import Waiting
+from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.served import Served
 from edged.tensors import DTYPES, Array, TensorSpec
 
@@ -44,7 +44,7 @@ log = logging.getLogger("edged.pipelines")
 _INLINE_BYTES = 1 << 16
 """NumPy on more than this may hold up the loop for longer than a thread costs."""
 _BUDGET_NS = 500_000
-"""Runs of one request on the loop in one go; see serving/turn.py."""
+"""Runs of one request on the loop in one go; see serving/scheduling/turn.py."""
 
 
 class PipelineRun:

@@ -21,7 +21,7 @@ from edged.pipelines.home import Home, StreamHome
 from edged.pipelines.run import PipelineRun
 from edged.pipelines.staying import Staying
 from edged.pipelines.tally import StepTally
-from edged.serving.scheduler import Waiting
+from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.served import Served
 from edged.serving.workshop import Workshop
 from edged.tensors import Array

@@ -11,14 +11,14 @@ import functools
 import time
 from collections.abc import Callable
 
-from edged.serving.alarm import Alarm
 from edged.serving.entrance import Entrance
 from edged.serving.executor import BatchResult, Claim, run_in_time, tell
-from edged.serving.hand import Begin
 from edged.serving.instance_threads import InstanceThreads, Job
 from edged.serving.lifecycle import ReleaseKey
-from edged.serving.precedence import NEVER_NS
-from edged.serving.scheduler import Batch, BatchLimits, deadlines_of, form_batch
+from edged.serving.scheduling.alarm import Alarm
+from edged.serving.scheduling.hand import Begin
+from edged.serving.scheduling.precedence import NEVER_NS
+from edged.serving.scheduling.scheduler import Batch, BatchLimits, deadlines_of, form_batch
 
 
 class Ahead(Entrance):

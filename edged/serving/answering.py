@@ -13,11 +13,11 @@ from typing import Any
 from edged.errors import DeadlineExceededError, DeviceLostError, EdgedError, ModelNotReadyError
 from edged.messages import InferResponse
 from edged.serving.executor import BatchResult, log_answer, only
-from edged.serving.forecast import Forecast
 from edged.serving.lifecycle import ReleaseKey, State
 from edged.serving.parts import Part, Spent
-from edged.serving.precedence import NEVER_NS
-from edged.serving.scheduler import Waiting
+from edged.serving.scheduling.forecast import Forecast
+from edged.serving.scheduling.precedence import NEVER_NS
+from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.standing import Standing
 from edged.tensors import Array
 

@@ -31,9 +31,9 @@ from edged.messages import (
 from edged.serving.counters import transport_of
 from edged.serving.prepared import PreparedCall, outputs_of
 from edged.serving.router import Route, choose_release
-from edged.serving.scheduler import Waiting, layout_of
+from edged.serving.scheduling.scheduler import Waiting, layout_of
+from edged.serving.sequences.stateful import StatefulRelease
 from edged.serving.served import Served
-from edged.serving.stateful import StatefulRelease
 from edged.tensors import check_tensors
 
 log = logging.getLogger("edged.serving")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from edged.loading import Loaded
-from edged.serving.chooser import LoadOrder
-from edged.serving.footprint import Prepared
+from edged.serving.choosing.chooser import LoadOrder
+from edged.serving.memory.footprint import Prepared
 from edged.serving.trial import Loader
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from edged.config.schema import QueueConfig
 from edged.errors import QueueFullError
 from edged.serving import refusal
-from edged.serving.admission import Pace, lateness_ns, queue_full, too_late
-from edged.serving.backlog import due_ns
 from edged.serving.executor import BatchResult
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.resting import Resting
-from edged.serving.scheduler import Waiting
-from edged.serving.slots import DeviceSlots
+from edged.serving.scheduling.admission import Pace, lateness_ns, queue_full, too_late
+from edged.serving.scheduling.backlog import due_ns
+from edged.serving.scheduling.scheduler import Waiting
+from edged.serving.scheduling.slots import DeviceSlots
 
 
 class Entrance(Resting):

@@ -24,7 +24,7 @@ from edged.errors import (
 )
 from edged.messages import InferResponse
 from edged.resident import Keeping
-from edged.serving.scheduler import Batch, Waiting
+from edged.serving.scheduling.scheduler import Batch, Waiting
 from edged.tensors import Array
 
 log = logging.getLogger("edged.serving")

@@ -14,8 +14,8 @@ import msgspec
 from edged.isolation import SharedWorkers, WorkerCaps, WorkerRuntime, enter_for
 from edged.runtimes.base import Runtime
 from edged.runtimes.registry import APART, device_of
-from edged.serving.chooser import LoadOrder
-from edged.serving.preference import Avoiding
+from edged.serving.choosing.chooser import LoadOrder
+from edged.serving.choosing.preference import Avoiding
 
 
 def inside(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from edged.cores import spread
-from edged.serving.hand import Hand
+from edged.serving.scheduling.hand import Hand
 
 log = logging.getLogger("edged.serving")
 

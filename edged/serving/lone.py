@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from edged.runtimes.base import BoundRun, StillRunningError
 from edged.serving.executor import RemoteBatch
 from edged.serving.release import ServedRelease
-from edged.serving.scheduler import Waiting
+from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.served import Served
 
 if TYPE_CHECKING:

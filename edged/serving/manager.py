@@ -15,7 +15,7 @@ from edged.config.schema import Config
 from edged.cores import usable
 from edged.errors import BundleError, EdgedError, ModelNotReadyError, QuarantinedError
 from edged.loading import Loaded, Stored
-from edged.serving.alarm import Alarm
+from edged.serving.choosing.recovery import Recovery
 from edged.serving.desired import Desired
 from edged.serving.lifecycle import (
     BUSY,
@@ -32,16 +32,16 @@ from edged.serving.lifecycle import (
     next_action,
     retry_delay_ns,
 )
-from edged.serving.load_line import Rank
-from edged.serving.loader_thread import make_loader_thread
-from edged.serving.memories import Memories
-from edged.serving.recovery import Recovery
+from edged.serving.memory.load_line import Rank
+from edged.serving.memory.loader_thread import make_loader_thread
+from edged.serving.memory.memories import Memories
+from edged.serving.memory.residency import Ends, Entry
 from edged.serving.release import ServedRelease
-from edged.serving.residency import Ends, Entry
-from edged.serving.slots import Devices, rules_of
-from edged.serving.stateful import Shelves
+from edged.serving.scheduling.alarm import Alarm
+from edged.serving.scheduling.slots import Devices, rules_of
+from edged.serving.scheduling.turn import Turn
+from edged.serving.sequences.stateful import Shelves
 from edged.serving.trial import Loader
-from edged.serving.turn import Turn
 from edged.serving.workshop import Workshop
 
 __all__ = ["Desired", "Manager"]

@@ -14,9 +14,9 @@ import numpy as np
 
 from edged.errors import CancelledError, EdgedError
 from edged.manifest import Manifest
-from edged.serving.backlog import Backlog
 from edged.serving.executor import BatchResult
-from edged.serving.scheduler import RunTimes, Waiting
+from edged.serving.scheduling.backlog import Backlog
+from edged.serving.scheduling.scheduler import RunTimes, Waiting
 from edged.tensors import Array
 
 _PART_NS = 10_000_000

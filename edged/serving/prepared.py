@@ -25,9 +25,9 @@ from edged.errors import (
 from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
 from edged.serving.lone import LoneRun, adopt
 from edged.serving.release import ServedRelease
-from edged.serving.scheduler import Layout, Waiting
+from edged.serving.scheduling.scheduler import Layout, Waiting
+from edged.serving.scheduling.turn import Turn
 from edged.serving.served import Served
-from edged.serving.turn import Turn
 from edged.tensors import ALL_DTYPES, BATCH, Array, TensorSpec, check_tensors, size_bytes
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from edged.errors import QueueFullError
-from edged.serving.backlog import Backlog
+from edged.serving.scheduling.backlog import Backlog
 
 MOMENT_NS = 2_000_000
 ALWAYS_NS = 1 << 62

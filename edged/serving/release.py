@@ -21,22 +21,22 @@ from edged.resident import place_of
 from edged.runtimes.base import Session
 from edged.runtimes.registry import APART
 from edged.serving.ahead import Ahead
-from edged.serving.alarm import Alarm
 from edged.serving.answering import BACK_NS
+from edged.serving.choosing.preference import StandIn
 from edged.serving.executor import (
     BatchResult,
     Claim,
     RemoteBatch,
     run_batch,
 )
-from edged.serving.forecast import Forecast
-from edged.serving.inline import InlineRows
 from edged.serving.instance_threads import InstanceThreads
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.parts import Whole, can_cut, part_rows
-from edged.serving.precedence import NORMAL, RANKS
-from edged.serving.preference import StandIn
-from edged.serving.scheduler import (
+from edged.serving.scheduling.alarm import Alarm
+from edged.serving.scheduling.forecast import Forecast
+from edged.serving.scheduling.inline import InlineRows
+from edged.serving.scheduling.precedence import NORMAL, RANKS
+from edged.serving.scheduling.scheduler import (
     Batch,
     BatchLimits,
     Waiting,
@@ -45,8 +45,8 @@ from edged.serving.scheduler import (
     parallel_runs,
     paying_rows,
 )
-from edged.serving.slots import Devices
-from edged.serving.turn import Turn
+from edged.serving.scheduling.slots import Devices
+from edged.serving.scheduling.turn import Turn
 
 _ALONE = 2
 """So many times ``limits.inline_threshold`` may take what runs on the loop for one who is alone: a

@@ -18,11 +18,11 @@ from edged.loading import Footprint
 from edged.messages import Ticket
 from edged.runtimes.placed import Placed
 from edged.serving.answering import Answering
-from edged.serving.backlog import Backlog
-from edged.serving.cached import Cached
+from edged.serving.caching.cached import Cached
 from edged.serving.lifecycle import BUSY, ReleaseKey, Snapshot, State
 from edged.serving.parts import wholes
-from edged.serving.scheduler import Waiting
+from edged.serving.scheduling.backlog import Backlog
+from edged.serving.scheduling.scheduler import Waiting
 from edged.tensors import TensorSpec
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from edged.isolation import WorkerSession
 from edged.manifest import Manifest
 from edged.messages import Ticket
 from edged.runtimes.base import Session
-from edged.serving.backlog import Backlog
-from edged.serving.cached import Cached
+from edged.serving.caching.cached import Cached
 from edged.serving.counters import Counters
-from edged.serving.inline import InlineRows
 from edged.serving.lifecycle import ReleaseKey, State
-from edged.serving.scheduler import Waiting
-from edged.serving.turn import Turn
+from edged.serving.scheduling.backlog import Backlog
+from edged.serving.scheduling.inline import InlineRows
+from edged.serving.scheduling.scheduler import Waiting
+from edged.serving.scheduling.turn import Turn
 from edged.tensors import TensorSpec
 
 

@@ -24,7 +24,7 @@ from edged.messages import InferResponse, StreamRequest
 from edged.runtimes.base import Session
 from edged.serving.executor import BatchResult, Outcome
 from edged.serving.release import ServedRelease
-from edged.serving.scheduler import Batch, Waiting
+from edged.serving.scheduling.scheduler import Batch, Waiting
 from edged.tensors import Array
 
 

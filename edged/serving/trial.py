@@ -32,8 +32,8 @@ from edged.isolation import Enter, SharedWorkers, WorkerCaps, WorkerRuntime, ent
 from edged.loading import Known, Loaded, load_release
 from edged.runtimes.base import Runtime
 from edged.runtimes.registry import AUTO, device_of, home_of
-from edged.serving.choice import Choice, idle_engines
-from edged.serving.chooser import (
+from edged.serving.choosing.choice import Choice, idle_engines
+from edged.serving.choosing.chooser import (
     Chooser,
     LoadOrder,
     condemned,
@@ -41,12 +41,12 @@ from edged.serving.chooser import (
     runtime_ids,
     told_threads,
 )
-from edged.serving.chooser import Kept as Contests
-from edged.serving.footprint import Kept as Footprints
-from edged.serving.footprint import Prepared, Sizes, Sizing
+from edged.serving.choosing.chooser import Kept as Contests
+from edged.serving.choosing.preference import Avoiding
 from edged.serving.inside import inside
-from edged.serving.preference import Avoiding
-from edged.serving.text_memory import with_texts
+from edged.serving.memory.footprint import Kept as Footprints
+from edged.serving.memory.footprint import Prepared, Sizes, Sizing
+from edged.serving.memory.text_memory import with_texts
 from edged.serving.warmup import warmed
 
 __all__ = ["LoadOrder", "Loader", "Measured", "Standings"]

@@ -20,7 +20,7 @@ from edged.errors import EdgedError, GoldenMismatchError, WorkerDiedError
 from edged.loading import Loaded, Samples, Stored, entries_for
 from edged.manifest import ArtefactEntry, Manifest
 from edged.runtimes.base import Session
-from edged.serving.scheduler import paying_rows
+from edged.serving.scheduling.scheduler import paying_rows
 from edged.strings import blank
 from edged.tensors import Array
 

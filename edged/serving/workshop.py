@@ -14,8 +14,8 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from edged.cores import spread, usable
-from edged.serving.caches import Caches
-from edged.serving.turn import Turn
+from edged.serving.caching.caches import Caches
+from edged.serving.scheduling.turn import Turn
 
 log = logging.getLogger("edged.serving")
 

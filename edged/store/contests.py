@@ -5,8 +5,8 @@
                                      "out": [[runtime, precision, reason], ...],
                                      "tries": count}, ...}
 
-Decides only what a file may hold; whether a result is still believed is ``serving/chooser.py``'s
-decision.
+Decides only what a file may hold; whether a result is still believed is the decision of
+``serving/choosing/chooser.py``.
 """
 
 from __future__ import annotations

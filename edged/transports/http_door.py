@@ -11,7 +11,7 @@ from edged.tensors import Array, TensorSpec
 
 
 class Turn(Protocol):
-    """What runs on the loop; see ``edged.serving.turn``."""
+    """What runs on the loop; see ``edged.serving.scheduling.turn``."""
 
     def is_alone(self, asker: object) -> bool:
         """Whether nobody else has asked for anything lately."""

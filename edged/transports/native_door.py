@@ -16,7 +16,7 @@ Call = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
 class Turn(Protocol):
-    """What runs on the loop; see ``edged.serving.turn``."""
+    """What runs on the loop; see ``edged.serving.scheduling.turn``."""
 
     stay: Stay
 

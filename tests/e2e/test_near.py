@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edged.client import Client
-from edged.placed import Placed
+from edged.clients.placed import Placed
 from edged.protocol import memory
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for

@@ -19,12 +19,12 @@ import pytest
 from edged.config.schema import ModelConfig
 from edged.errors import EdgedError
 from edged.messages import InferRequest, InferResponse
-from edged.serving.hand import Hand
 from edged.serving.lifecycle import Event, ReleaseKey
 from edged.serving.release import ServedRelease
-from edged.serving.scheduler import Waiting
-from edged.serving.slots import Devices
-from edged.serving.turn import Turn
+from edged.serving.scheduling.hand import Hand
+from edged.serving.scheduling.scheduler import Waiting
+from edged.serving.scheduling.slots import Devices
+from edged.serving.scheduling.turn import Turn
 from edged.tensors import Array
 from tests.fakes.model import doubler
 

@@ -10,7 +10,7 @@ from edged.errors import CancelledError, EdgedError, QueueFullError
 from edged.messages import InferRequest, InferResponse
 from edged.serving.counters import Counters
 from edged.serving.lifecycle import State
-from edged.serving.scheduler import Waiting
+from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.standing import Standing
 from edged.tensors import TensorSpec
 

@@ -16,7 +16,7 @@ from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import Event, ReleaseKey
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
-from edged.serving.turn import Turn
+from edged.serving.scheduling.turn import Turn
 from edged.serving.workshop import Workshop
 from tests.fakes.manifests import make_manifest
 from tests.fakes.model import FakeSession

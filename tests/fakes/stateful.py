@@ -16,12 +16,12 @@ from edged.runtimes.base import Artefact, BoundRun, Session
 from edged.runtimes.onnxruntime import OnnxRuntime
 from edged.serving.dataplane import Dataplane, ServingTable, offer
 from edged.serving.lifecycle import Event, ReleaseKey
-from edged.serving.open_sequences import OpenSequences
-from edged.serving.precedence import Rules
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
-from edged.serving.slots import Devices
-from edged.serving.stateful import StatefulRelease
+from edged.serving.scheduling.precedence import Rules
+from edged.serving.scheduling.slots import Devices
+from edged.serving.sequences.open_sequences import OpenSequences
+from edged.serving.sequences.stateful import StatefulRelease
 from edged.tensors import Array
 from tests.bundles import make_manifest
 from tests.fakes.model import FakeSession, doubler

@@ -104,7 +104,7 @@ def test_libraries_are_loaded_by_fixed_names_only() -> None:
     assert set(importers(LOADERS)) <= {
         "edged/device/memory.py",
         "edged/device/nvidia.py",
-        "edged/nearby.py",
+        "edged/clients/nearby.py",
         "edged/workers/worker.py",
         "edged/runtimes/cuda.py",  # the driver's, by its name
         "edged/runtimes/cuda_bindings.py",  # memory that the driver gave; loads nothing
@@ -121,7 +121,7 @@ def test_libraries_are_loaded_by_fixed_names_only() -> None:
     text += (ROOT / "edged/runtimes/onnxruntime_tensorrt.py").read_text()
     names = set(re.findall(r'^    library = "(.*)"$', text, re.MULTILINE))
     assert names == {f"libonnxruntime_providers_{name}.so" for name in ("cuda", "tensorrt")}
-    for path in ("edged/workers/worker.py", "edged/device/memory.py", "edged/nearby.py"):
+    for path in ("edged/workers/worker.py", "edged/device/memory.py", "edged/clients/nearby.py"):
         assert re.findall(r"CDLL\((.*?)\)", (ROOT / path).read_text()) == ["None"]
     fields = {field.name for field in msgspec.structs.fields(Manifest)}
     for path in ("edged/config/schema.py", "edged/specs.py", "edged/manifest.py"):

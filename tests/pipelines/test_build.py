@@ -12,7 +12,7 @@ from edged.pipelines.build import pipeline_routes, plan_all
 from edged.pipelines.pipeline import PipelineRelease
 from edged.processing.texts import unpack_texts
 from edged.serving.router import Route
-from edged.serving.turn import Turn
+from edged.serving.scheduling.turn import Turn
 from edged.serving.workshop import Workshop
 from edged.specs import OutputProcessing
 from tests.fakes.clock import on_loop

@@ -11,7 +11,7 @@ from edged.messages import InferRequest
 from edged.pipelines.staying import staying
 from edged.resident import Keeping, Resident
 from edged.runtimes.onnxruntime_device import OnnxDeviceSession
-from edged.serving.cached import Cached
+from edged.serving.caching.cached import Cached
 from tests.fakes.clock import on_loop, turns, until
 from tests.fakes.manifests import make_manifest
 from tests.fakes.model import FakeSession

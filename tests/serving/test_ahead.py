@@ -13,11 +13,11 @@ import pytest
 from edged.config.schema import BatchingConfig, ModelConfig
 from edged.errors import EdgedError
 from edged.messages import InferRequest, InferResponse
-from edged.serving.precedence import Rules
 from edged.serving.release import ServedRelease
-from edged.serving.scheduler import Waiting
-from edged.serving.slots import Devices
-from edged.serving.turn import Turn
+from edged.serving.scheduling.precedence import Rules
+from edged.serving.scheduling.scheduler import Waiting
+from edged.serving.scheduling.slots import Devices
+from edged.serving.scheduling.turn import Turn
 from tests.fakes.device import SECOND, Device, SimLoop, serve, simulated
 
 MS = 1_000_000

@@ -8,10 +8,10 @@ from edged.errors import CancelledError, Code, DeadlineExceededError, RunError
 from edged.messages import InferResponse
 from edged.serving.answering import Answering
 from edged.serving.executor import BatchResult, Outcome
-from edged.serving.forecast import Forecast
 from edged.serving.lifecycle import Event, ReleaseKey
-from edged.serving.scheduler import Waiting
-from tests.serving.test_scheduler import wait
+from edged.serving.scheduling.forecast import Forecast
+from edged.serving.scheduling.scheduler import Waiting
+from tests.serving.scheduling.test_scheduler import wait
 
 
 class Asked:

@@ -32,11 +32,11 @@ from edged.pipelines.pipeline import PipelineRelease
 from edged.pipelines.plan import plan_pipeline
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import Event, ReleaseKey, State
-from edged.serving.precedence import Rules
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
-from edged.serving.slots import Devices
-from edged.serving.turn import Turn
+from edged.serving.scheduling.precedence import Rules
+from edged.serving.scheduling.slots import Devices
+from edged.serving.scheduling.turn import Turn
 from edged.serving.workshop import Workshop
 from edged.tensors import TensorSpec
 from tests.fakes.clock import Clock, turns, until

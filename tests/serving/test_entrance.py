@@ -13,11 +13,11 @@ from benchmarks.figures import percentile
 from edged.config.schema import ModelConfig
 from edged.errors import QueueFullError
 from edged.messages import InferRequest
-from edged.serving.precedence import Rules
 from edged.serving.release import ServedRelease
-from edged.serving.scheduler import Waiting
-from edged.serving.slots import Devices
-from edged.serving.turn import Turn
+from edged.serving.scheduling.precedence import Rules
+from edged.serving.scheduling.scheduler import Waiting
+from edged.serving.scheduling.slots import Devices
+from edged.serving.scheduling.turn import Turn
 from tests.fakes.device import SECOND, Asker, Device, SimLoop, serve, simulated
 
 MS = 1_000_000

@@ -23,7 +23,7 @@ from edged.serving.executor import (
     tell,
 )
 from edged.serving.instance_threads import InstanceThreads
-from edged.serving.scheduler import Waiting
+from edged.serving.scheduling.scheduler import Waiting
 from tests.fakes.model import FakeSession
 from tests.fakes.pair import gone
 

@@ -21,7 +21,7 @@ from edged.serving.lone import LoneRun
 from edged.serving.prepared import PreparedCall
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
-from edged.serving.turn import Turn
+from edged.serving.scheduling.turn import Turn
 from edged.specs import Duration
 from edged.tensors import TensorSpec
 from tests.fakes.clock import on_loop, turns

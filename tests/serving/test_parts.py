@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from edged.config.schema import BatchingConfig
 from edged.errors import CancelledError, DeadlineExceededError, DrainingError, RunError
 from edged.messages import InferRequest
-from edged.serving.forecast import Forecast
 from edged.serving.parts import Whole, can_cut, part_rows
 from edged.serving.release import ServedRelease
-from edged.serving.scheduler import Waiting
+from edged.serving.scheduling.forecast import Forecast
+from edged.serving.scheduling.scheduler import Waiting
 from tests.fakes.clock import Clock, on_loop, turns, until
 from tests.fakes.manifests import make_manifest
 from tests.fakes.model import FakeSession, doubler

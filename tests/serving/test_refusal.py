@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edged.errors import QueueFullError
-from edged.serving.backlog import Backlog
 from edged.serving.refusal import MOMENT_NS, Queue, Refusal, full
+from edged.serving.scheduling.backlog import Backlog
 
 NOW = 10**12
 QUEUE = Queue.of(Backlog(), 1, 2)

@@ -25,11 +25,11 @@ from edged.errors import (
 from edged.messages import InferRequest, InferResponse
 from edged.serving.instance_threads import Job
 from edged.serving.lifecycle import Event, ReleaseKey, State
-from edged.serving.precedence import Rules
 from edged.serving.release import ServedRelease
-from edged.serving.scheduler import Waiting
-from edged.serving.slots import Devices
-from edged.serving.turn import Turn
+from edged.serving.scheduling.precedence import Rules
+from edged.serving.scheduling.scheduler import Waiting
+from edged.serving.scheduling.slots import Devices
+from edged.serving.scheduling.turn import Turn
 from edged.specs import Duration, Size
 from tests.fakes.clock import Clock, on_loop, turns, until
 from tests.fakes.model import FakeSession, doubler

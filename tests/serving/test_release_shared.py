@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from edged.config.schema import BatchingConfig, QueueConfig
 from edged.errors import CancelledError, DeadlineExceededError, DrainingError, QueueFullError
 from edged.serving.lifecycle import Event, ReleaseKey
-from edged.serving.precedence import Rules
 from edged.serving.release import ServedRelease
-from edged.serving.slots import Devices
-from edged.serving.turn import Turn
+from edged.serving.scheduling.precedence import Rules
+from edged.serving.scheduling.slots import Devices
+from edged.serving.scheduling.turn import Turn
 from tests.fakes.clock import Clock, on_loop, turns, until
 from tests.fakes.model import FakeSession, doubler
 from tests.serving.test_release import INLINE_NS, MS, Ask, config, offer

@@ -28,10 +28,10 @@ from edged.messages import InferRequest, InferResponse, StreamRequest, Ticket
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import Event, ReleaseKey
 from edged.serving.router import Route
-from edged.serving.slots import Devices
-from edged.serving.stateful import Shelves
+from edged.serving.scheduling.slots import Devices
+from edged.serving.scheduling.turn import Turn
+from edged.serving.sequences.stateful import Shelves
 from edged.serving.text_release import TextRelease
-from edged.serving.turn import Turn
 from edged.tensors import Array
 from tests.fakes.clock import Clock, on_loop, turns
 from tests.fakes.texts import text_manifest, whole

@@ -14,7 +14,7 @@ from edged.errors import GoldenMismatchError, LoadError, QuarantinedError, Worke
 from edged.loading import Loaded
 from edged.runtimes.base import RuntimeInfo
 from edged.runtimes.registry import create_runtime
-from edged.serving.footprint import PROCESS_BYTES
+from edged.serving.memory.footprint import PROCESS_BYTES
 from edged.serving.trial import Loader, LoadOrder
 from edged.specs import Duration, Size
 from edged.workers.forked import ForkedWorkers

@@ -21,7 +21,7 @@ from edged.errors import (
 from edged.loading import Loaded
 from edged.manifest import ArtefactEntry, Manifest, Member
 from edged.runtimes.base import RuntimeInfo
-from edged.serving import contest
+from edged.serving.choosing import contest
 from edged.serving.trial import Loader, LoadOrder
 from edged.store.contests import Held
 from tests.fakes.loader import Contests, Footprints, Memory, NoStandings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from edged.serving.turn import Turn
+from edged.serving.scheduling.turn import Turn
 from edged.serving.workshop import Workshop
 from tests.fakes.clock import on_loop, until
 

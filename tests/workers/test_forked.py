@@ -17,7 +17,7 @@ import pytest
 from edged.device.memory import taken
 from edged.errors import LoadError, RunError, WorkerDiedError
 from edged.isolation import WorkerCaps, WorkerRuntime, WorkerSession
-from edged.serving.footprint import grown
+from edged.serving.memory.footprint import grown
 from edged.workers import forked as forked_worker
 from edged.workers.forked import ForkedWorkers
 from tests.e2e.harmful import crasher, hoarder

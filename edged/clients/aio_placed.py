@@ -1,0 +1,275 @@
+"""Requests of the asyncio client by passed memory; as ``placed.py``, with ``await``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeGuard
+
+from edged.clients.aio_link import Link, Pending
+from edged.clients.places import Places, expect
+from edged.errors import DisconnectedError, EdgedError, LayoutChangedError
+from edged.messages import InferRequest, PrepareRequest
+from edged.protocol import memory, prepared
+from edged.protocol.asking import InferResult, Opened, Plan
+from edged.protocol.frames import Kind
+from edged.tensors import Array, TensorSpec
+
+_AT_ONCE = 4
+"""As many pieces of memory, and kinds of requests, as the other client has."""
+_TRIES = 3
+
+
+class Client(Protocol):
+    """The client, as requests by memory see it."""
+
+    async def open_plan(self, plan: Plan, until: float | None) -> tuple[Link, Opened]:
+        """A connection that is up, and the prepared call on it."""
+        ...
+
+    def make_pending(self, model: str, timeout: float | None) -> tuple[Pending, int]:
+        """What waits for an answer, and the timeout in microseconds."""
+        ...
+
+    def forget(self, plan: Plan) -> None:
+        """Give up a prepared call's handle."""
+        ...
+
+
+class Bound:
+    """A prepared call and memory it is bound to; as ``placed.Bound``.
+
+    Args:
+        client: whose.
+        plan: the call.
+        places: its memory.
+    """
+
+    def __init__(self, client: Client, plan: Plan, places: Places) -> None:
+        self.places = places
+        self.is_idle = True
+        """Whether nothing that was sent may still read or write the memory."""
+        self._client, self._plan = client, plan
+        self._link: Link | None = None
+        self._region = self._handle = 0
+
+    async def open(self, until: float | None) -> None:
+        """Lend the memory on a connection that is up, and bind the call to it.
+
+        Raises:
+            EdgedError: the daemon does not take it, or the connection broke.
+        """
+        link, opened = await self._client.open_plan(self._plan, until)
+        if self._link is link:
+            return
+        self._link, places = None, self.places
+        region = await link.lend(places.descriptor, places.size, until)
+        waiter, head = Pending("", until), places.head(opened.handle, region)
+        try:
+            link.ask(waiter, lambda number: memory.encode_bind(number, head))
+            await waiter.wait()
+            handle = memory.decode_bound(expect(waiter.answer(), Kind.BOUND))
+        except BaseException:
+            link.write(memory.encode_recall(region))
+            raise
+        self._link, self._region, self._handle = link, region, handle
+
+    def forget(self) -> None:
+        """Take the memory back."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.write(prepared.encode_forget(self._handle) + memory.encode_recall(self._region))
+
+    async def run(self, timeout: float | None, *, copied: bool) -> InferResult:
+        """Ask with what lies in the inputs.
+
+        Raises:
+            EdgedError: as for ``Client.infer``.
+        """
+        try:
+            return await self._run(timeout, copied=copied)
+        except LayoutChangedError:
+            # Refused, so not run: when the layout still fits, nobody need know.
+            self.forget()
+            self._client.forget(self._plan)
+            return await self._run(timeout, copied=copied)
+
+    async def _run(self, timeout: float | None, *, copied: bool) -> InferResult:
+        pending, wait_us = self._client.make_pending(self._plan.request.model, timeout)
+        for _ in range(_TRIES):
+            link, handle, places = self._link, self._handle, self.places
+            if not _is_up(link):
+                await self.open(pending.until)
+                continue
+            await link.drained(pending.until)
+            if not _is_up(link):
+                continue
+            pending.answers = places.rest
+            self.is_idle = False
+            link.ask(pending, lambda number: places.frame(number, handle, wait_us))  # noqa: B023
+            try:
+                result = await pending.result()
+            finally:
+                self.is_idle = pending.frame is not None
+            return places.complete(result, copied=copied)
+        raise DisconnectedError("the connection broke again and again")
+
+
+class Placed:
+    """Memory that one prepared call reads and writes; as ``placed.Placed``, with ``async with``.
+
+    Used by one task at a time.
+
+    Attributes:
+        inputs: arrays to write a request to.
+        outputs: arrays that answers come to lie in; small outputs are not among them.
+    """
+
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
+        self.inputs: Mapping[str, Array] = bound.places.inputs
+        self.outputs: Mapping[str, Array] = bound.places.outputs
+
+    async def __aenter__(self) -> Placed:  # noqa: PYI034 - typing.Self is not in Python 3.10
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._bound.places.close()
+
+    async def run(self, *, timeout: float | None = None) -> InferResult:
+        """Ask with what lies in ``inputs``; as ``placed.Placed.run``."""
+        return await self._bound.run(timeout, copied=False)
+
+    def close(self) -> None:
+        """Take the memory back; the arrays stay valid."""
+        self._bound.forget()
+        self._bound.places.close()
+
+
+async def make_bound(client: Client, plan: Plan, rows: int) -> Bound:
+    """Memory for a prepared call, lent and bound.
+
+    Raises:
+        EdgedError: the daemon takes none, or not that call.
+        OSError: there is no memory.
+    """
+    until = client.make_pending("", None)[0].until
+    _, opened = await client.open_plan(plan, until)
+    bound = Bound(client, plan, Places(plan, opened.answers, rows))
+    try:
+        await bound.open(until)
+    except BaseException:
+        bound.places.close()
+        raise
+    return bound
+
+
+class Pool:
+    """Memory of one prepared call that requests are copied into; as ``placed.Pool``.
+
+    Args:
+        make: makes a piece of memory for so many rows, or raises what ``make_bound`` does.
+    """
+
+    def __init__(self, make: Callable[[int], Awaitable[Bound]]) -> None:
+        self._make = make
+        self._idle: list[Bound] = []
+        self._made = 0
+        self._rows = -1
+        self._is_refused = False
+
+    async def ask(
+        self, tensors: Mapping[str, Array], rows: int, timeout: float | None
+    ) -> InferResult | None:
+        """Ask by memory; None when nothing was sent, and the socket has to do.
+
+        Raises:
+            EdgedError: as for ``Client.infer``.
+        """
+        bound = await self._take(rows)
+        if bound is None:
+            return None
+        try:
+            if not bound.places.fill(tensors):
+                return None
+            return await bound.run(timeout, copied=True)
+        finally:
+            self._give(bound)
+
+    def close(self) -> None:
+        """Take all of it back."""
+        idle, self._idle = self._idle, []
+        self._made, self._rows, self._is_refused = 0, -1, False
+        for bound in idle:
+            _end(bound)
+
+    async def _take(self, rows: int) -> Bound | None:
+        if self._is_refused:
+            return None
+        if rows != self._rows:
+            # Made for requests that come again: the first of a kind goes by the socket.
+            self.close()
+            self._rows = rows
+            return None
+        if self._idle:
+            return self._idle.pop()
+        if self._made >= _AT_ONCE:
+            return None
+        self._made += 1
+        try:
+            return await self._make(rows)
+        except DisconnectedError:
+            self._made = max(0, self._made - 1)
+        except (EdgedError, OSError):
+            self._is_refused = True  # until the call is closed; the socket says what is wrong
+        except BaseException:
+            self._made = max(0, self._made - 1)
+            raise
+        return None
+
+    def _give(self, bound: Bound) -> None:
+        """Not used again where something may still write to it."""
+        if bound.is_idle and bound.places.rows == self._rows:
+            self._idle.append(bound)
+        else:
+            self._made = max(0, self._made - 1)
+            _end(bound)
+
+
+class Usual:
+    """Requests that were not prepared and come again and again; as ``placed.Usual``.
+
+    Args:
+        client: whose.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._pools: dict[object, Pool] = {}
+
+    async def ask(self, request: InferRequest, timeout: float | None) -> InferResult | None:
+        """Ask by memory; None when nothing was sent, and the socket has to do."""
+        kinds = [(name, array.dtype.name, array.shape) for name, array in request.inputs.items()]
+        key = (request.model, request.release, request.outputs, *kinds)
+        pool = self._pools.pop(key, None)
+        if pool is None:
+            specs = tuple(TensorSpec(*kind) for kind in kinds)
+            plan = Plan(PrepareRequest(request.model, specs, request.release, request.outputs))
+            pool = Pool(lambda rows: make_bound(self._client, plan, rows))
+            if len(self._pools) >= _AT_ONCE:
+                self._pools.pop(next(iter(self._pools))).close()
+        self._pools[key] = pool
+        return await pool.ask(request.inputs, 0, timeout)
+
+
+def _is_up(link: Link | None) -> TypeGuard[Link]:
+    """Whether it can be asked on, by this loop."""
+    return link is not None and link.error is None and link.loop is asyncio.get_running_loop()
+
+
+def _end(bound: Bound) -> None:
+    bound.forget()
+    bound.places.close()

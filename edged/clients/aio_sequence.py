@@ -1,0 +1,117 @@
+"""Requests to a model that keeps state, with asyncio; as ``edged.clients.sequence``.
+
+async with client.sequence("speech") as sequence:
+(await sequence.infer(input=chunk))["output"]
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol
+
+from edged.clients.aio_link import Pending
+from edged.errors import EdgedError
+from edged.messages import SequencedRequest
+from edged.protocol import asking
+from edged.protocol.asking import InferResult
+from edged.protocol.steps import check_sequence
+from edged.tensors import Array
+
+
+class Asker(Protocol):
+    """A client, as far as a sequence needs it."""
+
+    async def submit_step(self, request: SequencedRequest, timeout: float | None) -> Pending:
+        """Send a request of a sequence."""
+        ...
+
+
+class Sequence:
+    """Made by ``Client.sequence``; see ``edged.clients.sequence.Sequence``.
+
+    Args:
+        client: that asks.
+        model: the model's name.
+        sequence_id: a text or a number; None for a new one.
+        release: as for ``Client.infer``.
+    """
+
+    def __init__(
+        self,
+        client: Asker,
+        model: str,
+        sequence_id: int | str | None,
+        release: int | str | None,
+    ) -> None:
+        self.id = asking.new_sequence() if sequence_id is None else sequence_id
+        check_sequence(self.id)
+        self.model, self.release = model, release
+        self.is_open = False
+        """Whether its first request was sent, and its last was not."""
+        self._client = client
+
+    async def __aenter__(self) -> Sequence:  # noqa: PYI034 - typing.Self is not in Python 3.10
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        # What it would say is of no use any more: the daemon gives it up by itself.
+        with contextlib.suppress(EdgedError):
+            await self.end()
+
+    async def infer(
+        self,
+        inputs: Mapping[str, Array] | None = None,
+        /,
+        *,
+        outputs: tuple[str, ...] = (),
+        end: bool = False,
+        timeout: float | None = None,
+        **tensors: Array,
+    ) -> InferResult:
+        """Ask and wait for the answer."""
+        was_open = self.is_open
+        pending = await self.submit(inputs, outputs=outputs, end=end, timeout=timeout, **tensors)
+        try:
+            return await pending.result()
+        except EdgedError:
+            # The first one did not begin it, and the last one did not end it.
+            self.is_open = was_open
+            raise
+
+    async def submit(
+        self,
+        inputs: Mapping[str, Array] | None = None,
+        /,
+        *,
+        outputs: tuple[str, ...] = (),
+        end: bool = False,
+        timeout: float | None = None,
+        **tensors: Array,
+    ) -> Pending:
+        """Send a request; ``await`` what it returns for the answer."""
+        request = asking.sequenced_request(
+            self.model, asking.named_arrays(inputs, tensors), self.release, outputs,
+            (self.id, not self.is_open, end),
+        )  # fmt: skip
+        self.is_open = not end
+        return await self._client.submit_step(request, timeout)
+
+    def restart(self) -> None:
+        """Let the next request begin anew, with a fresh state."""
+        self.is_open = False
+
+    async def end(self) -> None:
+        """Let the daemon forget the state; the next request would begin anew."""
+        if self.is_open:
+            self.is_open = False
+            request = asking.sequenced_request(
+                self.model, {}, self.release, (), (self.id, False, True)
+            )
+            await (await self._client.submit_step(request, None)).result()

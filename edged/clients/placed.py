@@ -1,0 +1,359 @@
+"""Requests of the synchronous client by passed memory: written in place, or copied in unasked.
+
+with frames.place() as placed:
+    camera.read_into(placed.inputs["frame"])
+    placed.run()["boxes"]
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Protocol
+
+from edged.clients.lane import NOTHING, Lane, lane_by_memory
+from edged.clients.link import Link, NothingSentError
+from edged.clients.pending import Pending
+from edged.clients.places import Places, expect
+from edged.errors import (
+    DeadlineExceededError,
+    DisconnectedError,
+    EdgedError,
+    LayoutChangedError,
+)
+from edged.messages import InferRequest, PrepareRequest
+from edged.protocol import memory, prepared
+from edged.protocol.asking import InferResult, Opened, Plan
+from edged.protocol.frames import Kind
+from edged.tensors import Array, TensorSpec
+
+_AT_ONCE = 4
+"""Pieces of memory of one prepared call: with more threads at once, the others go by the socket."""
+_TRIES = 3
+
+
+class Client(Protocol):
+    """The client, as requests by memory see it."""
+
+    timeout: float | None
+
+    def open_plan(self, plan: Plan, until: float | None) -> tuple[Link, Opened]:
+        """A connection that is up, and the prepared call on it."""
+        ...
+
+    def make_pending(self, model: str, timeout: float | None) -> tuple[Pending, int]:
+        """What waits for an answer, and the timeout in microseconds."""
+        ...
+
+    def forget(self, plan: Plan) -> None:
+        """Give up a prepared call's handle."""
+        ...
+
+
+class Bound:
+    """A prepared call and memory it is bound to, on whichever connection it is used.
+
+    Args:
+        client: whose.
+        plan: the call.
+        places: its memory.
+    """
+
+    def __init__(self, client: Client, plan: Plan, places: Places) -> None:
+        self.places = places
+        self._client, self._plan = client, plan
+        self.is_idle = True
+        """Whether nothing that was sent may still read or write the memory."""
+        self._link: Link | None = None
+        self._lane: Lane | None = None
+        self._region = self._handle = 0
+
+    def open(self, until: float | None) -> None:
+        """Lend the memory on a connection that is up, and bind the call to it.
+
+        Raises:
+            EdgedError: the daemon does not take it, or connections break again and again.
+        """
+        for _ in range(_TRIES):
+            link, opened = self._client.open_plan(self._plan, until)
+            if self._link is link:
+                return
+            try:
+                self._open(link, opened, until)
+            except NothingSentError:
+                continue  # it had ended before: another one is as good
+            return
+        raise DisconnectedError("the connection broke again and again")
+
+    def _open(self, link: Link, opened: Opened, until: float | None) -> None:
+        self._link, self._lane, places = None, None, self.places
+        region = link.lend(places.descriptor, places.size, until)
+        waiter = Pending("", until)
+        head = places.head(opened.handle, region)
+        try:
+            link.ask(waiter, lambda number: memory.encode_bind(number, head))
+            handle = memory.decode_bound(expect(waiter.wait(), Kind.BOUND))
+        except EdgedError:
+            link.tell(memory.encode_recall(region))
+            raise
+        self._link, self._region, self._handle = link, region, handle
+        rest = Opened(handle, places.rest.specs, places.rest)
+        size = sum(array.nbytes for array in places.inputs.values())
+        self._lane = lane_by_memory(link, self._plan.request.model, rest, places.rows, size)
+
+    def ask(self, pending: Pending, wait_us: int) -> bool:
+        """Send a request; False when the connection it was bound on has ended.
+
+        Raises:
+            EdgedError: it cannot be sent.
+        """
+        link, handle = self._link, self._handle
+        if link is None or link.error is not None:
+            return False
+        pending.answers = self.places.rest
+        self.is_idle = False
+        try:
+            link.ask(pending, lambda number: self.places.frame(number, handle, wait_us))
+        except NothingSentError:
+            self.is_idle = True
+            return False
+        return True
+
+    def _ask_on(self, lane: Lane, seconds: float | None) -> InferResult | None:
+        self.is_idle = False
+        try:
+            result = lane.ask(NOTHING, seconds)
+        except (DeadlineExceededError, DisconnectedError):
+            raise
+        except EdgedError:
+            self.is_idle = True  # answered
+            raise
+        self.is_idle = True
+        return result
+
+    def forget(self) -> None:
+        """Take the memory back."""
+        link, self._link, self._lane = self._link, None, None
+        if link is not None:
+            link.tell(prepared.encode_forget(self._handle) + memory.encode_recall(self._region))
+
+    def run(self, timeout: float | None, *, copied: bool) -> InferResult:
+        """Ask with what lies in the inputs, and wait.
+
+        Raises:
+            EdgedError: as for ``Client.infer``.
+        """
+        is_again = False
+        while True:
+            try:
+                return self._run(timeout, copied=copied)
+            except LayoutChangedError:
+                # Refused, so not run: when the layout still fits, nobody need know.
+                self.forget()
+                self._client.forget(self._plan)
+                if is_again:
+                    raise
+                is_again = True
+
+    def _run(self, timeout: float | None, *, copied: bool) -> InferResult:
+        client, plan, lane = self._client, self._plan, self._lane
+        if lane is not None and lane.link.error is None:
+            result = self._ask_on(lane, client.timeout if timeout is None else timeout)
+            if result is not None:
+                return self.places.complete(result, copied=copied)
+        pending, wait_us = client.make_pending(plan.request.model, timeout)
+        for _ in range(_TRIES):
+            if self.ask(pending, wait_us):
+                try:
+                    result = pending.result()
+                finally:
+                    self.is_idle = pending.frame is not None
+                return self.places.complete(result, copied=copied)
+            self.open(pending.until)
+        raise DisconnectedError("the connection broke again and again")
+
+
+class Placed:
+    """Memory that one prepared call reads and writes; made by ``Prepared.place``.
+
+    Used by one thread at a time. It is lent anew by itself when the connection breaks.
+
+    Attributes:
+        inputs: arrays to write a request to.
+        outputs: arrays that answers come to lie in; small outputs are not among them.
+    """
+
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
+        self.inputs: Mapping[str, Array] = bound.places.inputs
+        self.outputs: Mapping[str, Array] = bound.places.outputs
+
+    def __enter__(self) -> Placed:  # noqa: PYI034 - typing.Self is not in Python 3.10
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._bound.places.close()
+
+    def run(self, *, timeout: float | None = None) -> InferResult:
+        """Ask with what lies in ``inputs``, and wait for the answer.
+
+        Returns:
+            All outputs; large ones are the arrays of ``outputs``, which the next run overwrites.
+
+        Raises:
+            EdgedError: as for ``Client.infer``. After DeadlineExceededError and DisconnectedError
+                the daemon may still be reading and writing; ``close`` then, and place anew.
+        """
+        return self._bound.run(timeout, copied=False)
+
+    def close(self) -> None:
+        """Take the memory back; the arrays stay valid."""
+        self._bound.forget()
+        self._bound.places.close()
+
+
+def make_bound(client: Client, plan: Plan, rows: int, until: float | None) -> Bound:
+    """Memory for a prepared call, lent and bound.
+
+    Raises:
+        EdgedError: the daemon takes none, or not that call.
+        OSError: there is no memory.
+    """
+    _, opened = client.open_plan(plan, until)
+    bound = Bound(client, plan, Places(plan, opened.answers, rows))
+    try:
+        bound.open(until)
+    except BaseException:
+        bound.places.close()
+        raise
+    return bound
+
+
+class Pool:
+    """Memory of one prepared call that requests are copied into, as they come.
+
+    Args:
+        make: makes a piece of memory for so many rows, or raises what ``make_bound`` does.
+    """
+
+    def __init__(self, make: Callable[[int], Bound]) -> None:
+        self._make = make
+        self._idle: deque[Bound] = deque()
+        self._lock = threading.Lock()
+        self._made = 0
+        self._rows = -1
+        self._is_refused = False
+
+    def ask(
+        self, tensors: Mapping[str, Array], rows: int, timeout: float | None
+    ) -> InferResult | None:
+        """Ask by memory; None when nothing was sent, and the socket has to do.
+
+        Raises:
+            EdgedError: as for ``Client.infer``.
+        """
+        bound = self._take(rows)
+        if bound is None:
+            return None
+        if not bound.places.fill(tensors):
+            self._give(bound)
+            return None
+        try:
+            return bound.run(timeout, copied=True)
+        finally:
+            self._give(bound)
+
+    def close(self) -> None:
+        """Take all of it back."""
+        with self._lock:
+            idle, self._idle = self._idle, deque()
+            self._made, self._rows, self._is_refused = 0, -1, False
+        for bound in idle:
+            self._end(bound)
+
+    def _take(self, rows: int) -> Bound | None:
+        if self._is_refused:
+            return None
+        if rows != self._rows:
+            # Made for requests that come again: the first of a kind goes by the socket.
+            self.close()
+            self._rows = rows
+            return None
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        with self._lock:
+            if self._made >= _AT_ONCE:
+                return None
+            self._made += 1
+        try:
+            return self._make(rows)
+        except DisconnectedError:
+            with self._lock:
+                self._made = max(0, self._made - 1)
+        except (EdgedError, OSError):
+            self._is_refused = True  # until the call is closed; the socket says what is wrong
+        return None
+
+    def _give(self, bound: Bound) -> None:
+        """Not used again where something may still write to it."""
+        with self._lock:
+            if bound.is_idle and bound.places.rows == self._rows:
+                self._idle.append(bound)
+                return
+            self._made = max(0, self._made - 1)
+        self._end(bound)
+
+    def _end(self, bound: Bound) -> None:
+        bound.forget()
+        bound.places.close()
+
+
+class Usual:
+    """Requests that were not prepared and come again and again: prepared unasked, to go by memory.
+
+    Args:
+        client: whose.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._pools: dict[object, Pool] = {}
+        self._lock = threading.Lock()
+
+    def ask(self, request: InferRequest, timeout: float | None) -> InferResult | None:
+        """Ask by memory; None when nothing was sent, and the socket has to do."""
+        kinds = [(name, array.dtype.name, array.shape) for name, array in request.inputs.items()]
+        key = (request.model, request.release, request.outputs, *kinds)
+        with self._lock:
+            pool = self._pools.pop(key, None)
+            left = None
+            if pool is None:
+                specs = tuple(TensorSpec(*kind) for kind in kinds)
+                made = PrepareRequest(request.model, specs, request.release, request.outputs)
+                pool = self._pool(Plan(made))
+                if len(self._pools) >= _AT_ONCE:
+                    left = self._pools.pop(next(iter(self._pools)))
+            self._pools[key] = pool
+        if left is not None:
+            left.close()
+        return pool.ask(request.inputs, 0, timeout)
+
+    def _pool(self, plan: Plan) -> Pool:
+        client = self._client
+
+        def make(rows: int) -> Bound:
+            return make_bound(client, plan, rows, client.make_pending("", None)[0].until)
+
+        return Pool(make)

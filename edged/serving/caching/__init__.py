@@ -1,0 +1,1 @@
+"""Answers that are kept, and equal requests that share one run."""

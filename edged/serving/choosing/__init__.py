@@ -1,0 +1,1 @@
+"""Which runtime and precision of a release serves on this device, and the way back to it."""
