@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 from functools import cache
@@ -15,9 +16,9 @@ from edged.config.listen import SocketConfig
 from edged.config.schema import Config
 from edged.errors import ManifestError, NotFoundError
 from edged.manifest import Manifest, canonical_json, parse_manifest
+from edged.processing import codecs
 from edged.processing.json_text import parse_json
 from edged.protocol import native
-from edged.protocol.mqtt import Message
 from edged.store.repository import Repository
 from edged.store.signing import TrustStore
 from tests.bundles import make_bundle, make_manifest
@@ -147,9 +148,13 @@ def test_json_of_others_has_one_entry() -> None:
 
 
 @pytest.mark.hostile("R18 what a message calls itself selects no decoder")
-def test_a_message_has_no_content_type_to_ask() -> None:
-    fields = set(Message._fields)
-    assert not {name for name in fields if "content" in name or "encoding" in name}
+def test_what_a_message_calls_itself_chooses_no_decoder() -> None:
+    """MQTT 5 carries a content type, and nothing that decodes a payload is told it."""
+    decoders = [codecs.build_codec, codecs.Codec.decode]
+    heard = {name for one in decoders for name in inspect.signature(one).parameters}
+    assert not {name for name in heard if "content" in name or "encoding" in name}
+    for path in ("bindings", "binding_set", "work"):
+        assert "message.content_type" not in (ROOT / f"edged/transports/{path}.py").read_text()
 
 
 @pytest.mark.hostile("R20 a bundle never says how far to trust it")
