@@ -43,6 +43,7 @@ WORDS_ONLY = {
     "edged/runtimes/base.py",
     "edged/serving/served.py",
     "edged/config/section.py",
+    "edged/config/keyed.py",
     "edged/config/binding.py",
     "edged/pipelines/graph.py",
     "edged/protocol/grpc_call.py",

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from edged.config.broker import Durability, WhenFull
+from edged.config.keyed import MessageSequenceConfig
 from edged.config.section import Section
 from edged.specs import Duration, FieldSpec, OutputSpec
 
@@ -39,6 +40,7 @@ class BindingConfig(Section, frozen=True, kw_only=True):
         tuple[str | FieldSpec, ...], Meta(description="paths of the columns, in order")
     ] = ()
     output: OutputSpec = OutputSpec()
+    sequence: MessageSequenceConfig | None = None
     stream: Annotated[bool, Meta(description="a message for each piece of a text")] = False
     timeout: Annotated[
         Duration, Meta(description="deadline of a message that carries no expiry of its own")

@@ -17,6 +17,7 @@ from edged.config.convert import Draft
 from edged.config.engines import engines_problems
 from edged.config.generation_check import generation_problems
 from edged.config.identity import base_topic
+from edged.config.keyed_check import keyed_problems
 from edged.config.listen_check import listen_problems
 from edged.config.loops import FilterTree
 from edged.config.mqtt import MqttConfig
@@ -82,6 +83,7 @@ def check(draft: Draft) -> list[Problem]:
         *engines_problems(draft.config.engines),
         *pipeline_problems(draft.config, draft.marks),
         *sequence_problems(draft.config),
+        *keyed_problems(draft.config),
         *generation_problems(draft.config),
         *_bindings(draft),
     ]

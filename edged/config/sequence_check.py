@@ -47,21 +47,12 @@ def _of_one(path: str, section: SequenceConfig) -> Iterator[tuple[str, str]]:
 
 
 def _askers(config: Config) -> Iterator[tuple[str, str]]:
-    """Bindings and pipelines: their requests belong to no sequence."""
+    """Pipelines: their requests belong to no sequence. Of bindings: ``keyed_check.py``."""
     stateful = {name for name, model in config.models.items() if model.sequence is not None}
-    asked = [
-        (f"bindings[{index}].model", binding.model, "a message has")
-        for index, binding in enumerate(config.bindings)
-        if binding is not None
-    ]
     for name, pipeline in config.pipelines.items():
         path = field_path("pipelines", name)
-        asked += [
-            (f"{path}.steps[{index}].model", step.model, "a pipeline's request has")
-            for index, step in enumerate(pipeline.steps)
-            if step.model is not None
-        ]
-    for path, reference, who in asked:
-        name = reference.partition("@")[0]
-        if name in stateful:
-            yield path, f"{quote(name)} keeps state (sequence), and {who} no sequence; ask another"
+        for index, step in enumerate(pipeline.steps):
+            asked = (step.model or "").partition("@")[0]
+            if asked in stateful:
+                text = f"{quote(asked)} keeps state (sequence), and a pipeline's request has none"
+                yield f"{path}.steps[{index}].model", f"{text}; ask another"

@@ -55,6 +55,10 @@ class Binding:
         self.model, _, release = config.model.partition("@")
         self.release: int | str | None = int(release) if release.isdecimal() else release or None
         self.origin = f"mqtt:{config.name}"
+        sequence = config.sequence
+        self.key = (
+            None if sequence is None else TopicTemplate.parse(sequence.key, f"{path}.sequence.key")
+        )
         self._compiled: dict[int, Compiled] = {}
         for name in self.template.names if self.template else ():
             if name not in self.filter.names:
@@ -91,11 +95,13 @@ class Route:
     Args:
         target: the filled-in ``to``, or None.
         problem: why ``to`` could not be filled in for this topic.
+        key: what it belongs to, where the binding goes by keys.
     """
 
     binding: Binding
     target: str | None
     problem: str = ""
+    key: str = ""
 
 
 class BindingSet:
@@ -173,12 +179,15 @@ class BindingSet:
 
 
 def _route(binding: Binding, levels: dict[str, str]) -> Route:
-    if binding.template is None:
-        return Route(binding, None)
+    target, problem, key = None, "", ""
     try:
-        return Route(binding, binding.template.render(levels))
+        if binding.template is not None:
+            target = binding.template.render(levels)
+        if binding.key is not None:
+            key = binding.key.render(levels)
     except FieldError as exc:
-        return Route(binding, None, exc.message)
+        target, problem = None, exc.message
+    return Route(binding, target, problem, key)
 
 
 def prepare_bindings(

@@ -38,8 +38,10 @@ from edged.protocol.mqtt import (
 )
 from edged.transports.binding_set import BindingSet, Route, prepare_bindings
 from edged.transports.forwarding import Forwarder
+from edged.transports.job_kinds import job_kind
+from edged.transports.lanes import Lanes
+from edged.transports.made import MadeAnswers
 from edged.transports.outlet import Door
-from edged.transports.pieces import PieceJob
 from edged.transports.subscriptions import SubscriptionMemory, Subscriptions
 from edged.transports.work import Job
 
@@ -92,6 +94,7 @@ class Bindings:
         self.forwarder = forwarder
         self.door = door
         self.executor = executor
+        self.lanes, self.made = Lanes(), MadeAnswers()
         self.topics = BaseTopics(base)
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.max_packet_bytes: int | None = None
@@ -255,6 +258,8 @@ class Bindings:
     def _on_connected(self, event: Connected) -> None:
         self._forget()
         self._connection, self._lost = event.connection, None
+        if not event.session_present:
+            self.made.forget()
         self.max_packet_bytes = event.maximum_packet_bytes
         self._reconcile()
         status = DRAINING if self._is_draining else ONLINE
@@ -349,7 +354,7 @@ class Bindings:
             self._part_done(arrival)
 
         counters = self._by_binding[route.binding.name]
-        kind = PieceJob if route.binding.config.stream else Job
+        kind = job_kind(route.binding.config)
         job = kind(self, route, self._set, arrival.message, counters=counters, on_done=on_done)
         self._jobs.add(job)
         job.start()

@@ -43,7 +43,8 @@ _POLICIES = {
     "drop_oldest": Policy.DROP_OLDEST,
     "latest_only": Policy.LATEST_ONLY,
 }
-_DUP = ("edged-dup", "1")
+DUP = ("edged-dup", "1")
+"""The user property of what may be there twice."""
 _UNSET = Moment(bytes(8), 0, 0)
 """The outbox sets it."""
 _TRY_AGAIN = frozenset({0x80, 0x83, FULL_QUEUE})
@@ -312,8 +313,8 @@ class Forwarder:
         if publication.expiry_s is not None:
             left_s = max(1, round(publication.expiry_s - self._outbox.age_s(entry)))
             publication = publication._replace(expiry_s=left_s)
-        if entry.may_be_sent and _DUP not in publication.properties:
-            publication = publication._replace(properties=(*publication.properties, _DUP))
+        if entry.may_be_sent and DUP not in publication.properties:
+            publication = publication._replace(properties=(*publication.properties, DUP))
         limit = self.max_packet_bytes
         if limit is not None and publication.size_bytes > limit:
             log.warning('a result on "%s" is larger than the broker takes', publication.topic[:128])

@@ -11,6 +11,8 @@ from edged.manifest import Manifest
 from edged.messages import InferRequest, OnResponse, Ticket
 from edged.protocol.mqtt import Publication, Published
 from edged.transports.forwarding import Forwarder
+from edged.transports.lanes import Lanes
+from edged.transports.made import MadeAnswers
 
 
 class Door(Protocol):
@@ -33,6 +35,8 @@ class Outlet(Protocol):
     executor: Executor
     max_packet_bytes: int | None
     forwarder: Forwarder | None
+    lanes: Lanes
+    made: MadeAnswers
 
     @property
     def is_crowded(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 
@@ -46,14 +45,12 @@ from edged.topics import check_topic
 from edged.transports.binding_set import BindingSet, Compiled, Route
 from edged.transports.forwarding import Forwarder
 from edged.transports.outlet import Outlet
+from edged.transports.time_left import deadline_ns, has_expired, remaining_s
 
 log = logging.getLogger("edged.mqtt")
 
 OFF_LOOP_BYTES = 32 << 10
 """Larger JSON takes a millisecond and more to read, so that it is not read on the event loop."""
-LONGEST_HOLD_NS = 60 * 10**9
-"""A message that waits for a busy model holds one of ``max_inflight`` places, so its own expiry is
-not waited for longer than this."""
 _FIRST_RETRY_NS, _LONGEST_RETRY_NS = 5 * 10**6, 10**9
 
 
@@ -83,6 +80,7 @@ class Job:
         self._binding = route.binding
         self._config: BindingConfig = route.binding.config
         self._target = route.target
+        self._key = route.key
         self._problem = route.problem
         self._bindings = bindings
         self._message = message
@@ -93,7 +91,7 @@ class Job:
         self._pending = 0
         self._retry_ns = _FIRST_RETRY_NS
         self._is_done = False
-        self._deadline_ns = _deadline_ns(message, self._config.timeout)
+        self._deadline_ns = deadline_ns(message, self._config.timeout)
 
     def start(self) -> None:
         """Begin; every way out ends in ``on_done``, or in silence when the connection is lost."""
@@ -127,6 +125,10 @@ class Job:
             check_topic(self._target, "to")
             if self._bindings.topics.owns(self._target):
                 raise DeniedError("the levels of this topic make `to` one of our own topics")
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Work on it, now or when its turn has come."""
         self._decode()
 
     def _checked_reply_topic(self) -> str | None:
@@ -225,7 +227,7 @@ class Job:
         delay_ns = max(self._retry_ns, min(error.retry_after_ns, _LONGEST_RETRY_NS))
         is_hopeless = isinstance(error, ModelNotReadyError) and self._outlet.is_crowded
         if is_hopeless or time.monotonic_ns() + delay_ns >= self._deadline_ns:
-            if self._message.expiry_s is not None and self._has_expired():
+            if self._message.expiry_s is not None and has_expired(self._message):
                 self._expire()
             else:
                 self._fail(error)
@@ -238,6 +240,13 @@ class Job:
             self._guard(self._decode)
 
     def _answer(self, response: InferResponse) -> None:
+        if has_expired(self._message):
+            self._expire()
+        else:
+            self._deliver(self._make(response))
+
+    def _make(self, response: InferResponse) -> Publication:
+        """The answer, ready to be sent; raises EdgedError where there can be none."""
         compiled = self._compiled
         if compiled is None or compiled.manifest.release != response.release:
             manifest = self._outlet.door.manifest(self._binding.model, response.release)
@@ -245,13 +254,11 @@ class Job:
                 compiled = self._fit(manifest)
         if compiled is None:
             raise RuntimeFailureError("the release that answered is gone")
-        if self._has_expired():
-            self._expire()
-            return
         payload = self._encode(response, compiled)
-        publication = self._publication(
-            payload, answer_properties(response, is_dup=self._message.dup)
-        )
+        properties = answer_properties(response, is_dup=self._message.dup)
+        return self._publication(payload, properties)
+
+    def _deliver(self, publication: Publication) -> None:
         forwarder = self._forwarder()
         limit = (forwarder or self._outlet).max_packet_bytes
         if limit is not None and publication.size_bytes > limit:
@@ -298,7 +305,7 @@ class Job:
             retain=self._config.retain and not is_reply,
             content_type=JSON,
             correlation=self._message.correlation,
-            expiry_s=self._remaining_s(),
+            expiry_s=remaining_s(self._message),
             properties=properties,
         )
 
@@ -350,22 +357,11 @@ class Job:
 
     def _expire(self) -> None:
         """Past its deadline: by its own expiry it just ends, by our timeout it is reported."""
-        if self._message.expiry_s is None or not self._has_expired():
+        if self._message.expiry_s is None or not has_expired(self._message):
             self._fail(DeadlineExceededError("no answer within the binding's time"))
             return
         self._counters.expired += 1
         self._finish()
-
-    def _has_expired(self) -> bool:
-        expiry_s, arrived_ns = self._message.expiry_s, self._message.arrived_ns
-        return expiry_s is not None and time.monotonic_ns() >= arrived_ns + expiry_s * 10**9
-
-    def _remaining_s(self) -> int | None:
-        expiry_s = self._message.expiry_s
-        if expiry_s is None:
-            return None
-        passed_s = (time.monotonic_ns() - self._message.arrived_ns) / 1e9
-        return max(1, math.ceil(expiry_s - passed_s))
 
     def _is_wanted(self) -> bool:
         """Whether the broker still waits for this; else it will deliver the message again."""
@@ -386,13 +382,6 @@ class Job:
             self._is_done = True
             self._counters.in_flight -= 1
             self._on_done(self)
-
-
-def _deadline_ns(message: Message, timeout_ns: int) -> int:
-    if message.expiry_s is None:
-        return message.arrived_ns + timeout_ns
-    hold_ns = max(timeout_ns, LONGEST_HOLD_NS)
-    return message.arrived_ns + min(message.expiry_s * 10**9, hold_ns)
 
 
 def _ignore(_: Published) -> None:

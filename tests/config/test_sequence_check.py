@@ -45,11 +45,6 @@ def test_a_good_one():
             "5: models.vad.cache: keeps answers by their inputs alone, and",
         ),
         ("state: {h: hN}", STEP, "", '6: pipelines.p.steps[0].model: "vad" keeps state'),
-        (
-            "state: {h: hN}",
-            "mqtt: {host: h}\nbindings: [{name: b, from: a, to: c, model: vad@1}]\n", "",
-            '7: bindings[0].model: "vad" keeps state (sequence), and a message has no sequence',
-        ),
     ],
 )  # fmt: skip
 def test_bad_ones(section: str, more: str, beside: str, wanted: str):

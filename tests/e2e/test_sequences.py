@@ -16,6 +16,7 @@ from edged.client import Client, Sequence
 from edged.errors import SequenceNotFoundError
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for
+from tests.fakes.broker import Device, Mosquitto
 from tests.models import double, remembering
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -163,3 +164,27 @@ def test_check_says_where(tmp_path: Path):
     )  # fmt: skip
     assert done.returncode != 0
     assert "edged.yaml:9:27: models.gate.sequence.state.h: release 1:" in done.stdout + done.stderr
+
+
+@pytest.mark.broker
+def test_by_mqtt_each_device_has_its_state(tmp_path: Path):
+    make_bundle(tmp_path / "gate-1.edgb", remembering(), release=1)
+    (tmp_path / "broker").mkdir()
+    with (
+        Mosquitto(tmp_path / "broker") as broker,
+        Device(broker, "out/#") as device,
+        running(
+            tmp_path,
+            f"{model()}mqtt: {{host: 127.0.0.1, port: {broker.port}}}\nbindings:\n"
+            "  - {name: b, from: 'in/{id}', to: 'out/{id}', model: gate, sequence: {key: '{id}'}}\n",
+        ) as daemon,
+    ):
+        wait_for(lambda: daemon.status()["mqtt"]["state"] == "connected")
+        seen: dict[str, list[float]] = {"a": [], "b": []}
+        for number in range(12):
+            device.publish(f"in/{'ab'[number % 2]}", b"[[1, 1, 1]]")
+        for _ in range(12):
+            answer = device.one()
+            seen[answer.topic[-1]].append(json.loads(answer.payload)["y"][3])
+        assert seen == {"a": [0, 1, 2, 3, 4, 5], "b": [0, 1, 2, 3, 4, 5]}
+        assert daemon.status()["sequences"]["gate"]["open"] == 2
