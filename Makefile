@@ -79,7 +79,11 @@ build/http_load: benchmarks/http_load.c
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o $@ $< -lm
 
-bench: broker build/load build/http_load
+build/mqtt_load: benchmarks/mqtt_load.c
+	@mkdir -p build
+	$(CC) -O2 -Wall -Wextra -o $@ $<
+
+bench: broker build/load build/http_load build/mqtt_load
 	@.ci/venv $(VENV) $(PYTHON) demo grpc
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 

@@ -1,4 +1,4 @@
-"""MQTT: a binding of edged against a bare paho echo, behind the same broker and the same client."""
+"""MQTT: bindings of edged against a bare paho echo, behind the same broker and the same asker."""
 
 from __future__ import annotations
 
@@ -12,57 +12,153 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import figures
-from benchmarks.mqtt_client import requests_per_s
+from benchmarks.frame import make_frame, pictures
+from benchmarks.mqtt_client import ask
 from benchmarks.native import config, cpu_seconds
 from benchmarks.results import Row, measured, not_measured
 from benchmarks.stand import BenchError, Daemon, Stand, load_average
 
 ROUNDS = 5
-ROUND_S = 2.5
+ROUND_S = 2.0
 UNIT = "x"
 PAYLOAD = (
     b'{"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, '
     b'"petal_width": 0.2, "id": "dev-0123"}'
 )
 """A hundred bytes, as a small device sends them."""
+PIXELS, PICTURE = (1, 183, 182, 3), (1, 360, 480, 3)
+"""100 kB as they are, and such a picture that its JPEG takes about as many."""
+PAHO, NATIVE = "mqtt-qos1", "mqtt-native"
+ROWS = {
+    PAHO: ">= 0.6",
+    NATIVE: ">= 1.5",
+    "mqtt-qos0": ">= 2.5",
+    "mqtt-one-p50": "<= 1.3",
+    "mqtt-one-p99": "<= 1.3",
+    "mqtt-raw": ">= 0.8",
+    "mqtt-jpeg": "",
+}
+Found = dict[str, list[dict[str, float]]]
 
 
-def qos1(stand: Stand) -> list[Row]:
-    """Messages a second with 32 in flight, published and answered at QoS 1, over paho."""
-    return _qos1(stand, "paho", "mqtt-qos1", ">= 0.6")
-
-
-def native(stand: Stand) -> list[Row]:
-    """The same over our own client."""
-    return _qos1(stand, "native", "mqtt-native", ">= 1.5")
-
-
-def _qos1(stand: Stand, client: str, name: str, bar: str) -> list[Row]:
+def binding(stand: Stand) -> list[Row]:
+    """All rows: each round asks the echo and the daemons one right after the other."""
     program = program_of()
     if program is None:
-        return [not_measured(name, UNIT, bar, "mosquitto is not installed")]
+        return [_none(name, "mosquitto is not installed") for name in ROWS]
+    payload = stand.folder / "payload"
+    payload.write_bytes(PAYLOAD)
     model = stand.tiny()
-    with mosquitto(program, stand.folder) as port:
-        body = config(model) + (
-            f"mqtt: {{host: 127.0.0.1, port: {port}, client: {client}}}\n"
-            "bindings: [{name: b, from: 'in/edged', to: 'out/edged', model: tiny}]\n"
-        )
-        with stand.daemon(body) as daemon, stand.child("mqtt_echo", str(port)) as echo:
+    with mosquitto(program, stand.folder) as port, contextlib.ExitStack() as stack:
+        echo = stack.enter_context(stand.child("mqtt_echo", str(port)))
+        daemons = {
+            client: stack.enter_context(stand.daemon(config(model) + _bindings(port, client)))
+            for client in ("paho", "native")
+        }
+        for daemon in daemons.values():
             wait_for_broker(daemon)
-            ours: list[float] = []
-            echoes: list[float] = []
-            cpu: dict[str, list[float]] = {"edged": [], "echo": []}
+        found: Found = {}
+        for _ in range(ROUNDS):
+            for qos, in_flight in ((1, 32), (0, 32), (1, 1)):
+                for side, pid in (
+                    ("echo", echo.pid), *((name, one.pid) for name, one in daemons.items()),
+                ):  # fmt: skip
+                    if side == "paho" and (qos, in_flight) != (1, 32):
+                        continue
+                    found.setdefault(f"{side} qos{qos} {in_flight}", []).append(
+                        measure(stand, port, f"{side}{qos}", payload, pid, qos, in_flight)
+                    )
+    raw = {"load_average": load_average(), **found}
+
+    def row(name: str, side: str, of: str, what: str = "per_s") -> Row:
+        ours, floor = ([one[what] for one in found[f"{key} {of}"]] for key in (side, "echo"))
+        return measured(name, figures.paired_ratio(ours, floor), UNIT, ROWS[name], raw)
+
+    return [
+        row(PAHO, "paho", "qos1 32"),
+        row(NATIVE, "native", "qos1 32"),
+        row("mqtt-qos0", "native", "qos0 32"),
+        row("mqtt-one-p50", "native", "qos1 1", "p50_us"),
+        row("mqtt-one-p99", "native", "qos1 1", "p99_us"),
+        *_frames(stand, program),
+    ]
+
+
+def _frames(stand: Stand, program: str) -> list[Row]:
+    """Pictures of 100 kB, 8 on their way: pixels as they are, and a JPEG beside."""
+    raw_payload, jpeg_payload = stand.folder / "pixels", stand.folder / "jpeg"
+    raw_payload.write_bytes(pictures(PIXELS)[0].tobytes())
+    jpeg_payload.write_bytes(_jpeg())
+    bundles = {
+        "pixels": make_frame(stand.folder / "pixels-1.edgb", PIXELS, "pixels"),
+        "picture": make_frame(stand.folder / "picture-1.edgb", PICTURE, "picture"),
+    }
+    models = ", ".join(f"{name}: {{bundle: {bundle}}}" for name, bundle in bundles.items())
+    found: Found = {}
+    with mosquitto(program, stand.folder) as port, stand.child("mqtt_echo", str(port)) as echo:
+        body = (
+            f"runtime: {{threads: 1}}\nmodels: {{{models}}}\n"
+            f"mqtt: {{host: 127.0.0.1, port: {port}, client: native}}\nbindings:\n"
+            "  - {name: raw, from: in/raw, to: out/raw, model: pixels, codec: raw}\n"
+            "  - {name: jpeg, from: in/jpeg, to: out/jpeg, model: picture, codec: image}\n"
+        )
+        with stand.daemon(body) as daemon:
+            for name in bundles:
+                daemon.wait_until_served(name)
+            wait_for_broker(daemon)
             for _ in range(ROUNDS):
-                for side, pid, rates in (("echo", echo.pid, echoes), ("edged", daemon.pid, ours)):
-                    before, began = cpu_seconds(pid), time.monotonic()
-                    rates.append(requests_per_s(port, side, PAYLOAD, ROUND_S * stand.scale))
-                    used = (cpu_seconds(pid) - before) / (time.monotonic() - began)
-                    cpu[side].append(used / rates[-1] * 1e6)
-    details = {
-        "edged_per_s": ours, "echo_per_s": echoes, "cpu_us_per_message": cpu,
-        "load_average": load_average(),
-    }  # fmt: skip
-    return [measured(name, figures.paired_ratio(ours, echoes), UNIT, bar, details)]
+                for side, payload, pid in (
+                    ("echo1", raw_payload, echo.pid), ("raw", raw_payload, daemon.pid),
+                    ("jpeg", jpeg_payload, daemon.pid),
+                ):  # fmt: skip
+                    found.setdefault(side, []).append(
+                        measure(stand, port, side, payload, pid, 1, 8)
+                    )
+    raw = {"load_average": load_average(), "jpeg_bytes": jpeg_payload.stat().st_size, **found}
+    rates = {side: [one["per_s"] for one in rounds] for side, rounds in found.items()}
+    return [
+        measured(f"mqtt-{side}", figures.paired_ratio(rates[side], rates["echo1"]), UNIT,
+                 ROWS[f"mqtt-{side}"], raw)
+        for side in ("raw", "jpeg")
+    ]  # fmt: skip
+
+
+def measure(  # noqa: PLR0917 - one cell of a table
+    stand: Stand, port: int, name: str, payload: Path, pid: int, qos: int, in_flight: int
+) -> dict[str, float]:
+    """One round, with the processor's time of the process that answers."""
+    before = cpu_seconds(pid)
+    seconds = ROUND_S * stand.scale
+    found = ask(stand, (port, port), name, payload, qos=qos, in_flight=in_flight, seconds=seconds)
+    # A fifth more than is counted was asked before the clock started.
+    used = (cpu_seconds(pid) - before) / 1.2
+    return {key: found[key] for key in ("per_s", "p50_us", "p99_us")} | {
+        "cpu_us": used / found["answered"] * 1e6
+    }
+
+
+def _bindings(port: int, client: str) -> str:
+    names = ", ".join(
+        f"{{name: b{qos}, from: in/{client}{qos}, to: out/{client}{qos}, qos: {qos}, model: tiny}}"
+        for qos in (0, 1)
+    )
+    # Two daemons at one broker: each has a name of its own there.
+    mqtt = f"host: 127.0.0.1, port: {port}, client: {client}, client_id: bench-{client}"
+    return f"mqtt: {{{mqtt}, base: bench/{client}}}\nbindings: [{names}]\n"
+
+
+def _jpeg() -> bytes:
+    import io  # noqa: PLC0415 - only where it is made
+
+    from PIL import Image  # noqa: PLC0415
+
+    file = io.BytesIO()
+    Image.fromarray(pictures(PICTURE)[0][0]).save(file, "JPEG", quality=80)
+    return file.getvalue()
+
+
+def _none(name: str, why: str) -> Row:
+    return not_measured(name, UNIT, ROWS[name], why)
 
 
 def program_of() -> str | None:

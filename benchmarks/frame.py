@@ -56,15 +56,16 @@ def frames(stand: Stand) -> list[Row]:
     ]
 
 
-def make_frame(bundle: Path) -> Path:
+def make_frame(bundle: Path, shape: tuple[int, ...] = SHAPE, name: str = "frame") -> Path:
     """The largest byte of a frame: the whole of it is read, and next to nothing is computed."""
     from converters.pack import member, pack  # noqa: PLC0415 - only where it is made
     from edged.manifest import ArtefactEntry, Golden, Manifest, TensorEntry  # noqa: PLC0415
+    from edged.specs import ImageInput  # noqa: PLC0415
     from edged.store.golden import write_safetensors  # noqa: PLC0415
 
-    picture = pictures()[0]
+    picture = pictures(shape)[0]
     members = {
-        "model.onnx": largest(),
+        "model.onnx": largest(shape),
         "golden.safetensors": write_safetensors(
             {"in.frame": picture, "out.y": picture.max(axis=(1, 2, 3))}
         ),
@@ -72,25 +73,26 @@ def make_frame(bundle: Path) -> Path:
     kinds = {"model.onnx": "onnx", "golden.safetensors": "safetensors"}
     manifest = Manifest(
         format="edged-bundle-v1",
-        name="frame",
+        name=name,
         release=1,
         version="1",
-        inputs=(TensorEntry("frame", "uint8", ("batch", *SHAPE[1:])),),
+        inputs=(TensorEntry("frame", "uint8", ("batch", *shape[1:])),),
         outputs=(TensorEntry("y", "uint8", ("batch",)),),
         artefacts=(ArtefactEntry("onnx", "model.onnx"),),
         members=tuple(member(name, kinds[name], data) for name, data in members.items()),
         golden=Golden("golden.safetensors", 1, {}),
+        input_processing={"frame": ImageInput(shape[2], shape[1], layout="NHWC")},
     )
     pack(bundle, manifest, members)
     return bundle
 
 
-def largest() -> bytes:
+def largest(shape: tuple[int, ...] = SHAPE) -> bytes:
     """The model file."""
     from onnx import TensorProto, helper  # noqa: PLC0415
 
     node = helper.make_node("ReduceMax", ["frame"], ["y"], axes=[1, 2, 3], keepdims=0)
-    shapes = (("frame", ["batch", *SHAPE[1:]]), ("y", ["batch"]))
+    shapes = (("frame", ["batch", *shape[1:]]), ("y", ["batch"]))
     given, made = (helper.make_tensor_value_info(n, TensorProto.UINT8, s) for n, s in shapes)
     graph = helper.make_graph([node], "frame", [given], [made])
     opset = [helper.make_opsetid("", 13)]
@@ -98,10 +100,10 @@ def largest() -> bytes:
     return data
 
 
-def pictures() -> list[Frame]:
+def pictures(shape: tuple[int, ...] = SHAPE) -> list[Frame]:
     """Two of them, whose largest bytes differ."""
     chance = np.random.default_rng(4)
-    return [chance.integers(0, top, SHAPE, np.uint8) for top in (200, 250)]
+    return [chance.integers(0, top, shape, np.uint8) for top in (200, 250)]
 
 
 def _p50_us(ask: Callable[[], Frame], place: Frame, seconds: float) -> float:

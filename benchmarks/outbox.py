@@ -12,10 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import paho.mqtt.client as paho
-
 from benchmarks.broker import PAYLOAD, mosquitto, program_of, wait_for_broker
-from benchmarks.mqtt_client import IN_FLIGHT, SILENCE_S, WARMUP_S, open_client
+from benchmarks.mqtt_client import IN_FLIGHT, ask
 from benchmarks.native import config, cpu_seconds
 from benchmarks.results import Row, measured, not_measured
 from benchmarks.stand import BenchError, Stand, load_average
@@ -119,16 +117,21 @@ def _two_brokers(stand: Stand) -> Row:
     for folder in folders:
         folder.mkdir(exist_ok=True)
     model = stand.tiny()
+    payload = stand.folder / "payload"
+    payload.write_bytes(PAYLOAD)
     with mosquitto(program, folders[0]) as first, mosquitto(program, folders[1]) as second:
         body = config(model) + (
-            f"mqtt: {{host: 127.0.0.1, port: {first}, "
+            f"mqtt: {{host: 127.0.0.1, port: {first}, client: native, "
             f"results: {{host: 127.0.0.1, port: {second}}}}}\n"
             "bindings: [{name: b, from: 'in/edged', to: 'out/edged', model: tiny}]\n"
         )
         with stand.daemon(body) as daemon:
             wait_for_broker(daemon)
-            before = cpu_seconds(daemon.pid)
-            rates = [_rate(first, second, ROUND_S * stand.scale) for _ in range(ROUNDS)]
+            before, seconds = cpu_seconds(daemon.pid), ROUND_S * stand.scale
+            ports = (first, second)
+            rates = [
+                ask(stand, ports, "edged", payload, seconds=seconds)["per_s"] for _ in range(ROUNDS)
+            ]
             used = cpu_seconds(daemon.pid) - before
             box = daemon.status()["mqtt"]["results"]["outbox"]
     cpu_us = used / box["delivered"] * 1e6
@@ -139,34 +142,3 @@ def _two_brokers(stand: Stand) -> Row:
         "load_average": load_average(),
     }
     return measured(name, max(rates), unit, bar, raw)
-
-
-def _rate(first: int, second: int, seconds: float) -> float:
-    """Answers a second at one broker to requests at the other."""
-    count, started, last = 0, 0.0, time.monotonic()
-    asker = open_client(first, None, "none")
-
-    def on_message(_client: paho.Client, _: object, _message: paho.MQTTMessage) -> None:
-        nonlocal count, last
-        last = time.monotonic()
-        count += last >= started
-        asker.publish("in/edged", PAYLOAD, 1)
-
-    hearer = open_client(second, on_message, "out/edged")
-    asker.loop_start()
-    started = time.monotonic() + WARMUP_S
-    for _ in range(IN_FLIGHT):
-        asker.publish("in/edged", PAYLOAD, 1)
-    while (at := time.monotonic()) < started + seconds:
-        hearer.loop(0.1)
-        if at - last > SILENCE_S:
-            raise TimeoutError("no answer on out/edged")
-    rate = count / (time.monotonic() - started)
-    hearer.on_message = None
-    drained = time.monotonic() + 0.3
-    while time.monotonic() < drained:
-        hearer.loop(0.05)
-    asker.disconnect()
-    asker.loop_stop()
-    hearer.disconnect()
-    return rate

@@ -96,8 +96,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
             (generation.FIRST, "x", generation.FIRST_BAR),
         ],
     ),
-    "mqtt-qos1": (broker.qos1, [("mqtt-qos1", "x", ">= 0.6")]),
-    "mqtt-native": (broker.native, [("mqtt-native", "x", ">= 1.5")]),
+    "mqtt": (broker.binding, [(name, "x", bar) for name, bar in broker.ROWS.items()]),
     "outbox": (outbox.outbox, outbox.ROWS),
 }
 """What is measured together, and the rows that come of it: a failure leaves them not measured."""
