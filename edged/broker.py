@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from edged.config.binding import BindingConfig
 from edged.config.broker import Secret, TlsConfig
+from edged.config.feed import FeedConfig
 from edged.config.identity import base_topic, client_id
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
@@ -35,7 +36,9 @@ from edged.telemetry.health import Health
 if TYPE_CHECKING:
     from edged.transports.binding_set import BindingSet
     from edged.transports.bindings import Bindings
+    from edged.transports.branch import Branch
     from edged.transports.connection import SessionOptions
+    from edged.transports.feeds import Feeds
 
 log = logging.getLogger("edged.mqtt")
 
@@ -64,6 +67,7 @@ class BrokerLinks:
         self._decoders: ThreadPoolExecutor | None = None
         self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._results: Results | None = None
+        self._feeds: Feeds | None = None
         self._swapping = asyncio.Lock()
         self._is_drained = False
 
@@ -100,6 +104,7 @@ class BrokerLinks:
         self._prepared = prepared
         if mqtt is None or prepared is None:
             await self._end(_STOP_S)
+            self._feed({})
             self._health.restore("mqtt")
             self._health.restore("mqtt.secret")
             self._health.restore("mqtt.results")
@@ -107,6 +112,11 @@ class BrokerLinks:
         from edged.transports.binding_set import with_waiting  # noqa: PLC0415 - only if used
 
         prepared = with_waiting(prepared, snapshot.config.bindings)
+        rules = {
+            name: model.publish
+            for name, model in snapshot.config.models.items()
+            if model.publish is not None
+        }
         try:
             options = await asyncio.to_thread(session_options, snapshot, mqtt)
             others = await asyncio.to_thread(results_options, snapshot, mqtt, options)
@@ -120,20 +130,22 @@ class BrokerLinks:
         self._health.restore("mqtt.secret")
         # Everything that makes it another connection.
         passwords = (options.password, others.password if others is not None else None)
-        identity = (mqtt, options.client_id, options.base, passwords, certificates)
+        identity = (mqtt, options.client_id, options.base, passwords, certificates, bool(rules))
         if self._bindings is not None and identity == self._identity:
             self._bindings.swap(prepared)
+            self._feed(rules)
             return
         await self._end(_STOP_S)
         try:
-            await self._open_results(mqtt, others)
+            branch = await self._open_results(mqtt, others, is_fed=bool(rules))
         except ApplyError as exc:
             # Without a place to keep results no request may be taken; the broker keeps them.
             log.error("%s", exc.message)
             self._health.degrade("mqtt.results", exc.message)
             return
-        self._begin(mqtt.client, options, prepared)
+        self._begin(mqtt.client, options, prepared, branch)
         self._identity = identity
+        self._feed(rules)
 
     def announce(self, info: dict[str, Any], models: list[dict[str, Any]]) -> None:
         """Publish what we are; kept and published again after each reconnect."""
@@ -143,7 +155,11 @@ class BrokerLinks:
 
     def stats(self) -> dict[str, Any] | None:
         """For the status page; None without a broker."""
-        return self._bindings.stats() if self._bindings is not None else None
+        if self._bindings is None:
+            return None
+        results = self._results.forwarder.stats() if self._results is not None else None
+        feeds = self._feeds.stats() if self._feeds is not None else {}
+        return {**self._bindings.stats(), "results": results, "feeds": feeds}
 
     def line(self) -> str:
         """A few words for the service manager's status line."""
@@ -158,20 +174,43 @@ class BrokerLinks:
         if self._decoders is not None:
             self._decoders.shutdown(wait=False, cancel_futures=True)
 
-    async def _open_results(self, mqtt: MqttConfig, options: SessionOptions | None) -> None:
-        if options is not None:
+    def _feed(self, rules: Mapping[str, FeedConfig]) -> None:
+        """Let the models' rules for publishing hear their answers."""
+        if self._feeds is None:
+            if not rules:
+                return
+            from edged.transports.feeds import Feeds  # noqa: PLC0415 - only if used
+
+            self._feeds = Feeds()
+        forwarder = self._results.forwarder if self._results is not None else None
+        feeds = self._feeds.swap(rules, self._dataplane.manifest, forwarder)
+        self._dataplane.tap({name: feed.note for name, feed in feeds.items()})
+
+    async def _open_results(
+        self, mqtt: MqttConfig, options: SessionOptions | None, *, is_fed: bool
+    ) -> Branch | None:
+        """Open the outbox where something needs it; returns the branch it is to go by, if any."""
+        if options is not None or is_fed:
+            from edged.transports.branch import Branch  # noqa: PLC0415 - only if used
+
+            branch = Branch() if options is None else None
             self._results = await open_results(
-                self._state_dir, options, mqtt.outbox, self._review_results
-            )
-            return
+                self._state_dir, options or branch or Branch(), mqtt.outbox,
+                self._review_results, mqtt.max_inflight,
+            )  # fmt: skip
+            return branch
         self._health.restore("mqtt.results")
         if left_on_disk(self._state_dir):
             log.warning(
-                "results for another broker are left in %s: configure mqtt.results to deliver them",
+                "results are left in %s: configure mqtt.results, or a model's publish, to deliver "
+                "them",
                 self._state_dir / FOLDER,
             )
+        return None
 
-    def _begin(self, client: str, options: SessionOptions, prepared: BindingSet) -> None:
+    def _begin(
+        self, client: str, options: SessionOptions, prepared: BindingSet, branch: Branch | None
+    ) -> None:
         from edged.transports.bindings import Bindings  # noqa: PLC0415 - only if used
         from edged.transports.subscriptions import SubscriptionMemory  # noqa: PLC0415
 
@@ -191,7 +230,8 @@ class BrokerLinks:
             memory=SubscriptionMemory.in_file(self._state_dir / _FILTERS),
             on_change=self._review,
             ack_early=ack_early,
-            forwarder=self._results.forwarder if self._results is not None else None,
+            forwarder=self._results.forwarder if self._results and not branch else None,
+            branch=branch,
         )
         self._bindings.swap(prepared)
         if self._announced is not None:
@@ -222,6 +262,8 @@ class BrokerLinks:
         self._identity = ()
         if bindings is not None:
             await bindings.drain(timeout_s)
+        if self._feeds is not None:
+            self._feeds.hold()
         results, self._results = self._results, None
         if results is not None:
             await results.close()

@@ -30,6 +30,7 @@ BROKER_FIGURES: tuple[Figure, ...] = (
     Figure("edged_mqtt_published_bytes", _C, "Bytes of payloads published."),
     Figure("edged_results_connected", _F, "1 while the broker of results is connected."),
     Figure("edged_results_on_way", _G, "Results sent that it has not acknowledged."),
+    Figure("edged_feed_answers", _C, "Answers of `publish` rules.", ("model", "outcome")),
     Figure("edged_outbox_entries", _G, "Results on disk that wait for their broker."),
     Figure("edged_outbox_bytes", _G, "Bytes that the outbox takes on disk."),
     Figure("edged_outbox_max_bytes", _G, "Bytes that it may take."),
@@ -70,6 +71,9 @@ def add_broker(add: Add, links: Mapping[str, Any]) -> None:
         add("edged_mqtt_reports_refused", counters["undeliverable"], binding)
         for ending in _ENDINGS:
             add("edged_mqtt_messages_ended", counters[ending], binding, ending)
+    for model, counters in (links.get("feeds") or {}).items():
+        for outcome, count in counters.items():
+            add("edged_feed_answers", count, model, outcome)
     results = links.get("results")
     if results is not None:
         add("edged_results_connected", int(results["state"] == "connected"))

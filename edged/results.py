@@ -1,4 +1,4 @@
-"""The way of results to another broker: the outbox on disk, and the session that drains it.
+"""The way of results by the disk: the outbox, and what drains it to another broker or to the first.
 
 Opens both and closes both; never two at a time, for the files have one writer. What goes in and out
 is ``transports/forwarding.py``'s.
@@ -17,6 +17,7 @@ from edged.errors import ApplyError
 
 if TYPE_CHECKING:
     from edged.outbox.outbox import Outbox
+    from edged.transports.branch import Branch
     from edged.transports.connection import SessionOptions
     from edged.transports.forwarding import Forwarder
 
@@ -46,22 +47,25 @@ class Results:
 
 async def open_results(
     state_dir: Path,
-    options: SessionOptions,
+    options: SessionOptions | Branch,
     config: OutboxConfig,
     on_change: Callable[[], None],
+    window: int = 64,
 ) -> Results:
     """Open the outbox, with what an earlier process left in it.
 
     Args:
         state_dir: the outbox is a folder in it.
-        options: the other broker.
+        options: the other broker, or a branch of the first one's session.
         config: the caps.
         on_change: called when ``forwarder.problem`` may have changed.
+        window: of a branch, results on their way at a time.
 
     Raises:
         ApplyError: the outbox cannot be opened.
     """
     from edged.outbox.outbox import Outbox  # noqa: PLC0415 - only if used
+    from edged.transports.branch import Branch  # noqa: PLC0415 - only if used
     from edged.transports.forwarding import Forwarder  # noqa: PLC0415 - only if used
     from edged.transports.mqtt import MqttSession  # noqa: PLC0415 - only if used
 
@@ -79,10 +83,10 @@ async def open_results(
         ) from exc
     outbox.start()
     forwarder = Forwarder(
-        MqttSession(options),
+        options if isinstance(options, Branch) else MqttSession(options),
         outbox,
-        base=options.base,
-        window=options.max_inflight,
+        base=None if isinstance(options, Branch) else options.base,
+        window=window if isinstance(options, Branch) else options.max_inflight,
         rate=config.replay_rate,
         on_change=on_change,
     )

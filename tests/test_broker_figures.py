@@ -33,7 +33,9 @@ def test_without_another_broker_there_is_no_outbox() -> None:
 
 def test_all_of_it_is_in_the_catalogue_and_filled_in() -> None:
     results = {"state": "connecting", "on_way": 15, "outbox": OUTBOX}
-    found = figures({**LINKS, "results": results})
+    feeds = {"m": {"published": 16, "dropped": 17}}
+    found = figures({**LINKS, "results": results, "feeds": feeds})
+    assert found["edged_feed_answers", "m", "dropped"] == 17
     assert {name for name, *_ in found} == {figure.name for figure in BROKER_FIGURES}
     assert found["edged_results_connected",] == 0
     assert found["edged_outbox_oldest_seconds",] == 1.5

@@ -36,6 +36,7 @@ LINKS = {
     "waiting": 3,
     **asdict(SessionCounters(unmatched=1, acknowledged=9, published=12)),
     "bindings": {"gate": BindingCounters(received=10, answered=8, dead_lettered=1).as_dict()},
+    "feeds": {"gate": {"published": 1}},
     "results": {
         "state": "connected",
         "on_way": 1,

@@ -15,6 +15,7 @@ from edged.config.broker import login_problems, outbox_problems
 from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
 from edged.config.engines import engines_problems
+from edged.config.feed_check import feed_problems
 from edged.config.generation_check import generation_problems
 from edged.config.identity import base_topic
 from edged.config.keyed_check import keyed_problems
@@ -84,6 +85,7 @@ def check(draft: Draft) -> list[Problem]:
         *pipeline_problems(draft.config, draft.marks),
         *sequence_problems(draft.config),
         *keyed_problems(draft.config),
+        *feed_problems(draft.config),
         *generation_problems(draft.config),
         *_bindings(draft),
     ]

@@ -15,6 +15,7 @@ from edged.config.access import AccessConfig
 from edged.config.binding import BindingConfig
 from edged.config.cache import CacheConfig
 from edged.config.engines import EnginesConfig
+from edged.config.feed import FeedConfig
 from edged.config.generation import GenerationConfig
 from edged.config.listen import ListenConfig
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
@@ -259,6 +260,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     cache: CacheConfig | None = None
     sequence: SequenceConfig | None = None
     generation: GenerationConfig | None = None
+    publish: FeedConfig | None = None
 
     @property
     def bundles(self) -> tuple[str, ...]:

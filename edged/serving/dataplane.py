@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from edged.errors import (
     Code,
@@ -38,6 +38,9 @@ from edged.tensors import check_tensors
 
 log = logging.getLogger("edged.serving")
 
+Tap = Callable[[InferRequest, InferResponse], None]
+"""Hears a request's last answer after whoever asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServingTable:
@@ -62,6 +65,8 @@ class Dataplane:
 
     def __init__(self) -> None:
         self.table = ServingTable()
+        self.taps: Mapping[str, Tap] = {}
+        """By model; pipelines that ask a model inside are not heard."""
         self.is_draining = False
         self.refused = 0
         self.refusals: dict[tuple[str, str, Code], int] = {}
@@ -70,6 +75,12 @@ class Dataplane:
     def swap(self, table: ServingTable) -> None:
         """Serve by another table from now on; requests in flight finish on theirs."""
         self.table = table
+
+    def tap(self, taps: Mapping[str, Tap]) -> None:
+        """Let these hear the answers of their models from now on."""
+        if taps or self.taps:
+            self.taps = dict(taps)
+            self.table = replace(self.table)  # what was looked up for many requests is so anew
 
     def manifest(self, model: str, release: int | str | None = None) -> Manifest | None:
         """The manifest of the release that would answer, or None when none would."""
@@ -87,6 +98,8 @@ class Dataplane:
             What withdraws it while it waits; None when it was answered or refused.
         """
         table = self.table
+        if request.model in self.taps:
+            on_response = self.heard(request, on_response)
         number = 0
         try:
             release = self.admit(table, request.model, request.release)
@@ -99,6 +112,20 @@ class Dataplane:
             error = RuntimeFailureError("the request could not be handled; see the daemon's log")
             self.refuse(request, on_response, error, number)
         return None
+
+    def heard(self, request: InferRequest, on_response: OnResponse) -> OnResponse:
+        """Answers whoever asked, and then lets the tap of the model hear it."""
+        tap = self.taps[request.model]
+
+        def answer(response: InferResponse, final: bool) -> None:
+            on_response(response, final)
+            if final:
+                try:
+                    tap(request, response)
+                except Exception:
+                    log.exception("an answer to %s could not be passed on", request.origin)
+
+        return answer
 
     def prepare(self, request: PrepareRequest) -> PreparedCall:
         """Look up model, release and layout once for many requests.

@@ -116,7 +116,7 @@ class PreparedCall:
         try:
             is_quick = release.is_quick or release.remote is not None
             is_quick = is_quick and (rows or self._rows) <= release.most_rows
-            is_quick = is_quick and release.cache is None
+            is_quick = is_quick and release.cache is None and self.model not in plane.taps
             bound = session.bind(inputs, outputs) if is_quick else None
         except RunError as exc:
             log.warning("%s: requests of %d rows cannot be bound: %s", release.owner, rows, exc)
@@ -182,6 +182,8 @@ class PreparedCall:
         request = InferRequest(
             self._request.model, inputs, self._request.release, self._wanted, deadline_ns, origin
         )
+        if self.model in plane.taps:
+            on_response = plane.heard(request, on_response)
         number = 0
         try:
             if (

@@ -36,7 +36,9 @@ from edged.protocol.mqtt import (
     Unsubscribed,
     encode_document,
 )
+from edged.transports.arrival import Arrival
 from edged.transports.binding_set import BindingSet, Route, prepare_bindings
+from edged.transports.branch import Branch
 from edged.transports.forwarding import Forwarder
 from edged.transports.job_kinds import job_kind
 from edged.transports.lanes import Lanes
@@ -49,16 +51,6 @@ log = logging.getLogger("edged.mqtt")
 
 _GOODBYE_S = 2.0
 """How long a stopping daemon waits for the broker to take its last words."""
-
-
-class _Arrival:
-    """A message and how much of its work is still open."""
-
-    __slots__ = ("message", "open_jobs")
-
-    def __init__(self, message: Message) -> None:
-        self.message = message
-        self.open_jobs = 1  # the hand-out itself, so that a quick job cannot end it too early
 
 
 class Bindings:
@@ -75,6 +67,7 @@ class Bindings:
         on_change: called when ``problem`` may have changed.
         ack_early: break the promise on purpose, for tests that must notice.
         forwarder: takes the results that go to another broker; None = there is none.
+        branch: told of the connection, and sends over it what others have for this broker.
     """
 
     def __init__(
@@ -89,9 +82,12 @@ class Bindings:
         on_change: Callable[[], None] | None = None,
         ack_early: bool = False,
         forwarder: Forwarder | None = None,
+        branch: Branch | None = None,
     ) -> None:
         self.session = session
         self.forwarder = forwarder
+        self._branch = branch or Branch()
+        self._branch.send = self.publish
         self.door = door
         self.executor = executor
         self.lanes, self.made = Lanes(), MadeAnswers()
@@ -108,8 +104,8 @@ class Bindings:
         self._connection = 0  # 0 = none is up
         self._is_draining = False
         self._has_said_unmatched = False
-        self._order: deque[_Arrival] = deque()
-        self._waiting: deque[_Arrival] = deque()
+        self._order: deque[Arrival] = deque()
+        self._waiting: deque[Arrival] = deque()
         self._jobs: set[Job] = set()
         self._is_pumping = False
         self._in_flight = 0
@@ -266,6 +262,7 @@ class Bindings:
         self._publish_retained(self.topics.status, status)
         for topic, payload in self._retained.items():
             self._publish_retained(topic, payload)
+        self._branch.notice(event)
         self._changed()
 
     def _on_disconnected(self, event: Disconnected) -> None:
@@ -275,6 +272,8 @@ class Bindings:
 
     def _forget(self) -> None:
         """Drop all that belongs to a connection that is gone: the broker delivers it again."""
+        if self._connection:
+            self._branch.notice(self._lost or Disconnected(self._connection, "stopped", False))
         self._connection = 0
         self._order.clear()
         self._waiting.clear()
@@ -303,7 +302,7 @@ class Bindings:
     def _on_message(self, message: Message) -> None:
         if self._is_draining or not self.is_current(message.connection):
             return  # stays un-acknowledged: the broker keeps it for the next connection
-        arrival = _Arrival(message)
+        arrival = Arrival(message)
         if message.qos == 0:
             if self._in_flight < self._max_inflight:
                 self._take(arrival)
@@ -319,7 +318,7 @@ class Bindings:
         else:
             self._waiting.append(arrival)
 
-    def _take(self, arrival: _Arrival) -> None:
+    def _take(self, arrival: Arrival) -> None:
         """Hand a message to every binding it belongs to."""
         self._in_flight += 1
         self._idle.clear()
@@ -348,7 +347,7 @@ class Bindings:
                 message.topic[:128],
             )
 
-    def _start_job(self, route: Route, arrival: _Arrival) -> None:
+    def _start_job(self, route: Route, arrival: Arrival) -> None:
         def on_done(job: Job) -> None:
             self._jobs.discard(job)
             self._part_done(arrival)
@@ -359,7 +358,7 @@ class Bindings:
         self._jobs.add(job)
         job.start()
 
-    def _part_done(self, arrival: _Arrival) -> None:
+    def _part_done(self, arrival: Arrival) -> None:
         arrival.open_jobs -= 1
         if arrival.open_jobs or not self.is_current(arrival.message.connection):
             return

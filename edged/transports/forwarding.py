@@ -11,11 +11,12 @@ import hashlib
 import logging
 from bisect import insort
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from edged.config.binding import BindingConfig
+from edged.config.broker import WhenFull
 from edged.outbox.age import Moment
 from edged.outbox.entry import NO_ID, Entry, Policy
 from edged.outbox.outbox import Outbox
@@ -25,10 +26,10 @@ from edged.protocol.mqtt import (
     ONLINE,
     REFUSED,
     BaseTopics,
-    BrokerSession,
     Connected,
     Disconnected,
     Message,
+    OnEvent,
     Publication,
     Published,
     SessionEvent,
@@ -55,13 +56,34 @@ _GOODBYE_S = 2.0
 _DECODER = msgspec.msgpack.Decoder(Publication)
 
 
+class Way(Protocol):
+    """What takes results to a broker: a session, or a branch of one."""
+
+    def start(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
+        """Begin; events are delivered on the loop, in order."""
+        ...
+
+    def publish(self, publication: Publication) -> int:
+        """Send; returns the token of the Published event."""
+        ...
+
+    async def stop(self, timeout_s: float) -> None:
+        """End."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """For the status page."""
+        ...
+
+
 class Forwarder:
     """See above.
 
     Args:
-        session: the other broker.
+        session: the other broker, or a branch of the first one's.
         outbox: open; started and stopped by whoever made it.
-        base: our own topics lie below it; ``status`` is told there too.
+        base: our own topics lie below it; ``status`` is told there too. None for a branch, whose
+            owner says all there is to say of the connection.
         window: results on their way at a time.
         rate: of what was kept before the connection came up, a second; 0 = no limit.
         on_change: called when ``problem`` may have changed.
@@ -69,10 +91,10 @@ class Forwarder:
 
     def __init__(
         self,
-        session: BrokerSession,
+        session: Way,
         outbox: Outbox,
         *,
-        base: str,
+        base: str | None,
         window: int,
         rate: int,
         on_change: Callable[[], None],
@@ -80,7 +102,7 @@ class Forwarder:
         self.max_packet_bytes: int | None = None
         self._session = session
         self._outbox = outbox
-        self._status = BaseTopics(base).status
+        self._status = BaseTopics(base).status if base is not None else None
         self._window, self._rate = window, rate
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
@@ -107,7 +129,7 @@ class Forwarder:
 
     async def stop(self) -> None:
         """Say goodbye; what is not delivered stays on disk."""
-        if self._connection:
+        if self._connection and self._status is not None:
             publication = Publication(self._status, OFFLINE, retain=True)
             self._goodbye = (self._session.publish(publication), asyncio.Event())
             try:
@@ -157,15 +179,35 @@ class Forwarder:
         *,
         is_durable: bool = True,
     ) -> None:
+        is_durable = is_durable and config.durability == "fsync" and config.qos > 0
+        self.put(publication, config.when_full, on_kept, is_durable=is_durable, value=value)
+
+    def put(
+        self,
+        publication: Publication,
+        when_full: WhenFull,
+        on_kept: OnKept,
+        *,
+        is_durable: bool,
+        value: bytes = NO_ID,
+    ) -> None:
+        """Keep something until the broker has it.
+
+        Args:
+            publication: it.
+            when_full: what a full outbox does.
+            on_kept: called when it is kept, or never will be; see OnKept.
+            is_durable: report it when the disk has it; else when it is written.
+            value: what its request is known by.
+        """
         entry = Entry(
             publication.topic.encode(),
             msgspec.msgpack.encode(publication),
             _UNSET,
             publication.expiry_s or 0,
-            _POLICIES[config.when_full],
+            _POLICIES[when_full],
             value,
         )
-        is_durable = is_durable and config.durability == "fsync" and config.qos > 0
         self._outbox.put(entry, on_kept, is_durable=is_durable)
 
     def answered(self, message: Message, binding: str) -> bool:
@@ -183,7 +225,7 @@ class Forwarder:
         """Why results do not flow, for people, or None while they do."""
         if self._outbox.problem:
             return self._outbox.problem
-        if self._connection:
+        if self._connection or self._status is None:
             return None
         return self._lost.reason if self._lost else "not connected to the broker of results yet"
 
@@ -202,7 +244,8 @@ class Forwarder:
             self._connection, self._lost = event.connection, None
             self.max_packet_bytes = event.maximum_packet_bytes
             self._up_since_s = self._counted_s = self._loop.time()
-            self._session.publish(Publication(self._status, ONLINE, retain=True))
+            if self._status is not None:
+                self._session.publish(Publication(self._status, ONLINE, retain=True))
             self._on_change()
             self._pump()
         elif isinstance(event, Disconnected):

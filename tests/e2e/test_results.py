@@ -7,6 +7,7 @@ import random
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edged.results import left_on_disk
@@ -215,5 +216,43 @@ def test_what_is_left_is_said(box: Path) -> None:
         wait_for(lambda: outbox(daemon)["kept"] == 3)
         assert left_on_disk(daemon.directory / "state")
         daemon.write(body(first, None))
-        wait_for(lambda: "configure mqtt.results to deliver them" in daemon.tail())
+        wait_for(lambda: "configure mqtt.results, or" in daemon.tail())
         assert "mqtt.results" not in daemon.status()["degradations"]
+
+
+@pytest.mark.slow
+def test_answers_over_the_socket_are_published_through_outages_and_kills(box: Path) -> None:
+    """Over the daemon's own connection; the caller waits for nothing."""
+    broker = Mosquitto(box / "first", persistent=True)
+    text = body(broker, None).replace(
+        "{bundle: m-1.edgb}", "{bundle: m-1.edgb, publish: {to: fed}}"
+    )
+    tensor = np.ones((1, 4), np.float32)
+    with running(box, text) as daemon:
+        with daemon.client() as client:
+            for number in range(20):
+                client.infer("m", x=tensor * number)
+            call = client.prepare("m", x=((1, 4), "float32"))
+            for number in range(20, 40):
+                call(tensor * number)
+        wait_for(lambda: outbox(daemon)["entries"] == 40)
+        assert daemon.status()["mqtt"]["feeds"]["m"]["published"] == 40
+        daemon.kill()
+        daemon.start()
+        wait_for(lambda: outbox(daemon)["entries"] == 40)
+        with broker, Device(broker, "fed", "out/#", "edged/test/status") as device:
+            wait_for(lambda: outbox(daemon)["entries"] == 0)
+            found = [device.one() for _ in range(41)]
+            fed = [json.loads(one.payload)["y"][0] for one in found if one.topic == "fed"]
+            assert fed == [2.0 * number for number in range(40)], "in order, and none lost"
+            device.publish("in/1", b"[[1, 2, 3, 4]]")
+            assert device.one().topic == "out/1", "what a message asked for is not fed"
+            # A rule that goes takes the outbox along; the broker's session goes on.
+            daemon.write(body(broker, None))
+            wait_for(lambda: daemon.status()["mqtt"] and not daemon.status()["mqtt"]["feeds"])
+            wait_for(lambda: is_up(daemon))
+            with daemon.client() as client:
+                client.infer("m", x=tensor)
+            device.publish("in/1", b"[[1, 2, 3, 4]]")
+            while device.one().topic != "out/1":
+                pass

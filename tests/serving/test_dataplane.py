@@ -243,3 +243,31 @@ async def test_manifest():
     assert plane.manifest("gate", 2) is None
     assert plane.manifest("door") is None
     assert plane.manifest("a") is None
+
+
+@on_loop
+async def test_a_tap_hears_answers_after_whoever_asked(caplog: pytest.LogCaptureFixture):
+    plane = door(served(FakeSession()))
+    seen: list[str] = []
+
+    def tap(request: InferRequest, response: InferResponse) -> None:
+        seen.append(f"tap: {request.origin} {sorted(response.outputs)}")
+        raise RuntimeError("a tap that fails")
+
+    def answered(response: InferResponse, final: bool) -> None:
+        seen.append("answered")
+
+    before = plane.table
+    plane.tap({"gate": tap})
+    assert plane.table is not before, "what was looked up for many requests is looked up anew"
+    plane.submit(InferRequest("gate", {"x": X}, origin="uds"), answered)
+    await turns()
+    assert seen == ["answered", "tap: uds ['y']"]
+    assert "could not be passed on" in caplog.text
+    plane.tap({})
+    table = plane.table
+    plane.submit(InferRequest("gate", {"x": X}, origin="uds"), answered)
+    await turns()
+    assert seen[2:] == ["answered"]
+    plane.tap({})
+    assert plane.table is table

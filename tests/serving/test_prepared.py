@@ -325,3 +325,16 @@ class TestSwaps:
         answers = call(prepared)
         await turns()
         assert answers[0].release == 1
+
+
+class TestTaps:
+    @on_loop
+    async def test_a_tap_hears_prepared_calls_and_there_are_no_runs_beside_it(self):
+        plane = door(served(FakeSession()))
+        prepared, seen = prepare(plane), []
+        plane.tap({"gate": lambda _, response: seen.append(response)})
+        answers = call(prepared)
+        await turns()
+        assert seen == list(answers)
+        run = prepared.bind({"x": X}, {"y": np.empty((2, 4), np.float32)}, 2)
+        assert run is None or run.run("t") is None

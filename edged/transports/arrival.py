@@ -1,0 +1,15 @@
+"""A message that came in, and how much of its work is still open."""
+
+from __future__ import annotations
+
+from edged.protocol.mqtt import Message
+
+
+class Arrival:
+    """See above; the message is acknowledged when nothing is open any more."""
+
+    __slots__ = ("message", "open_jobs")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.open_jobs = 1  # the hand-out itself, so that a quick job cannot end it too early
