@@ -1,4 +1,4 @@
-"""The command line: ``edged run | check | diff | explain | status | models | infer | ...``.
+"""The command line: ``edged run | check | diff | explain | status | models | infer | load | ...``.
 
 Decides what is printed and the exit status (errors.STATUS; 78 for a bad configuration). Each
 command imports what it needs when it runs, so that ``edged status`` stays quick on a small box.
@@ -18,6 +18,7 @@ from edged.errors import STATUS, Code, EdgedError, InvalidRequestError
 from edged.version import __version__
 
 DEFAULT_CONFIG = "/etc/edged/edged.yaml"
+_ADMIN_SOCKET = "/run/edged/admin.sock"
 _EX_IOERR = 74
 """sysexits.h: an input or output error; no code of ours means that."""
 
@@ -162,6 +163,18 @@ def _add_looking(command: Callable[..., Any]) -> None:
                 help="one line for scripts and probes: exit status 0 when ready, 69 when not",
             )  # fmt: skip
 
+    for name, text in (
+        ("load", "Bring a model into memory, also one that was unloaded, and wait for it."),
+        ("unload", "Answer nobody for a model and give back its memory, until edged load."),
+    ):
+        sub = command(name, _administer, text)
+        sub.set_defaults(verb=name)
+        sub.add_argument("model", help="its name; all its releases are meant")
+        sub.add_argument(
+            "--socket",
+            help=f"listen.admin of the daemon; default: $EDGED_ADMIN_SOCKET, else {_ADMIN_SOCKET}",
+        )
+
     metrics = command("metrics", _metrics, "Print every figure, as Prometheus reads them.")
     _socket_option(metrics)
     _quarantine_options(
@@ -253,6 +266,17 @@ def _models(options: argparse.Namespace) -> int:
     with Client(options.socket) as client:
         document = client.models()
     print(json.dumps(document, indent=2) if options.json else render_models(document))
+    return 0
+
+
+def _administer(options: argparse.Namespace) -> int:
+    from edged.client import Client  # noqa: PLC0415
+
+    path = options.socket or os.environ.get("EDGED_ADMIN_SOCKET") or _ADMIN_SOCKET
+    # A large model is loaded for as long as it takes; the daemon bounds an unload.
+    with Client(path, timeout=None) as client:
+        client.call(options.verb, model=options.model)
+    print(f'model "{options.model}": {options.verb}ed')
     return 0
 
 

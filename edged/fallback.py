@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from edged.candidate import Candidate, load_trust
 from edged.errors import EdgedError
 from edged.serving.manager import Desired, Manager
+from edged.serving.release import ServedRelease
 from edged.serving.router import Route
 from edged.store.repository import Repository
 from edged.store.stored import StoredRelease
@@ -87,7 +88,7 @@ class Fallbacks:
         lost = [
             name
             for name, items in candidate.releases.items()
-            if not any(manager.get(item.key).answers for item in items)
+            if not any(_is_served(manager.get(item.key)) for item in items)
         ]
         found = await asyncio.to_thread(find_fallbacks, candidate, lost, self._repository)
         if found:
@@ -107,6 +108,11 @@ class Fallbacks:
         self.serving = {
             name: item for name, item in fallbacks.items() if not _has_own(routes[name])
         }
+
+
+def _is_served(release: ServedRelease) -> bool:
+    """Also one that an administrator unloaded: nothing stands in for that."""
+    return release.answers or release.is_dismissed
 
 
 def _has_own(route: Route) -> bool:

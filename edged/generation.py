@@ -92,6 +92,8 @@ def trouble_of(route: Route, broken: str) -> str:
     if broken:
         reasons.append(broken)
     serving = route.default_release()
+    if serving is None and route.is_dismissed:
+        return f"an administrator unloaded it; edged load {route.model} brings it back"
     if serving is None:
         return "; ".join(reasons) or "no release is ready"
     if serving is route.fallback:

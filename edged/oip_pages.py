@@ -139,9 +139,12 @@ class OipPages:
                 if ready and not release.answers:
                     continue
                 state = _STATES.get(release.state, "UNAVAILABLE")
+                if release.is_dismissed:
+                    state = "UNLOADING" if release.state is State.READY else "UNAVAILABLE"
                 entry = {"name": route.model, "version": str(release.number), "state": state}
                 if state == "UNAVAILABLE":
-                    entry["reason"] = release.reason or release.state.value
+                    reason = release.reason if not release.is_dismissed else ""
+                    entry["reason"] = reason or release.told_state
                 entries.append(entry)
             if not _releases(route) and not ready:
                 entries.append({"name": route.model})

@@ -51,7 +51,8 @@ def unready(dataplane: Dataplane) -> dict[str, str]:
         return {"edged": "the daemon is starting"}
     reasons = {}
     for name, route in dataplane.table.routes.items():
-        if route.required:
+        # What an administrator took away on purpose is no trouble of the daemon.
+        if route.required and not route.is_dismissed:
             try:
                 choose_release(route, None)
             except EdgedError as exc:
@@ -179,7 +180,7 @@ def release_document(release: Served) -> dict[str, Any]:
         "release": release.number,
         "version": release.manifest.version,
         "digest": release.key.digest,
-        "state": release.state.value,
+        "state": release.told_state,
         "reason": release.reason,
         "runtime": release.runtime,
         "precision": release.precision,

@@ -1,8 +1,9 @@
 """What administrators ask of the daemon while it runs: loads, unloads, the log's level, a reload.
 
 What should be there is the configuration's word and stays it: nothing here writes it, and nothing
-is remembered after a restart. A load only brings back what sleeps or failed; an unload only sends
-to sleep, until the next request or load.
+is remembered after a restart. A load only brings back what sleeps, failed or was unloaded. What is
+unloaded answers nobody and stays out of memory until a load, or until the configuration asks for
+another release of that model: a reload of something else does not bring it back.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from edged.errors import (
 )
 from edged.protocol.oip_settings import LEVELS
 from edged.serving.dataplane import Dataplane
-from edged.serving.lifecycle import BUSY, State
+from edged.serving.lifecycle import BUSY, NEVER_NS, State
 from edged.serving.manager import Manager
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
@@ -37,9 +38,9 @@ from edged.transports.native_door import Call
 log = logging.getLogger("edged.daemon")
 
 _LONGEST_S = 30.0
-"""An unload waits so long for what runs; meanwhile nothing new of the model begins."""
+"""An unload waits so long for what was asked before; meanwhile nothing new is taken."""
 _POLL_S = 0.005
-_WHY = "an administrator sent it to sleep; its next request loads it"
+_WHY = "an administrator unloaded it; edged load brings it back"
 
 
 class Steward:
@@ -104,12 +105,15 @@ class Steward:
         route = self._route(model)
         if members := members_of(route):
             for member in members:
-                await self._load(self._choose(self._route(member.model), member.selector))
+                of_model = self._route(member.model)
+                self._readmit(of_model)
+                await self._load(self._choose(of_model, member.selector))
         else:
+            self._readmit(route)
             await self._load(self._choose(route, None))
 
     async def unload(self, model: str) -> None:
-        """Send all releases of a model to sleep, once nothing of them runs.
+        """Answer nobody for a model any more, and give back its memory once nothing of it runs.
 
         Raises:
             EdgedError: there is no such model, it may not sleep, or it still runs.
@@ -128,8 +132,15 @@ class Steward:
             )
         await self._manager.settled([release.key for release in releases])
         for release in releases:
-            if release.state is State.READY:
-                await self._send_to_sleep(release)
+            _check_parting(release)
+        self._manager.dismiss(releases)
+        try:
+            for release in releases:
+                await self._send_away(release)
+        except BaseException:
+            self._readmit(route)
+            raise
+        log.warning('model "%s" was unloaded by an administrator', model)
 
     async def _load(self, release: ServedRelease) -> None:
         before = release.loads
@@ -152,33 +163,35 @@ class Steward:
             + (f": {release.reason}" if release.reason else "")
         )
 
-    async def _send_to_sleep(self, release: ServedRelease) -> None:
-        if release.is_parting:
-            raise ModelNotReadyError(
-                f"failed to unload {release.owner}: its device was lost or is being exchanged",
-                retry_after_ns=1_000_000_000,
-            )
+    def _readmit(self, route: Route) -> None:
+        """Let whoever asks for a model be answered again; what is not in memory sleeps."""
+        releases = [one for one in _releases(route) if one.is_dismissed]
+        for release in releases:
+            if release.state is State.FAILED:
+                release.retry_at_ns = 0
+            elif release.state is State.ASLEEP:
+                release.reason = "its next request loads it"
+        self._manager.dismiss(releases, away=False)
+
+    async def _send_away(self, release: ServedRelease) -> None:
         until = time.monotonic() + _LONGEST_S
-        release.part()
-        try:
-            # Looked at, not signalled, as in residency.py: telling would cost every request.
-            while (  # noqa: ASYNC110
-                release.state is State.READY and release.running and time.monotonic() < until
-            ):
-                await asyncio.sleep(_POLL_S)
-            if release.state is not State.READY or release.loss:
-                return
-            if release.running:
-                raise DeadlineExceededError(
-                    f"failed to unload {release.owner}: it still runs after {_LONGEST_S:g} s"
-                )
+        # Looked at, not signalled, as in residency.py: telling would cost every request.
+        while _is_busy(release) and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
+        _check_parting(release)
+        if _is_busy(release):
+            raise DeadlineExceededError(
+                f"failed to unload {release.owner}: it still runs after {_LONGEST_S:g} s"
+            )
+        if not release.is_dismissed:
+            return  # a load came after
+        release.reason = _WHY
+        if release.state is State.FAILED:
+            release.retry_at_ns = NEVER_NS
+        elif release.state is State.READY:
             home = self._manager.memories.of(release.config)
             home.evict(release, _WHY)
             home.step()
-        finally:
-            if release.state is State.READY and not release.loss:
-                release.is_parting = False
-                release.go_on()
 
     def _route(self, model: str) -> Route:
         route = self._dataplane.table.routes.get(model)
@@ -219,6 +232,24 @@ class Steward:
         if (level := arguments.get("level")) is not None:
             self.set_level(level)
         return {"level": self.level, "configured": self._configured}
+
+
+def _is_busy(release: ServedRelease) -> bool:
+    """Whether something of it runs or waits, and it is still to be unloaded."""
+    return (
+        release.is_dismissed
+        and release.state is State.READY
+        and not release.is_parting
+        and bool(release.running or release.backlog.items)
+    )
+
+
+def _check_parting(release: ServedRelease) -> None:
+    if release.is_parting or release.loss:
+        raise ModelNotReadyError(
+            f"failed to unload {release.owner}: its device was lost or is being exchanged",
+            retry_after_ns=1_000_000_000,
+        )
 
 
 def _releases(route: Route) -> Iterator[ServedRelease]:

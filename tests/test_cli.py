@@ -145,6 +145,14 @@ class TestStatus:
         document = json.loads(edged("models", "--json", "--socket", daemon.socket).stdout)
         assert [len(model["releases"]) for model in document] == [2, 1, 1, 1, 1]
 
+    @pytest.mark.parametrize("verb", ["load", "unload"])
+    def test_administrators_verbs_are_on_their_socket(
+        self, daemon: DaemonProcess, tmp_path: Path, verb: str
+    ) -> None:
+        done = edged(verb, "m", EDGED_ADMIN_SOCKET=f"{tmp_path}/none.sock")
+        assert (done.returncode, f"{tmp_path}/none.sock" in done.stderr) == (69, True)
+        assert "no call" in edged(verb, "m", "--socket", daemon.socket).stderr
+
     def test_no_daemon(self, tmp_path: Path) -> None:
         for verb in ("status", "models"):
             done = edged(verb, "--socket", tmp_path / "none.sock")

@@ -20,19 +20,22 @@ from edged.errors import (
     InvalidRequestError,
     LoadError,
     ModelNotFoundError,
+    ModelNotReadyError,
 )
-from edged.messages import InferRequest
+from edged.messages import InferRequest, PrepareRequest
 from edged.serving.dataplane import Dataplane, ServingTable
-from edged.serving.lifecycle import State
+from edged.serving.lifecycle import NEVER_NS, State
 from edged.serving.manager import Desired, Manager
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
 from edged.steward import Steward
+from edged.tensors import TensorSpec
 from tests.fakes.clock import on_loop, until
 from tests.fakes.loader import make_loader
 from tests.fakes.model import FakeRuntime, FakeStored, doubler
 
 X = np.ones((1, 4), np.float32)
+SPECS = (TensorSpec("x", "float32", ("batch", 4)),)
 
 
 class House:
@@ -40,10 +43,14 @@ class House:
 
     def __init__(self) -> None:
         self.runtime = FakeRuntime()
-        self.manager = Manager(make_loader(lambda _: self.runtime), 200_000, lambda: None)
+        self.changes = 0
+        self.manager = Manager(make_loader(lambda _: self.runtime), 200_000, self._changed)
         self.dataplane = Dataplane()
         self.reloads = 0
         self.steward = Steward(self.manager, self.dataplane, self._reload, "info")
+
+    def _changed(self) -> None:
+        self.changes += 1
 
     def _reload(self) -> None:
         self.reloads += 1
@@ -85,36 +92,100 @@ async def test_out_of_memory_and_back(house: House):
     await house.steward.unload("gate")
     assert {one.state for one in house.manager.releases()} == {State.ASLEEP}
     assert "administrator" in release.reason
-    assert release.answers, "a model that sleeps is served"
+    assert release.told_state == "unloaded"
     await house.steward.unload("gate")
     assert release.evictions == 1
     await house.steward.load("gate")
     assert release.state is State.READY
+    assert all(one.answers for one in house.manager.releases()), "the others sleep, and are served"
     await house.steward.load("gate")
     assert release.loads == 2
 
 
 @on_loop
-async def test_the_next_request_brings_it_back(house: House):
+async def test_what_is_unloaded_answers_nobody_until_a_load(house: House):
+    release = await house.serve(1)
+    changes = house.changes
+    await house.steward.unload("gate")
+    assert house.changes > changes, "whoever shows who is ready is told"
+    for _ in range(2):
+        error = (await house.ask()).error
+        assert isinstance(error, ModelNotReadyError)
+        assert "unloaded: an administrator unloaded it; edged load brings it back" in error.message
+    house.manager.step()
+    assert (release.state, release.loads) == (State.ASLEEP, 1)
+    await house.steward.load("gate")
+    assert (await house.ask()).error is None
+
+
+@on_loop
+async def test_what_was_prepared_for_it_is_looked_up_again(house: House):
+    await house.serve(1)
+    call = house.dataplane.prepare(PrepareRequest("gate", SPECS))
+    assert call.is_current
+    await house.steward.unload("gate")
+    assert not call.is_current
+    await house.steward.load("gate")
+    assert (await house.ask()).error is None
+
+
+@on_loop
+async def test_another_configuration_leaves_it_unloaded(house: House):
     release = await house.serve(1)
     await house.steward.unload("gate")
-    response = await house.ask()
-    assert response.error is None
+    house.manager.want(house.manager.wanted())
+    release.configure(ModelConfig(bundle="b", memory=ModelMemoryConfig(pinned=True)))
+    house.manager.step()
+    assert (release.state, release.answers) == (State.ASLEEP, False)
+    await house.serve(1, 2)
+    assert not release.answers
+    assert (await house.ask()).error is None, "another release is loaded as configured"
+
+
+@on_loop
+async def test_what_was_asked_before_is_answered_first(house: House):
+    release = await house.serve(1)
+    release.running += 1
+    asked = asyncio.ensure_future(house.steward.unload("gate"))
+    await until(lambda: release.is_dismissed)
+    assert release.state is State.READY
+    assert isinstance((await house.ask()).error, ModelNotReadyError)
+    release.running -= 1
+    await asked
+    assert release.evictions == 1
+
+
+@on_loop
+async def test_a_load_in_the_middle_of_an_unload(house: House):
+    release = await house.serve(1)
+    release.running += 1
+    asked = asyncio.ensure_future(house.steward.unload("gate"))
+    await until(lambda: release.is_dismissed)
+    await house.steward.load("gate")
+    release.running -= 1
+    await asked
+    assert (release.state, release.evictions) == (State.READY, 0)
+    assert (await house.ask()).error is None
+
+
+@on_loop
+async def test_one_that_failed_is_not_tried_again_until_a_load(house: House):
+    house.runtime.error = LoadError("no such operator")
+    release = await house.serve(1)
+    await house.steward.unload("gate")
+    assert release.retry_at_ns == NEVER_NS
+    house.runtime.error = None
+    await house.steward.load("gate")
     assert release.state is State.READY
 
 
 @on_loop
-async def test_what_runs_comes_to_its_end_first(house: House):
+async def test_one_whose_device_is_lost_cannot_be_unloaded(house: House):
     release = await house.serve(1)
-    release.running += 1
-    asked = asyncio.ensure_future(house.steward.unload("gate"))
-    await until(lambda: release.is_held)
-    assert release.state is State.READY
-    later = house.ask()
-    release.running -= 1
-    await asked
-    assert release.evictions == 1
-    assert (await later).error is None, "what waited meanwhile has it loaded again"
+    release.is_parting = True
+    with pytest.raises(ModelNotReadyError, match="failed to unload"):
+        await house.steward.unload("gate")
+    assert not release.is_dismissed
 
 
 @on_loop
@@ -134,7 +205,7 @@ async def test_who_asked_goes_away(house: House):
     release = await house.serve(1)
     release.running += 1
     asked = asyncio.ensure_future(house.steward.unload("gate"))
-    await until(lambda: release.is_parting)
+    await until(lambda: release.is_dismissed)
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked

@@ -131,6 +131,16 @@ class PipelineRelease:
         return self.state is State.READY
 
     @property
+    def told_state(self) -> str:
+        """Where it is, in the words of people."""
+        return self.state.value
+
+    @property
+    def is_dismissed(self) -> bool:
+        """Its models are unloaded, not it."""
+        return False
+
+    @property
     def reason(self) -> str:
         """Why it is not ready."""
         self._look()
@@ -279,7 +289,7 @@ class PipelineRelease:
             raise ModelNotReadyError(f"{release.owner} was replaced meanwhile; ask again")
         if not release.answers and release.state is not State.DRAINING:
             why = f": {release.reason}" if release.reason else ""
-            raise ModelNotReadyError(f"{release.owner} is {release.state.value}{why}")
+            raise ModelNotReadyError(f"{release.owner} is {release.told_state}{why}")
         return offer(release, generation, request, on_response)
 
     def over(

@@ -137,6 +137,12 @@ class Manager:
         """What was last said to ``want``."""
         return list(self._desired.values())
 
+    def dismiss(self, releases: Iterable[ServedRelease], *, away: bool = True) -> None:
+        """Let releases answer nobody, as an administrator asks; or whoever asks again."""
+        for release in releases:
+            release.dismiss(away=away)
+        self._on_change()
+
     async def settled(self, keys: Iterable[ReleaseKey]) -> None:
         """Wait until each of these is ready, has failed, or is wanted no longer."""
         waiting = frozenset(keys)

@@ -97,12 +97,13 @@ class Resting(Answering):
 
     @property
     def answers(self) -> bool:
-        """Whether requests are taken: it is ready, or will be after a load."""
-        return self.state is State.READY or self._is_out
+        """Whether requests are taken: it is ready, or will be after a load, and may be asked."""
+        return (self.state is State.READY or self._is_out) and not self.is_dismissed
 
     def snapshot(self, is_desired: bool) -> Snapshot:
         """What deciding may know."""
-        is_called = (self.is_called or self.config.memory.pinned) and not self.is_leaving
+        is_called = self.is_called or self.config.memory.pinned
+        is_called = is_called and not (self.is_leaving or self.is_dismissed)
         return replace(super().snapshot(is_desired), is_called=is_called)
 
     def call(self) -> None:

@@ -38,6 +38,11 @@ class Route:
         """Whether a request that names no release would be answered."""
         return self.default_release() is not None
 
+    @property
+    def is_dismissed(self) -> bool:
+        """Whether an administrator unloaded all that there is of it."""
+        return bool(self.releases) and all(one.is_dismissed for one in self.releases.values())
+
     def default_release(self) -> Served | None:
         """The release that answers when none is named, or None while there is none."""
         if self.serve != "newest":
@@ -68,7 +73,7 @@ def choose_release(route: Route, selector: int | str | None) -> Served:
         if release is not None:
             return release
         reasons = [
-            f"release {r.number} is {r.state.value}" + (f": {r.reason}" if r.reason else "")
+            f"release {r.number} is {r.told_state}" + (f": {r.reason}" if r.reason else "")
             for r in route.releases.values()
         ]
         raise ModelNotReadyError(
@@ -83,7 +88,7 @@ def choose_release(route: Route, selector: int | str | None) -> Served:
         )
     if not release.answers:
         raise ModelNotReadyError(
-            f"{release.owner} is {release.state.value}"
+            f"{release.owner} is {release.told_state}"
             + (f": {release.reason}" if release.reason else "")
         )
     return release

@@ -64,6 +64,16 @@ class Served(Protocol):
         ...
 
     @property
+    def told_state(self) -> str:
+        """Where it is, in the words of people."""
+        ...
+
+    @property
+    def is_dismissed(self) -> bool:
+        """Whether an administrator unloaded it."""
+        ...
+
+    @property
     def answers(self) -> bool:
         """Whether requests are taken: it is ready, or will be after a load."""
         ...

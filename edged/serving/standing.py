@@ -37,6 +37,8 @@ class Standing:
         self.deaths_ns: list[int] = []
         self.blame = Blame.OWN
         self.is_quarantined = False
+        self.is_dismissed = False
+        """Whether an administrator unloaded it: it answers nobody until it is loaded again."""
         self.in_flight = 0
         self.counters = Counters()
 
@@ -48,6 +50,17 @@ class Standing:
         self.counters.moved(event)
         why = f" ({reason})" if reason else ""
         log.log(self.moved(), "%s: %s -> %s%s", self.owner, old.value, self.state.value, why)
+
+    def dismiss(self, *, away: bool) -> None:
+        """Answer nobody from now on, as an administrator asked; or whoever asks again."""
+        if away is not self.is_dismissed:
+            self.is_dismissed = away
+            Standing.moves += 1
+
+    @property
+    def told_state(self) -> str:
+        """Where it is, in the words of people."""
+        return State.UNLOADED.value if self.is_dismissed else self.state.value
 
     def moved(self) -> int:
         """The state has changed; returns how loud that is to be said."""

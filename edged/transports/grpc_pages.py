@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from edged.errors import EdgedError, NotFoundError
+from edged.errors import DeniedError, EdgedError, NotFoundError
 from edged.protocol import oip_messages as messages
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import Outgoing, Reply
@@ -67,6 +67,8 @@ class PageMethods:
         name, version = _name_version(asked)
         try:
             self._pages.model_ready(name, version)
+        except DeniedError:
+            raise  # whether there is such a model is not for this client to know
         except EdgedError:
             # Also one that is not known: clients raise on any other status than OK.
             return {"ready": False}

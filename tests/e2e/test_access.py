@@ -274,10 +274,23 @@ def by_hand(daemon: Guarded, admin: Path) -> None:
     assert as_user(HIM, lambda: ask(f"{target}unload")[0], groups=(CREW,)) == 403
     assert state()[0] == "ready"
     assert as_user(HIM, lambda: ask(f"{target}unload")[0], groups=as_admin) == 200
-    assert state() == ("asleep", "an administrator sent it to sleep; its next request loads it")
-    assert as_user(HER, lambda: over_native(daemon.socket, "cam-1")) == "good"
+    assert state() == ("unloaded", "an administrator unloaded it; edged load brings it back")
+    assert as_user(HER, lambda: over_native(daemon.socket, "cam-1")).startswith("UNAVAILABLE")
+    status, body = as_user(HER, lambda: over_http(daemon.http, "GET", "/v2/models/cam-1/ready"))
+    assert (status, "is not at ready state" in body) == (503, True)
+    with daemon.client() as client:
+        assert client.status()["ready"], "what is unloaded on purpose is no trouble of the daemon"
+    daemon.change(BODY + RULES + "log: {level: warning}\n")
+    assert state()[0] == "unloaded", "a reload of something else leaves it so"
+    daemon.change(BODY + RULES)
+    assert main(["load", "cam-1", "--socket", str(admin)]) == 0
     assert state()[0] == "ready"
-    assert ask(f"{target}unload")[0] == ask(f"{target}load")[0] == 200
+    assert as_user(HER, lambda: over_native(daemon.socket, "cam-1")) == "good"
+    assert main(["unload", "cam-1", "--socket", str(admin)]) == 0
+    assert state()[0] == "unloaded"
+    assert main(["unload", "nope", "--socket", str(admin)]) == 66
+    assert main(["unload", "cam-1", "--socket", str(daemon.socket)]) == 66
+    assert ask(f"{target}load")[0] == 200
     assert state()[0] == "ready"
     assert ask("/v2/repository/models/none/load")[0] == 404
     assert ask(f"{target}load", b'{"parameters":{"config":"{}"}}')[0] == 400

@@ -34,6 +34,10 @@ class Front:
     def answers(self) -> bool:
         return self.state is State.READY
 
+    @property
+    def told_state(self) -> str:
+        return self.state.value
+
     def identity(self) -> bytes:
         return str(self.factor).encode()
 

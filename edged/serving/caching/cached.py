@@ -51,6 +51,11 @@ class Front(Asked, Protocol):
         """The input signature."""
         ...
 
+    @property
+    def told_state(self) -> str:
+        """Where it is, in the words of people."""
+        ...
+
     def offer(self, item: Waiting) -> Ticket:
         """Queue a request; raises BusyError when there is no room."""
         ...
@@ -222,7 +227,7 @@ class Cached:
             if deadline_ns is not None and deadline_ns <= now_ns:
                 raise DeadlineExceededError(f"{release.owner}: the deadline passed while waiting")
             if not takes_more(release):
-                raise ModelNotReadyError(f"{release.owner} is {release.state.value}: ask again")
+                raise ModelNotReadyError(f"{release.owner} is {release.told_state}: ask again")
             if digests is self._digests:
                 self._answer(item, digest)
             else:

@@ -225,7 +225,7 @@ class StatefulRelease(ServedRelease):
             raise DrainingError(f"{self.owner}: the daemon stopped before its turn")
         if not self.goes_on:
             why = f": {self.reason}" if self.reason else ""
-            raise ModelNotReadyError(f"{self.owner} is {self.state.value}{why}")
+            raise ModelNotReadyError(f"{self.owner} is {self.told_state}{why}")
         item, asked = step.item, step.request
         outputs = asked.outputs
         if outputs:
