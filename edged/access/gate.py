@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from edged.access.policy import Peer, Policy, build_rule
+from edged.access.policy import Client, Peer, Policy, build_rule
 from edged.access.quotas import NOTHING, Account, Quota, build_quota
 from edged.access.visit import Visit
 from edged.config.access_check import group_number, user_number
@@ -71,7 +71,7 @@ class Gate:
         self.access = access or Access()
         self.refusals: dict[str, int] = dict.fromkeys(REASONS, 0)
         self._visits: set[Visit] = set()
-        self._accounts: dict[int | None, Account] = {}
+        self._accounts: dict[Client, Account] = {}
 
     def enter(self, peer: Peer, on_change: Callable[[], None]) -> Visit:
         """Take a connection.
@@ -86,11 +86,11 @@ class Gate:
         Raises:
             QuotaError: the client has as many connections as it may.
         """
-        account = self._accounts.get(peer.uid)
+        account = self._accounts.get(peer.client)
         if account is None:
             self._forget()
             account = Account()
-            account.follow(self._quota_of(peer.uid), time.monotonic_ns())
+            account.follow(self._quota_of(peer.client), time.monotonic_ns())
         most = account.quota.connections
         if most is not None and account.connections >= most:
             self.refusals["connections"] += 1
@@ -100,7 +100,7 @@ class Gate:
                 retry_after_ns=1_000_000_000,
             )
         account.connections += 1
-        self._accounts.setdefault(peer.uid, account)
+        self._accounts.setdefault(peer.client, account)
         visit = Visit(self, peer, account, on_change)
         self._visits.add(visit)
         return visit
@@ -114,7 +114,7 @@ class Gate:
         account.connections -= 1
         # Kept while it limits how soon requests come: who connects again is no new client.
         if account.is_idle and account.bucket is None:
-            self._accounts.pop(visit.peer.uid, None)
+            self._accounts.pop(visit.peer.client, None)
 
     def follow(self, access: Access) -> None:
         """Other rules and bounds hold from now on, for open connections too."""
@@ -122,10 +122,10 @@ class Gate:
             return
         self.access = access
         now_ns = time.monotonic_ns()
-        for uid, account in list(self._accounts.items()):
-            account.follow(self._quota_of(uid), now_ns)
+        for client, account in list(self._accounts.items()):
+            account.follow(self._quota_of(client), now_ns)
             if account.is_idle and account.bucket is None:
-                del self._accounts[uid]
+                del self._accounts[client]
         for visit in list(self._visits):
             try:
                 visit.renew()
@@ -136,9 +136,9 @@ class Gate:
     def _forget(self) -> None:
         """Make room: those who are gone longest come first."""
         if len(self._accounts) > _MOST_ACCOUNTS:
-            idle = [uid for uid, one in self._accounts.items() if one.is_idle]
-            for uid in idle[: len(idle) // 2 + 1]:
-                del self._accounts[uid]
+            idle = [client for client, one in self._accounts.items() if one.is_idle]
+            for client in idle[: len(idle) // 2 + 1]:
+                del self._accounts[client]
 
-    def _quota_of(self, uid: int | None) -> Quota:
-        return next((quota for quota in self.access.quotas if quota.means(uid)), NOTHING)
+    def _quota_of(self, client: Client) -> Quota:
+        return next((quota for quota in self.access.quotas if quota.means(client)), NOTHING)

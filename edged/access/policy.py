@@ -20,6 +20,9 @@ NAMELESS: Final = "\0"
 """In the place of a certificate's name where it has none: no rule can name it, and it is not TCP
 without a certificate either."""
 
+Client = int | str | None
+"""Whose bounds hold: a user, a certificate by its name, or whoever comes over TCP without one."""
+
 Number = Callable[[str], "int | None"]
 """A user's or group's number by its name; None for one that the system does not know."""
 
@@ -39,6 +42,11 @@ class Peer(NamedTuple):
     uid: int | None = None
     gids: frozenset[int] = frozenset()
     certificate: str = ""
+
+    @property
+    def client(self) -> Client:
+        """Who is counted as one, over however many connections."""
+        return self.uid if self.uid is not None else self.certificate or None
 
     @property
     def words(self) -> str:

@@ -1,13 +1,14 @@
 """What one client has of connections, requests and bytes. Pure: the time is passed in.
 
-A client is a user over Unix sockets, and everybody together over TCP: who opens ten connections is
-still one client.
+A client is a user over Unix sockets, a certificate over TCP, and there everybody together who shows
+none: who opens ten connections is still one client.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from edged.access.policy import Client
 from edged.config.access import QuotaConfig
 
 _SECOND_NS = 1_000_000_000
@@ -23,7 +24,8 @@ class Quota:
         place: in the configuration.
         uids: who is meant.
         is_any_user: every user.
-        has_tcp: who comes over TCP.
+        has_tcp: who comes over TCP, with whatever certificate.
+        certificates: by their names.
         connections: open at a time.
         in_flight: bytes of unanswered requests.
         rate: requests a second, on average.
@@ -40,12 +42,13 @@ class Quota:
     rate: int | None = None
     burst: int = 0
     regions: int | None = None
+    certificates: frozenset[str] = frozenset()
 
-    def means(self, uid: int | None) -> bool:
+    def means(self, client: Client) -> bool:
         """Whether it speaks of this client."""
-        if uid is None:
-            return self.has_tcp
-        return self.is_any_user or uid in self.uids
+        if isinstance(client, int):
+            return self.is_any_user or client in self.uids
+        return self.has_tcp or client in self.certificates
 
 
 NOTHING = Quota("")
@@ -152,4 +155,5 @@ def build_quota(config: QuotaConfig, place: str, uids: frozenset[int]) -> Quota:
         rate,
         config.burst or rate or 0,
         config.regions,
+        frozenset(config.certificates),
     )

@@ -37,6 +37,9 @@ Group = Annotated[str, Meta(pattern=r"^([0-9]{1,10}|[A-Za-z_][A-Za-z0-9_.-]{0,31
 ModelPattern = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._*-]{1,64}\Z")]
 
 
+Certificate = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
 class RuleConfig(Section, frozen=True, kw_only=True):
     """One thing that some clients may do; whoever is named by any of users, groups, … is meant."""
 
@@ -50,7 +53,7 @@ class RuleConfig(Section, frozen=True, kw_only=True):
         bool, Meta(description="whoever asks over TCP without a certificate, on any port")
     ] = False
     certificates: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...],
+        tuple[Certificate, ...],
         Meta(description="client certificates by their common name; without one by URI:… or DNS:…"),
     ] = ()
     models: Annotated[
@@ -67,7 +70,12 @@ class QuotaConfig(Section, frozen=True, kw_only=True):
     users: Annotated[
         tuple[User, ...], Meta(description='names or numbers; "*" is each user for itself')
     ] = ("*",)
-    tcp: Annotated[bool, Meta(description="all clients over TCP together")] = False
+    tcp: Annotated[
+        bool, Meta(description="over TCP: each certificate for itself, all without one together")
+    ] = False
+    certificates: Annotated[
+        tuple[Certificate, ...], Meta(description="each of these; named as in rules")
+    ] = ()
     connections: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(description="open at a time, over all sockets; null: no bound"),

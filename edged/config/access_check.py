@@ -24,8 +24,8 @@ def access_problems(config: Config) -> Iterator[Found]:
         yield from _rule(f"access.rules[{index}]", rule)
     for index, quota in enumerate(access.quotas):
         path = f"access.quotas[{index}]"
-        if not quota.users and not quota.tcp:
-            yield path, "names no client; write users or `tcp: true`"
+        if not (quota.users or quota.tcp or quota.certificates):
+            yield path, "names no client; write users, certificates or `tcp: true`"
         if quota.burst is not None and quota.requests_per_second is None:
             yield f"{path}.burst", "is of requests_per_second; add it"
         if quota.in_flight is not None and quota.in_flight < 1024:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from edged.access.gate import Access, Gate, build_access
-from edged.access.policy import Peer, Policy
+from edged.access.policy import NAMELESS, Peer, Policy
 from edged.access.quotas import Quota
 from edged.access.visit import Visit
 from edged.config.access import AccessConfig, QuotaConfig, RuleConfig
@@ -145,3 +145,35 @@ def test_denied_in_the_same_words_whatever_there_is():
         visit.require("infer", "m")
     assert caught.value.message == 'infer of model "m" is not allowed for uid 4001 on this socket'
     assert gate.refusals["rule"] == 1
+
+
+def certified(name: str) -> Peer:
+    return Peer("grpc", certificate=name)
+
+
+def test_each_certificate_is_a_client_of_its_own():
+    gate = Gate(access(quotas=(QuotaConfig(users=(), tcp=True, connections=1),)))
+    first = gate.enter(certified("CN=a"), lambda: None)
+    gate.enter(certified("CN=b"), lambda: None)
+    gate.enter(Peer("http"), lambda: None)
+    gate.enter(certified(NAMELESS), lambda: None)
+    for again in (certified("CN=a"), certified("CN=b"), Peer("grpc"), certified(NAMELESS)):
+        with pytest.raises(QuotaError, match="1 connections of"):
+            gate.enter(again, lambda: None)
+    gate.leave(first)
+    assert first.peer.client not in gate._accounts
+    gate.enter(certified("CN=a"), lambda: None)
+
+
+def test_bounds_of_one_certificate():
+    quotas = QuotaConfig(users=(), certificates=("a",), connections=1), QuotaConfig(connections=2)
+    gate = Gate(access(quotas=quotas))
+    gate.enter(certified("a"), lambda: None)
+    with pytest.raises(QuotaError, match=r'the certificate "a" .*quotas\[0\]'):
+        gate.enter(certified("a"), lambda: None)
+    for _ in range(3):  # no entry speaks of these
+        gate.enter(certified("b"), lambda: None)
+        gate.enter(Peer("http"), lambda: None)
+    # A name that looks like a number of a user is not that user.
+    assert not Quota("", uids=frozenset((7,))).means("7")
+    assert not Quota("", certificates=frozenset(("7",))).means(7)
