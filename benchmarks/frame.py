@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import figures, raw
+from benchmarks.frame_floor import Floor
 from benchmarks.models import unpack
 from benchmarks.results import Row, measured
 from benchmarks.stand import BenchError, Stand, load_average
 
-NAMES = ("native-frame", "native-frame-socket")
+NAMES = ("native-frame", "native-frame-socket", "native-frame-floor")
 SHAPE = (1, 1080, 1920, 3)
 """6.2 MB of uint8."""
 Frame = np.ndarray[Any, Any]
@@ -28,9 +30,16 @@ def frames(stand: Stand) -> list[Row]:
     The model gives the largest byte, so it reads all of them, and every answer is looked at.
     """
     bundle = make_frame(stand.folder / "frame-1.edgb")
-    session = raw.open_session(unpack(bundle, stand.folder), 1)
+    model = unpack(bundle, stand.folder)
+    session = raw.open_session(model, 1)
+    everywhere = os.sched_getaffinity(0)
+    here, there = (sorted(everywhere) * 2)[:2]
     body = f"runtime: {{threads: 1}}\nmodels: {{frame: {{bundle: {bundle}}}}}\n"
-    with stand.daemon(body) as daemon, daemon.client() as client:
+    with (
+        Floor(model, SHAPE) as floor,
+        stand.daemon(body) as daemon,
+        daemon.client() as client,
+    ):
         call = client.prepare("frame", frame=(SHAPE, "uint8"))
         own = np.empty(SHAPE, np.uint8)
         with call.place() as memory:
@@ -39,20 +48,27 @@ def frames(stand: Stand) -> list[Row]:
                 "memory": (memory.inputs["frame"], lambda: memory.run()["y"]),
                 "socket": (own, lambda: call.submit(frame=own).result()["y"]),
                 "unasked": (own, lambda: call(own)["y"]),
+                "floor_here": (floor.frame, lambda: floor.ask(here)),
+                "floor_there": (floor.frame, lambda: floor.ask(there)),
+                "floor": (floor.frame, lambda: floor.ask(-1)),
             }
+            pinned = {"floor_here", "floor_there"}
             found: dict[str, list[float]] = {way: [] for way in ways}
             for _ in range(ROUNDS):
                 for way, (place, ask) in ways.items():
+                    os.sched_setaffinity(0, {here} if way in pinned else everywhere)
                     found[way].append(_p50_us(ask, place, ROUND_S * stand.scale))
     over = {
         way: [ours - alone for ours, alone in zip(found[way], found["run"], strict=True)]
         for way in ways
     }
     details = {f"{way}_p50_us": times for way, times in found.items()}
+    details |= {f"over_{way}_us": times for way, times in over.items() if way.startswith("floor")}
     details |= {"load_average": load_average(), "over_unasked_us": over["unasked"]}
     return [
         measured(NAMES[0], figures.median(over["memory"]), "us", "<= 80", details),
         measured(NAMES[1], figures.median(over["socket"]), "us", "", details),
+        measured(NAMES[2], figures.median(over["floor_here"]), "us", "", details),
     ]
 
 

@@ -50,7 +50,10 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
         ],
     ),
     "http": (web.small_tensors, [("http-1", "us", "<= 60"), ("http-16", "/s", ">= 25000")]),
-    "native-frame": (frame.frames, [(frame.NAMES[0], "us", "<= 80"), (frame.NAMES[1], "us", "")]),
+    "native-frame": (
+        frame.frames,
+        [(frame.NAMES[0], "us", "<= 80"), (frame.NAMES[1], "us", ""), (frame.NAMES[2], "us", "")],
+    ),
     "cnn-16": (cnn.sixteen_connections, [("cnn-16", "x", ">= 0.9"), (cnn.SHARED, "x", "")]),
     "auto": (auto.choices, [("auto-cnn", "x", auto.BAR), ("auto-cnn-int8", "x", auto.BAR)]),
     "priority": (
