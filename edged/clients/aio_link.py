@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Generator
 from typing import Any, cast
 
+from edged.clients.nearby import Nearby
 from edged.clients.places import expect
 from edged.errors import (
     CancelledError,
@@ -45,6 +46,7 @@ class Link(Conversation, asyncio.BufferedProtocol):
         self._writable.set()
         self._lending = asyncio.Lock()
         self._held: list[list[Buffer]] | None = None
+        self.nearby = Nearby()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who calls; the answer is not waited for."""

@@ -56,9 +56,20 @@ class Nearby:
         except OSError:
             self._is_able = False  # this process may not
             return None
+        self._note(core)
+        return cores
+
+    def _note(self, core: int) -> None:
         self._times = self._times + 1 if core == self._core else 1
         self._core = core
-        return cores
+
+    def look(self) -> None:
+        """Note where the calling thread is, which stays nowhere: it does other things meanwhile.
+
+        Threads that those begin would stay on that core for good.
+        """
+        if _core_now is not None and self._run_ns < _SHORT_NS:
+            self._note(_core_now())
 
     def go(self, cores: AbstractSet[int]) -> None:
         """Let it go on wherever it may."""

@@ -52,6 +52,18 @@ class TestNearby:
         monkeypatch.setattr(nearby, "_core_now", lambda: next(places))
         assert not any(wait_once(one) is not None for _ in range(20))
 
+    def test_who_only_looks_stays_nowhere(self, one: Nearby, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(nearby, "_core_now", lambda: 1)
+
+        def ask(run_ns: int = SHORT) -> int | None:
+            one.look()
+            assert os.sched_getaffinity(0) == ALL
+            return one.answered(run_ns)
+
+        assert [ask() for _ in range(3)] == [None, 1, None]
+        monkeypatch.setattr(nearby, "_core_now", lambda: 0)
+        assert [ask(5_000_000) for _ in range(3)] == [None, None, None], "these runs are long"
+
     def test_not_while_runs_are_long(self, one: Nearby):
         wait_once(one, 5_000_000)
         assert one.stay() is None

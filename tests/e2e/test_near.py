@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edged import aio
 from edged.client import Client
 from edged.clients.placed import Placed
 from edged.protocol import memory
@@ -117,6 +121,38 @@ def test_leaves_when_another_asks(daemon: DaemonProcess):
             # Also when it never says another word.
             ask_until(daemon, near, is_near=True)
         wait_for(lambda: not is_staying(daemon))
+
+
+def test_stays_with_a_client_of_asyncio_that_stays_nowhere(daemon: DaemonProcess):
+    async def go() -> None:
+        async with aio.Client(daemon.socket) as client:
+            call = await client.prepare("bright", frame=((1, *SHAPE), "uint8"))
+            near = await call.place()
+            until = time.monotonic() + 60
+            while not is_staying(daemon):
+                near.inputs["frame"][:] = 7
+                assert (await near.run())["y"].tolist() == [7]
+                assert os.sched_getaffinity(0) == ALL, "what it begins meanwhile would stay there"
+                assert time.monotonic() < until
+
+    asyncio.run(go())
+    wait_for(lambda: not is_staying(daemon))
+
+
+def test_stays_with_a_client_in_c(daemon: DaemonProcess, tmp_path: Path):
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    words = [compiler, "-O1", "-o", str(tmp_path / "frame"), str(ROOT / "benchmarks" / "frame.c")]
+    subprocess.run(words, check=True)
+    shape = ",".join(map(str, (1, *SHAPE)))
+    words = [str(tmp_path / "frame"), str(daemon.socket), "bright", "frame", shape, "1000000"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as asker:
+        try:
+            wait_for(lambda: is_staying(daemon))
+        finally:
+            asker.kill()
+    wait_for(lambda: not is_staying(daemon))
 
 
 @pytest.mark.parametrize("daemon", ["false"], indirect=True)
