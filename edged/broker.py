@@ -27,6 +27,7 @@ from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
 from edged.cores import spread
 from edged.errors import ApplyError
+from edged.keeping import Keeping
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics, BrokerSession
 from edged.results import FOLDER, Results, left_on_disk, open_results
@@ -68,6 +69,7 @@ class BrokerLinks:
         self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._results: Results | None = None
         self._feeds: Feeds | None = None
+        self._keeping = Keeping(state_dir, health)
         self._swapping = asyncio.Lock()
         self._is_drained = False
 
@@ -128,6 +130,9 @@ class BrokerLinks:
                 self._bindings.swap(prepared)
             return
         self._health.restore("mqtt.secret")
+        if not await self._keeping.follow(snapshot.config.bindings):
+            await self._end(_STOP_S)  # what cannot be remembered must not be acknowledged
+            return
         # Everything that makes it another connection.
         passwords = (options.password, others.password if others is not None else None)
         identity = (mqtt, options.client_id, options.base, passwords, certificates, bool(rules))
@@ -171,6 +176,7 @@ class BrokerLinks:
         async with self._swapping:
             self._is_drained = True
             await self._end(timeout_s)
+            await self._keeping.close()
         if self._decoders is not None:
             self._decoders.shutdown(wait=False, cancel_futures=True)
 
@@ -232,6 +238,7 @@ class BrokerLinks:
             ack_early=ack_early,
             forwarder=self._results.forwarder if self._results and not branch else None,
             branch=branch,
+            states=self._keeping.states,
         )
         self._bindings.swap(prepared)
         if self._announced is not None:

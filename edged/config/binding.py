@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from edged.config.broker import Durability, WhenFull
-from edged.config.keyed import MessageSequenceConfig
+from edged.config.keyed import JoinConfig, MessageSequenceConfig, WindowConfig
 from edged.config.section import Section
 from edged.specs import Duration, FieldSpec, OutputSpec
 
@@ -41,6 +41,11 @@ class BindingConfig(Section, frozen=True, kw_only=True):
     ] = ()
     output: OutputSpec = OutputSpec()
     sequence: MessageSequenceConfig | None = None
+    window: WindowConfig | None = None
+    join: Annotated[
+        tuple[JoinConfig, ...],
+        Meta(description="other topics, whose columns follow those of `from`"),
+    ] = ()
     stream: Annotated[bool, Meta(description="a message for each piece of a text")] = False
     timeout: Annotated[
         Duration, Meta(description="deadline of a message that carries no expiry of its own")

@@ -213,6 +213,7 @@ class BindingCounters:
 
     received: int = 0
     answered: int = 0
+    gathered: int = 0
     dead_lettered: int = 0
     expired: int = 0
     abandoned: int = 0

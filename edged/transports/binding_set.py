@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edged.config.binding import BindingConfig
+from edged.config.keyed import JoinConfig
 from edged.config.schema import LimitsConfig
 from edged.errors import FieldError, TooLargeError
 from edged.manifest import Manifest, ManifestOf
@@ -17,6 +18,7 @@ from edged.processing.codecs import Codec, build_codec
 from edged.processing.outputs import Output, build_output
 from edged.protocol.mqtt import BaseTopics, subscription_id
 from edged.topics import TopicFilter, TopicTemplate, can_match
+from edged.transports.binding_fit import JoinFit, WindowFit, fit_join, fit_window
 
 MAX_REQUEST_BYTES = int(LimitsConfig().max_request)
 """The default of ``limits.max_request``."""
@@ -33,6 +35,24 @@ class Compiled:
     manifest: Manifest
     codec: Codec
     output: Output
+    window: WindowFit | None = None
+    join: JoinFit | None = None
+
+
+class Part:
+    """A topic that a binding joins.
+
+    Args:
+        config: as written.
+        path: where it stands, for errors.
+
+    Raises:
+        FieldError: a bad filter.
+    """
+
+    def __init__(self, config: JoinConfig, path: str) -> None:
+        self.filter = TopicFilter.parse(config.from_, f"{path}.from")
+        self.subscription = subscription_id(self.filter.mqtt)
 
 
 class Binding:
@@ -55,10 +75,12 @@ class Binding:
         self.model, _, release = config.model.partition("@")
         self.release: int | str | None = int(release) if release.isdecimal() else release or None
         self.origin = f"mqtt:{config.name}"
-        sequence = config.sequence
-        self.key = (
-            None if sequence is None else TopicTemplate.parse(sequence.key, f"{path}.sequence.key")
+        self.key = _key_of(config, path)
+        self.parts = tuple(
+            Part(one, f"{path}.join[{index}]") for index, one in enumerate(config.join)
         )
+        self.filters = (self.filter, *(part.filter for part in self.parts))
+        """All that it reads."""
         self._compiled: dict[int, Compiled] = {}
         for name in self.template.names if self.template else ():
             if name not in self.filter.names:
@@ -80,8 +102,16 @@ class Binding:
         if config.stream and not manifest.makes_texts:
             text = f'model "{manifest.name}" makes no texts, and only those come in pieces'
             raise FieldError("stream", f"{text}; remove it")
-        codec = build_codec(config.codec, manifest, input_name=config.input, fields=config.fields)
-        made = Compiled(manifest, codec, build_output(config.output, manifest))
+        window, join = None, None
+        if config.window is not None:
+            codec, window = fit_window(config, manifest)
+        elif config.join:
+            codec, join = fit_join(config, manifest)
+        else:
+            codec = build_codec(
+                config.codec, manifest, input_name=config.input, fields=config.fields
+            )
+        made = Compiled(manifest, codec, build_output(config.output, manifest), window, join)
         if len(self._compiled) >= _RELEASES_KEPT:
             self._compiled.clear()
         self._compiled[manifest.release] = made
@@ -96,12 +126,23 @@ class Route:
         target: the filled-in ``to``, or None.
         problem: why ``to`` could not be filled in for this topic.
         key: what it belongs to, where the binding goes by keys.
+        part: which of the joined topics it is on; -1 = it is on ``from``.
+        joined: on ``from``, the keys of what goes with it, by joined topic.
     """
 
     binding: Binding
     target: str | None
     problem: str = ""
     key: str = ""
+    part: int = -1
+    joined: tuple[str, ...] = ()
+
+    @property
+    def subscription(self) -> int:
+        """By which its messages come."""
+        if self.part >= 0:
+            return self.binding.parts[self.part].subscription
+        return self.binding.subscription
 
 
 class BindingSet:
@@ -140,8 +181,8 @@ class BindingSet:
         """What to subscribe to: MQTT filters and the highest QoS wanted for each."""
         found: dict[str, int] = {}
         for binding in self.bindings:
-            text = binding.filter.mqtt
-            found[text] = max(found.get(text, 0), binding.config.qos)
+            for one in binding.filters:
+                found[one.mqtt] = max(found.get(one.mqtt, 0), binding.config.qos)
         return found
 
     def routes(self, topic: str, subscriptions: tuple[int, ...] = ()) -> tuple[Route, ...]:
@@ -156,7 +197,7 @@ class BindingSet:
         if len(routes) < 2 or not subscriptions:
             return routes
         # None of ours: a subscription that is being given back; better twice than not at all.
-        return tuple(r for r in routes if r.binding.subscription in subscriptions) or routes
+        return tuple(r for r in routes if r.subscription in subscriptions) or routes
 
     def _matching(self, topic: str) -> tuple[Route, ...]:
         known = self._routes.get(topic)
@@ -166,7 +207,12 @@ class BindingSet:
         for binding in self.bindings:
             levels = binding.filter.match(topic)
             if levels is not None:
-                found.append(_route(binding, levels))
+                found.append(_route(binding, topic, levels))
+            for index, part in enumerate(binding.parts):
+                levels = part.filter.match(topic)
+                if levels is not None:
+                    key = _joined_key(part, levels)
+                    found.append(Route(binding, None, key=key, part=index))
         if len(topic) > _LONGEST_KEPT:
             return tuple(found)
         if len(self._routes) >= _ROUTES_KEPT:
@@ -175,19 +221,35 @@ class BindingSet:
 
     def is_input(self, topic: str) -> bool:
         """Whether some binding reads this topic; publishing a result to it would be a loop."""
-        return any(binding.filter.match(topic) is not None for binding in self.bindings)
+        return any(
+            one.match(topic) is not None for binding in self.bindings for one in binding.filters
+        )
 
 
-def _route(binding: Binding, levels: dict[str, str]) -> Route:
-    target, problem, key = None, "", ""
+def _key_of(config: BindingConfig, path: str) -> TopicTemplate | None:
+    """What a message's key is made of; None = no key, or its topic."""
+    for name, section in (("sequence", config.sequence), ("window", config.window)):
+        if section is not None and section.key is not None:
+            return TopicTemplate.parse(section.key, f"{path}.{name}.key")
+    return None
+
+
+def _route(binding: Binding, topic: str, levels: dict[str, str]) -> Route:
+    target, problem, key = None, "", topic
     try:
         if binding.template is not None:
             target = binding.template.render(levels)
         if binding.key is not None:
             key = binding.key.render(levels)
     except FieldError as exc:
-        target, problem = None, exc.message
-    return Route(binding, target, problem, key)
+        target, problem, key = None, exc.message, ""
+    joined = tuple(_joined_key(part, levels) for part in binding.parts)
+    return Route(binding, target, problem, key, joined=joined)
+
+
+def _joined_key(part: Part, levels: dict[str, str]) -> str:
+    """The levels by which a joined topic goes with a message; no level has a slash."""
+    return "/".join(levels.get(name, "") for name in part.filter.names)
 
 
 def prepare_bindings(
@@ -255,9 +317,10 @@ def _check_loops(bindings: list[Binding], topics: BaseTopics) -> None:
         if topics.owns(binding.template.source):
             raise FieldError(path, f'"{binding.template.source}" is one of our own topics')
         for other in bindings:
-            if can_match(binding.template, other.filter):
-                raise FieldError(
-                    path,
-                    f'"{binding.template.source}" can match `from` of binding "{other.name}" '
-                    f'("{other.filter.source}"): results would come back as requests',
-                )
+            for read in other.filters:
+                if can_match(binding.template, read):
+                    raise FieldError(
+                        path,
+                        f'"{binding.template.source}" can match `from` of binding "{other.name}" '
+                        f'("{read.source}"): results would come back as requests',
+                    )

@@ -41,6 +41,7 @@ from edged.transports.binding_set import BindingSet, Route, prepare_bindings
 from edged.transports.branch import Branch
 from edged.transports.forwarding import Forwarder
 from edged.transports.job_kinds import job_kind
+from edged.transports.keyed_states import KeyedStates
 from edged.transports.lanes import Lanes
 from edged.transports.made import MadeAnswers
 from edged.transports.outlet import Door
@@ -67,6 +68,7 @@ class Bindings:
         on_change: called when ``problem`` may have changed.
         ack_early: break the promise on purpose, for tests that must notice.
         forwarder: takes the results that go to another broker; None = there is none.
+        states: what bindings remember; None = nothing of earlier times, and in memory alone.
         branch: told of the connection, and sends over it what others have for this broker.
     """
 
@@ -83,6 +85,7 @@ class Bindings:
         ack_early: bool = False,
         forwarder: Forwarder | None = None,
         branch: Branch | None = None,
+        states: KeyedStates | None = None,
     ) -> None:
         self.session = session
         self.forwarder = forwarder
@@ -90,7 +93,7 @@ class Bindings:
         self._branch.send = self.publish
         self.door = door
         self.executor = executor
-        self.lanes, self.made = Lanes(), MadeAnswers()
+        self.lanes, self.made, self.states = Lanes(), MadeAnswers(), states or KeyedStates()
         self.topics = BaseTopics(base)
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.max_packet_bytes: int | None = None
@@ -201,6 +204,7 @@ class Bindings:
             "problem": self.problem,
             "results": self.forwarder.stats() if self.forwarder is not None else None,
             **asdict(self.counters),
+            "states": self.states.stats(),
             "bindings": {name: found.as_dict() for name, found in self._by_binding.items()},
         }
 
@@ -353,7 +357,7 @@ class Bindings:
             self._part_done(arrival)
 
         counters = self._by_binding[route.binding.name]
-        kind = job_kind(route.binding.config)
+        kind = job_kind(route)
         job = kind(self, route, self._set, arrival.message, counters=counters, on_done=on_done)
         self._jobs.add(job)
         job.start()

@@ -11,6 +11,7 @@ from edged.manifest import Manifest
 from edged.messages import InferRequest, OnResponse, Ticket
 from edged.protocol.mqtt import Publication, Published
 from edged.transports.forwarding import Forwarder
+from edged.transports.keyed_states import KeyedStates
 from edged.transports.lanes import Lanes
 from edged.transports.made import MadeAnswers
 
@@ -37,6 +38,7 @@ class Outlet(Protocol):
     forwarder: Forwarder | None
     lanes: Lanes
     made: MadeAnswers
+    states: KeyedStates
 
     @property
     def is_crowded(self) -> bool:

@@ -27,6 +27,7 @@ from edged.errors import (
 )
 from edged.manifest import Manifest
 from edged.messages import InferRequest, InferResponse
+from edged.processing.codecs import Codec
 from edged.protocol.mqtt import (
     JSON,
     REFUSED,
@@ -80,7 +81,7 @@ class Job:
         self._binding = route.binding
         self._config: BindingConfig = route.binding.config
         self._target = route.target
-        self._key = route.key
+        self._key, self._part, self._joined = route.key, route.part, route.joined
         self._problem = route.problem
         self._bindings = bindings
         self._message = message
@@ -154,13 +155,15 @@ class Job:
             self._wait(ModelNotReadyError(f'no release of "{self._config.model}" is ready'))
             return
         self._compiled = compiled = self._fit(manifest)
-        if not compiled.codec.is_slow and len(payload) <= OFF_LOOP_BYTES:
-            self._submit(compiled.codec.decode(payload))
+        codec = self._codec_of(compiled)
+        if not codec.is_slow and len(payload) <= OFF_LOOP_BYTES:
+            self._submit(codec.decode(payload))
             return
-        future = self._outlet.loop.run_in_executor(
-            self._outlet.executor, compiled.codec.decode, payload
-        )
+        future = self._outlet.loop.run_in_executor(self._outlet.executor, codec.decode, payload)
         future.add_done_callback(lambda done: self._guard(lambda: self._decoded(done)))
+
+    def _codec_of(self, compiled: Compiled) -> Codec:
+        return compiled.codec
 
     def _fit(self, manifest: Manifest) -> Compiled:
         try:
@@ -266,11 +269,10 @@ class Job:
                 f"the answer may take {publication.size_bytes} bytes; the broker takes {limit}"
             )
         if forwarder is not None:
-            forwarder.keep(publication, self._config, self._message, self._on_answer_kept)
+            self._keep(forwarder, publication)
         elif self._config.qos == 0:
             self._outlet.publish(publication, _ignore)
-            self._counters.answered += 1
-            self._finish()
+            self._delivered()
         else:
             self._outlet.publish(publication, self._on_answer_published)
 
@@ -286,12 +288,19 @@ class Job:
         else:
             self._outlet.publish(publication, lambda _: on_passed())
 
+    def _keep(self, forwarder: Forwarder, publication: Publication) -> None:
+        forwarder.keep(publication, self._config, self._message, self._on_answer_kept)
+
+    def _delivered(self) -> None:
+        """The answer is safe."""
+        self._counters.answered += 1
+        self._finish()
+
     def _on_answer_kept(self, reason: str) -> None:
         if reason:
             self._fail(TooLargeError(reason))
         elif not self._is_done:  # else left for the next connection, and known again then
-            self._counters.answered += 1
-            self._finish()
+            self._delivered()
 
     def _encode(self, response: InferResponse, compiled: Compiled) -> bytes:
         return encode_answer(response, compiled.output(response.outputs))
@@ -313,8 +322,7 @@ class Job:
         if event.reason_code >= REFUSED:
             self._fail(DeniedError(f"the broker refused the answer: {event.reason}"))
             return
-        self._counters.answered += 1
-        self._finish()
+        self._delivered()
 
     def _fail(self, error: EdgedError) -> None:
         """Tell the asker, if it can be told, and the operators."""

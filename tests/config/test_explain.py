@@ -61,6 +61,10 @@ def test_the_page_about_mqtt_has_a_row_for_every_field_of_a_binding() -> None:
     whole = {
         "output",
         "sequence",
+        "window",
+        "join",
+        "join[].fields[].path",
+        "join[].fields[].default",
         "fields[].path",
         "fields[].default",
     }  # said in the rows of their parts
@@ -90,6 +94,8 @@ def test_every_field_has_words() -> None:
     assert silent <= {
         "bindings[].output.activation",
         "models.<name>.publish.output.activation",
+        "bindings[].join[].fields[].path",
+        "bindings[].join[].fields[].default",
         "bindings[].fields[].path",
         "bindings[].fields[].default",
     }

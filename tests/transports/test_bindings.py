@@ -42,9 +42,11 @@ def binding(name="vib", **words):
 class Bench:
     """Bindings between fakes, connected."""
 
-    def __init__(self, *configs, auto=True, hold=False, connect=True, limit=None, **words):
+    def __init__(
+        self, *configs, auto=True, hold=False, connect=True, limit=None, door=None, **words
+    ):
         self.session = FakeSession(auto=auto)
-        self.door = FakeDoor(hold=hold)
+        self.door = door or FakeDoor(hold=hold)
         self.executor = ThreadPoolExecutor(1)
         self.bindings = Bindings(
             self.session, self.door, base="edged/n", executor=self.executor, **words
@@ -158,6 +160,7 @@ async def test_a_message_that_cannot_be_parsed_stops_nobody():
     assert bench.counters() | {"received": 0} == {
         "received": 0,
         "answered": 1,
+        "gathered": 0,
         "dead_lettered": 5,
         "expired": 0,
         "abandoned": 0,

@@ -1,4 +1,4 @@
-"""Which class works on a binding's messages."""
+"""Which class works on a message."""
 
 from __future__ import annotations
 
@@ -7,20 +7,29 @@ from typing import Any
 import pytest
 
 from edged.config.binding import BindingConfig
-from edged.config.keyed import MessageSequenceConfig
+from edged.config.keyed import JoinConfig, MessageSequenceConfig, WindowConfig
+from edged.transports.binding_set import Binding, Route
 from edged.transports.job_kinds import job_kind
+from edged.transports.joined import JoinJob, PartJob
 from edged.transports.pieces import PieceJob
 from edged.transports.sequenced import SequenceJob
+from edged.transports.windowed import WindowJob
 from edged.transports.work import Job
+
+JOIN = {"fields": ("a",), "join": (JoinConfig(from_="other", fields=("b",)),)}
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"),
+    ("words", "part", "kind"),
     [
-        ({}, Job),
-        ({"stream": True}, PieceJob),
-        ({"sequence": MessageSequenceConfig(key="{d}")}, SequenceJob),
+        ({}, -1, Job),
+        ({"stream": True}, -1, PieceJob),
+        ({"sequence": MessageSequenceConfig(key="{d}")}, -1, SequenceJob),
+        ({"window": WindowConfig(rows=4)}, -1, WindowJob),
+        (JOIN, -1, JoinJob),
+        (JOIN, 0, PartJob),
     ],
 )
-def test_by_what_was_written(words: dict[str, Any], kind: type[Job]) -> None:
-    assert job_kind(BindingConfig(name="b", from_="in/{d}", model="m", **words)) is kind
+def test_by_what_was_written(words: dict[str, Any], part: int, kind: type[Job]) -> None:
+    config = BindingConfig(name="b", from_="in/{d}", model="m", **words)
+    assert job_kind(Route(Binding(config, "b"), None, part=part)) is kind

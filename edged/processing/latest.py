@@ -1,0 +1,64 @@
+"""The latest columns of a joined topic: whether they still count, and how they are kept. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from edged.outbox.age import Moment, age_ns
+from edged.tensors import DTYPES, Array
+
+
+class LatestRow(NamedTuple):
+    """A topic's columns, and when they came."""
+
+    row: Array
+    at: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class LatestRule:
+    """How one joined topic's columns are taken.
+
+    Args:
+        width: how many there are.
+        dtype: of the input.
+        max_age_ns: older ones do not count; 0 = they always do.
+        meaning: what they are; those of another meaning are none of ours.
+    """
+
+    width: int
+    dtype: str
+    max_age_ns: int
+    meaning: str
+
+    def counts(self, latest: LatestRow, at: Moment) -> bool:
+        """Whether it is young enough."""
+        return not self.max_age_ns or age_ns(latest.at, at) <= self.max_age_ns
+
+    def pack(self, latest: LatestRow) -> bytes:
+        """As bytes."""
+        return msgspec.msgpack.encode((self._mark, latest.row.tobytes(), tuple(latest.at)))
+
+    def unpack(self, data: bytes) -> LatestRow | None:
+        """The columns; None for other ones, or for what is none."""
+        try:
+            mark, row, at = _DECODER.decode(data)
+        except msgspec.MsgspecError:
+            return None
+        dtype = DTYPES[self.dtype].numpy
+        if mark != self._mark or len(row) != self.width * dtype.itemsize:
+            return None
+        return LatestRow(np.frombuffer(row, dtype), Moment(*at))
+
+    @property
+    def _mark(self) -> bytes:
+        words = f"{self.width} {self.dtype} {self.meaning}"
+        return hashlib.blake2b(words.encode(), digest_size=8).digest()
+
+
+_DECODER = msgspec.msgpack.Decoder(tuple[bytes, bytes, tuple[bytes, int, int]])
