@@ -37,8 +37,8 @@ class WindowConfig(Section, frozen=True, kw_only=True):
 
     rows: Annotated[int, Meta(ge=2, le=65536, description="rows of a window")]
     hop: Annotated[
-        int | None,
-        Meta(ge=1, le=65536, description="new rows until the next window; default: rows"),
+        Annotated[int, Meta(ge=1, le=65536)] | None,
+        Meta(description="new rows until the next window; default: rows"),
     ] = None
     key: Annotated[KeyText | None, Meta(description="what has a window; default: each topic")] = (
         None
