@@ -30,6 +30,9 @@ BROKER_FIGURES: tuple[Figure, ...] = (
     Figure("edged_mqtt_published_bytes", _C, "Bytes of payloads published."),
     Figure("edged_results_connected", _F, "1 while the broker of results is connected."),
     Figure("edged_results_on_way", _G, "Results sent that it has not acknowledged."),
+    Figure("edged_mqtt_state_keys", _G, "Keys that windows and joins remember.", ("binding",)),
+    Figure("edged_mqtt_state_bytes", _G, "Memory that they take.", ("binding",)),
+    Figure("edged_mqtt_states_dropped", _C, "What they dropped.", ("binding", "reason")),
     Figure("edged_feed_answers", _C, "Answers of `publish` rules.", ("model", "outcome")),
     Figure("edged_outbox_entries", _G, "Results on disk that wait for their broker."),
     Figure("edged_outbox_bytes", _G, "Bytes that the outbox takes on disk."),
@@ -71,6 +74,11 @@ def add_broker(add: Add, links: Mapping[str, Any]) -> None:
         add("edged_mqtt_reports_refused", counters["undeliverable"], binding)
         for ending in _ENDINGS:
             add("edged_mqtt_messages_ended", counters[ending], binding, ending)
+    for shelf, found in (links.get("states") or {}).items():
+        add("edged_mqtt_state_keys", found["keys"], shelf)
+        add("edged_mqtt_state_bytes", found["bytes"], shelf)
+        for reason in ("evicted", "broken", "stale"):
+            add("edged_mqtt_states_dropped", found[reason], shelf, reason)
     for model, counters in (links.get("feeds") or {}).items():
         for outcome, count in counters.items():
             add("edged_feed_answers", count, model, outcome)

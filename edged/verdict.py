@@ -15,10 +15,11 @@ from edged.chosen import chosen_lines
 from edged.config.diff import diff, format_changes
 from edged.config.identity import base_topic
 from edged.config.load import Snapshot, load
-from edged.config.problems import ConfigProblemsError, Problem
+from edged.config.problems import ConfigProblemsError, Problem, field_path
 from edged.config.snapshot import expiry_warnings
 from edged.errors import ApplyError, EdgedError, FieldError
 from edged.manifest import ManifestOf
+from edged.processing.outputs import build_output
 from edged.protocol.mqtt import BaseTopics
 from edged.record import find_state_dir, load_last_good
 from edged.transports.binding_set import prepare_bindings
@@ -53,6 +54,7 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
     manifest_of, found = inspect_pipelines(snapshot, manifests)
     problems += found
     problems += _binding_problems(snapshot, manifest_of)
+    problems += _feed_problems(snapshot, manifest_of)
     warnings = [] if problems else unmet_preferences(snapshot, manifests)
     expiring = expiry_warnings(snapshot, datetime.now(timezone.utc))
     chosen = [] if problems else chosen_lines(config, manifests, digests, find_state_dir(path))
@@ -73,6 +75,24 @@ def _binding_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Probl
         except FieldError as exc:
             path = exc.path.replace("bindings[0]", f"bindings[{index}]", 1)
             problems.append(snapshot.problem(path, exc.reason))
+    return problems
+
+
+def _feed_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Problem]:
+    problems = []
+    for name, model in snapshot.config.models.items():
+        manifest = manifest_of(name, None)
+        if model.publish is None or manifest is None:
+            continue
+        path = f"{field_path('models', name)}.publish"
+        if manifest.makes_texts:
+            text = f'model "{name}" makes texts, which are not published; remove it'
+            problems.append(snapshot.problem(path, text))
+            continue
+        try:
+            build_output(model.publish.output, manifest)
+        except FieldError as exc:
+            problems.append(snapshot.problem(f"{path}.{exc.path}", exc.reason))
     return problems
 
 

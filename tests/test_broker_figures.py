@@ -34,7 +34,9 @@ def test_without_another_broker_there_is_no_outbox() -> None:
 def test_all_of_it_is_in_the_catalogue_and_filled_in() -> None:
     results = {"state": "connecting", "on_way": 15, "outbox": OUTBOX}
     feeds = {"m": {"published": 16, "dropped": 17}}
-    found = figures({**LINKS, "results": results, "feeds": feeds})
+    states = {"b/0": {"keys": 18, "bytes": 19, "evicted": 20, "broken": 21, "stale": 22}}
+    found = figures({**LINKS, "results": results, "feeds": feeds, "states": states})
+    assert found["edged_mqtt_states_dropped", "b/0", "stale"] == 22
     assert found["edged_feed_answers", "m", "dropped"] == 17
     assert {name for name, *_ in found} == {figure.name for figure in BROKER_FIGURES}
     assert found["edged_results_connected",] == 0

@@ -37,6 +37,7 @@ LINKS = {
     **asdict(SessionCounters(unmatched=1, acknowledged=9, published=12)),
     "bindings": {"gate": BindingCounters(received=10, answered=8, dead_lettered=1).as_dict()},
     "feeds": {"gate": {"published": 1}},
+    "states": {"gate": dict.fromkeys(("keys", "bytes", "evicted", "broken", "stale"), 1)},
     "results": {
         "state": "connected",
         "on_way": 1,

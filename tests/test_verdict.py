@@ -60,6 +60,13 @@ class TestCheck:
         assert f": {path}: " in said
         assert check_config(site.config, with_files=False)[0] == []
 
+    def test_what_a_rule_for_publishing_needs_of_its_model(self, site: Site) -> None:
+        rule = "publish: {to: fed, output: {tensor: none}}"
+        site.write(BOUND.replace("aliases: {live: 1}", rule) + "    model: m\n")
+        (said,) = check_config(site.config, with_files=True)[0]
+        assert ": models.m.publish.output.tensor: " in said
+        assert 'has no output "none"' in said
+
     def test_the_second_binding_is_named_as_the_second(self, site: Site) -> None:
         second = "  - {name: two, from: b, model: m, codec: image}\n"
         site.write(BOUND + "    model: m\n" + second)
