@@ -14,10 +14,11 @@ from edged.tensors import DTYPES, Array
 
 
 class LatestRow(NamedTuple):
-    """A topic's columns, and when they came."""
+    """A topic's columns, when they came, and the mark of the rule that they were taken by."""
 
     row: Array
     at: Moment
+    mark: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,13 @@ class LatestRule:
         """Whether it is young enough."""
         return not self.max_age_ns or age_ns(latest.at, at) <= self.max_age_ns
 
+    def fits(self, latest: LatestRow) -> bool:
+        """Whether it was taken by this rule: other columns are none of ours."""
+        return latest.mark == self.mark
+
     def pack(self, latest: LatestRow) -> bytes:
         """As bytes."""
-        return msgspec.msgpack.encode((self._mark, latest.row.tobytes(), tuple(latest.at)))
+        return msgspec.msgpack.encode((self.mark, latest.row.tobytes(), tuple(latest.at)))
 
     def unpack(self, data: bytes) -> LatestRow | None:
         """The columns; None for other ones, or for what is none."""
@@ -51,12 +56,13 @@ class LatestRule:
         except msgspec.MsgspecError:
             return None
         dtype = DTYPES[self.dtype].numpy
-        if mark != self._mark or len(row) != self.width * dtype.itemsize:
+        if mark != self.mark or len(row) != self.width * dtype.itemsize:
             return None
-        return LatestRow(np.frombuffer(row, dtype), Moment(*at))
+        return LatestRow(np.frombuffer(row, dtype), Moment(*at), mark)
 
     @property
-    def _mark(self) -> bytes:
+    def mark(self) -> bytes:
+        """What is another for every other rule."""
         words = f"{self.width} {self.dtype} {self.meaning}"
         return hashlib.blake2b(words.encode(), digest_size=8).digest()
 

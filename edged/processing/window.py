@@ -27,11 +27,13 @@ class WindowState(NamedTuple):
         rows: those that wait, in order.
         last: when the last came.
         ids: of the messages counted last, by which one that is delivered again is known.
+        mark: of the rule that it was made by.
     """
 
     rows: Array
     last: Moment
     ids: tuple[bytes, ...] = ()
+    mark: bytes = b""
 
     @property
     def size_bytes(self) -> int:
@@ -93,12 +95,16 @@ class WindowRule:
         while len(found) - start >= self.rows:
             windows.append(found[start : start + self.rows])
             start += self.hop
-        return WindowState(found[start:].copy(), at, ids), windows
+        return WindowState(found[start:].copy(), at, ids, self.mark), windows
+
+    def fits(self, state: WindowState) -> bool:
+        """Whether it was made by this rule: other rows are no company for ours."""
+        return state.mark == self.mark
 
     def pack(self, state: WindowState) -> bytes:
         """A state as bytes."""
         return msgspec.msgpack.encode(
-            (self._mark, state.rows.tobytes(), tuple(state.last), state.ids)
+            (self.mark, state.rows.tobytes(), tuple(state.last), state.ids)
         )
 
     def unpack(self, data: bytes) -> WindowState | None:
@@ -107,13 +113,14 @@ class WindowRule:
             mark, rows, last, ids = _DECODER.decode(data)
         except msgspec.MsgspecError:
             return None
-        array = np.frombuffer(rows, DTYPES[self.dtype].numpy) if mark == self._mark else None
+        array = np.frombuffer(rows, DTYPES[self.dtype].numpy) if mark == self.mark else None
         if array is None or array.size % max(1, int(np.prod(self.shape))):
             return None
-        return WindowState(array.reshape(-1, *self.shape), Moment(*last), ids)
+        return WindowState(array.reshape(-1, *self.shape), Moment(*last), ids, mark)
 
     @property
-    def _mark(self) -> bytes:
+    def mark(self) -> bytes:
+        """What is another for every other rule."""
         words = f"{self.rows} {self.hop} {self.shape} {self.dtype} {self.meaning}"
         return hashlib.blake2b(words.encode(), digest_size=8).digest()
 

@@ -125,6 +125,8 @@ class Feed:
         manifest = self._of(self._model, release)
         if manifest is None:
             raise FieldError("publish", f"release {release} is gone")
+        if manifest.makes_texts:
+            raise FieldError("publish", "texts are not published")
         if self._fitted is None or self._fitted[0] is not manifest:
             self._fitted = manifest, build_output(self.config.output, manifest)
         return self._fitted[1]

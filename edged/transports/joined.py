@@ -55,7 +55,7 @@ class JoinJob(_Joins):
     def _latest(self, index: int) -> Array:
         fit = self._fitted
         rule, default = fit.rules[index], fit.defaults[index]
-        found = self._shelf(index).get(self._joined[index], rule.unpack)
+        found = self._shelf(index).get(self._joined[index], rule)
         if found is not None and rule.counts(found, now()):
             return found.row
         if default is not None:
@@ -84,7 +84,7 @@ class PartJob(_Joins):
             return
         fit, index = self._fitted, self._part
         rule = fit.rules[index]
-        latest = LatestRow(inputs[fit.name][-1].copy(), now())
+        latest = LatestRow(inputs[fit.name][-1].copy(), now(), rule.mark)
         self._counters.gathered += 1
         kept = self._finish if self._message.qos else None
         self._shelf(index).put(self._key, latest, latest.row.nbytes, rule.pack(latest), kept)

@@ -23,6 +23,18 @@ class Keeper(Protocol):
         ...
 
 
+class Rule(Protocol[State]):
+    """What a state is made by."""
+
+    def fits(self, state: State, /) -> bool:
+        """Whether it was made by this rule."""
+        ...
+
+    def unpack(self, data: bytes, /) -> State | None:
+        """A state that was kept; None for one of another rule."""
+        ...
+
+
 class Shelf(Generic[State]):
     """The states of one binding, or of one topic that it joins.
 
@@ -40,17 +52,19 @@ class Shelf(Generic[State]):
         self._states: OrderedDict[str, tuple[State, int]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: str, unpack: Callable[[bytes], State | None]) -> State | None:
-        """A key's state; None for a new one."""
+    def get(self, key: str, rule: Rule[State]) -> State | None:
+        """A key's state; None for a new one, and for one that another rule made."""
         found = self._states.get(key)
+        kept = self._restored.pop(key, None) if found is None else None
         if found is not None:
-            return found[0]
-        kept = self._restored.pop(key, None)
-        if kept is None:
+            state = found[0] if rule.fits(found[0]) else None
+        elif kept is not None:
+            state = rule.unpack(kept)
+        else:
             return None
-        state = unpack(kept)
         if state is None:
-            self.stale += 1  # of a binding that was written otherwise
+            self._take_out(key)
+            self.stale += 1
         return state
 
     def put(

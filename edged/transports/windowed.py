@@ -63,7 +63,7 @@ class WindowJob(Job):
         assert compiled.window is not None
         self._rule = rule = compiled.window.rule
         shelf = self._shelf
-        state = shelf.get(self._key, rule.unpack)
+        state = shelf.get(self._key, rule)
         message = identify(self._message, self._binding.name) if self._message.qos else b""
         if state is not None and self._message.dup and message in state.ids:
             self._counters.duplicates += 1

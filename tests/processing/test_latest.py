@@ -18,7 +18,7 @@ def at(seconds: float) -> Moment:
     return Moment(b"8 bytes.", int(seconds * S), 0)
 
 
-ROW = LatestRow(np.array([1, 2], np.float32), at(100))
+ROW = LatestRow(np.array([1, 2], np.float32), at(100), RULE.mark)
 
 
 @pytest.mark.parametrize(("seconds", "counts"), [(100, True), (160, True), (160.1, False)])
@@ -38,6 +38,7 @@ def test_kept_and_read_again() -> None:
         LatestRule(2, "float32", 0, "other"),
     ]  # fmt: skip
     assert [other.unpack(kept) for other in others] == [None] * 3
+    assert [other.fits(ROW) for other in (*others, RULE)] == [False] * 3 + [True]
 
 
 @given(st.binary(max_size=80))

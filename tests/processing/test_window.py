@@ -88,6 +88,8 @@ def test_rows_of_another_meaning_are_no_company() -> None:
     assert found[1:] == state[1:]
     for other in (rule(meaning="cbor"), rule(rows=8), rule(hop=1)):
         assert other.unpack(kept) is None
+        assert not other.fits(state)
+    assert one.fits(state)
 
 
 @given(st.binary(max_size=80))

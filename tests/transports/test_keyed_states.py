@@ -39,8 +39,18 @@ def put(on: Shelf[str], key: str, state: str, kept: list[str] | None = None) -> 
     on.put(key, state, len(state), state.encode(), done)
 
 
+class Fresh:
+    """What is not old is ours."""
+
+    def fits(self, state: str) -> bool:
+        return state != "old"
+
+    def unpack(self, data: bytes) -> str | None:
+        return data.decode() if data != b"old" else None
+
+
 def get(on: Shelf[str], key: str) -> str | None:
-    return on.get(key, lambda data: data.decode() if data != b"old" else None)
+    return on.get(key, Fresh())
 
 
 def test_a_state_is_exchanged_and_kept() -> None:
@@ -53,6 +63,9 @@ def test_a_state_is_exchanged_and_kept() -> None:
     assert kept == ["k", "k"]
     assert keeper.disk == {b"b\0k": b"22"}
     assert on.stats() == {"keys": 1, "bytes": 2, "evicted": 0, "broken": 0, "stale": 0}
+    put(on, "k", "old")
+    assert get(on, "k") is None
+    assert on.stats() == {"keys": 0, "bytes": 0, "evicted": 0, "broken": 0, "stale": 1}
 
 
 def test_in_memory_alone_it_is_safe_at_once() -> None:

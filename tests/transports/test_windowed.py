@@ -217,3 +217,17 @@ async def test_messages_of_qos_0_count_and_wait_for_nothing() -> None:
     assert sums(made) == [6]
     assert made.bindings.stats()["in_flight"] == 0
     assert len(keeper.waiting) == 3
+
+
+@on_loop
+async def test_a_binding_that_is_written_otherwise_begins_anew() -> None:
+    """Also where rows would not even fit together."""
+    made = bench()
+    made.session.receive("in/x", row(1, 2))
+    other = binding(model="mean", fields=("w",), window=WindowConfig(rows=3, keep="memory"))
+    made.bindings.swap(made.bindings.prepare([other]))
+    for number in (10, 20, 30):
+        made.session.receive("in/x", b'{"w": %d}' % number)
+    await settle()
+    assert sums(made) == [60]
+    assert made.bindings.stats()["states"]["vib"]["stale"] == 1
