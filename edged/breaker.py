@@ -36,10 +36,12 @@ class Breaker:
         self._mark = CrashMark(state_dir)
         self._health = health
         self._trial = trial
+        self.crash = ""
+        """The traceback that the last run left; empty when it did not die by its own doing."""
 
     def start(self, repository: Repository) -> None:
         """Look at how the last run ended, and let this one leave its traceback."""
-        crash = self._mark.take()
+        crash = self.crash = self._mark.take()
         if crash:
             log.error("the last run of the daemon died by its own doing:\n%s", crash)
             reason = f"the last run died: {headline(crash)} (crash.last.txt in the state directory)"

@@ -85,7 +85,11 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
 
     Runs on a thread: it reads and hashes whole bundles.
     """
+    kept = _kept_bundles(snapshot, repository)
     files = [*check_files(snapshot), *about_runtimes(snapshot)]
+    for name in kept:
+        about = _about(name, files)
+        files = [one for one in files if one not in about]
     try:
         trust = load_trust(snapshot)
     except EdgedError as exc:
@@ -96,11 +100,18 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
         stored = repository.import_bundle(path, trust)
         return Found(stored.digest, stored.manifest, stored)
 
+    def take_kept(path: Path) -> Found[StoredRelease]:
+        stored = repository.release(path.name)
+        stored.verify(trust)
+        return Found(stored.digest, stored.manifest, stored)
+
     releases: dict[str, tuple[Desired, ...]] = {}
     problems = list(files)
     broken = {}
     for name, config in snapshot.config.models.items():
-        found, trouble = _gather(snapshot, name, take, files)
+        paths = kept.get(name)
+        how = take if paths is None else take_kept
+        found, trouble = _gather(snapshot, name, how, files, paths)
         items = sorted(found.items())
         unfit = check_states(snapshot, name, {number: one.manifest for number, one in items})
         releases[name] = tuple(
@@ -114,6 +125,18 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     made = plan_all(snapshot, _manifests(snapshot, manifests))
     problems += [*made.problems, *_about_memory(snapshot, manifests)]
     return Candidate(snapshot, releases, tuple(problems), {**broken, **made.broken}, made.plans)
+
+
+def _kept_bundles(snapshot: Snapshot, repository: Repository) -> dict[str, tuple[Path, ...]]:
+    """Of a generation that comes back: its bundles in the store, of models that are whole there."""
+    if snapshot.kept is None:
+        return {}
+    there = set(repository.digests())
+    return {
+        model: tuple(map(Path, digests))
+        for model, digests in snapshot.kept.releases.items()
+        if model in snapshot.config.models and digests and there.issuperset(digests)
+    }
 
 
 def _numbered(items: Sequence[Desired]) -> dict[int, Manifest]:
@@ -215,14 +238,18 @@ def inspect_pipelines(
 
 
 def _gather(
-    snapshot: Snapshot, name: str, take: Callable[[Path], Found[T]], files: list[Problem]
+    snapshot: Snapshot,
+    name: str,
+    take: Callable[[Path], Found[T]],
+    files: list[Problem],
+    paths: Sequence[Path] | None = None,
 ) -> tuple[dict[int, Found[T]], list[Problem]]:
     """Take every bundle of a model; what is in ``files`` already is not said twice."""
     bundle_path = model_path(name, "bundle")
     said = _about(name, files)
     found: dict[int, Found[T]] = {}
     problems: list[Problem] = []
-    for path in snapshot.bundle_paths(name):
+    for path in snapshot.bundle_paths(name) if paths is None else paths:
         try:
             one = take(path)
             _check_name(one.manifest, name)
@@ -255,6 +282,8 @@ def content_digest(snapshot: Snapshot) -> str:
 
     Values of secrets are in no digest: it is shown, and a short secret could be guessed from it.
     """
+    if snapshot.kept is not None:
+        return snapshot.kept.digest
     digest = hashlib.sha256(full_digest(snapshot, _fingerprint).encode())
     for key in snapshot.config.trust.keys:
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.errors import STATUS, Code, EdgedError, InvalidRequestError
+from edged.generation_commands import add_generations
 from edged.version import __version__
 
 DEFAULT_CONFIG = "/etc/edged/edged.yaml"
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
 
     _add_explain(command)
+    add_generations(command, _config_option, _socket_option)
     _add_looking(command)
 
     infer = command("infer", _infer, "Ask a model once.")

@@ -9,24 +9,30 @@ import contextlib
 import logging
 import os
 import re
+import time
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
+from edged.atomic import write_atomically
+from edged.candidate import content_digest
 from edged.config.load import Snapshot, load, load_saved, save
 from edged.config.problems import ConfigProblemsError
 from edged.config.source import read_source
 from edged.errors import EdgedError
+from edged.history import History, Order, Rejection
 from edged.serving.dataplane import ServingTable
 from edged.serving.release import ServedRelease
 from edged.store.repository import Repository
+from edged.telemetry.crash import CrashMark
 
 log = logging.getLogger("edged.reload")
 
 _LAST_GOOD = "last-good"
 _GENERATION = "generation.json"
+HISTORY = "history"
 DEFAULT_STATE_DIR = "/var/lib/edged"
 _STATE_DIR_LINE = re.compile(
     r"""^["']?state_dir["']?[ \t]*:[ \t]+["']?([^"'#\n]+?)["']?[ \t]*(?:#.*)?$""", re.MULTILINE
@@ -46,6 +52,7 @@ class Record:
     def __init__(self, state_dir: Path, repository: Repository) -> None:
         self._directory = state_dir
         self._repository = repository
+        self.history = History(state_dir / HISTORY)
 
     def next_generation(self, digest: str) -> int:
         """The number for a configuration: one more than the last, or the same for the same.
@@ -58,6 +65,8 @@ class Record:
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             noted = msgspec.json.decode(path.read_bytes(), type=_Noted)
             number, last = noted.generation, noted.digest
+        if number == 0:  # lost: what the history has is not numbered a second time
+            number = max((one.generation for one in self.history.entries()), default=0)
         if last == digest and number > 0:
             return number
         write_atomically(path, msgspec.json.encode(_Noted(number + 1, digest)))
@@ -97,20 +106,96 @@ class Record:
 def load_for_boot(config_path: Path, state_dir: Path) -> tuple[Snapshot, tuple[str, ...]]:
     """The configuration to start with: the files, or the last good one when they are broken.
 
+    The last good one also when the files were tried and set aside, and the generation that an
+    operator ordered back. Only reads: whoever starts need not be the one that gets the directory.
+
     Returns:
         The snapshot, and what is wrong with the files (empty when they were taken).
 
     Raises:
         ConfigProblemsError: the files are broken and there is no last good configuration.
     """
+    history = History(state_dir / HISTORY)
+    crash = CrashMark(state_dir).peek()
+    order = history.ordered() or Order()
+    ordered = ordered_back(history, order.generation)
     try:
-        return load(config_path), ()
+        files = load(config_path)
     except ConfigProblemsError as exc:
-        try:
-            saved = load_saved(state_dir / _LAST_GOOD)
-        except (EdgedError, OSError):
-            raise exc from None
+        saved = ordered or _last_good(history, state_dir, crash)
+        if saved is None:
+            raise
         return saved, tuple(str(problem) for problem in exc.problems)
+    if ordered is not None:
+        return ordered, (set_aside(went_back_to(ordered)),)
+    marks = history.marks()
+    if order.again or (not marks.rejected and marks.trying is None):
+        return files, ()
+    digest = content_digest(files)
+    reason = history.doubt(digest, has_crashed=bool(crash))
+    back = next(history.last_good(digest), None) if reason else None
+    return (files, ()) if back is None else (back, (set_aside(reason),))
+
+
+def settle_boot(config_path: Path, snapshot: Snapshot, history: History, crash: str) -> None:
+    """Note what ``load_for_boot`` decided, once the state directory is ours.
+
+    Raises:
+        OSError: it cannot be noted.
+    """
+    order = history.ordered()
+    if order is not None and order.again:
+        history.lift(files_digest(config_path))
+    if snapshot.kept is not None:
+        digest = files_digest(config_path)
+        reason = history.doubt(digest, has_crashed=bool(crash)) if digest else ""
+        if order is not None and order.generation is not None:
+            history.lift(snapshot.kept.digest)
+            reason = went_back_to(snapshot)
+        if reason and digest not in ("", snapshot.kept.digest):
+            history.reject(Rejection(digest, 0, time.time(), reason))
+    history.forget_order()
+
+
+def files_digest(config_path: Path) -> str:
+    """The content of the files; empty when they are broken."""
+    try:
+        return content_digest(load(config_path))
+    except ConfigProblemsError:
+        return ""
+
+
+def set_aside(reason: str) -> str:
+    """Why files that are well by themselves are not in effect."""
+    return f"the files were set aside: {reason}; change them, or try again: edged apply --again"
+
+
+def went_back_to(snapshot: Snapshot) -> str:
+    """The reason where an operator wanted it."""
+    number = snapshot.kept.generation if snapshot.kept is not None else 0
+    return f"an operator went back to generation {number}"
+
+
+def ordered_back(history: History, generation: int | None) -> Snapshot | None:
+    """The generation that an operator ordered back, if it can be had; 0 for the one before."""
+    if not generation:
+        return None if generation is None else history.before()
+    try:
+        return history.read(generation)
+    except (ConfigProblemsError, OSError) as exc:
+        log.error("generation %d cannot be gone back to: %s", generation, exc)
+        return None
+
+
+def _last_good(history: History, state_dir: Path, crash: str) -> Snapshot | None:
+    """With its bundles where the history has it; else the copy of what was applied last."""
+    found = history.last_applied(has_crashed=bool(crash))
+    if found is not None:
+        return found
+    try:
+        return load_saved(state_dir / _LAST_GOOD)
+    except (EdgedError, OSError):
+        return None
 
 
 def find_state_dir(config_path: Path) -> Path:
@@ -146,26 +231,3 @@ def _search_state_dir(config_path: Path) -> Path:
 def load_last_good(state_dir: Path) -> Snapshot:
     """The configuration that was applied last; raises EdgedError or OSError when there is none."""
     return load_saved(state_dir / _LAST_GOOD)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by rename, with the file and its folder synced."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb", opener=_open_private) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)

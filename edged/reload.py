@@ -24,7 +24,6 @@ from edged.config.pipeline_files import step_files
 from edged.config.problems import ConfigProblemsError
 from edged.config.tls_files import TLS_FILES, tls_sections
 from edged.errors import ApplyError, EdgedError
-from edged.exchange import Exchanges
 from edged.fallback import lost_models
 from edged.fitting import fit_all, fit_possible
 from edged.generation import (
@@ -34,8 +33,10 @@ from edged.generation import (
     trouble_of,
 )
 from edged.house import House
+from edged.returns import Returns
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired
+from edged.store.faults import fault
 
 log = logging.getLogger("edged.reload")
 
@@ -48,14 +49,16 @@ class Report:
         applied: whether the files are what is in effect.
         at: wall-clock time, seconds since 1970.
         problems: why not; one line each, with file and line.
+        number: of the look at the files that it came from.
     """
 
     applied: bool
     at: float
     problems: tuple[str, ...] = ()
+    number: int = 0
 
 
-class Reloader(Exchanges):
+class Reloader(Returns):
     """Applies configurations, one at a time.
 
     Args:
@@ -71,10 +74,8 @@ class Reloader(Exchanges):
         self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
         self._again = False
-        self.digest = ""
         self.report = Report(applied=False, at=0.0)
-        self.on_begin: Callable[[], None] = _nothing
-        self.on_end: Callable[[], None] = _nothing
+        self.begun = 0
         self.is_writing: Callable[[], bool] = _false
 
     def followed(self) -> list[Path]:
@@ -105,13 +106,19 @@ class Reloader(Exchanges):
         """Give up a reload that runs; what serves stays as it is."""
         self._again = False
         self._is_stopped = True
+        self._end_window()
         if self._task is not None:
             self._task.cancel()
 
-    async def boot(self) -> None:
-        """Serve what can be served of the first configuration; what cannot is a degradation."""
+    async def boot(self, crash: str = "") -> None:
+        """Serve what can be served of the first configuration; what cannot is a degradation.
+
+        Args:
+            crash: how the last run died by its own doing; empty when it did not.
+        """
         house = self._house
         snapshot = self._candidate.snapshot
+        await self._begin_boot(snapshot, crash)
         candidate = await asyncio.to_thread(build_candidate, snapshot, house.repository)
         for problem in candidate.problems:
             log.error("%s", problem)
@@ -120,7 +127,6 @@ class Reloader(Exchanges):
         house.manager.want(desired)
         await house.manager.settled([item.key for item in desired])
         await self._fallbacks.find(candidate)
-        self.digest = await asyncio.to_thread(content_digest, snapshot)
         generation = await self._first_generation()
         table = build_table(candidate, house.manager, generation, self._fallbacks.serving)
         house.dataplane.swap(table)
@@ -130,6 +136,7 @@ class Reloader(Exchanges):
         self._report_own()
         self.review()
         await self._remember(is_good=not candidate.problems)
+        self._prove()
 
     async def reload(self) -> bool:
         """Read the files and apply them as a whole, or not at all.
@@ -140,7 +147,9 @@ class Reloader(Exchanges):
         house = self._house
         problems: tuple[str, ...]
         try:
+            await self._go_where_ordered()
             snapshot = await asyncio.to_thread(load, house.config_path)
+            fault("reload.read")
             if self.is_writing():
                 # What was read may be half a file. Its writer's close brings us back here.
                 return False
@@ -149,6 +158,7 @@ class Reloader(Exchanges):
             if digest != self.digest or (
                 broken and await asyncio.to_thread(is_servable, snapshot, house.repository)
             ):
+                await self._refuse_set_aside(digest)
                 await self._apply(snapshot, digest)
             else:
                 await house.links.refresh(snapshot)
@@ -194,6 +204,7 @@ class Reloader(Exchanges):
         self._again = True
         while self._again:
             self._again = False
+            self.begun += 1
             self.on_begin()
             async with self._lock:
                 await self.reload()
@@ -205,6 +216,7 @@ class Reloader(Exchanges):
         if candidate.problems:
             raise ConfigProblemsError(candidate.problems)
         candidate = self._carried(candidate)
+        await self._begin(digest)
         fallbacks = await self._fallbacks.kept(candidate)
         before = house.manager.wanted()
         desired = candidate.desired()
@@ -212,14 +224,20 @@ class Reloader(Exchanges):
         house.manager.memories.set_budgets(budgets_of(snapshot.config))
         house.manager.want(desired, leaving=before)
         try:
+            fault("reload.begun")
             new = {item.key for item in desired} - {item.key for item in before}
             prepared, waiting = await self._build(candidate, new, fallbacks)
+            fault("reload.built")
             # Before the listener, which may move: a number that is left out harms nobody.
             generation = await self._next_generation(digest)
+            fault("reload.numbered")
             await house.listener.apply(snapshot.config)
+            fault("reload.listening")
         except BaseException:
             house.manager.want(before)
             house.manager.memories.set_budgets(budgets_of(self.config))
+            if not self._is_stopped:
+                await self._give_up()
             raise
         # From here on nothing is refused any more: what serves is exchanged between two turns of
         # the loop, and the rest follows it.
@@ -228,6 +246,7 @@ class Reloader(Exchanges):
         changes = diff(self.config, snapshot.config)
         gone = [binding.name for binding in self.config.bindings]
         self._candidate, self.digest = candidate, digest
+        self._prove()  # at once: what breaks with the first request is well now
         self._note_bindings(waiting, gone)
         self._fallbacks.keep(fallbacks, house.dataplane.table.routes)
         await house.links.swap(snapshot, prepared)
@@ -305,7 +324,9 @@ class Reloader(Exchanges):
         house = self._house  # both wait for the disk again and again, and neither for the other
         notes = [asyncio.to_thread(house.record.activate, house.dataplane.table)]
         if is_good:
-            notes.append(asyncio.to_thread(house.record.keep, self._candidate.snapshot))
+            snapshot, entry = self._candidate.snapshot, self._entry(self._candidate)
+            notes.append(asyncio.to_thread(house.record.keep, snapshot))
+            notes.append(asyncio.to_thread(house.record.history.add, snapshot, entry))
         try:
             for error in await asyncio.gather(*notes, return_exceptions=True):
                 if error is not None:
@@ -322,11 +343,11 @@ class Reloader(Exchanges):
     def _report_own(self) -> None:
         """The files are what is in effect; after a boot they may have problems all the same."""
         problems = self._candidate.problems
-        self.report = Report(not problems, time.time(), _lines(problems))
+        self.report = Report(not problems, time.time(), _lines(problems), self.begun)
 
     def rejected(self, problems: tuple[str, ...]) -> None:
         """Note that the files are not what is in effect, and why."""
-        self.report = Report(applied=False, at=time.time(), problems=problems)
+        self.report = Report(False, time.time(), problems, self.begun)
         for line in problems:
             log.error("configuration refused: %s", line)
         generation = self._house.dataplane.table.generation
@@ -339,10 +360,6 @@ class Reloader(Exchanges):
 
 def _lines(problems: Iterable[object]) -> tuple[str, ...]:
     return tuple(str(problem) for problem in problems)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _false() -> bool:

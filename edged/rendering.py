@@ -46,7 +46,8 @@ def render_status(document: dict[str, Any]) -> str:
             f"{_seconds(document['uptime_s'])}, {_size(document['rss_bytes'])} resident"
         ),
         f"generation {document['generation']}, configuration {config['digest'][:12]}"
-        + ("" if config["applied"] else " (the files are REFUSED, see below)"),
+        + ("" if config["applied"] else " (the files are REFUSED, see below)")
+        + _window_words(config.get("window_left_s")),
         _socket_line(document["socket"]),
     ]
     if document.get("http"):
@@ -92,6 +93,10 @@ def render_status(document: dict[str, Any]) -> str:
         lines += ["", "the last change was refused:"]
         lines += [f"  {line}" for line in config["problems"]]
     return "\n".join(lines)
+
+
+def _window_words(left_s: float | None) -> str:
+    return "" if left_s is None else f", confirmed in {left_s:.0f} s if it serves well"
 
 
 def render_ready(document: dict[str, Any]) -> str:

@@ -101,6 +101,11 @@ def status_document(
             "applied": report.applied,
             "at": report.at,
             "problems": list(report.problems),
+            # Of looks at the files: the last that was begun, and the one that this came from.
+            "begun": reloader.begun,
+            "looked": report.number,
+            "window_left_s": reloader.window_left_s,
+            "went_back": reloader.went_back,
         },
         "degradations": health.degradations(),
         "degraded_for_s": {

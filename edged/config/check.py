@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import NamedTuple, get_args
 
 from edged.config.access_check import access_problems
@@ -54,6 +55,7 @@ _SECOND = 10**9
 _RANGES: tuple[tuple[str, str, int, int, str], ...] = (
     ("reload.settle", "reload.settle", 1_000_000, 10 * _SECOND, "1ms to 10s"),
     ("reload.poll", "reload.poll", 100_000_000, 3600 * _SECOND, "100ms to 1h"),
+    ("reload.confirm.window", "reload.confirm.window", 0, 3600 * _SECOND, "0 to 1h"),
     ("limits.inline_threshold", "limits.inline_threshold", 0, _SECOND, "0 to 1s"),
     ("scheduling.starvation", "scheduling.starvation", 1_000_000, 3600 * _SECOND, "1ms to 1h"),
     ("limits.busy_wait", "limits.busy_wait", 0, 1_000_000, "0 to 1ms"),
@@ -128,8 +130,7 @@ def _trust(config: Config) -> Iterator[Found]:
 
 def _ranges(config: Config) -> Iterator[Found]:
     for path, name, low, high, words in _RANGES:
-        section, field = name.split(".")
-        value: Duration = getattr(getattr(config, section), field)
+        value: Duration = attrgetter(name)(config)
         if not low <= value <= high:
             yield path, f"is outside what can work; expected {words}"
     for field in ("budget", "cuda"):

@@ -87,6 +87,24 @@ def read_saved(directory: Path) -> tuple[Source, Path]:
     """
     try:
         copy = directory / (directory / _CURRENT).readlink()  # resolved once: swaps do not mix
+    except FileNotFoundError:
+        _refuse(directory, "holds no saved configuration")
+    except OSError as exc:
+        _refuse(directory, f"holds a saved configuration that cannot be read: {exc.strerror}")
+    return read_copy(copy, directory), copy
+
+
+def read_copy(copy: Path, directory: Path) -> Source:
+    """Read one copy.
+
+    Args:
+        copy: its folder.
+        directory: what messages name.
+
+    Raises:
+        ConfigProblemsError: there is none, or its bytes are not the ones that were saved.
+    """
+    try:
         index = msgspec.json.decode((copy / _INDEX).read_bytes(), type=SavedIndex)
         files = {
             item.name: _read_member(copy / str(number), item.sha256)
@@ -101,7 +119,12 @@ def read_saved(directory: Path) -> tuple[Source, Path]:
     root = Path(index.root)
     if not files or not root.is_absolute():
         _refuse(directory, "holds a damaged saved configuration (no files); it is not used")
-    return Source(root, files), copy
+    return Source(root, files)
+
+
+def write_copy(snapshot: Snapshot, copy: Path) -> None:
+    """Write a copy into a folder that is made for it; all of it is synced but its own name."""
+    _write_copy(copy, _index(snapshot), list(snapshot.files.values()))
 
 
 def _index(snapshot: Snapshot) -> SavedIndex:

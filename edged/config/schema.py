@@ -22,6 +22,7 @@ from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.mqtt import MqttConfig
 from edged.config.pipeline import PipelineConfig
 from edged.config.preference import FallbackPolicy, RuntimeName
+from edged.config.reload import ReloadConfig
 from edged.config.section import ModelName, Path, Section
 from edged.config.sequence import SequenceConfig
 from edged.specs import Duration, Size
@@ -153,18 +154,6 @@ class TrialConfig(Section, frozen=True, kw_only=True):
         Duration,
         Meta(description="serving time until a death of the daemon is not blamed on it any more"),
     ] = Duration(60_000_000_000)
-
-
-class ReloadConfig(Section, frozen=True, kw_only=True):
-    """How changed files are noticed."""
-
-    watch: Annotated[bool, Meta(description="apply changed files without being asked")] = True
-    settle: Annotated[
-        Duration, Meta(description="quiet time after the last write before files are read")
-    ] = Duration(100_000_000)
-    poll: Annotated[
-        Duration, Meta(description="digest check for file systems without inotify; the guarantee")
-    ] = Duration(5_000_000_000)
 
 
 class LogConfig(Section, frozen=True, kw_only=True):

@@ -25,6 +25,21 @@ _MAX_MATCHES = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a generation of before was, beside its files.
+
+    Args:
+        generation: its number.
+        digest: of its content (``candidate.content_digest``).
+        releases: by model, the digests of its bundles in the store.
+    """
+
+    generation: int
+    digest: str
+    releases: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A loaded, checked configuration.
 
@@ -33,12 +48,14 @@ class Snapshot:
         root: absolute directory that relative paths start from (that of edged.yaml).
         files: name relative to root -> bytes, in the order read.
         marks: field path -> place, for every field that was written.
+        kept: of a generation that comes back; its bundles are those in the store.
     """
 
     config: Config
     root: Path
     files: Mapping[str, bytes]
     marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
+    kept: Kept | None = None
 
     @property
     def digest(self) -> str:

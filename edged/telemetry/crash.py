@@ -29,13 +29,17 @@ class CrashMark:
         self._path = directory / "crash.txt"
         self._fd = -1
 
-    def take(self) -> str:
-        """The last run's traceback, once; empty when it did not crash."""
+    def peek(self) -> str:
+        """The last run's traceback; empty when it did not crash."""
         try:
             with self._path.open("rb") as file:
-                text = file.read(_TEXT_CAP_BYTES).decode("utf-8", "replace").strip()
+                return file.read(_TEXT_CAP_BYTES).decode("utf-8", "replace").strip()
         except OSError:
             return ""
+
+    def take(self) -> str:
+        """The same, once."""
+        text = self.peek()
         if text:
             with contextlib.suppress(OSError):
                 self._path.replace(self._path.with_name("crash.last.txt"))

@@ -1,0 +1,167 @@
+"""Whether a new configuration proves good: what is looked at meanwhile, and what ends it.
+
+Decides from figures that are there anyway, against those of the configuration before; asks nobody
+and goes back nowhere (``reload.py``). A crash of the daemon is the next start's to judge
+(``history.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from edged.config.reload import ConfirmConfig
+from edged.errors import Code
+from edged.serving.dataplane import ServingTable
+from edged.serving.lifecycle import State
+from edged.serving.release import ServedRelease
+
+_LEAST_FAILURES = 5
+"""Fewer say nothing: a client that was cut off, a worker that was started again."""
+_LOST_NS = 2_000_000_000
+"""A model that answers again within this was not lost: its worker was started again."""
+_TICK_S = 0.25
+_ASKERS = {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.PERMISSION_DENIED, Code.CANCELLED}
+"""The asker's doing, not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The figures of one moment.
+
+    Args:
+        answers: by release (any key), how many there were and how many failed by our doing.
+        lost: by model that does not answer, why, as far as known.
+        failed: those of them that will not by themselves.
+    """
+
+    answers: Mapping[object, tuple[int, int]]
+    lost: Mapping[str, str]
+    failed: frozenset[str] = frozenset()
+
+
+def look(table: ServingTable) -> Seen:
+    """At what serves."""
+    answers: dict[object, tuple[int, int]] = {}
+    lost: dict[str, str] = {}
+    failed = set()
+    for name, route in table.routes.items():
+        releases = [one for one in route.releases.values() if isinstance(one, ServedRelease)]
+        for one in releases:
+            ours = sum(count for code, count in one.counters.failed.items() if code not in _ASKERS)
+            answers[one.key] = (one.counters.requests, ours)
+        if releases and not route.is_ready:
+            bad = [one for one in releases if one.state is State.FAILED]
+            lost[name] = "; ".join(one.reason for one in bad)
+            if len(bad) == len(releases):
+                failed.add(name)
+    return Seen(answers, lost, frozenset(failed))
+
+
+def share_of_failures(before: Seen, now: Seen) -> tuple[int, int]:
+    """Answers since then, and how many of them failed."""
+    requests = failures = 0
+    for key, (asked, failed) in now.answers.items():
+        asked_before, failed_before = before.answers.get(key, (0, 0))
+        requests += max(0, asked - asked_before)
+        failures += max(0, failed - failed_before)
+    return requests, failures
+
+
+class Window:
+    """One configuration's time to prove itself.
+
+    Args:
+        rules: how long, and how much may fail.
+        usual: share of answers that failed under the configuration before.
+        begun: what was seen when it took effect.
+        now_ns: monotonic clock at that moment.
+    """
+
+    def __init__(self, rules: ConfirmConfig, usual: float, begun: Seen, now_ns: int) -> None:
+        self._rules = rules
+        self._usual = usual
+        self._begun = begun
+        self.ends_ns = now_ns + int(rules.window)
+        self._lost_since: dict[str, int] = {}
+
+    def judge(self, seen: Seen, now_ns: int) -> str | None:
+        """Why it is not good; empty when the time is over and it is; None while it goes on."""
+        for name in self._lost_since.keys() - seen.lost.keys():
+            del self._lost_since[name]
+        for name, why in seen.lost.items():
+            if name in self._begun.lost:
+                continue  # not well before it was switched to either
+            since_ns = self._lost_since.setdefault(name, now_ns)
+            if name in seen.failed or now_ns - since_ns >= _LOST_NS:
+                return f'model "{name}" does not answer any more' + (f": {why}" if why else "")
+        requests, failures = share_of_failures(self._begun, seen)
+        most = max(self._rules.max_errors, 2 * self._usual)
+        if failures >= _LEAST_FAILURES and failures > most * requests:
+            return (
+                f"{failures} of {requests} answers failed (usual: {self._usual:.1%}, allowed: "
+                f"{most:.1%})"
+            )
+        return "" if now_ns >= self.ends_ns else None
+
+
+class Proving:
+    """The window of the configuration in effect; used from the event loop.
+
+    Args:
+        look: at the figures.
+        on_end: told once for each window that ends by itself: why it failed, empty when it did not.
+    """
+
+    def __init__(self, look: Callable[[], Seen], on_end: Callable[[str], None]) -> None:
+        self._look = look
+        self._on_end = on_end
+        self._since = Seen({}, {})
+        self._window: Window | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until it has proven itself; None when nothing has to."""
+        if self._window is None:
+            return None
+        return max(0.0, (self._window.ends_ns - time.monotonic_ns()) / 1e9)
+
+    def begin(self, rules: ConfirmConfig, *, must_prove: bool) -> None:
+        """A configuration took effect.
+
+        Args:
+            rules: of the configuration.
+            must_prove: False for one that proved good before.
+        """
+        self.stop()
+        seen = self._look()
+        requests, failures = share_of_failures(self._since, seen)
+        usual = failures / requests if requests else 0.0
+        self._since = seen
+        if must_prove:
+            self._window = Window(rules, usual, seen, time.monotonic_ns())
+            self._tick()
+
+    def stop(self) -> None:
+        """End without a verdict."""
+        self._window = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        window = self._window
+        if window is None:
+            return
+        now_ns = time.monotonic_ns()
+        reason = window.judge(self._look(), now_ns)
+        if reason is None:
+            pause_s = min(_TICK_S, max(0.0, (window.ends_ns - now_ns) / 1e9))
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self._tick)
+            return
+        self._window = None
+        self._on_end(reason)

@@ -1,0 +1,36 @@
+"""A file is the old one or the new one; what a power cut leaves: tests/test_record.py."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from edged.atomic import sync_directory, write_atomically
+
+
+def test_private_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "note"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.iterdir()] == ["note"]
+
+
+def test_a_disk_that_does_not_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "note"
+    write_atomically(path, b"old")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [one.name for one in tmp_path.iterdir()] == ["note"]
+    with pytest.raises(OSError, match="Input/output"):
+        sync_directory(tmp_path)
