@@ -85,7 +85,7 @@ def status_document(
         socket: the Unix socket's side.
         metrics: where figures and health can be read over HTTP; empty for nowhere.
     """
-    report, now_ns = reloader.report, time.monotonic_ns()
+    now_ns = time.monotonic_ns()
     return {
         "edged": __version__,
         "node": node,
@@ -96,17 +96,7 @@ def status_document(
         "ready": is_ready(dataplane),
         "not_ready": unready(dataplane),
         "generation": dataplane.table.generation,
-        "config": {
-            "digest": reloader.digest,
-            "applied": report.applied,
-            "at": report.at,
-            "problems": list(report.problems),
-            # Of looks at the files: the last that was begun, and the one that this came from.
-            "begun": reloader.begun,
-            "looked": report.number,
-            "window_left_s": reloader.window_left_s,
-            "went_back": reloader.went_back,
-        },
+        "config": _config(reloader),
         "degradations": health.degradations(),
         "degraded_for_s": {
             key: round(age_ns / 1e9, 1) for key, age_ns in health.ages_ns(now_ns).items()
@@ -123,6 +113,22 @@ def status_document(
         "socket": socket,
         "metrics": metrics,
         "mqtt": links,
+    }
+
+
+def _config(reloader: Reloader) -> dict[str, Any]:
+    """What is in effect, and how the last look at the files went."""
+    report = reloader.report
+    return {
+        "digest": reloader.digest,
+        "applied": report.applied,
+        "at": report.at,
+        "problems": list(report.problems),
+        # Of looks at the files: the last that was begun, and the one that this came from.
+        "begun": reloader.begun,
+        "looked": report.number,
+        "window_left_s": reloader.window_left_s,
+        "went_back": reloader.went_back,
     }
 
 
