@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edged.config.binding import BindingConfig
-from edged.config.broker import Secret, TlsConfig
+from edged.config.broker import TlsConfig
 from edged.config.feed import FeedConfig
 from edged.config.identity import base_topic, client_id
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
 from edged.cores import spread
+from edged.credential import read_secret
 from edged.errors import ApplyError
 from edged.keeping import Keeping
 from edged.manifest import ManifestOf
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("edged.mqtt")
 
 ACK_EARLY = "EDGED_TEST_ACK_EARLY"
-_SECRET_CAP_BYTES = 64 << 10
 _STOP_S = 5.0
 _FILTERS = "mqtt-filters.json"
 
@@ -285,36 +285,6 @@ def _session(options: SessionOptions, client: str) -> BrokerSession:
     from edged.transports.mqtt import MqttSession  # noqa: PLC0415 - only if used
 
     return MqttSession(options)
-
-
-def read_secret(snapshot: Snapshot, secret: Secret) -> str:
-    """The value of a secret, without the line end that editors add.
-
-    Raises:
-        ApplyError: it cannot be read; the message names the file, never the value.
-    """
-    if secret.file is not None:
-        path = snapshot.resolve(secret.file)
-    else:
-        directory = os.environ.get("CREDENTIALS_DIRECTORY")
-        if not directory:
-            raise ApplyError(
-                f'secret "{secret.secret}": $CREDENTIALS_DIRECTORY is not set; start the daemon '
-                "by systemd with LoadCredential=, or use file: PATH"
-            )
-        path = Path(directory) / (secret.secret or "")
-    try:
-        with path.open("rb") as file:
-            data = file.read(_SECRET_CAP_BYTES + 1)
-    except OSError as exc:
-        raise ApplyError(f"{path}: the secret cannot be read: {exc.strerror}") from exc
-    if len(data) > _SECRET_CAP_BYTES:
-        raise ApplyError(f"{path}: more than {_SECRET_CAP_BYTES} bytes are too many for a secret")
-    try:
-        return data.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        # Not chained: the cause carries the bytes.
-        raise ApplyError(f"{path}: the secret is not UTF-8") from None
 
 
 def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:

@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _config_option(check)
     check.add_argument("--no-files", action="store_true", help="the YAML only, no bundles or keys")
+    check.add_argument("--json", action="store_true", help="what is wrong, as JSON, on stdout")
     check.add_argument("--explain", action="store_true", help="print every field and its default")
     check.add_argument("--schema", action="store_true", help="print a JSON schema for editors")
 
@@ -214,17 +215,21 @@ def _check(options: argparse.Namespace) -> int:
 
         print(format_explanation())
         return 0
-    from edged.verdict import check_config  # noqa: PLC0415
+    from edged.verdict import find_problems, problems_document  # noqa: PLC0415
 
-    lines, summary = check_config(options.config, with_files=not options.no_files)
-    for line in lines:
-        print(line, file=sys.stderr)
-    if lines:
-        noun = "problem" if len(lines) == 1 else "problems"
-        print(f"{options.config}: {len(lines)} {noun}; nothing was changed", file=sys.stderr)
-        return STATUS[Code.FAILED_PRECONDITION].exit
-    print(f"{options.config}: {summary}")
-    return 0
+    problems, summary = find_problems(options.config, with_files=not options.no_files)
+    status = STATUS[Code.FAILED_PRECONDITION].exit if problems else 0
+    if options.json:
+        print(json.dumps(problems_document(options.config, problems, summary), indent=2))
+        return status
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        noun = "problem" if len(problems) == 1 else "problems"
+        print(f"{options.config}: {len(problems)} {noun}; nothing was changed", file=sys.stderr)
+    else:
+        print(f"{options.config}: {summary}")
+    return status
 
 
 def _explain(options: argparse.Namespace) -> int:

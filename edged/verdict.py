@@ -5,8 +5,10 @@ Reads files and verifies signatures; changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from edged.access.policy import Peer
 from edged.access.question import explain_access, group_words, peer_by_name
@@ -17,6 +19,7 @@ from edged.config.identity import base_topic
 from edged.config.load import Snapshot, load
 from edged.config.problems import ConfigProblemsError, Problem, field_path
 from edged.config.snapshot import expiry_warnings
+from edged.credential import is_open_to_all
 from edged.errors import ApplyError, EdgedError, FieldError
 from edged.manifest import ManifestOf
 from edged.processing.outputs import build_output
@@ -27,6 +30,22 @@ from edged.unmet import unmet_preferences
 
 
 def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
+    """``find_problems``, one line a problem."""
+    problems, summary = find_problems(path, with_files=with_files)
+    return [str(problem) for problem in problems], summary
+
+
+def problems_document(path: Path, problems: list[Problem], summary: str) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "config": str(path),
+        "good": not problems,
+        "problems": [problem._asdict() for problem in problems],
+        "summary": [] if problems else summary.splitlines(),
+    }
+
+
+def find_problems(path: Path, *, with_files: bool) -> tuple[list[Problem], str]:
     """Every problem of a configuration.
 
     Args:
@@ -34,21 +53,20 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
         with_files: also look at bundles, keys and what the bindings need of the models.
 
     Returns:
-        One line a problem, and a summary for when there is none: a line, one for each model that
+        The problems, and a summary for when there is none: a line, one for each model that
         this machine would not serve on the runtime it asks for first, and one for each release
         whose runtime it chooses.
     """
     try:
         snapshot = load(path)
     except ConfigProblemsError as exc:
-        return [str(problem) for problem in exc.problems], ""
+        return list(exc.problems), ""
     config = snapshot.config
     summary = f"good: {len(config.models)} models, {len(config.bindings)} bindings"
     if config.pipelines:
         summary += f", {len(config.pipelines)} pipelines"
     if not with_files:
-        missing = [str(problem) for problem in about_runtimes(snapshot)]
-        return missing, f"{summary} (bundles and keys were not looked at)"
+        return about_runtimes(snapshot), f"{summary} (bundles and keys were not looked at)"
     digests: dict[tuple[str, int], str] = {}
     manifests, problems = inspect_bundles(snapshot, digests)
     manifest_of, found = inspect_pipelines(snapshot, manifests)
@@ -56,10 +74,10 @@ def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
     problems += _binding_problems(snapshot, manifest_of)
     problems += _feed_problems(snapshot, manifest_of)
     warnings = [] if problems else unmet_preferences(snapshot, manifests)
-    expiring = expiry_warnings(snapshot, datetime.now(timezone.utc))
+    expiring = [*expiry_warnings(snapshot, datetime.now(timezone.utc)), *_open_secrets(snapshot)]
     chosen = [] if problems else chosen_lines(config, manifests, digests, find_state_dir(path))
     summary = "\n".join((summary, *(f"warning: {one}" for one in [*warnings, *expiring]), *chosen))
-    return [str(problem) for problem in problems], summary
+    return problems, summary
 
 
 def _binding_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Problem]:
@@ -94,6 +112,16 @@ def _feed_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Problem]
         except FieldError as exc:
             problems.append(snapshot.problem(f"{path}.{exc.path}", exc.reason))
     return problems
+
+
+def _open_secrets(snapshot: Snapshot) -> Iterator[Problem]:
+    mqtt = snapshot.config.mqtt
+    for path, broker in (("mqtt", mqtt), ("mqtt.results", mqtt and mqtt.results)):
+        if broker is None or broker.password is None:
+            continue
+        if is_open_to_all(snapshot, broker.password):
+            text = "every user of this device can read it; run: chmod o-r on it"
+            yield snapshot.problem(f"{path}.password.file", text)
 
 
 def explain_config(

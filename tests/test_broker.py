@@ -66,10 +66,10 @@ class TestSecrets:
         assert missing == f"{tmp_path}/pw: the secret cannot be read: No such file or directory"
         assert "not UTF-8" in self.refused(tmp_path, VALUE.encode() + b"\xff")
         assert "too many" in self.refused(tmp_path, VALUE.encode() * 9999)
-        assert "Is a directory" in self.refused(tmp_path, None, file=".")
+        assert "not a regular file" in self.refused(tmp_path, None, file=".")
 
     def test_an_endless_file_is_not_read_to_its_end(self, tmp_path: Path) -> None:
-        assert "too many" in self.refused(tmp_path, None, file="/dev/zero")
+        assert "not a regular file" in self.refused(tmp_path, None, file="/dev/zero")
 
     def test_it_is_never_shown(self, tmp_path: Path) -> None:
         (tmp_path / "pw").write_text(VALUE)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from edged.cli import main
 from edged.config.problems import ConfigProblemsError
 from edged.errors import ApplyError
 from edged.record import Record
@@ -114,3 +116,33 @@ class TestDiff:
         site.write("models: [\n")
         with pytest.raises(ConfigProblemsError, match=r"edged\.yaml:5:"):
             diff_config(site.config, None)
+
+
+class TestForPrograms:
+    def test_bad(self, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+        site.write("mqtt: {host: localhost, port: 018}\nmodels: {m: {bundel: x}}\n")
+        assert main(["check", "--json", "--config", str(site.config)]) == 78
+        document = json.loads(capsys.readouterr().out)
+        assert not document["good"]
+        places = [(one["line"], one["column"], one["path"]) for one in document["problems"]]
+        assert (4, 31, "mqtt.port") in places
+        assert (5, 14, "models.m.bundel") in places
+        assert {one["file"] for one in document["problems"]} == {str(site.config)}
+
+    def test_good(self, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+        site.write(BOUND + "    model: m\n")
+        assert main(["check", "--json", "--config", str(site.config)]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["good"]
+        assert document["summary"] == ["good: 1 models, 1 bindings"]
+
+    def test_a_password_that_all_can_read(self, site: Site) -> None:
+        path = site.directory / "pw"
+        path.write_text("hunter2")
+        path.chmod(0o644)
+        words = "host: localhost, username: u, password: {file: pw}"
+        site.write(BOUND.replace("host: localhost", words) + "    model: m\n")
+        _, summary = check_config(site.config, with_files=True)
+        assert "mqtt.password.file: every user of this device can read it" in summary
+        path.chmod(0o600)
+        assert "can read it" not in check_config(site.config, with_files=True)[1]

@@ -263,7 +263,7 @@ class _Walk:
         words = [str(word) for option in choices for word in _words(option.base)]
         near = did_you_mean(_translated(node.text, choices), words)
         is_quoted = not node.plain and any(option.base in (int, float, bool) for option in choices)
-        return quote(node.text) + near + (" in quotes" if is_quoted else "")
+        return quote(node.written or node.text) + near + (" in quotes" if is_quoted else "")
 
 
 def _words(base: Any) -> tuple[Any, ...]:

@@ -13,11 +13,12 @@ from edged.config.problems import Mark, Problem, field_path, problem_at
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value as it was written; ``plain`` when it had no quotes."""
+    """A single value; ``plain`` when it had no quotes, ``written`` when its text came in later."""
 
     mark: Mark
     text: str
     plain: bool
+    written: str = ""
 
     @property
     def is_null(self) -> bool:

@@ -7,6 +7,7 @@ composes the tree from parser events itself, so nothing is constructed that the 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -17,6 +18,7 @@ from edged.config import saved
 from edged.config.check import check
 from edged.config.convert import convert_config
 from edged.config.document import Broken, Entry, ListNode, MapNode, Node, Scalar, merge
+from edged.config.environment import substitute
 from edged.config.problems import ConfigProblemsError, Mark, Problem, problem_at, quote
 from edged.config.saved import save
 from edged.config.snapshot import Snapshot, check_files, full_digest
@@ -84,7 +86,7 @@ def load_saved(directory: Path) -> Snapshot:
 
 
 def parse(source: Source, shown: Path) -> Snapshot:
-    """Turn bytes into a snapshot; no file is touched.
+    """Turn bytes, and the environment where they ask for it, into a snapshot; no file is touched.
 
     Args:
         source: the files' bytes and the directory that relative paths start from.
@@ -105,7 +107,9 @@ def parse(source: Source, shown: Path) -> Snapshot:
         raise ConfigProblemsError(problems or [Problem(str(shown), 0, 0, "", "holds no files")])
     merged, found = merge(documents)
     problems += found
-    draft = convert_config(merged)
+    substitution = substitute(merged, os.environ)
+    problems += substitution.problems
+    draft = convert_config(substitution.root)
     problems += draft.problems
     if is_whole:
         # With a file missing, half of these would complain about what stands in that file.
@@ -119,7 +123,11 @@ def parse(source: Source, shown: Path) -> Snapshot:
             )
         )
     snapshot = Snapshot(
-        config=draft.config, root=source.root, files=dict(source.files), marks=draft.marks
+        config=draft.config,
+        root=source.root,
+        files=dict(source.files),
+        marks=draft.marks,
+        environment=substitution.used,
     )
     return snapshot.with_absolute_socket()
 

@@ -15,6 +15,7 @@ from edged.config.access import AccessConfig
 from edged.config.binding import BindingConfig
 from edged.config.cache import CacheConfig
 from edged.config.engines import EnginesConfig
+from edged.config.environment import VariableName
 from edged.config.feed import FeedConfig
 from edged.config.generation import GenerationConfig
 from edged.config.listen import ListenConfig
@@ -264,6 +265,10 @@ class Config(Section, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")] | None,
         Meta(description="default: the host's name"),
     ] = None
+    environment: Annotated[
+        tuple[VariableName, ...],
+        Meta(description="variables that values may use as ${NAME}; without any, ${ is plain text"),
+    ] = ()
     state_dir: Annotated[Path, Meta(description="store and last good configuration")] = (
         "/var/lib/edged"
     )

@@ -48,6 +48,7 @@ class Snapshot:
         root: absolute directory that relative paths start from (that of edged.yaml).
         files: name relative to root -> bytes, in the order read.
         marks: field path -> place, for every field that was written.
+        environment: each variable that a value used, with what it said.
         kept: of a generation that comes back; its bundles are those in the store.
     """
 
@@ -55,6 +56,7 @@ class Snapshot:
     root: Path
     files: Mapping[str, bytes]
     marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict)
     kept: Kept | None = None
 
     @property
@@ -65,6 +67,9 @@ class Snapshot:
             encoded = os.fsencode(name)
             digest.update(b"%d:%b%d:" % (len(encoded), encoded, len(data)))
             digest.update(data)
+        for name, value in sorted(self.environment.items()):
+            said = os.fsencode(value)
+            digest.update(b"$%b:%d:%b" % (name.encode(), len(said), said))
         return digest.hexdigest()
 
     def resolve(self, path: str) -> Path:
