@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from edged.config.reload import ConfirmConfig
 from edged.errors import Code
-from edged.serving.dataplane import ServingTable
+from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.release import ServedRelease
 
@@ -42,8 +42,9 @@ class Seen:
     failed: frozenset[str] = frozenset()
 
 
-def look(table: ServingTable) -> Seen:
-    """At what serves."""
+def look(dataplane: Dataplane) -> Seen:
+    """At what serves, and what was refused before it came to that."""
+    table = dataplane.table
     answers: dict[object, tuple[int, int]] = {}
     lost: dict[str, str] = {}
     failed = set()
@@ -57,6 +58,9 @@ def look(table: ServingTable) -> Seen:
             lost[name] = "; ".join(one.reason for one in bad)
             if len(bad) == len(releases):
                 failed.add(name)
+    for (model, transport, code), count in dataplane.refusals.items():
+        if model in table.routes and code not in _ASKERS:
+            answers[model, transport, code] = (count, count)
     return Seen(answers, lost, frozenset(failed))
 
 

@@ -40,7 +40,7 @@ class Returns(Exchanges):
         self.went_back: dict[str, Any] | None = None
         self.on_begin: Callable[[], None] = _nothing
         self.on_end: Callable[[], None] = _nothing
-        self._proving = Proving(lambda: look(house.dataplane.table), self._window_over)
+        self._proving = Proving(lambda: look(house.dataplane), self._window_over)
         self._must_prove = self._is_booted = False
         self._origin = "files"
         self._ending: set[asyncio.Task[None]] = set()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.errors import RunError
+from edged.errors import InvalidRequestError, QueueFullError, RunError
 from edged.history import History, Order
 from edged.serving.release import ServedRelease
 from edged.store.faults import ERROR_VARIABLE
@@ -76,6 +76,24 @@ class TestWindow:
                 assert await box.reloader.reload()
                 assert await box.factor() == 3.0
                 assert box.degraded == {}
+
+        run(work())
+
+    def test_refusals_count(self, site: Site) -> None:
+        """A queue that is too short, say: what is refused reaches no release."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(SLOW + TWO)
+                assert await box.reloader.reload()
+                for model, error in (("m", InvalidRequestError("no")), ("x", QueueFullError("no"))):
+                    for _ in range(10):  # their own fault, and no model of ours
+                        box.dataplane.count_refusal(model, "uds:0", error)
+                for _ in range(10):
+                    box.dataplane.count_refusal("m", "uds:0", QueueFullError("full"))
+                await eventually(lambda: "config" in box.degraded)
+                assert "10 of 10 answers failed" in box.degraded["config"]
 
         run(work())
 
