@@ -148,7 +148,7 @@ class BrokerLinks:
             log.error("%s", exc.message)
             self._health.degrade("mqtt.results", exc.message)
             return
-        self._begin(mqtt.client, options, prepared, branch)
+        self._begin(mqtt, options, prepared, branch)
         self._identity = identity
         self._feed(rules)
 
@@ -215,7 +215,11 @@ class BrokerLinks:
         return None
 
     def _begin(
-        self, client: str, options: SessionOptions, prepared: BindingSet, branch: Branch | None
+        self,
+        mqtt: MqttConfig,
+        options: SessionOptions,
+        prepared: BindingSet,
+        branch: Branch | None,
     ) -> None:
         from edged.transports.bindings import Bindings  # noqa: PLC0415 - only if used
         from edged.transports.subscriptions import SubscriptionMemory  # noqa: PLC0415
@@ -228,12 +232,13 @@ class BrokerLinks:
         if self._decoders is None:
             self._decoders = ThreadPoolExecutor(1, "edged-decode", initializer=spread)
         self._bindings = Bindings(
-            _session(options, client),
+            _session(options, mqtt.client),
             self._dataplane,
             base=options.base,
             executor=self._decoders,
             max_inflight=options.max_inflight,
             memory=SubscriptionMemory.in_file(self._state_dir / _FILTERS),
+            steps_back=mqtt.step_back,
             on_change=self._review,
             ack_early=ack_early,
             forwarder=self._results.forwarder if self._results and not branch else None,

@@ -42,39 +42,46 @@ class TopicFilter:
 
     Args:
         source: as it was written.
-        mqtt: as the broker is told, ``plant/+/+/vib``.
+        mqtt: as the broker is told, ``plant/+/+/vib`` or ``$share/group/plant/+/+/vib``.
         names: the named levels, in order.
+        group: whose members share the messages; empty where each gets them all.
     """
 
     source: str
     mqtt: str
     names: tuple[str, ...]
     _levels: tuple[_Level, ...]
+    group: str = ""
 
     @classmethod
     def parse(cls, text: str, path: str = "from") -> TopicFilter:
         """Read a filter.
 
         Args:
-            text: the filter; levels may be ``{name}``, ``+`` or, last, ``#``.
+            text: the filter; levels may be ``{name}``, ``+`` or, last, ``#``; ``$share/GROUP/``
+                may stand in front.
             path: where it stands in the document, for the error.
 
         Raises:
-            FieldError: bad syntax, over a cap, or a shared subscription.
+            FieldError: bad syntax, or over a cap.
         """
         _check_text(text, path)
         parts = text.split("/")
+        group, shared = "", ""
         if parts[0] == "$share":
-            raise FieldError(
-                path,
-                "shared subscriptions ($share/…) are not supported; name the topics themselves",
-            )
+            group, parts = _shared(parts, path)
+            shared = f"$share/{group}/"
         levels = tuple(
             _parse_level(part, path, is_last=index == len(parts) - 1, wildcards=True)
             for index, part in enumerate(parts)
         )
-        mqtt = "/".join("+" if level.is_free else level.text for level in levels)
-        return cls(text, mqtt, _unique_names(levels, path), levels)
+        plain = "/".join("+" if level.is_free else level.text for level in levels)
+        return cls(text, shared + plain, _unique_names(levels, path), levels, group)
+
+    @property
+    def plain(self) -> str:
+        """The filter without its group: which topics it catches."""
+        return self.mqtt[len(f"$share/{self.group}/") :] if self.group else self.mqtt
 
     def match(self, topic: str) -> dict[str, str] | None:
         """The named levels of a topic, or None when the filter does not match it.
@@ -202,6 +209,16 @@ def _check_text(text: str, path: str) -> None:
         raise FieldError(path, f"has {text.count('/') + 1} levels; the limit is {MAX_LEVELS}")
     if found := _CONTROL.search(text):
         raise FieldError(path, f"holds the control character U+{ord(found[0]):04X}")
+
+
+def _shared(parts: list[str], path: str) -> tuple[str, list[str]]:
+    """The group of a shared filter, and the levels behind it (MQTT 5.0, 4.8.2)."""
+    if len(parts) < 3 or parts[2:] == [""]:
+        raise FieldError(path, "a shared filter is $share/GROUP/TOPIC, e.g. $share/fleet/in/{site}")
+    group = parts[1]
+    if not group or any(char in "+#{}" for char in group):
+        raise FieldError(path, f'"{group}" is no group of a shared filter; expected plain text')
+    return group, parts[2:]
 
 
 def _parse_level(part: str, path: str, *, is_last: bool, wildcards: bool) -> _Level:

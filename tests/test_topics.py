@@ -18,11 +18,22 @@ from edged.topics import MAX_LEVELS, TopicFilter, TopicTemplate, can_match, chec
         ("#", "#", ()),
         ("/a//b", "/a//b", ()),
         ("$SYS/broker/+", "$SYS/broker/+", ()),
+        ("$share/fleet/in/{site}/#", "$share/fleet/in/+/#", ("site",)),
     ],
 )
 def test_filters_compile_to_what_the_broker_understands(text, mqtt, names):
     parsed = TopicFilter.parse(text)
     assert (parsed.mqtt, parsed.names, parsed.source) == (mqtt, names, text)
+
+
+def test_a_shared_filter_catches_what_it_would_alone():
+    shared, alone = TopicFilter.parse("$share/fleet/in/{site}"), TopicFilter.parse("in/{site}")
+    assert (shared.group, shared.plain) == ("fleet", "in/+")
+    assert (alone.group, alone.plain) == ("", "in/+")
+    assert shared.match("in/hall") == alone.match("in/hall") == {"site": "hall"}
+    assert shared.match("$share/fleet/in/hall") is None
+    assert can_match(TopicTemplate.parse("in/{x}"), shared)
+    assert not can_match(TopicTemplate.parse("out/{x}"), shared)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +52,11 @@ def test_filters_compile_to_what_the_broker_understands(text, mqtt, names):
         ("a/\ud800", "surrogate"),
         ("x" * 1025, "limit is 1024"),
         ("/" * MAX_LEVELS, "levels"),
-        ("$share/g/a", "shared subscriptions"),
+        ("$share/g", "$share/GROUP/TOPIC"),
+        ("$share//a", "no group of a shared filter"),
+        ("$share/{g}/a", "no group of a shared filter"),
+        ("$share/+/a", "no group of a shared filter"),
+        ("$share/g/", "$share/GROUP/TOPIC"),
     ],
 )
 def test_bad_filters_are_refused(text, message):

@@ -30,7 +30,7 @@ class FilterTree:
         """Put in a filter."""
         self._filters[number] = topic_filter
         branch = self._root
-        for level in topic_filter.mqtt.split("/"):
+        for level in topic_filter.plain.split("/"):
             branch = branch.children.setdefault(level, _Branch())
         branch.ends.append(number)
 

@@ -29,6 +29,13 @@ class MqttConfig(BrokerConfig, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^[^#+\x00]{1,128}\Z")] | None,
         Meta(description="prefix of our topics; default: edged/<node>"),
     ] = None
+    step_back: Annotated[
+        bool,
+        Meta(
+            description="leave the groups of shared filters while all max_inflight places are "
+            "taken; at least one member of each group must not"
+        ),
+    ] = False
     results: ResultsConfig | None = None
     outbox: OutboxConfig = OutboxConfig()
 

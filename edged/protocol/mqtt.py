@@ -51,6 +51,10 @@ class BaseTopics:
         """Retained JSON list of the models."""
         return f"{self.base}/models"
 
+    def model_state(self, model: str) -> str:
+        """Retained: ready, loading or failed."""
+        return f"{self.base}/models/{model}/state"
+
     def error(self, binding: str) -> str:
         """Dead letters of a binding."""
         return f"{self.base}/error/{binding}"
@@ -295,6 +299,11 @@ def error_properties(model: str, error: EdgedError, *, is_dup: bool) -> tuple[tu
     """User properties of an error and of a dead letter."""
     found = (("edged-model", model), ("edged-status", error.code.value))
     return (*found, ("edged-dup", "1")) if is_dup else found
+
+
+def is_shared(mqtt_filter: str) -> bool:
+    """Whether a group of clients shares what a filter catches (MQTT 5.0, 4.8.2)."""
+    return mqtt_filter.startswith("$share/")
 
 
 def subscription_id(mqtt_filter: str) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 
 from edged.errors import LocalProtocolError
 from edged.protocol import mqtt_wire as wire
-from edged.protocol.mqtt import Publication, encode_properties
+from edged.protocol.mqtt import Publication, encode_properties, is_shared
 from edged.protocol.mqtt_properties import Property
 from edged.protocol.mqtt_wire import encode_binary, encode_length, encode_text
 
@@ -165,7 +165,7 @@ def write_subscribe(
         options = qos
         if is_v5:
             # No Local with a shared subscription is a protocol error [MQTT-3.8.3-4].
-            options |= _NEVER_RETAINED | (0 if text.startswith("$share/") else _NO_LOCAL)
+            options |= _NEVER_RETAINED | (0 if is_shared(text) else _NO_LOCAL)
         body += encode_text(text) + bytes((options,))
     return _packet(wire.SUBSCRIBE | 2, body)
 

@@ -8,8 +8,9 @@ from edged.protocol.mqtt import Message
 class Arrival:
     """See above; the message is acknowledged when nothing is open any more."""
 
-    __slots__ = ("message", "open_jobs")
+    __slots__ = ("is_shared", "message", "open_jobs")
 
     def __init__(self, message: Message) -> None:
         self.message = message
+        self.is_shared = True  # until it is known to be nobody else's
         self.open_jobs = 1  # the hand-out itself, so that a quick job cannot end it too early

@@ -26,6 +26,8 @@ _ROUTES_KEPT = 4096
 """Topics whose routes are remembered; a hostile publisher may invent any number of topics."""
 _LONGEST_KEPT = 256
 _RELEASES_KEPT = 8
+_LEAVING_KEPT = 64
+"""Bindings that left their group; the oldest go, for a configuration may change for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class BindingSet:
         bindings: in the order they were written.
         topics: the daemon's own tree, which nothing may be published into from outside.
         max_request_bytes: larger payloads are refused (``limits.max_request``).
+        leaving: those of shared filters that were given back; the broker may still send them some.
     """
 
     def __init__(
@@ -159,8 +162,10 @@ class BindingSet:
         bindings: Sequence[Binding],
         topics: BaseTopics,
         max_request_bytes: int = MAX_REQUEST_BYTES,
+        leaving: Sequence[Binding] = (),
     ) -> None:
         self.bindings = tuple(bindings)
+        self.leaving = tuple(leaving)
         self.topics = topics
         self.max_request_bytes = max_request_bytes
         self._routes: dict[str, tuple[Route, ...]] = {}
@@ -176,6 +181,22 @@ class BindingSet:
                 "(limits.max_request)"
             )
         return payload
+
+    def after(self, before: BindingSet) -> BindingSet:
+        """This set, and of the one before it whoever leaves a group.
+
+        What the broker has already given to us, no other member of the group gets.
+        """
+        kept = self.filters()
+        found = {
+            binding.filter.mqtt: binding
+            for binding in (*before.leaving, *before.bindings)
+            if binding.filter.group and binding.filter.mqtt not in kept
+        }
+        if not found:
+            return self
+        leaving = tuple(found.values())[-_LEAVING_KEPT:]
+        return BindingSet(self.bindings, self.topics, self.max_request_bytes, leaving)
 
     def filters(self) -> dict[str, int]:
         """What to subscribe to: MQTT filters and the highest QoS wanted for each."""
@@ -204,7 +225,7 @@ class BindingSet:
         if known is not None:
             return known
         found = []
-        for binding in self.bindings:
+        for binding in (*self.bindings, *self.leaving):
             levels = binding.filter.match(topic)
             if levels is not None:
                 found.append(_route(binding, topic, levels))

@@ -19,7 +19,6 @@ from edged.config.binding import BindingConfig
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import (
     DRAINING,
-    JSON,
     OFFLINE,
     ONLINE,
     BaseTopics,
@@ -34,8 +33,8 @@ from edged.protocol.mqtt import (
     SessionEvent,
     Subscribed,
     Unsubscribed,
-    encode_document,
 )
+from edged.transports.announcer import Announcer
 from edged.transports.arrival import Arrival
 from edged.transports.binding_set import BindingSet, Route, prepare_bindings
 from edged.transports.branch import Branch
@@ -45,13 +44,16 @@ from edged.transports.keyed_states import KeyedStates
 from edged.transports.lanes import Lanes
 from edged.transports.made import MadeAnswers
 from edged.transports.outlet import Door
-from edged.transports.subscriptions import SubscriptionMemory, Subscriptions
+from edged.transports.subscriber import Subscriber
+from edged.transports.subscriptions import SubscriptionMemory
 from edged.transports.work import Job
 
 log = logging.getLogger("edged.mqtt")
 
 _GOODBYE_S = 2.0
 """How long a stopping daemon waits for the broker to take its last words."""
+_QUIET_S = 0.25
+"""When nothing came so long after the last acknowledgement, a group that we left has no more."""
 
 
 class Bindings:
@@ -65,6 +67,7 @@ class Bindings:
         max_inflight: messages worked on at a time; QoS 1 beyond it waits un-acknowledged, QoS 0 is
             dropped and counted.
         memory: where the session's filters are remembered across processes.
+        steps_back: leave the groups of shared filters while every place is taken.
         on_change: called when ``problem`` may have changed.
         ack_early: break the promise on purpose, for tests that must notice.
         forwarder: takes the results that go to another broker; None = there is none.
@@ -81,6 +84,7 @@ class Bindings:
         executor: Executor,
         max_inflight: int = 64,
         memory: SubscriptionMemory | None = None,
+        steps_back: bool = False,
         on_change: Callable[[], None] | None = None,
         ack_early: bool = False,
         forwarder: Forwarder | None = None,
@@ -99,7 +103,9 @@ class Bindings:
         self.max_packet_bytes: int | None = None
         self.counters = SessionCounters()
         self._max_inflight = max_inflight
-        self._subscriptions = Subscriptions(memory or SubscriptionMemory.none())
+        self._subscriber = Subscriber(
+            session, memory or SubscriptionMemory.none(), steps_back=steps_back
+        )
         self._on_change = on_change
         self._ack_early = ack_early
         self._set = BindingSet((), self.topics)
@@ -115,9 +121,8 @@ class Bindings:
         self._idle = asyncio.Event()
         self._idle.set()
         self._waiters: dict[int, Callable[[Published], None]] = {}
-        self._unsubscribing: dict[int, list[str]] = {}
-        self._retained: dict[str, bytes] = {}
-        self._refused_filters: tuple[tuple[str, str], ...] = ()
+        self._shared_s = 0.0
+        self._announcer = Announcer(self.topics, self._say)
         self._lost: Disconnected | None = None
         if ack_early:
             log.warning("MESSAGES ARE ACKNOWLEDGED BEFORE THEY ARE ANSWERED: this loses messages")
@@ -135,15 +140,18 @@ class Bindings:
         return prepare_bindings(configs, of or self.door.manifest, self.topics)
 
     def swap(self, bindings: BindingSet) -> None:
-        """Use this set for all messages from now on; work in hand ends by the old one."""
+        """Use this set for all messages from now on; work in hand ends by the old one.
+
+        Who leaves a group still answers what its broker had given to us before it heard of that.
+        """
+        bindings = bindings.after(self._set)
         self._set = bindings
         self._has_said_unmatched = False
         self._by_binding = {
             binding.name: self._by_binding.get(binding.name) or BindingCounters()
-            for binding in bindings.bindings
+            for binding in (*bindings.leaving, *bindings.bindings)
         }
-        if self._connection:
-            self._reconcile()
+        self._subscriber.want(bindings.filters())
 
     def start(self) -> None:
         """Connect; a broker that is away is waited for."""
@@ -151,14 +159,7 @@ class Bindings:
 
     def announce(self, info: Mapping[str, Any], models: Sequence[Any]) -> None:
         """Publish who we are and what we serve, retained, now and after every reconnect."""
-        documents = {
-            self.topics.info: encode_document(info),
-            self.topics.models: encode_document(models),
-        }
-        for topic, payload in documents.items():
-            if self._retained.get(topic) != payload:
-                self._retained[topic] = payload
-                self._publish_retained(topic, payload)
+        self._announcer.announce(info, models)
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, finish what is in hand, say goodbye; the broker keeps the rest for us.
@@ -166,11 +167,13 @@ class Bindings:
         Args:
             timeout_s: for the work in hand; what is not done by then is delivered again.
         """
+        until_s = self.loop.time() + timeout_s
+        self._say(Publication(self.topics.status, DRAINING, retain=True))
+        await self._leave_groups(until_s)
         self._is_draining = True
-        self._publish_retained(self.topics.status, DRAINING)
         try:
             if not self._idle.is_set():
-                await asyncio.wait_for(self._idle.wait(), timeout_s)
+                await asyncio.wait_for(self._idle.wait(), max(0, until_s - self.loop.time()))
         except asyncio.TimeoutError:
             log.warning("%d messages are left for the next start", self._in_flight)
         if self._connection:
@@ -185,11 +188,22 @@ class Bindings:
         await self.session.stop(_GOODBYE_S)
         self._forget()
 
+    async def _leave_groups(self, until_s: float) -> None:
+        """Give back shared filters, and answer what was given to us; no other member gets it."""
+        if not await self._subscriber.leave(max(0, until_s - self.loop.time())):
+            return
+        self._shared_s = self.loop.time()
+        while self.loop.time() < until_s and self._connection:
+            is_quiet = self.loop.time() - self._shared_s >= _QUIET_S
+            if is_quiet and not any(arrival.is_shared for arrival in self._order):
+                return
+            await asyncio.sleep(_QUIET_S / 5)
+        log.warning("requests of shared filters may be left at the broker for the next start")
+
     @property
     def problem(self) -> str | None:
         """Why messages do not flow, for people, or None while they do."""
-        if self._refused_filters:
-            text, reason = self._refused_filters[0]
+        for text, reason in self._subscriber.refused.items():
             return f'the broker refuses the subscription to "{text}": {reason}'
         if self._connection:
             return None
@@ -201,11 +215,13 @@ class Bindings:
             **self.session.stats(),
             "in_flight": self._in_flight,
             "waiting": len(self._waiting),
+            "stepped_back": self._subscriber.is_back,
+            "times_back": self._subscriber.times_back,
             "problem": self.problem,
             "results": self.forwarder.stats() if self.forwarder is not None else None,
             **asdict(self.counters),
             "states": self.states.stats(),
-            "bindings": {name: found.as_dict() for name, found in self._by_binding.items()},
+            "bindings": {b.name: self._by_binding[b.name].as_dict() for b in self._set.bindings},
         }
 
     @property
@@ -226,10 +242,8 @@ class Bindings:
         self.counters.published_bytes += len(publication.payload)
         self._waiters[self.session.publish(publication)] = on_published
 
-    def _publish_retained(self, topic: str, payload: bytes) -> None:
+    def _say(self, publication: Publication) -> None:
         if self._connection:
-            content_type = JSON if topic in self._retained else None
-            publication = Publication(topic, payload, retain=True, content_type=content_type)
             self.publish(publication, _ignore)
 
     def _on_event(self, event: SessionEvent) -> None:
@@ -247,13 +261,9 @@ class Bindings:
             on_published = self._waiters.pop(event.token, None)
             if on_published is not None:
                 on_published(event)
-        elif isinstance(event, Subscribed):
-            self._refused_filters = event.failures
-            for text, reason in event.failures:
-                log.error('the broker refuses the subscription to "%s": %s', text, reason)
-            self._changed()
         else:
-            self._subscriptions.gave_back(self._unsubscribing.pop(event.token, ()))
+            self._subscriber.answered(event)
+            self._changed()
 
     def _on_connected(self, event: Connected) -> None:
         self._forget()
@@ -261,11 +271,10 @@ class Bindings:
         if not event.session_present:
             self.made.forget()
         self.max_packet_bytes = event.maximum_packet_bytes
-        self._reconcile()
+        self._subscriber.connected()
         status = DRAINING if self._is_draining else ONLINE
-        self._publish_retained(self.topics.status, status)
-        for topic, payload in self._retained.items():
-            self._publish_retained(topic, payload)
+        self._say(Publication(self.topics.status, status, retain=True))
+        self._announcer.again()
         self._branch.notice(event)
         self._changed()
 
@@ -282,22 +291,12 @@ class Bindings:
         self._order.clear()
         self._waiting.clear()
         self._waiters.clear()
-        self._unsubscribing.clear()
-        self._refused_filters = ()
+        self._subscriber.lost()
         self._in_flight = 0
         for job in self._jobs:
             job.abandon()
         self._jobs.clear()
         self._idle.set()
-
-    def _reconcile(self) -> None:
-        wanted, stale = self._subscriptions.want(self._set.filters())
-        if wanted:
-            self.session.subscribe(wanted)
-        else:
-            self._refused_filters = ()
-        if stale:
-            self._unsubscribing[self.session.unsubscribe(stale)] = stale
 
     def _changed(self) -> None:
         if self._on_change is not None:
@@ -321,6 +320,7 @@ class Bindings:
             self._take(arrival)
         else:
             self._waiting.append(arrival)
+        self._subscriber.weigh(len(self._order), self._max_inflight)
 
     def _take(self, arrival: Arrival) -> None:
         """Hand a message to every binding it belongs to."""
@@ -336,6 +336,9 @@ class Bindings:
             if not routes:
                 self._unmatched(message)
             arrival.open_jobs += len(routes)
+            arrival.is_shared = any(route.binding.filter.group for route in routes)
+            if arrival.is_shared:
+                self._shared_s = self.loop.time()
             for route in routes:
                 self._start_job(route, arrival)
         self._part_done(arrival)
@@ -370,9 +373,12 @@ class Bindings:
         order = self._order
         while order and not order[0].open_jobs:
             done = order.popleft()
+            if done.is_shared:
+                self._shared_s = self.loop.time()
             if not self._ack_early:
                 self._acknowledge(done.message)
         self._pump()
+        self._subscriber.weigh(len(order), self._max_inflight)
         if self._in_flight == 0:
             self._idle.set()
 

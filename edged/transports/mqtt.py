@@ -35,6 +35,7 @@ from edged.protocol.mqtt import (
     Subscribed,
     Unsubscribed,
     encode_properties,
+    is_shared,
     subscription_id,
 )
 from edged.transports.buffered import BufferedSocket
@@ -190,7 +191,7 @@ class PahoConnection:
         wanted: list[Any] = list(filters)
         if self._protocol == "5":
             wanted = [
-                (text, SubscribeOptions(qos=qos, noLocal=True, retainHandling=_NEVER_RETAINED))
+                (text, SubscribeOptions(qos, _may_skip_ours(text), False, _NEVER_RETAINED))
                 for text, qos in filters
             ]
         _, mid = self._client.subscribe(wanted, properties=properties)
@@ -350,6 +351,11 @@ class _Packed:
 
 def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]
+
+
+def _may_skip_ours(mqtt_filter: str) -> bool:
+    """A shared filter with No Local breaks the specification (MQTT-3.8.3-4)."""
+    return not is_shared(mqtt_filter)
 
 
 def _nothing(_client: paho.Client, _: Any, _sock: Any) -> None:

@@ -621,6 +621,77 @@ async def test_drain_finishes_what_is_in_hand_and_leaves_the_rest():
     assert not bench.session.of("unsubscribe")
 
 
+SHARED = {"from_": "$share/fleet/in/{site}"}
+
+
+@on_loop
+async def test_a_member_that_leaves_its_group_answers_what_it_was_given_first():
+    """mosquitto #2662: a shared subscription keeps giving messages to a member that is away."""
+    bench = Bench(binding(**SHARED), hold=True, max_inflight=1)
+    first = bench.session.receive("in/hall", GOOD)
+    draining = asyncio.create_task(bench.bindings.drain(10))
+    await settle()
+    assert bench.session.of("unsubscribe") == [["$share/fleet/in/+"]]
+    # The broker had queued it for us before it heard; nobody else gets it.
+    late = bench.session.receive("in/hall", GOOD)
+    bench.door.release()
+    await until(lambda: len(bench.door.seen) == 2)
+    assert not draining.done()
+    bench.door.release()
+    await draining
+    assert bench.session.acked == [first.mid, late.mid]
+    assert [found.payload for found in bench.session.to("edged/n/status")][1:] == [
+        b"draining",
+        b"offline",
+    ]
+
+
+def test_a_member_that_cannot_finish_in_time_goes_anyway(caplog):
+    async def main():
+        bench = Bench(binding(**SHARED), hold=True)
+        bench.session.receive("in/hall", GOOD)
+        await bench.bindings.drain(0.3)
+        assert bench.session.acked == []
+        assert bench.session.stopped
+
+    asyncio.run(main())
+    assert "may be left at the broker" in caplog.text
+
+
+@on_loop
+async def test_a_reload_that_removes_a_shared_binding_still_answers_what_was_queued():
+    bench = Bench(binding(**SHARED), binding("other", from_="other/{site}"))
+    bench.bindings.swap(bench.bindings.prepare([binding("other", from_="other/{site}")]))
+    assert bench.session.of("unsubscribe") == [["$share/fleet/in/+"]]
+    late = bench.session.receive("in/hall", GOOD)
+    await settle()
+    assert bench.session.acked == [late.mid]
+    assert len(bench.session.to("out/hall")) == 1
+    assert bench.bindings.counters.unmatched == 0
+    assert list(bench.bindings.stats()["bindings"]) == ["other"]
+    bench.bindings.swap(bench.bindings.prepare([binding(**SHARED)]))
+    bench.session.receive("in/hall", GOOD)
+    assert len(bench.session.to("out/hall")) == 2, "once, not once for each time it was wanted"
+
+
+@on_loop
+async def test_who_steps_back_leaves_the_group_while_it_is_full():
+    bench = Bench(binding(**SHARED), hold=True, max_inflight=4, steps_back=True)
+    for _ in range(4):
+        bench.session.receive("in/hall", GOOD)
+    assert bench.session.of("unsubscribe") == [["$share/fleet/in/+"]]
+    assert bench.bindings.stats()["stepped_back"]
+    subscribed = len(bench.session.of("subscribe"))
+    bench.door.release()
+    assert len(bench.session.of("subscribe")) == subscribed, "one of four is not half"
+    bench.door.release()
+    assert bench.session.of("subscribe")[-1] == [("$share/fleet/in/+", 1)]
+    assert bench.bindings.stats()["times_back"] == 1
+    staying = Bench(binding(**SHARED), hold=True, max_inflight=1)
+    staying.session.receive("in/hall", GOOD)
+    assert not staying.session.of("unsubscribe")
+
+
 @on_loop
 async def test_drain_gives_up_at_its_deadline_and_without_a_broker():
     bench = Bench(hold=True)

@@ -53,15 +53,16 @@ def test_an_answer_with_mqtt_5(broker):
         async with Rig(broker.port) as rig:
             rig.bindings.announce({"version": "0.1.0"}, [{"name": "sum"}])
             with Device(broker, "reply/#", "out/#", "edged/#") as device:
-                greeting = await get(device, 3)
+                greeting = await get(device, 4)
                 assert {(m.topic, m.payload) for m in greeting} == {
                     ("edged/n/status", b"online"),
                     ("edged/n/info", b'{"version":"0.1.0"}'),
                     ("edged/n/models", b'[{"name":"sum"}]'),
+                    ("edged/n/models/sum/state", b"failed"),
                 }
                 # They have reached the broker; whoever comes now is told what was kept.
                 with Device(broker, "edged/#") as late:
-                    assert all(m.retain for m in await get(late, 3))
+                    assert all(m.retain for m in await get(late, 4))
                 device.publish("in/hall", body(4))
                 (answer,) = await get(device)
                 assert answer.topic == "out/hall"

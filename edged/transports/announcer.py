@@ -1,0 +1,61 @@
+"""What a daemon says of itself on its own topics, retained: what it is, its models, their states.
+
+Decides what is said again: what changed, and everything on a new connection, for a broker may have
+lost it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edged.protocol.mqtt import JSON, BaseTopics, Publication, encode_document
+
+_BEGINS = frozenset({"new", "loading", "warming"})
+
+
+class Announcer:
+    """The retained topics of one session but its status.
+
+    Args:
+        topics: where they lie.
+        publish: sends, if a connection is up.
+    """
+
+    def __init__(self, topics: BaseTopics, publish: Callable[[Publication], None]) -> None:
+        self._topics = topics
+        self._publish = publish
+        self._said: dict[str, Publication] = {}
+
+    def announce(self, info: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> None:
+        """Say what changed; the state of a model that is gone is taken back."""
+        found = [
+            Publication(self._topics.info, encode_document(info), retain=True, content_type=JSON),
+            Publication(
+                self._topics.models, encode_document(models), retain=True, content_type=JSON
+            ),
+            *(
+                Publication(self._topics.model_state(model["name"]), model_state(model), 1, True)
+                for model in models
+            ),
+        ]
+        gone = self._said.keys() - {publication.topic for publication in found}
+        for publication in (*found, *(Publication(topic, b"", 1, True) for topic in gone)):
+            if self._said.get(publication.topic) != publication:
+                self._said[publication.topic] = publication
+                self._publish(publication)
+        for topic in gone:
+            del self._said[topic]
+
+    def again(self) -> None:
+        """Say everything on a new connection."""
+        for publication in self._said.values():
+            self._publish(publication)
+
+
+def model_state(model: Mapping[str, Any]) -> bytes:
+    """``ready``, ``loading`` or ``failed``: plain words for who only asks whether it works."""
+    if model.get("ready"):
+        return b"ready"
+    states = {release.get("state") for release in model.get("releases", ())}
+    return b"loading" if states & _BEGINS else b"failed"
