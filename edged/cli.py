@@ -16,6 +16,7 @@ from typing import Any
 
 from edged.errors import STATUS, Code, EdgedError, InvalidRequestError
 from edged.generation_commands import add_generations
+from edged.mqtt_commands import add_mqtt
 from edged.version import __version__
 
 DEFAULT_CONFIG = "/etc/edged/edged.yaml"
@@ -106,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     _socket_option(infer)
 
     _add_engines(command)
+
+    add_mqtt(commands, _config_option, _socket_option)
 
     device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")
     device.add_argument("--json", action="store_true", help="print the whole document as JSON")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from edged.protocol.mqtt import Message
 
 
@@ -14,3 +16,7 @@ class Arrival:
         self.message = message
         self.is_shared = True  # until it is known to be nobody else's
         self.open_jobs = 1  # the hand-out itself, so that a quick job cannot end it too early
+
+    def age_s(self) -> float:
+        """Seconds since it came."""
+        return round((time.monotonic_ns() - self.message.arrived_ns) / 1e9, 3)

@@ -6,6 +6,7 @@ A set is frozen and swapped as a whole; what is compiled for a release's manifes
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from edged.processing.outputs import Output, build_output
 from edged.protocol.mqtt import BaseTopics, subscription_id
 from edged.topics import TopicFilter, TopicTemplate, can_match
 from edged.transports.binding_fit import JoinFit, WindowFit, fit_join, fit_window
+
+log = logging.getLogger("edged.mqtt")
 
 MAX_REQUEST_BYTES = int(LimitsConfig().max_request)
 """The default of ``limits.max_request``."""
@@ -169,6 +172,7 @@ class BindingSet:
         self.topics = topics
         self.max_request_bytes = max_request_bytes
         self._routes: dict[str, tuple[Route, ...]] = {}
+        self._has_said_stray = False
 
     def admit(self, payload: bytes) -> bytes:
         """The payload, if it is not over the limit; raises TooLargeError.
@@ -239,6 +243,16 @@ class BindingSet:
         if len(self._routes) >= _ROUTES_KEPT:
             self._routes.clear()
         return self._routes.setdefault(topic, tuple(found))
+
+    def say_stray(self, topic: str) -> None:
+        """Log a message for no binding, kept by the broker for one that is gone; once a set."""
+        if not self._has_said_stray:
+            self._has_said_stray = True
+            log.warning(
+                'a message on "%s" belongs to no binding any more: it is acknowledged without a '
+                "result, and counted as unmatched with those that follow",
+                topic[:128],
+            )
 
     def is_input(self, topic: str) -> bool:
         """Whether some binding reads this topic; publishing a result to it would be a loop."""

@@ -112,7 +112,6 @@ class Bindings:
         self._by_binding: dict[str, BindingCounters] = {}
         self._connection = 0  # 0 = none is up
         self._is_draining = False
-        self._has_said_unmatched = False
         self._order: deque[Arrival] = deque()
         self._waiting: deque[Arrival] = deque()
         self._jobs: set[Job] = set()
@@ -122,6 +121,7 @@ class Bindings:
         self._idle.set()
         self._waiters: dict[int, Callable[[Published], None]] = {}
         self._shared_s = 0.0
+        self._session_kind: str | None = None
         self._announcer = Announcer(self.topics, self._say)
         self._lost: Disconnected | None = None
         if ack_early:
@@ -146,7 +146,6 @@ class Bindings:
         """
         bindings = bindings.after(self._set)
         self._set = bindings
-        self._has_said_unmatched = False
         self._by_binding = {
             binding.name: self._by_binding.get(binding.name) or BindingCounters()
             for binding in (*bindings.leaving, *bindings.bindings)
@@ -213,6 +212,8 @@ class Bindings:
         """The session's figures and those of each binding, for the status page."""
         return {
             **self.session.stats(),
+            "session": self._session_kind,
+            "oldest_unacked_s": self._order[0].age_s() if self._order else None,
             "in_flight": self._in_flight,
             "waiting": len(self._waiting),
             "stepped_back": self._subscriber.is_back,
@@ -268,6 +269,7 @@ class Bindings:
     def _on_connected(self, event: Connected) -> None:
         self._forget()
         self._connection, self._lost = event.connection, None
+        self._session_kind = "kept" if event.session_present else "new"
         if not event.session_present:
             self.made.forget()
         self.max_packet_bytes = event.maximum_packet_bytes
@@ -334,7 +336,8 @@ class Bindings:
         else:
             routes = self._set.routes(message.topic, message.subscriptions)
             if not routes:
-                self._unmatched(message)
+                self.counters.unmatched += 1
+                self._set.say_stray(message.topic)
             arrival.open_jobs += len(routes)
             arrival.is_shared = any(route.binding.filter.group for route in routes)
             if arrival.is_shared:
@@ -342,17 +345,6 @@ class Bindings:
             for route in routes:
                 self._start_job(route, arrival)
         self._part_done(arrival)
-
-    def _unmatched(self, message: Message) -> None:
-        """Kept by the broker for a binding that is gone or reads elsewhere now; said once a set."""
-        self.counters.unmatched += 1
-        if not self._has_said_unmatched:
-            self._has_said_unmatched = True
-            log.warning(
-                'a message on "%s" belongs to no binding any more: it is acknowledged without a '
-                "result, and counted as unmatched with those that follow",
-                message.topic[:128],
-            )
 
     def _start_job(self, route: Route, arrival: Arrival) -> None:
         def on_done(job: Job) -> None:

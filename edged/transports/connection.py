@@ -24,6 +24,7 @@ class SessionOptions:
         max_inflight: unacknowledged QoS 1 messages in either direction.
         tls: None for plain TCP.
         connect_timeout_s: for TCP, TLS and the broker's answer, each.
+        has_will: whether the broker says ``offline`` for us when we vanish.
     """
 
     client_id: str
@@ -38,6 +39,7 @@ class SessionOptions:
     session_expiry_s: int = 86400
     max_inflight: int = 64
     connect_timeout_s: float = 10.0
+    has_will: bool = True
 
 
 class Connection(Protocol):

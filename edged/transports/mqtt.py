@@ -101,7 +101,7 @@ class PahoConnection:
         client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
-            clean_session=None if is_v5 else False,
+            clean_session=None if is_v5 else options.session_expiry_s == 0,
             protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
             transport="unix" if options.host.startswith("/") else "tcp",
             reconnect_on_failure=False,
@@ -113,7 +113,8 @@ class PahoConnection:
             client.username_pw_set(options.username, options.password)
         if options.tls is not None:
             client.tls_set_context(options.tls)
-        client.will_set(BaseTopics(options.base).status, OFFLINE, qos=1, retain=True)
+        if options.has_will:
+            client.will_set(BaseTopics(options.base).status, OFFLINE, qos=1, retain=True)
         # With this set, packets wait for our own ``step`` instead of being written in callbacks.
         client.on_socket_register_write = _nothing
         client.on_connect = self._on_connect

@@ -222,7 +222,9 @@ class NativeSession:
             min(0xFFFF, max(1, round(options.keepalive_s))),
             username=options.username,
             password=options.password,
-            will=Publication(BaseTopics(options.base).status, OFFLINE, qos=1, retain=True),
+            will=Publication(BaseTopics(options.base).status, OFFLINE, qos=1, retain=True)
+            if options.has_will
+            else None,
             session_expiry_s=min(0xFFFF_FFFF, options.session_expiry_s),
             receive_maximum=options.max_inflight,
             topic_aliases=TOPIC_ALIASES,
