@@ -8,25 +8,20 @@ new one connects under the same name.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import logging
 import os
-import ssl
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edged.broker_options import results_options, session_options, tls_digest
 from edged.config.binding import BindingConfig
-from edged.config.broker import TlsConfig
 from edged.config.feed import FeedConfig
-from edged.config.identity import base_topic, client_id
+from edged.config.identity import base_topic
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
 from edged.cores import spread
-from edged.credential import read_secret
 from edged.errors import ApplyError
 from edged.keeping import Keeping
 from edged.manifest import ManifestOf
@@ -37,16 +32,15 @@ from edged.telemetry.health import Health
 
 if TYPE_CHECKING:
     from edged.transports.binding_set import BindingSet
-    from edged.transports.bindings import Bindings
     from edged.transports.branch import Branch
     from edged.transports.connection import SessionOptions
     from edged.transports.feeds import Feeds
+    from edged.transports.sessions import Sessions
 
 log = logging.getLogger("edged.mqtt")
 
 ACK_EARLY = "EDGED_TEST_ACK_EARLY"
 _STOP_S = 5.0
-_FILTERS = "mqtt-filters.json"
 
 
 class BrokerLinks:
@@ -62,7 +56,7 @@ class BrokerLinks:
         self._dataplane = dataplane
         self._health = health
         self._state_dir = state_dir
-        self._bindings: Bindings | None = None
+        self._bindings: Sessions | None = None
         self._prepared: BindingSet | None = None
         self._identity: tuple[object, ...] = ()
         self._decoders: ThreadPoolExecutor | None = None
@@ -122,7 +116,7 @@ class BrokerLinks:
         try:
             options = await asyncio.to_thread(session_options, snapshot, mqtt)
             others = await asyncio.to_thread(results_options, snapshot, mqtt, options)
-            certificates = await asyncio.to_thread(_tls_digest, snapshot, mqtt)
+            certificates = await asyncio.to_thread(tls_digest, snapshot, mqtt)
         except ApplyError as exc:
             # The old session keeps what it has: an unreadable new password costs nothing.
             self._health.degrade("mqtt.secret", exc.message)
@@ -222,7 +216,12 @@ class BrokerLinks:
         branch: Branch | None,
     ) -> None:
         from edged.transports.bindings import Bindings  # noqa: PLC0415 - only if used
-        from edged.transports.subscriptions import SubscriptionMemory  # noqa: PLC0415
+        from edged.transports.sessions import Sessions  # noqa: PLC0415
+        from edged.transports.subscriptions import (  # noqa: PLC0415
+            SubscriptionMemory,
+            session_options_of,
+            sessions_left,
+        )
 
         ack_early = os.environ.get(ACK_EARLY) == "1"
         if ack_early:
@@ -231,20 +230,27 @@ class BrokerLinks:
             )
         if self._decoders is None:
             self._decoders = ThreadPoolExecutor(1, "edged-decode", initializer=spread)
-        self._bindings = Bindings(
-            _session(options, mqtt.client),
-            self._dataplane,
-            base=options.base,
-            executor=self._decoders,
-            max_inflight=options.max_inflight,
-            memory=SubscriptionMemory.in_file(self._state_dir / _FILTERS),
-            steps_back=mqtt.step_back,
-            on_change=self._review,
-            ack_early=ack_early,
-            forwarder=self._results.forwarder if self._results and not branch else None,
-            branch=branch,
-            states=self._keeping.states,
-        )
+        decoders = self._decoders
+
+        def make(name: str | None) -> Bindings:
+            words = options if name is None else session_options_of(options, name)
+            return Bindings(
+                _session(words, mqtt.client),
+                self._dataplane,
+                base=options.base,
+                executor=decoders,
+                max_inflight=options.max_inflight,
+                memory=SubscriptionMemory.of_session(self._state_dir, name),
+                steps_back=mqtt.step_back,
+                on_change=self._review,
+                ack_early=ack_early,
+                forwarder=self._results.forwarder if self._results and not branch else None,
+                branch=branch if name is None else None,
+                states=self._keeping.states,
+                is_main=name is None,
+            )
+
+        self._bindings = Sessions(make(None), make, sessions_left(self._state_dir))
         self._bindings.swap(prepared)
         if self._announced is not None:
             self._bindings.announce(*self._announced)
@@ -290,83 +296,3 @@ def _session(options: SessionOptions, client: str) -> BrokerSession:
     from edged.transports.mqtt import MqttSession  # noqa: PLC0415 - only if used
 
     return MqttSession(options)
-
-
-def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
-    """What a session needs to know; reads the password and the TLS files.
-
-    Raises:
-        ApplyError: one of them cannot be read.
-    """
-    from edged.transports.connection import SessionOptions  # noqa: PLC0415 - only if used
-
-    return SessionOptions(
-        client_id=client_id(snapshot.config),
-        base=base_topic(snapshot.config),
-        host=mqtt.host,
-        port=mqtt.port,
-        protocol=mqtt.protocol,
-        username=mqtt.username,
-        password=read_secret(snapshot, mqtt.password) if mqtt.password is not None else None,
-        tls=_tls_context(snapshot, mqtt.tls) if mqtt.tls is not None else None,
-        keepalive_s=mqtt.keepalive.seconds,
-        session_expiry_s=int(mqtt.session_expiry.seconds),
-        max_inflight=mqtt.max_inflight,
-    )
-
-
-def results_options(
-    snapshot: Snapshot, mqtt: MqttConfig, first: SessionOptions
-) -> SessionOptions | None:
-    """What the session for results needs to know; None where they stay with the first broker.
-
-    Raises:
-        ApplyError: the password or a TLS file cannot be read.
-    """
-    results = mqtt.results
-    if results is None:
-        return None
-    tls = results.tls
-    return replace(
-        first,
-        client_id=results.client_id or f"{first.client_id}-results"[:64],
-        host=results.host,
-        port=results.port,
-        protocol=results.protocol,
-        username=results.username,
-        password=read_secret(snapshot, results.password) if results.password is not None else None,
-        tls=_tls_context(snapshot, tls, "mqtt.results.tls") if tls is not None else None,
-        keepalive_s=results.keepalive.seconds,
-        session_expiry_s=0,  # it subscribes to nothing, and the outbox is its memory
-        max_inflight=results.max_inflight,
-    )
-
-
-def _tls_context(snapshot: Snapshot, tls: TlsConfig, where: str = "mqtt.tls") -> ssl.SSLContext:
-    ca, cert, key = (
-        str(snapshot.resolve(path)) if path is not None else None
-        for path in (tls.ca, tls.cert, tls.key)
-    )
-    step = f"{where}.ca: {ca}"
-    try:
-        context = ssl.create_default_context(cafile=ca)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if cert is not None:
-            step = f"{where}.cert: {cert} with key {key}"
-            # Without a password OpenSSL would ask for one on the terminal, and wait.
-            context.load_cert_chain(cert, key, password="")
-    except (OSError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else None
-        hint = "; expected PEM, and a key that is not encrypted" if "PEM" in str(exc) else ""
-        raise ApplyError(f"{step}: cannot be used: {reason or exc}{hint}") from exc
-    return context
-
-
-def _tls_digest(snapshot: Snapshot, mqtt: MqttConfig) -> bytes:
-    """What changes with the contents of the certificates."""
-    digest = hashlib.sha256()
-    for name, path in mqtt.files():
-        if not name.endswith("password.file"):
-            with contextlib.suppress(OSError):
-                digest.update(snapshot.resolve(path).read_bytes() + b"\0")
-    return digest.digest()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from edged.broker import session_options
+from edged.broker_options import session_options
 from edged.capture import CaptureWriter
 from edged.config.load import Snapshot
 from edged.errors import DisconnectedError, InvalidRequestError

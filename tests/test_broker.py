@@ -18,7 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edged.broker import BrokerLinks, read_secret, session_options
+from edged.broker import BrokerLinks
+from edged.broker_options import read_secret, session_options
 from edged.config.broker import Secret, TlsConfig
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig

@@ -15,6 +15,7 @@ from edged.config.keyed import JoinConfig, MessageSequenceConfig, WindowConfig
 from edged.config.section import Section
 from edged.specs import Duration, FieldSpec, OutputSpec
 
+SessionName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,15}\Z")]
 BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
 
 
@@ -46,6 +47,13 @@ class BindingConfig(Section, frozen=True, kw_only=True):
         tuple[JoinConfig, ...],
         Meta(description="other topics, whose columns follow those of `from`"),
     ] = ()
+    session: Annotated[
+        SessionName | None,
+        Meta(
+            description="name of a connection of its own, for all bindings that say the same; "
+            "a slow model there delays no other"
+        ),
+    ] = None
     stream: Annotated[bool, Meta(description="a message for each piece of a text")] = False
     timeout: Annotated[
         Duration, Meta(description="deadline of a message that carries no expiry of its own")

@@ -253,6 +253,8 @@ def _binding_fields(path: str, binding: BindingConfig) -> Iterator[Found]:
         yield f"{path}.timeout", "is outside what can work; expected 1ms to 1h"
     if binding.fields and binding.codec in {"image", "raw"}:
         yield f"{path}.fields", f"are paths, but the codec is {binding.codec}; remove them"
+    if binding.session == "results":
+        yield f"{path}.session", "is the name of the session with the other broker; use another"
     if binding.retain and binding.to is None:
         yield f"{path}.retain", "needs a topic; replies are never retained; add `to:`"
 

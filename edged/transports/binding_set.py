@@ -158,6 +158,7 @@ class BindingSet:
         topics: the daemon's own tree, which nothing may be published into from outside.
         max_request_bytes: larger payloads are refused (``limits.max_request``).
         leaving: those of shared filters that were given back; the broker may still send them some.
+        readers: also those of other sessions, where there are some.
     """
 
     def __init__(
@@ -166,9 +167,11 @@ class BindingSet:
         topics: BaseTopics,
         max_request_bytes: int = MAX_REQUEST_BYTES,
         leaving: Sequence[Binding] = (),
+        readers: Sequence[Binding] = (),
     ) -> None:
         self.bindings = tuple(bindings)
         self.leaving = tuple(leaving)
+        self._readers = tuple(readers) or self.bindings
         self.topics = topics
         self.max_request_bytes = max_request_bytes
         self._routes: dict[str, tuple[Route, ...]] = {}
@@ -200,7 +203,14 @@ class BindingSet:
         if not found:
             return self
         leaving = tuple(found.values())[-_LEAVING_KEPT:]
-        return BindingSet(self.bindings, self.topics, self.max_request_bytes, leaving)
+        return BindingSet(
+            self.bindings, self.topics, self.max_request_bytes, leaving, self._readers
+        )
+
+    def part(self, session: str | None) -> BindingSet:
+        """What belongs to one session; it knows the others' topics."""
+        own = [binding for binding in self.bindings if binding.config.session == session]
+        return BindingSet(own, self.topics, self.max_request_bytes, readers=self.bindings)
 
     def filters(self) -> dict[str, int]:
         """What to subscribe to: MQTT filters and the highest QoS wanted for each."""
@@ -228,16 +238,9 @@ class BindingSet:
         known = self._routes.get(topic)
         if known is not None:
             return known
-        found = []
-        for binding in (*self.bindings, *self.leaving):
-            levels = binding.filter.match(topic)
-            if levels is not None:
-                found.append(_route(binding, topic, levels))
-            for index, part in enumerate(binding.parts):
-                levels = part.filter.match(topic)
-                if levels is not None:
-                    key = _joined_key(part, levels)
-                    found.append(Route(binding, None, key=key, part=index))
+        # What the broker kept here for a binding that another session has now is answered too.
+        found = _routes_of(topic, (*self.bindings, *self.leaving))
+        found = found or _routes_of(topic, self._readers)
         if len(topic) > _LONGEST_KEPT:
             return tuple(found)
         if len(self._routes) >= _ROUTES_KEPT:
@@ -257,7 +260,7 @@ class BindingSet:
     def is_input(self, topic: str) -> bool:
         """Whether some binding reads this topic; publishing a result to it would be a loop."""
         return any(
-            one.match(topic) is not None for binding in self.bindings for one in binding.filters
+            one.match(topic) is not None for binding in self._readers for one in binding.filters
         )
 
 
@@ -267,6 +270,20 @@ def _key_of(config: BindingConfig, path: str) -> TopicTemplate | None:
         if section is not None and section.key is not None:
             return TopicTemplate.parse(section.key, f"{path}.{name}.key")
     return None
+
+
+def _routes_of(topic: str, bindings: Sequence[Binding]) -> list[Route]:
+    found = []
+    for binding in bindings:
+        levels = binding.filter.match(topic)
+        if levels is not None:
+            found.append(_route(binding, topic, levels))
+        for index, part in enumerate(binding.parts):
+            levels = part.filter.match(topic)
+            if levels is not None:
+                key = _joined_key(part, levels)
+                found.append(Route(binding, None, key=key, part=index))
+    return found
 
 
 def _route(binding: Binding, topic: str, levels: dict[str, str]) -> Route:

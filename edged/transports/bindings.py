@@ -73,6 +73,7 @@ class Bindings:
         forwarder: takes the results that go to another broker; None = there is none.
         states: what bindings remember; None = nothing of earlier times, and in memory alone.
         branch: told of the connection, and sends over it what others have for this broker.
+        is_main: speaks for the daemon; else it says nothing of itself.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Bindings:
         forwarder: Forwarder | None = None,
         branch: Branch | None = None,
         states: KeyedStates | None = None,
+        is_main: bool = True,
     ) -> None:
         self.session = session
         self.forwarder = forwarder
@@ -107,7 +109,7 @@ class Bindings:
             session, memory or SubscriptionMemory.none(), steps_back=steps_back
         )
         self._on_change = on_change
-        self._ack_early = ack_early
+        self._ack_early, self._is_main = ack_early, is_main
         self._set = BindingSet((), self.topics)
         self._by_binding: dict[str, BindingCounters] = {}
         self._connection = 0  # 0 = none is up
@@ -175,7 +177,7 @@ class Bindings:
                 await asyncio.wait_for(self._idle.wait(), max(0, until_s - self.loop.time()))
         except asyncio.TimeoutError:
             log.warning("%d messages are left for the next start", self._in_flight)
-        if self._connection:
+        if self._connection and self._is_main:
             said = asyncio.Event()
             self.publish(
                 Publication(self.topics.status, OFFLINE, retain=True), lambda _: said.set()
@@ -244,7 +246,7 @@ class Bindings:
         self._waiters[self.session.publish(publication)] = on_published
 
     def _say(self, publication: Publication) -> None:
-        if self._connection:
+        if self._connection and self._is_main:
             self.publish(publication, _ignore)
 
     def _on_event(self, event: SessionEvent) -> None:
@@ -351,7 +353,7 @@ class Bindings:
             self._jobs.discard(job)
             self._part_done(arrival)
 
-        counters = self._by_binding[route.binding.name]
+        counters = self._by_binding.setdefault(route.binding.name, BindingCounters())
         kind = job_kind(route)
         job = kind(self, route, self._set, arrival.message, counters=counters, on_done=on_done)
         self._jobs.add(job)

@@ -10,12 +10,16 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from edged.transports.connection import SessionOptions
 
 log = logging.getLogger("edged.mqtt")
 
 _LARGEST_FILE_BYTES = 1 << 20
+_STEM = "mqtt-filters"
+_MOST_LEFT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,11 @@ class SubscriptionMemory:
     def in_file(cls, path: Path) -> SubscriptionMemory:
         """A JSON list in a file; an unreadable one reads as empty, since it only saves tidying."""
         return cls(lambda: _load(path), lambda filters: _save(path, filters))
+
+    @classmethod
+    def of_session(cls, folder: Path, name: str | None) -> SubscriptionMemory:
+        """That of a session by its name in a state directory; None for the main one."""
+        return cls.in_file(folder / (f"{_STEM}.json" if name is None else f"{_STEM}-{name}.json"))
 
     @classmethod
     def none(cls) -> SubscriptionMemory:
@@ -69,6 +78,18 @@ class Subscriptions:
         if held != self._held:
             self._held = held
             self._memory.save(sorted(held))
+
+
+def sessions_left(folder: Path) -> list[str]:
+    """Names of sessions that an earlier process had, and that may still be subscribed."""
+    found = sorted(folder.glob(f"{_STEM}-*.json"))
+    return [path.stem.removeprefix(f"{_STEM}-") for path in found if _load(path)][:_MOST_LEFT]
+
+
+def session_options_of(options: SessionOptions, name: str) -> SessionOptions:
+    """Those of a session beside the main one: a name of its own, and no word about the daemon."""
+    client_id = f"{options.client_id[: 63 - len(name)]}-{name}"
+    return replace(options, client_id=client_id, has_will=False)
 
 
 def _load(path: Path) -> list[str]:

@@ -1,6 +1,12 @@
 import pytest
 
-from edged.transports.subscriptions import SubscriptionMemory, Subscriptions
+from edged.transports.connection import SessionOptions
+from edged.transports.subscriptions import (
+    SubscriptionMemory,
+    Subscriptions,
+    session_options_of,
+    sessions_left,
+)
 
 
 def test_a_file_remembers_over_processes(tmp_path):
@@ -35,3 +41,17 @@ def test_an_unreadable_file_reads_as_empty(tmp_path, text):
 def test_a_directory_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
     memory = SubscriptionMemory.in_file(tmp_path / "missing" / "file")
     Subscriptions(memory).want({"a": 1})
+
+
+def test_sessions_by_name_have_memories_of_their_own(tmp_path):
+    main, bulk = (SubscriptionMemory.of_session(tmp_path, name) for name in (None, "bulk"))
+    assert sessions_left(tmp_path) == []
+    main.save(["a"])
+    bulk.save(["b"])
+    assert (main.load(), bulk.load()) == (["a"], ["b"])
+    assert sessions_left(tmp_path) == ["bulk"]
+    bulk.save([])
+    assert sessions_left(tmp_path) == [], "nothing to give back"
+    options = SessionOptions("c" * 64, "edged/n")
+    beside = session_options_of(options, "bulk")
+    assert (len(beside.client_id), beside.client_id[-5:], beside.has_will) == (64, "-bulk", False)

@@ -1,0 +1,102 @@
+"""What a session with a broker needs to know: names, passwords, certificates, read when it is made.
+
+Decides what is said when a certificate cannot be used; secrets are ``credential.py``'s to read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ssl
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edged.config.broker import TlsConfig
+from edged.config.identity import base_topic, client_id
+from edged.config.load import Snapshot
+from edged.config.mqtt import MqttConfig
+from edged.credential import read_secret
+from edged.errors import ApplyError
+
+if TYPE_CHECKING:
+    from edged.transports.connection import SessionOptions
+
+
+def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
+    """What a session needs to know; reads the password and the TLS files.
+
+    Raises:
+        ApplyError: one of them cannot be read.
+    """
+    from edged.transports.connection import SessionOptions  # noqa: PLC0415 - only if used
+
+    return SessionOptions(
+        client_id=client_id(snapshot.config),
+        base=base_topic(snapshot.config),
+        host=mqtt.host,
+        port=mqtt.port,
+        protocol=mqtt.protocol,
+        username=mqtt.username,
+        password=read_secret(snapshot, mqtt.password) if mqtt.password is not None else None,
+        tls=_tls_context(snapshot, mqtt.tls) if mqtt.tls is not None else None,
+        keepalive_s=mqtt.keepalive.seconds,
+        session_expiry_s=int(mqtt.session_expiry.seconds),
+        max_inflight=mqtt.max_inflight,
+    )
+
+
+def results_options(
+    snapshot: Snapshot, mqtt: MqttConfig, first: SessionOptions
+) -> SessionOptions | None:
+    """What the session for results needs to know; None where they stay with the first broker.
+
+    Raises:
+        ApplyError: the password or a TLS file cannot be read.
+    """
+    results = mqtt.results
+    if results is None:
+        return None
+    tls = results.tls
+    return replace(
+        first,
+        client_id=results.client_id or f"{first.client_id}-results"[:64],
+        host=results.host,
+        port=results.port,
+        protocol=results.protocol,
+        username=results.username,
+        password=read_secret(snapshot, results.password) if results.password is not None else None,
+        tls=_tls_context(snapshot, tls, "mqtt.results.tls") if tls is not None else None,
+        keepalive_s=results.keepalive.seconds,
+        session_expiry_s=0,  # it subscribes to nothing, and the outbox is its memory
+        max_inflight=results.max_inflight,
+    )
+
+
+def _tls_context(snapshot: Snapshot, tls: TlsConfig, where: str = "mqtt.tls") -> ssl.SSLContext:
+    ca, cert, key = (
+        str(snapshot.resolve(path)) if path is not None else None
+        for path in (tls.ca, tls.cert, tls.key)
+    )
+    step = f"{where}.ca: {ca}"
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if cert is not None:
+            step = f"{where}.cert: {cert} with key {key}"
+            # Without a password OpenSSL would ask for one on the terminal, and wait.
+            context.load_cert_chain(cert, key, password="")
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else None
+        hint = "; expected PEM, and a key that is not encrypted" if "PEM" in str(exc) else ""
+        raise ApplyError(f"{step}: cannot be used: {reason or exc}{hint}") from exc
+    return context
+
+
+def tls_digest(snapshot: Snapshot, mqtt: MqttConfig) -> bytes:
+    """What changes with the contents of the certificates."""
+    digest = hashlib.sha256()
+    for name, path in mqtt.files():
+        if not name.endswith("password.file"):
+            with contextlib.suppress(OSError):
+                digest.update(snapshot.resolve(path).read_bytes() + b"\0")
+    return digest.digest()
