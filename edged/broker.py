@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from edged.transports.branch import Branch
     from edged.transports.connection import SessionOptions
     from edged.transports.feeds import Feeds
+    from edged.transports.questions import Call, Questions
     from edged.transports.sessions import Sessions
 
 log = logging.getLogger("edged.mqtt")
@@ -50,9 +52,18 @@ class BrokerLinks:
         dataplane: the one door.
         health: where a lost broker is noted.
         state_dir: where the session's subscriptions are noted.
+        calls: what can be asked of the daemon; ``mqtt.questions`` says which of them over MQTT.
     """
 
-    def __init__(self, dataplane: Dataplane, health: Health, state_dir: Path) -> None:
+    def __init__(
+        self,
+        dataplane: Dataplane,
+        health: Health,
+        state_dir: Path,
+        calls: Mapping[str, Call] | None = None,
+    ) -> None:
+        self._calls = calls or {}
+        self._questions: Questions | None = None
         self._dataplane = dataplane
         self._health = health
         self._state_dir = state_dir
@@ -158,7 +169,10 @@ class BrokerLinks:
             return None
         results = self._results.forwarder.stats() if self._results is not None else None
         feeds = self._feeds.stats() if self._feeds is not None else {}
-        return {**self._bindings.stats(), "results": results, "feeds": feeds}
+        questions = self._questions.stats() if self._questions is not None else None
+        return {
+            **self._bindings.stats(), "results": results, "feeds": feeds, "questions": questions,
+        }  # fmt: skip
 
     def line(self) -> str:
         """A few words for the service manager's status line."""
@@ -258,6 +272,21 @@ class BrokerLinks:
             self._results.forwarder.start()
             self._review_results()
         self._bindings.start()
+        if mqtt.questions:
+            self._begin_questions(mqtt, session_options_of(options, "req"))
+
+    def _begin_questions(self, mqtt: MqttConfig, options: SessionOptions) -> None:
+        from edged.transports.questions import Questions  # noqa: PLC0415 - only if used
+
+        options = replace(options, session_expiry_s=0, max_inflight=8)
+        calls: dict[str, Call] = {name: self._calls[name] for name in mqtt.questions}
+        self._questions = Questions(
+            _session(options, mqtt.client), options.base, calls, self._is_input
+        )
+        self._questions.start()
+
+    def _is_input(self, topic: str) -> bool:
+        return self._prepared is not None and self._prepared.is_input(topic)
 
     def _review_results(self) -> None:
         """Note that results do not flow, or cannot be kept."""
@@ -278,6 +307,9 @@ class BrokerLinks:
     async def _end(self, timeout_s: float) -> None:
         bindings, self._bindings = self._bindings, None
         self._identity = ()
+        questions, self._questions = self._questions, None
+        if questions is not None:
+            await questions.stop()
         if bindings is not None:
             await bindings.drain(timeout_s)
         if self._feeds is not None:

@@ -116,7 +116,7 @@ class Daemon:
         self._admin = UnixServer(self.dataplane, admins, self.gate, "admin")
         self._lag = LoopLag()
         self._listeners = self._make_listeners()
-        self.links = BrokerLinks(self.dataplane, self.health, state_dir)
+        self.links = BrokerLinks(self.dataplane, self.health, state_dir, calls)
         self.reloader: Reloader = Reloader(
             House(
                 config_path,

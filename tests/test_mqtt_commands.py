@@ -26,7 +26,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DaemonProc
     with Mosquitto(folder) as broker:
         body = (
             "trust: {require_signatures: false}\nmqtt: {host: 127.0.0.1, port: "
-            f"{broker.port}}}\nmodels:\n  m: {{bundle: m-1.edgb}}\nbindings:\n"
+            f"{broker.port}, questions: [models, manifest]}}\nmodels:\n  m: {{bundle: m-1.edgb}}\nbindings:\n"
             "  - {name: b, from: 'in/{id}', to: 'out/{id}', model: m}\n"
         )
         with running(folder, body) as daemon:
@@ -114,3 +114,24 @@ def test_what_cannot_be_recorded_is_said(house, tmp_path, capsys, words, said) -
     assert main(["mqtt", "record", "--config", str(daemon.config), str(path), *words]) != 0
     assert said in capsys.readouterr().err
     assert not path.exists()
+
+
+def test_questions_over_mqtt_are_answered_as_far_as_they_are_allowed(house) -> None:
+    _, broker = house
+    with Device(broker, "edged/test/res/#", "mine") as device:
+        device.publish("edged/test/req/status", b"")
+        device.publish("edged/test/req/models", b"")
+        answer = device.one()
+        assert answer.topic == "edged/test/res/models", "status is not on the list"
+        assert json.loads(answer.payload)["data"][0]["name"] == "m"
+        words = {"ResponseTopic": "mine", "CorrelationData": b"1"}
+        device.publish("edged/test/req/manifest", b'{"model": "m"}', **words)
+        answer = device.one()
+        assert (answer.topic, answer.properties.CorrelationData) == ("mine", b"1")
+        assert json.loads(json.loads(answer.payload)["data"])["name"] == "m"
+    with (
+        Device(broker, version=3, client_id="old") as old,
+        Device(broker, "edged/test/res/#") as ear,
+    ):
+        old.publish("edged/test/req/models", b'{"transaction": "t1"}')
+        assert json.loads(ear.one().payload)["transaction"] == "t1"

@@ -42,8 +42,17 @@ from edged.topics import TopicFilter, TopicTemplate, can_match, check_topic
 Found = tuple[str, str]
 """A field path and what is wrong with it."""
 
-OWN_TOPICS = ("status", "info", "models", "models/+/state", "config/+", "error/+", "metrics")
-"""What the daemon itself publishes below its base topic, beside results and responses."""
+OWN_TOPICS = (
+    "status",
+    "info",
+    "models",
+    "models/+/state",
+    "config/+",
+    "error/+",
+    "metrics",
+    "res/+",
+)
+"""What the daemon itself publishes below its base topic, beside results."""
 
 _NO_KEYS = (
     "no key is trusted, so no bundle can be accepted; make one with `edged-convert keygen` and "
@@ -174,6 +183,8 @@ def _mqtt_fields(mqtt: MqttConfig) -> Iterator[Found]:
             yield f"mqtt.{field}", f"is outside what MQTT can say; expected {words}"
     yield from login_problems(mqtt, "mqtt")
     yield from outbox_problems(mqtt.outbox)
+    if len(set(mqtt.questions)) < len(mqtt.questions):
+        yield "mqtt.questions", "lists a word twice; remove one"
     if mqtt.results is not None:
         yield from login_problems(mqtt.results, "mqtt.results")
 
@@ -253,8 +264,8 @@ def _binding_fields(path: str, binding: BindingConfig) -> Iterator[Found]:
         yield f"{path}.timeout", "is outside what can work; expected 1ms to 1h"
     if binding.fields and binding.codec in {"image", "raw"}:
         yield f"{path}.fields", f"are paths, but the codec is {binding.codec}; remove them"
-    if binding.session == "results":
-        yield f"{path}.session", "is the name of the session with the other broker; use another"
+    if binding.session in {"results", "req"}:
+        yield f"{path}.session", "is the name of a session that the daemon has; use another"
     if binding.retain and binding.to is None:
         yield f"{path}.retain", "needs a topic; replies are never retained; add `to:`"
 

@@ -29,6 +29,13 @@ class MqttConfig(BrokerConfig, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^[^#+\x00]{1,128}\Z")] | None,
         Meta(description="prefix of our topics; default: edged/<node>"),
     ] = None
+    questions: Annotated[
+        tuple[Literal["models", "manifest", "status"], ...],
+        Meta(
+            description="what whoever may publish to <base>/req/... can ask; all only read; "
+            "default: nothing"
+        ),
+    ] = ()
     step_back: Annotated[
         bool,
         Meta(

@@ -25,7 +25,7 @@ REFUSED = 0x80
 FULL_QUEUE = 0x97
 """Quota exceeded: also what a session says when it had no packet identifier left."""
 
-_OWN = frozenset({"status", "info", "models", "config", "error", "metrics"})
+_OWN = frozenset({"status", "info", "models", "config", "error", "metrics", "req", "res"})
 """First levels below the base that only the daemon publishes to; results may lie beside them."""
 _META = ("model", "release", "generation")
 
