@@ -60,6 +60,9 @@ class Shelf(Generic[State]):
             state = found[0] if rule.fits(found[0]) else None
         elif kept is not None:
             state = rule.unpack(kept)
+            if state is not None:  # here until it is exchanged: who asks may give up
+                self._states[key] = (state, len(kept))
+                self._bytes += len(kept)
         else:
             return None
         if state is None:

@@ -97,6 +97,7 @@ def test_what_an_earlier_process_kept() -> None:
     states = made(keeper, {b"b\0k": b"1", b"b\0x": b"old", b"gone\0k": b"1", b"b\0a/b": b"2"})
     on = shelf(states)
     assert (get(on, "k"), get(on, "a/b"), get(on, "x")) == ("1", "2", None)
+    assert get(on, "k") == "1", "who asked first gave up"
     assert on.stale == 1
     states.only({"b"})
     assert keeper.disk == {b"gone\0k": b""}
