@@ -316,6 +316,8 @@ class Bindings:
             else:
                 self.counters.dropped += 1
             return
+        if not message.dup:
+            self.made.arrived(message.mid)
         self._order.append(arrival)
         if self._ack_early:
             self.counters.early_acks += 1

@@ -39,7 +39,7 @@ class SequenceJob(Job):
         if self._is_done or not self._is_wanted():
             self._outlet.lanes.leave(self._lane, self)
             return
-        made = self._outlet.made.take(self._id) if self._message.dup else None
+        made = self._outlet.made.get(self._id) if self._message.dup else None
         if made is None:
             self._guard(self._decode)
             return
@@ -91,8 +91,8 @@ class SequenceJob(Job):
             self._made = self._make(response)
         except EdgedError:
             return  # it is a dead letter each time that it is asked
-        if self._is_done:
-            self._keep_made()
+        if self._message.qos:
+            self._outlet.made.note(self._id, self._made, self._message.mid)
 
     def _answer(self, response: InferResponse) -> None:
         if self._made is None:
@@ -100,18 +100,11 @@ class SequenceJob(Job):
         else:
             self._answer_again()
 
-    def _keep_made(self) -> None:
-        if self._made is not None and self._message.qos:
-            self._outlet.made.note(self._id, self._made)
-
     def abandon(self) -> None:
-        """As Job; an answer that was made is kept for when the message comes again."""
-        is_first = not self._is_done
+        """As Job; while the model has it, the next of its key waits all the same."""
         super().abandon()
-        if is_first:
-            self._keep_made()
-            if not self._is_asked:
-                self._outlet.lanes.leave(self._lane, self)
+        if not self._is_asked:
+            self._outlet.lanes.leave(self._lane, self)
 
     def _finish(self) -> None:
         super()._finish()

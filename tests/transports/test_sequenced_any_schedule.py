@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edged.protocol.mqtt import Message
@@ -64,6 +64,7 @@ class World:
 
 
 @settings(max_examples=60, deadline=None)
+@example(["send y", "send y", "send x", "run", "run", "run", "run", "puback", "puback", "cut"])
 @given(st.lists(st.sampled_from(MOVES), max_size=50))
 def test_each_message_counts_once(moves: list[str]) -> None:
     async def work() -> None:
