@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks import (
     auto,
     broker,
+    change,
     cnn,
     crowd,
     engine_swap,
@@ -86,6 +87,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
         [("engine-swap-failed", "requests", "== 0"), ("engine-swap-p99", "x", "<= 2")],
     ),
     "reload": (reload.reload, [("reload", "ms", "<= 100"), ("reload-load", "ms", "<= 300")]),
+    "change": (change.change, list(change.BARS)),
     "isolation": (isolation.isolation, [("isolation", "us", "<= 60")]),
     "pipeline": (pipeline.chain, [("pipeline", "x", "<= 2.2"), ("dispatch", "x", "<= 2.5")]),
     "many": (

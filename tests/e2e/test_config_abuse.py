@@ -31,6 +31,7 @@ from tests.e2e.process import DaemonProcess, wait_for
 from tests.models import double
 
 FACTORS = {1: 2, 2: 3}
+EDITS = int(os.environ.get("EDGED_EDITS", "40"))
 X = np.ones((1, 4), np.float32)
 
 
@@ -267,6 +268,24 @@ def test_a_thousand_changes_in_ten_seconds(tmp_path: Path) -> None:
         print(f"1000 changes in {took_s:.1f} s, {pauses} pauses: {tried} reloads {after}")
         # At most one a second while saves never pause, and what the last one starts.
         assert tried <= took_s + 10 + pauses
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_mixed_edits(tmp_path: Path) -> None:
+    """1,000 mixed edits by real editors and tools during load (``make edits``; fewer here): zero
+    failed requests, only whole generations, and nothing refused."""
+    rng = random.Random(9)
+    with abused(tmp_path) as box:
+        before = box.reloads()
+        for _ in range(EDITS):
+            rng.choice(WAYS)(box.config, box.text(rng.choice([1, 2])))
+            if rng.random() < 0.3:
+                wait_for(box.applied)
+        wait_for(box.applied)
+        after = box.reloads()
+        print(f"{EDITS} edits, {after}")
+        assert after["refused"] == before["refused"], box.tail()
 
 
 class Few:
