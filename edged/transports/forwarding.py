@@ -141,7 +141,12 @@ class Forwarder:
         await self._session.stop(_GOODBYE_S)
 
     def keep(
-        self, publication: Publication, config: BindingConfig, message: Message, on_kept: OnKept
+        self,
+        publication: Publication,
+        config: BindingConfig,
+        message: Message,
+        on_kept: OnKept,
+        part: str = "",
     ) -> None:
         """Keep a result until the broker has it.
 
@@ -151,11 +156,12 @@ class Forwarder:
             message: the request; one that is delivered again is known by it.
             on_kept: called when the request may be acknowledged. A request that comes again while
                 its result still waits for room replaces the one before.
+            part: which of several results it is; by such a one the request is not known again.
         """
         if not message.qos:
             self._put(publication, config, NO_ID, on_kept)
             return
-        value = identify(message, config.name)
+        value = identify(message, config.name + part)
         is_waiting = value in self._keeping
         self._keeping[value] = on_kept
         if is_waiting:
@@ -164,7 +170,7 @@ class Forwarder:
         def kept(reason: str) -> None:
             self._keeping.pop(value, on_kept)(reason)
 
-        self._put(publication, config, value if message.correlation else NO_ID, kept)
+        self._put(publication, config, value if message.correlation and not part else NO_ID, kept)
 
     def pass_on(self, publication: Publication, config: BindingConfig, on_kept: OnKept) -> None:
         """Keep one of several results of a request; the last is given to ``keep``."""

@@ -105,9 +105,8 @@ class WindowJob(Job):
 
     def _keep(self, forwarder: Forwarder, publication: Publication) -> None:
         """Not known again by its request: the outbox may have a window, and nobody its rows."""
-        config = self._config
-        is_durable = config.durability == "fsync" and config.qos > 0
-        forwarder.put(publication, config.when_full, self._on_answer_kept, is_durable=is_durable)
+        part = f"/{self._answered}"
+        forwarder.keep(publication, self._config, self._message, self._on_answer_kept, part)
 
     def _delivered(self) -> None:
         """The answer to a window is safe."""

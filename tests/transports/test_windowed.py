@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 from edged.config.keyed import WindowConfig
 from edged.errors import QueueFullError, RunError
 from edged.messages import InferRequest, InferResponse, OnResponse
+from edged.outbox.outbox import Outbox
+from edged.transports.forwarding import Forwarder
 from edged.transports.keyed_states import KeyedStates
+from tests.fakes.cut_disk import CutDisk
 from tests.fakes.door import FakeDoor
 from tests.fakes.manifests import make_manifest
-from tests.fakes.session import settle
+from tests.fakes.session import FakeSession, settle
 from tests.transports.conftest import until
 from tests.transports.test_bindings import Bench, binding, on_loop
 
@@ -54,7 +58,7 @@ class SlowKeeper:
 
 def bench(
     keeper: SlowKeeper | None = None, restored: dict[bytes, bytes] | None = None,
-    *, hold: bool = False, auto: bool = True, **window: Any,
+    *, hold: bool = False, auto: bool = True, forwarder: Forwarder | None = None, **window: Any,
 ) -> Bench:  # fmt: skip
     states = KeyedStates()
     if keeper is not None:
@@ -62,7 +66,7 @@ def bench(
     door = WindowDoor(hold=hold)
     rule = WindowConfig(**{"rows": 3, "keep": "disk" if keeper else "memory"} | window)
     config = binding(model="mean", fields=("v",), window=rule)
-    return Bench(config, auto=auto, door=door, states=states)
+    return Bench(config, auto=auto, door=door, states=states, forwarder=forwarder)
 
 
 def row(*values: float) -> bytes:
@@ -231,3 +235,29 @@ async def test_a_binding_that_is_written_otherwise_begins_anew() -> None:
     await settle()
     assert sums(made) == [60]
     assert made.bindings.stats()["states"]["vib"]["stale"] == 1
+
+
+@on_loop
+async def test_by_the_outbox_a_window_waits_for_room_once() -> None:
+    """However often the connection comes and goes meanwhile; and its rows count all the same."""
+    outbox = Outbox(CutDisk(), asyncio.get_running_loop().call_soon, max_bytes=1 << 20)
+    outbox.open()
+    forwarder = Forwarder(
+        FakeSession(), outbox, base="edged/n", window=8, rate=0, on_change=lambda: None
+    )
+    made = bench(forwarder=forwarder)
+    message = made.session.receive("in/x", row(1, 2, 3), correlation=b"c")
+    for number in (2, 3, 4):
+        made.session.disconnect()
+        made.session.connect(session_present=True)
+        made.session.emit(message._replace(connection=number, dup=True))
+    assert made.session.acked == []
+    outbox.step()
+    await settle()
+    assert outbox.stats()["kept"] == 1
+    assert made.session.acked == [message.mid]
+    assert made.counters()["answered"] == 1
+    made.session.receive("in/x", row(4, 5, 6))
+    outbox.step()
+    await settle()
+    assert outbox.stats()["kept"] == 2
