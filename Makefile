@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | zoo | onnx-suite | crowds | edits | fuzz | bench | bench-latency | bench-peers | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make venv | demo | test | test-all | zoo | onnx-suite | crowds | edits | chaos-mqtt | chaos-power | fuzz | bench | bench-latency | bench-peers | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -18,7 +18,7 @@ REST := slow or frameworks or gpu
 # Tests start hundreds of processes, and each would compile the whole package anew: twice the time of a start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help venv demo test test-all zoo onnx-suite crowds edits fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
+.PHONY: help venv demo test test-all zoo onnx-suite crowds edits chaos-mqtt chaos-power fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
@@ -29,6 +29,8 @@ help:
 	@echo "make onnx-suite  the onnx package's backend tests through a daemon by three ways, bit by bit (4.5 minutes of processor time)"
 	@echo "make crowds    ten thousand killed clients and idle connections, natively and over HTTP"
 	@echo "make edits     a thousand edits of the configuration by real editors and tools, under load (some 20 minutes)"
+	@echo "make chaos-mqtt  20 minutes of kills and cuts between two brokers, and a book of every message; as root with cables that are pulled"
+	@echo "make chaos-power  the power of the whole daemon cut 500 times (as root: loop devices)"
 	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
 	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
@@ -71,6 +73,14 @@ crowds:
 edits:
 	@.ci/venv $(VENV) $(PYTHON) test
 	@EDGED_EDITS=1000 $(BIN)/python -m pytest -s $(ARGS) tests/e2e/test_config_abuse.py -k mixed
+
+chaos-mqtt: broker
+	@.ci/venv $(VENV) $(PYTHON) test
+	@$(BIN)/python -m tests.chaos.run $(ARGS)
+
+chaos-power: broker
+	@.ci/venv $(VENV) $(PYTHON) test
+	@$(BIN)/python -m tests.chaos.power $(ARGS)
 
 fuzz:
 	@.ci/venv $(VENV) $(PYTHON) test fuzz

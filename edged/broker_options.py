@@ -40,6 +40,7 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
         password=read_secret(snapshot, mqtt.password) if mqtt.password is not None else None,
         tls=_tls_context(snapshot, mqtt.tls) if mqtt.tls is not None else None,
         keepalive_s=mqtt.keepalive.seconds,
+        longest_pause_s=mqtt.longest_pause.seconds,
         session_expiry_s=int(mqtt.session_expiry.seconds),
         max_inflight=mqtt.max_inflight,
     )
@@ -67,6 +68,7 @@ def results_options(
         password=read_secret(snapshot, results.password) if results.password is not None else None,
         tls=_tls_context(snapshot, tls, "mqtt.results.tls") if tls is not None else None,
         keepalive_s=results.keepalive.seconds,
+        longest_pause_s=results.longest_pause.seconds,
         session_expiry_s=0,  # it subscribes to nothing, and the outbox is its memory
         max_inflight=results.max_inflight,
     )

@@ -255,6 +255,7 @@ class TestSessions:
         ):
             run(work(second, device))
 
+    @pytest.mark.hostile("E14 a password that cannot be read while it is changed")
     def test_a_rotated_password(self, tmp_path: Path, broker: Mosquitto) -> None:
         """Unreadable: the old session stays. Readable: a new one. The value is in no message."""
         path = tmp_path / "pw"

@@ -66,6 +66,9 @@ class BrokerConfig(Section, frozen=True, kw_only=True):
     keepalive: Annotated[
         Duration, Meta(description="silence after which broker and we ask for a sign of life")
     ] = Duration(30_000_000_000)
+    longest_pause: Annotated[
+        Duration, Meta(description="most between two attempts at a broker that is away")
+    ] = Duration(60_000_000_000)
     max_inflight: Annotated[
         int,
         Meta(
@@ -110,6 +113,8 @@ def login_problems(broker: BrokerConfig, path: str) -> Iterator[tuple[str, str]]
     if not 10**9 <= broker.keepalive <= 65_535 * 10**9:
         # Two bytes of seconds in CONNECT; 0 would switch off the detection of a dead broker.
         yield f"{path}.keepalive", "is outside what MQTT can say; expected 1s to 65535s"
+    if not 10**9 <= broker.longest_pause <= 3600 * 10**9:
+        yield f"{path}.longest_pause", "is no time to wait for a broker; expected 1s to 1h"
     if broker.password is not None:
         if (broker.password.secret is None) == (broker.password.file is None):
             yield f"{path}.password", "needs exactly one of secret: NAME and file: PATH"

@@ -25,6 +25,7 @@ class SessionOptions:
         tls: None for plain TCP.
         connect_timeout_s: for TCP, TLS and the broker's answer, each.
         has_will: whether the broker says ``offline`` for us when we vanish.
+        longest_pause_s: between two attempts to connect, as long as the broker stays away.
     """
 
     client_id: str
@@ -40,6 +41,7 @@ class SessionOptions:
     max_inflight: int = 64
     connect_timeout_s: float = 10.0
     has_will: bool = True
+    longest_pause_s: float = 60.0
 
 
 class Connection(Protocol):

@@ -206,6 +206,7 @@ class NativeSession:
                 link.words or words,
                 verdict,
                 session.is_broken,
+                link.is_silent,
             )
         )
         self._emit(Disconnected(self._number, following.reason, following.will_retry))

@@ -40,6 +40,7 @@ class BrokerLink(asyncio.BufferedProtocol):
         self.words = ""
         self.is_gone = False
         self.reached_broker = False
+        self.is_silent = False
         self._options = options
         self._on_heard = on_heard
         self._loop = asyncio.get_running_loop()
@@ -150,4 +151,5 @@ class BrokerLink(asyncio.BufferedProtocol):
             self.end("the broker did not answer CONNECT in time")
         heard_ns = self.session.heard_ns or self._begun_ns
         if now_ns - heard_ns > 1.5 * options.keepalive_s * 1e9:
+            self.is_silent = True
             self.end("the broker was not heard for one and a half keepalives")

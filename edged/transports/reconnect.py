@@ -63,19 +63,22 @@ def judge(reason_code: int) -> tuple[Verdict, str]:
     return Verdict.RETRY, ""
 
 
-def next_delay(attempt: int, rng: random.Random, *, slowly: bool = False) -> float:
-    """Seconds to wait before the next try: full jitter, doubling up to a minute.
+def next_delay(
+    attempt: int, rng: random.Random, *, slowly: bool = False, longest_s: float = _LONGEST_S
+) -> float:
+    """Seconds to wait before the next try: full jitter, doubling up to the longest.
 
     Args:
         attempt: failures since the last steady connection, 0 for the first.
         rng: where the jitter comes from.
-        slowly: the broker refused us on purpose; half a minute at least.
+        slowly: the broker refused us on purpose; half the longest at least.
+        longest_s: as the operator says.
     """
     if slowly:
-        return rng.uniform(_LONGEST_S / 2, _LONGEST_S)
-    ceiling = min(_LONGEST_S, _FIRST_S * 2.0 ** min(attempt, 16))
+        return rng.uniform(longest_s / 2, longest_s)
+    ceiling = min(longest_s, _FIRST_S * 2.0 ** min(attempt, 16))
     floor = 1.0 if attempt >= PATIENT_AFTER else 0.0
-    return rng.uniform(floor, ceiling)
+    return rng.uniform(min(floor, ceiling), ceiling)
 
 
 @dataclass(slots=True)

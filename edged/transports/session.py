@@ -197,7 +197,7 @@ class Session:
         connection = self._make_connection(
             self.options, self._standing.protocol, self._epoch, self._emit
         )
-        words, verdict = "", None
+        words, verdict, is_silent = "", None, False
         try:
             connection.connect()
             if not self._stop_asked.is_set():  # nothing was sent yet: it takes over nobody's name
@@ -205,7 +205,7 @@ class Session:
         except ssl.SSLCertVerificationError as exc:
             words, verdict = f"TLS: {exc.verify_message or exc}", Verdict.SLOWLY
         except OSError as exc:
-            words = str(exc) or type(exc).__name__
+            words, is_silent = str(exc) or type(exc).__name__, isinstance(exc, TimeoutError)
         except Exception as exc:
             log.exception("the MQTT client failed")
             words = f"the MQTT client failed: {type(exc).__name__}"
@@ -219,6 +219,7 @@ class Session:
                 connection.reason,
                 words,
                 verdict,
+                is_silent=is_silent,
             )
         )
         self._emit(Disconnected(self._epoch, following.reason, following.will_retry))

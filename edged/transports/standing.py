@@ -37,6 +37,7 @@ class Ending(NamedTuple):
         words: in those of the system; said where the broker said nothing.
         verdict: where the system's words leave no doubt.
         is_broken: it broke the specification, which explains why it never lasts long.
+        is_silent: we broke it off because nothing was heard any more.
     """
 
     is_up: bool
@@ -46,6 +47,7 @@ class Ending(NamedTuple):
     words: str = ""
     verdict: Verdict | None = None
     is_broken: bool = False
+    is_silent: bool = False
 
 
 class Next(NamedTuple):
@@ -104,7 +106,9 @@ class Standing:
         """Note how it ended, say so once, and decide what follows."""
         is_steady = self._was_steady()
         judged, reason = judge(ending.reason_code or 0)
-        self._brief = self._brief + 1 if ending.is_up and not is_steady else 0
+        # A network that swallows everything, or a broker that says why, is no other client.
+        is_odd = ending.is_up and not ending.is_silent and ending.reason_code is None
+        self._brief = self._brief + 1 if is_odd and not is_steady else 0
         verdict = ending.verdict or judged
         if self._brief >= BRIEF_LIMIT and judged is Verdict.RETRY:
             verdict = Verdict.SLOWLY
@@ -116,7 +120,12 @@ class Standing:
         self._report(verdict, reason, was_up=ending.is_up)
         self._attempt = 0 if is_steady else self._attempt + 1
         slowly = verdict is Verdict.SLOWLY
-        delay = next_delay(max(0, self._attempt - 1), self._rng, slowly=slowly)
+        delay = next_delay(
+            max(0, self._attempt - 1),
+            self._rng,
+            slowly=slowly,
+            longest_s=self._options.longest_pause_s,
+        )
         return Next(reason, is_instant or verdict is not Verdict.STOP, 0.0 if is_instant else delay)
 
     def _was_steady(self) -> bool:

@@ -27,6 +27,9 @@ def test_logins():
     assert logins(tls=TlsConfig(cert="c")) == ["r.tls.cert"]
     assert logins(tls=TlsConfig(key="k")) == ["r.tls.key"]
     assert logins(keepalive=Duration(0)) == ["r.keepalive"]
+    assert logins(longest_pause=Duration(10**9)) == []
+    assert logins(longest_pause=Duration(10**9 - 1)) == ["r.longest_pause"]
+    assert logins(longest_pause=Duration(3601 * 10**9)) == ["r.longest_pause"]
 
 
 def test_no_tls_on_a_unix_socket_for_any_broker():

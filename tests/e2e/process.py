@@ -30,10 +30,19 @@ def wait_for(what: Callable[[], Any], seconds: float = 20.0, every: float = 0.02
 
 
 class DaemonProcess:
-    """``edged run`` in a directory; edged.yaml and the state are inside."""
+    """``edged run`` in a directory; edged.yaml and the state are inside.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: its own.
+        prefix: a command that starts the command, such as ``ip netns exec``; it must not fork.
+        module: what Python runs.
+    """
+
+    def __init__(
+        self, directory: Path, prefix: tuple[str, ...] = (), module: str = "edged"
+    ) -> None:
         self.directory = directory
+        self._command = [*prefix, sys.executable, "-m", module]
         self.config = directory / "edged.yaml"
         self.socket = directory / "edged.sock"
         self.log = directory / "daemon.log"
@@ -58,7 +67,7 @@ class DaemonProcess:
     def start(self, *, wait: bool = True, **env: str) -> DaemonProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "edged", "run", "--config", str(self.config)],
+                [*self._command, "run", "--config", str(self.config)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -69,6 +69,7 @@ def connected(daemon: DaemonProcess) -> None:
     wait_for(lambda: daemon.status()["mqtt"]["state"] == "connected")
 
 
+@pytest.mark.hostile("E1 a payload that is empty, noise or cut short")
 def test_payloads_of_every_kind(box: Path) -> None:
     ids = {"last"}
     with (

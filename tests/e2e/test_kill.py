@@ -117,6 +117,7 @@ def is_idle(daemon: DaemonProcess) -> bool:
 
 @CLIENTS
 @pytest.mark.hostile("R35 acknowledged only after the result is safe")
+@pytest.mark.hostile("E3 a kill between the safe result and the PUBACK")
 def test_every_message_is_answered_across_a_kill(tmp_path: Path, client: str) -> None:
     """SIGKILL between durable accept and PUBACK: never lost."""
     seen = kill_and_restart(tmp_path, client)

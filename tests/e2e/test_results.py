@@ -115,6 +115,7 @@ def test_a_broker_of_results_that_comes_late_and_daemons_that_are_killed_meanwhi
     assert oracle.letters == {}
 
 
+@pytest.mark.hostile("E9 a session that the broker has lost")
 def test_the_broker_of_results_comes_and_goes(box: Path) -> None:
     with (
         Mosquitto(box / "first") as first,
@@ -145,6 +146,7 @@ def test_the_broker_of_results_comes_and_goes(box: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.hostile("E12 an outbox at its cap")
 def test_a_full_outbox_leaves_requests_with_their_broker(box: Path) -> None:
     second = Mosquitto(box / "second")
     config = ", outbox: {max_bytes: 1MiB}"

@@ -103,6 +103,11 @@ class Mosquitto:
         if process is not None:
             process.wait(10)
 
+    def send(self, sig: int) -> None:
+        """SIGUSR1 makes it write its store, SIGHUP read its configuration."""
+        assert self._process is not None
+        self._process.send_signal(sig)
+
     def restart(self, sig: int = signal.SIGTERM) -> None:
         self.stop(sig)
         self.start()

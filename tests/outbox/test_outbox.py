@@ -135,6 +135,7 @@ def test_too_old_is_not_given_out_and_counted() -> None:
     assert box.outbox.stats()["entries"] == 0
 
 
+@pytest.mark.hostile("E12 an outbox at its cap")
 def test_blocking_ones_wait_for_room_in_order() -> None:
     box = Box(CutDisk())
     box.put(*(f"{one}" for one in range(3000)), size=500)
@@ -151,6 +152,7 @@ def test_blocking_ones_wait_for_room_in_order() -> None:
     assert box.outbox.problem == ""
 
 
+@pytest.mark.hostile("E12 an outbox at its cap")
 def test_dropping_ones_never_wait_and_are_counted() -> None:
     box = Box(CutDisk())
     box.put(*(f"{one}" for one in range(3000)), size=500, policy=Policy.DROP_OLDEST)

@@ -228,6 +228,7 @@ class TestCaps:
         assert len(log._latest) == 5
         assert drained(log) == [one for one in range(51) if one != 3]
 
+    @pytest.mark.hostile("E12 an outbox at its cap")
     def test_more_than_the_cap(self) -> None:
         log = opened(CutDisk())
         assert not log.fits(entry(1, CAP))

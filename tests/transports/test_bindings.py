@@ -170,6 +170,7 @@ async def test_a_message_that_cannot_be_parsed_stops_nobody():
     }
 
 
+@pytest.mark.hostile("E1 a payload that is empty, noise or cut short")
 @on_loop
 async def test_an_error_is_told_to_the_asker_and_the_operators_before_the_acknowledgement():
     bench = Bench(auto=False)
@@ -262,6 +263,7 @@ async def test_a_failing_model_is_a_dead_letter():
     assert bench.session.acked == [message.mid]
 
 
+@pytest.mark.hostile("E10 an exception in a handler of ours")
 @on_loop
 async def test_an_exception_of_our_own_is_a_dead_letter_and_the_rest_goes_on():
     """exception inside our handler → loop lives, message settled by policy."""
@@ -471,8 +473,8 @@ async def test_a_result_too_large_for_the_broker_does_not_kill_the_connection():
     assert "the broker takes 600" in bench.letters()[0]["message"]
 
 
-@on_loop
 @pytest.mark.hostile("R38 PNG and JPEG only, capped from the header")
+@on_loop
 async def test_large_payloads_are_decoded_off_the_loop():
     bench = Bench()
     names = []
@@ -779,8 +781,8 @@ async def test_a_set_that_cannot_work_is_refused_and_the_old_one_stays():
     assert bench.session.to("out/hall")
 
 
-@on_loop
 @pytest.mark.hostile("R36 what waits is capped in bytes")
+@on_loop
 async def test_a_payload_over_the_limit_is_a_dead_letter():
     """limits.max_request holds on MQTT too, before anything is decoded; the next one is served."""
     bench = Bench()

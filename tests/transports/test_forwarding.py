@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from edged.config.binding import BindingConfig
 from edged.outbox.age import Moment
 from edged.outbox.outbox import Outbox
@@ -89,6 +91,7 @@ def on_loop(test: Callable[..., Any]) -> Callable[..., None]:
     return run
 
 
+@pytest.mark.hostile("E13 a broker that is away while results are made")
 @on_loop
 async def test_kept_while_the_broker_is_away_and_sent_in_order_when_it_comes() -> None:
     bench = Bench(window=2)
@@ -141,6 +144,7 @@ async def test_a_restart_delivers_what_an_earlier_process_kept() -> None:
     assert again.sent() == ["a", "b"]
 
 
+@pytest.mark.hostile("E2 a request that is delivered again after our restart")
 @on_loop
 async def test_a_request_that_comes_again_is_known() -> None:
     bench = Bench()
@@ -155,6 +159,7 @@ async def test_a_request_that_comes_again_is_known() -> None:
     assert not again.answered(request(5, dup=True, correlation=b"d"), "b")
 
 
+@pytest.mark.hostile("E2 a request that is delivered again after our restart")
 @on_loop
 async def test_without_correlation_data_it_is_answered_again() -> None:
     """Two requests may be equal to the last byte: twice is possible, lost is not."""

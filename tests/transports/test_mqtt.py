@@ -152,6 +152,7 @@ def test_a_broker_that_comes_later(tmp_path):
     run(main())
 
 
+@pytest.mark.hostile("E2 a request that is delivered again after our restart")
 def test_a_broker_restart_in_mid_flight_loses_nothing(broker):
     """paho.mqtt.python #348: message lost when processing fails after the ack."""
 
@@ -280,6 +281,7 @@ def test_a_wrong_password_is_said_and_tried_again_slowly(tmp_path, caplog):
     assert "check" in caplog.text
 
 
+@pytest.mark.hostile("E11 a subscription that the broker refuses")
 def test_a_refused_subscription_is_a_problem(tmp_path, caplog):
     """SUBACK with a failure code → not ready, alarm."""
     (tmp_path / "access.json").write_text(
@@ -344,6 +346,7 @@ def test_a_small_broker_is_not_overrun(tmp_path):
     run(main())
 
 
+@pytest.mark.hostile("E1 a payload that is empty, noise or cut short")
 def test_hostile_payloads_end_as_dead_letters(broker):
     """empty, random, truncated payload → error on the response topic, message settled, counter."""
     bad = [b"", b"\x00" * 10, b'{"a": 1', b"\xff\xd8\xff", b"[" * 5000, b'{"a": NaN, "b": 1}']
@@ -364,6 +367,7 @@ def test_hostile_payloads_end_as_dead_letters(broker):
     run(main())
 
 
+@pytest.mark.hostile("E6 a retained request at each reconnect")
 def test_retained_requests_are_not_run_again_at_each_reconnect(broker):
     """retained request seen again at each reconnect → run once or never by policy."""
 
@@ -416,6 +420,7 @@ def test_a_silent_broker_is_noticed_within_one_and_a_half_keepalives(broker):
     run(main())
 
 
+@pytest.mark.hostile("E7 a broker that closes in mid-packet")
 def test_a_peer_that_is_no_broker(caplog):
     """broker closes in mid-packet → reconnect with backoff."""
 

@@ -214,6 +214,7 @@ def test_one_poisonous_message_is_acknowledged_and_said(caplog):
     assert "MQTT-1.5.4-1" in caplog.text
 
 
+@pytest.mark.hostile("E10 an exception in a handler of ours")
 def test_an_exception_in_a_handler_costs_nothing_but_itself(broker, caplog):
     """exception inside our handler → loop lives, message settled by policy."""
 

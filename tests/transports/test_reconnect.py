@@ -14,6 +14,7 @@ def test_delays_are_jittered_over_the_whole_range_and_double_to_a_minute():
         assert 0.9 * ceiling < max(delays) <= ceiling
 
 
+@pytest.mark.hostile("E8 a broker that is busy, or whose quota is exceeded")
 def test_at_most_one_try_a_second_after_the_first_five():
     """CONNACK "server busy" → jittered backoff, ≤ 1 try per s after the first 5."""
     rng = random.Random(2)
@@ -23,6 +24,13 @@ def test_at_most_one_try_a_second_after_the_first_five():
 def test_a_refusal_on_purpose_is_retried_slowly():
     rng = random.Random(3)
     assert all(30 <= next_delay(0, rng, slowly=True) <= 60 for _ in range(100))
+
+
+def test_the_longest_pause_is_the_operators():
+    rng = random.Random(4)
+    assert max(next_delay(attempt, rng, longest_s=4) for attempt in range(500)) <= 4
+    assert all(2 <= next_delay(0, rng, slowly=True, longest_s=4) <= 4 for _ in range(100))
+    assert all(next_delay(9, rng, longest_s=0.5) == 0.5 for _ in range(10))
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,22 @@ def test_connections_that_never_last_are_slowed_down_and_explained(is_broken):
     assert ('client id "n"' in following.reason) != is_broken
 
 
+@pytest.mark.parametrize("words", [{"is_silent": True}, {"reason_code": 0x8B}])
+def test_silence_and_brokers_that_say_why_are_no_other_client(words):
+    made = standing()
+    for _ in range(BRIEF_LIMIT + 2):
+        made.begin()
+        made.connected(UP)
+        following = made.ended(Ending(True, True, **words))
+    assert "client id" not in following.reason
+    assert following.delay_s <= 8
+
+
+def test_the_longest_pause_is_the_operators():
+    made = standing(longest_pause_s=2.0)
+    assert max(made.ended(Ending(False, False)).delay_s for _ in range(100)) <= 2
+
+
 def test_a_steady_connection_is_forgiven(monkeypatch):
     made = standing()
     for _ in range(8):
