@@ -1,0 +1,113 @@
+"""Frames of the native protocol, in pieces or whole."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+
+from edged.errors import EdgedError, RemoteProtocolError
+from edged.messages import (
+    InferRequest,
+    InferResponse,
+    PrepareRequest,
+    SequencedRequest,
+    SequenceStep,
+)
+from edged.protocol import native, prepared, steps, streams
+from edged.protocol.frames import Frame, FrameReader, Kind, Limits
+from edged.protocol.layout import BodyLayout
+from edged.tensors import TensorSpec
+
+_LIMITS = Limits(body_bytes=1 << 20)
+
+
+_SPECS = (TensorSpec("x", "float32", ("batch", 4)), TensorSpec("on", "bool", ("batch",)))
+
+
+_LAYOUT = BodyLayout(_SPECS)
+
+
+def _run_body(frame: Frame) -> None:
+    """A body that is accepted has as many bytes as its rows take."""
+    rows = prepared.decode_run_head(frame).rows
+    got = prepared.decode_run_body(frame.data, _LAYOUT, rows)
+    assert (got["x"].shape, got["on"].shape) == ((rows, 4), (rows,))
+    assert len(frame.body) == _LAYOUT.body_bytes(rows)
+
+
+_DECODERS = {
+    Kind.HELLO: native.decode_hello,
+    Kind.WELCOME: native.decode_welcome,
+    Kind.INFER: lambda frame: native.decode_infer(frame, _LIMITS),
+    Kind.RESULT: lambda frame: native.decode_response(frame, "m", _LIMITS),
+    Kind.ERROR: native.decode_reply,
+    Kind.CALL: native.decode_call,
+    Kind.REPLY: native.decode_reply,
+    Kind.PREPARE: lambda frame: prepared.decode_prepare(frame, _LIMITS),
+    Kind.PREPARED: lambda frame: prepared.decode_prepared(frame, _LIMITS),
+    Kind.RUN: _run_body,
+    Kind.ANSWER: lambda frame: prepared.decode_answer(frame, "m", _LAYOUT),
+    Kind.FORGET: prepared.decode_forget,
+    Kind.STREAM: lambda frame: streams.decode_stream(frame, _LIMITS),
+    Kind.PART: lambda frame: streams.decode_part(frame, "m", _LIMITS),
+    Kind.MORE: streams.decode_more,
+    Kind.STEP: lambda frame: steps.decode_step(frame, _LIMITS),
+}
+
+
+def _frames(pieces: list[bytes]) -> list[tuple[object, ...]]:
+    """What a reader makes of a stream: its frames, and the error that ended it."""
+    reader = FrameReader(_LIMITS)
+    found: list[tuple[object, ...]] = []
+    try:
+        for piece in pieces:
+            for frame in reader.feed(piece):
+                found.append((frame.kind, frame.request_id, bytes(frame.head), bytes(frame.body)))
+                decode = _DECODERS.get(frame.kind)
+                if decode is not None:
+                    with contextlib.suppress(EdgedError):
+                        decode(frame)
+            reader.check()
+    except RemoteProtocolError as exc:
+        found.append((exc.message,))
+    return found
+
+
+def run_frames(data: bytes) -> None:
+    """The first byte says how the rest is cut; the cuts must not change what is read."""
+    if not data:
+        return
+    step, stream = data[0] + 1, data[1:]
+    pieces = [stream[at : at + step] for at in range(0, len(stream), step)]
+    assert _frames(pieces) == _frames([stream])
+
+
+def seed_frames() -> list[bytes]:
+    rows = np.arange(8, dtype=np.float32).reshape(2, 4)
+    request = InferRequest("gate", {"x": rows, "on": np.array([True])}, 3, ("y",))
+    response = InferResponse("gate", 3, 12, {"y": rows}, None, 1, 2, 3)
+    step = SequencedRequest("gate", {"x": rows}, sequence=SequenceStep("mic", start=True))
+    both = {"x": rows, "on": np.array([True, False])}
+    failed = InferResponse("gate", 3, 12, error=RemoteProtocolError("no"))
+    messages = [
+        native.encode_hello("camera"),
+        native.encode_welcome("edged", _LIMITS, 16),
+        native.encode_infer(7, request, 250),
+        native.encode_response(7, response),
+        native.encode_response(7, failed),
+        streams.encode_stream(8, request, 250, 4),
+        streams.encode_part(8, response, 0),
+        streams.encode_more(8, 2),
+        steps.encode_step(8, step, 250),
+        native.encode_call(8, "status", {"model": "m", "n": [1, {"a": None}]}),
+        native.encode_reply(8, {"models": [{"name": "m", "ready": True}]}),
+        prepared.encode_prepare(9, PrepareRequest("gate", _SPECS, "champion", ("y",))),
+        prepared.encode_prepared(9, 1, 3, 12, _SPECS),
+        prepared.encode_run(9, prepared.RunHead(1, 2, 250), _LAYOUT, both),
+        prepared.encode_answer(9, InferResponse("gate", 3, 12, both), _LAYOUT, 2) or [],
+        prepared.encode_cancel(9),
+        prepared.encode_forget(1),
+    ]
+    frames = [b"".join(buffers) for buffers in messages]
+    return [b"\x00" + frame for frame in frames] + [b"\x1f" + b"".join(frames)]
