@@ -314,6 +314,7 @@ class Connection:
             else:
                 self.streams.resets.spend(self._now_ns)
                 self.streams.lose(stream)
+            self.streams.ended_by_client(number)
         elif kind == Type.PRIORITY:
             _hold(bool(number), Reason.PROTOCOL_ERROR, "PRIORITY on the connection")
             if size != 5:

@@ -224,6 +224,10 @@ class Streams:
         if len(self._gone) > _GONE_CAP:
             del self._gone[next(iter(self._gone))]
 
+    def ended_by_client(self, number: int) -> None:
+        """What comes of it from now on is the client's fault: it sent its reset before."""
+        self._gone.pop(number, None)
+
     def _ending(self, stream: Stream, tail: bytes) -> bytes:
         return encode(Type.HEADERS, END_HEADERS | END_STREAM, stream.number, self.note + tail)
 
