@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edged.access.gate import Gate, build_access
 from edged.config.listen import GrpcConfig, HttpConfig, MetricsConfig
@@ -17,6 +17,7 @@ from edged.errors import ApplyError
 from edged.telemetry.exposition import MISSING, is_available
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag
+from edged.transports.admin_peer import GRPC
 from edged.transports.http_door import Admin, Door, Pages
 from edged.transports.named_memory import NamedMemory
 from edged.transports.scrape import ScrapeServer
@@ -67,6 +68,7 @@ class Listeners:
         self._server = server
         self._admin = admin
         self._admin_http: HttpServer | None = None
+        self._admin_grpc: GrpcServer | None = None
         self._steward = steward
         admin.other = self._hear_admin
         self._config = Config()
@@ -105,8 +107,18 @@ class Listeners:
         except ApplyError as exc:
             self._health.degrade(_ADMIN, exc.message)
 
-    def _hear_admin(self) -> asyncio.Protocol:
-        """A connection of an administrator who speaks HTTP; the modules come with the first."""
+    def _hear_admin(self, first: bytes) -> asyncio.Protocol:
+        """A connection of an administrator who does not speak the native protocol.
+
+        The modules come with the first; who speaks gRPC where that is not installed hears HTTP.
+        """
+        if first.startswith(GRPC):
+            with contextlib.suppress(ApplyError):
+                if self._admin_grpc is None:
+                    made = _grpc_server(self._door, self._pages, self._gate, admin=self._steward)
+                    made.configure(self._config)
+                    self._admin_grpc = made
+                return self._admin_grpc.hear()
         if self._admin_http is None:
             from edged.transports.http import HttpServer  # noqa: PLC0415 - only what is used
 
@@ -139,6 +151,8 @@ class Listeners:
             found["admin"] = self._admin
         if self._admin_http is not None:
             found["admin_http"] = self._admin_http
+        if self._admin_grpc is not None:
+            found["admin_grpc"] = self._admin_grpc
         if self._http is not None:
             found["http"] = self._http
         if self._grpc is not None:
@@ -157,7 +171,7 @@ class Listeners:
 
     async def close_web(self, timeout_s: float) -> None:
         """End the connections of HTTP and gRPC, each after its answer, within so long."""
-        every = (self._http, self._grpc, self._admin_http)
+        every = (self._http, self._grpc, self._admin_http, self._admin_grpc)
         servers = [server for server in every if server is not None]
         for server in servers:
             server.close()
@@ -192,10 +206,11 @@ class Listeners:
         self._gate.follow(access)
         self._config = config
         self._memory.allow(config.listen.shared_memory)
-        if self._admin_http is not None:
-            self._admin_http.configure(config)
-            if config.listen.admin is None:
-                self._admin_http.close()
+        for server in (self._admin_http, self._admin_grpc):
+            if server is not None:
+                server.configure(config)
+                if config.listen.admin is None:
+                    server.close()
         await self._commit_scrape(figures, config)
         await self._commit_http(http, config)
         await self._commit_grpc(grpc, config)
@@ -310,7 +325,13 @@ class Listeners:
         self._health.restore(_GRPC_TLS)
 
 
-def _grpc_server(door: Door, pages: Pages, gate: Gate, memory: NamedMemory) -> GrpcServer:
+def _grpc_server(
+    door: Door,
+    pages: Pages,
+    gate: Gate,
+    memory: NamedMemory | None = None,
+    admin: Admin | None = None,
+) -> GrpcServer:
     # Only what is used is imported.
     from edged.transports.grpc_service import GrpcService  # noqa: PLC0415
 
@@ -320,7 +341,8 @@ def _grpc_server(door: Door, pages: Pages, gate: Gate, memory: NamedMemory) -> G
         raise ApplyError(
             f"listen.grpc: hpack cannot be imported ({exc}); install edged[grpc], or leave it out"
         ) from exc
-    return GrpcServer(GrpcService(door, pages, memory), gate)
+    entry: Literal["grpc", "admin"] = "grpc" if admin is None else "admin"
+    return GrpcServer(GrpcService(door, pages, memory, admin), gate, entry)
 
 
 def _wanted(key: str, config: Config) -> _Wanted:

@@ -93,6 +93,23 @@ STREAM_RESPONSE: Final = Schema(
     {1: Field("error_message", Kind.STRING), 2: _one("infer_response", INFER_RESPONSE)}
 )
 
+_CONTROL_PARAMETER: Final = Schema(
+    {
+        1: Field("bool", Kind.BOOL),
+        2: Field("int64", Kind.INT),
+        3: Field("string", Kind.STRING),
+        4: Field("bytes", Kind.BYTES),
+    },
+    is_choice=True,
+)
+MODEL_CONTROL: Final = Schema(
+    {
+        **_text("repository_name", "model_name"),
+        3: _map("parameters", _one("value", _CONTROL_PARAMETER)),
+    }
+)
+"""What RepositoryModelLoad and RepositoryModelUnload are asked with."""
+
 _METADATA_TENSOR: Final = Schema({**_text("name", "datatype"), 3: _shape("shape")})
 SERVER_METADATA: Final = Schema(
     {**_text("name", "version"), 3: Field("extensions", Kind.STRING, many=True)}

@@ -51,7 +51,12 @@ def check_load(body: Buffer) -> None:
     Raises:
         InvalidRequestError: says what was brought, and where it belongs.
     """
-    for name in _decode(body, _Asked).parameters:
+    refuse_load(_decode(body, _Asked).parameters)
+
+
+def refuse_load(parameters: Mapping[str, object]) -> None:
+    """As ``check_load``, for parameters that were read."""
+    for name in parameters:
         raise InvalidRequestError(
             f"failed to load: the parameter {name[:64]!r} is not taken; what a model is and how it "
             "runs stands in the daemon's configuration, and its files in a bundle"
@@ -64,7 +69,12 @@ def check_unload(body: Buffer) -> None:
     Raises:
         InvalidRequestError: says which parameter, and what was expected.
     """
-    for name, value in _decode(body, _Asked).parameters.items():
+    refuse_unload(_decode(body, _Asked).parameters)
+
+
+def refuse_unload(parameters: Mapping[str, object]) -> None:
+    """As ``check_unload``, for parameters that were read."""
+    for name, value in parameters.items():
         if name != _UNLOAD or value is not False:
             raise InvalidRequestError(
                 f"failed to unload: the parameter {name[:64]!r} is not taken as "

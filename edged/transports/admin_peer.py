@@ -1,4 +1,4 @@
-"""One client of the administrators' socket, which speaks the native protocol or HTTP.
+"""One client of the administrators' socket, which speaks the native protocol, HTTP or gRPC.
 
 Decides which by the first bytes, once; from then on the connection is the one or the other's.
 """
@@ -15,6 +15,9 @@ from edged.transports.native_peer import Connection
 if TYPE_CHECKING:
     from edged.transports.uds import UnixServer
 
+Other = Callable[[bytes], asyncio.Protocol]
+GRPC = b"PRI "
+"""What HTTP/2 begins with, and no method of HTTP."""
 _READ_BYTES = 4096
 """Of the first reads: less than a frame reader takes at once, so it takes all of it."""
 
@@ -24,10 +27,10 @@ class AdminConnection(Connection):
 
     Args:
         server: of the native protocol.
-        other: makes the protocol for who speaks something else.
+        other: makes the protocol for who speaks something else, by the first bytes.
     """
 
-    def __init__(self, server: UnixServer, other: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, server: UnixServer, other: Other) -> None:
         super().__init__(server)
         self._other = other
         self._first: bytearray | None = bytearray()
@@ -45,7 +48,7 @@ class AdminConnection(Connection):
             return
         self._first += self._buffer[:nbytes]
         start = bytes(self._first[: len(MAGIC)])
-        if not MAGIC.startswith(start):
+        if not MAGIC.startswith(start) and (start == GRPC or not GRPC.startswith(start)):
             self._hand_over(bytes(self._first))
         elif len(start) == len(MAGIC):
             first, self._first, self._buffer = self._first, None, bytearray()
@@ -53,7 +56,7 @@ class AdminConnection(Connection):
             super().buffer_updated(len(first))
 
     def _hand_over(self, first: bytes) -> None:
-        transport, other = cast(asyncio.Transport, self._transport), self._other()
+        transport, other = cast(asyncio.Transport, self._transport), self._other(first)
         if transport.is_closing():
             return
         self._first, self._buffer = None, bytearray()

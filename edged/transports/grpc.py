@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Protocol
+from typing import Literal, Protocol
 
 from edged.access.gate import Gate
 from edged.access.visit import Visit
@@ -63,9 +63,13 @@ class GrpcServer:
     Args:
         service: what is served.
         gate: who may ask for what; one for all listeners.
+        entry: whose socket it is, for the rules.
     """
 
-    def __init__(self, service: Served, gate: Gate | None = None) -> None:
+    def __init__(
+        self, service: Served, gate: Gate | None = None, entry: Literal["grpc", "admin"] = "grpc"
+    ) -> None:
+        self.entry = entry
         self.service = service
         self.gate = gate or Gate()
         self.max_message_bytes = (64 << 20) + _HEAD_BYTES
@@ -111,19 +115,26 @@ class GrpcServer:
 
     async def commit(self, staged: Staged, config: Config) -> None:
         """Answer where ``prepare`` bound, and there alone; limits hold for new connections."""
+        self.configure(config)
+        if self._listener.follow(staged, self.frame_timeout_s):
+            self._end_all()
+        await self._listener.commit(staged)
+
+    def hear(self) -> asyncio.Protocol:
+        """A connection that another listener has accepted."""
+        return Peer(self)
+
+    def configure(self, config: Config) -> None:
+        """Set the limits of new connections."""
         cap = int(config.limits.max_request)
         self.max_message_bytes = cap + _HEAD_BYTES
         self.frame_timeout_s = int(config.limits.frame_timeout) / 1e9
         self.unread_wait_s = int(config.limits.stream_wait) / 1e9
         self.max_unread_bytes = int(config.limits.max_unread)
         self.max_connections = config.listen.max_connections
-        if config.listen.grpc is not None:
-            name = config.listen.grpc.server_name
-            self.service.configure(name, cap, self.unread_wait_s)
+        name = "edged" if config.listen.grpc is None else config.listen.grpc.server_name
+        self.service.configure(name, cap, self.unread_wait_s)
         self.patience = Patience(int(config.limits.busy_wait))
-        if self._listener.follow(staged, self.frame_timeout_s):
-            self._end_all()
-        await self._listener.commit(staged)
 
     @property
     def calls(self) -> int:

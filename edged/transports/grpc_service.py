@@ -26,10 +26,11 @@ from edged.protocol.grpc_call import (
     Withdrawal,
 )
 from edged.protocol.oip_shared import Memory
+from edged.transports.grpc_admin import answer_admin, is_served
 from edged.transports.grpc_infer import Inferences, Limits, failure
 from edged.transports.grpc_pages import FREE, HEALTH, OIP, PageMethods
 from edged.transports.grpc_stream import InferStream
-from edged.transports.http_door import Door, Pages
+from edged.transports.http_door import Admin, Door, Pages
 from edged.transports.named_memory import NamedMemory
 
 log = logging.getLogger("edged.grpc")
@@ -48,9 +49,17 @@ class GrpcService:
         door: answers requests.
         pages: what is said of models and of the server.
         memory: what clients have registered of memory by name, over HTTP too.
+        admin: what administrators ask; only where this is their socket.
     """
 
-    def __init__(self, door: Door, pages: Pages, memory: NamedMemory | None = None) -> None:
+    def __init__(
+        self,
+        door: Door,
+        pages: Pages,
+        memory: NamedMemory | None = None,
+        admin: Admin | None = None,
+    ) -> None:
+        self.admin = admin
         self.door = door
         self.memory = memory or NamedMemory()
         self.pages = pages
@@ -118,6 +127,9 @@ class Asker:
         try:
             if path == _INFER:
                 return self._inferences.ask(head, message, on_reply)
+            admin = self._service.admin
+            if admin is not None and self._visit is not None and is_served(path):
+                return answer_admin(admin, self._visit, head, message, on_reply)
             if (refuse := _REFUSED.get(path)) is not None:
                 on_reply(refuse(path))
                 return None

@@ -88,7 +88,7 @@ class Peer(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         certificate = certificate_name(transport.get_extra_info("peercert"))
         try:
-            peer = peer_of(sock, "grpc")._replace(certificate=certificate)
+            peer = peer_of(sock, server.entry)._replace(certificate=certificate)
             self._visit = server.gate.enter(peer, self._asker.review)
         except QuotaError as exc:
             server.refused += 1

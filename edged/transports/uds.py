@@ -10,7 +10,6 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, Literal
 
 from edged.access.gate import Gate
@@ -18,7 +17,7 @@ from edged.config.listen import SocketConfig
 from edged.config.schema import Config
 from edged.patience import Patience
 from edged.protocol.frames import Limits
-from edged.transports.admin_peer import AdminConnection
+from edged.transports.admin_peer import AdminConnection, Other
 from edged.transports.native_door import Call, Door
 from edged.transports.native_peer import Connection
 from edged.transports.socket_file import BACKLOG, bind_socket, remove_socket, set_access
@@ -45,7 +44,7 @@ class UnixServer:
     ) -> None:
         self.door = door
         self.entry = entry
-        self.other: Callable[[], asyncio.Protocol] | None = None
+        self.other: Other | None = None
         """Makes the protocol for who speaks another one on this socket; None where nobody may."""
         self.gate = gate or Gate()
         self.calls = calls

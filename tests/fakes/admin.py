@@ -13,6 +13,9 @@ from edged.config.access import RuleConfig
 from edged.config.listen import AdminConfig, ListenConfig
 from edged.config.schema import Config
 from edged.errors import LoadError, ModelNotFoundError
+from edged.transports.admin_peer import GRPC
+from edged.transports.grpc import GrpcServer
+from edged.transports.grpc_service import GrpcService
 from edged.transports.http import HttpServer
 from edged.transports.uds import UnixServer
 from tests.fakes.house import LOOPS, House, eventually
@@ -62,7 +65,11 @@ class AdminHouse(House):
         gate = self.server.gate
         self.server = UnixServer(self.door, {"status": self.status}, gate, "admin")
         self.http = HttpServer(self.door, Pages(), gate, self.admin)
-        self.server.other = self.http.hear
+        self.grpc = GrpcServer(GrpcService(self.door, Pages(), admin=self.admin), gate, "admin")
+        self.server.other = self._hear
+
+    def _hear(self, first: bytes) -> asyncio.Protocol:
+        return self.grpc.hear() if first.startswith(GRPC) else self.http.hear()
 
     def config(self, **limits: Any) -> Config:
         made = super().config(**limits)
@@ -71,7 +78,8 @@ class AdminHouse(House):
 
     def stop(self) -> None:
         self.call(self.http.close)
-        eventually(lambda: not self.http.connections)
+        self.call(self.grpc.close)
+        eventually(lambda: not self.http.connections and not self.grpc.connections)
         super().stop()
 
 
