@@ -7,8 +7,8 @@ Full description: docs/protocol.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from edged.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     TensorMismatchError,
+    TooLargeError,
     error_from_wire,
 )
 from edged.messages import InferRequest, InferResponse
@@ -29,6 +30,12 @@ from edged.tensors import ALL_DTYPES, DTYPES, Array, DType, dtype_of, size_bytes
 
 NAME_CAP = 256
 T = TypeVar("T")
+H = TypeVar("H", bound="TensorHead")
+"""A tensor in the head of a request: as it is written, or as it is read."""
+
+
+Read = Callable[[str, int, int, int], bytes]
+"""Copies out of memory that the client lends: what for, the region, the offset, the bytes."""
 
 
 class TensorHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -39,12 +46,18 @@ class TensorHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     shape: tuple[int, ...]
 
 
-class InferHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class AskedHead(TensorHead, array_like=True, frozen=True, gc=False):
+    """One tensor of a request, which may lie in lent memory instead: the region and the offset."""
+
+    place: tuple[int, int] | None = None
+
+
+class InferHead(msgspec.Struct, Generic[H], array_like=True, frozen=True, gc=False):
     """Head of INFER. ``timeout_us`` is the time the answer is still useful; 0 means no limit."""
 
     model: str
     release: int | str | None
-    tensors: list[TensorHead]
+    tensors: list[H]
     outputs: tuple[str, ...] = ()
     timeout_us: int = 0
 
@@ -93,7 +106,7 @@ class WelcomeHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_infer_decoder = msgspec.msgpack.Decoder(InferHead)
+_infer_decoder = msgspec.msgpack.Decoder(InferHead[AskedHead])
 _result_decoder = msgspec.msgpack.Decoder(ResultHead)
 _error_decoder = msgspec.msgpack.Decoder(ErrorHead)
 _call_decoder = msgspec.msgpack.Decoder(CallHead)
@@ -109,8 +122,10 @@ def encode_infer(request_id: int, request: InferRequest, timeout_us: int = 0) ->
     return encode_frame(Kind.INFER, request_id, encode_head(head), body)
 
 
-def decode_infer(frame: Frame, limits: Limits) -> tuple[InferRequest, int]:
-    """Read an INFER frame.
+def decode_infer(
+    frame: Frame, limits: Limits, read: Read | None = None
+) -> tuple[InferRequest, int]:
+    """Read an INFER frame; ``read`` is None where no memory is lent.
 
     Returns:
         The request, without deadline and origin, and the timeout in microseconds (0 = none).
@@ -122,7 +137,7 @@ def decode_infer(frame: Frame, limits: Limits) -> tuple[InferRequest, int]:
     check_release(head.release)
     if head.timeout_us < 0:
         raise InvalidRequestError(f"timeout {head.timeout_us} us: expected 0 (none) or more")
-    inputs = unpack(head.tensors, frame.body, limits)
+    inputs = unpack(head.tensors, frame.body, limits, read)
     return InferRequest(head.model, inputs, head.release, head.outputs), head.timeout_us
 
 
@@ -285,17 +300,20 @@ def pack(tensors: Mapping[str, Array]) -> tuple[list[TensorHead], list[Buffer]]:
     return heads, body
 
 
-def unpack(heads: list[TensorHead], body: memoryview, limits: Limits) -> dict[str, Array]:
-    """View a body as named tensors.
+def unpack(
+    heads: Sequence[TensorHead], body: memoryview, limits: Limits, read: Read | None = None
+) -> dict[str, Array]:
+    """View a body as named tensors; those that lie in lent memory are copied out of it.
 
     Raises:
         TensorMismatchError: an unknown dtype, a negative axis, a name twice, a bool that is neither
             0 nor 1, or sizes that do not add up to the body exactly.
+        EdgedError: of a place in lent memory.
     """
     if len(heads) > limits.tensors:
         raise InvalidRequestError(f"{len(heads)} tensors; the limit is {limits.tensors}")
     tensors: dict[str, Array] = {}
-    offset, strings_left = 0, STRINGS_CAP
+    offset, strings_left, lent_left = 0, STRINGS_CAP, limits.body_bytes
     for head in heads:
         name, shape = head.name, head.shape
         dtype = ALL_DTYPES.get(head.dtype)
@@ -311,6 +329,11 @@ def unpack(heads: list[TensorHead], body: memoryview, limits: Limits) -> dict[st
                 f'"{name}": shape {list(shape[:16])}; expected at most {limits.rank} axes, '
                 "none negative"
             )
+        if isinstance(head, AskedHead) and head.place is not None:
+            data = _read_place(head, head.place, lent_left, read)
+            lent_left -= len(data)
+            tensors[name] = _view(name, dtype, shape, memoryview(data))
+            continue
         if head.dtype == "string":
             tensors[name], size = decode_strings(body[offset:], shape, f'"{name}"', strings_left)
             strings_left -= tensors[name].size
@@ -329,6 +352,22 @@ def unpack(heads: list[TensorHead], body: memoryview, limits: Limits) -> dict[st
             f"the body has {len(body)} bytes; its tensors (each padded to 8) take {offset}"
         )
     return tensors
+
+
+def _read_place(head: TensorHead, place: tuple[int, int], left: int, read: Read | None) -> bytes:
+    """A copy of what lies in lent memory; of all tensors no more than a body may have."""
+    name = head.name
+    if read is None:
+        raise TensorMismatchError(f'"{name}" names a place in memory; none is lent here')
+    if head.dtype == "string":
+        raise TensorMismatchError(f'"{name}": strings come in the body')
+    size = size_bytes(head.dtype, head.shape)
+    if size > left:
+        raise TooLargeError(
+            f'"{name}": {head.dtype}{list(head.shape)} needs {size} bytes of memory; the tensors '
+            f"of one request may still take {left} of it (limits.max_request)"
+        )
+    return read(f'"{name}"', *place, size)
 
 
 def _pack_special(name: str, array: Array) -> tuple[str, bytes]:

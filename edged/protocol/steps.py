@@ -6,6 +6,8 @@ sequence runs nothing. RESULT or ERROR answers it. Full description: docs/protoc
 
 from __future__ import annotations
 
+from typing import Generic
+
 import msgspec
 
 from edged.errors import InvalidRequestError
@@ -13,7 +15,9 @@ from edged.messages import SequencedRequest, SequenceStep
 from edged.protocol.frames import Buffer, Frame, Kind, Limits, encode_frame
 from edged.protocol.native import (
     NAME_CAP,
-    TensorHead,
+    AskedHead,
+    H,
+    Read,
     check_release,
     decode_head,
     encode_head,
@@ -22,12 +26,12 @@ from edged.protocol.native import (
 )
 
 
-class StepHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class StepHead(msgspec.Struct, Generic[H], array_like=True, frozen=True, gc=False):
     """Head of STEP: that of INFER, and the sequence."""
 
     model: str
     release: int | str | None
-    tensors: list[TensorHead]
+    tensors: list[H]
     outputs: tuple[str, ...]
     timeout_us: int
     sequence: int | str
@@ -35,7 +39,7 @@ class StepHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     end: bool = False
 
 
-_decoder = msgspec.msgpack.Decoder(StepHead)
+_decoder = msgspec.msgpack.Decoder(StepHead[AskedHead])
 
 
 def encode_step(request_id: int, request: SequencedRequest, timeout_us: int = 0) -> list[Buffer]:
@@ -49,7 +53,9 @@ def encode_step(request_id: int, request: SequencedRequest, timeout_us: int = 0)
     return encode_frame(Kind.STEP, request_id, encode_head(head), body)
 
 
-def decode_step(frame: Frame, limits: Limits) -> tuple[SequencedRequest, int]:
+def decode_step(
+    frame: Frame, limits: Limits, read: Read | None = None
+) -> tuple[SequencedRequest, int]:
     """Read a STEP frame; as ``native.decode_infer``.
 
     Raises:
@@ -61,7 +67,7 @@ def decode_step(frame: Frame, limits: Limits) -> tuple[SequencedRequest, int]:
         raise InvalidRequestError(f"timeout {head.timeout_us} us: expected 0 (none) or more")
     check_sequence(head.sequence)
     request = SequencedRequest(
-        head.model, unpack(head.tensors, frame.body, limits), head.release, head.outputs,
+        head.model, unpack(head.tensors, frame.body, limits, read), head.release, head.outputs,
         sequence=SequenceStep(head.sequence, head.start, head.end),
     )  # fmt: skip
     return request, head.timeout_us

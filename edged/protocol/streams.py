@@ -7,6 +7,8 @@ Full description: docs/protocol.md.
 
 from __future__ import annotations
 
+from typing import Generic
+
 import msgspec
 
 from edged.errors import InvalidRequestError, RemoteProtocolError
@@ -14,6 +16,9 @@ from edged.flow import MOST_AHEAD
 from edged.messages import InferRequest, InferResponse
 from edged.protocol.frames import Buffer, Frame, Kind, Limits, encode_frame
 from edged.protocol.native import (
+    AskedHead,
+    H,
+    Read,
     TensorHead,
     check_release,
     decode_head,
@@ -26,12 +31,12 @@ AHEAD = 16
 """What clients leave unread unless they say otherwise: a way there and back takes microseconds."""
 
 
-class StreamHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class StreamHead(msgspec.Struct, Generic[H], array_like=True, frozen=True, gc=False):
     """Head of STREAM: that of INFER, and how many answers may be unread."""
 
     model: str
     release: int | str | None
-    tensors: list[TensorHead]
+    tensors: list[H]
     outputs: tuple[str, ...] = ()
     timeout_us: int = 0
     ahead: int = AHEAD
@@ -52,7 +57,7 @@ class MoreHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     count: int
 
 
-_stream_decoder = msgspec.msgpack.Decoder(StreamHead)
+_stream_decoder = msgspec.msgpack.Decoder(StreamHead[AskedHead])
 _part_decoder = msgspec.msgpack.Decoder(PartHead)
 _more_decoder = msgspec.msgpack.Decoder(MoreHead)
 
@@ -66,8 +71,10 @@ def encode_stream(
     return encode_frame(Kind.STREAM, request_id, encode_head(head), body)
 
 
-def decode_stream(frame: Frame, limits: Limits) -> tuple[InferRequest, int, int]:
-    """Read a STREAM frame.
+def decode_stream(
+    frame: Frame, limits: Limits, read: Read | None = None
+) -> tuple[InferRequest, int, int]:
+    """Read a STREAM frame; ``read`` as for ``native.decode_infer``.
 
     Returns:
         The request, without deadline and origin; the timeout in microseconds (0 = none); how many
@@ -81,7 +88,7 @@ def decode_stream(frame: Frame, limits: Limits) -> tuple[InferRequest, int, int]
     if head.timeout_us < 0:
         raise InvalidRequestError(f"timeout {head.timeout_us} us: expected 0 (none) or more")
     check_count(head.ahead, "answers ahead")
-    inputs = unpack(head.tensors, frame.body, limits)
+    inputs = unpack(head.tensors, frame.body, limits, read)
     request = InferRequest(head.model, inputs, head.release, head.outputs)
     return request, head.timeout_us, head.ahead
 

@@ -129,6 +129,15 @@ class Loans:
         regions |= {place.region for place in head.outputs if place is not None}
         return Bound(fixed, inputs, targets, frozenset(regions))
 
+    def read(self, what: str, number: int, offset: int, size: int) -> bytes:
+        """A copy of bytes of a region, for a request that says everything itself.
+
+        Raises:
+            EdgedError: they do not all lie in one that is lent.
+        """
+        region = self._region(what, Source(number, offset), size)
+        return region.memory[offset : offset + size]
+
     def run(self, request_id: int, bound: Bound, rows: int, timeout_us: int, size: int) -> None:
         """Take a request of a bound call; its id is free, its body has ``size`` bytes."""
         in_flight, server = self._in_flight, self._server

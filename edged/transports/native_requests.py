@@ -38,7 +38,7 @@ _HANDLES = 1024
 """Prepared calls of one connection; each keeps a few small objects. One a model is plenty."""
 
 
-Decode = Callable[[Frame, Limits], tuple[InferRequest, int]]
+Decode = Callable[[Frame, Limits, native.Read | None], tuple[InferRequest, int]]
 """Reads a request and its timeout in microseconds out of a frame."""
 
 
@@ -131,7 +131,7 @@ class Requests:
             elif frame.kind == Kind.STREAM:
                 self._check_id(frame.request_id)
                 self._check_room()
-                self.streams.begin(frame, self.origin)
+                self.streams.begin(frame, self.origin, self._read)
             elif frame.kind == Kind.STEP:
                 self.infer(frame, steps.decode_step)
             elif frame.kind == Kind.MORE:
@@ -194,6 +194,11 @@ class Requests:
     @property
     def _bound(self) -> dict[int, Bound]:
         return {} if self._loans is None else self._loans.bound
+
+    @property
+    def _read(self) -> native.Read | None:
+        """What copies out of memory that the client lends."""
+        return None if self._loans is None else self._loans.read
 
     def _bind(self, frame: Frame) -> None:
         self._check_id(frame.request_id)
@@ -359,7 +364,7 @@ class Requests:
         in_flight = self._in_flight
         self._check_id(request_id)
         try:
-            request, timeout_us = decode(frame, self._limits)
+            request, timeout_us = decode(frame, self._limits, self._read)
             self._check_room()
         except EdgedError as exc:
             self._write(native.encode_error(request_id, exc))

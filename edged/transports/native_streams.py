@@ -43,13 +43,13 @@ class Streams:
         self._open: dict[int, _Stream] = {}
         self._is_held = False
 
-    def begin(self, frame: Frame, origin: str) -> None:
+    def begin(self, frame: Frame, origin: str, read: native.Read | None = None) -> None:
         """Take a request; its id is free, and there is room for it.
 
         Raises:
             EdgedError: the frame is no request; nothing was begun.
         """
-        asked, timeout_us, ahead = streams.decode_stream(frame, self._server.limits)
+        asked, timeout_us, ahead = streams.decode_stream(frame, self._server.limits, read)
         request_id = frame.request_id
         flow = Flow(ahead, self._server.stream_wait_s)
         flow.is_held = self._is_held

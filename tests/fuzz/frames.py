@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
+import msgspec
 import numpy as np
 
-from edged.errors import EdgedError, RemoteProtocolError
+from edged.errors import EdgedError, InvalidRequestError, RemoteProtocolError
 from edged.messages import (
     InferRequest,
     InferResponse,
@@ -15,7 +16,7 @@ from edged.messages import (
     SequenceStep,
 )
 from edged.protocol import native, prepared, steps, streams
-from edged.protocol.frames import Frame, FrameReader, Kind, Limits
+from edged.protocol.frames import Frame, FrameReader, Kind, Limits, encode_frame
 from edged.protocol.layout import BodyLayout
 from edged.tensors import TensorSpec
 
@@ -36,10 +37,21 @@ def _run_body(frame: Frame) -> None:
     assert len(frame.body) == _LAYOUT.body_bytes(rows)
 
 
+def _lent(what: str, region: int, offset: int, size: int) -> bytes:
+    """A region of 4 KiB; nothing else is ever asked for, and nothing that no body could hold."""
+    assert 0 <= size <= _LIMITS.body_bytes
+    if region != 1 or not 0 <= offset <= 4096 - size:
+        raise InvalidRequestError(f"{what}: no such place")
+    return bytes(size)
+
+
+_PLACED = ["gate", None, [["x", "float32", [2, 4], [1, 64]], ["on", "bool", [1]]], [], 0]
+
+
 _DECODERS = {
     Kind.HELLO: native.decode_hello,
     Kind.WELCOME: native.decode_welcome,
-    Kind.INFER: lambda frame: native.decode_infer(frame, _LIMITS),
+    Kind.INFER: lambda frame: native.decode_infer(frame, _LIMITS, _lent),
     Kind.RESULT: lambda frame: native.decode_response(frame, "m", _LIMITS),
     Kind.ERROR: native.decode_reply,
     Kind.CALL: native.decode_call,
@@ -49,10 +61,10 @@ _DECODERS = {
     Kind.RUN: _run_body,
     Kind.ANSWER: lambda frame: prepared.decode_answer(frame, "m", _LAYOUT),
     Kind.FORGET: prepared.decode_forget,
-    Kind.STREAM: lambda frame: streams.decode_stream(frame, _LIMITS),
+    Kind.STREAM: lambda frame: streams.decode_stream(frame, _LIMITS, _lent),
     Kind.PART: lambda frame: streams.decode_part(frame, "m", _LIMITS),
     Kind.MORE: streams.decode_more,
-    Kind.STEP: lambda frame: steps.decode_step(frame, _LIMITS),
+    Kind.STEP: lambda frame: steps.decode_step(frame, _LIMITS, _lent),
 }
 
 
@@ -94,6 +106,7 @@ def seed_frames() -> list[bytes]:
         native.encode_hello("camera"),
         native.encode_welcome("edged", _LIMITS, 16),
         native.encode_infer(7, request, 250),
+        encode_frame(Kind.INFER, 7, msgspec.msgpack.encode(_PLACED), [bytes(8)]),
         native.encode_response(7, response),
         native.encode_response(7, failed),
         streams.encode_stream(8, request, 250, 4),

@@ -406,3 +406,22 @@ class TestDocument:
             assert re.search(rf"\| *`{entry.name}` *\| *{entry.size_bytes} *\|", text), entry
         for number in (LIMITS.head_bytes, LIMITS.tensors, LIMITS.rank, native.NAME_CAP):
             assert f"{number}" in text.replace(",", ""), number
+
+
+class TestPlaced:
+    def test_the_example_is_what_is_read(self) -> None:
+        text = re.search(r"```hex placed\n(.*?)```", DOC.read_text(), re.DOTALL)
+        assert text is not None
+        data = bytes.fromhex("".join(line.partition("#")[0] for line in text[1].splitlines()))
+        (frame,) = FrameReader(Limits()).feed(data)
+        told = []
+
+        def read(what: str, region: int, offset: int, size: int) -> bytes:
+            told.append((what, region, offset, size))
+            return np.float32([1, 2, 3]).tobytes()
+
+        request, timeout_us = native.decode_infer(frame, Limits(), read)
+        assert told == [('"x"', 1, 64, 12)]
+        assert (request.inputs["x"].tolist(), timeout_us) == ([[1, 2, 3]], 0)
+        with pytest.raises(TensorMismatchError, match="none is lent here"):
+            native.decode_infer(frame, Limits())
