@@ -11,7 +11,9 @@ from typing import Any, Protocol
 from edged.telemetry.exposition import Figure, Kind, Value
 
 _C, _F, _G = Kind.COUNTER, Kind.FLAG, Kind.GAUGE
-_ENDINGS = ("answered", "gathered", "dead_lettered", "expired", "abandoned", "duplicates")
+_ENDINGS = (
+    "answered", "gathered", "dead_lettered", "expired", "abandoned", "duplicates", "suppressed",
+)  # fmt: skip
 _IGNORED = ("unmatched", "retained", "dropped")
 _LEAVINGS = ("delivered", "dropped", "superseded", "expired", "refused")
 

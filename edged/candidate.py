@@ -292,7 +292,8 @@ def content_digest(snapshot: Snapshot) -> str:
         except OSError:
             data = b"unreadable"
         digest.update(b"\0%d:%b" % (len(data), data))
-    for named in step_files(snapshot.config.pipelines):
+    schemas = [one.schema.descriptors for one in snapshot.config.bindings if one.schema]
+    for named in [*step_files(snapshot.config.pipelines), *schemas]:
         name = named.encode("utf-8", "surrogateescape")
         digest.update(b"\0%d:%b:%b" % (len(name), name, _content(snapshot.resolve(named))))
     return digest.hexdigest()

@@ -177,6 +177,10 @@ class DeadlineExceededError(BusyError):
     code = Code.DEADLINE_EXCEEDED
 
 
+class StaleError(DeadlineExceededError):
+    """The request itself says that it is too old."""
+
+
 class RuntimeFailureError(EdgedError):
     """A model or the runtime below it failed."""
 

@@ -89,6 +89,7 @@ class Reloader(Returns):
         named += [*config.trust.keys, *step_files(config.pipelines)]
         for _, own in tls_sections(config.listen):
             named += [getattr(own, name) for name in TLS_FILES]
+        named += [one.schema.descriptors for one in config.bindings if one.schema is not None]
         if config.mqtt is not None:
             named += [file for _, file in config.mqtt.files()]
         return [snapshot.resolve(path) for path in named]

@@ -142,6 +142,11 @@ class FieldSpec(Struct, frozen=True, forbid_unknown_fields=True):
 class OutputSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """How a binding turns outputs into a payload."""
 
+    codec: Annotated[
+        Literal["json", "cbor", "msgpack", "tensor", "raw"],
+        Meta(description="of the payload; tensor and raw carry what the model gave, untouched"),
+    ] = "json"
+
     tensor: Annotated[str | None, Meta(description="the output to use; default: the first")] = None
     activation: Literal["bundle", "none", "softmax", "sigmoid"] = "bundle"
     top_k: Annotated[

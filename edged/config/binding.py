@@ -12,6 +12,8 @@ from msgspec import Meta
 
 from edged.config.broker import Durability, WhenFull
 from edged.config.keyed import JoinConfig, MessageSequenceConfig, WindowConfig
+from edged.config.payload import Acceptable, Compression, MaxAgeConfig, ProtobufConfig
+from edged.config.publish import PublishConfig
 from edged.config.section import Section
 from edged.specs import Duration, FieldSpec, OutputSpec
 
@@ -33,9 +35,23 @@ class BindingConfig(Section, frozen=True, kw_only=True):
     qos: Annotated[int, Meta(ge=0, le=1, description="of the subscription and of results")] = 1
     retain: Annotated[bool, Meta(description="the broker keeps the last result")] = False
     codec: Annotated[
-        Literal["json", "cbor", "msgpack", "image", "raw"],
-        Meta(description="how a payload becomes tensors"),
+        Literal["json", "cbor", "msgpack", "protobuf", "tensor", "image", "raw", "auto"],
+        Meta(description="how a payload becomes tensors; auto = as its Content Type says"),
     ] = "json"
+    accept: Annotated[
+        tuple[Acceptable, ...],
+        Meta(
+            max_length=8,
+            description="what auto chooses from, the first for messages without a type; default: "
+            "json, cbor, msgpack",
+        ),
+    ] = ()
+    schema: ProtobufConfig | None = None
+    compression: Annotated[
+        Compression,
+        Meta(description="of payloads; auto = gzip, zstd or none, as their first bytes say"),
+    ] = "none"
+    max_age: MaxAgeConfig | None = None
     input: Annotated[str | None, Meta(description="which to fill; default: the only one")] = None
     fields: Annotated[
         tuple[str | FieldSpec, ...], Meta(description="paths of the columns, in order")
@@ -54,6 +70,7 @@ class BindingConfig(Section, frozen=True, kw_only=True):
             "a slow model there delays no other"
         ),
     ] = None
+    publish: PublishConfig | None = None
     stream: Annotated[bool, Meta(description="a message for each piece of a text")] = False
     timeout: Annotated[
         Duration, Meta(description="deadline of a message that carries no expiry of its own")

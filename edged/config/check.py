@@ -23,6 +23,7 @@ from edged.config.keyed_check import keyed_problems
 from edged.config.listen_check import listen_problems
 from edged.config.loops import FilterTree
 from edged.config.mqtt import MqttConfig
+from edged.config.payload_check import payload_problems
 from edged.config.pipeline_check import pipeline_problems
 from edged.config.preference import BuiltInRuntime
 from edged.config.problems import (
@@ -33,6 +34,7 @@ from edged.config.problems import (
     problem_at,
     quote,
 )
+from edged.config.publish_check import publish_problems
 from edged.config.schema import Config
 from edged.config.sequence_check import sequence_problems
 from edged.errors import FieldError
@@ -262,10 +264,10 @@ def _bindings(draft: Draft) -> Iterator[Found]:
 def _binding_fields(path: str, binding: BindingConfig) -> Iterator[Found]:
     if binding.timeout < 1_000_000 or binding.timeout > 3600 * _SECOND:
         yield f"{path}.timeout", "is outside what can work; expected 1ms to 1h"
-    if binding.fields and binding.codec in {"image", "raw"}:
-        yield f"{path}.fields", f"are paths, but the codec is {binding.codec}; remove them"
     if binding.session in {"results", "req"}:
         yield f"{path}.session", "is the name of a session that the daemon has; use another"
+    yield from payload_problems(binding, path)
+    yield from publish_problems(binding, path)
     if binding.retain and binding.to is None:
         yield f"{path}.retain", "needs a topic; replies are never retained; add `to:`"
 

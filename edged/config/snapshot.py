@@ -16,6 +16,7 @@ from pathlib import Path
 from msgspec import structs
 
 from edged.config.access_check import name_problems
+from edged.config.binding import BindingConfig
 from edged.config.problems import Mark, Problem, field_path, parent_path, problem_at
 from edged.config.schema import Config
 from edged.config.tls_files import TLS_FILES, tls_file_problems, tls_sections, tls_warnings
@@ -97,7 +98,19 @@ class Snapshot:
             paths = {name: str(self.resolve(getattr(tls, name))) for name in TLS_FILES}
             web = structs.replace(getattr(listen, place), tls=structs.replace(tls, **paths))
             listen = structs.replace(listen, **{place: web})
-        return replace(self, config=structs.replace(self.config, listen=listen))
+        config = structs.replace(self.config, listen=listen, bindings=self._with_absolute_schemas())
+        return replace(self, config=config)
+
+    def _with_absolute_schemas(self) -> tuple[BindingConfig, ...]:
+        """Bindings read their descriptors where no root is known."""
+        found = []
+        for binding in self.config.bindings:
+            schema = binding.schema
+            if schema is not None:
+                path = str(self.resolve(schema.descriptors))
+                schema = structs.replace(schema, descriptors=path)
+            found.append(structs.replace(binding, schema=schema))
+        return tuple(found)
 
     def bundle_paths(self, model: str) -> tuple[Path, ...]:
         """The bundle files of a model, sorted; a plain path is there even if the file is not.

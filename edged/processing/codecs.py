@@ -48,6 +48,7 @@ def build_codec(
     *,
     input_name: str | None,
     fields: tuple[str | FieldSpec, ...],
+    parse: Parse | None = None,
 ) -> Codec:
     """Make the codec of a binding.
 
@@ -56,6 +57,7 @@ def build_codec(
         manifest: of the model that will answer.
         input_name: the input to fill, or None for the only one.
         fields: paths of the columns; empty = the bundle's own column names.
+        parse: reads the document instead of the codec's own parser.
 
     Raises:
         FieldError: ``codec``, ``input`` or ``fields`` cannot fit the model.
@@ -68,10 +70,11 @@ def build_codec(
                 f'model "{manifest.name}" takes "{spec.name}" {spec}, which no payload becomes; '
                 "ask it over a socket",
             )
-    if fields and codec not in PARSERS:
+    parse = parse or PARSERS.get(codec)
+    if fields and parse is None:
         raise FieldError("fields", f'belong to {ROW_CODECS}, not to "{codec}"')
-    if codec in PARSERS:
-        return _row_codec(manifest, specs, input_name, fields, codec)
+    if parse is not None:
+        return _row_codec(manifest, specs, input_name, fields, kind=codec, parse=parse)
     spec = _only_input(manifest, specs, input_name, codec)
     if codec == "raw":
         return RawCodec(spec)
@@ -96,9 +99,10 @@ def _row_codec(
     specs: tuple[TensorSpec, ...],
     input_name: str | None,
     fields: tuple[str | FieldSpec, ...],
+    *,
     kind: str,
+    parse: Parse,
 ) -> Codec:
-    parse = PARSERS[kind]
     words = {
         name: {work.names.index(column): one for column, one in work.words.items()}
         for name, work in manifest.input_processing.items()

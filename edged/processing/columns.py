@@ -42,13 +42,14 @@ class Column:
         """The value, or the default; ABSENT where there is neither."""
         value = document.get(self.path, ABSENT)
         if value is ABSENT and len(self.steps) > 1:
-            value = _follow(document, self.steps)
+            value = follow(document, self.steps)
         if value is None or value is ABSENT:
             return ABSENT if self.default is None else self.default
         return value
 
 
-def _follow(value: Any, steps: tuple[str, ...]) -> Any:
+def follow(value: Any, steps: tuple[str, ...]) -> Any:
+    """What stands at the end of a path, else ABSENT."""
     for step in steps:
         if isinstance(value, dict):
             value = value.get(step, ABSENT)

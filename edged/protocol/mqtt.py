@@ -223,6 +223,7 @@ class BindingCounters:
     abandoned: int = 0
     duplicates: int = 0
     undeliverable: int = 0
+    suppressed: int = 0
     in_flight: int = 0
 
     def as_dict(self) -> dict[str, int]:
@@ -245,6 +246,11 @@ class SessionCounters:
 
 
 def encode_answer(response: InferResponse, rows: list[dict[str, Any]]) -> bytes:
+    """An answer as JSON."""
+    return msgspec.json.encode(answer_document(response, rows))
+
+
+def answer_document(response: InferResponse, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """An answer: who answered, and the row's own fields, or ``rows`` where there are several."""
     meta = {
         "model": response.model,
@@ -252,8 +258,8 @@ def encode_answer(response: InferResponse, rows: list[dict[str, Any]]) -> bytes:
         "generation": response.generation,
     }
     if len(rows) == 1 and rows[0].keys().isdisjoint(_META):
-        return msgspec.json.encode(meta | rows[0])
-    return msgspec.json.encode(meta | {"rows": rows})
+        return meta | rows[0]
+    return meta | {"rows": rows}
 
 
 def encode_error(error: EdgedError) -> bytes:
@@ -339,7 +345,7 @@ def _prefixed(data: bytes) -> bytes:
 
 
 def encode_document(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
-    """A retained description of ourselves."""
+    """A document of ours as JSON."""
     return msgspec.json.encode(document)
 
 

@@ -13,12 +13,15 @@ import numpy as np
 from edged.config.binding import BindingConfig
 from edged.errors import FieldError
 from edged.manifest import Manifest
-from edged.processing.codecs import Codec, build_codec
+from edged.processing.columns import Parse
 from edged.processing.latest import LatestRule
 from edged.processing.narrow import for_columns, for_windows
 from edged.processing.window import WindowRule
 from edged.specs import FieldSpec
 from edged.tensors import DTYPES, Array
+from edged.transports.payload_codecs import PayloadCodecs
+
+_MOST_BYTES = 64 << 20
 
 
 class WindowFit(NamedTuple):
@@ -45,12 +48,14 @@ class JoinFit(NamedTuple):
     """
 
     name: str
-    codecs: tuple[Codec, ...]
+    codecs: tuple[PayloadCodecs, ...]
     rules: tuple[LatestRule, ...]
     defaults: tuple[Array | None, ...]
 
 
-def fit_window(config: BindingConfig, manifest: Manifest) -> tuple[Codec, WindowFit]:
+def fit_window(
+    config: BindingConfig, manifest: Manifest, parser: Parse | None = None, cap: int = _MOST_BYTES
+) -> tuple[PayloadCodecs, WindowFit]:
     """A codec of rows, and how they become windows.
 
     Raises:
@@ -59,15 +64,17 @@ def fit_window(config: BindingConfig, manifest: Manifest) -> tuple[Codec, Window
     window = config.window
     assert window is not None
     narrow, shape = for_windows(manifest, window.rows, config.input)
-    codec = build_codec(config.codec, narrow, input_name=config.input, fields=config.fields)
+    codecs = PayloadCodecs(config, narrow, parser, cap)
     rule = WindowRule(
         window.rows, window.hop or window.rows, int(window.gap or 0), shape.row, shape.dtype,
         f"{config.codec} {config.fields}",
     )  # fmt: skip
-    return codec, WindowFit(shape.name, shape.whole, rule)
+    return codecs, WindowFit(shape.name, shape.whole, rule)
 
 
-def fit_join(config: BindingConfig, manifest: Manifest) -> tuple[Codec, JoinFit]:
+def fit_join(
+    config: BindingConfig, manifest: Manifest, parser: Parse | None = None, cap: int = _MOST_BYTES
+) -> tuple[PayloadCodecs, JoinFit]:
     """A codec of the binding's own columns, and how the others join them.
 
     Raises:
@@ -78,7 +85,7 @@ def fit_join(config: BindingConfig, manifest: Manifest) -> tuple[Codec, JoinFit]
     codecs = []
     for index, (fields, part) in enumerate(zip(columns, parts, strict=True)):
         try:
-            codecs.append(build_codec(config.codec, part, input_name=config.input, fields=fields))
+            codecs.append(PayloadCodecs(config, part, parser, cap, fields))
         except FieldError as exc:
             where = f"join[{index - 1}].{exc.path}" if index else exc.path
             raise FieldError(where, exc.reason) from exc

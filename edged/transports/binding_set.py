@@ -15,11 +15,12 @@ from edged.config.keyed import JoinConfig
 from edged.config.schema import LimitsConfig
 from edged.errors import FieldError, TooLargeError
 from edged.manifest import Manifest, ManifestOf
-from edged.processing.codecs import Codec, build_codec
-from edged.processing.outputs import Output, build_output
 from edged.protocol.mqtt import BaseTopics, subscription_id
 from edged.topics import TopicFilter, TopicTemplate, can_match
+from edged.transports.answers import AnswerWriter
 from edged.transports.binding_fit import JoinFit, WindowFit, fit_join, fit_window
+from edged.transports.payload_codecs import PayloadCodecs, load_parser
+from edged.transports.suppression import Suppression
 
 log = logging.getLogger("edged.mqtt")
 
@@ -38,8 +39,8 @@ class Compiled:
     """A binding fitted to one release."""
 
     manifest: Manifest
-    codec: Codec
-    output: Output
+    codecs: PayloadCodecs
+    writer: AnswerWriter
     window: WindowFit | None = None
     join: JoinFit | None = None
 
@@ -66,13 +67,21 @@ class Binding:
     Args:
         config: as written.
         path: where it stands, for errors.
+        max_request_bytes: of a payload, also of an unpacked one.
 
     Raises:
         FieldError: a bad filter, template or model reference.
     """
 
-    def __init__(self, config: BindingConfig, path: str) -> None:
+    def __init__(
+        self, config: BindingConfig, path: str, max_request_bytes: int = MAX_REQUEST_BYTES
+    ) -> None:
         self.config = config
+        self._max_request_bytes = max_request_bytes
+        try:
+            self._parser = load_parser(config)
+        except FieldError as exc:
+            raise FieldError(f"{path}.{exc.path}", exc.reason) from exc
         self.name = config.name
         self.filter = TopicFilter.parse(config.from_, f"{path}.from")
         self.subscription = subscription_id(self.filter.mqtt)
@@ -87,12 +96,28 @@ class Binding:
         self.filters = (self.filter, *(part.filter for part in self.parts))
         """All that it reads."""
         self._compiled: dict[int, Compiled] = {}
-        for name in self.template.names if self.template else ():
+        publish = config.publish
+        is_choosy = publish is not None and publish.when != "always"
+        self.suppression = Suppression(publish) if publish is not None and is_choosy else None
+        self.about: TopicTemplate | None = None
+        if publish is not None and publish.key is not None:
+            self.about = TopicTemplate.parse(publish.key, f"{path}.publish.key")
+        self._check_levels(self.template, f"{path}.to")
+        self._check_levels(self.about, f"{path}.publish.key")
+
+    def _check_levels(self, template: TopicTemplate | None, path: str) -> None:
+        for name in template.names if template is not None else ():
             if name not in self.filter.names:
                 known = ", ".join(self.filter.names) or "none"
                 raise FieldError(
-                    f"{path}.to", f"{{{name}}} is not a level of `from`; its named levels: {known}"
+                    path, f"{{{name}}} is not a level of `from`; its named levels: {known}"
                 )
+
+    def inherit(self, before: Binding) -> None:
+        """Go on with what is remembered of answers, where they mean the same."""
+        now, then = self.config, before.config
+        if (now.publish, now.output, now.model) == (then.publish, then.output, then.model):
+            self.suppression = before.suppression
 
     def compiled(self, manifest: Manifest) -> Compiled:
         """Codec and output for a release.
@@ -107,16 +132,15 @@ class Binding:
         if config.stream and not manifest.makes_texts:
             text = f'model "{manifest.name}" makes no texts, and only those come in pieces'
             raise FieldError("stream", f"{text}; remove it")
+        writer = AnswerWriter(config.output, manifest, wants_rows=self.suppression is not None)
         window, join = None, None
         if config.window is not None:
-            codec, window = fit_window(config, manifest)
+            codecs, window = fit_window(config, manifest, self._parser, self._max_request_bytes)
         elif config.join:
-            codec, join = fit_join(config, manifest)
+            codecs, join = fit_join(config, manifest, self._parser, self._max_request_bytes)
         else:
-            codec = build_codec(
-                config.codec, manifest, input_name=config.input, fields=config.fields
-            )
-        made = Compiled(manifest, codec, build_output(config.output, manifest), window, join)
+            codecs = PayloadCodecs(config, manifest, self._parser, self._max_request_bytes)
+        made = Compiled(manifest, codecs, writer, window, join)
         if len(self._compiled) >= _RELEASES_KEPT:
             self._compiled.clear()
         self._compiled[manifest.release] = made
@@ -133,6 +157,7 @@ class Route:
         key: what it belongs to, where the binding goes by keys.
         part: which of the joined topics it is on; -1 = it is on ``from``.
         joined: on ``from``, the keys of what goes with it, by joined topic.
+        about: what its answers are told apart by, for ``publish``.
     """
 
     binding: Binding
@@ -141,6 +166,7 @@ class Route:
     key: str = ""
     part: int = -1
     joined: tuple[str, ...] = ()
+    about: str = ""
 
     @property
     def subscription(self) -> int:
@@ -257,6 +283,13 @@ class BindingSet:
                 topic[:128],
             )
 
+    def inherit(self, before: BindingSet) -> None:
+        """Go on with what the bindings of the same name remember."""
+        known = {binding.name: binding for binding in before.bindings}
+        for binding in self.bindings:
+            if binding.name in known:
+                binding.inherit(known[binding.name])
+
     def is_input(self, topic: str) -> bool:
         """Whether some binding reads this topic; publishing a result to it would be a loop."""
         return any(
@@ -287,16 +320,18 @@ def _routes_of(topic: str, bindings: Sequence[Binding]) -> list[Route]:
 
 
 def _route(binding: Binding, topic: str, levels: dict[str, str]) -> Route:
-    target, problem, key = None, "", topic
+    target, problem, key, about = None, "", topic, topic
     try:
         if binding.template is not None:
             target = binding.template.render(levels)
         if binding.key is not None:
             key = binding.key.render(levels)
+        if binding.about is not None:
+            about = binding.about.render(levels)
     except FieldError as exc:
         target, problem, key = None, exc.message, ""
     joined = tuple(_joined_key(part, levels) for part in binding.parts)
-    return Route(binding, target, problem, key, joined=joined)
+    return Route(binding, target, problem, key, joined=joined, about=about)
 
 
 def _joined_key(part: Part, levels: dict[str, str]) -> str:
@@ -324,7 +359,7 @@ def prepare_bindings(
     bindings = []
     for index, config in enumerate(configs):
         path = f"bindings[{index}]"
-        binding = Binding(config, path)
+        binding = Binding(config, path, max_request_bytes)
         manifest = of(binding.model, binding.release)
         if manifest is None:
             raise FieldError(f"{path}.model", f'no release answers for "{config.model}" yet')
@@ -353,7 +388,7 @@ def with_waiting(prepared: BindingSet, configs: Sequence[BindingConfig]) -> Bind
         if config.name in known:
             continue
         try:
-            binding = Binding(config, f"bindings[{index}]")
+            binding = Binding(config, f"bindings[{index}]", prepared.max_request_bytes)
             _check_loops([*bindings, binding], prepared.topics)
         except FieldError:
             continue  # its own words are at fault; no model will help it

@@ -146,6 +146,7 @@ class Bindings:
 
         Who leaves a group still answers what its broker had given to us before it heard of that.
         """
+        bindings.inherit(self._set)
         bindings = bindings.after(self._set)
         self._set = bindings
         self._by_binding = {

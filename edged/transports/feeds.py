@@ -16,9 +16,9 @@ from edged.config.feed import FeedConfig
 from edged.errors import FieldError
 from edged.manifest import Manifest, ManifestOf
 from edged.messages import InferRequest, InferResponse
-from edged.processing.outputs import Output, build_output
-from edged.protocol.mqtt import JSON, Publication, answer_properties, encode_answer
+from edged.protocol.mqtt import Publication, answer_properties
 from edged.topics import TopicTemplate
+from edged.transports.answers import AnswerWriter
 from edged.transports.forwarding import Forwarder
 
 log = logging.getLogger("edged.mqtt")
@@ -71,7 +71,7 @@ class Feed:
         """Made while the outbox is closed: another connection is about to have it."""
         self._model, self._of = model, of
         self._topic = TopicTemplate.parse(config.to).render({"model": model})
-        self._fitted: tuple[Manifest, Output] | None = None
+        self._fitted: tuple[Manifest, AnswerWriter] | None = None
         self._waiting = self._waiting_bytes = 0
         self._has_failed = False
 
@@ -111,24 +111,25 @@ class Feed:
 
     def _publication(self, response: InferResponse) -> Publication:
         config = self.config
-        rows = self._output(response.release)(response.outputs)
+        answer = self._writer(response.release).write(response)
         return Publication(
             self._topic,
-            encode_answer(response, rows),
+            answer.payload,
             qos=config.qos,
             retain=config.retain,
-            content_type=JSON,
+            content_type=answer.content_type,
             properties=answer_properties(response, is_dup=False),
         )
 
-    def _output(self, release: int) -> Output:
+    def _writer(self, release: int) -> AnswerWriter:
         manifest = self._of(self._model, release)
         if manifest is None:
             raise FieldError("publish", f"release {release} is gone")
         if manifest.makes_texts:
             raise FieldError("publish", "texts are not published")
         if self._fitted is None or self._fitted[0] is not manifest:
-            self._fitted = manifest, build_output(self.config.output, manifest)
+            writer = AnswerWriter(self.config.output, manifest, wants_rows=False)
+            self._fitted = manifest, writer
         return self._fitted[1]
 
     def _put(self, forwarder: Forwarder, publication: Publication) -> None:

@@ -74,7 +74,7 @@ class PartJob(_Joins):
 
     def _codec_of(self, compiled: Compiled) -> Codec:
         assert compiled.join is not None
-        return compiled.join.codecs[self._part]
+        return compiled.join.codecs[self._part].choose(self._message.content_type)
 
     def _submit(self, inputs: dict[str, Array]) -> None:
         if not self._is_wanted():

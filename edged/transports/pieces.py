@@ -11,8 +11,9 @@ from edged.errors import EdgedError
 from edged.flow import Flow
 from edged.generating import FINISH, TEXT, TOKENS, text_of
 from edged.messages import InferResponse, StreamRequest, Ticket
-from edged.protocol.mqtt import answer_properties, encode_answer
+from edged.protocol.mqtt import JSON, answer_properties, encode_answer
 from edged.tensors import Array
+from edged.transports.answers import Answer
 from edged.transports.binding_set import Compiled
 from edged.transports.work import Job
 
@@ -56,9 +57,9 @@ class PieceJob(Job):
 
         self._pass_on(publication, passed)
 
-    def _encode(self, response: InferResponse, compiled: Compiled) -> bytes:
+    def _encode(self, response: InferResponse, compiled: Compiled) -> Answer:
         del compiled
-        return self._encode_piece(response, is_last=True)
+        return Answer(self._encode_piece(response, is_last=True), JSON, [])
 
     def _encode_piece(self, response: InferResponse, *, is_last: bool) -> bytes:
         outputs = response.outputs

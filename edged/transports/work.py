@@ -22,6 +22,7 @@ from edged.errors import (
     InvalidRequestError,
     ModelNotReadyError,
     RuntimeFailureError,
+    StaleError,
     TensorMismatchError,
     TooLargeError,
 )
@@ -36,16 +37,18 @@ from edged.protocol.mqtt import (
     Publication,
     Published,
     answer_properties,
-    encode_answer,
     encode_dead_letter,
     encode_error,
     error_properties,
 )
 from edged.tensors import Array
 from edged.topics import check_topic
+from edged.transports.answers import Answer
 from edged.transports.binding_set import BindingSet, Compiled, Route
 from edged.transports.forwarding import Forwarder
 from edged.transports.outlet import Outlet
+from edged.transports.reply_topic import checked_reply_topic
+from edged.transports.suppression import Watch
 from edged.transports.time_left import deadline_ns, has_expired, remaining_s
 
 log = logging.getLogger("edged.mqtt")
@@ -83,6 +86,7 @@ class Job:
         self._target = route.target
         self._key, self._part, self._joined = route.key, route.part, route.joined
         self._problem = route.problem
+        self._watch = Watch(route.binding.suppression, route.about)
         self._bindings = bindings
         self._message = message
         self._counters = counters
@@ -109,6 +113,8 @@ class Job:
         """Run a step; a poisonous message never stops the others."""
         try:
             step()
+        except StaleError:
+            self._end_expired()
         except EdgedError as exc:
             self._fail(exc)
         except Exception:
@@ -116,7 +122,7 @@ class Job:
             self._fail(RuntimeFailureError("the message could not be handled; see the log"))
 
     def _begin(self) -> None:
-        self._reply_to = self._checked_reply_topic()
+        self._reply_to = checked_reply_topic(self._message.response_topic, self._bindings)
         if self._reply_to is None and self._target is None:
             raise InvalidRequestError(
                 self._problem
@@ -131,22 +137,6 @@ class Job:
     def _take_up(self) -> None:
         """Work on it, now or when its turn has come."""
         self._decode()
-
-    def _checked_reply_topic(self) -> str | None:
-        topic = self._message.response_topic
-        if topic is None:
-            return None
-        try:
-            check_topic(topic, "response topic")
-        except FieldError as exc:
-            raise InvalidRequestError(exc.message) from exc
-        if self._bindings.topics.holds(topic):
-            raise DeniedError("the response topic is one of our own topics")
-        if self._bindings.is_input(topic):
-            raise InvalidRequestError(
-                "the response topic is read by a binding: the answer would come back as a request"
-            )
-        return topic
 
     def _decode(self) -> None:
         payload = self._bindings.admit(self._message.payload)
@@ -163,7 +153,7 @@ class Job:
         future.add_done_callback(lambda done: self._guard(lambda: self._decoded(done)))
 
     def _codec_of(self, compiled: Compiled) -> Codec:
-        return compiled.codec
+        return compiled.codecs.choose(self._message.content_type)
 
     def _fit(self, manifest: Manifest) -> Compiled:
         try:
@@ -257,11 +247,16 @@ class Job:
                 compiled = self._fit(manifest)
         if compiled is None:
             raise RuntimeFailureError("the release that answered is gone")
-        payload = self._encode(response, compiled)
+        answer = self._encode(response, compiled)
+        self._watch.rows = answer.rows
         properties = answer_properties(response, is_dup=self._message.dup)
-        return self._publication(payload, properties)
+        return self._publication(answer.payload, properties, answer.content_type)
 
     def _deliver(self, publication: Publication) -> None:
+        if self._reply_to is None and self._watch.leaves_out():
+            self._counters.suppressed += 1
+            self._finish()
+            return
         forwarder = self._forwarder()
         limit = (forwarder or self._outlet).max_packet_bytes
         if limit is not None and publication.size_bytes > limit:
@@ -302,17 +297,19 @@ class Job:
         elif not self._is_done:  # else left for the next connection, and known again then
             self._delivered()
 
-    def _encode(self, response: InferResponse, compiled: Compiled) -> bytes:
-        return encode_answer(response, compiled.output(response.outputs))
+    def _encode(self, response: InferResponse, compiled: Compiled) -> Answer:
+        return compiled.writer.write(response)
 
-    def _publication(self, payload: bytes, properties: tuple[tuple[str, str], ...]) -> Publication:
+    def _publication(
+        self, payload: bytes, properties: tuple[tuple[str, str], ...], content_type: str = JSON
+    ) -> Publication:
         is_reply = self._reply_to is not None
         return Publication(
             (self._reply_to if is_reply else self._target) or "",
             payload,
             qos=self._config.qos,
             retain=self._config.retain and not is_reply,
-            content_type=JSON,
+            content_type=content_type,
             correlation=self._message.correlation,
             expiry_s=remaining_s(self._message),
             properties=properties,
@@ -328,6 +325,7 @@ class Job:
         """Tell the asker, if it can be told, and the operators."""
         if self._is_done or not self._is_wanted():
             return
+        self._watch.take_back()
         message, binding = self._message, self._binding
         if isinstance(error, EdgedError) and error.__cause__ is not None:
             log.debug("binding %s: %s", binding.name, error, exc_info=error)
@@ -368,6 +366,9 @@ class Job:
         if self._message.expiry_s is None or not has_expired(self._message):
             self._fail(DeadlineExceededError("no answer within the binding's time"))
             return
+        self._end_expired()
+
+    def _end_expired(self) -> None:
         self._counters.expired += 1
         self._finish()
 
@@ -382,6 +383,7 @@ class Job:
         """Leave it un-acknowledged: the broker delivers the message again."""
         if not self._is_done:
             self._is_done = True
+            self._watch.take_back()
             self._counters.in_flight -= 1
             self._counters.abandoned += 1
 

@@ -65,6 +65,9 @@ def test_the_page_about_mqtt_has_a_row_for_every_field_of_a_binding() -> None:
         "join",
         "join[].fields[].path",
         "join[].fields[].default",
+        "publish",
+        "max_age",
+        "schema",
         "fields[].path",
         "fields[].default",
     }  # said in the rows of their parts

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from functools import cache
 
 import msgspec
 
 from edged.errors import InvalidRequestError
 from edged.processing.binary_document import MAX_ITEMS
 from edged.processing.cbor_data import encode_cbor, parse_cbor
+from edged.processing.columns import Parse
 from edged.processing.msgpack_data import encode_msgpack, parse_msgpack
+from edged.processing.protobuf_data import protobuf_parser
+from edged.processing.unpacking import unpack
+from edged.transports.tensor_payload import TensorCodec
 
 _TREES = (
     {"a": [1, -2.5e-3, "\u00fc\U0001f600", None, True, {"b": []}], "": {"c": 70000}},
@@ -22,6 +28,23 @@ _CBOR = (
     "bf61617f62616263c3bcc3bcff61629f01f93c00ffff",
     "9f5f42010243030405ffd849440001fffeff",
 )
+
+_CAP = 1 << 16
+_ZSTD = (bytes.fromhex("28b52ffd20021100006869"),)
+"""A frame of one raw block, "hi"."""
+
+
+@cache
+def _parser() -> Parse:
+    from tests.processing.test_protobuf_data import SET
+
+    return protobuf_parser(SET, "plant.Reading")
+
+
+def _message(**values: object) -> bytes:
+    from tests.processing.test_protobuf_data import Reading
+
+    return Reading(**values).SerializeToString()
 
 
 def _judge(value: object) -> None:
@@ -66,3 +89,51 @@ def run_msgpack(data: bytes) -> None:
 
 def seed_msgpack() -> list[bytes]:
     return [encode_msgpack(tree) for tree in _TREES]
+
+
+def run_tensor(data: bytes) -> None:
+    """What is accepted has the bytes that its shapes say."""
+    try:
+        tensors = TensorCodec().decode(data)
+    except InvalidRequestError:
+        return
+    assert tensors
+    assert all(array.nbytes <= 64 << 20 for array in tensors.values())
+
+
+def seed_tensor() -> list[bytes]:
+    one = {"name": "x", "shape": [2, 2], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
+    two = {"name": "n", "shape": [3], "datatype": "INT16", "data": [1, -2, 3]}
+    return [
+        json.dumps({"inputs": [one, two]}).encode() + b"\n" + bytes(range(16)),
+        json.dumps({"inputs": [two]}).encode(),
+        json.dumps({"inputs": [two | {"datatype": "BYTES", "data": ["a", "b", "c"]}]}).encode(),
+    ]
+
+
+def run_packed(data: bytes) -> None:
+    """What is accepted is within the cap, whatever it claims."""
+    try:
+        found = unpack(data, "auto", _CAP)
+    except InvalidRequestError:
+        return
+    assert len(found) <= max(_CAP, len(data))
+
+
+def seed_packed() -> list[bytes]:
+    text = b'{"a": 1, "b": [1, 2, 3]}' * 10
+    return [gzip.compress(text, mtime=0), gzip.compress(bytes(1 << 20), mtime=0), text, *_ZSTD]
+
+
+def run_protobuf(data: bytes) -> None:
+    """What is accepted has a JSON form."""
+    try:
+        value = _parser()(data)
+    except InvalidRequestError:
+        return
+    _judge(value)
+
+
+def seed_protobuf() -> list[bytes]:
+    inner = _message(temp=-1.5, xyz=[0.5], note="ü")
+    return [_message(temp=20.5, kind=1, xyz=[1, 2, 3]), b"\x32" + bytes([len(inner)]) + inner]

@@ -149,12 +149,14 @@ def test_json_of_others_has_one_entry() -> None:
 
 @pytest.mark.hostile("R18 what a message calls itself selects no decoder")
 def test_what_a_message_calls_itself_chooses_no_decoder() -> None:
-    """MQTT 5 carries a content type, and nothing that decodes a payload is told it."""
+    """MQTT 5 carries a content type; it is heard in one place, which asks the operator's list."""
     decoders = [codecs.build_codec, codecs.Codec.decode]
     heard = {name for one in decoders for name in inspect.signature(one).parameters}
     assert not {name for name in heard if "content" in name or "encoding" in name}
-    for path in ("bindings", "binding_set", "work"):
+    for path in ("bindings", "binding_set"):
         assert "message.content_type" not in (ROOT / f"edged/transports/{path}.py").read_text()
+    work = (ROOT / "edged/transports/work.py").read_text()
+    assert work.count("message.content_type") == work.count("choose(self._message.content_type)")
 
 
 @pytest.mark.hostile("R20 a bundle never says how far to trust it")

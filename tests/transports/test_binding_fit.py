@@ -23,10 +23,10 @@ def test_a_window() -> None:
     manifest = make_manifest([("x", "float32", ("batch", 4, 2))])
     wanted = config(fields=("a", "b"), window=WindowConfig(rows=4, gap=Duration(5)))
     codec, fit = fit_window(wanted, manifest)
-    assert codec.decode(b'{"a": 1, "b": 2}')["x"].tolist() == [[1, 2]]
+    assert codec.choose(None).decode(b'{"a": 1, "b": 2}')["x"].tolist() == [[1, 2]]
     assert (fit.name, fit.whole, fit.rule.hop, fit.rule.gap_ns) == ("x", (1, 4, 2), 4, 5)
     raw, _ = fit_window(config(codec="raw", window=WindowConfig(rows=4)), manifest)
-    assert raw.decode(np.arange(6, dtype=np.float32).tobytes())["x"].shape == (3, 2)
+    assert raw.choose(None).decode(np.arange(6, dtype=np.float32).tobytes())["x"].shape == (3, 2)
     with pytest.raises(FieldError, match="fields"):
         fit_window(config(fields=("a",), window=WindowConfig(rows=4)), manifest)
 
@@ -38,8 +38,8 @@ def test_a_join() -> None:
         JoinConfig(from_="two", fields=("d",), max_age=Duration(9)),
     )
     codec, fit = fit_join(config(fields=("a",), join=joins), manifest)
-    assert codec.decode(b'{"a": 1}')["x"].tolist() == [[1]]
-    assert fit.codecs[1].decode(b'{"d": 2}')["x"].tolist() == [[2]]
+    assert codec.choose(None).decode(b'{"a": 1}')["x"].tolist() == [[1]]
+    assert fit.codecs[1].choose(None).decode(b'{"d": 2}')["x"].tolist() == [[2]]
     assert fit.defaults[0] is not None
     assert fit.defaults[0].tolist() == [7]
     assert fit.defaults[1] is None

@@ -166,6 +166,7 @@ async def test_a_message_that_cannot_be_parsed_stops_nobody():
         "abandoned": 0,
         "duplicates": 0,
         "undeliverable": 0,
+        "suppressed": 0,
         "in_flight": 0,
     }
 
