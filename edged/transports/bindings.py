@@ -36,7 +36,8 @@ from edged.protocol.mqtt import (
 )
 from edged.transports.announcer import Announcer
 from edged.transports.arrival import Arrival
-from edged.transports.binding_set import BindingSet, Route, prepare_bindings
+from edged.transports.binding import Route
+from edged.transports.binding_set import BindingSet, prepare_bindings
 from edged.transports.branch import Branch
 from edged.transports.forwarding import Forwarder
 from edged.transports.job_kinds import job_kind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edged.transports.binding_set import Route
+from edged.transports.binding import Route
 from edged.transports.joined import JoinJob, PartJob
 from edged.transports.pieces import PieceJob
 from edged.transports.sequenced import SequenceJob

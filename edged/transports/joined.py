@@ -15,8 +15,8 @@ from edged.outbox.age import now
 from edged.processing.codecs import Codec
 from edged.processing.latest import LatestRow
 from edged.tensors import Array
+from edged.transports.binding import Compiled
 from edged.transports.binding_fit import JoinFit
-from edged.transports.binding_set import Compiled
 from edged.transports.keyed_states import Shelf
 from edged.transports.time_left import has_expired
 from edged.transports.work import Job

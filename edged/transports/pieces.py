@@ -14,7 +14,7 @@ from edged.messages import InferResponse, StreamRequest, Ticket
 from edged.protocol.mqtt import JSON, answer_properties, encode_answer
 from edged.tensors import Array
 from edged.transports.answers import Answer
-from edged.transports.binding_set import Compiled
+from edged.transports.binding import Compiled
 from edged.transports.work import Job
 
 _AHEAD = 16

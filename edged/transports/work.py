@@ -44,7 +44,8 @@ from edged.protocol.mqtt import (
 from edged.tensors import Array
 from edged.topics import check_topic
 from edged.transports.answers import Answer
-from edged.transports.binding_set import BindingSet, Compiled, Route
+from edged.transports.binding import Compiled, Route
+from edged.transports.binding_set import BindingSet
 from edged.transports.forwarding import Forwarder
 from edged.transports.outlet import Outlet
 from edged.transports.reply_topic import checked_reply_topic

@@ -8,7 +8,7 @@ import pytest
 
 from edged.config.binding import BindingConfig
 from edged.config.keyed import JoinConfig, MessageSequenceConfig, WindowConfig
-from edged.transports.binding_set import Binding, Route
+from edged.transports.binding import Binding, Route
 from edged.transports.job_kinds import job_kind
 from edged.transports.joined import JoinJob, PartJob
 from edged.transports.pieces import PieceJob

@@ -2,7 +2,8 @@ import pytest
 
 from edged.errors import DeniedError, InvalidRequestError
 from edged.protocol.mqtt import BaseTopics
-from edged.transports.binding_set import Binding, BindingSet
+from edged.transports.binding import Binding
+from edged.transports.binding_set import BindingSet
 from edged.transports.reply_topic import checked_reply_topic
 from tests.transports.test_bindings import binding
 
