@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from edged.config.broker import Durability, WhenFull
+from edged.config.discovery import DiscoveryConfig
 from edged.config.keyed import JoinConfig, MessageSequenceConfig, WindowConfig
 from edged.config.payload import Acceptable, Compression, MaxAgeConfig, ProtobufConfig
 from edged.config.publish import PublishConfig
@@ -71,6 +72,7 @@ class BindingConfig(Section, frozen=True, kw_only=True):
         ),
     ] = None
     publish: PublishConfig | None = None
+    discovery: DiscoveryConfig | None = None
     stream: Annotated[bool, Meta(description="a message for each piece of a text")] = False
     timeout: Annotated[
         Duration, Meta(description="deadline of a message that carries no expiry of its own")

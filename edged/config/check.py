@@ -15,6 +15,7 @@ from edged.config.binding import BindingConfig
 from edged.config.broker import login_problems, outbox_problems
 from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
+from edged.config.discovery_check import discovery_problems
 from edged.config.engines import engines_problems
 from edged.config.feed_check import feed_problems
 from edged.config.generation_check import generation_problems
@@ -245,6 +246,7 @@ def _bindings(draft: Draft) -> Iterator[Found]:
             yield f"{path}.name", f"{text}; names are unique"
         yield from _model_reference(draft, path, binding.model)
         yield from _binding_fields(path, binding)
+        yield from discovery_problems(binding, path)
         source, found = _parse_filter(path, binding.from_)
         yield from found
         target, found = _parse_template(path, binding.to)

@@ -33,7 +33,7 @@ def publish_problems(binding: BindingConfig, path: str) -> Iterator[tuple[str, s
     if binding.stream:
         yield here, "cannot leave out pieces of a text; remove it, or `stream`"
     if publish.key is not None:
-        yield from _key(publish.key, binding.from_, f"{here}.key")
+        yield from key_problems(publish.key, binding.from_, f"{here}.key")
 
 
 def _words(publish: PublishConfig, here: str) -> Iterator[tuple[str, str]]:
@@ -51,7 +51,8 @@ def _words(publish: PublishConfig, here: str) -> Iterator[tuple[str, str]]:
             yield f"{here}.{name}", "is outside what can work; expected 1ms to 720h"
 
 
-def _key(key: str, source: str, here: str) -> Iterator[tuple[str, str]]:
+def key_problems(key: str, source: str, here: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with a text made of levels of `from`, at ``here``."""
     try:
         names = TopicTemplate.parse(key, here).names
         known = TopicFilter.parse(source).names

@@ -50,7 +50,7 @@ def build_output(spec: OutputSpec, manifest: Manifest) -> Output:
     _check_activation(spec, chosen)
     activation = work.activation if spec.activation == "bundle" else spec.activation
     labels = work.labels if spec.labels else ()
-    if spec.top_k or spec.threshold is not None or (labels and _is_ranked(chosen)):
+    if shows_ranking(spec, manifest):
         _check_ranked(spec, chosen)
         return _Ranking(chosen.name, activation, labels, spec.top_k, spec.threshold)
     shown = [chosen] if spec.tensor is not None else list(specs.values())
@@ -61,6 +61,19 @@ def build_output(spec: OutputSpec, manifest: Manifest) -> Output:
     return _Plain(
         tuple((one.name, activations[one.name], _has_rows(one)) for one in shown), frozenset(texts)
     )
+
+
+def shows_ranking(spec: OutputSpec, manifest: Manifest) -> bool:
+    """Whether rows are labels with scores."""
+    chosen = _choose(spec, manifest, {entry.name: entry for entry in manifest.output_specs()})
+    labels = manifest.output_processing.get(chosen.name, _PLAIN).labels if spec.labels else ()
+    return bool(spec.top_k or spec.threshold is not None or (labels and _is_ranked(chosen)))
+
+
+def shown_outputs(spec: OutputSpec, manifest: Manifest) -> list[TensorSpec]:
+    """The outputs that plain rows show."""
+    found = manifest.output_specs()
+    return [one for one in found if spec.tensor is None or one.name == spec.tensor]
 
 
 def _choose(spec: OutputSpec, manifest: Manifest, specs: dict[str, TensorSpec]) -> TensorSpec:

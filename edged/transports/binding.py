@@ -6,16 +6,19 @@ Decides at check time whether it can work; what is made for a release's manifest
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from edged.config.binding import BindingConfig
 from edged.config.keyed import JoinConfig
 from edged.config.schema import LimitsConfig
 from edged.errors import FieldError
 from edged.manifest import Manifest
-from edged.protocol.mqtt import subscription_id
+from edged.processing.entities import entities_of
+from edged.protocol.mqtt import BaseTopics, subscription_id
 from edged.topics import TopicFilter, TopicTemplate
 from edged.transports.answers import AnswerWriter
 from edged.transports.binding_fit import JoinFit, WindowFit, fit_join, fit_window
+from edged.transports.discovery import Discovery, device_message, device_topic
 from edged.transports.payload_codecs import PayloadCodecs, load_parser
 from edged.transports.suppression import Suppression
 
@@ -31,6 +34,7 @@ class Compiled:
     manifest: Manifest
     codecs: PayloadCodecs
     writer: AnswerWriter
+    entities: dict[str, dict[str, Any]]
     window: WindowFit | None = None
     join: JoinFit | None = None
 
@@ -94,6 +98,11 @@ class Binding:
             self.about = TopicTemplate.parse(publish.key, f"{path}.publish.key")
         self._check_levels(self.template, f"{path}.to")
         self._check_levels(self.about, f"{path}.publish.key")
+        self.device: TopicTemplate | None = None
+        if config.discovery is not None:
+            where = f"{path}.discovery.device"
+            self.device = TopicTemplate.parse(config.discovery.device, where)
+            self._check_levels(self.device, where)
 
     def _check_levels(self, template: TopicTemplate | None, path: str) -> None:
         for name in template.names if template is not None else ():
@@ -108,6 +117,19 @@ class Binding:
         now, then = self.config, before.config
         if (now.publish, now.output, now.model) == (then.publish, then.output, then.model):
             self.suppression = before.suppression
+
+    def tell(self, discovery: Discovery, route: Route, compiled: Compiled, own: BaseTopics) -> None:
+        """Tell Home Assistant of the device that an answer is about."""
+        config, target = self.config.discovery, route.target
+        if config is None or not route.device or target is None:
+            return
+        discovery.tell(
+            device_topic(config.prefix, self.name, route.device),
+            (compiled.manifest, target),
+            lambda: device_message(
+                self.name, compiled.manifest.name, route.device, target, compiled.entities, own
+            ),
+        )
 
     def compiled(self, manifest: Manifest) -> Compiled:
         """Codec and output for a release.
@@ -130,7 +152,8 @@ class Binding:
             codecs, join = fit_join(config, manifest, self._parser, self._max_request_bytes)
         else:
             codecs = PayloadCodecs(config, manifest, self._parser, self._max_request_bytes)
-        made = Compiled(manifest, codecs, writer, window, join)
+        entities = entities_of(config.output, manifest) if config.discovery is not None else {}
+        made = Compiled(manifest, codecs, writer, entities, window, join)
         if len(self._compiled) >= _RELEASES_KEPT:
             self._compiled.clear()
         self._compiled[manifest.release] = made
@@ -148,6 +171,7 @@ class Route:
         part: which of the joined topics it is on; -1 = it is on ``from``.
         joined: on ``from``, the keys of what goes with it, by joined topic.
         about: what its answers are told apart by, for ``publish``.
+        device: which device Home Assistant is told of.
     """
 
     binding: Binding
@@ -157,6 +181,7 @@ class Route:
     part: int = -1
     joined: tuple[str, ...] = ()
     about: str = ""
+    device: str = ""
 
     @property
     def subscription(self) -> int:

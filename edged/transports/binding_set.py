@@ -13,8 +13,9 @@ from edged.config.binding import BindingConfig
 from edged.errors import FieldError, TooLargeError
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics
-from edged.topics import can_match
+from edged.topics import TopicTemplate, can_match
 from edged.transports.binding import MAX_REQUEST_BYTES, Binding, Part, Route
+from edged.transports.discovery import birth_topic, device_topic
 
 log = logging.getLogger("edged.mqtt")
 
@@ -93,6 +94,17 @@ class BindingSet:
         for binding in self.bindings:
             for one in binding.filters:
                 found[one.mqtt] = max(found.get(one.mqtt, 0), binding.config.qos)
+        for prefix in self.discovery_delays():
+            found.setdefault(birth_topic(prefix), 0)
+        return found
+
+    def discovery_delays(self) -> dict[str, float]:
+        """The prefixes of Home Assistants, with the longest delay of each, seconds."""
+        found: dict[str, float] = {}
+        for binding in self.bindings:
+            one = binding.config.discovery
+            if one is not None:
+                found[one.prefix] = max(found.get(one.prefix, 0.0), one.delay.seconds)
         return found
 
     def routes(self, topic: str, subscriptions: tuple[int, ...] = ()) -> tuple[Route, ...]:
@@ -161,7 +173,7 @@ def _routes_of(topic: str, bindings: Sequence[Binding]) -> list[Route]:
 
 
 def _route(binding: Binding, topic: str, levels: dict[str, str]) -> Route:
-    target, problem, key, about = None, "", topic, topic
+    target, problem, key, about, device = None, "", topic, topic, ""
     try:
         if binding.template is not None:
             target = binding.template.render(levels)
@@ -169,10 +181,12 @@ def _route(binding: Binding, topic: str, levels: dict[str, str]) -> Route:
             key = binding.key.render(levels)
         if binding.about is not None:
             about = binding.about.render(levels)
+        if binding.device is not None:
+            device = binding.device.render(levels)
     except FieldError as exc:
         target, problem, key = None, exc.message, ""
     joined = tuple(_joined_key(part, levels) for part in binding.parts)
-    return Route(binding, target, problem, key, joined=joined, about=about)
+    return Route(binding, target, problem, key, joined=joined, about=about, device=device)
 
 
 def _joined_key(part: Part, levels: dict[str, str]) -> str:
@@ -237,8 +251,19 @@ def with_waiting(prepared: BindingSet, configs: Sequence[BindingConfig]) -> Bind
     return BindingSet(bindings, prepared.topics, prepared.max_request_bytes)
 
 
+def _check_discovery(binding: Binding, path: str, bindings: list[Binding]) -> None:
+    if binding.config.discovery is None:
+        return
+    told = TopicTemplate.parse(device_topic(binding.config.discovery.prefix, "b", "d"), path)
+    for other in bindings:
+        if can_match(told, other.filter):
+            text = f'"{other.filter.source}" of binding "{other.name}" would read what Home '
+            raise FieldError(f"{path}.discovery", f"{text}Assistant is told")
+
+
 def _check_loops(bindings: list[Binding], topics: BaseTopics) -> None:
     for index, binding in enumerate(bindings):
+        _check_discovery(binding, f"bindings[{index}]", bindings)
         if binding.template is None:
             continue
         path = f"bindings[{index}].to"

@@ -39,6 +39,7 @@ from edged.transports.arrival import Arrival
 from edged.transports.binding import Route
 from edged.transports.binding_set import BindingSet, prepare_bindings
 from edged.transports.branch import Branch
+from edged.transports.discovery import Discovery
 from edged.transports.forwarding import Forwarder
 from edged.transports.job_kinds import job_kind
 from edged.transports.keyed_states import KeyedStates
@@ -47,7 +48,7 @@ from edged.transports.made import MadeAnswers
 from edged.transports.outlet import Door
 from edged.transports.subscriber import Subscriber
 from edged.transports.subscriptions import SubscriptionMemory
-from edged.transports.work import Job
+from edged.transports.work import Job, ignore
 
 log = logging.getLogger("edged.mqtt")
 
@@ -105,6 +106,7 @@ class Bindings:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.max_packet_bytes: int | None = None
         self.counters = SessionCounters()
+        self.discovery = Discovery(lambda one: self.publish(one, ignore), self.loop.call_later)
         self._max_inflight = max_inflight
         self._subscriber = Subscriber(
             session, memory or SubscriptionMemory.none(), steps_back=steps_back
@@ -150,6 +152,7 @@ class Bindings:
         bindings.inherit(self._set)
         bindings = bindings.after(self._set)
         self._set = bindings
+        self.discovery.want(bindings.discovery_delays())
         self._by_binding = {
             binding.name: self._by_binding.get(binding.name) or BindingCounters()
             for binding in (*bindings.leaving, *bindings.bindings)
@@ -249,7 +252,7 @@ class Bindings:
 
     def _say(self, publication: Publication) -> None:
         if self._connection and self._is_main:
-            self.publish(publication, _ignore)
+            self.publish(publication, ignore)
 
     def _on_event(self, event: SessionEvent) -> None:
         if isinstance(event, Message):
@@ -281,6 +284,7 @@ class Bindings:
         status = DRAINING if self._is_draining else ONLINE
         self._say(Publication(self.topics.status, status, retain=True))
         self._announcer.again()
+        self.discovery.connected()
         self._branch.notice(event)
         self._changed()
 
@@ -341,7 +345,7 @@ class Bindings:
             self.counters.retained += 1
         else:
             routes = self._set.routes(message.topic, message.subscriptions)
-            if not routes:
+            if not routes and not self.discovery.hears(message.topic, message.payload):
                 self.counters.unmatched += 1
                 self._set.say_stray(message.topic)
             arrival.open_jobs += len(routes)
@@ -394,7 +398,3 @@ class Bindings:
                 self._take(self._waiting.popleft())
         finally:
             self._is_pumping = False
-
-
-def _ignore(_: Published) -> None:
-    pass

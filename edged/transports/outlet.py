@@ -10,6 +10,7 @@ from typing import Protocol
 from edged.manifest import Manifest
 from edged.messages import InferRequest, OnResponse, Ticket
 from edged.protocol.mqtt import Publication, Published
+from edged.transports.discovery import Discovery
 from edged.transports.forwarding import Forwarder
 from edged.transports.keyed_states import KeyedStates
 from edged.transports.lanes import Lanes
@@ -39,6 +40,7 @@ class Outlet(Protocol):
     lanes: Lanes
     made: MadeAnswers
     states: KeyedStates
+    discovery: Discovery
 
     @property
     def is_crowded(self) -> bool:

@@ -82,7 +82,7 @@ class Job:
         on_done: Callable[[Job], None],
     ) -> None:
         self._outlet = outlet
-        self._binding = route.binding
+        self._route, self._binding = route, route.binding
         self._config: BindingConfig = route.binding.config
         self._target = route.target
         self._key, self._part, self._joined = route.key, route.part, route.joined
@@ -94,8 +94,7 @@ class Job:
         self._on_done = on_done
         self._compiled: Compiled | None = None
         self._reply_to: str | None = None
-        self._pending = 0
-        self._retry_ns = _FIRST_RETRY_NS
+        self._pending, self._retry_ns = 0, _FIRST_RETRY_NS
         self._is_done = False
         self._deadline_ns = deadline_ns(message, self._config.timeout)
 
@@ -250,6 +249,8 @@ class Job:
             raise RuntimeFailureError("the release that answered is gone")
         answer = self._encode(response, compiled)
         self._watch.rows = answer.rows
+        if self._reply_to is None:
+            self._binding.tell(self._outlet.discovery, self._route, compiled, self._bindings.topics)
         properties = answer_properties(response, is_dup=self._message.dup)
         return self._publication(answer.payload, properties, answer.content_type)
 
@@ -267,7 +268,7 @@ class Job:
         if forwarder is not None:
             self._keep(forwarder, publication)
         elif self._config.qos == 0:
-            self._outlet.publish(publication, _ignore)
+            self._outlet.publish(publication, ignore)
             self._delivered()
         else:
             self._outlet.publish(publication, self._on_answer_published)
@@ -395,5 +396,5 @@ class Job:
             self._on_done(self)
 
 
-def _ignore(_: Published) -> None:
-    pass
+def ignore(_: Published) -> None:
+    """For publications whose arrival nothing hangs on."""

@@ -66,6 +66,7 @@ def test_the_page_about_mqtt_has_a_row_for_every_field_of_a_binding() -> None:
         "join[].fields[].path",
         "join[].fields[].default",
         "publish",
+        "discovery",
         "max_age",
         "schema",
         "fields[].path",

@@ -14,6 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edged.config.binding import BindingConfig
+from edged.config.discovery import DiscoveryConfig
+from edged.config.publish import PublishConfig
+from edged.processing.cbor_data import encode_cbor
+from edged.specs import Duration, OutputSpec
 from edged.transports.buffered import BufferedSocket
 from edged.transports.connection import SessionOptions
 from edged.transports.mqtt import PahoConnection
@@ -88,6 +92,38 @@ def test_an_answer_with_mqtt_5(broker):
                 assert 55 <= answer.properties.MessageExpiryInterval <= 60
             assert rig.stats["protocol"] == "5"
             assert rig.session.is_alive
+
+    run(main())
+
+
+def test_payloads_by_content_type_fewer_answers_and_a_word_to_home_assistant(broker):
+    async def main():
+        config = BindingConfig(
+            name="vib",
+            from_="in/{site}",
+            to="out/{site}",
+            model="sum",
+            codec="auto",
+            output=OutputSpec(codec="json"),
+            publish=PublishConfig(when="on_change"),
+            discovery=DiscoveryConfig(device="{site}", delay=Duration(0)),
+        )
+        async with Rig(broker.port, config) as rig:
+            with Device(broker, "out/#", "homeassistant/device/#") as device:
+                packed = encode_cbor({"a": 4, "b": 0})
+                for _ in range(3):
+                    device.publish("in/hall", packed, ContentType="application/cbor")
+                told, answer = sorted(await get(device, 2), key=lambda message: message.topic)
+                assert (answer.topic, json.loads(answer.payload)["sum"]) == ("out/hall", 4)
+                assert json.loads(told.payload)["state_topic"] == "out/hall"
+                device.publish("in/hall", body(5))
+                assert sums(await get(device)) == [5], "nothing for the two in between"
+                device.publish("homeassistant/status", "online")
+                (again,) = await get(device)
+                assert again.payload == told.payload
+            await until(lambda: rig.stats["in_flight"] == 0)
+            found = rig.stats["bindings"]["vib"]
+            assert (found["answered"], found["suppressed"]) == (2, 2)
 
     run(main())
 
