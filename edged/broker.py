@@ -26,7 +26,13 @@ from edged.cores import spread
 from edged.errors import ApplyError
 from edged.keeping import Keeping
 from edged.manifest import ManifestOf
-from edged.protocol.mqtt import BaseTopics, BrokerSession
+from edged.protocol.mqtt import (
+    JSON,
+    BaseTopics,
+    BrokerSession,
+    Publication,
+    encode_document,
+)
 from edged.results import FOLDER, Results, left_on_disk, open_results
 from edged.serving.dataplane import Dataplane
 from edged.telemetry.health import Health
@@ -64,6 +70,7 @@ class BrokerLinks:
     ) -> None:
         self._calls = calls or {}
         self._questions: Questions | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._dataplane = dataplane
         self._health = health
         self._state_dir = state_dir
@@ -272,8 +279,17 @@ class BrokerLinks:
             self._results.forwarder.start()
             self._review_results()
         self._bindings.start()
+        if mqtt.report:
+            self._report(BaseTopics(options.base).metrics, mqtt.report.seconds)
         if mqtt.questions:
             self._begin_questions(mqtt, session_options_of(options, "req"))
+
+    def _report(self, topic: str, every_s: float) -> None:
+        """Publish what ``edged mqtt status`` shows, now and again."""
+        self._timer = asyncio.get_running_loop().call_later(every_s, self._report, topic, every_s)
+        if self._bindings is not None:
+            payload = encode_document(self.stats() or {})
+            self._bindings.say(Publication(topic, payload, qos=0, retain=True, content_type=JSON))
 
     def _begin_questions(self, mqtt: MqttConfig, options: SessionOptions) -> None:
         from edged.transports.questions import Questions  # noqa: PLC0415 - only if used
@@ -307,6 +323,8 @@ class BrokerLinks:
     async def _end(self, timeout_s: float) -> None:
         bindings, self._bindings = self._bindings, None
         self._identity = ()
+        if self._timer is not None:
+            self._timer.cancel()
         questions, self._questions = self._questions, None
         if questions is not None:
             await questions.stop()

@@ -24,6 +24,10 @@ BROKER_FIGURES: tuple[Figure, ...] = (
     Figure("edged_mqtt_messages_ended", _C, "What became of messages.", ("binding", "outcome")),
     Figure("edged_mqtt_messages_in_flight", _G, "Messages at work.", ("binding",)),
     Figure("edged_mqtt_messages_waiting", _G, "Messages that wait for a place (max_inflight)."),
+    Figure("edged_mqtt_oldest_unacked_seconds", _G, "Age of the oldest request not acknowledged."),
+    Figure("edged_mqtt_stepped_back", _C, "Times that the groups of shared filters were left."),
+    Figure("edged_mqtt_session_connected", _F, "1 while it is connected.", ("session",)),
+    Figure("edged_mqtt_questions", _C, "Questions to the daemon, by what became.", ("outcome",)),
     Figure("edged_mqtt_messages_ignored", _C, "Messages for no binding, by why.", ("reason",)),
     Figure("edged_mqtt_reports_refused", _C, "Error reports the broker refused.", ("binding",)),
     Figure("edged_mqtt_acknowledged", _C, "QoS 1 messages acknowledged to the broker."),
@@ -66,6 +70,12 @@ def add_broker(add: Add, links: Mapping[str, Any]) -> None:
     add("edged_mqtt_connected", int(links["state"] == "connected"))
     add("edged_mqtt_connections", links["connections"])
     add("edged_mqtt_messages_waiting", links["waiting"])
+    add("edged_mqtt_oldest_unacked_seconds", links["oldest_unacked_s"] or 0.0)
+    add("edged_mqtt_stepped_back", links["times_back"])
+    for name, side in links["sessions"].items():
+        add("edged_mqtt_session_connected", int(side["state"] == "connected"), name)
+    for outcome in ("answered", "refused", "dropped") if links.get("questions") else ():
+        add("edged_mqtt_questions", links["questions"][outcome], outcome)
     for name in ("acknowledged", "published", "received_bytes", "published_bytes"):
         add(f"edged_mqtt_{name}", links[name])
     for reason in _IGNORED:

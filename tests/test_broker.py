@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edged.broker import BrokerLinks
-from edged.broker_options import read_secret, session_options
+from edged.broker_options import session_options
 from edged.config.broker import Secret, TlsConfig
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
 from edged.config.schema import Config
+from edged.credential import read_secret
 from edged.errors import ApplyError
 from edged.protocol.mqtt import DRAINING, OFFLINE
 from edged.serving.dataplane import Dataplane

@@ -9,7 +9,8 @@ from edged.outbox.tally import Tally
 from edged.protocol.mqtt import BindingCounters, SessionCounters
 
 LINKS: dict[str, Any] = {
-    "state": "connected", "connections": 2, "waiting": 3,
+    "state": "connected", "connections": 2, "waiting": 3, "oldest_unacked_s": None,
+    "times_back": 23, "sessions": {},
     **dict.fromkeys(SessionCounters.__slots__, 4),
     "bindings": {"b": BindingCounters(received=5, duplicates=6).as_dict()},
 }  # fmt: skip
@@ -35,7 +36,13 @@ def test_all_of_it_is_in_the_catalogue_and_filled_in() -> None:
     results = {"state": "connecting", "on_way": 15, "outbox": OUTBOX}
     feeds = {"m": {"published": 16, "dropped": 17}}
     states = {"b/0": {"keys": 18, "bytes": 19, "evicted": 20, "broken": 21, "stale": 22}}
-    found = figures({**LINKS, "results": results, "feeds": feeds, "states": states})
+    more = {
+        "sessions": {"bulk": {"state": "connected"}},
+        "questions": {"answered": 24, "refused": 25, "dropped": 26},
+    }
+    found = figures({**LINKS, "results": results, "feeds": feeds, "states": states, **more})
+    assert found["edged_mqtt_session_connected", "bulk"] == 1
+    assert found["edged_mqtt_questions", "refused"] == 25
     assert found["edged_mqtt_states_dropped", "b/0", "stale"] == 22
     assert found["edged_feed_answers", "m", "dropped"] == 17
     assert {name for name, *_ in found} == {figure.name for figure in BROKER_FIGURES}

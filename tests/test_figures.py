@@ -34,6 +34,10 @@ LINKS = {
     "state": "connected",
     "connections": 2,
     "waiting": 3,
+    "oldest_unacked_s": 1.5,
+    "times_back": 4,
+    "sessions": {"bulk": {"state": "connected"}},
+    "questions": {"answered": 5, "refused": 6, "dropped": 7},
     **asdict(SessionCounters(unmatched=1, acknowledged=9, published=12)),
     "bindings": {"gate": BindingCounters(received=10, answered=8, dead_lettered=1).as_dict()},
     "feeds": {"gate": {"published": 1}},
@@ -231,7 +235,7 @@ def test_names_are_in_base_units_and_labels_from_a_fixed_list():
         assert set(figure.labels) <= {
             "model", "release", "transport", "code", "state", "binding", "outcome", "reason", "key",
             "listener", "where", "required", "version", "python", "digest", "runtime", "step",
-            "device", "priority", "wanted",
+            "device", "priority", "wanted", "session",
         }  # fmt: skip
         assert figure.help.endswith(".")
         if figure.kind is Kind.HISTOGRAM:

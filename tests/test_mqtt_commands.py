@@ -26,7 +26,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DaemonProc
     with Mosquitto(folder) as broker:
         body = (
             "trust: {require_signatures: false}\nmqtt: {host: 127.0.0.1, port: "
-            f"{broker.port}, questions: [models, manifest]}}\nmodels:\n  m: {{bundle: m-1.edgb}}\nbindings:\n"
+            f"{broker.port}, report: 1s, questions: [models, manifest]}}\nmodels:\n  m: {{bundle: m-1.edgb}}\nbindings:\n"
             "  - {name: b, from: 'in/{id}', to: 'out/{id}', model: m}\n"
         )
         with running(folder, body) as daemon:
@@ -114,6 +114,14 @@ def test_what_cannot_be_recorded_is_said(house, tmp_path, capsys, words, said) -
     assert main(["mqtt", "record", "--config", str(daemon.config), str(path), *words]) != 0
     assert said in capsys.readouterr().err
     assert not path.exists()
+
+
+def test_the_same_is_said_on_a_topic(house) -> None:
+    _, broker = house
+    with Device(broker, "edged/test/metrics") as device:
+        assert json.loads(device.one().payload)["bindings"].keys() == {"b"}
+        with Device(broker, "edged/test/metrics") as late:
+            assert late.one().retain
 
 
 def test_questions_over_mqtt_are_answered_as_far_as_they_are_allowed(house) -> None:

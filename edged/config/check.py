@@ -186,6 +186,8 @@ def _mqtt_fields(mqtt: MqttConfig) -> Iterator[Found]:
             yield f"mqtt.{field}", f"is outside what MQTT can say; expected {words}"
     yield from login_problems(mqtt, "mqtt")
     yield from outbox_problems(mqtt.outbox)
+    if mqtt.report and not _SECOND <= mqtt.report <= 24 * 3600 * _SECOND:
+        yield "mqtt.report", "is outside what can work; expected 1s to 24h, or 0"
     if len(set(mqtt.questions)) < len(mqtt.questions):
         yield "mqtt.questions", "lists a word twice; remove one"
     if mqtt.results is not None:

@@ -36,6 +36,10 @@ class MqttConfig(BrokerConfig, frozen=True, kw_only=True):
             "default: nothing"
         ),
     ] = ()
+    report: Annotated[
+        Duration,
+        Meta(description="how often <base>/metrics says what edged mqtt status shows; 0 = never"),
+    ] = Duration(0)
     step_back: Annotated[
         bool,
         Meta(

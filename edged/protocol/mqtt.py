@@ -51,6 +51,11 @@ class BaseTopics:
         """Retained JSON list of the models."""
         return f"{self.base}/models"
 
+    @property
+    def metrics(self) -> str:
+        """Retained JSON about the connection, where it is asked for."""
+        return f"{self.base}/metrics"
+
     def model_state(self, model: str) -> str:
         """Retained: ready, loading or failed."""
         return f"{self.base}/models/{model}/state"

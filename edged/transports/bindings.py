@@ -125,9 +125,8 @@ class Bindings:
         self._idle = asyncio.Event()
         self._idle.set()
         self._waiters: dict[int, Callable[[Published], None]] = {}
-        self._shared_s = 0.0
-        self._session_kind: str | None = None
-        self._announcer = Announcer(self.topics, self._say)
+        self._shared_s, self._session_kind = 0.0, ""
+        self._announcer = Announcer(self.topics, self.say)
         self._lost: Disconnected | None = None
         if ack_early:
             log.warning("MESSAGES ARE ACKNOWLEDGED BEFORE THEY ARE ANSWERED: this loses messages")
@@ -174,7 +173,7 @@ class Bindings:
             timeout_s: for the work in hand; what is not done by then is delivered again.
         """
         until_s = self.loop.time() + timeout_s
-        self._say(Publication(self.topics.status, DRAINING, retain=True))
+        self.say(Publication(self.topics.status, DRAINING, retain=True))
         await self._leave_groups(until_s)
         self._is_draining = True
         try:
@@ -219,7 +218,7 @@ class Bindings:
         """The session's figures and those of each binding, for the status page."""
         return {
             **self.session.stats(),
-            "session": self._session_kind,
+            "session": self._session_kind or None,
             "oldest_unacked_s": self._order[0].age_s() if self._order else None,
             "in_flight": self._in_flight,
             "waiting": len(self._waiting),
@@ -250,8 +249,11 @@ class Bindings:
         self.counters.published_bytes += len(publication.payload)
         self._waiters[self.session.publish(publication)] = on_published
 
-    def _say(self, publication: Publication) -> None:
-        if self._connection and self._is_main:
+    def say(self, publication: Publication) -> None:
+        """Publish something about ourselves, unless the broker would end the connection for it."""
+        if publication.size_bytes > (self.max_packet_bytes or publication.size_bytes):
+            log.warning("%s is larger than the broker takes: not said", publication.topic)
+        elif self._connection and self._is_main:
             self.publish(publication, ignore)
 
     def _on_event(self, event: SessionEvent) -> None:
@@ -282,7 +284,7 @@ class Bindings:
         self.max_packet_bytes = event.maximum_packet_bytes
         self._subscriber.connected()
         status = DRAINING if self._is_draining else ONLINE
-        self._say(Publication(self.topics.status, status, retain=True))
+        self.say(Publication(self.topics.status, status, retain=True))
         self._announcer.again()
         self.discovery.connected()
         self._branch.notice(event)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from edged.protocol.mqtt import BrokerSession, SessionCounters
+from edged.protocol.mqtt import BrokerSession, Publication, SessionCounters
 from edged.transports.binding_set import BindingSet
 from edged.transports.bindings import Bindings
 
@@ -67,6 +67,10 @@ class Sessions:
         """Publish who we are and what we serve."""
         self._main.announce(info, models)
 
+    def say(self, publication: Publication) -> None:
+        """Publish something about ourselves, if a connection is up."""
+        self._main.say(publication)
+
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, finish what is in hand, say goodbye; the main one last."""
         await asyncio.gather(*(side.drain(timeout_s) for side in self._sides.values()))
@@ -95,4 +99,5 @@ class Sessions:
         found["oldest_unacked_s"] = max((age for age in ages if age is not None), default=None)
         for side in sides.values():
             found["bindings"] |= side.pop("bindings")
+            del side["states"], side["results"]  # these are everybody's
         return {**found, "problem": self.problem, "sessions": sides}

@@ -624,6 +624,17 @@ async def test_drain_finishes_what_is_in_hand_and_leaves_the_rest():
     assert not bench.session.of("unsubscribe")
 
 
+def test_what_is_too_large_to_be_said_ends_no_connection(caplog):
+    async def main():
+        bench = Bench(limit=600)
+        bench.bindings.announce({"version": "1"}, [{"name": "m" * 1000}])
+        assert bench.session.to("edged/n/info")
+        assert not bench.session.to("edged/n/models")
+
+    asyncio.run(main())
+    assert "edged/n/models is larger than the broker takes" in caplog.text
+
+
 SHARED = {"from_": "$share/fleet/in/{site}"}
 
 
