@@ -172,6 +172,11 @@ class RawCodec:
         self._shape = tuple(axis if isinstance(axis, int) else -1 for axis in fixed)
         self._row_bytes = math.prod(sizes) * self._dtype.size_bytes
 
+    @property
+    def row_bytes(self) -> int:
+        """The least that a payload has, unless an axis is free."""
+        return 0 if self._is_free else self._row_bytes
+
     def decode(self, payload: bytes) -> dict[str, Array]:
         """View a payload as the input.
 

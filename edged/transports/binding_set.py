@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from edged.config.binding import BindingConfig
 from edged.errors import FieldError, TooLargeError
 from edged.manifest import ManifestOf
+from edged.processing.codecs import Codec, RawCodec
 from edged.protocol.mqtt import BaseTopics
 from edged.topics import TopicTemplate, can_match
 from edged.transports.binding import MAX_REQUEST_BYTES, Binding, Part, Route
@@ -219,12 +220,19 @@ def prepare_bindings(
         if manifest is None:
             raise FieldError(f"{path}.model", f'no release answers for "{config.model}" yet')
         try:
-            binding.compiled(manifest)
+            _check_size(binding.compiled(manifest).codecs.choose(None), max_request_bytes)
         except FieldError as exc:
             raise FieldError(f"{path}.{exc.path}", exc.reason) from exc
         bindings.append(binding)
     _check_loops(bindings, topics)
     return BindingSet(bindings, topics, max_request_bytes)
+
+
+def _check_size(codec: Codec, max_request_bytes: int) -> None:
+    least = codec.row_bytes if isinstance(codec, RawCodec) else 0
+    if least > max_request_bytes:
+        text = f"one row has {least} bytes, and limits.max_request is {max_request_bytes}"
+        raise FieldError("codec", f"{text}: every message would be refused; raise it")
 
 
 def with_waiting(prepared: BindingSet, configs: Sequence[BindingConfig]) -> BindingSet:

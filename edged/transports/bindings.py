@@ -120,8 +120,7 @@ class Bindings:
         self._order: deque[Arrival] = deque()
         self._waiting: deque[Arrival] = deque()
         self._jobs: set[Job] = set()
-        self._is_pumping = False
-        self._in_flight = 0
+        self._is_pumping, self._in_flight = False, 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._waiters: dict[int, Callable[[Published], None]] = {}
@@ -222,8 +221,7 @@ class Bindings:
             "oldest_unacked_s": self._order[0].age_s() if self._order else None,
             "in_flight": self._in_flight,
             "waiting": len(self._waiting),
-            "stepped_back": self._subscriber.is_back,
-            "times_back": self._subscriber.times_back,
+            **self._subscriber.stats(),
             "problem": self.problem,
             "results": self.forwarder.stats() if self.forwarder is not None else None,
             **asdict(self.counters),

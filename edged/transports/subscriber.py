@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from edged.protocol.mqtt import BrokerSession, Subscribed, Unsubscribed, is_shared
 from edged.transports.subscriptions import SubscriptionMemory, Subscriptions
@@ -105,6 +106,10 @@ class Subscriber:
             log.warning("the broker did not confirm that we left the groups of shared filters")
             return False
         return self._is_up
+
+    def stats(self) -> dict[str, Any]:
+        """Whether the groups are left for now, and how often they were."""
+        return {"stepped_back": self.is_back, "times_back": self.times_back}
 
     def _shared(self) -> dict[str, int]:
         return {text: qos for text, qos in self._filters.items() if is_shared(text)}

@@ -125,3 +125,11 @@ def test_no_model_helps_a_binding_whose_own_words_are_wrong():
     assert [one.name for one in with_waiting(prepare(ready), [ready, loop, typo]).bindings] == [
         "vib"
     ]
+
+
+def test_a_row_that_no_message_can_hold_is_refused_before_one_comes():
+    raw = binding(codec="raw")
+    prepare_bindings([raw], lambda *_: SUM, TOPICS, 8)
+    with pytest.raises(FieldError, match="every message would be refused") as caught:
+        prepare_bindings([raw], lambda *_: SUM, TOPICS, 7)
+    assert caught.value.path == "bindings[0].codec"
