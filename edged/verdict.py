@@ -22,9 +22,9 @@ from edged.config.snapshot import expiry_warnings
 from edged.credential import is_open_to_all
 from edged.errors import ApplyError, EdgedError, FieldError
 from edged.manifest import ManifestOf
-from edged.processing.outputs import build_output
 from edged.protocol.mqtt import BaseTopics
 from edged.record import find_state_dir, load_last_good
+from edged.transports.answers import AnswerWriter
 from edged.transports.binding_set import prepare_bindings
 from edged.unmet import unmet_preferences
 
@@ -108,7 +108,7 @@ def _feed_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Problem]
             problems.append(snapshot.problem(path, text))
             continue
         try:
-            build_output(model.publish.output, manifest)
+            AnswerWriter(model.publish.output, manifest, wants_rows=False)
         except FieldError as exc:
             problems.append(snapshot.problem(f"{path}.{exc.path}", exc.reason))
     return problems

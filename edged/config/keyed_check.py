@@ -49,6 +49,8 @@ def _window(path: str, binding: BindingConfig) -> Iterator[tuple[str, str]]:
     for other in ("sequence", "stream", "join"):
         if getattr(binding, other):
             yield f"{path}.{other}", "and window exclude each other; use two bindings"
+    if binding.codec == "tensor":
+        yield f"{path}.codec", "carries whole inputs, and window puts rows together; write raw"
     if window.hop is not None and window.hop > window.rows:
         text = f"is more than the window's {window.rows} rows, so that rows would be left out"
         yield f"{path}.window.hop", f"{text}; lower it"
@@ -68,7 +70,7 @@ def _join(config: Config, path: str, binding: BindingConfig) -> Iterator[tuple[s
             yield f"{path}.{other}", "and join exclude each other; use two bindings"
     if not binding.fields:
         yield f"{path}.join", "needs fields on both sides; say which columns `from` gives"
-    if binding.codec in {"raw", "image"}:
+    if binding.codec in {"raw", "image", "tensor"}:
         yield f"{path}.codec", f"has no columns by name to join ({binding.codec})"
     names = _names(binding.from_)
     for index, part in enumerate(binding.join):

@@ -29,6 +29,8 @@ class WindowJob(Job):
     _rule: WindowRule | None = None
     _windows: tuple[Array, ...] = ()
     _answered = 0
+    """Windows that are done with: their answers are safe, or left out."""
+    _ends_as = "gathered"
     _is_counted = _is_taken = False
 
     def _take_up(self) -> None:
@@ -97,10 +99,8 @@ class WindowJob(Job):
     def _count(self) -> None:
         if not self._is_counted:
             self._is_counted = True
-            if self._answered:
-                self._counters.answered += 1
-            else:
-                self._counters.gathered += 1
+            counters = self._counters
+            setattr(counters, self._ends_as, getattr(counters, self._ends_as) + 1)
         self._finish()
 
     def _keep(self, forwarder: Forwarder, publication: Publication) -> None:
@@ -108,8 +108,10 @@ class WindowJob(Job):
         part = f"/{self._answered}"
         forwarder.keep(publication, self._config, self._message, self._on_answer_kept, part)
 
-    def _delivered(self) -> None:
-        """The answer to a window is safe."""
+    def _delivered(self, ends_as: str = "answered") -> None:
+        """The answer to a window is safe, or says nothing new."""
+        if ends_as == "answered" or self._ends_as == "gathered":
+            self._ends_as = ends_as
         self._answered += 1
         self._windows = self._windows[1:]
         self._guard(self._next)

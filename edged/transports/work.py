@@ -256,8 +256,7 @@ class Job:
 
     def _deliver(self, publication: Publication) -> None:
         if self._reply_to is None and self._watch.leaves_out():
-            self._counters.suppressed += 1
-            self._finish()
+            self._delivered("suppressed")
             return
         forwarder = self._forwarder()
         limit = (forwarder or self._outlet).max_packet_bytes
@@ -288,9 +287,9 @@ class Job:
     def _keep(self, forwarder: Forwarder, publication: Publication) -> None:
         forwarder.keep(publication, self._config, self._message, self._on_answer_kept)
 
-    def _delivered(self) -> None:
-        """The answer is safe."""
-        self._counters.answered += 1
+    def _delivered(self, ends_as: str = "answered") -> None:
+        """The answer is safe, or kept back by the binding's ``publish``."""
+        setattr(self._counters, ends_as, getattr(self._counters, ends_as) + 1)
         self._finish()
 
     def _on_answer_kept(self, reason: str) -> None:

@@ -76,6 +76,10 @@ def test_good_ones() -> None:
             "7: bindings[0].window.key: uses {no}, which `from` does not name",
         ),
         (
+            "model: plain, codec: tensor, window: {rows: 4}",
+            "7: bindings[0].codec: carries whole inputs",
+        ),
+        (
             "model: plain, window: {rows: 4}, stream: true",
             "7: bindings[0].stream: and window exclude each other",
         ),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edged.config.keyed import WindowConfig
+from edged.config.publish import PublishConfig
 from edged.errors import QueueFullError, RunError
 from edged.messages import InferRequest, InferResponse, OnResponse
 from edged.outbox.outbox import Outbox
@@ -58,14 +59,15 @@ class SlowKeeper:
 
 def bench(
     keeper: SlowKeeper | None = None, restored: dict[bytes, bytes] | None = None,
-    *, hold: bool = False, auto: bool = True, forwarder: Forwarder | None = None, **window: Any,
+    *, hold: bool = False, auto: bool = True, forwarder: Forwarder | None = None,
+    publish: PublishConfig | None = None, **window: Any,
 ) -> Bench:  # fmt: skip
     states = KeyedStates()
     if keeper is not None:
         states.adopt(keeper, restored or {})
     door = WindowDoor(hold=hold)
     rule = WindowConfig(**{"rows": 3, "keep": "disk" if keeper else "memory"} | window)
-    config = binding(model="mean", fields=("v",), window=rule)
+    config = binding(model="mean", fields=("v",), window=rule, publish=publish)
     return Bench(config, auto=auto, door=door, states=states, forwarder=forwarder)
 
 
@@ -261,3 +263,16 @@ async def test_by_the_outbox_a_window_waits_for_room_once() -> None:
     outbox.step()
     await settle()
     assert outbox.stats()["kept"] == 2
+
+
+@on_loop
+async def test_windows_that_say_nothing_new_are_left_out_and_counted() -> None:
+    made = bench(publish=PublishConfig(when="on_change"))
+    for _ in range(3):
+        made.session.receive("in/x", row(1, 2, 3))
+    made.session.receive("in/x", row(1, 2, 3, 1, 2, 9))
+    await settle()
+    assert sums(made) == [6, 12]
+    counters = made.counters()
+    assert (counters["answered"], counters["suppressed"], counters["gathered"]) == (2, 2, 0)
+    assert len(made.session.acked) == 4
