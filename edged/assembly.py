@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
+from edged.atomic import write_atomically
 from edged.breaker import Breaker
 from edged.budget import budgets_of
 from edged.config.schema import Config
 from edged.device.setting import device_setting
+from edged.rollout.ledger import Ledger
 from edged.runtimes.registry import create_runtime
 from edged.serving.choosing.chooser import LoadOrder
+from edged.serving.dataplane import Dataplane
 from edged.serving.dressing import DressingLoader
 from edged.serving.manager import Manager
 from edged.serving.trial import TRIAL_NICE
@@ -56,4 +60,15 @@ def make_manager(
     manager.recovery.health = health
     manager.on_ready = breaker.on_ready
     manager.on_hopeless = breaker.on_hopeless
+    return manager
+
+
+def remember_rollouts(
+    manager: Manager, state_dir: Path, dataplane: Dataplane, health: Health
+) -> Manager:
+    """Let the manager's rollouts go on where they were, and end by themselves."""
+    ledger = Ledger(state_dir / "rollouts", write_atomically)
+    ledger.read()
+    manager.rollouts.active = lambda: dataplane.table.rollouts
+    manager.rollouts.open(ledger, health, manager.stored_of, manager.changed)
     return manager

@@ -20,6 +20,7 @@ from edged.errors import BundleError, EdgedError, FieldError
 from edged.manifest import Manifest, ManifestOf
 from edged.pinned import check_memory
 from edged.pipelines.build import plan_all
+from edged.rollout.fit import unfit
 from edged.runtime_check import check_runtimes
 from edged.serving.manager import Desired
 from edged.serving.sequences.states import plan_states
@@ -262,6 +263,7 @@ def _gather(
             found[one.manifest.release] = one
     if found:
         problems += check_releases(snapshot, name, snapshot.config.models[name], set(found))
+        problems += check_rollout(snapshot, name, {n: one.manifest for n, one in found.items()})
     return found, problems
 
 
@@ -334,6 +336,17 @@ def check_releases(
             message = f"release {number} is in none of the bundles; they hold: {have}"
             problems.append(snapshot.problem(path, message))
     return problems
+
+
+def check_rollout(
+    snapshot: Snapshot, name: str, manifests: Mapping[int, Manifest]
+) -> list[Problem]:
+    """Whether the releases of a model's rollout are there and may stand for one another."""
+    section = snapshot.config.models[name].rollout
+    if section is None:
+        return []
+    path = model_path(name, "rollout")
+    return [snapshot.problem(f"{path}.{field}", text) for field, text in unfit(section, manifests)]
 
 
 def check_states(

@@ -107,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     _socket_option(infer)
 
     _add_engines(command)
+    _add_rollout(command)
+    _add_bundle(command)
 
     add_mqtt(commands, _config_option, _socket_option)
 
@@ -140,6 +142,27 @@ def _add_engines(command: Callable[..., Any]) -> None:
     for sub in (build, engines):
         _config_option(sub)
         sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+
+
+def _add_rollout(command: Callable[..., Any]) -> None:
+    text = "Show how new releases do beside the stable ones; promote one, or take it back."
+    sub = command("rollout", _rollout, text)
+    sub.add_argument("verb", choices=("status", "promote", "abort"))
+    sub.add_argument("model", nargs="?", help="which; all of them for status")
+    sub.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    sub.add_argument(
+        "--socket",
+        help="default: as edged status; to promote or abort $EDGED_ADMIN_SOCKET, else "
+        "/run/edged/admin.sock",
+    )
+
+
+def _add_bundle(command: Callable[..., Any]) -> None:
+    sub = command("bundle", _bundle, "Verify a bundle and put it where the configuration looks.")
+    sub.add_argument("verb", choices=("install",))
+    sub.add_argument("file", type=Path)
+    sub.add_argument("--older", action="store_true", help="also one older than what is there")
+    _config_option(sub)
 
 
 def _quarantine_options(parser: argparse.ArgumentParser) -> None:
@@ -342,6 +365,26 @@ def _engines(options: argparse.Namespace) -> int:
 
     document = kept_engines(options.config, options.state_dir or find_state_dir(options.config))
     print(as_json(document) if options.json else render_engines(document))
+    return 0
+
+
+def _rollout(options: argparse.Namespace) -> int:
+    from edged.rolling import end, listed, render  # noqa: PLC0415
+
+    if options.verb == "status":
+        found = listed(options.socket, options.model)
+    elif options.model is None:
+        raise InvalidRequestError(f"edged rollout {options.verb}: which model?")
+    else:
+        found = [end(options.socket, options.verb, options.model)]
+    print(json.dumps(found, indent=2) if options.json else render(found))
+    return 0
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    from edged.installing import install  # noqa: PLC0415
+
+    print(install(options.config, options.file, older=options.older))
     return 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.access.gate import Gate
-from edged.assembly import make_manager
+from edged.assembly import make_manager, remember_rollouts
 from edged.breaker import Breaker
 from edged.broker import BrokerLinks
 from edged.config.identity import node_name
@@ -91,7 +91,7 @@ class Daemon:
         boot_problems: tuple[str, ...] = (),
     ) -> None:
         config = snapshot.config
-        self._snapshot = snapshot
+        self._snapshot, self._state_dir = snapshot, state_dir
         self._supervisor = supervisor
         self._boot_problems = boot_problems
         self._started = time.monotonic()
@@ -161,10 +161,11 @@ class Daemon:
         )  # fmt: skip
 
     def _make_manager(self, config: Config) -> Manager:
-        return make_manager(
+        manager = make_manager(
             config, self._breaker, self._findings,
             dress=self.engines.dress, health=self.health, on_change=self._on_change,
         )  # fmt: skip
+        return remember_rollouts(manager, self._state_dir, self.dataplane, self.health)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then finish what is in hand."""

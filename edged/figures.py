@@ -14,6 +14,7 @@ from edged.broker_figures import BROKER_FIGURES, add_broker
 from edged.hosted import workers
 from edged.reload import Reloader
 from edged.reload_tally import ReloadTally
+from edged.rollout_figures import ROLLOUT_FIGURES, add_rollouts
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
@@ -120,6 +121,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_connections_received_bytes", _C, "Bytes taken from peers.", ("listener",)),
     Figure("edged_connections_sent_bytes", _C, "Bytes written to peers.", ("listener",)),
     *BROKER_FIGURES,
+    *ROLLOUT_FIGURES,
     Figure("edged_loop_lag_seconds", _H, "Lateness of the event loop, each second while scraped."),
     Figure("process_resident_memory_bytes", _G, "Resident memory of the daemon."),
     Figure("process_cpu_seconds", _C, "Processor time of the daemon, user and system."),
@@ -213,6 +215,7 @@ def collect(
             sheet.add(f"edged_cache_{name}", value, model)
     for model, sequences in manager.shelves.items():
         _add_sequences(sheet, model, sequences)
+    add_rollouts(sheet.add, manager.rollouts.as_list())
     _add_memory(sheet, manager)
     _add_workers(sheet, manager)
     _add_listeners(sheet, listeners, denied or {})

@@ -35,13 +35,15 @@ def build_route(
     """How one model's requests find a release."""
     config = candidate.snapshot.config.models[name]
     items = candidate.releases.get(name, ())
+    releases = {item.stored.manifest.release: manager.get(item.key) for item in items}
     return Route(
         name,
-        {item.stored.manifest.release: manager.get(item.key) for item in items},
+        releases,
         config.serve,
         config.aliases,
         config.required,
         manager.get(fallback.key) if fallback is not None else None,
+        manager.rollouts.of(name, config.rollout, releases),
     )
 
 
@@ -58,7 +60,8 @@ def build_table(
     }
     snapshot = candidate.snapshot
     routes |= pipeline_routes(snapshot, candidate.plans, routes, manager.workshop)
-    return ServingTable(generation, routes)
+    rollouts = {name: one.rollout for name, one in routes.items() if one.rollout is not None}
+    return ServingTable(generation, routes, rollouts)
 
 
 def failed_problems(

@@ -33,6 +33,8 @@ class InferRequest:
         outputs: the outputs wanted, or empty for all.
         deadline_ns: monotonic clock, nanoseconds; None for no deadline.
         origin: who asks, for logs and metrics; e.g. ``uds`` or ``mqtt:vibration``.
+        asker: what it says of itself beside the tensors, which may keep it on one side of a
+            rollout: parameters or topic levels by name, or the key itself; None for nothing.
     """
 
     model: str
@@ -41,6 +43,7 @@ class InferRequest:
     outputs: tuple[str, ...] = ()
     deadline_ns: int | None = None
     origin: str = "local"
+    asker: Mapping[str, object] | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +122,14 @@ class PrepareRequest:
             every other axis is a number.
         release: as in InferRequest.
         outputs: the outputs wanted, in this order, or empty for all.
+        asker: as in InferRequest, for every request of the call.
     """
 
     model: str
     inputs: tuple[TensorSpec, ...]
     release: int | str | None = None
     outputs: tuple[str, ...] = ()
+    asker: Mapping[str, object] | str | None = None
 
 
 class Ticket(Protocol):

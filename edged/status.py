@@ -137,6 +137,7 @@ def _kept(manager: Manager) -> dict[str, Any]:
     return {
         "caches": {name: cache.as_dict() for name, cache in manager.workshop.caches.items()},
         "sequences": {name: one.as_dict() for name, one in manager.shelves.items()},
+        "rollouts": manager.rollouts.as_list(),
         "workers": [one.as_dict() for one in workers(manager.releases())],
     }
 

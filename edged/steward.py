@@ -68,6 +68,8 @@ class Steward:
             "load": self._on_load,
             "unload": self._on_unload,
             "logging": self._on_logging,
+            "promote": self._on_promote,
+            "abort": self._on_abort,
         }
 
     def follow(self, config: Config) -> None:
@@ -227,6 +229,12 @@ class Steward:
     async def _on_unload(self, arguments: dict[str, Any]) -> dict[str, Any]:
         await self.unload(str(arguments.get("model")))
         return {}
+
+    async def _on_promote(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return self._manager.rollouts.promote(str(arguments.get("model")))
+
+    async def _on_abort(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return self._manager.rollouts.abort(str(arguments.get("model")))
 
     async def _on_logging(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if (level := arguments.get("level")) is not None:

@@ -29,6 +29,7 @@ from tests.e2e.process import running
 from tests.fakes.site import Site
 from tests.models import double, remembering
 from tests.test_reload import Box, booted
+from tests.test_rollout_figures import ONE
 
 LINKS = {
     "state": "connected",
@@ -196,6 +197,7 @@ def test_each_family_of_the_catalogue_can_be_seen(site: Site, monkeypatch: pytes
             (stood,) = [r for r in box.manager.releases() if r.key.model == "m"]
             stood.stand_in = StandIn("openvino", "onnxruntime", (), 0.0, 0)
             stood.placed = Placed(5, {"Loop": 2})
+            monkeypatch.setattr(box.manager.rollouts, "as_list", lambda: [ONE])
             recovery = box.manager.recovery
             recovery.stood_in["m", 1, "openvino", "onnxruntime"] = 1
             recovery.losses["m", 1, "openvino"] = 1
@@ -235,7 +237,7 @@ def test_names_are_in_base_units_and_labels_from_a_fixed_list():
         assert set(figure.labels) <= {
             "model", "release", "transport", "code", "state", "binding", "outcome", "reason", "key",
             "listener", "where", "required", "version", "python", "digest", "runtime", "step",
-            "device", "priority", "wanted", "session",
+            "device", "priority", "wanted", "session", "phase",
         }  # fmt: skip
         assert figure.help.endswith(".")
         if figure.kind is Kind.HISTOGRAM:

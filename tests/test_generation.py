@@ -29,6 +29,7 @@ from edged.generation import (
 from edged.serving.lifecycle import State
 from edged.serving.manager import Desired, Manager
 from edged.serving.release import ServedRelease
+from edged.serving.rollouts import Rollouts
 from edged.serving.scheduling.turn import Turn
 from edged.serving.workshop import Workshop
 from edged.specs import Duration
@@ -42,7 +43,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.releases: dict[object, ServedRelease] = {}
-        self.workshop = Workshop(Turn())
+        self.workshop, self.rollouts = Workshop(Turn()), Rollouts()
 
     def get(self, key: object) -> ServedRelease:
         return self.releases[key]

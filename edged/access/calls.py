@@ -13,7 +13,7 @@ from edged.access.visit import Visit
 
 _VERBS = {"status": "status", "metrics": "metrics", "reload": "reload", "logging": "logging"}
 _METADATA = "metadata"
-_OF_MODEL = ("load", "unload")
+_OF_MODEL = {"load": "load", "unload": "unload", "promote": "promote", "abort": "rollback"}
 
 
 def check_call(visit: Visit, call: str, arguments: Mapping[str, Any]) -> None:
@@ -29,7 +29,7 @@ def check_call(visit: Visit, call: str, arguments: Mapping[str, Any]) -> None:
     if call == "manifest":
         visit.require(_METADATA, str(arguments.get("model")))
     elif call in _OF_MODEL:
-        visit.require(call, str(arguments.get("model")))
+        visit.require(_OF_MODEL[call], str(arguments.get("model")))
     elif call == "engines":
         visit.require("engines" if arguments.get("look") is True else "status")
     else:

@@ -36,6 +36,7 @@ from edged.config.problems import (
     quote,
 )
 from edged.config.publish_check import publish_problems
+from edged.config.rollout_check import rollout_problems
 from edged.config.schema import Config
 from edged.config.sequence_check import sequence_problems
 from edged.errors import FieldError
@@ -100,6 +101,7 @@ def check(draft: Draft) -> list[Problem]:
         *sequence_problems(draft.config),
         *keyed_problems(draft.config),
         *feed_problems(draft.config),
+        *rollout_problems(draft.config),
         *generation_problems(draft.config),
         *_bindings(draft),
     ]

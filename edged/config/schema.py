@@ -24,6 +24,7 @@ from edged.config.mqtt import MqttConfig
 from edged.config.pipeline import PipelineConfig
 from edged.config.preference import FallbackPolicy, RuntimeName
 from edged.config.reload import ReloadConfig
+from edged.config.rollout import RolloutConfig
 from edged.config.section import ModelName, Path, Section
 from edged.config.sequence import SequenceConfig
 from edged.specs import Duration, Size
@@ -244,10 +245,10 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     batching: BatchingConfig = BatchingConfig()
     queue: QueueConfig = QueueConfig()
     warmup: Annotated[
-        int,
-        Meta(ge=0, le=100, description="runs of each batch size before a release is ready"),
+        int, Meta(ge=0, le=100, description="runs of each batch size before a release is ready")
     ] = 1
     cache: CacheConfig | None = None
+    rollout: RolloutConfig | None = None
     sequence: SequenceConfig | None = None
     generation: GenerationConfig | None = None
     publish: FeedConfig | None = None

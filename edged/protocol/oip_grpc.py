@@ -120,6 +120,7 @@ def decode_infer(message: Buffer, cap: int, memory: Memory | None = None) -> Inf
         timeout_us=timeout_us_of(parameters) if parameters else 0,
         sequence=sequence_of(parameters) if parameters else None,
         memory=needed(memory) if any(one.place is not None for one in outputs) else None,
+        parameters=parameters,
     )
     return Inference(
         found.get("model_name", ""),

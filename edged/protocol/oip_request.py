@@ -9,7 +9,7 @@ Source: KServe ``inference_rest.md``; Triton's ``extension_binary_data.md``, ``.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -94,6 +94,7 @@ class Asked:
         timeout_us: how long it may wait and run, microseconds; 0 for no limit.
         sequence: which sequence it belongs to.
         memory: the client's regions, where an output is written to one.
+        parameters: those of the request as a whole.
     """
 
     id: str
@@ -103,6 +104,14 @@ class Asked:
     timeout_us: int = 0
     sequence: SequenceStep | None = None
     memory: Memory | None = None
+    parameters: Mapping[str, Parameter] | None = None
+
+    @property
+    def asker(self) -> Mapping[str, Parameter] | None:
+        """What the request says of who asks: its parameters, and its id."""
+        if not self.id:
+            return self.parameters
+        return {"id": self.id, **(self.parameters or {})}
 
 
 def decode_request(
@@ -145,6 +154,7 @@ def decode_request(
         timeout_us_of(parameters) if parameters else 0,
         sequence_of(parameters) if parameters else None,
         needed(memory) if any(one.place is not None for one in outputs) else None,
+        parameters,
     )
 
 

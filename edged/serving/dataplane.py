@@ -30,6 +30,7 @@ from edged.messages import (
 )
 from edged.serving.counters import transport_of
 from edged.serving.prepared import PreparedCall, outputs_of
+from edged.serving.rollout import Rollout
 from edged.serving.router import Route, choose_release
 from edged.serving.scheduling.scheduler import Waiting, layout_of
 from edged.serving.sequences.stateful import StatefulRelease
@@ -48,6 +49,8 @@ class ServingTable:
 
     generation: int = 0
     routes: Mapping[str, Route] = field(default_factory=dict)
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    """By model, of those that have one."""
 
     def manifest(self, model: str, selector: int | str | None = None) -> Manifest | None:
         """The manifest of the release that would answer, or None when none would."""
@@ -103,6 +106,10 @@ class Dataplane:
         number = 0
         try:
             release = self.admit(table, request.model, request.release)
+            if table.rollouts and request.release is None:
+                rollout = table.rollouts.get(request.model)
+                if rollout is not None:
+                    release, on_response = rollout.take(release, request, on_response)
             number = release.number
             return offer(release, table.generation, request, on_response)
         except EdgedError as exc:

@@ -6,15 +6,20 @@ time lost. Who is alone is ``Turn.is_alone``'s decision; everything unusual goes
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from edged.rollout.tally import Side
 from edged.runtimes.base import BoundRun, StillRunningError
 from edged.serving.executor import RemoteBatch
 from edged.serving.release import ServedRelease
 from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.served import Served
+from edged.serving.shadow import Shadow
+from edged.tensors import Array
 
 if TYPE_CHECKING:
     from edged.serving.dataplane import Dataplane
@@ -97,6 +102,49 @@ class LoneRun:
         self._inline.learn(run_ns, rows)
         release.counters.ran_alone(origin, run_ns, rows, is_inline=release.remote is None)
         return Ran(release.number, self._table.generation, run_ns, rows)
+
+
+class Watch(NamedTuple):
+    """Who asks a request again, who notes all of them, and the memory that runs read and write."""
+
+    shadow: Shadow
+    side: Side
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+
+
+class ShadowedRun(LoneRun):
+    """The same for a release that another one is held against.
+
+    Args:
+        plane: as for LoneRun.
+        release: likewise.
+        bound: likewise.
+        rows: likewise.
+        watch: who is told.
+    """
+
+    __slots__ = ("_watch",)
+
+    def __init__(
+        self, plane: Dataplane, release: Served, bound: BoundRun | None, rows: int, *, watch: Watch
+    ) -> None:
+        super().__init__(plane, release, bound, rows)
+        self._watch = watch
+
+    def run(self, origin: str) -> Ran | None:
+        """As of LoneRun; what is asked again is copied before the memory is the asker's again."""
+        ran = super().run(origin)
+        if ran is not None:
+            watch = self._watch
+            watch.side.note(None, ran.run_ns)
+            kept = watch.shadow.keep(watch.inputs)
+            if kept is not None:
+                wanted = {name: array.copy() for name, array in watch.outputs.items()}
+                # Behind the answer, which is written in this turn of the loop.
+                loop = asyncio.get_running_loop()
+                loop.call_soon(watch.shadow.ask, kept, wanted, ran.generation)
+        return ran
 
 
 def adopt(release: Served, item: Waiting) -> None:

@@ -37,6 +37,7 @@ from edged.serving.memory.loader_thread import make_loader_thread
 from edged.serving.memory.memories import Memories
 from edged.serving.memory.residency import Ends, Entry
 from edged.serving.release import ServedRelease
+from edged.serving.rollouts import Rollouts
 from edged.serving.scheduling.alarm import Alarm
 from edged.serving.scheduling.slots import Devices, rules_of
 from edged.serving.scheduling.turn import Turn
@@ -82,7 +83,7 @@ class Manager:
         self.on_ready: Callable[[ServedRelease], None] = _nothing
         self.on_hopeless: Callable[[ServedRelease, str], None] = _nothing
         self._turn = Turn()
-        self.devices, self.shelves = Devices(), Shelves()
+        self.devices, self.shelves, self.rollouts = Devices(), Shelves(), Rollouts()
         self.workshop = Workshop(self._turn)
         self.recovery = Recovery(self, self._thread, on_change)
         ends = self.recovery.returning.ends(Ends(self._ready, self._asleep, self._load_failed))
@@ -94,6 +95,7 @@ class Manager:
         self._turn.starvation_ns = rules.starvation_ns
         self.devices.configure(rules)
         self.workshop.caches.configure(config)
+        self.rollouts.configure(config)
         for item in releases:
             self._releases[item.key].configure(item.config)
             self.workshop.caches.serve(self._releases[item.key])
@@ -105,6 +107,10 @@ class Manager:
     def find(self, key: ReleaseKey) -> ServedRelease | None:
         """The release of a key, while there is one."""
         return self._releases.get(key)
+
+    def changed(self) -> None:
+        """What answers has changed."""
+        self._on_change()
 
     def stored_of(self, release: ServedRelease) -> Stored:
         """Its bundle."""
@@ -161,6 +167,7 @@ class Manager:
     def stop(self) -> None:
         """Give everything back; nothing is served any more."""
         self._is_stopped = True
+        self.rollouts.stop()
         self.memories.stop()
         self.recovery.returning.stop()
         self._retry.cancel()

@@ -23,8 +23,9 @@ from edged.errors import (
     TensorMismatchError,
 )
 from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
-from edged.serving.lone import LoneRun, adopt
+from edged.serving.lone import LoneRun, ShadowedRun, Watch, adopt
 from edged.serving.release import ServedRelease
+from edged.serving.rollout import Rollout
 from edged.serving.scheduling.scheduler import Layout, Waiting
 from edged.serving.scheduling.turn import Turn
 from edged.serving.served import Served
@@ -57,6 +58,9 @@ class PreparedCall:
         """What answers hold: ``batch`` is the rows of the request, other names are only known after
         a run. Set once; a release with other outputs does not fit."""
         self._is_prepared = False
+        self._rollout: Rollout | None = None
+        self._found: object = None
+        self._found_moves = -1
         self._resolve()
         self._is_prepared = True
 
@@ -110,6 +114,9 @@ class PreparedCall:
             which the next request does.
         """
         plane, release = self._plane, self._release
+        shadow = None if self._rollout is None else self._rollout.shadow
+        if self._rollout is not None and not self._rollout.is_sole:
+            return LoneRun(plane, release, None, rows or self._rows)  # none: each has its side
         session = release.session
         if plane.table is not self._table or ServedRelease.moves != self._moves or session is None:
             return None
@@ -121,6 +128,10 @@ class PreparedCall:
         except RunError as exc:
             log.warning("%s: requests of %d rows cannot be bound: %s", release.owner, rows, exc)
             bound = None
+        if self._rollout is not None and shadow is not None:
+            side = self._rollout.entry.tally.side(release.number)
+            watch = Watch(shadow, side, inputs, outputs)
+            return ShadowedRun(plane, release, bound, rows or self._rows, watch=watch)
         return LoneRun(plane, release, bound, rows or self._rows)
 
     def adopt(
@@ -193,21 +204,18 @@ class PreparedCall:
             ):
                 self._resolve()
             release = self._release
+            if self._rollout is not None:
+                request.asker = self._request.asker
+                release, on_response = self._rollout.take(release, request, on_response)
             number = release.number
             now_ns = time.monotonic_ns()
             if deadline_ns is not None and deadline_ns <= now_ns:
                 _raise_late(release)
             size = self._fixed_bytes + rows * self._row_bytes
             item = Waiting(
-                request,
-                on_response,
-                rows or self._rows,
-                self._layout,
-                size,
-                now_ns,
-                self._table.generation,
-                release,
-            )
+                request, on_response, rows or self._rows, self._layout, size, now_ns,
+                self._table.generation, release,
+            )  # fmt: skip
             return release.ask(item)
         except EdgedError as exc:
             plane.refuse(request, on_response, exc, number)
@@ -221,6 +229,8 @@ class PreparedCall:
     def _resolve(self) -> None:
         """Look up everything again; changes nothing when it raises."""
         moves, table = ServedRelease.moves, self._plane.table
+        if self._found is table and self._found_moves == moves and not self._plane.is_draining:
+            return
         release = self._plane.admit(table, self._request.model, self._request.release)
         try:
             if release.is_stateful:
@@ -241,6 +251,9 @@ class PreparedCall:
             )
         self.outputs = outputs
         self._moves, self._table, self._release = moves, table, release
+        self._rollout = self._found = None
+        if table.rollouts and self._request.release is None:
+            self._share(table, moves)
         self._rows = rows or 1
         by_name = {spec.name: spec for spec in self._request.inputs}
         self._layout: Layout = (
@@ -248,6 +261,15 @@ class PreparedCall:
             if release.needs_layout
             else ()
         )
+
+    def _share(self, table: object, moves: int) -> None:
+        """Where the model has a rollout, let each request look for its side."""
+        rollout = self._plane.table.rollouts.get(self._request.model)
+        if rollout is not None and not rollout.is_over:
+            self._rollout = rollout
+            if not rollout.is_sole:
+                # Never current: nobody takes a short way that leads to one release.
+                self._moves, self._found, self._found_moves = -1, table, moves
 
 
 def _raise_late(release: Served) -> NoReturn:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edged.errors import ModelNotReadyError, VersionNotFoundError
 from edged.serving.served import Served
+
+if TYPE_CHECKING:
+    from edged.serving.rollout import Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Route:
         aliases: names for release numbers.
         required: whether the daemon is ready only when this model is.
         fallback: the last good release, served while the wanted one cannot be.
+        rollout: says which release answers, in the place of ``serve``; None without one.
     """
 
     model: str
@@ -32,6 +36,7 @@ class Route:
     aliases: Mapping[str, int] = field(default_factory=dict)
     required: bool = True
     fallback: Served | None = None
+    rollout: Rollout | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -45,8 +50,9 @@ class Route:
 
     def default_release(self) -> Served | None:
         """The release that answers when none is named, or None while there is none."""
-        if self.serve != "newest":
-            release = self.releases.get(self.serve)
+        serve = self.serve if self.rollout is None else self.rollout.serve
+        if serve != "newest":
+            release = self.releases.get(serve)
             if release is not None and release.answers:
                 return release
         else:

@@ -5,7 +5,8 @@ Decides at check time whether it can work; what is made for a release's manifest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from edged.config.binding import BindingConfig
@@ -172,6 +173,7 @@ class Route:
         joined: on ``from``, the keys of what goes with it, by joined topic.
         about: what its answers are told apart by, for ``publish``.
         device: which device Home Assistant is told of.
+        levels: the named levels of the topic.
     """
 
     binding: Binding
@@ -182,6 +184,13 @@ class Route:
     joined: tuple[str, ...] = ()
     about: str = ""
     device: str = ""
+    levels: Mapping[str, str] = field(default_factory=dict)
+
+    def asker(self, correlation: bytes | None) -> Mapping[str, str]:
+        """What a message says of who asks: its levels, and its correlation data as the id."""
+        if not correlation or "id" in self.levels:
+            return self.levels
+        return {**self.levels, "id": correlation.hex()}
 
     @property
     def subscription(self) -> int:

@@ -187,7 +187,9 @@ def _route(binding: Binding, topic: str, levels: dict[str, str]) -> Route:
     except FieldError as exc:
         target, problem, key = None, exc.message, ""
     joined = tuple(_joined_key(part, levels) for part in binding.parts)
-    return Route(binding, target, problem, key, joined=joined, about=about, device=device)
+    return Route(
+        binding, target, problem, key, joined=joined, about=about, device=device, levels=levels
+    )
 
 
 def _joined_key(part: Part, levels: dict[str, str]) -> str:

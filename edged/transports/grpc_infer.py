@@ -102,7 +102,7 @@ class Inferences:
         deadline_ns = deadline_ns_of(head, asked.timeout_us)
         wanted = tuple([one.name for one in asked.outputs])
         model, release = inference.model, inference.release
-        what = (model, asked.inputs, release, wanted, deadline_ns, head.origin)
+        what = (model, asked.inputs, release, wanted, deadline_ns, head.origin, asked.asker)
         step = asked.sequence
         return InferRequest(*what) if step is None else SequencedRequest(*what, sequence=step)
 

@@ -214,5 +214,6 @@ def _streamed(request: InferRequest, flow: Flow) -> StreamRequest:
         request.outputs,
         request.deadline_ns,
         request.origin,
+        request.asker,
         flow=flow,
     )

@@ -275,7 +275,7 @@ class Requests:
             self._repeats.notice(request, asked, route.model, version)
         deadline_ns = time.monotonic_ns() + asked.timeout_us * 1000 if asked.timeout_us else None
         wanted = tuple(one.name for one in asked.outputs)
-        what = (route.model, asked.inputs, version, wanted, deadline_ns, self.origin)
+        what = (route.model, asked.inputs, version, wanted, deadline_ns, self.origin, asked.asker)
         step = asked.sequence
         asking = InferRequest(*what) if step is None else SequencedRequest(*what, sequence=step)
 

@@ -35,7 +35,7 @@ class PieceJob(Job):
         binding = self._binding
         request = StreamRequest(
             binding.model, inputs, binding.release, (), self._deadline_ns, binding.origin,
-            flow=self._flow,
+            self._asker, flow=self._flow,
         )  # fmt: skip
         self._ticket = self._outlet.door.submit(request, self._on_response)
 

@@ -86,6 +86,7 @@ class Job:
         self._config: BindingConfig = route.binding.config
         self._target = route.target
         self._key, self._part, self._joined = route.key, route.part, route.joined
+        self._asker = route.asker(message.correlation)
         self._problem = route.problem
         self._watch = Watch(route.binding.suppression, route.about)
         self._bindings = bindings
@@ -178,13 +179,11 @@ class Job:
         self._ask(inputs)
 
     def _ask(self, inputs: dict[str, Array]) -> None:
+        binding = self._binding
         request = InferRequest(
-            self._binding.model,
-            inputs,
-            self._binding.release,
-            deadline_ns=self._deadline_ns,
-            origin=self._binding.origin,
-        )
+            binding.model, inputs, binding.release, (), self._deadline_ns, binding.origin,
+            self._asker,
+        )  # fmt: skip
         self._outlet.door.submit(request, self._on_response)
 
     def _on_response(self, response: InferResponse, final: bool) -> None:

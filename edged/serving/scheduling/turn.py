@@ -107,6 +107,15 @@ class Turn:
         self._asked_then = self._asked + 1
         return False
 
+    def overlook(self, count: int) -> None:
+        """So many have asked whom one that is alone need not heed: nobody waits for them."""
+        self._asked_then += count
+
+    @property
+    def asked(self) -> int:
+        """How often anybody has asked."""
+        return self._asked
+
     def ask(self, release: Runs, loop: asyncio.AbstractEventLoop) -> None:
         """Stand in line; the turn comes when the loop has read what was sent until now."""
         self._line.append(release)

@@ -1,0 +1,64 @@
+"""``edged rollout``: asks a running daemon how rollouts go, or ends one; words for a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from edged.client import Client
+
+ADMIN_SOCKET = "/run/edged/admin.sock"
+
+
+def listed(socket: str | None, model: str | None) -> list[dict[str, Any]]:
+    """The rollouts that there are, or one model's."""
+    with Client(socket) as client:
+        found: list[dict[str, Any]] = client.status()["rollouts"]
+    return [one for one in found if model is None or one["model"] == model]
+
+
+def end(socket: str | None, verb: str, model: str) -> dict[str, Any]:
+    """Promote or abort; what the rollout is then."""
+    path = socket or os.environ.get("EDGED_ADMIN_SOCKET") or ADMIN_SOCKET
+    with Client(path) as client:
+        document: dict[str, Any] = client.call(verb, model=model)
+    return document
+
+
+def render(rollouts: list[dict[str, Any]]) -> str:
+    """``edged rollout status``."""
+    if not rollouts:
+        return "no rollout is configured (models.NAME.rollout)"
+    return "\n\n".join("\n".join(_lines(one)) for one in rollouts)
+
+
+def _lines(one: dict[str, Any]) -> Iterator[str]:
+    shares = ", ".join(f"release {number}: {share}" for number, share in one["weights"].items())
+    key = f", by {one['key']}" if one["key"] and shares else ""
+    yield f"{one['model']}: {one['phase']}" + (f" ({shares}{key})" if shares else "")
+    if one["reason"]:
+        yield f"  {one['reason']}"
+    if one["canary"]:
+        yield f"  {one['elapsed_s']:.0f} s of a window of {one['window_s']:.0f} s"
+    if one["waits_for"]:
+        yield f"  not enough yet: {one['waits_for']}"
+    yield from _figures(one)
+    for old in one["before"]:
+        yield f"  before: release {old['canary']} after {old['stable']}: {old['phase']}"
+        if old["reason"]:
+            yield f"    {old['reason']}"
+        yield from (f"  {line}" for line in _figures(old))
+
+
+def _figures(one: dict[str, Any]) -> Iterator[str]:
+    for number, side in one["sides"].items():
+        yield (
+            f"  release {number}: {side['answers']} answers, {side['errors']} errors, "
+            f"99 % within {side['p99_ms']:.3f} ms"
+        )
+    if one["compared"] or one["failed_again"]:
+        yield (
+            f"  compared: {one['compared']}, differing: {one['differing']}, failed: "
+            f"{one['failed_again']}, not asked again: {one['dropped']}"
+        )

@@ -1,0 +1,192 @@
+"""Whether a canary is kept, promoted or rolled back: a table of states and a pure decision.
+
+Knows figures and the time that has passed, and nothing else: no clock, no release, no disk.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from edged.config.rollout import GuardConfig
+from edged.rollout.drift import Reference, drift_of
+from edged.rollout.tally import Side, Tally
+
+_FLOOR_NS = 500_000
+"""A 99th percentile that is less than this above the stable one's is no harm to anybody."""
+_P99 = 0.99
+_CERTAIN = 3.0
+"""Standard deviations by which more than one in a hundred must be slow, before that is no chance:
+of few answers the 99th percentile is the slowest one, and any release has one that is slow."""
+
+
+class Phase(enum.Enum):
+    """Where a rollout is."""
+
+    RUNNING = "running"
+    PASSED = "passed"
+    """Good, and waiting for an operator."""
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled back"
+    ABORTED = "aborted"
+    """Rolled back by an operator."""
+
+
+OVER = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK, Phase.ABORTED})
+"""No request goes to a side any more, and nothing leads out of these but another rollout."""
+NEXT: dict[Phase, frozenset[Phase]] = {
+    Phase.RUNNING: frozenset({Phase.PASSED, *OVER}),
+    Phase.PASSED: OVER,
+    Phase.PROMOTED: frozenset(),
+    Phase.ROLLED_BACK: frozenset(),
+    Phase.ABORTED: frozenset(),
+}
+
+
+class Verdict(NamedTuple):
+    """What becomes of it, and why."""
+
+    phase: Phase
+    reason: str
+
+
+class Sides(NamedTuple):
+    """The two that are held against each other, by release."""
+
+    stable: int
+    canary: int
+
+
+def judge(
+    tally: Tally,
+    sides: Sides,
+    guard: GuardConfig,
+    references: Mapping[str, Reference],
+    *,
+    is_shadowed: bool,
+    hopeless: str = "",
+) -> Verdict | None:
+    """Decide.
+
+    Args:
+        tally: what they have done.
+        sides: which releases.
+        guard: what the canary is held to.
+        references: of the canary's bundle, where drift is looked at.
+        is_shadowed: whether the canary is also asked what the stable one is.
+        hopeless: why it cannot answer at all and will not by itself; empty while it can.
+
+    Returns:
+        What to do; None to go on.
+    """
+    if hopeless:
+        return Verdict(Phase.ROLLED_BACK, f"release {sides.canary} cannot serve: {hopeless}")
+    breach = next(_breaches(tally, sides, guard, references, is_shadowed=is_shadowed), "")
+    if breach:
+        return Verdict(Phase.ROLLED_BACK, breach)
+    if tally.elapsed_ns < guard.window or missing(
+        tally, sides, guard, references, is_shadowed=is_shadowed
+    ):
+        return None
+    canary = tally.side(sides.canary)
+    reason = (
+        f"{canary.answers} answers, {canary.errors} of them errors, within the guard's limits over "
+        f"{tally.elapsed_ns / 1e9:.0f} s"
+    )
+    return Verdict(Phase.PROMOTED if guard.promote else Phase.PASSED, reason)
+
+
+def missing(
+    tally: Tally,
+    sides: Sides,
+    guard: GuardConfig,
+    references: Mapping[str, Reference],
+    *,
+    is_shadowed: bool,
+) -> str:
+    """What is not known well enough yet to promote; empty when everything is."""
+    counts = {
+        f"answers of release {sides.canary}": tally.side(sides.canary).answers,
+        f"answers of release {sides.stable}": tally.side(sides.stable).answers,
+    }
+    if is_shadowed:
+        counts["comparisons"] = tally.compared + tally.failed_again
+    for name in references:
+        counts[f"elements of {name}"] = _seen(tally, name)
+    stable, canary = tally.side(sides.stable), tally.side(sides.canary)
+    unclear = []
+    if canary.timed and canary.percentile_ns(_P99) > _limit_ns(stable, guard):
+        unclear = [f"whether release {sides.canary} is slower, or was by chance"]
+    short = [f"{count} of {guard.minimum} {what}" for what, count in counts.items()
+             if count < guard.minimum]  # fmt: skip
+    return ", ".join(short or unclear)
+
+
+def _breaches(
+    tally: Tally,
+    sides: Sides,
+    guard: GuardConfig,
+    references: Mapping[str, Reference],
+    *,
+    is_shadowed: bool,
+) -> Iterator[str]:
+    stable, canary = tally.side(sides.stable), tally.side(sides.canary)
+    yield from _errors(stable, canary, sides, guard)
+    if min(stable.timed, canary.timed) >= guard.minimum:
+        limit_ns, count = _limit_ns(stable, guard), canary.timed
+        few = (1 - _P99) * count
+        if canary.slower_than(limit_ns) > few + _CERTAIN * math.sqrt(_P99 * few):
+            old_ns, new_ns = stable.percentile_ns(_P99), canary.percentile_ns(_P99)
+            yield (
+                f"latency: the 99th percentile of release {sides.canary} is {new_ns / 1e6:.2f} ms, "
+                f"that of release {sides.stable} {old_ns / 1e6:.2f} ms: "
+                f"{new_ns / max(old_ns, 1):.2f} times, at most {guard.latency:g}"
+            )
+    asked = tally.compared + tally.failed_again if is_shadowed else 0
+    differing = tally.differing + tally.failed_again
+    if asked >= guard.minimum and differing * 100 > guard.disagreement * asked:
+        yield (
+            f"disagreement: {differing} of {asked} answers that were compared with release "
+            f"{sides.stable} differ ({100 * differing / asked:.2f} %), at most "
+            f"{guard.disagreement:g} %"
+        )
+    if guard.drift is None:
+        return
+    for name, reference in references.items():
+        found = tally.moments.get(name)
+        if found is None or _seen(tally, name) < guard.minimum:
+            continue
+        moved = drift_of(reference, found)
+        if moved > guard.drift:
+            yield (
+                f"drift: the mean of {name} is {moved:.2f} standard deviations from that of the "
+                f"golden samples, at most {guard.drift:g}"
+            )
+
+
+def _limit_ns(stable: Side, guard: GuardConfig) -> int:
+    """What the canary's 99th percentile may be."""
+    old_ns = stable.percentile_ns(_P99)
+    return int(max(guard.latency * old_ns, old_ns + _FLOOR_NS))
+
+
+def _errors(stable: Side, canary: Side, sides: Sides, guard: GuardConfig) -> Iterator[str]:
+    """Errors beyond the limit; also before there are enough answers, once none can mend it."""
+    judged = max(canary.answers, guard.minimum)
+    known = stable.error_rate if stable.answers >= guard.minimum else 0.0
+    if stable.answers < guard.minimum and stable.errors:
+        return  # what the stable one does is not known yet, and it does fail
+    allowed = known + guard.errors / 100
+    if canary.errors > allowed * judged:
+        yield (
+            f"errors: {canary.errors} of {canary.answers} answers of release {sides.canary} are "
+            f"errors, of release {sides.stable} {stable.errors} of {stable.answers}; at most "
+            f"{guard.errors:g} % more"
+        )
+
+
+def _seen(tally: Tally, name: str) -> int:
+    found = tally.moments.get(name)
+    return found.count + found.strange if found is not None else 0

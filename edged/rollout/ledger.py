@@ -1,0 +1,126 @@
+"""What is remembered of rollouts across restarts: where each is, its figures, and how others ended.
+
+    <state>/rollouts/<model>.json
+
+Decides only what a file may hold. A file that cannot be read counts as none: then a rollout begins
+anew, with the same keys on the same sides, for those need no memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from edged.rollout.judge import NEXT, Phase
+from edged.rollout.tally import Tally
+
+log = logging.getLogger("edged.rollout")
+
+_FILE_CAP_BYTES = 1 << 20
+_KEPT = 20
+"""Rollouts of a model that ended, the newest; a record is some kilobytes."""
+
+Write = Callable[[Path, bytes], None]
+"""Replaces a file so that a power cut leaves the old or the new; raises OSError."""
+
+
+class Entry(Struct):
+    """One rollout.
+
+    Args:
+        identity: of what is tried against what; another one is another rollout.
+        stable: the release.
+        canary: the release; 0 without one.
+        phase: where it is.
+        reason: why.
+        began: wall-clock time, seconds since 1970.
+        ended: likewise; 0 while it goes on.
+        tally: its figures.
+    """
+
+    identity: str
+    stable: Annotated[int, Meta(ge=1)]
+    canary: Annotated[int, Meta(ge=0)]
+    phase: Phase = Phase.RUNNING
+    reason: str = ""
+    began: float = 0.0
+    ended: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+
+    def move(self, phase: Phase, reason: str, now: float) -> None:
+        """Go on to another phase; one that the table does not allow is a bug and raises."""
+        if phase not in NEXT[self.phase]:
+            raise AssertionError(f"{phase.value} does not follow {self.phase.value}")
+        self.phase, self.reason = phase, reason
+        if not NEXT[phase]:
+            self.ended = now
+
+
+class _File(Struct):
+    now: Entry
+    before: list[Entry] = field(default_factory=list)
+
+
+class Ledger:
+    """The files of one state directory.
+
+    Args:
+        directory: made with the first file.
+        write: replaces a file.
+    """
+
+    def __init__(self, directory: Path, write: Write) -> None:
+        self._directory = directory
+        self._write = write
+        self._files: dict[str, _File] = {}
+
+    def read(self) -> None:
+        """Read every file; before anything else is asked."""
+        try:
+            paths = sorted(self._directory.glob("*.json"))
+        except OSError:
+            return
+        for path in paths:
+            try:
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                with os.fdopen(os.open(path, flags), "rb") as file:
+                    self._files[path.stem] = msgspec.json.decode(
+                        file.read(_FILE_CAP_BYTES), type=_File
+                    )
+            except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
+                log.warning("%s counts as empty: %s", path, exc)
+
+    def entry(self, model: str, identity: str) -> Entry | None:
+        """The rollout that was begun last, if it is this one."""
+        file = self._files.get(model)
+        return file.now if file is not None and file.now.identity == identity else None
+
+    def before(self, model: str) -> list[Entry]:
+        """Those that ended before, oldest first."""
+        file = self._files.get(model)
+        return list(file.before) if file is not None else []
+
+    def begin(self, model: str, entry: Entry) -> None:
+        """Another rollout takes the place of the last one."""
+        file = self._files.get(model)
+        if file is None:
+            self._files[model] = _File(entry)
+            return
+        if file.now is not entry:
+            file.before = [*file.before, file.now][-_KEPT:]
+            file.now = entry
+
+    def snapshot(self, model: str) -> bytes:
+        """What ``save`` writes; on the loop, for the figures change there."""
+        return msgspec.json.encode(self._files[model])
+
+    def save(self, model: str, data: bytes) -> None:
+        """Write a file, on any thread; raises OSError."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        self._write(self._directory / f"{model}.json", data)

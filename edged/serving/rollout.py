@@ -1,0 +1,155 @@
+"""A model's rollout at work: gives each request to its side, and notes what came of it.
+
+Decides nothing: which side is ``rollout.split``'s decision, and what becomes of a side
+``rollout.judge``'s. Models without a rollout know nothing of this. Used from the event loop only.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+
+from edged.config.rollout import USER, RolloutConfig
+from edged.messages import InferRequest, InferResponse, OnResponse
+from edged.rollout.drift import Reference, observe
+from edged.rollout.judge import OVER, Phase
+from edged.rollout.ledger import Entry
+from edged.rollout.split import Split, place, salt_of
+from edged.rollout.tally import Moments
+from edged.serving.release import ServedRelease
+from edged.serving.served import Served
+from edged.serving.shadow import Inputs, Shadow
+
+_ID = "id"
+"""By what a request belongs to a side where the operator named no key: its own id."""
+_KEY_CHARACTERS = 256
+"""Of a key; more comes from nobody who means well, and is cut."""
+_LOOK_NS = 20_000_000
+"""Tensors of a canary are looked at so often, where drift is guarded."""
+
+
+class Rollout:
+    """See above.
+
+    Args:
+        model: its name.
+        config: the section.
+        releases: by number, those that there are.
+        entry: where it is, and its figures.
+    """
+
+    def __init__(
+        self, model: str, config: RolloutConfig, releases: Mapping[int, Served], entry: Entry
+    ) -> None:
+        self.model, self.config, self.entry = model, config, entry
+        self.releases = releases
+        self.references: Mapping[str, Reference] | None = None
+        """Of the canary's bundle; None until they are read."""
+        self._key = config.key
+        self._salt = salt_of(model, sorted(config.numbers))
+        self._split = Split(self._salt, config.weights)
+        self.is_sole = len(self._split.numbers) == 1
+        """Whether every request goes to the stable release, and is at most asked again."""
+        self._canary = config.canary.release if config.canary is not None else 0
+        self._looked_ns = 0
+        self.shadow: Shadow | None = None
+        asked = releases.get(config.shadow.release) if config.shadow is not None else None
+        if config.shadow is not None and isinstance(asked, ServedRelease):
+            self.shadow = Shadow(asked, config.shadow, entry.tally)
+
+    @property
+    def serve(self) -> int:
+        """The release that answers whoever belongs to no side."""
+        return self._canary if self.entry.phase is Phase.PROMOTED else self.config.stable
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every request goes to one release again."""
+        return self.entry.phase in OVER
+
+    def take(
+        self, stable: Served, request: InferRequest, on_response: OnResponse
+    ) -> tuple[Served, OnResponse]:
+        """Who answers a request that names no release, and what its answer goes through.
+
+        Args:
+            stable: who answers when nobody else does.
+            request: as submitted.
+            on_response: the asker's.
+        """
+        if self.is_over:
+            return stable, on_response
+        release, number = stable, self._split.at(self._place(request))
+        if number != stable.number:
+            found = self.releases.get(number)
+            if found is not None and found.answers:
+                release = found
+            else:
+                self.entry.tally.missed += 1
+        return release, self._watched(release, request, on_response)
+
+    def _place(self, request: InferRequest) -> float:
+        key = self.key_of(request)
+        # Where there is nothing to go by, each request is drawn for itself.
+        return random.random() if key is None else place(self._salt, key)  # noqa: S311
+
+    def key_of(self, request: InferRequest) -> str | None:
+        """What keeps a request on its side; None where it says nothing of that kind."""
+        if self._key == USER:
+            return request.origin.partition(":")[2] or None
+        asker = request.asker
+        if asker is None:
+            return None
+        if isinstance(asker, str):
+            return asker[:_KEY_CHARACTERS]
+        value = asker.get(_ID if self._key is None else self._key)
+        return None if value is None or value == "" else str(value)[:_KEY_CHARACTERS]
+
+    def _watched(
+        self, release: Served, request: InferRequest, on_response: OnResponse
+    ) -> OnResponse:
+        began_ns = time.monotonic_ns()
+        side = self.entry.tally.side(release.number)
+        shadow, kept = self.shadow, None
+        if (
+            shadow is not None
+            and release.number == self.config.stable
+            and type(request) is InferRequest
+        ):
+            kept = shadow.keep(request.inputs)
+
+        def watched(response: InferResponse, final: bool) -> None:
+            if not final:
+                on_response(response, False)
+                return
+            now_ns = time.monotonic_ns()
+            side.note(response.error, now_ns - began_ns)
+            if self.references and response.release == self._canary:
+                self._look(request.inputs, response, now_ns)
+            try:
+                on_response(response, True)
+            finally:
+                if shadow is not None and kept is not None:
+                    _again(shadow, kept, response)
+
+        return watched
+
+    def _look(self, inputs: Inputs, response: InferResponse, now_ns: int) -> None:
+        """Add a canary's tensors to what drift is judged by, now and then."""
+        if now_ns - self._looked_ns < _LOOK_NS or response.error is not None:
+            return
+        self._looked_ns = now_ns
+        moments = self.entry.tally.moments
+        for prefix, arrays in (("in", inputs), ("out", response.outputs)):
+            for name, array in arrays.items():
+                full = f"{prefix}.{name}"
+                if full in (self.references or ()):
+                    observe(moments.setdefault(full, Moments()), array)
+
+
+def _again(shadow: Shadow, kept: Inputs, response: InferResponse) -> None:
+    if response.error is None:
+        shadow.ask(kept, response.outputs, response.generation)
+    else:
+        shadow.let_go()

@@ -1,0 +1,244 @@
+"""A rollout at work: who answers whom, by which key, also through prepared calls."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from edged.config.rollout import RolloutConfig
+from edged.errors import RunError
+from edged.messages import InferRequest, PrepareRequest
+from edged.rollout.drift import Reference
+from edged.rollout.judge import Phase
+from edged.rollout.ledger import Entry
+from edged.serving.dataplane import Dataplane, ServingTable
+from edged.serving.lifecycle import Event
+from edged.serving.release import ServedRelease
+from edged.serving.rollout import Rollout
+from edged.serving.router import Route
+from edged.serving.standing import Standing
+from edged.tensors import TensorSpec
+from tests.fakes.clock import on_loop, until
+from tests.fakes.model import FakeSession
+from tests.serving.test_dataplane import Answers, ask, served
+
+X = np.ones((2, 4), np.float32)
+FREE = TensorSpec("x", "float32", ("batch", 4))
+
+
+def section(**fields: object) -> RolloutConfig:
+    return msgspec.convert({"stable": 1, **fields}, RolloutConfig)
+
+
+def canary(percent: int = 30, key: str | None = None, **more: object) -> RolloutConfig:
+    return section(canary={"release": 2, "trafficPercent": percent, "key": key}, **more)
+
+
+def house(config: RolloutConfig, *releases: ServedRelease) -> tuple[Dataplane, Rollout]:
+    by_number = {one.number: one for one in releases}
+    tried = config.canary.release if config.canary is not None else 0
+    rollout = Rollout("gate", config, by_number, Entry("a", config.stable, tried))
+    plane = Dataplane()
+    route = Route("gate", by_number, rollout=rollout)
+    plane.swap(ServingTable(6, {"gate": route}, {"gate": rollout}))
+    return plane, rollout
+
+
+def both() -> tuple[ServedRelease, ServedRelease]:
+    triple = FakeSession(lambda inputs: {"y": inputs["x"] * 3})
+    return served(FakeSession(), 1), served(triple, 2)
+
+
+async def asked(plane: Dataplane, count: int, **fields: object) -> list[int]:
+    """Who answered so many requests; ``asker`` may be a function of their number."""
+    asker = fields.pop("asker", None)
+    found = []
+    for number in range(count):
+        said = asker(number) if callable(asker) else asker
+        found.append(ask(plane, asker=said, **fields))
+        if number % 50 == 49:
+            await until(lambda: all(found))
+    await until(lambda: all(found))
+    return [answers[0].release for answers in found]
+
+
+class TestSides:
+    @on_loop
+    async def test_each_request_is_drawn_where_nothing_says_who_asks(self):
+        plane, rollout = house(canary(30), *both())
+        numbers = await asked(plane, 900)
+        assert 0.2 < numbers.count(2) / 900 < 0.4
+        tally = rollout.entry.tally
+        assert tally.side(2).answers == numbers.count(2)
+        assert tally.side(1).answers == numbers.count(1)
+
+    @on_loop
+    async def test_the_same_key_has_the_same_side(self):
+        plane, _ = house(canary(50, "device"), *both())
+        first = await asked(plane, 200, asker=lambda n: {"device": n})
+        again = await asked(plane, 200, asker=lambda n: {"device": n, "id": f"x{n}"})
+        other = house(canary(50, "device"), *both())[0]
+        assert first == again == await asked(other, 200, asker=lambda n: {"device": n})
+        assert {*first} == {1, 2}
+        # By what it says, not by how it is written down.
+        assert first == await asked(plane, 200, asker=lambda n: {"device": str(n)})
+        assert first == await asked(plane, 200, asker=str)
+
+    @on_loop
+    async def test_without_a_key_a_requests_own_id_decides(self):
+        plane, _ = house(canary(50), *both())
+        first = await asked(plane, 100, asker=lambda n: {"id": f"r{n}"})
+        assert first == await asked(plane, 100, asker=lambda n: {"id": f"r{n}", "a": n})
+
+    @pytest.mark.parametrize("origin", ["uds:1000", "http:1000", "grpc:1000"])
+    @on_loop
+    async def test_a_user_stays(self, origin: str):
+        plane, rollout = house(canary(50, "user"), *both())
+        assert rollout.key_of(InferRequest("gate", {}, origin=origin)) == "1000"
+        assert len({*await asked(plane, 50, origin=origin, asker=lambda n: {"user": n})}) == 1
+
+    @pytest.mark.parametrize(
+        "asker", [None, {}, {"device": ""}, {"device": None}, {"other": "x"}], ids=str
+    )
+    @on_loop
+    async def test_one_that_says_nothing_is_drawn(self, asker: object):
+        plane, _ = house(canary(50, "device"), *both())
+        assert {*await asked(plane, 100, asker=asker)} == {1, 2}
+
+    @on_loop
+    async def test_a_long_key_is_cut(self):
+        _, rollout = house(canary(50, "device"), *both())
+        request = InferRequest("gate", {}, asker={"device": "x" * 10**6})
+        assert len(rollout.key_of(request) or "") == 256
+
+    @on_loop
+    async def test_who_names_a_release_gets_it(self):
+        plane, rollout = house(canary(100), *both())
+        assert {*await asked(plane, 20, release=1)} == {1}
+        assert not rollout.entry.tally.sides
+
+    @on_loop
+    async def test_ab(self):
+        plane, _ = house(section(ab={"weights": {"1": 1, "2": 1}, "key": "k"}), *both())
+        numbers = await asked(plane, 300, asker=lambda n: {"k": n})
+        assert 0.4 < numbers.count(2) / 300 < 0.6
+
+    @on_loop
+    async def test_the_stable_one_answers_for_one_that_cannot(self):
+        stable, _ = both()
+        new = served(None, 2)
+        plane, rollout = house(canary(100), stable, new)
+        assert {*await asked(plane, 10)} == {1}
+        assert rollout.entry.tally.missed == 10
+        assert {*await asked(house(canary(100), stable)[0], 10)} == {1}
+
+    @on_loop
+    async def test_a_failing_canary_is_counted_and_no_other(self):
+        def fail(_inputs: object) -> dict[str, np.ndarray]:
+            raise RunError("broken")
+
+        stable = served(FakeSession(), 1)
+        plane, rollout = house(canary(50), stable, served(FakeSession(fail), 2))
+        found = [ask(plane) for _ in range(40)]
+        found += [ask(plane, inputs={"x": X[:, :3]}) for _ in range(10)]
+        await until(lambda: all(found))
+        assert all(len(answers) == 1 for answers in found)
+        side = rollout.entry.tally.side(2)
+        assert side.errors == side.answers > 5
+        assert rollout.entry.tally.side(1).errors == 0
+
+
+class TestEnds:
+    @pytest.mark.parametrize(
+        ("phase", "number"),
+        [(Phase.PROMOTED, 2), (Phase.ROLLED_BACK, 1), (Phase.ABORTED, 1)],
+    )
+    @on_loop
+    async def test_afterwards_one_release_answers_all(self, phase: Phase, number: int):
+        plane, rollout = house(canary(50), *both())
+        rollout.entry.move(phase, "x", 1.0)
+        assert {*await asked(plane, 30)} == {number}
+        assert not rollout.entry.tally.sides
+
+
+class TestPreparedCalls:
+    @staticmethod
+    def prepare(plane: Dataplane, **fields: object):
+        return plane.prepare(PrepareRequest("gate", (FREE,), **fields))
+
+    @staticmethod
+    async def call(prepared, count: int) -> list[int]:
+        found = [Answers() for _ in range(count)]
+        for answers in found:
+            prepared.submit({"x": X}, 2, None, "uds:7", answers)
+        await until(lambda: all(found))
+        return [answers[0].release for answers in found]
+
+    @on_loop
+    async def test_each_call_has_its_side(self):
+        plane, _ = house(canary(50), *both())
+        prepared = self.prepare(plane)
+        assert {*await self.call(prepared, 100)} == {1, 2}
+
+    @on_loop
+    async def test_who_asks_stays(self):
+        plane, _ = house(canary(50, "user"), *both())
+        assert len({*await self.call(self.prepare(plane), 50)}) == 1
+        plane, _ = house(canary(50, "device"), *both())
+        for device in "abc":
+            one = await self.call(self.prepare(plane, asker={"device": device}), 20)
+            assert len({*one}) == 1
+
+    @on_loop
+    async def test_no_short_way_leads_past_the_rollout(self):
+        plane, _ = house(canary(50), *both())
+        prepared = self.prepare(plane)
+        assert not prepared.is_current
+        lone = prepared.bind({"x": X}, {"y": np.empty_like(X)}, 2)
+        assert lone.is_current  # so that it is not made anew for each request
+        assert lone.run("uds:7") is None
+
+    @on_loop
+    async def test_the_short_way_is_back_when_it_is_over(self):
+        plane, rollout = house(canary(50), *both())
+        prepared = self.prepare(plane)
+        lone = prepared.bind({"x": X}, {"y": np.empty_like(X)}, 2)
+        rollout.entry.move(Phase.PROMOTED, "x", 1.0)
+        Standing.moves += 1
+        assert not lone.is_current
+        assert {*await self.call(prepared, 20)} == {2}
+        assert prepared.is_current
+        lone = prepared.bind({"x": X}, {"y": np.empty_like(X)}, 2)
+        assert lone.run("uds:7").release == 2
+
+    @on_loop
+    async def test_one_that_names_a_release_is_left_alone(self):
+        plane, _ = house(canary(100), *both())
+        prepared = self.prepare(plane, release=1)
+        assert prepared.is_current
+        assert {*await self.call(prepared, 5)} == {1}
+
+    @on_loop
+    async def test_a_rollout_that_begins_catches_calls_prepared_before(self):
+        stable, new = both()
+        plane = Dataplane()
+        plane.swap(ServingTable(5, {"gate": Route("gate", {1: stable, 2: new}, 1)}))
+        prepared = self.prepare(plane)
+        assert {*await self.call(prepared, 5)} == {1}
+        beside, _ = house(canary(100), stable, new)
+        plane.swap(beside.table)
+        assert {*await self.call(prepared, 5)} == {2}
+        new.move(Event.RETIRE)
+        assert {*await self.call(prepared, 5)} == {1}
+
+
+@on_loop
+async def test_tensors_of_the_canary_are_looked_at_now_and_then():
+    plane, rollout = house(canary(100), *both())
+    rollout.references = {"in.x": Reference(0.0, 1.0), "out.y": Reference(0.0, 1.0)}
+    await asked(plane, 10)
+    moments = rollout.entry.tally.moments
+    assert moments["in.x"].total / moments["in.x"].count == 1
+    assert moments["out.y"].total / moments["out.y"].count == 3
+    assert moments["in.x"].count < 10 * X.size
