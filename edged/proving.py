@@ -32,12 +32,12 @@ class Seen:
     """The figures of one moment.
 
     Args:
-        answers: by release (any key), how many there were and how many failed by our doing.
+        answers: by model and anything else, how many there were and how many failed by our doing.
         lost: by model that does not answer, why, as far as known.
         failed: those of them that will not by themselves.
     """
 
-    answers: Mapping[object, tuple[int, int]]
+    answers: Mapping[tuple[str, object], tuple[int, int]]
     lost: Mapping[str, str]
     failed: frozenset[str] = frozenset()
 
@@ -45,14 +45,14 @@ class Seen:
 def look(dataplane: Dataplane) -> Seen:
     """At what serves, and what was refused before it came to that."""
     table = dataplane.table
-    answers: dict[object, tuple[int, int]] = {}
+    answers: dict[tuple[str, object], tuple[int, int]] = {}
     lost: dict[str, str] = {}
     failed = set()
     for name, route in table.routes.items():
         releases = [one for one in route.releases.values() if isinstance(one, ServedRelease)]
         for one in releases:
             ours = sum(count for code, count in one.counters.failed.items() if code not in _ASKERS)
-            answers[one.key] = (one.counters.requests, ours)
+            answers[name, one.key] = (one.counters.requests, ours)
         if releases and not route.is_ready:
             bad = [one for one in releases if one.state is State.FAILED]
             lost[name] = "; ".join(one.reason for one in bad)
@@ -60,7 +60,7 @@ def look(dataplane: Dataplane) -> Seen:
                 failed.add(name)
     for (model, transport, code), count in dataplane.refusals.items():
         if model in table.routes and code not in _ASKERS:
-            answers[model, transport, code] = (count, count)
+            answers[model, (transport, code)] = (count, count)
     return Seen(answers, lost, frozenset(failed))
 
 
@@ -101,7 +101,11 @@ class Window:
             since_ns = self._lost_since.setdefault(name, now_ns)
             if name in seen.failed or now_ns - since_ns >= _LOST_NS:
                 return f'model "{name}" does not answer any more' + (f": {why}" if why else "")
-        requests, failures = share_of_failures(self._begun, seen)
+        # One that was not well before says nothing of what came since.
+        there = {
+            key: count for key, count in seen.answers.items() if key[0] not in self._begun.lost
+        }
+        requests, failures = share_of_failures(self._begun, Seen(there, {}))
         most = max(self._rules.max_errors, 2 * self._usual)
         if failures >= _LEAST_FAILURES and failures > most * requests:
             return (

@@ -42,6 +42,7 @@ class Returns(Exchanges):
         self.on_end: Callable[[], None] = _nothing
         self._proving = Proving(lambda: look(house.dataplane), self._window_over)
         self._must_prove = self._is_booted = False
+        self._windows = 0
         self._origin = "files"
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -97,7 +98,10 @@ class Returns(Exchanges):
         """What took effect has to show that it is no worse than what was before."""
         self._is_booted = True
         self._house.health.restore("generation")
-        self._proving.begin(self.config.reload.confirm, must_prove=self._must_prove)
+        self._windows += 1
+        is_whole = not self._candidate.problems  # at boot it may not be; then releases stand in
+        must_prove = self._must_prove and is_whole
+        self._proving.begin(self.config.reload.confirm, must_prove=must_prove)
 
     def _end_window(self) -> None:
         """The daemon ends in good order."""
@@ -170,13 +174,13 @@ class Returns(Exchanges):
             self._origin = "files"
 
     def _window_over(self, reason: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._end(self.digest, reason))
+        task = asyncio.get_running_loop().create_task(self._end(self._windows, reason))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    async def _end(self, digest: str, reason: str) -> None:
+    async def _end(self, window: int, reason: str) -> None:
         async with self._lock:
-            if digest != self.digest:
+            if window != self._windows:
                 return  # another one took effect meanwhile
             work: Coroutine[Any, Any, None] = self._return(reason) if reason else self._confirm()
             try:

@@ -16,7 +16,7 @@ RULES = ConfirmConfig(window=Duration(10 * S))
 
 def seen(requests: int, failures: int = 0, *, lost: str = "", failed: bool = False) -> Seen:
     return Seen(
-        {"m 1": (requests, failures)},
+        {("m", 1): (requests, failures)},
         {lost: "its reason"} if lost else {},
         frozenset([lost]) if failed else frozenset(),
     )
@@ -71,11 +71,12 @@ class TestLost:
     def test_was_not_there_to_begin_with(self) -> None:
         window = Window(RULES, 0.0, seen(0, lost="m", failed=True), 0)
         assert window.judge(seen(0, lost="m", failed=True), 9 * S) is None
+        assert window.judge(seen(50, 50, lost="m", failed=True), 9 * S) is None
 
 
 def test_a_release_that_went_takes_its_figures_along() -> None:
-    before = Seen({"m 1": (100, 10), "m 2": (5, 5)}, {})
-    now = Seen({"m 2": (15, 6), "m 3": (7, 1)}, {})
+    before = Seen({("m", 1): (100, 10), ("m", 2): (5, 5)}, {})
+    now = Seen({("m", 2): (15, 6), ("m", 3): (7, 1)}, {})
     assert share_of_failures(before, now) == (17, 2)
 
 

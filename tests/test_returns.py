@@ -154,6 +154,22 @@ class TestWindow:
 
         run(work())
 
+    def test_a_verdict_that_comes_late_is_of_another_window(self, site: Site) -> None:
+        """It waited for a reload that applied the very same content anew."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(SLOW + TWO)
+                assert await box.reloader.reload()
+                async with box.reloader._lock:
+                    box.reloader._window_over("it was bad")
+                    box.reloader._prove()
+                await eventually(lambda: not box.reloader._ending)
+                assert (box.generation, box.degraded) == (2, {})
+
+        run(work())
+
 
 class TestOrders:
     def test_back_and_forth(self, site: Site) -> None:
