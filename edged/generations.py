@@ -56,6 +56,8 @@ def ask(
             before = client.status()
         except DisconnectedError as exc:
             return _leave(state_dir, order, exc)
+        if "begun" not in before["config"]:
+            raise ApplyError("the daemon is older than this command; restart it first")
         _leave(state_dir, order)
         _signal(before["pid"])
         if until == "asked":

@@ -3,7 +3,9 @@ tests/e2e/test_generations.py."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,3 +59,14 @@ def test_but_not_a_wrong_one(state: Path, tmp_path: Path) -> None:
         order(tmp_path / "elsewhere", Order(0))
     with pytest.raises(DisconnectedError):
         order(state, None)
+
+
+def test_a_daemon_of_before(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package was brought up to date, and the daemon was not started again yet."""
+
+    older = {"pid": 0, "config": {"digest": "", "applied": True, "problems": []}}
+    client = contextlib.nullcontext(SimpleNamespace(status=lambda: older))
+    monkeypatch.setattr("edged.generations.Client", lambda _: client)
+    with pytest.raises(ApplyError, match="restart it"):
+        order(state, Order(1))
+    assert History(state / "history").ordered() is None
