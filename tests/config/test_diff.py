@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.config import diff as diffing
 from edged.config.diff import Change, diff, format_changes
 from edged.config.load import parse
 from edged.config.schema import Config
@@ -75,3 +76,19 @@ def test_there_and_back(old: dict[str, str], new: dict[str, str]) -> None:
     there, back = diff(build(old), build(new)), diff(build(new), build(old))
     assert [Change(opposite[c.action], c.path, c.after, c.before) for c in there] == back
     assert (not there) == (old == new)
+
+
+def test_what_is_alike_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the event loop, while others wait: of 200 models, the one that is another."""
+    models = "".join(f"  m{number}: {{bundle: a.edgb}}\n" for number in range(200))
+    old = config(f"trust: {{require_signatures: false}}\nmodels:\n{models}")
+    new = config(
+        f"trust: {{require_signatures: false}}\nmodels:\n{models}".replace(
+            "m7: {", "m7: {serve: 2, "
+        )
+    )
+    looked = []
+    fields = diffing._fields
+    monkeypatch.setattr(diffing, "_fields", lambda cls: looked.append(cls) or fields(cls))
+    assert [change.path for change in diff(old, new)] == ["models.m7.serve"]
+    assert len(looked) == 2  # the whole, and that model
