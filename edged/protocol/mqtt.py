@@ -7,6 +7,7 @@ Never connects, waits or publishes.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -327,16 +328,29 @@ def subscription_id(mqtt_filter: str) -> int:
 
 def encode_properties(publication: Publication) -> bytes:
     """The MQTT 5 properties of a PUBLISH packet, with their length in front (MQTT 5.0, 3.3.2.3)."""
-    parts = []
+    body, prefixed = _usual_properties(publication.content_type, publication.properties)
+    if publication.expiry_s is None and publication.correlation is None:
+        return prefixed
     if publication.expiry_s is not None:
-        parts.append(b"\x02" + publication.expiry_s.to_bytes(4, "big"))
-    if publication.content_type is not None:
-        parts.append(b"\x03" + _prefixed(publication.content_type.encode()))
+        body = b"\x02" + publication.expiry_s.to_bytes(4, "big") + body
     if publication.correlation is not None:
-        parts.append(b"\x09" + _prefixed(publication.correlation))
-    for key, value in publication.properties:
+        body += b"\x09" + _prefixed(publication.correlation)
+    return _with_length(body)
+
+
+@functools.lru_cache(maxsize=256)
+def _usual_properties(
+    content_type: str | None, properties: tuple[tuple[str, str], ...]
+) -> tuple[bytes, bytes]:
+    """What all answers of a release have in common, without and with the length in front."""
+    parts = [] if content_type is None else [b"\x03" + _prefixed(content_type.encode())]
+    for key, value in properties:
         parts.append(b"\x26" + _prefixed(key.encode()) + _prefixed(value.encode()))
     body = b"".join(parts)
+    return body, _with_length(body)
+
+
+def _with_length(body: bytes) -> bytes:
     length, left = bytearray(), len(body)
     while left > 0x7F:
         length.append(left & 0x7F | 0x80)

@@ -28,6 +28,7 @@ from edged.protocol.mqtt import (
 )
 from edged.protocol.mqtt_inflow import Inflow
 from edged.protocol.mqtt_outflow import Asked, Outflow
+from edged.protocol.mqtt_outgoing import Outgoing
 from edged.protocol.mqtt_packets import (
     Connack,
     check_kind,
@@ -42,6 +43,7 @@ from edged.protocol.mqtt_packets import (
 )
 from edged.protocol.mqtt_properties import Property
 from edged.protocol.mqtt_rules import BrokenRuleError, Rule
+from edged.protocol.mqtt_terms import Terms
 from edged.protocol.mqtt_writer import (
     PINGREQ,
     Hello,
@@ -94,32 +96,15 @@ class ClientSession:
         kept = set() if received is None else received
         self._in = Inflow(limit, aliases, kept, bears_excess=bears_excess)
         self._outflow = Outflow(hello.receive_maximum)
-        self._out: list[bytes] = [write_connect(hello)]
-        self._out_bytes = len(self._out[0])
-        self._later: list[SessionEvent] = []
+        self.outgoing = Outgoing(write_connect(hello))
         self._said_ns = 0
         self._pinged_ns = 0
-        self._ping_ns = hello.keep_alive_s * 1_000_000_000
-        self._maximum_packet = wire.LENGTH_CAP + 5
-        self._takes_retained = True
-        self._highest_qos = (
-            1  # QoS 2 towards a broker is not offered: results have keys of their own
-        )
-        self._numbers_filters = False
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes that ``take`` would give."""
-        return self._out_bytes
+        self._terms = Terms.before(hello)
 
     @property
     def excess(self) -> tuple[int, str]:
         """Messages beyond the Receive Maximum that were borne, and words for the first."""
         return self._in.excess, self._in.excess_words
-
-    def has_news(self) -> bool:
-        """Whether ``take`` would give bytes or events."""
-        return bool(self._out or self._later)
 
     def receive(self, data: bytes, now_ns: int) -> None:
         """Read what came; events are emitted meanwhile.
@@ -135,6 +120,8 @@ class ClientSession:
             for first, body, at, end in self._reader.feed(data):
                 if first & 0xF0 == wire.PUBLISH and self.is_up:
                     self._on_publish(first, body, at, end, now_ns)
+                elif first == wire.PUBACK and end - at == 2 and self.is_up:
+                    self._on_puback(body[at] << 8 | body[at + 1])
                 else:
                     self._on_packet(first, body, at, end)
                 if self.is_over:
@@ -147,34 +134,29 @@ class ClientSession:
 
     def take(self, now_ns: int) -> bytes:
         """All that is to be written; what follows from its leaving is emitted."""
-        out = self._out
-        data = b""
-        if out:
-            data = b"".join(out) if len(out) > 1 else out[0]
-            out.clear()
-            self._out_bytes = 0
+        data = self.outgoing.take()
+        if data:
             self._said_ns = now_ns
-        if self._later:
-            later, self._later = self._later, []
-            for event in later:
-                self._emit(event)
+        for event in self.outgoing.due():
+            self._emit(event)
         return data
 
     def tick(self, now_ns: int) -> None:
         """Ask for a sign of life where either side was quiet for the keep alive."""
-        if not self.is_up or self.is_over or not self._ping_ns:
+        ping_ns = self._terms.ping_ns
+        if not self.is_up or self.is_over or not ping_ns:
             return
         quiet_since = max(min(self._said_ns, self.heard_ns), self._pinged_ns)
-        if now_ns - quiet_since >= self._ping_ns:
+        if now_ns - quiet_since >= ping_ns:
             self._pinged_ns = now_ns
-            self._say(PINGREQ)
+            self.outgoing.say(PINGREQ)
 
     def subscribe(self, token: int, filters: tuple[tuple[str, int], ...]) -> None:
         """Send SUBSCRIBE; one packet for each filter where the broker takes numbers."""
         if self.is_over or not filters:
             return
         asked = Asked(token)
-        if not self._numbers_filters:
+        if not self._terms.numbers_filters:
             self._subscribe(asked, filters, None)
             return
         for text, qos in filters:
@@ -184,7 +166,7 @@ class ClientSession:
         self, asked: Asked, filters: tuple[tuple[str, int], ...], number: int | None
     ) -> None:
         packet_id = self._outflow.new_id()
-        self._say(write_subscribe(packet_id, filters, is_v5=self._is_v5, number=number))
+        self.outgoing.say(write_subscribe(packet_id, filters, is_v5=self._is_v5, number=number))
         self._outflow.subscribing(packet_id, asked, tuple(text for text, _ in filters))
 
     def unsubscribe(self, token: int, filters: list[str]) -> None:
@@ -192,7 +174,7 @@ class ClientSession:
         if self.is_over or not filters:
             return
         packet_id = self._outflow.new_id()
-        self._say(write_unsubscribe(packet_id, filters, is_v5=self._is_v5))
+        self.outgoing.say(write_unsubscribe(packet_id, filters, is_v5=self._is_v5))
         self._outflow.unsubscribing(packet_id, token, len(filters))
 
     def publish(self, token: int, publication: Publication) -> None:
@@ -207,40 +189,38 @@ class ClientSession:
     def _send(self, token: int, publication: Publication) -> None:
         """Write a PUBLISH, or say why not; never at once, for the caller awaits its token."""
         qos, payload = publication.qos, publication.payload
-        if qos > self._highest_qos:
-            self._cannot(token, reasons.QOS_NOT_SUPPORTED, f"QoS {qos} is more than is sent")
+        terms = self._terms
+        if qos > terms.highest_qos:
+            self.refuse(token, reasons.QOS_NOT_SUPPORTED, f"QoS {qos} is more than is sent")
             return
-        if publication.retain and not self._takes_retained:
-            self._cannot(token, reasons.RETAIN_NOT_SUPPORTED, "the broker keeps no messages")
+        if publication.retain and not terms.takes_retained:
+            self.refuse(token, reasons.RETAIN_NOT_SUPPORTED, "the broker keeps no messages")
             return
         packet_id = self._outflow.new_id() if qos else 0
         if qos and not packet_id:
-            self._cannot(token, reasons.QUOTA_EXCEEDED, "no packet identifier is free")
+            self.refuse(token, reasons.QUOTA_EXCEEDED, "no packet identifier is free")
             return
         try:
             head = write_publish_head(publication, packet_id, is_v5=self._is_v5)
         except (LocalProtocolError, OverflowError, UnicodeError) as exc:
-            self._cannot(token, reasons.IMPLEMENTATION, f"MQTT cannot say it: {exc}")
+            self.refuse(token, reasons.IMPLEMENTATION, f"MQTT cannot say it: {exc}")
             return
-        if len(head) + len(payload) > self._maximum_packet:
-            size, cap = len(head) + len(payload), self._maximum_packet
-            words = f"{size} bytes; the broker takes {cap}"
-            self._cannot(token, reasons.TOO_LARGE, words)
+        size = len(head) + len(payload)
+        if size > terms.maximum_packet:
+            words = f"{size} bytes; the broker takes {terms.maximum_packet}"
+            self.refuse(token, reasons.TOO_LARGE, words)
             return
-        self._say(head)
+        self.outgoing.say(head)
         if payload:
-            self._say(payload)
+            self.outgoing.say(payload)
         if qos:
             self._outflow.sent(packet_id, token)
         else:
-            self._later.append(Published(self._number, token))
+            self.outgoing.tell(Published(self._number, token))
 
     def refuse(self, token: int, reason: int, words: str) -> None:
         """Say that a publication is not sent, when events are due."""
-        self._cannot(token, reason, words)
-
-    def _cannot(self, token: int, reason: int, words: str) -> None:
-        self._later.append(Published(self._number, token, reason, words))
+        self.outgoing.tell(Published(self._number, token, reason, words))
 
     def ack(self, packet_id: int) -> None:
         """Acknowledge a message of QoS 1 or 2; it leaves in the order of arrival."""
@@ -252,12 +232,12 @@ class ClientSession:
         qos, answers = self._in.answer(packet_id, reason)
         kind = wire.PUBACK if qos == 1 else wire.PUBREC
         for number, code in answers:
-            self._say(write_ack(kind, number, code, is_v5=self._is_v5))
+            self.outgoing.acknowledge(write_ack(kind, number, code, is_v5=self._is_v5))
 
     def disconnect(self) -> None:
         """Send DISCONNECT behind all that waits to be written; nothing follows it."""
         if not self.is_over:
-            self._say(write_disconnect(is_v5=self._is_v5))
+            self.outgoing.say(write_disconnect(is_v5=self._is_v5))
             self.is_over = True
 
     # What comes in
@@ -275,7 +255,7 @@ class ClientSession:
             topic = self._in.topic(publish)
         if qos and not self._in.take(packet_id, qos, dup=dup, is_v5=self._is_v5):
             if packet_id in self._in.received:
-                self._say(write_ack(wire.PUBREC, packet_id, is_v5=self._is_v5))
+                self.outgoing.say(write_ack(wire.PUBREC, packet_id, is_v5=self._is_v5))
             return
         if properties:
             self._emit(
@@ -339,21 +319,16 @@ class ClientSession:
         self.is_up = True
         if not connack.session_present:
             self._in.received.clear()
-        receive_maximum = properties.get(Property.RECEIVE_MAXIMUM, 65535)
-        self._outflow.window = min(self._hello.receive_maximum, receive_maximum)
-        largest = properties.get(Property.MAXIMUM_PACKET_SIZE)
-        self._maximum_packet = min(self._maximum_packet, largest or self._maximum_packet)
-        self._takes_retained = bool(properties.get(Property.RETAIN_AVAILABLE, 1))
-        self._highest_qos = min(self._highest_qos, properties.get(Property.MAXIMUM_QOS, 1))
-        self._numbers_filters = self._is_v5 and bool(
-            properties.get(Property.SUBSCRIPTION_IDS_AVAILABLE, 1)
-        )
-        asked_ns = properties.get(Property.SERVER_KEEP_ALIVE, 0) * 1_000_000_000
-        # Oftener than the broker wants is allowed, and our own clock needs it.
-        self._ping_ns = min(self._ping_ns or asked_ns, asked_ns or self._ping_ns)
-        version = "5" if self._is_v5 else "3.1.1"
+        self._terms = terms = Terms.of(connack, self._hello)
+        self._outflow.window = terms.window
         self._emit(
-            Connected(self._number, version, connack.session_present, receive_maximum, largest)
+            Connected(
+                self._number,
+                "5" if self._is_v5 else "3.1.1",
+                connack.session_present,
+                terms.receive_maximum,
+                terms.announced_packet,
+            )
         )
 
     def _on_ack(self, kind: int, data: bytes, at: int, end: int) -> None:
@@ -361,19 +336,33 @@ class ClientSession:
         if kind == wire.PUBREL:
             known = self._in.release(ack.packet_id)
             code = reasons.SUCCESS if known else reasons.PACKET_ID_NOT_FOUND
-            self._say(write_ack(wire.PUBCOMP, ack.packet_id, code, is_v5=self._is_v5))
+            self.outgoing.say(write_ack(wire.PUBCOMP, ack.packet_id, code, is_v5=self._is_v5))
             return
         if kind != wire.PUBACK:
             name = wire.NAMES[kind]
             raise BrokenRuleError(Rule.ACK_UNKNOWN, f"{name} {ack.packet_id} to no QoS 2 of ours")
+        if not ack.reason:
+            self._on_puback(ack.packet_id)
+            return
         token = self._outflow.acknowledged(ack.packet_id)
         if ack.reason >= reasons.FIRST_FAILURE:
             said = reasons.words(ack.reason, ack.words)
             self._emit(Published(self._number, token, ack.reason, said))
         else:
             self._emit(Published(self._number, token))
-        for waiting in self._outflow.due():
-            self._send(*waiting)
+        self._send_due()
+
+    def _on_puback(self, packet_id: int) -> None:
+        """The broker has a publication: nearly every second packet is this one."""
+        if not packet_id:
+            raise BrokenRuleError(Rule.PACKET_ID, "PUBACK with packet identifier 0")
+        self._emit(Published(self._number, self._outflow.acknowledged(packet_id)))
+        self._send_due()
+
+    def _send_due(self) -> None:
+        if self._outflow.queued:
+            for waiting in self._outflow.due():
+                self._send(*waiting)
 
     def _on_suback(self, data: bytes, at: int, end: int) -> None:
         suback = read_suback(data, at, end, is_v5=self._is_v5)
@@ -391,8 +380,4 @@ class ClientSession:
         self.is_over = self.is_broken = True
         self.reason = f"the broker broke the rules: {why.message}"
         if self.is_up and self._is_v5:
-            self._say(write_disconnect(why.rule.reason))
-
-    def _say(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_bytes += len(data)
+            self.outgoing.say(write_disconnect(why.rule.reason))

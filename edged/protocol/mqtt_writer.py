@@ -6,6 +6,7 @@ Source: MQTT 5.0 and MQTT 3.1.1, section 3.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,6 +21,8 @@ PINGREQ: Final = b"\xc0\x00"
 NORMAL: Final = 0x00
 _NO_LOCAL, _NEVER_RETAINED = 0x04, 0x20
 """Subscription options: not our own messages, and none that were kept from before."""
+_LONGEST_KEPT: Final = 256
+_FIRST: Final = tuple(bytes((number,)) for number in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,17 @@ def _number(identifier: Property, value: int, size: int) -> bytes:
 
 def encode_topic(topic: str) -> bytes:
     """A topic to publish to; raises LocalProtocolError for one that nobody may publish to."""
+    return _known_topic(topic) if len(topic) <= _LONGEST_KEPT else _checked_topic(topic)
+
+
+def _checked_topic(topic: str) -> bytes:
     if not topic or "#" in topic or "+" in topic:
         raise LocalProtocolError(f'"{topic}" is no topic to publish to: empty, or with # or +')
     return encode_text(topic)
+
+
+_known_topic = functools.lru_cache(maxsize=4096)(_checked_topic)
+"""A message costs this once; those who invent topics cost each other's place."""
 
 
 def write_publish_head(
@@ -124,7 +135,7 @@ def write_publish_head(
     if is_v5:
         head += encode_properties(publication)
     first = wire.PUBLISH | dup << 3 | qos << 1 | publication.retain
-    return bytes((first,)) + encode_length(len(head) + len(publication.payload)) + head
+    return _FIRST[first] + encode_length(len(head) + len(publication.payload)) + head
 
 
 def write_ack(kind: int, packet_id: int, reason: int = 0, *, is_v5: bool = True) -> bytes:

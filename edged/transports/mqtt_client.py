@@ -14,7 +14,7 @@ import os
 import random
 import ssl
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from edged.protocol.mqtt import (
     FULL_QUEUE,
@@ -88,7 +88,7 @@ class NativeSession:
         """Send on the connection that is up, or not at all."""
         token = self._token()
         if (session := self._current(self._number)) is not None:
-            if publication.qos == 0 and session.waiting_bytes > UNREAD_BYTES:
+            if publication.qos == 0 and session.outgoing.size_bytes > UNREAD_BYTES:
                 session.refuse(token, FULL_QUEUE, "the broker does not read what we send")
             else:
                 session.publish(token, publication)
@@ -96,8 +96,12 @@ class NativeSession:
 
     def ack(self, message: Message) -> None:
         """Acknowledge, on the connection the message arrived on or not at all."""
-        if message.qos and (session := self._current(message.connection)) is not None:
-            session.ack(message.mid)
+        if not message.qos:
+            return
+        link = self._link
+        if self._is_current(link, message.connection):
+            link.session.ack(message.mid)
+            link.schedule_acks()
 
     async def stop(self, timeout_s: float) -> None:
         """Disconnect cleanly; the broker keeps the session."""
@@ -140,11 +144,16 @@ class NativeSession:
     def _current(self, number: int) -> ClientSession | None:
         """The connection of that number, if it is up; what is said to it is sent this turn."""
         link = self._link
-        if link is None or number != self._number or link.is_gone or not link.session.is_up:
-            self._stale += 1
+        if not self._is_current(link, number):
             return None
         link.schedule()
         return link.session
+
+    def _is_current(self, link: BrokerLink | None, number: int) -> TypeGuard[BrokerLink]:
+        if link is None or number != self._number or link.is_gone or not link.session.is_up:
+            self._stale += 1
+            return False
+        return True
 
     def _emit(self, event: SessionEvent) -> None:
         if isinstance(event, Connected):

@@ -18,6 +18,13 @@ READ_BYTES = 64 << 10
 """One read of the socket, and so many messages at most before others get their turn."""
 WRITE_BYTES = 256 << 10
 """So much may wait in the transport before nothing more is given to it."""
+ACKS_AT_ONCE = 8
+"""So many acknowledgements of messages are written although nothing else is to be said."""
+ACK_DELAY_S = 0.001
+"""Fewer wait so long for something else to be written. Each write wakes the broker, and its answer
+us: a device that asks again when it has its answer saves one of two."""
+_LONE_ACKS = 64
+"""Where nothing came in that time, so many leave at once before it is tried again."""
 LAST_WORDS_S = 1.0
 """How long a broker has to close its side after DISCONNECT, as it must."""
 
@@ -48,6 +55,9 @@ class BrokerLink(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._is_due = False
+        self._acks_at_once = max(1, min(ACKS_AT_ONCE, options.max_inflight // 4))
+        self._acks_timer: asyncio.TimerHandle | None = None
+        self._lone_acks = 0
         self._is_paused = False
         self._is_ending = False
         self._timer: asyncio.TimerHandle | None = None
@@ -63,6 +73,20 @@ class BrokerLink(asyncio.BufferedProtocol):
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._turn)
+
+    def schedule_acks(self) -> None:
+        """Write acknowledgements, soon: with what is said next, or when there are several."""
+        if self._lone_acks or self.session.outgoing.acks >= self._acks_at_once:
+            self._lone_acks = max(0, self._lone_acks - 1)
+            self.schedule()
+        elif self._acks_timer is None and not self._is_due:
+            self._acks_timer = self._loop.call_later(ACK_DELAY_S, self._on_acks_timer)
+
+    def _on_acks_timer(self) -> None:
+        self._acks_timer = None
+        if self.session.outgoing.acks:
+            self._lone_acks = _LONE_ACKS
+            self._flush()
 
     def end(self, words: str = "") -> None:
         """Break the connection off."""
@@ -111,8 +135,9 @@ class BrokerLink(asyncio.BufferedProtocol):
         self.is_gone = True
         if exc is not None and not self.words:
             self.words = str(exc) or type(exc).__name__
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._acks_timer):
+            if timer is not None:
+                timer.cancel()
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -124,8 +149,12 @@ class BrokerLink(asyncio.BufferedProtocol):
         """Bytes came."""
         now_ns = time.monotonic_ns()
         self._on_heard(now_ns)
-        self.session.receive(bytes(self._buffer[:nbytes]), now_ns)
-        self._flush()
+        session = self.session
+        session.receive(bytes(self._buffer[:nbytes]), now_ns)
+        if session.outgoing.is_urgent or session.is_over:
+            self._flush()
+        elif session.outgoing.acks:
+            self.schedule_acks()
 
     def pause_writing(self) -> None:
         """The broker does not read: what is to be said waits here, where it is counted."""

@@ -238,10 +238,10 @@ def test_a_publication_of_qos_0_is_done_when_it_is_taken_and_not_before():
     talk = Talk()
     talk.session.publish(1, Publication("t", b"p", qos=0))
     assert not talk.events, "whoever asked has not even got the token yet"
-    assert talk.session.has_news()
+    assert talk.session.outgoing
     assert talk.session.take(0) == b"\x30\x05\x00\x01t\x00p"
     assert talk.events == [Published(1, 1)]
-    assert not talk.session.has_news()
+    assert not talk.session.outgoing
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_a_broker_that_does_not_read_costs_bounded_memory():
             refused = [event for event in talk.of(Published) if event.reason_code]
             assert refused
             assert "does not read" in refused[0].reason
-            assert talk.session._link.session.waiting_bytes < 9 << 20
+            assert talk.session._link.session.outgoing.size_bytes < 9 << 20
             go_on.set()
             await until(lambda: len(talk.of(Published)) == count)
             assert sorted(event.token for event in talk.of(Published)) == tokens

@@ -10,7 +10,7 @@ from edged.protocol.mqtt_writer import Hello
 from edged.transports import mqtt_link
 from edged.transports.connection import SessionOptions
 from edged.transports.mqtt_link import BrokerLink
-from tests.fakes.mqtt_bytes import CONNACK_V5
+from tests.fakes.mqtt_bytes import CONNACK_V5, packet
 
 from .conftest import until
 
@@ -58,9 +58,9 @@ class Joined:
         self.link.schedule()
 
 
-def run(main, **options):
+def run(main, kind=Joined, **options):
     async def whole():
-        joined = Joined(**options)
+        joined = kind(**options)
         try:
             await main(joined)
         finally:
@@ -96,7 +96,7 @@ def test_nothing_is_given_to_a_transport_that_is_full():
         joined.publish(1)
         await asyncio.sleep(0)
         assert not joined.wire.writes
-        assert joined.session.waiting_bytes
+        assert joined.session.outgoing.size_bytes
         assert joined.events[1:] == []
         joined.link.resume_writing()
         assert len(joined.wire.writes) == 1
@@ -161,3 +161,68 @@ def test_a_broker_that_never_answers_connect(monkeypatch):
         await link.closed()
 
     asyncio.run(main())
+
+
+class Asked(Joined):
+    """Messages 1 to 20 of QoS 1 have come; ``ack`` as the session's owner does."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        for number in range(1, 21):
+            self.hear(packet(0x32, f"\0\1t\0{chr(number)}\0"))
+        assert not self.wire.writes
+
+    def ack(self, *numbers):
+        for number in numbers:
+            self.session.ack(number)
+            self.link.schedule_acks()
+
+
+def test_an_acknowledgement_leaves_with_what_is_said_next(monkeypatch):
+    monkeypatch.setattr(mqtt_link, "ACK_DELAY_S", 100)
+
+    async def main(joined):
+        joined.ack(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not joined.wire.writes
+        joined.publish(1)
+        await asyncio.sleep(0)
+        (written,) = joined.wire.writes
+        assert written.startswith(b"\x40\x02\x00\x01\x30")
+
+    run(main, kind=Asked)
+
+
+def test_several_acknowledgements_do_not_wait(monkeypatch):
+    monkeypatch.setattr(mqtt_link, "ACK_DELAY_S", 100)
+
+    async def main(joined):
+        joined.ack(*range(1, 1 + mqtt_link.ACKS_AT_ONCE))
+        await asyncio.sleep(0)
+        assert [len(written) for written in joined.wire.writes] == [4 * mqtt_link.ACKS_AT_ONCE]
+
+    run(main, kind=Asked)
+
+
+def test_where_nothing_follows_the_next_acknowledgements_do_not_wait_either(monkeypatch):
+    async def main(joined):
+        joined.ack(1)
+        await until(lambda: joined.wire.writes)
+        monkeypatch.setattr(mqtt_link, "ACK_DELAY_S", 100)
+        joined.ack(2)
+        await asyncio.sleep(0)
+        assert joined.wire.writes == [b"\x40\x02\x00\x01", b"\x40\x02\x00\x02"]
+
+    run(main, kind=Asked)
+
+
+def test_a_small_window_is_not_kept_waiting(monkeypatch):
+    monkeypatch.setattr(mqtt_link, "ACK_DELAY_S", 100)
+
+    async def main(joined):
+        joined.ack(1)
+        await asyncio.sleep(0)
+        assert joined.wire.writes == [b"\x40\x02\x00\x01"]
+
+    run(main, kind=Asked, max_inflight=4)
