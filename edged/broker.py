@@ -26,13 +26,7 @@ from edged.cores import spread
 from edged.errors import ApplyError
 from edged.keeping import Keeping
 from edged.manifest import ManifestOf
-from edged.protocol.mqtt import (
-    JSON,
-    BaseTopics,
-    BrokerSession,
-    Publication,
-    encode_document,
-)
+from edged.protocol.mqtt import JSON, BaseTopics, Publication, encode_document
 from edged.results import FOLDER, Results, left_on_disk, open_results
 from edged.serving.dataplane import Dataplane
 from edged.telemetry.health import Health
@@ -147,7 +141,8 @@ class BrokerLinks:
             return
         # Everything that makes it another connection.
         passwords = (options.password, others.password if others is not None else None)
-        identity = (mqtt, options.client_id, options.base, passwords, certificates, bool(rules))
+        names = (options.client_id, options.base, options.max_packet_bytes)
+        identity = (mqtt, *names, passwords, certificates, bool(rules))
         if self._bindings is not None and identity == self._identity:
             self._bindings.swap(prepared)
             self._feed(rules)
@@ -217,7 +212,7 @@ class BrokerLinks:
             branch = Branch() if options is None else None
             self._results = await open_results(
                 self._state_dir, options or branch or Branch(), mqtt.outbox,
-                self._review_results, mqtt.max_inflight,
+                self._review_results, mqtt.max_inflight, client=mqtt.client,
             )  # fmt: skip
             return branch
         self._health.restore("mqtt.results")
@@ -237,6 +232,7 @@ class BrokerLinks:
         branch: Branch | None,
     ) -> None:
         from edged.transports.bindings import Bindings  # noqa: PLC0415 - only if used
+        from edged.transports.clients import open_session  # noqa: PLC0415
         from edged.transports.sessions import Sessions  # noqa: PLC0415
         from edged.transports.subscriptions import (  # noqa: PLC0415
             SubscriptionMemory,
@@ -256,7 +252,7 @@ class BrokerLinks:
         def make(name: str | None) -> Bindings:
             words = options if name is None else session_options_of(options, name)
             return Bindings(
-                _session(words, mqtt.client),
+                open_session(words, mqtt.client),
                 self._dataplane,
                 base=options.base,
                 executor=decoders,
@@ -292,12 +288,13 @@ class BrokerLinks:
             self._bindings.say(Publication(topic, payload, qos=0, retain=True, content_type=JSON))
 
     def _begin_questions(self, mqtt: MqttConfig, options: SessionOptions) -> None:
-        from edged.transports.questions import Questions  # noqa: PLC0415 - only if used
+        from edged.transports.clients import open_session  # noqa: PLC0415 - only if used
+        from edged.transports.questions import Questions  # noqa: PLC0415
 
         options = replace(options, session_expiry_s=0, max_inflight=8)
         calls: dict[str, Call] = {name: self._calls[name] for name in mqtt.questions}
         self._questions = Questions(
-            _session(options, mqtt.client), options.base, calls, self._is_input
+            open_session(options, mqtt.client), options.base, calls, self._is_input
         )
         self._questions.start()
 
@@ -335,14 +332,3 @@ class BrokerLinks:
         results, self._results = self._results, None
         if results is not None:
             await results.close()
-
-
-def _session(options: SessionOptions, client: str) -> BrokerSession:
-    """A session by the client that the configuration names; the other one is not even imported."""
-    if client == "native":
-        from edged.transports.mqtt_client import NativeSession  # noqa: PLC0415 - only if used
-
-        return NativeSession(options)
-    from edged.transports.mqtt import MqttSession  # noqa: PLC0415 - only if used
-
-    return MqttSession(options)

@@ -21,6 +21,11 @@ from edged.errors import ApplyError
 if TYPE_CHECKING:
     from edged.transports.connection import SessionOptions
 
+_PACKET_CAP_BYTES = (256 << 20) + 4
+"""The longest that MQTT has."""
+_PACKET_MORE_BYTES = 1 << 20
+"""For topic and properties."""
+
 
 def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
     """What a session needs to know; reads the password and the TLS files.
@@ -43,7 +48,17 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
         longest_pause_s=mqtt.longest_pause.seconds,
         session_expiry_s=int(mqtt.session_expiry.seconds),
         max_inflight=mqtt.max_inflight,
+        max_packet_bytes=_most_bytes(int(snapshot.config.limits.max_request)),
     )
+
+
+def _most_bytes(max_request: int) -> int:
+    """The longest packet a broker is told to send us.
+
+    Well above the longest request that is answered: what lies between ends as a dead letter, while
+    a broker drops what is longer still without a word to anyone.
+    """
+    return min(_PACKET_CAP_BYTES, 2 * max_request + _PACKET_MORE_BYTES)
 
 
 def results_options(
@@ -71,6 +86,7 @@ def results_options(
         longest_pause_s=results.longest_pause.seconds,
         session_expiry_s=0,  # it subscribes to nothing, and the outbox is its memory
         max_inflight=results.max_inflight,
+        max_packet_bytes=None,
     )
 
 
@@ -83,6 +99,8 @@ def _tls_context(snapshot: Snapshot, tls: TlsConfig, where: str = "mqtt.tls") ->
     try:
         context = ssl.create_default_context(cafile=ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if tls.alpn:
+            context.set_alpn_protocols(list(tls.alpn))
         if cert is not None:
             step = f"{where}.cert: {cert} with key {key}"
             # Without a password OpenSSL would ask for one on the terminal, and wait.

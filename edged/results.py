@@ -51,6 +51,8 @@ async def open_results(
     config: OutboxConfig,
     on_change: Callable[[], None],
     window: int = 64,
+    *,
+    client: str = "native",
 ) -> Results:
     """Open the outbox, with what an earlier process left in it.
 
@@ -60,14 +62,15 @@ async def open_results(
         config: the caps.
         on_change: called when ``forwarder.problem`` may have changed.
         window: of a branch, results on their way at a time.
+        client: which one speaks to the broker.
 
     Raises:
         ApplyError: the outbox cannot be opened.
     """
     from edged.outbox.outbox import Outbox  # noqa: PLC0415 - only if used
     from edged.transports.branch import Branch  # noqa: PLC0415 - only if used
+    from edged.transports.clients import open_session  # noqa: PLC0415 - only if used
     from edged.transports.forwarding import Forwarder  # noqa: PLC0415 - only if used
-    from edged.transports.mqtt import MqttSession  # noqa: PLC0415 - only if used
 
     outbox = Outbox.in_folder(
         state_dir / FOLDER,
@@ -83,7 +86,7 @@ async def open_results(
         ) from exc
     outbox.start()
     forwarder = Forwarder(
-        options if isinstance(options, Branch) else MqttSession(options),
+        options if isinstance(options, Branch) else open_session(options, client),
         outbox,
         base=None if isinstance(options, Branch) else options.base,
         window=window if isinstance(options, Branch) else options.max_inflight,

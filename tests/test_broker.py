@@ -23,7 +23,7 @@ from edged.broker_options import session_options
 from edged.config.broker import Secret, TlsConfig
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
-from edged.config.schema import Config
+from edged.config.schema import Config, LimitsConfig
 from edged.credential import read_secret
 from edged.errors import ApplyError
 from edged.protocol.mqtt import DRAINING, OFFLINE
@@ -81,6 +81,13 @@ class TestSecrets:
         assert VALUE not in repr(options)
 
 
+def test_the_longest_packet_follows_the_longest_request(tmp_path: Path) -> None:
+    mqtt = MqttConfig()
+    found = session_options(snapshot(tmp_path, mqtt), mqtt).max_packet_bytes
+    assert found is not None
+    assert found > 2 * int(LimitsConfig().max_request)
+
+
 def make_certificate(directory: Path, name: str, password: bytes | None = None) -> None:
     """NAME.crt and NAME.key, self-signed."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -112,49 +119,12 @@ def make_certificate(directory: Path, name: str, password: bytes | None = None) 
 def test_only_the_client_that_is_named_is_imported(client: str, other: str) -> None:
     code = (
         "import sys, edged.broker\n"
+        "from edged.transports.clients import open_session\n"
         "from edged.transports.connection import SessionOptions\n"
-        f"made = edged.broker._session(SessionOptions('n', 'edged/n'), {client!r})\n"
+        f"made = open_session(SessionOptions('n', 'edged/n'), {client!r})\n"
         f"sys.exit({other!r} if {other!r} in sys.modules else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-class TestTls:
-    def options(self, root: Path, **tls: str) -> Any:
-        mqtt = MqttConfig(tls=TlsConfig(**tls))
-        return session_options(snapshot(root, mqtt), mqtt)
-
-    def refused(self, root: Path, **tls: str) -> str:
-        with pytest.raises(ApplyError) as caught:
-            self.options(root, **tls)
-        return caught.value.message
-
-    def test_good(self, tmp_path: Path) -> None:
-        make_certificate(tmp_path, "a")
-        assert self.options(tmp_path, ca="a.crt", cert="a.crt", key="a.key").tls is not None
-        assert self.options(tmp_path).tls.check_hostname
-
-    def test_the_file_is_named(self, tmp_path: Path) -> None:
-        make_certificate(tmp_path, "a")
-        make_certificate(tmp_path, "b")
-        (tmp_path / "bad").write_text("not PEM")
-        said = self.refused(tmp_path, ca="none.crt")
-        assert (
-            said == f"mqtt.tls.ca: {tmp_path}/none.crt: cannot be used: No such file or directory"
-        )
-        assert self.refused(tmp_path, ca="bad").startswith(f"mqtt.tls.ca: {tmp_path}/bad: ")
-        for cert, key in (
-            ("none", "a.key"),
-            ("bad", "a.key"),
-            ("a.crt", "bad"),
-            ("a.crt", "b.key"),
-        ):
-            said = self.refused(tmp_path, cert=cert, key=key)
-            assert said.startswith(f"mqtt.tls.cert: {tmp_path}/{cert} with key {tmp_path}/{key}: ")
-
-    def test_an_encrypted_key_is_not_asked_for_on_the_terminal(self, tmp_path: Path) -> None:
-        make_certificate(tmp_path, "a", b"secret")
-        assert "a key that is not encrypted" in self.refused(tmp_path, cert="a.crt", key="a.key")
 
 
 def test_without_a_broker_nothing_of_mqtt_is_imported() -> None:

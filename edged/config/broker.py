@@ -48,6 +48,12 @@ class TlsConfig(Section, frozen=True, kw_only=True):
         Path | None, Meta(description="our certificate (PEM), where the broker asks for one")
     ] = None
     key: Annotated[Path | None, Meta(description="private key (PEM) of cert")] = None
+    alpn: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[!-~]{1,255}\Z")], ...],
+        Meta(
+            max_length=8, description="names for ALPN, where a broker shares its port with others"
+        ),
+    ] = ()
 
 
 class BrokerConfig(Section, frozen=True, kw_only=True):

@@ -16,8 +16,8 @@ class MqttConfig(BrokerConfig, frozen=True, kw_only=True):
 
     client: Annotated[
         Literal["paho", "native"],
-        Meta(description="paho = the library; native = our own on the event loop, faster"),
-    ] = "paho"
+        Meta(description="native = our own, on the event loop; paho = the library, in a thread"),
+    ] = "native"
     client_id: Annotated[
         ClientId | None,
         Meta(description="default: edged-<node>"),

@@ -326,11 +326,18 @@ def subscription_id(mqtt_filter: str) -> int:
     return zlib.crc32(mqtt_filter.encode()) % 0x0FFF_FFFF + 1
 
 
-def encode_properties(publication: Publication) -> bytes:
-    """The MQTT 5 properties of a PUBLISH packet, with their length in front (MQTT 5.0, 3.3.2.3)."""
+def encode_properties(publication: Publication, alias: int = 0) -> bytes:
+    """The MQTT 5 properties of a PUBLISH packet, with their length in front (MQTT 5.0, 3.3.2.3).
+
+    Args:
+        publication: what is sent.
+        alias: the number of its topic on this connection; 0 = it has none.
+    """
     body, prefixed = _usual_properties(publication.content_type, publication.properties)
-    if publication.expiry_s is None and publication.correlation is None:
+    if publication.expiry_s is None and publication.correlation is None and not alias:
         return prefixed
+    if alias:
+        body = b"\x23" + alias.to_bytes(2, "big") + body
     if publication.expiry_s is not None:
         body = b"\x02" + publication.expiry_s.to_bytes(4, "big") + body
     if publication.correlation is not None:

@@ -14,6 +14,8 @@ from edged.protocol.mqtt import Publication
 from edged.protocol.mqtt_rules import BrokenRuleError, Rule
 
 _LAST_ID: Final = 0xFFFF
+_SHORTEST_ALIASED: Final = 12
+"""A number takes five bytes more, once; a topic that is shorter is not worth one of the few."""
 
 
 @dataclass(slots=True)
@@ -30,12 +32,20 @@ class Outflow:
 
     Args:
         window: publications of QoS 1 that may be on their way; the others wait, in order.
+
+    Topics get numbers (aliases) in the order in which they are first sent, until the broker takes
+    no more of them; none is given to another topic later.
     """
 
-    __slots__ = ("_last", "_open", "_queue", "_subscribing", "_unsubscribing", "window")
+    __slots__ = (
+        "_aliases", "_last", "_open", "_queue", "_subscribing", "_unsubscribing", "most_aliases",
+        "window",
+    )  # fmt: skip
 
     def __init__(self, window: int) -> None:
         self.window = window
+        self.most_aliases = 0
+        self._aliases: dict[str, int] = {}
         self._last = 0
         self._open: dict[int, int] = {}
         self._queue: deque[tuple[int, Publication]] = deque()
@@ -76,6 +86,19 @@ class Outflow:
             ):
                 return number
         return 0
+
+    def alias(self, topic: str) -> tuple[int, bool]:
+        """The number of a topic, 0 for none, and whether the broker knows it already."""
+        known = self._aliases.get(topic, 0)
+        if known:
+            return known, True
+        if len(self._aliases) >= self.most_aliases or len(topic) < _SHORTEST_ALIASED:
+            return 0, False
+        return len(self._aliases) + 1, False
+
+    def aliased(self, topic: str, alias: int) -> None:
+        """The number was sent with its topic."""
+        self._aliases[topic] = alias
 
     def sent(self, packet_id: int, token: int) -> None:
         """A publication of QoS 1 is on its way."""

@@ -196,12 +196,19 @@ class ClientSession:
         if publication.retain and not terms.takes_retained:
             self.refuse(token, reasons.RETAIN_NOT_SUPPORTED, "the broker keeps no messages")
             return
+        alias, is_known = 0, False
         packet_id = self._outflow.new_id() if qos else 0
         if qos and not packet_id:
             self.refuse(token, reasons.QUOTA_EXCEEDED, "no packet identifier is free")
             return
         try:
-            head = write_publish_head(publication, packet_id, is_v5=self._is_v5)
+            if not self._outflow.most_aliases:
+                head = write_publish_head(publication, packet_id, is_v5=self._is_v5)
+            else:
+                alias, is_known = self._outflow.alias(publication.topic)
+                head = write_publish_head(
+                    publication, packet_id, is_v5=True, alias=alias, is_known=is_known
+                )
         except (LocalProtocolError, OverflowError, UnicodeError) as exc:
             self.refuse(token, reasons.IMPLEMENTATION, f"MQTT cannot say it: {exc}")
             return
@@ -213,6 +220,8 @@ class ClientSession:
         self.outgoing.say(head)
         if payload:
             self.outgoing.say(payload)
+        if alias and not is_known:
+            self._outflow.aliased(publication.topic, alias)
         if qos:
             self._outflow.sent(packet_id, token)
         else:
@@ -320,7 +329,7 @@ class ClientSession:
         if not connack.session_present:
             self._in.received.clear()
         self._terms = terms = Terms.of(connack, self._hello)
-        self._outflow.window = terms.window
+        self._outflow.window, self._outflow.most_aliases = terms.window, terms.topic_aliases
         self._emit(
             Connected(
                 self._number,

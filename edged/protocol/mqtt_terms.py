@@ -29,7 +29,7 @@ class Terms:
         highest_qos: of publications.
         takes_retained: whether it keeps messages.
         numbers_filters: whether subscriptions may have a number.
-        topic_aliases: so many topics may have a number; of ours, see ``Outflow``.
+        topic_aliases: so many topics of ours may have a number; see ``Outflow``.
         ping_ns: how long either side may be quiet; 0 = for ever.
     """
 
@@ -65,7 +65,7 @@ class Terms:
             min(HIGHEST_QOS, said.get(Property.MAXIMUM_QOS, HIGHEST_QOS)),
             bool(said.get(Property.RETAIN_AVAILABLE, 1)),
             hello.is_v5 and bool(said.get(Property.SUBSCRIPTION_IDS_AVAILABLE, 1)),
-            min(hello.topic_aliases, said.get(Property.TOPIC_ALIAS_MAXIMUM, 0)),
+            said.get(Property.TOPIC_ALIAS_MAXIMUM, 0) if hello.is_v5 else 0,
             # Oftener than the broker wants is allowed, and our own clock needs it.
             min(ours_ns or asked_ns, asked_ns or ours_ns),
         )

@@ -22,6 +22,7 @@ NORMAL: Final = 0x00
 _NO_LOCAL, _NEVER_RETAINED = 0x04, 0x20
 """Subscription options: not our own messages, and none that were kept from before."""
 _LONGEST_KEPT: Final = 256
+_NO_TOPIC: Final = b"\0\0"
 _FIRST: Final = tuple(bytes((number,)) for number in range(256))
 
 
@@ -116,7 +117,13 @@ _known_topic = functools.lru_cache(maxsize=4096)(_checked_topic)
 
 
 def write_publish_head(
-    publication: Publication, packet_id: int, *, is_v5: bool, dup: bool = False
+    publication: Publication,
+    packet_id: int,
+    *,
+    is_v5: bool,
+    dup: bool = False,
+    alias: int = 0,
+    is_known: bool = False,
 ) -> bytes:
     """PUBLISH up to its payload, which follows; raises LocalProtocolError.
 
@@ -125,15 +132,17 @@ def write_publish_head(
         packet_id: 0 for QoS 0.
         is_v5: of this connection.
         dup: sent before, on a connection that is gone.
+        alias: the topic's number on this connection; 0 = none.
+        is_known: the broker knows it already, so that the topic itself is left out.
     """
     qos = publication.qos
     if (qos > 0) != (packet_id > 0) or (dup and not qos):
         raise LocalProtocolError(f"QoS {qos} with packet identifier {packet_id}, dup {dup}")
-    head = encode_topic(publication.topic)
+    head = encode_topic(publication.topic) if not is_known else _NO_TOPIC
     if qos:
         head += packet_id.to_bytes(2, "big")
     if is_v5:
-        head += encode_properties(publication)
+        head += encode_properties(publication, alias)
     first = wire.PUBLISH | dup << 3 | qos << 1 | publication.retain
     return _FIRST[first] + encode_length(len(head) + len(publication.payload)) + head
 

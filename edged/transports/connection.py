@@ -23,6 +23,7 @@ class SessionOptions:
         session_expiry_s: how long the broker keeps our session while we are away (MQTT 5).
         max_inflight: unacknowledged QoS 1 messages in either direction.
         tls: None for plain TCP.
+        max_packet_bytes: the longest packet we take (MQTT 5); None = as long as MQTT has.
         connect_timeout_s: for TCP, TLS and the broker's answer, each.
         has_will: whether the broker says ``offline`` for us when we vanish.
         longest_pause_s: between two attempts to connect, as long as the broker stays away.
@@ -39,6 +40,7 @@ class SessionOptions:
     keepalive_s: float = 30.0
     session_expiry_s: int = 86400
     max_inflight: int = 64
+    max_packet_bytes: int | None = None
     connect_timeout_s: float = 10.0
     has_will: bool = True
     longest_pause_s: float = 60.0

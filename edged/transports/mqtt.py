@@ -133,6 +133,8 @@ class PahoConnection:
             properties = _properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = options.session_expiry_s
             properties.ReceiveMaximum = options.max_inflight
+            if options.max_packet_bytes is not None:
+                properties.MaximumPacketSize = options.max_packet_bytes
         self._client.connect(
             options.host,
             options.port,

@@ -237,6 +237,7 @@ class NativeSession:
             else None,
             session_expiry_s=min(0xFFFF_FFFF, options.session_expiry_s),
             receive_maximum=options.max_inflight,
+            maximum_packet_bytes=options.max_packet_bytes,
             topic_aliases=TOPIC_ALIASES,
         )
 

@@ -270,6 +270,35 @@ def test_what_must_not_be_sent_is_answered_in_words(connack, publication, code):
     assert talk.session.take(0) != b"", "nothing is stuck behind it"
 
 
+LONG = "plant/hall/device"
+
+
+def test_a_topic_is_written_once_where_the_broker_takes_a_number_for_it():
+    talk = Talk(connack=packet(0x20, "\0\0\3\x22\0\1"), maximum_packet_bytes=None)
+    first, again, other, short = (
+        said(talk.publish(token, topic, qos=0))[0][1]
+        for token, topic in ((1, LONG), (2, LONG), (3, LONG + "2"), (4, "t"))
+    )
+    text = LONG.encode()
+    assert first == bytes((0, len(text))) + text + b"\x03\x23\x00\x01"
+    assert again == b"\0\0" + b"\x03\x23\x00\x01"
+    assert other[2:-1] == text + b"2", "there is one number, and it is taken"
+    assert short == b"\0\1t\0"
+
+
+def test_a_number_that_never_left_is_not_used():
+    talk = Talk(connack=packet(0x20, "\0\0\x08\x22\0\1\x27\0\0\0\x40"))
+    assert talk.publish(1, LONG, bytes(60)) == b""
+    assert LONG.encode() in talk.publish(2, LONG, b"p")
+    assert LONG.encode() not in talk.publish(3, LONG, b"p")
+
+
+def test_topics_have_no_numbers_before_mqtt_5_or_where_none_are_taken():
+    for talk in (Talk(is_v5=False), Talk(connack=packet(0x20, "\0\0\0"))):
+        for token in (1, 2):
+            assert LONG.encode() in talk.publish(token, LONG, b"p")
+
+
 @pytest.mark.parametrize("numbers", [True, False])
 def test_subscriptions(numbers):
     talk = Talk(connack=packet(0x20, "\0\0\0" if numbers else "\0\0\2\x29\0"))

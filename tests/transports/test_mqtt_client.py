@@ -94,6 +94,35 @@ def test_small_packets_are_not_held_back(broker):
     run(main)
 
 
+def test_topics_by_number(broker):
+    """mosquitto takes ten; those beyond go by their names."""
+
+    async def main():
+        async with Talk(port=broker.port) as talk:
+            await talk.connected()
+            with Device(broker, "#") as device:
+                topics = [f"plant/hall/device-{number % 15}" for number in range(45)]
+                for topic in topics:
+                    talk.session.publish(Publication(topic, b"p"))
+                heard = await asyncio.to_thread(device.get, len(topics))
+                assert [message.topic for message in heard] == topics
+
+    run(main)
+
+
+@pytest.mark.usefixtures("client")
+def test_what_is_longer_than_we_take_never_comes(broker):
+    async def main():
+        async with Rig(broker.port, max_packet_bytes=2000) as rig:
+            with Device(broker, "out/#") as device:
+                device.publish("in/hall", b" " * 3000 + b"{}")
+                device.publish("in/hall", json.dumps({"a": 1, "b": 0}))
+                await asyncio.to_thread(device.one)
+            assert rig.stats["bindings"]["vib"]["received"] == 1
+
+    run(main)
+
+
 def test_a_broker_that_breaks_the_rules_is_told_so_and_left():
     said = []
 
