@@ -69,6 +69,16 @@ class _Table:
     columns: tuple[Column, ...]
     words: tuple[tuple[int, Vocabulary], ...] = ()
 
+    def values(self, rows: list[dict[str, Any]]) -> list[Any]:
+        """One for each column of each row, in order; ABSENT where there is none."""
+        columns = self.columns
+        if len(rows) == 1:
+            get = rows[0].get
+            found = [get(column.path) for column in columns]
+            if None not in found:  # as nearly always: all are there, by their whole names
+                return found
+        return [column.find(row) for row in rows for column in columns]
+
 
 class ColumnsCodec:
     """Decodes ``{"ax": 1, …}`` to one row, or a list of such objects to as many.
@@ -127,7 +137,7 @@ class ColumnsCodec:
 
 def _fill(table: _Table, rows: list[dict[str, Any]]) -> Array:
     columns = table.columns
-    values = [column.find(row) for row in rows for column in columns]
+    values = table.values(rows)
     name_of = _namer(columns)
     for place, vocabulary in table.words:
         for index in range(place, len(values), len(columns)):

@@ -6,7 +6,7 @@ infinities) become null; whole numbers stay whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,8 +204,9 @@ class _Ranking:
         numbers = [index for index, score in enumerate(scores) if score == score]  # noqa: PLR0124
         best_first = sorted(numbers, key=scores.__getitem__, reverse=True)
         plain = [score if -_INFINITY < score < _INFINITY else None for score in scores]
+        labels: Sequence[str | int] = self.labels or range(len(plain))
         top = [
-            self._entry(i, plain)
+            {"label": labels[i], "score": plain[i]}
             for i in (best_first[: self.top_k] if self.top_k else range(len(plain)))
         ]
         if not best_first:

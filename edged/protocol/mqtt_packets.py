@@ -46,6 +46,19 @@ V5_ONLY: Final = frozenset({DISCONNECT, AUTH})
 _ACK_REASONS: Final = {PUBACK: IN_PUBACK, PUBREC: IN_PUBACK, PUBREL: IN_PUBREL, PUBCOMP: IN_PUBREL}
 
 
+_NOT_SHORT: Final = 9
+_BLOCKS_KEPT: Final = 256
+_short_blocks: dict[bytes, tuple[Values, int]] = {}
+"""Properties by their bytes: all messages of a subscription have the same, its number, and to look
+at them once more costs as much as the rest of the packet. They are never changed."""
+
+
+def _remember(block: bytes, properties: Values, alias: int) -> None:
+    if len(_short_blocks) >= _BLOCKS_KEPT:
+        _short_blocks.clear()
+    _short_blocks[block] = (properties, alias)
+
+
 class Connack(NamedTuple):
     """The answer to CONNECT; ``reason`` is one of MQTT 5 whatever the version."""
 
@@ -155,13 +168,21 @@ def read_publish(first: int, data: bytes, at: int, end: int, *, is_v5: bool) -> 
             raise BrokenRuleError(Rule.PACKET_ID, "PUBLISH with packet identifier 0")
     at, properties, alias = behind, NONE, 0
     if is_v5:
-        if at < end and data[at] == 0:
+        size = data[at] if at < end else _NOT_SHORT
+        if size == 0:
             at += 1
+        elif size < _NOT_SHORT and (known := _short_blocks.get(data[at : at + 1 + size])):
+            properties, alias = known
+            at += 1 + size
+            if at > end:
+                raise BrokenRuleError(Rule.FIELDS, "PUBLISH whose properties are cut")
         else:
             fields = Fields(data, at, end, PUBLISH)
             properties = read_properties(fields)
-            at = fields.at
             alias = _check_publish(properties)
+            if size < _NOT_SHORT:
+                _remember(data[at : fields.at], properties, alias)
+            at = fields.at
     if not topic and not alias:
         raise BrokenRuleError(Rule.PUBLISH_TOPIC, "PUBLISH without a topic")
     return Publish(

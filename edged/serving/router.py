@@ -56,6 +56,10 @@ class Route:
             if release is not None and release.answers:
                 return release
         else:
+            if len(self.releases) == 1:  # as nearly always, and asked for each request
+                (only,) = self.releases.values()
+                if only.answers:
+                    return only
             ready = [r for r in self.releases.values() if r.answers]
             if ready:
                 return max(ready, key=lambda release: release.number)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.protocol import mqtt_packets
 from edged.protocol import mqtt_wire as wire
 from edged.protocol.mqtt_packets import (
     Ack,
@@ -23,6 +24,7 @@ from edged.protocol.mqtt_packets import (
     read_suback,
     read_unsuback,
 )
+from edged.protocol.mqtt_properties import Property
 from edged.protocol.mqtt_rules import BrokenRuleError, Rule
 from edged.protocol.mqtt_wire import PacketReader
 from tests.fakes.mqtt_bytes import CONNACK_V5, CONNACK_V311, VIOLATIONS
@@ -166,3 +168,38 @@ def test_ten_thousand_user_properties_leave_nothing_behind():
 def test_any_bytes_are_read_or_refused(data, is_v5):
     with contextlib.suppress(BrokenRuleError):  # and nothing else is ever raised
         read(data, is_v5=is_v5)
+
+
+def with_properties(block, payload=b"p"):
+    body = b"\0\1t" + block + payload
+    return bytes((0x30, len(body))) + body
+
+
+def test_properties_that_are_known_by_their_bytes_are_read_alike():
+    mqtt_packets._short_blocks.clear()
+    numbered, aliased = b"\x02\x0b\x05", b"\x03\x23\x00\x01"
+    for _ in range(2):
+        assert read(with_properties(numbered))[0].properties == {Property.SUBSCRIPTION_ID: (5,)}
+        assert read(with_properties(aliased))[0].alias == 1
+    assert set(mqtt_packets._short_blocks) == {numbered, aliased}
+
+
+@pytest.mark.parametrize("block", [b"\x03\x23\x00\x00", b"\x02\x0b\x00", b"\x02\x11\x00"])
+def test_properties_that_were_refused_are_refused_again(block):
+    for _ in range(2):
+        with pytest.raises(BrokenRuleError):
+            read(with_properties(block))
+
+
+def test_known_properties_of_a_packet_that_is_cut():
+    read(with_properties(b"\x02\x0b\x05"))
+    data = with_properties(b"\x02\x0b\x05", b"")
+    with pytest.raises(BrokenRuleError) as caught:
+        read_publish(0x30, data, 2, len(data) - 1, is_v5=True)
+    assert caught.value.rule is Rule.FIELDS
+
+
+def test_a_flood_of_properties_costs_no_memory():
+    for number in range(1000):
+        read(with_properties(b"\x05\x02" + number.to_bytes(4, "big")))
+    assert len(mqtt_packets._short_blocks) <= mqtt_packets._BLOCKS_KEPT
