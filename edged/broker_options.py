@@ -44,6 +44,7 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
         username=mqtt.username,
         password=read_secret(snapshot, mqtt.password) if mqtt.password is not None else None,
         tls=_tls_context(snapshot, mqtt.tls) if mqtt.tls is not None else None,
+        websocket=mqtt.websocket,
         keepalive_s=mqtt.keepalive.seconds,
         longest_pause_s=mqtt.longest_pause.seconds,
         session_expiry_s=int(mqtt.session_expiry.seconds),
@@ -82,6 +83,7 @@ def results_options(
         username=results.username,
         password=read_secret(snapshot, results.password) if results.password is not None else None,
         tls=_tls_context(snapshot, tls, "mqtt.results.tls") if tls is not None else None,
+        websocket=results.websocket,
         keepalive_s=results.keepalive.seconds,
         longest_pause_s=results.longest_pause.seconds,
         session_expiry_s=0,  # it subscribes to nothing, and the outbox is its memory

@@ -69,6 +69,10 @@ class BrokerConfig(Section, frozen=True, kw_only=True):
     )
     password: Secret | None = None
     tls: TlsConfig | None = None
+    websocket: Annotated[
+        Annotated[str, Meta(pattern=r"^/[!-~]{0,255}\Z")] | None,
+        Meta(description="path of the broker's WebSocket, as /mqtt; default: MQTT without it"),
+    ] = None
     keepalive: Annotated[
         Duration, Meta(description="silence after which broker and we ask for a sign of life")
     ] = Duration(30_000_000_000)
@@ -129,6 +133,8 @@ def login_problems(broker: BrokerConfig, path: str) -> Iterator[tuple[str, str]]
     tls = broker.tls
     if tls is not None and broker.host.startswith("/"):
         yield f"{path}.tls", f"is of no use on a Unix socket, which {path}.host names; remove it"
+    if broker.websocket is not None and broker.host.startswith("/"):
+        yield f"{path}.websocket", f"is not for a Unix socket, which {path}.host names; remove it"
     if tls is not None and tls.cert is not None and tls.key is None:
         yield f"{path}.tls.cert", "needs its private key; add `key: PATH`"
     if tls is not None and tls.key is not None and tls.cert is None:

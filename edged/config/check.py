@@ -187,6 +187,9 @@ def _mqtt_fields(mqtt: MqttConfig) -> Iterator[Found]:
         if not low <= getattr(mqtt, field) <= high:
             yield f"mqtt.{field}", f"is outside what MQTT can say; expected {words}"
     yield from login_problems(mqtt, "mqtt")
+    for path, broker in (("mqtt", mqtt), ("mqtt.results", mqtt.results)):
+        if mqtt.client == "paho" and broker is not None and broker.websocket is not None:
+            yield f"{path}.websocket", "needs `mqtt.client: native`, which is the default"
     yield from outbox_problems(mqtt.outbox)
     if mqtt.report and not _SECOND <= mqtt.report <= 24 * 3600 * _SECOND:
         yield "mqtt.report", "is outside what can work; expected 1s to 24h, or 0"

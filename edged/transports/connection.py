@@ -23,6 +23,7 @@ class SessionOptions:
         session_expiry_s: how long the broker keeps our session while we are away (MQTT 5).
         max_inflight: unacknowledged QoS 1 messages in either direction.
         tls: None for plain TCP.
+        websocket: path of the broker's WebSocket; None = MQTT without it.
         max_packet_bytes: the longest packet we take (MQTT 5); None = as long as MQTT has.
         connect_timeout_s: for TCP, TLS and the broker's answer, each.
         has_will: whether the broker says ``offline`` for us when we vanish.
@@ -37,6 +38,7 @@ class SessionOptions:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
+    websocket: str | None = None
     keepalive_s: float = 30.0
     session_expiry_s: int = 86400
     max_inflight: int = 64

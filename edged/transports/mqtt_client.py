@@ -246,8 +246,15 @@ class NativeSession:
         if options.host.startswith("/"):
             await loop.create_unix_connection(lambda: link, options.host)
             return
+        protocol: asyncio.BaseProtocol = link
+        if options.websocket is not None:
+            from edged.protocol.websocket import WebSocket  # noqa: PLC0415 - only if used
+            from edged.transports.websocket_link import WebSocketLink  # noqa: PLC0415
+
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            protocol = WebSocketLink(link, WebSocket(f"{host}:{options.port}", options.websocket))
         await loop.create_connection(
-            lambda: link,
+            lambda: protocol,
             options.host,
             options.port,
             ssl=options.tls,

@@ -71,6 +71,8 @@ def test_independent_ones_are() -> None:
         ("mqtt: {base: $SYS/x}", "mqtt.base"),
         ("mqtt: {tls: {key: x}}", "mqtt.tls.key"),
         ("mqtt: {host: /run/broker.sock, tls: {}}", "mqtt.tls"),
+        ("mqtt: {host: /run/broker.sock, websocket: /mqtt}", "mqtt.websocket"),
+        ("mqtt: {websocket: /mqtt, client: paho}", "mqtt.websocket"),
     ],
 )
 def test_ranges(text: str, path: str) -> None:
