@@ -16,9 +16,16 @@ from edged.broker_options import session_options
 from edged.capture import CaptureWriter
 from edged.config.load import Snapshot
 from edged.errors import DisconnectedError, InvalidRequestError
-from edged.protocol.mqtt import Connected, Disconnected, Message, SessionEvent, Subscribed
+from edged.protocol.mqtt import (
+    BrokerSession,
+    Connected,
+    Disconnected,
+    Message,
+    SessionEvent,
+    Subscribed,
+)
 from edged.topics import TopicFilter
-from edged.transports.mqtt import MqttSession
+from edged.transports.clients import open_session
 
 _STOP_S = 2.0
 
@@ -57,13 +64,14 @@ def record(
     options = session_options(snapshot, mqtt)
     name = f"{options.client_id[:40]}-record-{os.getpid()}"
     options = replace(options, client_id=name, session_expiry_s=0, has_will=False)
-    asyncio.run(_Recorder(MqttSession(options), list(filters), capture, say).run(seconds))
+    session = open_session(options, mqtt.client)
+    asyncio.run(_Recorder(session, list(filters), capture, say).run(seconds))
 
 
 class _Recorder:
     def __init__(
         self,
-        session: MqttSession,
+        session: BrokerSession,
         filters: list[str],
         capture: CaptureWriter,
         say: Callable[[str], None],
@@ -81,7 +89,7 @@ class _Recorder:
         try:
             await asyncio.wait_for(self._ended.wait(), until_s - time.monotonic())
         except asyncio.TimeoutError:
-            if not self._session.is_alive:
+            if self._session.stats()["state"] != "connected":
                 self._problem = self._session.stats()["last_error"] or "not connected in time"
         finally:
             self._session.unsubscribe(self._filters)
