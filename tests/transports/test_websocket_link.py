@@ -29,7 +29,7 @@ def test_a_broker_behind_a_websocket(tmp_path, monkeypatch):
                     for number in range(200):
                         words = {"a": number, "b": 0, "pad": "p" * (number * 40)}
                         device.publish("in/hall", json.dumps(words), wait=False)
-                    heard = await asyncio.to_thread(device.get, 200)
+                    heard = await asyncio.to_thread(device.get, 200, 30)
                 assert len({message.payload for message in heard}) == 200
             assert rig.stats["last_error"] is None
             assert rig.stats["connections"] == 1
