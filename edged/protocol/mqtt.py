@@ -20,6 +20,8 @@ from edged.errors import EdgedError
 from edged.messages import InferResponse
 
 JSON = "application/json"
+DUP = ("edged-dup", "1")
+"""Marks an answer that may have been sent before."""
 ONLINE, DRAINING, OFFLINE = b"online", b"draining", b"offline"
 REFUSED = 0x80
 """Reason codes from here on are failures."""
@@ -304,13 +306,13 @@ def answer_properties(response: InferResponse, *, is_dup: bool) -> tuple[tuple[s
         ("edged-generation", str(response.generation)),
         ("edged-status", "OK"),
     )
-    return (*found, ("edged-dup", "1")) if is_dup else found
+    return (*found, DUP) if is_dup else found
 
 
 def error_properties(model: str, error: EdgedError, *, is_dup: bool) -> tuple[tuple[str, str], ...]:
     """User properties of an error and of a dead letter."""
     found = (("edged-model", model), ("edged-status", error.code.value))
-    return (*found, ("edged-dup", "1")) if is_dup else found
+    return (*found, DUP) if is_dup else found
 
 
 def is_shared(mqtt_filter: str) -> bool:
@@ -378,3 +380,13 @@ def encode_document(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
 def _utf8(text: str) -> str:
     """Text that UTF-8 can carry; a hostile payload may have put half a surrogate pair into it."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def before_v5(publication: Publication) -> Publication:
+    """As it is said where there are no user properties: a JSON document carries the mark of DUP."""
+    payload = publication.payload
+    is_document = publication.content_type == JSON and payload[:1] == b"{"
+    if DUP not in publication.properties or not is_document or b'"edged-dup"' in payload:
+        return publication
+    mark = b'{"edged-dup":1' + (b"" if payload[1:2] == b"}" else b",")
+    return publication._replace(payload=mark + payload[1:])

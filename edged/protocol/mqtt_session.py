@@ -24,6 +24,7 @@ from edged.protocol.mqtt import (
     SessionEvent,
     Subscribed,
     Unsubscribed,
+    before_v5,
     subscription_id,
 )
 from edged.protocol.mqtt_inflow import Inflow
@@ -188,6 +189,7 @@ class ClientSession:
 
     def _send(self, token: int, publication: Publication) -> None:
         """Write a PUBLISH, or say why not; never at once, for the caller awaits its token."""
+        publication = publication if self._is_v5 else before_v5(publication)
         qos, payload = publication.qos, publication.payload
         terms = self._terms
         if qos > terms.highest_qos:

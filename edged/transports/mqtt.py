@@ -34,6 +34,7 @@ from edged.protocol.mqtt import (
     SessionEvent,
     Subscribed,
     Unsubscribed,
+    before_v5,
     encode_properties,
     is_shared,
     subscription_id,
@@ -216,7 +217,9 @@ class PahoConnection:
             self._send(token, publication)
 
     def _send(self, token: int, publication: Publication) -> None:
-        packed: Any = _Packed(publication) if self._protocol == "5" else None
+        is_v5 = self._protocol == "5"
+        packed: Any = _Packed(publication) if is_v5 else None
+        publication = publication if is_v5 else before_v5(publication)
         for _ in range(64):  # "queue size" means that the next packet identifier is still in use
             info = self._client.publish(
                 publication.topic,

@@ -133,6 +133,7 @@ def test_subscribed_anew(broker: Mosquitto, site: type[Rig]) -> None:
     run(work())
 
 
+@pytest.mark.slow
 @pytest.mark.hostile("E12 an outbox at its cap", "E13 a broker that is away while results are made")
 def test_results_without_end_for_a_broker_that_is_away(tmp_path: Path) -> None:
     """A hundred thousand, of which the newest come out in order; a million is to be measured."""

@@ -8,9 +8,11 @@ from paho.mqtt.properties import Properties
 from edged.errors import DecodeError, QueueFullError
 from edged.messages import InferResponse
 from edged.protocol.mqtt import (
+    DUP,
     BaseTopics,
     Publication,
     answer_properties,
+    before_v5,
     encode_answer,
     encode_dead_letter,
     encode_document,
@@ -105,3 +107,20 @@ def test_properties_read_as_paho_reads_them(words):
 
 def test_documents_carry_no_nan():
     assert encode_document({"a": float("nan")}) == b'{"a":null}'
+
+
+@pytest.mark.parametrize(
+    ("payload", "sent"),
+    [
+        (b'{"y":1}', b'{"edged-dup":1,"y":1}'),
+        (b"{}", b'{"edged-dup":1}'),
+        (b'{"edged-dup":2}', b'{"edged-dup":2}'),  # an output of that name
+        (b"[1]", b"[1]"),
+    ],
+)
+def test_before_mqtt_5_a_document_carries_the_mark(payload, sent):
+    marked = Publication("t", payload, content_type="application/json", properties=(DUP,))
+    assert before_v5(marked).payload == sent
+    json.loads(sent)
+    assert before_v5(marked._replace(properties=())).payload == payload
+    assert before_v5(marked._replace(content_type="image/png")).payload == payload
