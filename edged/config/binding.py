@@ -36,7 +36,9 @@ class BindingConfig(Section, frozen=True, kw_only=True):
     qos: Annotated[int, Meta(ge=0, le=1, description="of the subscription and of results")] = 1
     retain: Annotated[bool, Meta(description="the broker keeps the last result")] = False
     codec: Annotated[
-        Literal["json", "cbor", "msgpack", "protobuf", "tensor", "image", "raw", "auto"],
+        Literal[
+            "json", "cbor", "msgpack", "protobuf", "sparkplug", "tensor", "image", "raw", "auto"
+        ],
         Meta(description="how a payload becomes tensors; auto = as its Content Type says"),
     ] = "json"
     accept: Annotated[

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from edged.config.binding import BindingConfig
 
-_DOCUMENTS = {"json", "cbor", "msgpack", "protobuf"}
-_BOUNDED = {"json", "cbor", "msgpack", "image", "protobuf", "auto"}
+_DOCUMENTS = {"json", "cbor", "msgpack", "protobuf", "sparkplug"}
+_BOUNDED = {"json", "cbor", "msgpack", "image", "protobuf", "sparkplug", "auto"}
 """Those whose first bytes cannot be taken for a compressed payload's."""
 _LEAST_NS, _MOST_NS = 10**6, 3650 * 24 * 3600 * 10**9
 

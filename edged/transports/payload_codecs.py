@@ -18,6 +18,7 @@ from edged.processing.freshness import fresh
 from edged.processing.msgpack_data import MSGPACK
 from edged.processing.unpacking import UnpackingCodec
 from edged.protocol.mqtt import JSON
+from edged.protocol.sparkplug import parse_sparkplug
 from edged.specs import FieldSpec
 from edged.transports.tensor_payload import TENSOR, TensorCodec
 
@@ -110,7 +111,7 @@ class PayloadCodecs:
         config, codec = self._config, self._plain(kind)
         if config.compression == "none":
             return codec
-        is_document = kind in PARSERS or kind == "protobuf"
+        is_document = kind in PARSERS or kind in {"protobuf", "sparkplug"}
         cap = min(self._cap, DOCUMENT_BYTES) if is_document else self._cap
         return UnpackingCodec(codec, config.compression, cap)
 
@@ -118,7 +119,8 @@ class PayloadCodecs:
         config = self._config
         if kind == "tensor":
             return TensorCodec()
-        parse = self._parser if kind == "protobuf" else PARSERS.get(kind)
+        own = {"protobuf": self._parser, "sparkplug": parse_sparkplug}
+        parse = own[kind] if kind in own else PARSERS.get(kind)
         if parse is not None and config.max_age is not None:
             age = config.max_age
             parse = fresh(parse, age.field, age.unit, age.within.seconds)

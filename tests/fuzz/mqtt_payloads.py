@@ -15,6 +15,7 @@ from edged.processing.columns import Parse
 from edged.processing.msgpack_data import encode_msgpack, parse_msgpack
 from edged.processing.protobuf_data import protobuf_parser
 from edged.processing.unpacking import unpack
+from edged.protocol.sparkplug import parse_sparkplug
 from edged.transports.tensor_payload import TensorCodec
 
 _TREES = (
@@ -137,3 +138,18 @@ def run_protobuf(data: bytes) -> None:
 def seed_protobuf() -> list[bytes]:
     inner = _message(temp=-1.5, xyz=[0.5], note="ü")
     return [_message(temp=20.5, kind=1, xyz=[1, 2, 3]), b"\x32" + bytes([len(inner)]) + inner]
+
+
+def run_sparkplug(data: bytes) -> None:
+    """What is accepted has a JSON form."""
+    try:
+        value = parse_sparkplug(data)
+    except InvalidRequestError:
+        return
+    _judge(value)
+
+
+def seed_sparkplug() -> list[bytes]:
+    one = b"\x0a\x01a\x20\x03\x50\xff\xff\xff\xff\x0f"
+    two = b"\x0a\x01b\x10\x02\x20\x09\x65\x00\x00\xc0\x3f"
+    return [b"".join(b"\x12" + bytes([len(part)]) + part for part in (one, two)) + b"\x18\x05"]

@@ -50,6 +50,7 @@ TARGETS: dict[str, Target] = {
     "json": Target(json_text.run_json, json_text.seed_json),
     "cbor": Target(mqtt_payloads.run_cbor, mqtt_payloads.seed_cbor),
     "tensor": Target(mqtt_payloads.run_tensor, mqtt_payloads.seed_tensor, 1024),
+    "sparkplug": Target(mqtt_payloads.run_sparkplug, mqtt_payloads.seed_sparkplug, 1024),
     "packed": Target(mqtt_payloads.run_packed, mqtt_payloads.seed_packed, 2048),
     "protobuf": Target(mqtt_payloads.run_protobuf, mqtt_payloads.seed_protobuf, 1024),
     "msgpack": Target(mqtt_payloads.run_msgpack, mqtt_payloads.seed_msgpack),

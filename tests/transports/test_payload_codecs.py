@@ -11,6 +11,7 @@ from edged.specs import Duration
 from edged.transports.payload_codecs import PayloadCodecs, load_parser
 from tests.fakes.door import SUM
 from tests.processing.test_protobuf_data import SET, Reading
+from tests.protocol.test_sparkplug import metric
 from tests.transports.conftest import until
 from tests.transports.test_bindings import GOOD, Bench, binding, on_loop
 
@@ -73,6 +74,12 @@ def test_protobuf_by_a_file(tmp_path):
     found = PayloadCodecs(config, SUM, load_parser(config), 1 << 20).choose(None)
     payload = Reading(temp=1, humidity=2).SerializeToString()
     assert found.decode(payload)["x"].tolist() == [[1, 2]]
+
+
+def test_sparkplug_metrics_by_name():
+    found = codecs(codec="sparkplug", fields=("a/1", "b")).choose(None)
+    payload = metric("a/1", 3, b"\x50\x07") + metric("b", 9, b"\x65\x00\x00\xc0\x3f")
+    assert found.decode(payload)["x"].tolist() == [[7, 1.5]]
 
 
 @on_loop
