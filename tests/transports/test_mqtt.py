@@ -20,7 +20,7 @@ from edged.processing.cbor_data import encode_cbor
 from edged.specs import Duration, OutputSpec
 from edged.transports.buffered import BufferedSocket
 from edged.transports.connection import SessionOptions
-from edged.transports.mqtt import PahoConnection
+from edged.transports.mqtt import PahoConnection, _may_skip_ours
 from edged.transports.subscriptions import SubscriptionMemory
 from tests.fakes.broker import Device, Mosquitto, free_port
 from tests.fakes.proxy import Proxy
@@ -153,6 +153,24 @@ def test_overlapping_bindings_answer_once_each(broker, protocol):
                 device.publish("in/hall", body(5))
                 assert sums(await get(device, 2)) == [5, 5], "a third answer to the first message"
             await until(lambda: rig.stats["in_flight"] == 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_shared_filter_is_subscribed_to_as_the_broker_wants_it(broker, protocol):
+    """No Local with it breaks the specification (MQTT-3.8.3-4); mosquitto 2.0 bears that, others not."""
+    assert _may_skip_ours("in/+")
+    assert not _may_skip_ours("$share/g/in/+")
+    shared = BindingConfig(name="vib", from_="$share/g/in/{site}", to="out/{site}", model="sum")
+
+    async def main():
+        async with Rig(broker.port, shared, protocol=protocol) as rig:
+            with Device(broker, "out/#") as device:
+                device.publish("in/hall", body(4))
+                (answer,) = await get(device)
+                assert answer.topic == "out/hall"
+            assert rig.stats["connections"] == 1
 
     run(main())
 
