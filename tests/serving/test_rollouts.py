@@ -152,6 +152,8 @@ async def test_goes_on_after_the_process_was_killed(box: House, tmp_path: Path):
 async def test_an_end_is_remembered_and_not_tried_again(box: House, tmp_path: Path):
     box.serve()
     box.rollouts.look(box.now_ns)
+    await until((tmp_path / "rollouts" / "m.json").exists)  # so that the end is written for itself
+    await until(lambda: box.rollouts._task is not None and box.rollouts._task.done())
     box.rollouts.abort("m")
     await until(lambda: House(tmp_path).serve().entry.phase is Phase.ABORTED)
     again = House(tmp_path)
