@@ -100,7 +100,7 @@ def test_the_last_word_is_answered():
     "data",
     [
         b"\x81\x01a",  # text
-        b"\x82\x81\0\0\0\0a",  # masked
+        b"\x82\x81\0",  # masked
         b"\xc2\x01a",  # a reserved bit
         b"\x83\x01a",  # a reserved kind
         b"\x80\x01a",  # continues nothing
