@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from edged.bundle_commands import add_bundles
 from edged.errors import STATUS, Code, EdgedError, InvalidRequestError
 from edged.generation_commands import add_generations
 from edged.mqtt_commands import add_mqtt
@@ -108,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_engines(command)
     _add_rollout(command)
-    _add_bundle(command)
+    add_bundles(commands, _config_option, _socket_option)
 
     add_mqtt(commands, _config_option, _socket_option)
 
@@ -155,14 +156,6 @@ def _add_rollout(command: Callable[..., Any]) -> None:
         help="default: as edged status; to promote or abort $EDGED_ADMIN_SOCKET, else "
         "/run/edged/admin.sock",
     )
-
-
-def _add_bundle(command: Callable[..., Any]) -> None:
-    sub = command("bundle", _bundle, "Verify a bundle and put it where the configuration looks.")
-    sub.add_argument("verb", choices=("install",))
-    sub.add_argument("file", type=Path)
-    sub.add_argument("--older", action="store_true", help="also one older than what is there")
-    _config_option(sub)
 
 
 def _quarantine_options(parser: argparse.ArgumentParser) -> None:
@@ -378,13 +371,6 @@ def _rollout(options: argparse.Namespace) -> int:
     else:
         found = [end(options.socket, options.verb, options.model)]
     print(json.dumps(found, indent=2) if options.json else render(found))
-    return 0
-
-
-def _bundle(options: argparse.Namespace) -> int:
-    from edged.installing import install  # noqa: PLC0415
-
-    print(install(options.config, options.file, older=options.older))
     return 0
 
 

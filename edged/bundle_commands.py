@@ -1,0 +1,96 @@
+"""``edged bundle install | list | remove``: the bundles that the configuration takes.
+
+Decides what is printed and the exit status; what they do is in ``installing.py`` and
+``installed.py``, imported when one of them runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edged.errors import STATUS, Code, InvalidRequestError
+
+Option = Callable[[argparse.ArgumentParser], None]
+"""Adds an option that other commands have too."""
+
+
+def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> None:
+    """Give the command line its bundles."""
+    text = "Install, list and remove the bundles that the configuration takes."
+    verbs = commands.add_parser("bundle", help=text, description=text).add_subparsers(
+        required=True, metavar="VERB"
+    )
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        config_option(sub)
+        return sub
+
+    install = verb("install", _install, "Verify a bundle and put it where it is looked for.")
+    install.add_argument("file", type=Path)
+    install.add_argument("--older", action="store_true", help="also one older than what is there")
+    remove = verb("remove", _remove, "Remove a release that the configuration can do without.")
+    remove.add_argument("release", metavar="MODEL@RELEASE")
+    remove.add_argument("--older", action="store_true", help="also if an older one serves then")
+    for sub in (install, remove):
+        sub.add_argument(
+            "--wait", action="store_true",
+            help="until the daemon has taken the change (exit status 0) or refused it (78)",
+        )  # fmt: skip
+        sub.add_argument("--timeout", type=float, default=300.0, help="seconds (default: 300)")
+        sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+        socket_option(sub)
+    show = verb("list", _list, "Show the bundles where the configuration looks, and their signers.")
+    show.add_argument("--json", action="store_true", help="print the whole document as JSON")
+
+
+def _install(options: argparse.Namespace) -> int:
+    from edged.installing import install  # noqa: PLC0415
+
+    print(install(options.config, options.file, older=options.older), flush=True)
+    return _wait(options)
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from edged.installed import remove  # noqa: PLC0415
+
+    model, _, number = options.release.rpartition("@")
+    if not model or not number.isascii() or not number.isdecimal() or len(number) > 18:
+        raise InvalidRequestError(
+            f'"{options.release[:80]}": expected MODEL@RELEASE, such as digits@3; see: '
+            "edged bundle list"
+        )
+    print(remove(options.config, model, int(number), older=options.older), flush=True)
+    return _wait(options)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from edged.installed import listed, render_listed  # noqa: PLC0415
+
+    document = listed(options.config)
+    print(json.dumps(document, indent=2) if options.json else render_listed(document))
+    is_bad = any(one["problem"] for one in document)
+    return STATUS[Code.FAILED_PRECONDITION].exit if is_bad else 0
+
+
+def _wait(options: argparse.Namespace) -> int:
+    """The file stays as it is whatever the daemon says of it: what serves goes on meanwhile."""
+    if not options.wait:
+        return 0
+    from edged.generations import Refused, ask  # noqa: PLC0415
+    from edged.record import find_state_dir  # noqa: PLC0415
+
+    state_dir = options.state_dir or find_state_dir(options.config)
+    try:
+        print(ask(options.socket, state_dir, None, timeout_s=options.timeout, until="applied"))
+    except Refused as exc:
+        for line in exc.problems:
+            print(line, file=sys.stderr)
+        return STATUS[Code.FAILED_PRECONDITION].exit
+    return 0

@@ -1,0 +1,43 @@
+"""The words of the commands; what they do: test_installing.py and test_installed.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edged.cli import main
+from edged.store.signing import generate_key
+from tests.bundles import make_bundle
+from tests.models import double
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    (tmp_path / "bundles").mkdir()
+    generate_key(tmp_path / "site")
+    (tmp_path / "edged.yaml").write_text(
+        "trust: {keys: [site.pub]}\nmodels:\n  m: {bundle: bundles/m-*.edgb}\n"
+    )
+    for release in (1, 2, 3):
+        file = tmp_path / "bundles" / f"m-{release}.edgb"
+        make_bundle(file, double(), name="m", release=release, key=tmp_path / "site.key")
+    return tmp_path
+
+
+def test_the_command_line(box: Path, capsys: pytest.CaptureFixture[str]):
+    def run(*words: str) -> int:
+        return main(["bundle", *words, "--config", str(box)])
+
+    assert run("list") == 0
+    assert run("remove", "m@2") == 0
+    assert run("remove", "m@3") == 78
+    for words in ("m", "@1", "m@x", "m@²"):
+        capsys.readouterr()
+        assert run("remove", words) == 65
+        assert "expected MODEL@RELEASE" in capsys.readouterr().err
+    assert run("remove", "m@1", "--wait", "--socket", str(box / "no.sock")) == 69
+    left = [path.name for path in (box / "bundles").iterdir()]
+    assert left == ["m-3.edgb"], "the file's going and the daemon's word are two things"
+    (box / "bundles/m-4.edgb").write_bytes(b"no bundle")
+    assert run("list", "--json") == 78
