@@ -47,6 +47,7 @@ from edged.status import (
     is_ready,
     models_document,
     pipelines,
+    reload_document,
     status_document,
 )
 from edged.steward import Steward
@@ -337,7 +338,9 @@ class Daemon:
             "max_request_bytes": int(limits.max_request),
         }
 
-    async def _status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _status(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if arguments.get("part") == "config":
+            return reload_document(self.reloader, self.dataplane)
         server = self.server
         document = status_document(
             node=node_name(self.reloader.config),

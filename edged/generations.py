@@ -53,7 +53,7 @@ def ask(
     """
     with Client(socket) as client:
         try:
-            before = client.status()
+            before = _look(client)
         except DisconnectedError as exc:
             return _leave(state_dir, order, exc)
         if "begun" not in before["config"]:
@@ -148,10 +148,16 @@ def _signal(pid: int) -> None:
 
 def _status(client: Client) -> dict[str, Any]:
     try:
-        return client.status()
+        return _look(client)
     except DisconnectedError:
         time.sleep(_POLL_S)  # its socket may be moving
-        return client.status()
+        return _look(client)
+
+
+def _look(client: Client) -> dict[str, Any]:
+    # Not of the models: of hundreds, that would hold up what they are asked meanwhile.
+    document: dict[str, Any] = client.call("status", part="config")
+    return document
 
 
 def _when(

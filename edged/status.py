@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -31,8 +32,6 @@ from edged.version import __version__
 if TYPE_CHECKING:
     from edged.pipelines.graph import Member
     from edged.pipelines.pipeline import PipelineRelease
-
-_TOLD = ("release", "version", "digest", "state", "reason", "runtime")
 
 
 def is_ready(dataplane: Dataplane) -> bool:
@@ -116,6 +115,19 @@ def status_document(
     }
 
 
+def reload_document(reloader: Reloader, dataplane: Dataplane) -> dict[str, Any]:
+    """The part of the status that tells how a reload went.
+
+    Whoever waits for one asks again and again: the whole of hundreds of models takes so long that
+    requests wait for it.
+    """
+    return {
+        "pid": os.getpid(),
+        "generation": dataplane.table.generation,
+        "config": _config(reloader),
+    }
+
+
 def _config(reloader: Reloader) -> dict[str, Any]:
     """What is in effect, and how the last look at the files went."""
     report = reloader.report
@@ -161,23 +173,23 @@ def _as_pipeline(release: Served) -> PipelineRelease | None:
 
 def models_document(dataplane: Dataplane) -> list[dict[str, Any]]:
     """Every model with its releases and signature."""
-    return [_model(route) for route in dataplane.table.routes.values()]
+    return [_model(route, release_document) for route in dataplane.table.routes.values()]
 
 
 def announced_models(dataplane: Dataplane) -> list[dict[str, Any]]:
     """What devices are told of the models: what they are, not what they have done."""
-    return [
-        {**model, "releases": [_announced(release) for release in model["releases"]]}
-        for model in models_document(dataplane)
-    ]
+    return [_model(route, _announced) for route in dataplane.table.routes.values()]
 
 
-def _announced(release: dict[str, Any]) -> dict[str, Any]:
-    told = {name: release[name] for name in _TOLD}
-    if release["state"] == State.ASLEEP.value:
-        # In and out of memory goes too often to be told, and nobody who asks need know.
-        told |= {"state": State.READY.value, "reason": ""}
-    return told
+def _announced(release: Served) -> dict[str, Any]:
+    # In and out of memory goes too often to be told, and nobody who asks need know.
+    is_asleep = release.told_state == State.ASLEEP.value
+    return {
+        **_identity(release),
+        "state": State.READY.value if is_asleep else release.told_state,
+        "reason": "" if is_asleep else release.reason,
+        "runtime": release.runtime,
+    }
 
 
 def release_document(release: Served) -> dict[str, Any]:
@@ -189,9 +201,7 @@ def release_document(release: Served) -> dict[str, Any]:
             steps["streams"] = pipeline.tally.streams.as_dict()
     return {
         "model": release.key.model,
-        "release": release.number,
-        "version": release.manifest.version,
-        "digest": release.key.digest,
+        **_identity(release),
         "state": release.told_state,
         "reason": release.reason,
         "runtime": release.runtime,
@@ -211,6 +221,14 @@ def release_document(release: Served) -> dict[str, Any]:
         **(_model_only(release) if isinstance(release, ServedRelease) else {}),
         **release.counters.as_dict(),
         **steps,
+    }
+
+
+def _identity(release: Served) -> dict[str, Any]:
+    return {
+        "release": release.number,
+        "version": release.manifest.version,
+        "digest": release.key.digest,
     }
 
 
@@ -260,7 +278,7 @@ def _route_line(route: Route) -> dict[str, Any]:
     }
 
 
-def _model(route: Route) -> dict[str, Any]:
+def _model(route: Route, tell: Callable[[Served], dict[str, Any]]) -> dict[str, Any]:
     serving = route.default_release()
     releases = [*route.releases.values()]
     if route.fallback is not None:
@@ -268,7 +286,7 @@ def _model(route: Route) -> dict[str, Any]:
     shown = serving or (releases[0] if releases else None)
     return {
         **_route_line(route),
-        "releases": [release_document(release) for release in releases],
+        "releases": [tell(release) for release in releases],
         **(_signature(shown.manifest) if shown is not None else {}),
     }
 

@@ -65,7 +65,7 @@ def test_a_daemon_of_before(state: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """The package was brought up to date, and the daemon was not started again yet."""
 
     older = {"pid": 0, "config": {"digest": "", "applied": True, "problems": []}}
-    client = contextlib.nullcontext(SimpleNamespace(status=lambda: older))
+    client = contextlib.nullcontext(SimpleNamespace(call=lambda *_, **__: older))
     monkeypatch.setattr("edged.generations.Client", lambda _: client)
     with pytest.raises(ApplyError, match="restart it"):
         order(state, Order(1))

@@ -13,6 +13,7 @@ from edged.status import (
     is_ready,
     models_document,
     release_document,
+    reload_document,
     status_document,
 )
 from tests.e2e.models import lying
@@ -24,6 +25,9 @@ BODY = (
     "models:\n  m: {bundle: 'm-*.edgb', aliases: {old: 1}}\n"
     "  bad: {bundle: bad-1.edgb, required: %s}\n"
 )
+
+
+_ANNOUNCED = ("release", "version", "digest", "state", "reason", "runtime")
 
 
 @pytest.fixture
@@ -59,6 +63,11 @@ def look(site: Site, *, required: bool) -> Box:
             assert document["generation"] == 1
             assert document["config"]["digest"] == box.reloader.digest
             assert document["config"]["applied"] is True
+            part = reload_document(box.reloader, box.dataplane)
+            assert part.keys() == {"pid", "generation", "config"}
+            assert (part["pid"], part["generation"]) == (document["pid"], document["generation"])
+            assert part["config"].keys() == document["config"].keys()
+            assert part["config"]["digest"] == box.reloader.digest
             assert "golden" in document["degradations"]["model.bad"]
             by_name = {
                 (line["model"], line["release"]): line["state"] for line in document["releases"]
@@ -76,6 +85,9 @@ def look(site: Site, *, required: bool) -> Box:
             served = box.dataplane.table.routes["m"].releases[2]
             assert release_document(served)["requests"] == 1
             # Retained on the broker: it must not change with every request.
+            (first, *_), *_ = (one["releases"] for one in announced_models(box.dataplane))
+            full, *_ = models_document(box.dataplane)[0]["releases"]
+            assert first == {name: full[name] for name in _ANNOUNCED}
             announced = json.dumps(announced_models(box.dataplane))
             await box.ask()
             assert json.dumps(announced_models(box.dataplane)) == announced
