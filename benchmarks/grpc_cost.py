@@ -31,7 +31,7 @@ import uvloop
 from edged.config.listen import GrpcConfig, ListenConfig
 from edged.config.schema import Config
 from edged.protocol.grpc_call import Reply, Shape
-from edged.transports.grpc import GrpcServer
+from edged.transports.grpc.endpoint import GrpcServer
 
 PATH = "/inference.GRPCInferenceService/ModelInfer"
 PAYLOAD = bytes(100)

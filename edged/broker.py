@@ -1,8 +1,8 @@
 """The broker's side of the house: one session, made, changed in place, replaced or ended.
 
 Decides whether a changed configuration needs another session; what bindings do is
-``transports/bindings.py``'s. A session is never opened twice: the old one has said goodbye before a
-new one connects under the same name.
+``transports/bindings/bindings.py``'s. A session is never opened twice: the old one has said goodbye
+before a new one connects under the same name.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from edged.serving.dataplane import Dataplane
 from edged.telemetry.health import Health
 
 if TYPE_CHECKING:
-    from edged.transports.binding_set import BindingSet
-    from edged.transports.branch import Branch
-    from edged.transports.connection import SessionOptions
-    from edged.transports.feeds import Feeds
-    from edged.transports.questions import Call, Questions
-    from edged.transports.sessions import Sessions
+    from edged.transports.bindings.binding_set import BindingSet
+    from edged.transports.bindings.branch import Branch
+    from edged.transports.bindings.feeds import Feeds
+    from edged.transports.bindings.questions import Call, Questions
+    from edged.transports.bindings.sessions import Sessions
+    from edged.transports.mqtt.connection import SessionOptions
 
 log = logging.getLogger("edged.mqtt")
 
@@ -89,7 +89,7 @@ class BrokerLinks:
         """
         if snapshot.config.mqtt is None:
             return None
-        from edged.transports.binding_set import prepare_bindings  # noqa: PLC0415 - only if used
+        from edged.transports.bindings.binding_set import prepare_bindings  # noqa: PLC0415 - only if used
 
         topics = BaseTopics(base_topic(snapshot.config))
         return prepare_bindings(bindings, of, topics, int(snapshot.config.limits.max_request))
@@ -117,7 +117,7 @@ class BrokerLinks:
             self._health.restore("mqtt.secret")
             self._health.restore("mqtt.results")
             return
-        from edged.transports.binding_set import with_waiting  # noqa: PLC0415 - only if used
+        from edged.transports.bindings.binding_set import with_waiting  # noqa: PLC0415 - only if used
 
         prepared = with_waiting(prepared, snapshot.config.bindings)
         rules = {
@@ -195,7 +195,7 @@ class BrokerLinks:
         if self._feeds is None:
             if not rules:
                 return
-            from edged.transports.feeds import Feeds  # noqa: PLC0415 - only if used
+            from edged.transports.bindings.feeds import Feeds  # noqa: PLC0415 - only if used
 
             self._feeds = Feeds()
         forwarder = self._results.forwarder if self._results is not None else None
@@ -207,7 +207,7 @@ class BrokerLinks:
     ) -> Branch | None:
         """Open the outbox where something needs it; returns the branch it is to go by, if any."""
         if options is not None or is_fed:
-            from edged.transports.branch import Branch  # noqa: PLC0415 - only if used
+            from edged.transports.bindings.branch import Branch  # noqa: PLC0415 - only if used
 
             branch = Branch() if options is None else None
             self._results = await open_results(
@@ -231,14 +231,13 @@ class BrokerLinks:
         prepared: BindingSet,
         branch: Branch | None,
     ) -> None:
-        from edged.transports.bindings import Bindings  # noqa: PLC0415 - only if used
-        from edged.transports.clients import open_session  # noqa: PLC0415
-        from edged.transports.sessions import Sessions  # noqa: PLC0415
-        from edged.transports.subscriptions import (  # noqa: PLC0415
+        from edged.transports.bindings.bindings import Bindings  # noqa: PLC0415 - only if used
+        from edged.transports.bindings.sessions import Sessions  # noqa: PLC0415
+        from edged.transports.bindings.subscriptions import (  # noqa: PLC0415
             SubscriptionMemory,
-            session_options_of,
             sessions_left,
         )
+        from edged.transports.mqtt.clients import open_session  # noqa: PLC0415
 
         ack_early = os.environ.get(ACK_EARLY) == "1"
         if ack_early:
@@ -250,7 +249,7 @@ class BrokerLinks:
         decoders = self._decoders
 
         def make(name: str | None) -> Bindings:
-            words = options if name is None else session_options_of(options, name)
+            words = options if name is None else options.named(name)
             return Bindings(
                 open_session(words, mqtt.client),
                 self._dataplane,
@@ -278,7 +277,7 @@ class BrokerLinks:
         if mqtt.report:
             self._report(BaseTopics(options.base).metrics, mqtt.report.seconds)
         if mqtt.questions:
-            self._begin_questions(mqtt, session_options_of(options, "req"))
+            self._begin_questions(mqtt, options.named("req"))
 
     def _report(self, topic: str, every_s: float) -> None:
         """Publish what ``edged mqtt status`` shows, now and again."""
@@ -288,8 +287,8 @@ class BrokerLinks:
             self._bindings.say(Publication(topic, payload, qos=0, retain=True, content_type=JSON))
 
     def _begin_questions(self, mqtt: MqttConfig, options: SessionOptions) -> None:
-        from edged.transports.clients import open_session  # noqa: PLC0415 - only if used
-        from edged.transports.questions import Questions  # noqa: PLC0415
+        from edged.transports.bindings.questions import Questions  # noqa: PLC0415
+        from edged.transports.mqtt.clients import open_session  # noqa: PLC0415 - only if used
 
         options = replace(options, session_expiry_s=0, max_inflight=8)
         calls: dict[str, Call] = {name: self._calls[name] for name in mqtt.questions}

@@ -19,7 +19,7 @@ from edged.credential import read_secret
 from edged.errors import ApplyError
 
 if TYPE_CHECKING:
-    from edged.transports.connection import SessionOptions
+    from edged.transports.mqtt.connection import SessionOptions
 
 _PACKET_CAP_BYTES = (256 << 20) + 4
 """The longest that MQTT has."""
@@ -33,7 +33,7 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
     Raises:
         ApplyError: one of them cannot be read.
     """
-    from edged.transports.connection import SessionOptions  # noqa: PLC0415 - only if used
+    from edged.transports.mqtt.connection import SessionOptions  # noqa: PLC0415 - only if used
 
     return SessionOptions(
         client_id=client_id(snapshot.config),

@@ -57,9 +57,9 @@ from edged.supervisor import Supervisor, passed_sockets
 from edged.telemetry.exposition import Family, render
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag
-from edged.transports.native_door import Call
+from edged.transports.native.door import Call
+from edged.transports.native.uds import UnixServer
 from edged.transports.scrape import ScrapeServer
-from edged.transports.uds import UnixServer
 from edged.transports.web_listener import shown
 from edged.triton_figures import triton_families
 from edged.version import __version__

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edged.config.binding import BindingConfig
 from edged.telemetry.health import Health
-from edged.transports.keyed_states import KeyedStates
+from edged.transports.bindings.keyed_states import KeyedStates
 
 if TYPE_CHECKING:
     from edged.outbox.state_keeper import StateKeeper

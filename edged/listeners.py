@@ -18,15 +18,15 @@ from edged.telemetry.exposition import MISSING, is_available
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag
 from edged.transports.admin_peer import GRPC
-from edged.transports.http_door import Admin, Door, Pages
 from edged.transports.named_memory import NamedMemory
+from edged.transports.native.uds import UnixServer
+from edged.transports.oip_door import Admin, Door, Pages
 from edged.transports.scrape import ScrapeServer
-from edged.transports.uds import UnixServer
 from edged.transports.web_listener import Staged, shown
 
 if TYPE_CHECKING:
-    from edged.transports.grpc import GrpcServer
-    from edged.transports.http import HttpServer
+    from edged.transports.grpc.endpoint import GrpcServer
+    from edged.transports.http.endpoint import HttpServer
 
 log = logging.getLogger("edged.daemon")
 
@@ -120,7 +120,7 @@ class Listeners:
                     self._admin_grpc = made
                 return self._admin_grpc.hear()
         if self._admin_http is None:
-            from edged.transports.http import HttpServer  # noqa: PLC0415 - only what is used
+            from edged.transports.http.endpoint import HttpServer  # noqa: PLC0415 - only what is used
 
             self._admin_http = HttpServer(self._door, self._pages, self._gate, self._steward)
             self._admin_http.configure(self._config)
@@ -242,7 +242,7 @@ class Listeners:
     def _web(self, config: Config) -> HttpServer | None:
         """The server of HTTP, made when it is first wanted."""
         if self._http is None and config.listen.http is not None:
-            from edged.transports.http import HttpServer  # noqa: PLC0415 - only what is used
+            from edged.transports.http.endpoint import HttpServer  # noqa: PLC0415 - only what is used
 
             self._http = HttpServer(self._door, self._pages, self._gate, memory=self._memory)
         return self._http
@@ -333,10 +333,10 @@ def _grpc_server(
     admin: Admin | None = None,
 ) -> GrpcServer:
     # Only what is used is imported.
-    from edged.transports.grpc_service import GrpcService  # noqa: PLC0415
+    from edged.transports.grpc.service import GrpcService  # noqa: PLC0415
 
     try:
-        from edged.transports.grpc import GrpcServer  # noqa: PLC0415
+        from edged.transports.grpc.endpoint import GrpcServer  # noqa: PLC0415
     except ImportError as exc:
         raise ApplyError(
             f"listen.grpc: hpack cannot be imported ({exc}); install edged[grpc], or leave it out"

@@ -25,7 +25,7 @@ from edged.protocol.mqtt import (
     Subscribed,
 )
 from edged.topics import TopicFilter
-from edged.transports.clients import open_session
+from edged.transports.mqtt.clients import open_session
 
 _STOP_S = 2.0
 

@@ -29,8 +29,8 @@ from edged.protocol.mqtt import (
     Subscribed,
     Unsubscribed,
 )
-from edged.transports.binding_set import prepare_bindings
-from edged.transports.bindings import Bindings
+from edged.transports.bindings.binding_set import prepare_bindings
+from edged.transports.bindings.bindings import Bindings
 
 _LONGEST_S = 3700.0
 """Every message has an end by its deadline, and no binding's is later than an hour."""

@@ -1,7 +1,7 @@
 """The way of results by the disk: the outbox, and what drains it to another broker or to the first.
 
 Opens both and closes both; never two at a time, for the files have one writer. What goes in and out
-is ``transports/forwarding.py``'s.
+is ``transports/bindings/forwarding.py``'s.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from edged.errors import ApplyError
 
 if TYPE_CHECKING:
     from edged.outbox.outbox import Outbox
-    from edged.transports.branch import Branch
-    from edged.transports.connection import SessionOptions
-    from edged.transports.forwarding import Forwarder
+    from edged.transports.bindings.branch import Branch
+    from edged.transports.bindings.forwarding import Forwarder
+    from edged.transports.mqtt.connection import SessionOptions
 
 log = logging.getLogger("edged.mqtt")
 
@@ -68,9 +68,9 @@ async def open_results(
         ApplyError: the outbox cannot be opened.
     """
     from edged.outbox.outbox import Outbox  # noqa: PLC0415 - only if used
-    from edged.transports.branch import Branch  # noqa: PLC0415 - only if used
-    from edged.transports.clients import open_session  # noqa: PLC0415 - only if used
-    from edged.transports.forwarding import Forwarder  # noqa: PLC0415 - only if used
+    from edged.transports.bindings.branch import Branch  # noqa: PLC0415 - only if used
+    from edged.transports.bindings.forwarding import Forwarder  # noqa: PLC0415 - only if used
+    from edged.transports.mqtt.clients import open_session  # noqa: PLC0415 - only if used
 
     outbox = Outbox.in_folder(
         state_dir / FOLDER,

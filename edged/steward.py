@@ -33,7 +33,7 @@ from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
 from edged.status import members_of
 from edged.telemetry import log as logging_setup
-from edged.transports.native_door import Call
+from edged.transports.native.door import Call
 
 log = logging.getLogger("edged.daemon")
 

@@ -24,8 +24,8 @@ from edged.errors import ApplyError, EdgedError, FieldError
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics
 from edged.record import find_state_dir, load_last_good
-from edged.transports.answers import AnswerWriter
-from edged.transports.binding_set import prepare_bindings
+from edged.transports.bindings.answers import AnswerWriter
+from edged.transports.bindings.binding_set import prepare_bindings
 from edged.unmet import unmet_preferences
 
 

@@ -18,7 +18,7 @@ MERGE = re.compile(r"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)
 BESIDE = re.compile(r"\bfsync\(|\bmkstemp\(")
 """What makes a file whole or not there at all; done twice, it is done in two ways."""
 ROOMS = {
-    "paho": {"edged/transports/mqtt.py"},
+    "paho": {"edged/transports/mqtt/paho.py"},
     "onnxruntime": {"edged/runtimes/onnxruntime.py"},
     "onnxruntime_genai": {"edged/runtimes/onnxruntime_genai.py"},
     "tensorrt": {"edged/runtimes/tensorrt_api.py"},
@@ -53,11 +53,11 @@ WORDS_ONLY = {
     "edged/protocol/mqtt_rules.py",
     "edged/pipelines/home.py",
     "edged/pipelines/step.py",
-    "edged/transports/arrival.py",
-    "edged/transports/connection.py",
-    "edged/transports/http_door.py",
-    "edged/transports/outlet.py",
-    "edged/transports/native_door.py",
+    "edged/transports/bindings/arrival.py",
+    "edged/transports/mqtt/connection.py",
+    "edged/transports/oip_door.py",
+    "edged/transports/bindings/outlet.py",
+    "edged/transports/native/door.py",
     "edged/house.py",
     "edged/version.py",
     "edged/__main__.py",

@@ -237,7 +237,7 @@ class TestGrpc:
         asyncio.run(work())
 
     def test_without_grpcio(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "edged.transports.grpc", None)
+        monkeypatch.setitem(sys.modules, "edged.transports.grpc.endpoint", None)
 
         async def work() -> None:
             box = Box()

@@ -15,7 +15,7 @@ from edged.errors import InvalidRequestError, ModelNotFoundError, QueueFullError
 from edged.messages import InferRequest
 from edged.protocol.mqtt import Message
 from edged.replay import ClientDoor, ReplaySession, replay
-from edged.transports.bindings import Bindings
+from edged.transports.bindings.bindings import Bindings
 from tests.fakes.door import FakeDoor
 
 VIB = BindingConfig(name="vib", from_="in/{site}", to="out/{site}", model="sum")

@@ -12,7 +12,7 @@ from edged.errors import ApplyError
 from edged.outbox.age import now
 from edged.outbox.entry import Entry
 from edged.results import FOLDER, left_on_disk, open_results
-from edged.transports.connection import SessionOptions
+from edged.transports.mqtt.connection import SessionOptions
 
 OPTIONS = SessionOptions("edged-n-results", "edged/n", port=1)
 

@@ -1,6 +1,7 @@
 """What an operator says about one binding: a way from a topic through a model to a topic.
 
-Words only; what they mean together is ``check.py``'s, how they run ``transports/binding_set.py``'s.
+Words only; what they mean together is ``check.py``'s, how they run is for
+``transports/bindings/binding_set.py``.
 """
 
 from __future__ import annotations

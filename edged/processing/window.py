@@ -7,6 +7,7 @@ safe. How a state is kept is said here too, as bytes.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -114,7 +115,7 @@ class WindowRule:
         except msgspec.MsgspecError:
             return None
         array = np.frombuffer(rows, DTYPES[self.dtype].numpy) if mark == self.mark else None
-        if array is None or array.size % max(1, int(np.prod(self.shape))):
+        if array is None or array.size % max(1, math.prod(self.shape)):
             return None
         return WindowState(array.reshape(-1, *self.shape), Moment(*last), ids, mark)
 

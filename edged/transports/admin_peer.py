@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from edged.protocol.frames import MAGIC
-from edged.transports.native_peer import Connection
+from edged.transports.native.peer import Connection
 
 if TYPE_CHECKING:
-    from edged.transports.uds import UnixServer
+    from edged.transports.native.uds import UnixServer
 
 Other = Callable[[bytes], asyncio.Protocol]
 GRPC = b"PRI "

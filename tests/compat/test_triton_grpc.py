@@ -27,7 +27,7 @@ aio = pytest.importorskip("tritonclient.grpc.aio")
 from tritonclient.grpc import service_pb2  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
-import edged.transports.grpc  # noqa: E402, F401 - both in one process
+import edged.transports.grpc.endpoint  # noqa: E402, F401 - both in one process
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,10 @@ from edged.config.listen import AdminConfig, ListenConfig
 from edged.config.schema import Config
 from edged.errors import LoadError, ModelNotFoundError
 from edged.transports.admin_peer import GRPC
-from edged.transports.grpc import GrpcServer
-from edged.transports.grpc_service import GrpcService
-from edged.transports.http import HttpServer
-from edged.transports.uds import UnixServer
+from edged.transports.grpc.endpoint import GrpcServer
+from edged.transports.grpc.service import GrpcService
+from edged.transports.http.endpoint import HttpServer
+from edged.transports.native.uds import UnixServer
 from tests.fakes.house import LOOPS, House, eventually
 from tests.fakes.web import Pages
 

@@ -16,7 +16,7 @@ from edged.config.listen import ListenConfig, SocketConfig
 from edged.config.schema import Config, LimitsConfig
 from edged.errors import ModelNotFoundError
 from edged.protocol.frames import Buffer, Frame, FrameReader, Limits
-from edged.transports.uds import UnixServer
+from edged.transports.native.uds import UnixServer
 from tests.fakes.wire import EchoDoor, joined
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -27,7 +27,7 @@ from edged.protocol.http2_frames import (
     encode,
     encode_settings,
 )
-from edged.transports.grpc import GrpcServer
+from edged.transports.grpc.endpoint import GrpcServer
 from tests.fakes.house import eventually
 from tests.fakes.http2 import whole
 

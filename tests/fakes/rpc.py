@@ -11,8 +11,8 @@ import uvloop
 
 from edged.config.listen import GrpcConfig, ListenConfig
 from edged.config.schema import Config, LimitsConfig
-from edged.transports.grpc import GrpcServer
-from edged.transports.grpc_service import GrpcService
+from edged.transports.grpc.endpoint import GrpcServer
+from edged.transports.grpc.service import GrpcService
 from tests.fakes.web import Pages
 from tests.fakes.wire import EchoDoor
 

@@ -16,7 +16,7 @@ from edged.config.schema import Config, LimitsConfig
 from edged.errors import ModelNotFoundError
 from edged.generating import INPUTS
 from edged.tensors import TensorSpec
-from edged.transports.http import HttpServer
+from edged.transports.http.endpoint import HttpServer
 from tests.fakes.house import eventually
 from tests.fakes.wire import EchoDoor
 

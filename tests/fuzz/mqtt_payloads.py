@@ -16,7 +16,7 @@ from edged.processing.msgpack_data import encode_msgpack, parse_msgpack
 from edged.processing.protobuf_data import protobuf_parser
 from edged.processing.unpacking import unpack
 from edged.protocol.sparkplug import parse_sparkplug
-from edged.transports.tensor_payload import TensorCodec
+from edged.transports.bindings.tensor_payload import TensorCodec
 
 _TREES = (
     {"a": [1, -2.5e-3, "\u00fc\U0001f600", None, True, {"b": []}], "": {"c": 70000}},

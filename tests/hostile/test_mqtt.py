@@ -18,8 +18,8 @@ from edged.outbox.age import now
 from edged.outbox.disk import Disk
 from edged.outbox.entry import Entry, Policy
 from edged.outbox.outbox import Outbox
-from edged.transports.mqtt import MqttSession
-from edged.transports.mqtt_client import NativeSession
+from edged.transports.mqtt.native import NativeSession
+from edged.transports.mqtt.paho import MqttSession
 from tests.fakes.broker import Device, Mosquitto
 from tests.transports.conftest import Rig, until
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from edged.config.binding import BindingConfig
-from edged.transports.bindings import Bindings
-from edged.transports.connection import SessionOptions
-from edged.transports.mqtt import MqttSession
-from edged.transports.mqtt_client import NativeSession
+from edged.transports.bindings.bindings import Bindings
+from edged.transports.mqtt.connection import SessionOptions
+from edged.transports.mqtt.native import NativeSession
+from edged.transports.mqtt.paho import MqttSession
 from tests.fakes.broker import Mosquitto
 from tests.fakes.door import FakeDoor
 

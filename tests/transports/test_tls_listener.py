@@ -23,7 +23,7 @@ from tests.fakes.calls import OIP  # noqa: E402
 from tests.fakes.certificates import Authority, Pair  # noqa: E402
 from tests.fakes.house import eventually  # noqa: E402
 from tests.fakes.rpc import Rpc, config  # noqa: E402
-from tests.transports.test_grpc import message  # noqa: E402
+from tests.transports.grpc.test_endpoint import message  # noqa: E402
 
 WAIT_S = 30
 OK, DENIED = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED

@@ -20,13 +20,14 @@ from edged.config.access import AccessConfig, RuleConfig
 from edged.config.listen import HttpConfig
 from edged.config.schema import Config
 from edged.specs import Duration
-from edged.transports import http_peer, tls_peer
+from edged.transports import tls_peer
+from edged.transports.http import peer as http_peer
 from tests.compat.stand import free_port
 from tests.fakes.certificates import Authority, Pair
 from tests.fakes.house import LOOPS, eventually
 from tests.fakes.web import INFER, Web, drained
 from tests.protocol.test_http_repeat import X, post
-from tests.transports.test_http_repeats import ask
+from tests.transports.http.test_repeats import ask
 
 PATH = "/v2/models/m/infer"
 

@@ -1,0 +1,103 @@
+"""Several sessions with one broker: the main one, and one for each name that bindings have.
+
+Decides which binding belongs to which. A broker gives a session so many messages and then waits for
+acknowledgements, in order: in one session a slow model stops the fast ones. To whoever owns them
+they look like one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from edged.protocol.mqtt import BrokerSession, Publication, SessionCounters
+from edged.transports.bindings.binding_set import BindingSet
+from edged.transports.bindings.bindings import Bindings
+
+_SUMS = ("in_flight", "waiting", *(item.name for item in fields(SessionCounters)))
+
+
+class Sessions:
+    """See above.
+
+    Args:
+        main: has the bindings without a name, and speaks for the daemon.
+        make: makes a quiet one, by its name.
+        left: names that an earlier process had; what they are subscribed to is given back.
+    """
+
+    def __init__(
+        self, main: Bindings, make: Callable[[str], Bindings], left: Iterable[str] = ()
+    ) -> None:
+        self._main = main
+        self._make = make
+        self._sides: dict[str, Bindings] = {name: make(name) for name in left}
+        self._is_started = False
+
+    def swap(self, bindings: BindingSet) -> None:
+        """Use this set from now on.
+
+        A session that has no binding any more stays, without filters: opened again at once it would
+        be two under one name.
+        """
+        names = {binding.config.session for binding in bindings.bindings} - {None}
+        # Before the main one gives back what they read from now on.
+        for name in sorted({*names, *self._sides}, key=str):
+            if name is None:
+                continue
+            side = self._sides.get(name)
+            if side is None:
+                side = self._sides[name] = self._make(name)
+                side.swap(bindings.part(name))
+                if self._is_started:
+                    side.start()
+            else:
+                side.swap(bindings.part(name))
+        self._main.swap(bindings.part(None))
+
+    def start(self) -> None:
+        """Connect; a broker that is away is waited for."""
+        self._is_started = True
+        for one in (self._main, *self._sides.values()):
+            one.start()
+
+    def announce(self, info: Mapping[str, Any], models: Sequence[Any]) -> None:
+        """Publish who we are and what we serve."""
+        self._main.announce(info, models)
+
+    def say(self, publication: Publication) -> None:
+        """Publish something about ourselves, if a connection is up."""
+        self._main.say(publication)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, finish what is in hand, say goodbye; the main one last."""
+        await asyncio.gather(*(side.drain(timeout_s) for side in self._sides.values()))
+        await self._main.drain(timeout_s)
+
+    @property
+    def session(self) -> BrokerSession:
+        """The main one's."""
+        return self._main.session
+
+    @property
+    def problem(self) -> str | None:
+        """Why messages do not flow, for people, or None while they do."""
+        for name, side in self._sides.items():
+            if self._main.problem is None and side.problem is not None:
+                return f"session {name}: {side.problem}"
+        return self._main.problem
+
+    def stats(self) -> dict[str, Any]:
+        """The main session's, with the sums of all and the others' beside it."""
+        found = self._main.stats()
+        sides = {name: side.stats() for name, side in self._sides.items()}
+        for key in _SUMS:
+            found[key] += sum(side[key] for side in sides.values())
+        ages = [one["oldest_unacked_s"] for one in (found, *sides.values())]
+        found["oldest_unacked_s"] = max((age for age in ages if age is not None), default=None)
+        for side in sides.values():
+            found["bindings"] |= side.pop("bindings")
+            del side["states"], side["results"]  # these are everybody's
+        return {**found, "problem": self.problem, "sessions": sides}

@@ -1,0 +1,397 @@
+"""What one client of the HTTP socket asks for: inference, and pages about models and the server.
+
+Decides what a request starts and what its answer is; never reads or writes a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edged.access.calls import visible_pages
+from edged.access.guard import Guard, guarded
+from edged.access.memory import guarded_memory
+from edged.access.visit import Visit
+from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
+from edged.flow import Flow
+from edged.messages import InferRequest, InferResponse, SequencedRequest, Ticket
+from edged.protocol import oip
+from edged.protocol.frames import Buffer
+from edged.protocol.http_answer import BINARY, JSON, encode_answer, encode_error
+from edged.protocol.http_coding import LEAST_BYTES, coding_of, compress
+from edged.protocol.http_origin import page_trouble
+from edged.protocol.http_reader import HttpRequest
+from edged.protocol.http_repeat import HttpRepeat, whole_answer
+from edged.protocol.oip_answer import Body, encode_response
+from edged.protocol.oip_generate import decode_generate
+from edged.protocol.oip_request import Asked, decode_raw, decode_request
+from edged.protocol.oip_shared import Memory, decode_register, needed, status_document
+from edged.runtimes.base import StillRunningError
+from edged.transports.http.admin import answer_admin, check_right
+from edged.transports.http.generate import Generation
+from edged.transports.http.repeats import Repeats
+from edged.transports.http.routes import Page, Route, route_of
+
+if TYPE_CHECKING:
+    from edged.transports.http.endpoint import HttpServer
+
+log = logging.getLogger("edged.http")
+
+_NOT_HERE = "is not allowed on this socket"
+
+_VERBS = {
+    Page.INFER: "infer",
+    Page.GENERATE: "infer",
+    Page.GENERATE_STREAM: "infer",
+    Page.MODEL: "metadata",
+    Page.MODEL_READY: "metadata",
+    Page.CONFIG: "metadata",
+    Page.STATS: "metadata",
+    Page.METRICS: "metrics",
+}
+"""What a page needs a right for; of lists, what may not be seen is left out."""
+_FREE = (Page.INFER, Page.GENERATE, Page.GENERATE_STREAM, Page.LIVE, Page.READY)
+"""Requests for inference are counted at the door, and probes never."""
+
+Answered = Callable[[list[Buffer], bool], None]
+"""Called once for each request, with its answer and whether the connection outlives it."""
+Write = Callable[[list[Buffer]], None]
+
+
+class Requests:
+    """The requests of one connection, one at a time.
+
+    Args:
+        server: the door, the pages and the limits.
+        on_answered: writes an answer.
+        write: writes a part of one.
+    """
+
+    def __init__(self, server: HttpServer, on_answered: Answered, write: Write) -> None:
+        self.origin = "http"
+        self.user: int | None = None
+        self._server = server
+        self._door = server.door
+        self._visit: Visit | None = None
+        self._on_answered = on_answered
+        self.write = write
+        self._keeps_alive = True
+        self._coding = ""
+        """In which the answer to the request that is under way may be compressed."""
+        self._is_open = False
+        self._ticket: Ticket | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._generation: Generation | None = None
+        self._is_held = False
+        self._repeats = Repeats(server.door)
+
+    def begin(self, request: HttpRequest) -> None:
+        """Answer a request, now or later; the one before has been answered."""
+        self._keeps_alive = request.keeps_alive
+        self._coding = ""
+        if self._server.compresses:
+            self._coding = coding_of(request.headers.get("accept-encoding", ""))
+        self._is_open = True
+        try:
+            self._handle(request)
+        except EdgedError as exc:
+            self.fail(exc)
+        except Exception:
+            log.exception("a request of %s could not be handled", self.origin)
+            self.fail(RuntimeFailureError("the request could not be handled; see the log"))
+
+    def is_again(self, data: bytes) -> bool:
+        """Whether these bytes are one request, whole, that ``begin_again`` takes."""
+        return self._repeats.fits(data)
+
+    def begin_again(self, data: bytes) -> None:
+        """Answer a request that differs from one before it in its tensors only."""
+        self._keeps_alive = self._is_open = True
+        try:
+            answer = self._repeats.answer_alone(data, self.origin, self)
+        except StillRunningError:
+            self._repeats.adopt(self.origin, self._respond_again)
+            return
+        if answer is not None:
+            self.answer([answer])
+            return
+        ticket = self._repeats.submit(data, self.origin, self._respond_again)
+        if self._is_open:
+            self._ticket = ticket
+
+    def enter(self, visit: Visit) -> None:
+        """Ask through this from now on."""
+        self._visit = visit
+        self.review()
+
+    def review(self) -> None:
+        """What the client may do has changed, or may have: also what it has asked."""
+        if self._visit is None:
+            return
+        self._door = guarded(self._server.door, self._visit, self._door)
+        self._repeats.door = self._door
+        self._repeats.clear()
+        if isinstance(self._door, Guard):
+            self._door.withdraw()
+
+    def withdraw(self) -> None:
+        """The client is gone: nobody would read the answer."""
+        self._is_open = False
+        self._repeats.clear()  # the turn keeps who asked last, for as long as nobody else does
+        if self._task is not None:
+            self._task.cancel()
+        if self._ticket is not None:
+            self._ticket.cancel()
+        if self._generation is not None:
+            self._generation.withdraw()
+
+    def hold(self) -> None:
+        """The client does not read: make no more parts of its answer."""
+        self._is_held = True
+        if self._generation is not None:
+            self._generation.hold()
+
+    def release(self) -> None:
+        """It reads again."""
+        self._is_held = False
+        if self._generation is not None:
+            self._generation.release()
+
+    def stop(self) -> None:
+        """End an answer that comes in parts; another is waited for."""
+        if self._generation is not None:
+            self._generation.stop()
+
+    def _handle(self, request: HttpRequest) -> None:
+        route = route_of(request.target)
+        if route is None:
+            self._refuse(404, "Not Found")
+        elif request.method not in route.methods:
+            self._refuse(405, "Method Not Allowed", f"Allow: {', '.join(route.methods)}\r\n")
+        elif trouble := page_trouble(request.headers, is_loopback=self._server.is_loopback):
+            self._refuse(403, trouble)
+        elif route.page is Page.ADMIN:
+            self._administer(request, route)
+        elif route.page is Page.CUDA:
+            self._refuse(501, "memory of a GPU is not served by name")
+        else:
+            self._allowed(request, route)
+
+    def _allowed(self, request: HttpRequest, route: Route) -> None:
+        """Answer what may be asked for on this socket, if this client may."""
+        if self._visit is not None:
+            if (verb := _VERBS.get(route.page)) is not None and (route.model or verb == "metrics"):
+                self._visit.require(verb, route.model)
+            if route.page not in _FREE:
+                self._visit.ask()
+        if route.page is Page.INFER:
+            self._infer(request, route)
+        elif route.page in (Page.GENERATE, Page.GENERATE_STREAM):
+            self._generate(request, route)
+        elif route.page is Page.SHARED:
+            self._shared(request, route)
+        elif route.page is Page.METRICS:
+            work = self._metrics(request.headers.get("accept", ""))
+            self._task = asyncio.get_running_loop().create_task(work)
+        else:
+            status, document = self._page(request, route)
+            if self._visit is not None and not self._visit.sees_all:
+                document = visible_pages(self._visit, document)
+            body: list[Buffer] = [msgspec.json.encode(document)]
+            self.answer(encode_answer(body, status, keeps_alive=self._keeps_alive))
+
+    def _administer(self, request: HttpRequest, route: Route) -> None:
+        """Do what an administrator asks for, where they are heard."""
+        admin = self._server.admin
+        if admin is None or self._visit is None:
+            self._refuse(403, f"{request.target.partition('?')[0]} {_NOT_HERE}")
+            return
+        check_right(self._visit, route)
+        work = answer_admin(admin, route, request, self)
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    def _shared(self, request: HttpRequest, route: Route) -> None:
+        """Register, forget or list memory that has a name."""
+        memory = needed(self._memory())
+        region = route.model or None
+        body = b""
+        if route.verb == "status":
+            body = msgspec.json.encode(status_document(memory.status(region)))
+        elif route.verb == "register":
+            memory.register(decode_register(route.model, request.body))
+        else:
+            memory.unregister(region)
+        self.answer(encode_answer([body], keeps_alive=self._keeps_alive))
+
+    def _page(self, request: HttpRequest, route: Route) -> tuple[int, Any]:
+        pages, page = self._server.pages, route.page
+        document: Any
+        if page is Page.READY:
+            reasons = pages.unready()
+            document = {"live": True, "ready": not reasons}
+            if reasons:
+                return 503, {**document, "not_ready": dict(reasons)}
+        elif page is Page.LIVE:
+            document = {"live": True}
+        elif page is Page.SERVER:
+            document = pages.server()
+            more = ["system_shared_memory"] if self._server.memory.is_on else []
+            more += ["logging"] if self._server.admin is not None else []
+            extensions = (*document.get("extensions", ()), "generate", *more)
+            document = {**document, "extensions": extensions}
+        elif page is Page.MODEL:
+            document = pages.model(route.model, route.version)
+        elif page is Page.MODEL_READY:
+            document = pages.model_ready(route.model, route.version)
+        elif page is Page.CONFIG:
+            document = pages.config(route.model, route.version)
+        elif page is Page.STATS:
+            document = pages.statistics(route.model or None, route.version)
+        else:
+            document = pages.index(ready=oip.wants_ready_only(request.body))
+        return 200, document
+
+    async def _metrics(self, accept: str) -> None:
+        try:
+            status, text, content_type = await self._server.pages.metrics(accept)
+            answer = encode_answer([text], status, content_type, keeps_alive=self._keeps_alive)
+        except Exception:
+            log.exception("the figures could not be read")
+            text_ = "the figures could not be read; see the log"
+            answer = encode_error(500, text_, keeps_alive=self._keeps_alive)
+        self._task = None
+        self.answer(answer)
+
+    def _infer(self, request: HttpRequest, route: Route) -> None:
+        asked = self._decoded(request, route)
+        version = int(route.version) if route.version is not None else None
+        if request.whole and not self._coding:
+            self._repeats.notice(request, asked, route.model, version)
+        deadline_ns = time.monotonic_ns() + asked.timeout_us * 1000 if asked.timeout_us else None
+        wanted = tuple(one.name for one in asked.outputs)
+        what = (route.model, asked.inputs, version, wanted, deadline_ns, self.origin, asked.asker)
+        step = asked.sequence
+        asking = InferRequest(*what) if step is None else SequencedRequest(*what, sequence=step)
+
+        def on_response(response: InferResponse, final: bool) -> None:
+            if final:
+                self._ticket = None
+                if self._is_open:
+                    self._respond(asked, response)
+
+        ticket = self._door.submit(asking, on_response)
+        if self._is_open:
+            self._ticket = ticket
+
+    def _generate(self, request: HttpRequest, route: Route) -> None:
+        server, name = self._server, (route.model, route.version)
+        specs, makes_text = server.pages.inputs(*name), server.pages.makes_text(*name)
+        cap = server.max_request_bytes
+        asked = decode_generate(request.body, specs, cap, makes_text=makes_text)
+        flow = None
+        if route.page is Page.GENERATE_STREAM:
+            flow = Flow(sys.maxsize, server.unread_wait_s)
+            flow.is_held = self._is_held
+            # Where there are no chunks, the connection's end is that of the answer.
+            self._keeps_alive = self._keeps_alive and request.takes_chunks
+        framing = {"is_chunked": request.takes_chunks, "keeps_alive": self._keeps_alive}
+        self._generation = Generation(asked, self, flow, **framing)
+        self._generation.begin(route, self.origin, self._door.submit)
+
+    def _decoded(self, request: HttpRequest, route: Route) -> Asked:
+        body = request.body
+        length = None
+        if (given := request.headers.get(oip.HEADER_LENGTH)) is not None:
+            length = _length(given, len(body))
+        if length == 0 and body:
+            return decode_raw(body, self._server.pages.inputs(route.model, route.version))
+        return decode_request(body, length, self._server.max_request_bytes, self._memory())
+
+    def _memory(self) -> Memory | None:
+        return guarded_memory(self._server.memory.of(self.user), self._visit)
+
+    def _respond(self, asked: Asked, response: InferResponse) -> None:
+        if response.error is not None:
+            self.fail(response.error)
+            return
+        pages = self._server.pages
+
+        def encode() -> list[Buffer] | None:
+            has_classes = any(one.classes for one in asked.outputs)
+            labels = pages.labels(response.model, response.release) if has_classes else {}
+            if self._coding:
+                body = encode_response(asked, response, labels)
+                if sum(memoryview(part).nbytes for part in body.parts) >= LEAST_BYTES:
+                    work = self._compressed(body)
+                    self._task = asyncio.get_running_loop().create_task(work)
+                    return None
+            return whole_answer(asked, response, labels, keeps_alive=self._keeps_alive)
+
+        self._encoded(encode)
+
+    def _respond_again(self, repeat: HttpRepeat, response: InferResponse) -> None:
+        self._ticket = None
+        if not self._is_open:
+            return
+        if response.error is None:
+            self._encoded(lambda: repeat.answer(response))
+            return
+        # What the call was prepared for may be no more: the long way looks again.
+        self._repeats.clear()
+        self.fail(response.error)
+
+    async def _compressed(self, body: Body) -> None:
+        """Answer later: a megabyte takes many turns of the loop."""
+        packed = await asyncio.to_thread(compress, body.parts, self._coding)
+        headers = f"Content-Encoding: {self._coding}\r\nVary: Accept-Encoding\r\n"
+        kind = JSON
+        if body.json_bytes:
+            kind = BINARY
+            headers += f"Inference-Header-Content-Length: {body.json_bytes}\r\n"
+        self._task = None
+        self.answer(encode_answer([packed], 200, kind, headers, keeps_alive=self._keeps_alive))
+
+    def _encoded(self, encode: Callable[[], list[Buffer] | None]) -> None:
+        try:
+            buffers = encode()
+        except EdgedError as exc:
+            self.fail(exc)
+        except Exception:
+            log.exception("an answer to %s could not be written", self.origin)
+            self.fail(RuntimeFailureError("the answer could not be written; see the log"))
+        else:
+            if buffers is not None:
+                self.answer(buffers)
+
+    def _refuse(self, status: int, text: str, headers: str = "") -> None:
+        self.answer(encode_error(status, text, headers, keeps_alive=self._keeps_alive))
+
+    def fail(self, error: EdgedError) -> None:
+        """Answer with what went wrong."""
+        seconds = oip.retry_after_s(error)
+        header = f"Retry-After: {seconds}\r\n" if seconds else ""
+        self._refuse(oip.status_of(error), oip.text_of(error), header)
+
+    def answer(self, buffers: list[Buffer]) -> None:
+        """Write the answer, or the rest of it; the request is over."""
+        self._is_open, self._generation = False, None
+        self._on_answered(buffers, self._keeps_alive)
+
+
+def _length(given: str, body_bytes: int) -> int:
+    if not (given.isascii() and given.isdigit() and len(given) < 20):
+        raise InvalidRequestError(
+            f"Inference-Header-Content-Length is {given[:32]!r}; expected a number of bytes"
+        )
+    length = int(given)
+    if length > body_bytes:
+        raise InvalidRequestError(
+            f"Inference-Header-Content-Length is {length}, but the body has {body_bytes} bytes"
+        )
+    return length

@@ -1,0 +1,368 @@
+"""The broker session over paho-mqtt.
+
+Decides how each command and event is said to and by paho; the session itself is ``session.py``.
+paho is used in the manner of an external event loop: its objects live in the session's thread, it
+starts no thread, keeps no queue over connections, and each connection has its own client, so
+nothing stale is ever sent again.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from edged.protocol.mqtt import (
+    FULL_QUEUE,
+    OFFLINE,
+    BaseTopics,
+    Connected,
+    Message,
+    Publication,
+    Published,
+    SessionEvent,
+    Subscribed,
+    Unsubscribed,
+    before_v5,
+    encode_properties,
+    is_shared,
+    subscription_id,
+)
+from edged.transports.mqtt.buffered import BufferedSocket
+from edged.transports.mqtt.connection import SessionOptions
+from edged.transports.mqtt.session import Session
+
+_OK = MQTTErrorCode.MQTT_ERR_SUCCESS
+_READS = 16
+"""So many times packets are read before those that wait are written."""
+_NEVER_RETAINED = 2
+"""Retain handling: the broker sends no retained messages when we subscribe."""
+
+
+class MqttSession(Session):
+    """A session over paho; see BrokerSession.
+
+    Args:
+        options: where the broker is and who we are.
+        rng: for the jitter of reconnects.
+    """
+
+    def __init__(self, options: SessionOptions, rng: random.Random | None = None) -> None:
+        super().__init__(options, PahoConnection, rng)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A subscription of ours, which may take several packets, and what was refused of it."""
+
+    token: int
+    open_packets: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+class PahoConnection:
+    """One connection; see session.Connection. Used by one thread only."""
+
+    def __init__(
+        self,
+        options: SessionOptions,
+        protocol: str,
+        number: int,
+        emit: Callable[[SessionEvent], None],
+    ) -> None:
+        self.is_up = False
+        self.reached_broker = False
+        self.reason_code: int | None = None
+        self.reason = ""
+        self._options = options
+        self._protocol = protocol
+        self._number = number
+        self._emit = emit
+        self._window = 1
+        self._queue: deque[tuple[int, Publication]] = deque()
+        self._tokens: dict[int, int] = {}
+        self._subscribing: dict[int, tuple[_Asked, list[str]]] = {}
+        self._unsubscribing: dict[int, int] = {}
+        self._numbers_filters = False
+        self._client = self._make_client()
+
+    def _make_client(self) -> _Client:
+        options, is_v5 = self._options, self._protocol == "5"
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=options.client_id,
+            clean_session=None if is_v5 else options.session_expiry_s == 0,
+            protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
+            transport="unix" if options.host.startswith("/") else "tcp",
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = options.connect_timeout_s
+        client.max_inflight_messages = 0  # paho never reads the broker's Receive Maximum; we do
+        if options.username is not None:
+            client.username_pw_set(options.username, options.password)
+        if options.tls is not None:
+            client.tls_set_context(options.tls)
+        if options.has_will:
+            client.will_set(BaseTopics(options.base).status, OFFLINE, qos=1, retain=True)
+        # With this set, packets wait for our own ``step`` instead of being written in callbacks.
+        client.on_socket_register_write = _nothing
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
+        return client
+
+    def connect(self) -> None:
+        """Open the socket and send CONNECT; raises OSError."""
+        options = self._options
+        properties = None
+        if self._protocol == "5":
+            properties = _properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = options.session_expiry_s
+            properties.ReceiveMaximum = options.max_inflight
+            if options.max_packet_bytes is not None:
+                properties.MaximumPacketSize = options.max_packet_bytes
+        self._client.connect(
+            options.host,
+            options.port,
+            max(1, round(options.keepalive_s)),
+            clean_start=False if self._protocol == "5" else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            properties=properties,
+        )
+        self.reached_broker = True
+
+    def fileno(self) -> int:
+        """The socket, or -1 once it is closed."""
+        sock = self._client.socket()
+        return -1 if sock is None else sock.fileno()
+
+    def wants_write(self) -> bool:
+        """Whether bytes wait to be written."""
+        return self._client.want_write() or bool(self._client.buffered.waiting)
+
+    def pending(self) -> bool:
+        """Whether received bytes wait outside the socket."""
+        return self._client.buffered.pending() > 0
+
+    def step(self, *, is_readable: bool) -> bool:
+        """Read, write and keep alive; False when the connection has ended."""
+        client = self._client
+        reads = _READS if is_readable else 0
+        while reads and client.loop_read() == _OK:
+            reads = reads - 1 if client.buffered.pending() else 0
+        if reads or (client.want_write() and client.loop_write() != _OK):
+            return False
+        try:
+            client.buffered.flush()
+        except OSError:
+            # What the broker said before it closed may still be there; its reason is wanted.
+            while client.loop_read() == _OK and client.buffered.pending():
+                pass
+            return False
+        return client.socket() is not None and client.loop_misc() == _OK
+
+    def subscribe(self, token: int, filters: tuple[tuple[str, int], ...]) -> None:
+        """Send SUBSCRIBE; with MQTT 5 without our own messages and without retained ones.
+
+        One packet for each filter where the broker takes numbers: a packet has one number only.
+        """
+        asked = _Asked(token)
+        if not self._numbers_filters:
+            self._subscribe(asked, filters, None)
+            return
+        for text, qos in filters:
+            properties = _properties(PacketTypes.SUBSCRIBE)
+            properties.SubscriptionIdentifier = subscription_id(text)
+            self._subscribe(asked, ((text, qos),), properties)
+
+    def _subscribe(
+        self, asked: _Asked, filters: tuple[tuple[str, int], ...], properties: Properties | None
+    ) -> None:
+        wanted: list[Any] = list(filters)
+        if self._protocol == "5":
+            wanted = [
+                (text, SubscribeOptions(qos, _may_skip_ours(text), False, _NEVER_RETAINED))
+                for text, qos in filters
+            ]
+        _, mid = self._client.subscribe(wanted, properties=properties)
+        if mid is not None:
+            asked.open_packets += 1
+            self._subscribing[mid] = (asked, [text for text, _ in filters])
+
+    def unsubscribe(self, token: int, filters: list[str]) -> None:
+        """Send UNSUBSCRIBE."""
+        _, mid = self._client.unsubscribe(filters)
+        if mid is not None:
+            self._unsubscribing[mid] = token
+
+    def publish(self, token: int, publication: Publication) -> None:
+        """Send PUBLISH once the broker's window has room, in order."""
+        if self._queue or len(self._tokens) >= self._window:
+            self._queue.append((token, publication))
+        else:
+            self._send(token, publication)
+
+    def _send(self, token: int, publication: Publication) -> None:
+        is_v5 = self._protocol == "5"
+        packed: Any = _Packed(publication) if is_v5 else None
+        publication = publication if is_v5 else before_v5(publication)
+        for _ in range(64):  # "queue size" means that the next packet identifier is still in use
+            info = self._client.publish(
+                publication.topic,
+                publication.payload,
+                publication.qos,
+                publication.retain,
+                packed,
+            )
+            if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+                self._tokens[info.mid] = token
+                return
+        self._emit(Published(self._number, token, FULL_QUEUE, "no packet identifier is free"))
+
+    def ack(self, mid: int) -> None:
+        """Send PUBACK."""
+        self._client.ack(mid, 1)
+
+    def disconnect(self) -> None:
+        """Send DISCONNECT behind all that waits to be written."""
+        self._client.disconnect()
+
+    # paho's callbacks: they note and enqueue, and raise nothing.
+
+    def _on_connect(
+        self, _client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any
+    ) -> None:
+        if reason.is_failure:
+            self.reason_code, self.reason = reason.value, f"the broker refused us: {reason}"
+            return
+        self.is_up = True
+        receive_maximum = int(getattr(properties, "ReceiveMaximum", 65535))
+        self._window = min(self._options.max_inflight, receive_maximum)
+        self._numbers_filters = self._protocol == "5" and bool(
+            getattr(properties, "SubscriptionIdentifierAvailable", 1)
+        )
+        self._emit(
+            Connected(
+                self._number,
+                self._protocol,
+                bool(flags.session_present),
+                receive_maximum,
+                getattr(properties, "MaximumPacketSize", None),
+            )
+        )
+
+    def _on_disconnect(
+        self, _client: paho.Client, _: Any, flags: Any, reason: ReasonCode, _properties: Any
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self.reason_code = reason.value
+            self.reason = f"the broker disconnected us: {reason}"
+
+    def _on_message(self, _client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
+        properties = message.properties
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""  # no filter matches it, so it is counted and acknowledged
+        self._emit(
+            Message(
+                self._number,
+                message.mid,
+                topic,
+                bytes(message.payload),
+                message.qos,
+                message.retain,
+                message.dup,
+                time.monotonic_ns(),
+                getattr(properties, "ResponseTopic", None),
+                getattr(properties, "CorrelationData", None),
+                getattr(properties, "MessageExpiryInterval", None),
+                tuple(getattr(properties, "SubscriptionIdentifier", ())),
+                getattr(properties, "ContentType", None),
+            )
+        )
+
+    def _on_publish(
+        self, _client: paho.Client, _: Any, mid: int, reason: ReasonCode, _properties: Any
+    ) -> None:
+        token = self._tokens.pop(mid, None)
+        if token is None:
+            return
+        if reason.is_failure:
+            self._emit(Published(self._number, token, reason.value, str(reason)))
+        else:
+            self._emit(Published(self._number, token))
+        while self._queue and len(self._tokens) < self._window:
+            self._send(*self._queue.popleft())
+
+    def _on_subscribe(
+        self, _client: paho.Client, _: Any, mid: int, reasons: list[ReasonCode], _properties: Any
+    ) -> None:
+        asked, filters = self._subscribing.pop(mid, (_Asked(0), []))
+        asked.failures += [
+            (text, str(reason))
+            for text, reason in zip(filters, reasons, strict=False)
+            if reason.is_failure
+        ]
+        asked.open_packets -= 1
+        if asked.open_packets == 0:
+            self._emit(Subscribed(self._number, asked.token, tuple(asked.failures)))
+
+    def _on_unsubscribe(
+        self, _client: paho.Client, _: Any, mid: int, _reasons: list[ReasonCode], _properties: Any
+    ) -> None:
+        self._emit(Unsubscribed(self._number, self._unsubscribing.pop(mid, 0)))
+
+
+class _Client(paho.Client):
+    """paho on a buffered socket."""
+
+    buffered: BufferedSocket
+
+    def _create_socket(self) -> BufferedSocket:
+        sock: Any = super()._create_socket()
+        # Without it Nagle holds back every second small packet for the peer's delayed ACK: 40 ms.
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffered = BufferedSocket(sock)
+        return self.buffered
+
+
+class _Packed:
+    """What paho asks of properties when it sends; its own class takes 30 us to fill and pack."""
+
+    __slots__ = ("_publication",)
+
+    def __init__(self, publication: Publication) -> None:
+        self._publication = publication
+
+    def pack(self) -> bytes:
+        """The bytes of the properties."""
+        return encode_properties(self._publication)
+
+
+def _properties(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call]
+
+
+def _may_skip_ours(mqtt_filter: str) -> bool:
+    """A shared filter with No Local breaks the specification (MQTT-3.8.3-4)."""
+    return not is_shared(mqtt_filter)
+
+
+def _nothing(_client: paho.Client, _: Any, _sock: Any) -> None:
+    pass

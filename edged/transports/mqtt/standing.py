@@ -1,0 +1,160 @@
+"""How a session stands with its broker: for the status page, the log, and the next try.
+
+Decides whether, when and with which version of MQTT to connect again; whoever moves the bytes acts.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import Any, NamedTuple
+
+from edged.protocol.mqtt import Connected
+from edged.transports.mqtt.connection import SessionOptions
+from edged.transports.mqtt.reconnect import (
+    BRIEF_LIMIT,
+    BRIEF_WORDS,
+    STEADY_S,
+    Protocol,
+    ProtocolChoice,
+    Verdict,
+    judge,
+    next_delay,
+)
+
+log = logging.getLogger("edged.mqtt")
+
+
+class Ending(NamedTuple):
+    """How a connection ended, or an attempt at one.
+
+    Args:
+        is_up: whether the broker had accepted us.
+        reached_broker: whether anything of ours could reach it.
+        reason_code: of its CONNACK or DISCONNECT; None where it gave none.
+        reason: in its words.
+        words: in those of the system; said where the broker said nothing.
+        verdict: where the system's words leave no doubt.
+        is_broken: it broke the specification, which explains why it never lasts long.
+        is_silent: we broke it off because nothing was heard any more.
+    """
+
+    is_up: bool
+    reached_broker: bool
+    reason_code: int | None = None
+    reason: str = ""
+    words: str = ""
+    verdict: Verdict | None = None
+    is_broken: bool = False
+    is_silent: bool = False
+
+
+class Next(NamedTuple):
+    """What follows: the words for people, whether to try again, and after how long."""
+
+    reason: str
+    will_retry: bool
+    delay_s: float
+
+
+class Standing:
+    """One session's state over all its connections.
+
+    Args:
+        options: where and who.
+        rng: for the jitter of reconnects.
+    """
+
+    def __init__(self, options: SessionOptions, rng: random.Random | None) -> None:
+        self.state = "stopped"
+        self.connections = 0
+        self.heard_ns = 0
+        self.last_error = ""
+        self._options = options
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._choice = ProtocolChoice(options.protocol)
+        self._up_since_ns = 0
+        self._since = 0.0
+        self._brief = 0
+        self._attempt = 0
+
+    @property
+    def protocol(self) -> Protocol:
+        """The version to offer next."""
+        return self._choice.current
+
+    def begin(self) -> None:
+        """An attempt begins."""
+        self._up_since_ns = 0
+
+    def connected(self, event: Connected) -> None:
+        """The broker accepted us."""
+        self._choice.accepted()
+        self.connections += 1
+        self._up_since_ns = self.heard_ns = time.monotonic_ns()
+        self._since, self.last_error, self.state = time.time(), "", "connected"
+        log.info(
+            "connected to %s:%d with MQTT %s (%s session)",
+            self._options.host,
+            self._options.port,
+            event.protocol,
+            "kept" if event.session_present else "new",
+        )
+
+    def ended(self, ending: Ending) -> Next:
+        """Note how it ended, say so once, and decide what follows."""
+        is_steady = self._was_steady()
+        judged, reason = judge(ending.reason_code or 0)
+        # A network that swallows everything, or a broker that says why, is no other client.
+        is_odd = ending.is_up and not ending.is_silent and ending.reason_code is None
+        self._brief = self._brief + 1 if is_odd and not is_steady else 0
+        verdict = ending.verdict or judged
+        if self._brief >= BRIEF_LIMIT and judged is Verdict.RETRY:
+            verdict = Verdict.SLOWLY
+            if not ending.is_broken:
+                reason = BRIEF_WORDS.format(self._options.client_id)
+        reason = reason or ending.reason or ending.words or "the connection was closed"
+        is_instant = ending.reached_broker and not ending.is_up
+        is_instant = is_instant and self._choice.refused(ending.reason_code)
+        self._report(verdict, reason, was_up=ending.is_up)
+        self._attempt = 0 if is_steady else self._attempt + 1
+        slowly = verdict is Verdict.SLOWLY
+        delay = next_delay(
+            max(0, self._attempt - 1),
+            self._rng,
+            slowly=slowly,
+            longest_s=self._options.longest_pause_s,
+        )
+        return Next(reason, is_instant or verdict is not Verdict.STOP, 0.0 if is_instant else delay)
+
+    def _was_steady(self) -> bool:
+        since = self._up_since_ns
+        return since > 0 and time.monotonic_ns() - since >= STEADY_S * 1e9
+
+    def _report(self, verdict: Verdict, reason: str, *, was_up: bool) -> None:
+        self.state = "refused" if verdict is Verdict.STOP else "connecting"
+        if was_up or verdict is not Verdict.RETRY or reason != self.last_error:
+            level = logging.WARNING if verdict is Verdict.RETRY else logging.ERROR
+            log.log(level, "broker %s:%d: %s", self._options.host, self._options.port, reason)
+        self.last_error = reason
+
+    def stats(self) -> dict[str, Any]:
+        """State, protocol, since when (wall clock), last error, and figures."""
+        heard = (time.monotonic_ns() - self.heard_ns) / 1e9 if self.heard_ns else None
+        is_up = self.state == "connected"
+        return {
+            "state": self.state,
+            "protocol": self._choice.current if is_up else None,
+            "since": self._since if is_up else None,
+            "broker": f"{self._options.host}:{self._options.port}",
+            "last_error": self.last_error or None,
+            "connections": self.connections,
+            "heard_s": heard,
+        }
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether we are connected and the broker was heard within one and a half keepalives."""
+        silence_s = (time.monotonic_ns() - self.heard_ns) / 1e9
+        return self.state == "connected" and silence_s < 1.5 * self._options.keepalive_s

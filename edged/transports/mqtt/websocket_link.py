@@ -1,0 +1,94 @@
+"""A broker's connection inside a WebSocket: a transport to the link, a protocol to the socket."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from edged.errors import RemoteProtocolError
+from edged.protocol.websocket import WebSocket
+from edged.transports.mqtt.link import BrokerLink
+
+
+class WebSocketLink(asyncio.Protocol, asyncio.Transport):
+    """See above.
+
+    Args:
+        link: what is carried; it is told of the connection when the handshake is done.
+        socket: not begun.
+    """
+
+    def __init__(self, link: BrokerLink, socket: WebSocket) -> None:
+        super().__init__()
+        self._link = link
+        self._socket = socket
+        self._outer: asyncio.Transport | None = None
+        self._is_told = False
+
+    # Called by the socket's transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake."""
+        self._outer = outer = cast("asyncio.Transport", transport)
+        outer.write(self._socket.take())
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: frames, or the answer to the handshake."""
+        try:
+            inner = self._socket.receive(data)
+        except RemoteProtocolError as exc:
+            self._link.words = self._link.words or exc.message
+            self.abort()
+            return
+        if self._socket.is_open and not self._is_told:
+            self._is_told = True
+            self._link.connection_made(self)
+        if self._outer is not None and (said := self._socket.take()):
+            self._outer.write(said)
+        view = memoryview(inner)
+        while view and not self._link.is_gone:
+            buffer = self._link.get_buffer(-1)
+            count = min(len(buffer), len(view))
+            buffer[:count] = view[:count]
+            self._link.buffer_updated(count)
+            view = view[count:]
+        if self._socket.is_closed:
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, whoever wanted it."""
+        self._link.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The broker does not read."""
+        self._link.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._link.resume_writing()
+
+    # Called by the link
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """One frame for one turn of the loop."""
+        if self._outer is not None:
+            self._outer.write(self._socket.wrap(bytes(data)))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Of the socket's transport."""
+        if self._outer is not None:
+            self._outer.set_write_buffer_limits(high, low)
+
+    def close(self) -> None:
+        """Close when all is written."""
+        if self._outer is not None:
+            self._outer.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._outer is not None:
+            self._outer.abort()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Of the socket's transport."""
+        return default if self._outer is None else self._outer.get_extra_info(name, default)

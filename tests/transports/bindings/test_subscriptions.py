@@ -1,0 +1,56 @@
+import pytest
+
+from edged.transports.bindings.subscriptions import (
+    SubscriptionMemory,
+    Subscriptions,
+    sessions_left,
+)
+from edged.transports.mqtt.connection import SessionOptions
+
+
+def test_a_file_remembers_over_processes(tmp_path):
+    path = tmp_path / "subscriptions.json"
+    first = Subscriptions(SubscriptionMemory.in_file(path))
+    assert first.want({"a": 1, "b": 0}) == ([("a", 1), ("b", 0)], [])
+    second = Subscriptions(SubscriptionMemory.in_file(path))
+    assert second.want({"b": 1, "c": 1}) == ([("b", 1), ("c", 1)], ["a"])
+    third = Subscriptions(SubscriptionMemory.in_file(path))
+    assert third.want({"c": 1})[1] == ["a", "b"], "until the broker has said so"
+    third.gave_back(["a", "b"])
+    assert Subscriptions(SubscriptionMemory.in_file(path)).want({})[1] == ["c"]
+
+
+def test_a_filter_wanted_again_in_the_meantime_stays_remembered(tmp_path):
+    path = tmp_path / "subscriptions.json"
+    subscriptions = Subscriptions(SubscriptionMemory.in_file(path))
+    subscriptions.want({"a": 1})
+    subscriptions.want({})
+    subscriptions.want({"a": 1})
+    subscriptions.gave_back(["a"])
+    assert Subscriptions(SubscriptionMemory.in_file(path)).want({})[1] == ["a"]
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"7", b"\xff", b"[" * 5000, b"null"])
+def test_an_unreadable_file_reads_as_empty(tmp_path, text):
+    path = tmp_path / "subscriptions.json"
+    path.write_bytes(text)
+    assert Subscriptions(SubscriptionMemory.in_file(path)).want({"a": 1}) == ([("a", 1)], [])
+
+
+def test_a_directory_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
+    memory = SubscriptionMemory.in_file(tmp_path / "missing" / "file")
+    Subscriptions(memory).want({"a": 1})
+
+
+def test_sessions_by_name_have_memories_of_their_own(tmp_path):
+    main, bulk = (SubscriptionMemory.of_session(tmp_path, name) for name in (None, "bulk"))
+    assert sessions_left(tmp_path) == []
+    main.save(["a"])
+    bulk.save(["b"])
+    assert (main.load(), bulk.load()) == (["a"], ["b"])
+    assert sessions_left(tmp_path) == ["bulk"]
+    bulk.save([])
+    assert sessions_left(tmp_path) == [], "nothing to give back"
+    options = SessionOptions("c" * 64, "edged/n")
+    beside = options.named("bulk")
+    assert (len(beside.client_id), beside.client_id[-5:], beside.has_will) == (64, "-bulk", False)

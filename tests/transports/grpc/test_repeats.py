@@ -1,0 +1,153 @@
+"""Clients of gRPC that ask the same again: the same answers, the short way."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edged.errors import ModelNotReadyError, RunError
+from edged.protocol.grpc_call import Status
+from edged.protocol.grpc_repeat import REPEAT_BYTES
+from edged.protocol.oip_messages import INFER_REQUEST, INFER_RESPONSE
+from edged.protocol.protobuf import decode, encode
+from edged.transports.grpc.service import Asker, GrpcService
+from tests.fakes.calls import OIP, Call
+from tests.fakes.web import Pages
+from tests.fakes.wire import EchoCall, EchoDoor
+
+X = np.float32([[1, 2]])
+
+
+@pytest.fixture
+def door() -> EchoDoor:
+    return EchoDoor()
+
+
+@pytest.fixture
+def service(door: EchoDoor) -> Asker:
+    return GrpcService(door, Pages()).asker()
+
+
+def message(number: int, **changes: Any) -> bytes:
+    document = {
+        "model_name": "m", "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2]}],
+        "raw_input_contents": [(X * number).tobytes()], **changes,
+    }  # fmt: skip
+    return encode(INFER_REQUEST, document)
+
+
+def ask(service: Asker, number: int, changes: Any = None, **head: Any) -> Call:
+    return Call(service, OIP + "ModelInfer", message(number, **changes or {}), **head)
+
+
+def answers(service: Asker, *numbers: int, changes: Any = None) -> None:
+    for number in numbers:
+        found = decode(INFER_RESPONSE, ask(service, number, changes).message)
+        assert (found["model_name"], found["model_version"]) == ("m", "7")
+        assert bytes(found["raw_output_contents"][0]) == (X * number).tobytes()
+
+
+def test_in_turn_with_others(service: Asker, door: EchoDoor) -> None:
+    answers(service, *range(1, 10))
+    assert (door.prepared, door.lone, len(door.requests)) == (1, [], 9)
+    # Several kinds at once, and some that have no like.
+    named = {"model_version": "12"}
+    for number in range(1, 5):
+        answers(service, number)
+        answers(service, number, changes=named)
+        assert decode(INFER_RESPONSE, ask(service, 1, {"id": "a"}).message)["id"] == "a"
+    assert door.prepared == 2
+
+
+def test_alone(service: Asker, door: EchoDoor) -> None:
+    door.is_quiet = True
+    answers(service, *range(1, 10))
+    assert (door.bound, len(door.lone), len(door.requests)) == (1, 7, 2)
+    door.is_holding = True
+    assert ask(service, 3).replies == []
+
+
+def test_what_cannot_be_bound_is_asked_all_the_same(
+    service: Asker, door: EchoDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EchoCall, "bind", lambda *_: None)
+    door.is_quiet = True
+    answers(service, *range(1, 6))
+
+
+def test_a_run_that_goes_on_in_a_worker(service: Asker, door: EchoDoor) -> None:
+    door.is_quiet = door.is_late = True
+    answers(service, *range(1, 6))
+    assert door.adopted == 3
+
+
+def test_errors_are_answered(service: Asker, door: EchoDoor) -> None:
+    answers(service, 1, 2, 3)
+    door.error = RunError("m r7: it cannot add")
+    reply = ask(service, 4).reply
+    assert (reply.status, reply.text) == (Status.INTERNAL, "m r7: it cannot add")
+    answers(service, 5, 6, 7)
+
+
+def test_what_was_swapped_is_looked_up_anew(service: Asker, door: EchoDoor) -> None:
+    """The first request after a change goes the long way, where it may be refused."""
+    door.is_quiet = True
+    answers(service, *range(1, 6))
+    lone = len(door.lone)
+    door.is_swapped = True
+    before = len(door.requests)
+    answers(service, 6)
+    assert (len(door.lone), len(door.requests)) == (lone, before + 1)
+
+
+def test_what_cannot_be_prepared_goes_the_long_way(service: Asker, door: EchoDoor) -> None:
+    door.refusal = ModelNotReadyError("m: loading")
+    answers(service, *range(1, 6))
+    assert door.prepared == 0
+
+
+def test_deadlines_hold(service: Asker, door: EchoDoor) -> None:
+    soon = time.monotonic_ns() + 600 * 10**9
+    changes = {"parameters": {"timeout": {"int64": 3_600_000_000}}}
+    for number in range(1, 5):
+        ask(service, number, changes, deadline_ns=soon)
+        ask(service, number, changes)
+    found = [request.deadline_ns for request in door.requests]
+    assert door.prepared == 1
+    assert found[0::2] == [soon] * 4
+    assert all(one is not None and one > soon for one in found[1::2])
+
+
+def test_what_waits_is_withdrawn(service: Asker, door: EchoDoor) -> None:
+    answers(service, 1, 2, 3)
+    door.is_holding = True
+    call = ask(service, 4)
+    assert call.withdrawal is not None
+    call.withdrawal.cancel()
+    assert call.reply.status is Status.CANCELLED
+    assert door.cancelled == 1
+
+
+def test_kinds_without_end(service: Asker, door: EchoDoor) -> None:
+    for rows in range(1, 60):
+        shape = {"name": "x", "datatype": "FP32", "shape": [rows, 2]}
+        raw = np.ones((rows, 2), np.float32).tobytes()
+        for _ in range(3):
+            ask(service, 1, {"inputs": [shape], "raw_input_contents": [raw]})
+    assert len(service._inferences._repeats._known) <= 16
+    answers(service, 1, 2, 3)
+
+
+def test_messages_that_are_long_are_few(service: Asker, door: EchoDoor) -> None:
+    """There is a connection for each of many clients, so each keeps little."""
+    door.is_quiet = True
+    for size in range(30_000, 60_000, 2_000):
+        changes = {"parameters": {"note": {"string": "a" * size}}}
+        answers(service, 1, 2, 3, changes=changes)
+    repeats = service._inferences._repeats
+    assert 1 < len(repeats._known) < 5
+    assert sum(repeats._known) <= 2 * REPEAT_BYTES
+    assert sum(repeats._seen) <= 2 * REPEAT_BYTES

@@ -1,0 +1,227 @@
+"""How bytes leave, and when a silent broker is given up, over a transport that only notes."""
+
+import asyncio
+
+import pytest
+
+from edged.protocol.mqtt import Publication, Published
+from edged.protocol.mqtt_session import ClientSession
+from edged.protocol.mqtt_writer import Hello
+from edged.transports.mqtt import link as mqtt_link
+from edged.transports.mqtt.connection import SessionOptions
+from edged.transports.mqtt.link import BrokerLink
+from tests.fakes.mqtt_bytes import CONNACK_V5, packet
+from tests.transports.conftest import until
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.writes = []
+        self.state = "open"
+
+    def write(self, data):
+        self.writes.append(bytes(data))
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        self.high = high
+
+    def close(self):
+        self.state = "closing"
+
+    def abort(self):
+        self.state = "aborted"
+
+
+class Joined:
+    """A link and its wire, connected."""
+
+    def __init__(self, **options):
+        self.events = []
+        self.session = ClientSession(Hello("n"), 1, self.events.append)
+        words = {"client_id": "n", "base": "edged/n", "keepalive_s": 30.0}
+        self.link = BrokerLink(self.session, SessionOptions(**words | options), lambda _: None)
+        self.wire = Wire()
+        self.link.connection_made(self.wire)
+        self.hear(CONNACK_V5)
+        self.wire.writes.clear()
+
+    def hear(self, data):
+        self.link.get_buffer(-1)[: len(data)] = data
+        self.link.buffer_updated(len(data))
+
+    def publish(self, token, payload=b"p"):
+        self.session.publish(token, Publication("t", payload, qos=0))
+        self.link.schedule()
+
+
+def run(main, kind=Joined, **options):
+    async def whole():
+        joined = kind(**options)
+        try:
+            await main(joined)
+        finally:
+            joined.link.connection_lost(None)
+
+    asyncio.run(asyncio.wait_for(whole(), 20))
+
+
+def test_one_write_for_all_that_a_turn_says():
+    async def main(joined):
+        for token in range(100):
+            joined.publish(token)
+        assert not joined.wire.writes
+        await asyncio.sleep(0)
+        assert len(joined.wire.writes) == 1
+        assert [event.token for event in joined.events[1:]] == list(range(100))
+
+    run(main)
+
+
+def test_answers_to_what_was_read_leave_with_that_read():
+    async def main(joined):
+        joined.hear(b"\x62\x02\x00\x01" * 3)  # PUBREL of messages nobody knows
+        assert len(joined.wire.writes) == 1
+        assert len(joined.wire.writes[0]) == 15
+
+    run(main)
+
+
+def test_nothing_is_given_to_a_transport_that_is_full():
+    async def main(joined):
+        joined.link.pause_writing()
+        joined.publish(1)
+        await asyncio.sleep(0)
+        assert not joined.wire.writes
+        assert joined.session.outgoing.size_bytes
+        assert joined.events[1:] == []
+        joined.link.resume_writing()
+        assert len(joined.wire.writes) == 1
+        assert joined.events[1:] == [Published(1, 1)]
+
+    run(main)
+
+
+def test_a_broken_rule_is_said_and_closes():
+    async def main(joined):
+        joined.hear(b"\x36\x00")
+        assert joined.wire.writes == [b"\xe0\x01\x81"]
+        assert joined.wire.state == "closing"
+
+    run(main)
+
+
+def test_the_broker_closes_first_after_our_goodbye(monkeypatch):
+    monkeypatch.setattr(mqtt_link, "LAST_WORDS_S", 0.01)
+
+    async def main(joined):
+        joined.session.disconnect()
+        joined.link.schedule()
+        await asyncio.sleep(0)
+        assert joined.wire.writes == [b"\xe0\x00"]
+        assert joined.wire.state == "open"
+        await until(lambda: joined.wire.state == "aborted")  # it does not, so it is broken off
+
+    run(main)
+
+
+@pytest.mark.parametrize("stood_still", [True, False])
+def test_a_loop_that_stood_still_is_no_silent_broker(monkeypatch, stood_still):
+    async def main(joined):
+        link = joined.link
+        later = link._ticked_ns + 100 * 10**9
+        monkeypatch.setattr(mqtt_link.time, "monotonic_ns", lambda: later)
+        if not stood_still:
+            link._ticked_ns = later
+        link._tick()
+        assert joined.wire.state == ("open" if stood_still else "aborted")
+        link._tick()
+        assert joined.wire.state == "aborted", "nothing came when it could have been read"
+        assert "keepalives" in link.words
+
+    run(main)
+
+
+def test_a_broker_that_never_answers_connect(monkeypatch):
+    async def main():
+        session = ClientSession(Hello("n"), 1, lambda _: None)
+        link = BrokerLink(session, SessionOptions("n", "b", connect_timeout_s=2.0), lambda _: None)
+        wire = Wire()
+        link.connection_made(wire)
+        later = link._begun_ns + 3 * 10**9
+        link._ticked_ns = later
+        monkeypatch.setattr(mqtt_link.time, "monotonic_ns", lambda: later)
+        link._tick()
+        assert wire.state == "aborted"
+        assert "CONNECT" in link.words
+        link.connection_lost(None)
+        await link.closed()
+
+    asyncio.run(main())
+
+
+class Asked(Joined):
+    """Messages 1 to 20 of QoS 1 have come; ``ack`` as the session's owner does."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        for number in range(1, 21):
+            self.hear(packet(0x32, f"\0\1t\0{chr(number)}\0"))
+        assert not self.wire.writes
+
+    def ack(self, *numbers):
+        for number in numbers:
+            self.session.ack(number)
+            self.link.schedule_acks()
+
+
+def test_an_acknowledgement_leaves_with_what_is_said_next(monkeypatch):
+    monkeypatch.setattr(mqtt_link, "ACK_DELAY_S", 100)
+
+    async def main(joined):
+        joined.ack(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not joined.wire.writes
+        joined.publish(1)
+        await asyncio.sleep(0)
+        (written,) = joined.wire.writes
+        assert written.startswith(b"\x40\x02\x00\x01\x30")
+
+    run(main, kind=Asked)
+
+
+def test_several_acknowledgements_do_not_wait(monkeypatch):
+    monkeypatch.setattr(mqtt_link, "ACK_DELAY_S", 100)
+
+    async def main(joined):
+        joined.ack(*range(1, 1 + mqtt_link.ACKS_AT_ONCE))
+        await asyncio.sleep(0)
+        assert [len(written) for written in joined.wire.writes] == [4 * mqtt_link.ACKS_AT_ONCE]
+
+    run(main, kind=Asked)
+
+
+def test_where_nothing_follows_the_next_acknowledgements_do_not_wait_either(monkeypatch):
+    async def main(joined):
+        joined.ack(1)
+        await until(lambda: joined.wire.writes)
+        monkeypatch.setattr(mqtt_link, "ACK_DELAY_S", 100)
+        joined.ack(2)
+        await asyncio.sleep(0)
+        assert joined.wire.writes == [b"\x40\x02\x00\x01", b"\x40\x02\x00\x02"]
+
+    run(main, kind=Asked)
+
+
+def test_a_small_window_is_not_kept_waiting(monkeypatch):
+    monkeypatch.setattr(mqtt_link, "ACK_DELAY_S", 100)
+
+    async def main(joined):
+        joined.ack(1)
+        await asyncio.sleep(0)
+        assert joined.wire.writes == [b"\x40\x02\x00\x01"]
+
+    run(main, kind=Asked, max_inflight=4)
