@@ -26,6 +26,7 @@ from edged.serving.manager import Desired
 from edged.serving.sequences.states import plan_states
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.repository import Repository, StoredRelease, check_requires
+from edged.store.seen import SEEN
 from edged.store.signing import TrustStore
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ def _content(path: Path) -> bytes:
 
 def _fingerprint(path: Path) -> str:
     try:
-        return bundle_digest(read_manifest(path)[0])
+        return SEEN.digest(path)
     except EdgedError as exc:
         return f"broken: {exc.message}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edged.config.preference import may_serve
 from edged.config.schema import ModelConfig
@@ -26,10 +26,13 @@ class Desired:
     stored: Stored
     config: ModelConfig
     edition: int = 0
+    key: ReleaseKey = field(init=False, repr=False, compare=False)
+    """What it is, with the options that need another session."""
 
-    @property
-    def key(self) -> ReleaseKey:
-        """What it is, with the options that need another session."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self._key())
+
+    def _key(self) -> ReleaseKey:
         config = self.config
         served = may_serve(config.runtime, config.fallback)
         options = served if isinstance(served, str) else ",".join(served)

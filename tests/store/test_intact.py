@@ -1,0 +1,86 @@
+"""A release is taken for whole only while its files are the ones that were compared."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from edged.errors import SignatureError
+from edged.store import intact as intact_module
+from edged.store import repository as module
+from edged.store.repository import Repository
+from edged.store.seen import Seen
+from edged.store.signing import TrustStore
+from edged.store.stored import StoredRelease
+from edged.store.unchanged import Unchanged
+from tests.bundles import make_bundle
+from tests.models import double
+
+
+class Shop:
+    """A store that has one bundle, and knows it: as if all of it had been at rest for long."""
+
+    def __init__(self, path: Path, keys) -> None:
+        self.trust = keys.trust
+        self.path = make_bundle(path / "a.edgb", double(), key=keys.private)
+        self.repository = Repository(path / "state")
+        self.repository.open()
+        self.take()
+        self.release = self.take()
+
+    def take(self) -> StoredRelease:
+        return self.repository.import_bundle(self.path, self.trust)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, keys, monkeypatch: pytest.MonkeyPatch):
+    later = lambda: time.time_ns() + 10**11  # noqa: E731
+    monkeypatch.setattr(module, "SEEN", Seen(Unchanged(now_ns=later)))
+    monkeypatch.setattr(intact_module, "Unchanged", lambda: Unchanged(now_ns=later))
+    shop = Shop(tmp_path, keys)
+    yield shop
+    shop.repository.close()
+
+
+def test_not_looked_at_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shop.repository, "_is_kept", None)
+    assert shop.take() == shop.release
+
+
+def test_but_who_signed_it_is_asked_each_time(shop: Shop) -> None:
+    shop.trust = TrustStore({})
+    with pytest.raises(SignatureError):
+        shop.take()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json", "signatures.json"])
+@pytest.mark.parametrize("how", ["gone", "cut", "a link"])
+def test_damage_is_noticed_and_mended(shop: Shop, name: str, how: str) -> None:
+    if (name, how) == ("signatures.json", "a link"):
+        pytest.skip("refused, as ever")
+    file = shop.release.directory / name
+    data = file.read_bytes()
+    if how == "cut":
+        file.write_bytes(data[:-1])
+    elif how == "gone":
+        file.unlink()
+    else:
+        file.rename(file.with_name("aside"))
+        file.symlink_to("aside")
+    assert shop.take() == shop.release
+    assert file.read_bytes() == data
+    assert shop.release.verify(shop.trust)
+
+
+def test_signatures_that_came_later(shop: Shop, tmp_path: Path, keys) -> None:
+    bare = make_bundle(tmp_path / "bare", double())
+    lax = TrustStore({}, required=False)
+    for _ in range(3):
+        assert shop.repository.import_bundle(bare, lax) == shop.release
+    (shop.release.directory / "signatures.json").unlink()
+    shop.repository.import_bundle(bare, lax)
+    shop.repository.import_bundle(bare, lax)
+    assert shop.take() == shop.release
+    assert shop.release.verify(shop.trust) == (keys.signer.key_id,)
