@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from converters.describe import describe_processing
+from converters.elements import settle_tolerance
 from converters.gate.prove import Proven
 from converters.golden import choose_rows, gather
 from converters.pack import member
@@ -81,7 +82,10 @@ def pack_as_proven(recipe: Recipe, proven: Proven) -> Packed:
         ir=proven.ir,
         golden=gather(proven.samples, proven.expected, rows, proven.edges if rows else {}),
         edges=tuple(proven.edges),
-        tolerances={entry.name: recipe.tolerance for entry in proven.outputs},
+        tolerances={
+            name: settle_tolerance(array, recipe.tolerance)
+            for name, array in proven.expected.items()
+        },
         precision="float16" if proven.half else "float32",
         parity={"float16": proven.half} if proven.half else {},
     )

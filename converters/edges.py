@@ -1,8 +1,8 @@
 """Edge cases: rows that samples seldom hold, made from them, with the framework's own answers.
 
-Decides which rows are made: nothing at all, the least and the most of every column, and nothing
-known (NaN). A framework that refuses such a row, or answers NaN to it, does not take it, and no
-device is tested on it.
+Decides which rows are made: nothing at all (0, the empty string), the least and the most of every
+column, and nothing known (NaN). A framework that refuses such a row, or answers NaN to it, does not
+take it, and no device is tested on it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from converters.elements import has_nan, is_float, is_text, numbers, same
 from converters.sources.base import Exported
-from edged.tensors import Array
+from edged.tensors import BFLOAT16, Array, to_bfloat16
 
 Edge = tuple[dict[str, Array], dict[str, Array]]
 """One row for each input, and what the framework answers for each output."""
@@ -30,11 +31,11 @@ def make_edges(samples: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
         samples: rows first.
     """
     made = {
-        "zeros": _each(samples, np.zeros_like),
+        "zeros": _each(samples, _nothing),
         "lowest": _each(samples, lambda rows: _extreme(rows, np.fmin)),
         "highest": _each(samples, lambda rows: _extreme(rows, np.fmax)),
     }
-    if any(array.dtype.kind == "f" for array in samples.values()):
+    if any(map(is_float, samples.values())):
         made[MISSING] = _each(samples, _missing)
     kept: dict[str, dict[str, Array]] = {}
     for name, rows in made.items():
@@ -44,11 +45,18 @@ def make_edges(samples: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
 
 
 def is_within(edge: Mapping[str, Array], samples: Mapping[str, Array]) -> bool:
-    """Whether every number of a made row lies between the least and the most of its column."""
-    for name, row in edge.items():
-        rows = samples[name]
-        if np.isnan(row).any() if row.dtype.kind == "f" else False:
-            return bool(np.isnan(rows).any())
+    """Whether every number of a made row lies between the least and the most of its column.
+
+    A string has to be one of the column's.
+    """
+    for name, made in edge.items():
+        if is_text(made):
+            if not (samples[name] == made).any(axis=0).all():
+                return False
+            continue
+        row, rows = numbers(made), numbers(samples[name])
+        if has_nan(row):
+            return has_nan(rows)
         low, high = _extreme(rows, np.fmin), _extreme(rows, np.fmax)
         if ((row < low) | (row > high)).any():
             return False
@@ -81,7 +89,7 @@ def _ask(
     if not outputs.keys() >= known.keys():
         return None
     outputs = {name: outputs[name] for name in known}
-    floats = [array for array in outputs.values() if array.dtype.kind == "f"]
+    floats = [numbers(array) for array in outputs.values() if is_float(array)]
     fits = all(
         array.ndim == known[name].ndim
         and len(array) == 1
@@ -90,17 +98,31 @@ def _ask(
         for name, array in outputs.items()
     )
     # A model that gives labels alone says nothing of NaN that could be believed.
-    return outputs if fits and floats and all(np.isfinite(a).all() for a in floats) else None
+    is_told = bool(floats) or not (
+        any(map(has_nan, inputs.values())) or not any(map(is_text, inputs.values()))
+    )
+    return outputs if fits and is_told and all(np.isfinite(a).all() for a in floats) else None
 
 
 def _each(samples: Mapping[str, Array], make: Callable[[Array], Array]) -> dict[str, Array]:
-    return {
-        name: np.ascontiguousarray(make(array)[:1].astype(array.dtype))
-        for name, array in samples.items()
-    }
+    """One row of each, in its own type."""
+    made: dict[str, Array] = {}
+    for name, array in samples.items():
+        row = make(numbers(array))[:1]
+        made[name] = np.ascontiguousarray(
+            to_bfloat16(row) if array.dtype == BFLOAT16 else row.astype(array.dtype)
+        )
+    return made
+
+
+def _nothing(rows: Array) -> Array:
+    return np.full_like(rows, b"") if is_text(rows) else np.zeros_like(rows)
 
 
 def _extreme(rows: Array, pick: np.ufunc) -> Array:
+    if is_text(rows):
+        ordered = np.sort(rows, axis=0)
+        return ordered[:1] if pick is np.fmin else ordered[-1:]
     if rows.dtype.kind == "b":
         rows = rows.astype(np.uint8)
     with np.errstate(invalid="ignore"):
@@ -113,7 +135,4 @@ def _missing(rows: Array) -> Array:
 
 
 def _same(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
-    return all(
-        np.array_equal(one[name], other[name], equal_nan=one[name].dtype.kind == "f")
-        for name in one
-    )
+    return all(same(one[name], other[name]) for name in one)

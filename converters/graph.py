@@ -19,12 +19,14 @@ from converters.naming import rename as rename  # noqa: PLC0414  (graphs are cle
 from converters.sources.base import Remedy
 from converters.targets.table import DEFAULT_OPSET, DEFAULT_TARGET, TARGETS, Target
 from converters.walk import all_nodes, inner_graphs, nodes
-from edged.tensors import DTYPES
+from edged.tensors import ALL_DTYPES
 
 MAX_BYTES = 2**31 - 1
 """A protobuf message ends there."""
 MAX_NODES = 200_000
 """After unfolding: the largest models that fit 2 GiB have some ten thousand."""
+_SPECIAL = {onnx.TensorProto.STRING: "string", onnx.TensorProto.BFLOAT16: "bfloat16"}
+"""What NumPy has no numbers for."""
 MAX_CALLS = 100
 """As deep as onnx itself follows functions that call functions."""
 
@@ -168,7 +170,7 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def refuse_types(graph: onnx.GraphProto) -> None:
-    """Refuse inputs and outputs that are not tensors of numbers.
+    """Refuse inputs and outputs that are not tensors of what a client can send.
 
     Raises:
         UnsupportedModelError: names the input or output and what it is.
@@ -181,11 +183,6 @@ def refuse_types(graph: onnx.GraphProto) -> None:
                     f'{kind} "{value.name}" is a {(which or "value").removesuffix("_type")}, not '
                     "a tensor; export the model so that it takes and gives plain tensors"
                 )
-            if value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
-                raise UnsupportedModelError(
-                    f'{kind} "{value.name}" holds text; bundles carry numbers only: encode text '
-                    "before the model, and give class names with --labels"
-                )
             dtype_of(value)
 
 
@@ -196,11 +193,13 @@ def dtype_of(value: onnx.ValueInfoProto) -> str:
         UnsupportedModelError: one that no client can send.
     """
     elem = value.type.tensor_type.elem_type
-    name = str(helper.tensor_dtype_to_np_dtype(elem)) if elem else "undefined"
-    if elem == onnx.TensorProto.BFLOAT16 or name not in DTYPES:
+    name = _SPECIAL.get(elem) or (
+        str(helper.tensor_dtype_to_np_dtype(elem)) if elem else "undefined"
+    )
+    if name not in ALL_DTYPES:
         wanted = onnx.TensorProto.DataType.Name(elem)
         raise UnsupportedModelError(
-            f'"{value.name}" has the type {wanted}; clients send one of {", ".join(DTYPES)}: '
+            f'"{value.name}" has the type {wanted}; clients send one of {", ".join(ALL_DTYPES)}: '
             "cast it inside the model"
         )
     return name

@@ -5,15 +5,17 @@ Decides whether a bundle may be made. Pure: it compares arrays and never runs a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
+from converters.elements import is_float, is_special, is_text, numbers, settle_tolerance
 from converters.errors import ConversionError, ParityError
 from edged.manifest import Tolerance
-from edged.tensors import Array
+from edged.tensors import Array, describe
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class OutputParity:
     Args:
         name: the output.
         rows: rows compared.
-        max_abs: largest absolute difference.
+        max_abs: largest absolute difference; 1 where strings are not equal.
         max_rel: largest difference relative to the framework's value, where that is above atol.
         rows_beyond: rows with a value beyond the tolerance.
         worst_rows: the rows with the largest excess over the tolerance, worst first.
@@ -59,16 +61,24 @@ def compare(name: str, expected: Array, got: Array, tolerance: Tolerance) -> Out
         name: for messages.
         expected: the framework's, one entry a row.
         got: the converted model's.
-        tolerance: ``atol + rtol * |expected|``; whole numbers must be equal.
+        tolerance: ``atol + rtol * |expected|``; whole numbers and strings must be equal.
 
     Raises:
-        ParityError: shapes differ, or the framework itself gave NaN.
+        ParityError: shapes or kinds differ, or the framework itself gave NaN.
     """
     if expected.shape != got.shape:
         raise ParityError(
             f'output "{name}": the framework gives {list(expected.shape)}, the converted model '
             f"{list(got.shape)}"
         )
+    if is_text(expected) != is_text(got):
+        raise ParityError(
+            f'output "{name}": the framework gives {_kind(expected)}, the converted model '
+            f"{_kind(got)}"
+        )
+    if is_text(expected):
+        return _compare_text(name, expected, got)
+    expected, got, is_whole = numbers(expected), numbers(got), not is_float(expected)
     wide = expected.astype(np.float64)
     if np.isnan(wide).any():
         row = int(np.argwhere(np.isnan(wide))[0][0]) if wide.ndim else 0
@@ -80,7 +90,7 @@ def compare(name: str, expected: Array, got: Array, tolerance: Tolerance) -> Out
         gap = np.abs(got.astype(np.float64) - wide)
     gap = np.where(wide == got, 0.0, np.where(np.isnan(gap), np.inf, gap))
     allowed = np.zeros_like(gap)
-    if expected.dtype.kind == "f":
+    if not is_whole:
         allowed = np.where(np.isfinite(wide), tolerance.atol + tolerance.rtol * np.abs(wide), 0.0)
     excess = (gap - allowed).reshape(len(gap) if gap.ndim else 1, -1)
     sizes = np.abs(wide)
@@ -98,6 +108,25 @@ def compare(name: str, expected: Array, got: Array, tolerance: Tolerance) -> Out
     )
 
 
+def _kind(array: Array) -> str:
+    return "strings" if is_text(array) else describe(array).partition("[")[0]
+
+
+def _compare_text(name: str, expected: Array, got: Array) -> OutputParity:
+    gap = (expected != got).astype(np.float64)
+    differing = gap.reshape(len(gap) if gap.ndim else 1, -1)
+    return OutputParity(
+        name=name,
+        rows=len(differing),
+        max_abs=float(gap.max(initial=0.0)),
+        max_rel=0.0,
+        rows_beyond=int(differing.any(axis=1).sum()),
+        worst_rows=_worst(differing),
+        label_agreement=_label_agreement(expected, got),
+        is_constant=_is_constant(expected),
+    )
+
+
 def _worst(excess: Array) -> tuple[int, ...]:
     if not excess.size:
         return (0,)
@@ -106,7 +135,7 @@ def _worst(excess: Array) -> tuple[int, ...]:
 
 
 def _label_agreement(expected: Array, got: Array) -> float | None:
-    if expected.dtype.kind in "iu" and expected.ndim <= 2:
+    if expected.dtype.kind in "iuO" and expected.ndim <= 2:
         return float((expected == got).mean())
     if expected.ndim == 2 and expected.shape[1] > 1:
         return float((expected.argmax(axis=1) == got.argmax(axis=1)).mean())
@@ -140,9 +169,10 @@ def judge(
     """
     settled = settle_labels(expected, got, tolerance, label_of)
     results = tuple(
-        compare(name, array, settled[name], tolerance) for name, array in expected.items()
+        compare(name, array, settled[name], settle_tolerance(array, tolerance))
+        for name, array in expected.items()
     )
-    floats = [r for r in results if expected[r.name].dtype.kind == "f"] or list(results)
+    floats = [r for r in results if is_float(expected[r.name])] or list(results)
     if all(result.is_constant for result in floats):
         names = ", ".join(f'"{result.name}"' for result in floats)
         raise ParityError(
@@ -151,7 +181,8 @@ def judge(
         )
     for result in results:
         if result.rows_beyond:
-            raise ParityError(_explain(result, expected, got, tolerance))
+            allowed = settle_tolerance(expected[result.name], tolerance)
+            raise ParityError(_explain(result, expected, got, allowed))
     return results
 
 
@@ -178,10 +209,11 @@ def as_output(name: str, expected: Array, got: Array) -> Array:
         and expected.shape[:1] == got.shape[:1]
     ):
         expected = expected.reshape(got.shape)
-    if expected.dtype.kind == got.dtype.kind or expected.dtype.kind in "iu":
+    is_number = not is_special(expected) and not is_special(got)
+    if expected.dtype.kind == got.dtype.kind or (expected.dtype.kind in "iu" and is_number):
         return np.asarray(expected.astype(got.dtype), order="C")
     raise ConversionError(
-        f'output "{name}": the framework gives {expected.dtype}, the converted model {got.dtype}'
+        f'output "{name}": the framework gives {_kind(expected)}, the converted model {_kind(got)}'
     )
 
 
@@ -204,7 +236,7 @@ def _explain(
     got: Mapping[str, Array],
     tolerance: Tolerance,
 ) -> str:
-    wanted, found = expected[result.name], got[result.name]
+    wanted, found = numbers(expected[result.name]), numbers(got[result.name])
     agreement = (
         f"; best class agrees on {result.label_agreement:.2%} of rows"
         if result.label_agreement is not None
@@ -216,6 +248,11 @@ def _explain(
         f"sample row {row}: framework {_few(want)}, converted {_few(have)}"
         for row, (want, have) in zip(rows, pairs, strict=True)
     )
+    if is_text(wanted):
+        return (
+            f'output "{result.name}": {result.rows_beyond} of {result.rows} rows give other '
+            f"strings, which must be equal; {shown}"
+        )
     return (
         f'output "{result.name}": {result.rows_beyond} of {result.rows} rows are beyond rtol '
         f"{tolerance.rtol:g}, atol {tolerance.atol:g} (largest difference {result.max_abs:.3g})"
@@ -225,9 +262,15 @@ def _explain(
 
 
 def _few(row: Array) -> str:
-    flat = row.reshape(-1)
-    text = ", ".join(f"{value:.6g}" for value in flat[:6].tolist())
+    flat = np.asarray(row).reshape(-1)
+    text = ", ".join(map(_show, flat[:6].tolist()))
     return f"[{text}{', …' if flat.size > 6 else ''}]"
+
+
+def _show(value: float | bytes) -> str:
+    if isinstance(value, bytes):
+        return json.dumps(value[:40].decode("utf-8", "replace"), ensure_ascii=False)
+    return f"{value:.6g}"
 
 
 def round_up(value: float) -> float:

@@ -1,4 +1,4 @@
-"""Samples: real inputs from .npz, .npy or .csv, as named arrays of numbers.
+"""Samples: real inputs from .npz, .npy or .csv, as named arrays of numbers or strings.
 
 Decides which rows are used. Never unpickles: an array of objects is refused.
 """
@@ -6,13 +6,17 @@ Decides which rows are used. Never unpickles: an array of objects is refused.
 from __future__ import annotations
 
 import csv
+import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from converters import elements
 from converters.errors import ConversionError
+from edged.strings import STRINGS_CAP
 from edged.tensors import Array
 
 UNNAMED = "*"
@@ -37,7 +41,7 @@ def load_samples(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
         Arrays by input name (``*`` where the file has no names), and the column names of a CSV.
 
     Raises:
-        ConversionError: not readable, not numbers, or empty.
+        ConversionError: not readable, neither numbers nor strings, or empty.
     """
     readers = {".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv}
     reader = readers.get(path.suffix.lower())
@@ -57,7 +61,7 @@ def load_samples(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
     if not arrays:
         raise ConversionError(f'samples "{path.name}": holds no array')
     for name, array in arrays.items():
-        _check_numbers(path.name, name, array)
+        _check_elements(path.name, name, array)
     return arrays, columns
 
 
@@ -66,16 +70,35 @@ def _read_npz(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
         unpacked = sum(info.file_size for info in listing.infolist())
     if unpacked > MAX_FILE_BYTES:
         raise ValueError(f"unpacks to {unpacked} bytes, over {MAX_FILE_BYTES}; bring fewer rows")
+    arrays: dict[str, Array] = {}
     with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f'"{name}" is not an array of numpy')  # noqa: TRY004  (a file)
+        for name in archive.files:
+            array = _unpickled(name, partial(archive.__getitem__, name))
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f'"{name}" is not an array of numpy')  # noqa: TRY004  (a file)
+            plain, held = elements.from_file(array, name)
+            if plain in arrays:
+                raise ValueError(f'holds "{plain}" twice, once as its bits')
+            arrays[plain] = held
     return arrays, ()
 
 
+def _unpickled(name: str, load: Callable[[], Array]) -> Array:
+    """An array of a file; one of objects would have to be unpickled, which can run anything."""
+    try:
+        return load()
+    except ValueError as exc:
+        if "Object arrays" not in str(exc):
+            raise
+        raise ValueError(
+            f'array "{name}" holds Python objects, which are not opened; save text as '
+            'array.astype("U") or bytes as array.astype("S")'
+        ) from None
+
+
 def _read_npy(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
-    return {UNNAMED: np.load(path, allow_pickle=False)}, ()
+    array = _unpickled(UNNAMED, lambda: np.load(path, allow_pickle=False))
+    return {UNNAMED: elements.from_file(array, UNNAMED)[1]}, ()
 
 
 def _read_csv(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
@@ -106,7 +129,7 @@ def load_worded(
         raise ConversionError(f'samples "{path}": {exc.strerror or exc}') from exc
     except (ValueError, csv.Error) as exc:
         raise ConversionError(f'samples "{path.name}": {exc}') from exc
-    _check_numbers(path.name, UNNAMED, table)
+    _check_elements(path.name, UNNAMED, table)
     return {UNNAMED: table}, columns, words
 
 
@@ -166,11 +189,11 @@ def _number(cell: str, line: int, index: int, columns: tuple[str, ...]) -> float
         ) from None
 
 
-def _check_numbers(file: str, name: str, array: Array) -> None:
-    if array.dtype.kind not in "biuf":
+def _check_elements(file: str, name: str, array: Array) -> None:
+    if array.dtype.kind not in "biuf" and not elements.is_special(array):
         raise ConversionError(
-            f'samples "{file}", array "{name}": dtype {array.dtype} is not a number type; text '
-            "inputs are not carried by bundles: encode them before the model"
+            f'samples "{file}", array "{name}": dtype {array.dtype} holds neither numbers nor '
+            "strings"
         )
     if array.size == 0:
         raise ConversionError(f'samples "{file}", array "{name}": is empty')
@@ -221,7 +244,7 @@ def take_truth(
         )
     if truth.ndim == 2 and truth.shape[1] == 1:
         truth = truth[:, 0]
-    if truth.ndim != 1 or truth.dtype.kind == "b" or not (np.mod(truth, 1) == 0).all():
+    if truth.ndim != 1 or truth.dtype.kind not in "iuf" or not (np.mod(truth, 1) == 0).all():
         raise ConversionError(
             f'samples: "{name}" expects one whole number a row (the class, from 0 on), got '
             f"{truth.dtype} {list(truth.shape)}"
@@ -230,7 +253,9 @@ def take_truth(
 
 
 def generate(
-    signature: Mapping[str, tuple[str, tuple[int | None, ...]]], rows: int
+    signature: Mapping[str, tuple[str, tuple[int | None, ...]]],
+    rows: int,
+    words: Iterable[bytes] = (),
 ) -> dict[str, Array]:
     """Rows made from a signature, the same on every machine, where the user brings none.
 
@@ -239,21 +264,27 @@ def generate(
     Args:
         signature: dtype, and shape without the row axis, by input; None is a free axis.
         rows: how many.
+        words: that the model knows, for inputs of strings.
 
     Raises:
         ConversionError: an input that nothing can be made for.
     """
     made: dict[str, Array] = {}
     for index, (name, (dtype, axes)) in enumerate(signature.items()):
-        kind = np.dtype(dtype)
+        is_special = dtype in elements.SPECIAL
+        kind = np.dtype(object) if is_special else np.dtype(dtype)
         shape = (rows, *(FREE_AXIS if axis is None else axis for axis in axes))
-        if int(np.prod(shape)) * kind.itemsize > MAX_BYTES:
+        is_many = dtype == "string" and math.prod(shape) > STRINGS_CAP
+        if is_many or math.prod(shape) * kind.itemsize > MAX_BYTES:
             raise ConversionError(
-                f'input "{name}": {rows} made rows of {list(axes)} are over {MAX_BYTES} bytes; '
-                "bring --samples"
+                f'input "{name}": {rows} made rows of {list(axes)} are over '
+                + (f"{STRINGS_CAP} strings" if is_many else f"{MAX_BYTES} bytes")
+                + "; bring --samples"
             )
         source = np.random.default_rng([7, index])
-        if kind.kind == "f":
+        if is_special:
+            made[name] = elements.make(dtype, shape, words, source)
+        elif kind.kind == "f":
             made[name] = source.normal(size=shape).astype(kind)
         elif kind.kind == "b":
             made[name] = source.integers(0, 2, size=shape).astype(kind)
@@ -263,7 +294,9 @@ def generate(
 
 
 def choose_rows(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Take at most MAX_ROWS rows and MAX_BYTES bytes, evenly spread, the same on every machine.
+    """Take at most MAX_ROWS rows, MAX_BYTES bytes and STRINGS_CAP strings an array.
+
+    They are evenly spread, and the same on every machine.
 
     Raises:
         ConversionError: the arrays differ in their number of rows.
@@ -277,7 +310,13 @@ def choose_rows(arrays: Mapping[str, Array]) -> dict[str, Array]:
             "(a model without a row axis: --batch none)"
         )
     row_bytes = max(1, sum(array.nbytes for array in arrays.values()) // rows)
-    picked = spread(rows, min(MAX_ROWS, max(8, MAX_BYTES // row_bytes)))
+    texts = [array.size // rows for array in arrays.values() if elements.is_text(array)]
+    most = min(MAX_ROWS, max(8, MAX_BYTES // row_bytes), STRINGS_CAP // max([1, *texts]))
+    if most < 1:
+        raise ConversionError(
+            f"samples: {max(texts)} strings in one row; at most {STRINGS_CAP} are carried at once"
+        )
+    picked = spread(rows, most)
     return {name: np.ascontiguousarray(array[picked]) for name, array in arrays.items()}
 
 

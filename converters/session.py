@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from converters.errors import ConversionError
 from edged.tensors import Array
@@ -34,10 +35,11 @@ def open_session(model: bytes, *, optimise: bool = True) -> Run:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = _load(model, options)
     names = [output.name for output in session.get_outputs()]
+    call = _caller(session, names)
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
         try:
-            return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+            return dict(zip(names, call(inputs), strict=True))
         except Exception as exc:
             shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in inputs.items())
             raise ConversionError(
@@ -45,6 +47,28 @@ def open_session(model: bytes, *, optimise: bool = True) -> Run:
             ) from exc
 
     return run
+
+
+def _caller(
+    session: ort.InferenceSession, names: list[str]
+) -> Callable[[Mapping[str, Array]], list[Any]]:
+    """What runs it; strings and bfloat16 go in and come out as in the daemon."""
+    types = {value.type for value in (*session.get_inputs(), *session.get_outputs())}
+    if not types & {"tensor(string)", "tensor(bfloat16)"}:
+        return lambda inputs: list(session.run(names, dict(inputs)))
+    from edged.runtimes import onnxruntime_special as special  # noqa: PLC0415  (few models)
+
+    if "tensor(bfloat16)" in types:
+        return lambda inputs: [
+            special.taken_array(value)
+            for value in special.run_by_value(ort, session, names, inputs, None)
+        ]
+    return lambda inputs: [
+        special.taken_array(value)
+        for value in session.run(
+            names, {name: special.given_array(name, array) for name, array in inputs.items()}
+        )
+    ]
 
 
 def write_optimised(model: bytes, path: Path) -> None:

@@ -47,3 +47,22 @@ def stored_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 if attribute.HasField("t"):
                     yield attribute.t
                 yield from attribute.tensors
+
+
+WORD_LISTS = {"keys_strings", "cats_strings", "pool_strings", "string_vocabulary", "keys_tensor"}
+"""Attributes that hold what comes in, not what goes out."""
+
+
+def known_words(model: onnx.ModelProto) -> set[bytes]:
+    """The strings that a graph compares its inputs with, as far as they stand in it."""
+    found: set[bytes] = set()
+    for graph in graphs(model.graph):
+        for tensor in graph.initializer:
+            found.update(tensor.string_data)
+    for node in nodes(model.graph):
+        for attribute in node.attribute:
+            if attribute.name in WORD_LISTS:
+                found.update(attribute.strings)
+            if attribute.name in WORD_LISTS or node.op_type == "Constant":
+                found.update(attribute.t.string_data)
+    return found

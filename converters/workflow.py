@@ -6,6 +6,7 @@ Decides nothing by itself: each step is a file of its own and may refuse.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from converters.baked.raw import Raw, prepare, take_edges
 from converters.compose import MODEL, Packed, compose, pack_as_proven
 from converters.contents import hash_sources
+from converters.elements import is_special, is_text
 from converters.errors import ConversionError
 from converters.foreign import find_interpreter
 from converters.gate.apart import prove_apart
@@ -51,6 +53,8 @@ Words = dict[str, tuple[str, ...]]
 """By column, the words in which the table's numbers count."""
 WORDED = "sklearn"
 """The source that knows what words are to a model."""
+PLAIN = "onnx"
+"""The source whose inputs and outputs may be strings or bfloat16."""
 
 __all__ = ["MODEL", "Converted", "Report", "Step", "convert"]
 
@@ -155,7 +159,7 @@ def _convert(
         if options.lock is not None:
             options.lock.check(contents, {})
     with steps.step(f"converting with {detected.framework}"):
-        job = _source_job(recipe, detected, columns, words)
+        job = _source_job(recipe, detected, samples, columns, words)
         converted = _run_source(job, samples, raw, recipe.timeout_s, python)
     if hash_sources(recipe) != contents:
         raise ConversionError("a source file changed while it was converted; start again")
@@ -254,6 +258,7 @@ def _interpreter(recipe: Recipe, options: _Options) -> Path | None:
 def _source_job(
     recipe: Recipe,
     detected: Detected,
+    samples: Mapping[str, Array],
     columns: tuple[str, ...],
     words: Words,
 ) -> SourceJob:
@@ -264,6 +269,7 @@ def _source_job(
             f'samples, column "{name}": "{known[0][:40]}" is not a number; words are taken for a '
             "scikit-learn model of float32 only: else encode them before the model"
         )
+    _refuse_special(detected.framework, samples)
     is_code = is_factory(recipe.source)
     return SourceJob(
         framework=detected.framework,
@@ -278,6 +284,18 @@ def _source_job(
         cpu_seconds=recipe.timeout_s * 4,
         target=recipe.target,
         generate=0 if recipe.samples or recipe.batch == "none" else GENERATED_ROWS,
+    )
+
+
+def _refuse_special(framework: str, samples: Mapping[str, Array]) -> None:
+    """Strings and bfloat16 go to the one source that runs them: the others know numbers."""
+    special = next((name for name, array in samples.items() if is_special(array)), None)
+    if special is None or framework == PLAIN:
+        return
+    kind = "text" if is_text(samples[special]) else "bfloat16"
+    raise ConversionError(
+        f'samples, array "{special}": {kind} is taken for ONNX files only, and a {framework} '
+        "source takes numbers: encode it before the model"
     )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 
 from converters.edges import MISSING, PROMISED, Edge, is_within
+from converters.elements import is_float, is_text, settle_tolerance
 from converters.errors import ConversionError, ParityError
 from converters.gate.checks import Checks
 from converters.parity import as_output, compare, find_ties
@@ -62,7 +63,7 @@ def prove_edges(
             agreed[name] = (inputs, expected)
     if edges:
         detail = f"rows of {', '.join(edges)} give the framework's answers"
-        if asked_nan and MISSING not in edges:
+        if asked_nan and MISSING not in edges and any(map(is_float, samples.values())):
             detail += "; the framework does not take NaN"
         if not differing:
             checks.add("edges", "passed", detail, time.perf_counter() - start)
@@ -88,9 +89,11 @@ def _hold(
         for name, array in expected.items():
             if is_tied and name in label_of:
                 continue
-            result = compare(name, array, got[name], tolerance)
+            result = compare(name, array, got[name], settle_tolerance(array, tolerance))
             if result.rows_beyond:
                 gap = f"the framework and the converted model differ by {result.max_abs:.3g}"
+                if is_text(array):
+                    gap = "the framework and the converted model give different strings"
                 return f'output "{name}": {gap}', is_tied, expected
     except (ParityError, ConversionError) as exc:
         return exc.message, False, {}

@@ -16,11 +16,13 @@ from converters import graph, naming
 from converters.baked.proof import bake
 from converters.baked.raw import Raw
 from converters.edges import Edge
+from converters.elements import STEP, is_text
 from converters.gate.checks import Checks
 from converters.gate.edges import prove_edges
 from converters.gate.names import refuse_leftovers
 from converters.gate.precision import FLOAT16_MAX, refuse_overflow
 from converters.gate.rows import prove_rows
+from converters.gate.special import refuse_special
 from converters.parity import OutputParity, as_output, find_ties, judge, settle_labels
 from converters.precision.half_proof import make_half
 from converters.recipe import Recipe
@@ -31,7 +33,7 @@ from converters.sources.base import Remedy, run_in_rows
 from converters.targets.table import Target, find_target
 from edged.manifest import TensorEntry
 from edged.store.onnx_check import check_onnx
-from edged.tensors import Array
+from edged.tensors import BFLOAT16, Array
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def prove(recipe: Recipe, converted: Converted, raw: Raw | None = None) -> Prove
         checks=checks,
         asked_nan=raw is None,
     )
-    _prove_float16(case, checks)
+    _prove_float16(case, got, checks)
     inputs, outputs = read_signature(case.model, case.samples, got, recipe.batch)
     data = graph.serialize(case.model)
     with checks.step("file") as said:
@@ -153,6 +155,10 @@ def _begin(recipe: Recipe, converted: Converted, raw: Raw | None, checks: Checks
     """The model as it is to be packed: settled, then with all that the recipe puts into it."""
     target = find_target(recipe.target)
     case = _settle(recipe, converted, target, checks)
+    special = refuse_special(case.model, recipe.precision, bakes=raw is not None)
+    if special and recipe.edges == "auto" and recipe.batch == "rows" and not case.edges:
+        detail = "the model answers none of the made rows, or with whole numbers alone"
+        checks.add("edges", "not checked", detail)
     if raw is not None:
         case = _bake(recipe, case, raw, converted.result.input_names, checks)
     if recipe.precision == "float16":
@@ -288,6 +294,10 @@ def _prove_numbers(
         }
         parity = judge(expected, got, recipe.tolerance, case.label_of)
         said.append(f"{parity[0].rows} sample rows within the tolerance")
+        if any(map(is_text, expected.values())):
+            said.append("strings are equal")
+        if any(array.dtype == BFLOAT16 for array in expected.values()):
+            said.append(f"in bfloat16 that is one of its steps, rtol {STEP:g}, where you ask less")
     for result in parity:
         if result.is_constant:
             detail = f'output "{result.name}" is the same for every sample: nothing proves it'
@@ -295,7 +305,7 @@ def _prove_numbers(
     return expected, settle_labels(expected, got, recipe.tolerance, case.label_of), parity
 
 
-def _prove_float16(case: _Case, checks: Checks) -> None:
+def _prove_float16(case: _Case, got: Mapping[str, Array], checks: Checks) -> None:
     with checks.step("float16") as said:
         ranges = refuse_overflow(case.model, case.samples)
         said.append(
@@ -303,6 +313,8 @@ def _prove_float16(case: _Case, checks: Checks) -> None:
             if ranges
             else "nothing in the graph is float16"
         )
+        if any(array.dtype == BFLOAT16 for array in (*case.samples.values(), *got.values())):
+            said.append("bfloat16 reaches as far as float32 and hides no overflow: no ranges of it")
 
 
 def _run_final(run: Run, samples: Mapping[str, Array], batch: str) -> None:

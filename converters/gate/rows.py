@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
+from converters.elements import are_close, same
 from converters.errors import UnsupportedModelError
 from converters.session import Run
 from edged.manifest import Tolerance
@@ -126,7 +127,7 @@ def _compare(
             raise _not_row_wise(
                 name, f"rows {start} to {stop - 1} alone gave shape {list(array.shape)}"
             )
-        close = np.isclose(array, wanted, tolerance.rtol, tolerance.atol, equal_nan=True)
+        close = are_close(array, wanted, tolerance)
         if not close.all():
             bad = int(np.flatnonzero(~close.reshape(len(close), -1).all(axis=1))[0]) + start
             raise _not_row_wise(name, f"row {bad} changes")
@@ -143,7 +144,7 @@ def _not_row_wise(name: str, detail: str) -> UnsupportedModelError:
 def _refuse_moods(run: Run, rows: Mapping[str, Array]) -> None:
     first, second = run(rows), run(rows)
     for name, array in first.items():
-        if not np.array_equal(array, second[name], equal_nan=array.dtype.kind == "f"):
+        if not same(array, second[name]):
             raise UnsupportedModelError(
                 f'output "{name}" is another one each time for the same rows: something random '
                 "was left in the model; call eval() before exporting, and leave noise layers out"

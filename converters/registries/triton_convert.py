@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from converters.elements import for_file
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.recipe import make_recipe
 from converters.registries.resolved import model_name
@@ -214,9 +215,10 @@ def _samples(
         )
         for entry in inputs
     }
-    arrays: dict[str, Any] = dict(generate(signature, GENERATED_ROWS if batching.rows else 1))
-    if not batching.rows:
-        arrays = {name: array[0] for name, array in arrays.items()}
+    made = generate(signature, GENERATED_ROWS if batching.rows else 1)
+    arrays: dict[str, Any] = {
+        name: for_file(array if batching.rows else array[0]) for name, array in made.items()
+    }
     np.savez(target, **arrays)
     return {
         "samples": str(target),

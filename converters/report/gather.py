@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from converters.elements import settle_tolerance
 from converters.report.evidence import (
     ArtefactEvidence,
     Evidence,
@@ -143,7 +144,7 @@ def _from_conversion(report: Report, manifest: Manifest) -> tuple[OutputEvidence
     # As the framework was compared with: golden rows of int8 have tolerances of their own.
     asked = Tolerance(rtol=manifest.parity["rtol"], atol=manifest.parity["atol"])
     return tuple(
-        output_evidence(name, array, report.proven.got[name], asked)
+        output_evidence(name, array, report.proven.got[name], settle_tolerance(array, asked))
         for name, array in report.proven.expected.items()
     )
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from converters.elements import is_float, is_text, numbers
 from converters.parity import compare
 from converters.report.evidence import OutputEvidence, WorstRow
 from edged.manifest import Tolerance
@@ -45,12 +46,18 @@ def output_evidence(name: str, expected: Array, got: Array, tolerance: Tolerance
 
 def row_shares(expected: Array, got: Array, tolerance: Tolerance) -> Array:
     """The largest share of the allowed difference that each row uses: float64[rows]."""
-    wide, have = expected.astype(np.float64), got.astype(np.float64)
+    if is_text(expected):
+        differing = np.where(expected == got, 0.0, np.inf)
+        found: Array = differing.reshape(len(differing) if differing.ndim else 1, -1)
+        most: Array = found.max(axis=1, initial=0.0)
+        return most
+    is_whole = not is_float(expected)
+    wide, have = numbers(expected).astype(np.float64), numbers(got).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         gap = np.abs(have - wide)
         gap = np.where(wide == have, 0.0, np.where(np.isnan(gap), np.inf, gap))
         allowed = tolerance.atol + tolerance.rtol * np.abs(wide)
-        if expected.dtype.kind != "f":
+        if is_whole:
             allowed = np.zeros_like(gap)
         share = np.where(gap == 0, 0.0, np.where(allowed > 0, gap / allowed, np.inf))
     rows = share.shape[0] if share.ndim else 1
@@ -69,6 +76,9 @@ def count(shares: Array) -> tuple[int, ...]:
 def _worst(row: int, expected: Array, got: Array, share: float) -> WorstRow:
     wanted = expected[row] if expected.ndim else expected
     found = got[row] if got.ndim else got
+    if is_text(expected):  # a row of numbers is all that it has room for
+        return WorstRow(row, (), (), None, _finite(share))
+    wanted, found = numbers(np.asarray(wanted)), numbers(np.asarray(found))
     with np.errstate(invalid="ignore", over="ignore"):
         gap = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
     # The values that differ most come first: of a thousand, the first eight say nothing.

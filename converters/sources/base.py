@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from converters import elements
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.samples import UNNAMED
 from converters.targets.table import DEFAULT_OPSET, DEFAULT_TARGET
@@ -225,8 +226,13 @@ def fit_dtype(array: Array, wanted: str, name: str) -> Array:
     """Bring a sample array to the dtype that the model takes, without losing anything but bits.
 
     Raises:
-        ConversionError: whole numbers are wanted and the samples are not whole.
+        ConversionError: whole numbers are wanted and the samples are not whole, or one of them is
+            text and the other is not.
     """
+    if wanted in elements.SPECIAL or elements.is_special(array):
+        array = elements.fit_special(array, wanted, name)
+        if wanted in elements.SPECIAL:
+            return array
     cast = array.astype(wanted)
     if cast.dtype.kind in "iu" and not np.array_equal(cast.astype(array.dtype), array):
         raise ConversionError(

@@ -12,11 +12,12 @@ import onnx
 from onnx import version_converter
 
 from converters import graph
+from converters.elements import refuse_many
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.gate.operators import refuse_operators
 from converters.gate.rows import declared, refuse_frozen
 from converters.samples import generate
-from converters.session import VERSION, open_session
+from converters.session import VERSION, Run, open_session
 from converters.sources.base import (
     Exported,
     Remedy,
@@ -26,6 +27,7 @@ from converters.sources.base import (
     run_in_rows,
 )
 from converters.targets.table import find_target
+from converters.walk import known_words
 from edged.tensors import Array
 
 
@@ -43,15 +45,17 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     weights = {tensor.name for tensor in model.graph.initializer}
     wanted = {v.name: graph.dtype_of(v) for v in model.graph.input if v.name not in weights}
     if not samples and job.generate:
-        samples = generate(_signature(model, wanted), job.generate)
+        samples = generate(_signature(model, wanted), job.generate, known_words(model))
     inputs = {
         name: fit_dtype(array, wanted[name], name)
         for name, array in match_inputs(samples, list(wanted), "the model").items()
     }
-    run = open_session(graph.serialize(model), optimise=False)
+    refuse_many("input", inputs.items())
+    run = _open(model)
     if job.batch == "rows":
         _refuse_frozen(model, weights)
     outputs = run_in_rows(run, inputs, job.batch)
+    refuse_many("output", outputs.items())
     remedies = _forget_ranks(model, outputs)
     return Exported(
         model=_to_opset(model, job.opset),
@@ -62,6 +66,21 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
         remedies=remedies,
         call=run,
     )
+
+
+def _open(model: onnx.ModelProto) -> Run:
+    """The reference; of bfloat16 a processor computes little, and the way out is said."""
+    try:
+        return open_session(graph.serialize(model), optimise=False)
+    except ConversionError as exc:
+        values = (*model.graph.input, *model.graph.output)
+        if "NOT_IMPLEMENTED" not in exc.message or "bfloat16" not in map(graph.dtype_of, values):
+            raise
+        raise UnsupportedModelError(
+            f"{exc.message}: a processor computes little in bfloat16. Put a Cast to float32 before "
+            "that operator and one back to bfloat16 behind it; inputs and outputs may stay as they "
+            "are"
+        ) from exc
 
 
 def _forget_ranks(model: onnx.ModelProto, outputs: dict[str, Array]) -> list[Remedy]:

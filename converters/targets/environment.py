@@ -23,9 +23,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from converters.elements import is_text
 from converters.errors import ConversionError, UnsupportedModelError
 from converters.targets.table import Target
-from edged.tensors import Array
+from edged.strings import strings
+from edged.tensors import BFLOAT16, Array
 
 Mode = Literal["auto", "require", "off"]
 VARIABLE = "EDGED_TARGET_ENVS"
@@ -125,18 +127,52 @@ def _ask(
     inputs: Mapping[str, Array],
 ) -> Probed:
     (folder / "model.onnx").write_bytes(model)
-    arrays: dict[str, Any] = {f"in.{key}": array for key, array in inputs.items()}
-    np.savez(folder / "inputs.npz", **arrays)
+    write_arrays(folder, "inputs", inputs)
     answer = _read_answer(process, folder)
+    if answer.get("lacks"):
+        raise NotCheckedError(f"ONNX Runtime {answer['onnxruntime']} {answer['lacks']}")
     if "error" in answer:
         raise UnsupportedModelError(
             f"in an empty environment of {target.title} (Python {answer['python']}, ONNX "
             f"Runtime {answer['onnxruntime']}, LANG=C) the model does not {answer['step']}: "
             f"{answer['error']}"
         )
-    with np.load(folder / "outputs.npz", allow_pickle=False) as archive:
-        outputs = {key.removeprefix("out."): archive[key] for key in archive.files}
-    return Probed(answer["python"], answer["onnxruntime"], outputs)
+    return Probed(answer["python"], answer["onnxruntime"], read_arrays(folder, "outputs"))
+
+
+def write_arrays(folder: Path, name: str, arrays: Mapping[str, Array]) -> None:
+    """Write rows as the probe reads them: NumPy has no bfloat16, and pads strings with zeros.
+
+    Raises:
+        NotCheckedError: strings that are no UTF-8.
+    """
+    held: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
+    for key, array in arrays.items():
+        if is_text(array):
+            try:
+                values = [one.decode() for one in array.reshape(-1).tolist()]
+            except UnicodeDecodeError:
+                raise NotCheckedError(f'"{key}" has strings that are no UTF-8') from None
+            texts[key] = {"shape": list(array.shape), "values": values}
+        elif array.dtype == BFLOAT16:
+            held[f"bfloat16.{key}"] = array.view(np.uint16)
+        else:
+            held[f"plain.{key}"] = array
+    np.savez(folder / f"{name}.npz", **held)
+    (folder / f"{name}.json").write_text(json.dumps(texts), "ascii")
+
+
+def read_arrays(folder: Path, name: str) -> dict[str, Array]:
+    """Read rows as the probe wrote them."""
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as archive:
+        held = [(*key.split(".", 1), archive[key]) for key in archive.files]
+    found: dict[str, Array] = {
+        key: array.view(BFLOAT16) if kind == "bfloat16" else array for kind, key, array in held
+    }
+    for key, text in json.loads((folder / f"{name}.json").read_text("ascii")).items():
+        found[key] = strings([one.encode() for one in text["values"]], text["shape"])
+    return found
 
 
 def prepare(target: Target) -> Path:

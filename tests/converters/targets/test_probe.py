@@ -11,6 +11,7 @@ import pytest
 
 from converters import graph
 from converters.targets import probe
+from converters.targets.environment import read_arrays, write_arrays
 
 SCRIPT = Path(probe.__file__)
 
@@ -39,20 +40,19 @@ def ask(folder, line="\n"):
 @pytest.fixture
 def folder(tmp_path, build_linear):
     (tmp_path / "model.onnx").write_bytes(graph.serialize(build_linear()))
-    np.savez(tmp_path / "inputs.npz", **{"in.x": np.ones((2, 3), "f4")})
+    write_arrays(tmp_path, "inputs", {"x": np.ones((2, 3), "f4")})
     return tmp_path
 
 
 def test_it_runs_the_model_and_says_by_what(folder):
     answer = ask(folder)
     assert set(answer) == {"python", "onnxruntime"}
-    with np.load(folder / "outputs.npz") as outputs:
-        np.testing.assert_allclose(outputs["out.y"], [[9.5, 11.5]] * 2)
+    answers = read_arrays(folder, "outputs")
+    np.testing.assert_allclose(answers["y"], [[9.5, 11.5]] * 2)
 
 
 def test_it_says_at_which_step_it_failed_in_ascii(folder):
-    (folder / "inputs.npz").unlink()
-    np.savez(folder / "inputs.npz", **{"in.x": np.ones((2, 9), "f4")})
+    write_arrays(folder, "inputs", {"x": np.ones((2, 9), "f4")})
     assert ask(folder)["step"] == "run"
     (folder / "model.onnx").write_bytes("nö".encode())
     answer = ask(folder)
