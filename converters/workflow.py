@@ -267,7 +267,8 @@ def _source_job(
         name, known = next(iter(words.items()))
         raise ConversionError(
             f'samples, column "{name}": "{known[0][:40]}" is not a number; words are taken for a '
-            "scikit-learn model of float32 only: else encode them before the model"
+            "scikit-learn model of float32 only, and as .npz for an .onnx file whose inputs are "
+            "strings: else encode them before the model"
         )
     _refuse_special(detected.framework, samples)
     is_code = is_factory(recipe.source)
