@@ -199,11 +199,8 @@ def publish_identity(first: int, data: bytes, at: int, end: int) -> tuple[int, i
 
 
 def _check_publish(properties: Values) -> int:
-    response = properties.get(Property.RESPONSE_TOPIC)
-    if response is not None and ("#" in response or "+" in response):
-        raise BrokenRuleError(
-            Rule.PUBLISH_RESPONSE, f'PUBLISH that wants its answer on "{response[:80]}"'
-        )
+    # Wildcards in a response topic are its sender's fault and not the broker's: whoever would
+    # answer refuses them, and says so.
     alias = properties.get(Property.TOPIC_ALIAS)
     if alias == 0:
         raise BrokenRuleError(Rule.PUBLISH_ALIAS_ZERO, "PUBLISH with topic alias 0")

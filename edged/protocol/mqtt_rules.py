@@ -93,10 +93,6 @@ class Rule(Broken, enum.Enum):
         "a topic name holds no wildcards",
         "MQTT-3.3.2-2", "MQTT-3.3.2-2", MALFORMED, True,
     )  # fmt: skip
-    PUBLISH_RESPONSE = (
-        "a response topic holds no wildcards",
-        "MQTT-3.3.2-14", "", PROTOCOL_ERROR, True,
-    )  # fmt: skip
     PUBLISH_TOPIC = (
         "a topic name is one character long at least, unless an alias stands for it",
         "3.3.2.1", "MQTT-4.7.3-1", PROTOCOL_ERROR,

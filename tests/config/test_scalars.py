@@ -69,5 +69,5 @@ def test_sizes_there_and_back(number: int, unit: str) -> None:
 
 def test_format() -> None:
     assert format_value({"a": (1, None, True)}) == "{a: [1, null, true]}"
-    assert format_value(TlsConfig(ca="x")) == "{ca: x, cert: null, key: null}"
+    assert format_value(TlsConfig(ca="x")) == "{ca: x, cert: null, key: null, alpn: []}"
     assert format_value(1.5) == "1.5"

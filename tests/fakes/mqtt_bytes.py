@@ -113,7 +113,6 @@ VIOLATIONS = [
     Violation(Rule.PUBLISH_QOS, packet(0x36, "\0\1a\0\1\0"), packet(0x36, "\0\1a\0\1")),
     Violation(Rule.PUBLISH_DUP, packet(0x38, "\0\1a\0"), packet(0x38, "\0\1a")),
     Violation(Rule.PUBLISH_WILDCARD, packet(0x30, "\0\3a/#\0"), packet(0x30, "\0\1+")),
-    Violation(Rule.PUBLISH_RESPONSE, _publish(b"\x08\x00\x01#")),
     Violation(Rule.PUBLISH_TOPIC, packet(0x30, "\0\0\0x"), packet(0x30, "\0\0x")),
     Violation(Rule.PUBLISH_ALIAS_ZERO, _publish(b"\x23\x00\x00")),
     # Acknowledgements

@@ -122,7 +122,7 @@ class Ask:
         x = value if isinstance(value, np.ndarray) else np.full((1, 3), value, np.float32)
         self.request = SequencedRequest(
             "gate", {"x": x} if x.size else {}, release, outputs, deadline_ns, origin,
-            SequenceStep(name, start, end),
+            sequence=SequenceStep(name, start, end),
         )  # fmt: skip
         self.answers: list[InferResponse] = []
         self.ticket: Ticket | None = None
