@@ -124,6 +124,7 @@ def compose(
         name=recipe.name,
         release=recipe.release,
         version=recipe.human_version,
+        floor=recipe.floor,
         inputs=proven.inputs,
         outputs=proven.outputs,
         artefacts=tuple(artefacts),

@@ -122,16 +122,13 @@ def _positive(text: str) -> int:
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "source",
-        metavar="SOURCE",
-        nargs="?",
-        help="model file or folder, registry URI, module:factory",
-    )
+    text = "model file or folder, registry URI, module:factory"
+    add("source", metavar="SOURCE", nargs="?", help=text)
     add("-o", "--output", required=True, type=Path, metavar="FILE", help="the bundle to write")
     add("--recipe", type=Path, help="a YAML file with these settings; flags override it")
     add("--name", help="the model's name")
     add("--release", type=int, help="a number that rises with every bundle of that name")
+    add("--floor", type=int, help="devices where this proved good accept no release below that")
     add("--version", help="a version for people (default: RELEASE.0.0)")
     add(
         "--samples",
@@ -249,7 +246,18 @@ def fields_from(args: argparse.Namespace) -> dict[str, Any]:
     from converters.recipe import load_recipe_fields  # noqa: PLC0415  (numpy, yaml)
 
     fields: dict[str, Any] = load_recipe_fields(args.recipe) if args.recipe else {}
-    names = ("source", "name", "release", "version", "kind", "target", "opset", "batch", "edges")
+    names = (
+        "source",
+        "name",
+        "release",
+        "floor",
+        "version",
+        "kind",
+        "target",
+        "opset",
+        "batch",
+        "edges",
+    )
     for name in (*names, "activation", "precision", "max_accuracy_drop", "truth"):
         value = getattr(args, name)
         if value is not None:

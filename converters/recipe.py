@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from converters.baked.words import Bake
 from converters.documents import parse_yaml, read_small
@@ -67,6 +67,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             the bundle counts as checked.
         name: the model's name.
         release: rises with every bundle of that name.
+        floor: once this bundle proved good on a device, it accepts no release below that any more.
         version: for people; default ``release`` with ``.0.0``.
         kind: a name of ``converters.sources.kinds``, or ``auto`` to tell by looking.
         target: the kind of device that must take it (``targets.table``).
@@ -110,6 +111,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     samples: str = ""
     samples_are: Literal["own", "example"] = "own"
     version: Annotated[str, Meta(max_length=64)] = ""
+    floor: Release | UnsetType = UNSET
     kind: Annotated[str, Meta(pattern="^[a-z0-9_]{1,32}$")] = "auto"
     target: Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}$")] = DEFAULT_TARGET
     weights: str | None = None

@@ -1,4 +1,4 @@
-"""``edged bundle install | list | remove``: the bundles that the configuration takes.
+"""``edged bundle install | list | remove | floor``: the bundles that the configuration takes.
 
 Decides what is printed and the exit status; what they do is in ``installing.py`` and
 ``installed.py``, imported when one of them runs.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edged.errors import STATUS, Code, InvalidRequestError
+from edged.errors import STATUS, ApplyError, Code, InvalidRequestError
 
 Option = Callable[[argparse.ArgumentParser], None]
 """Adds an option that other commands have too."""
@@ -46,6 +46,9 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
         sub.add_argument("--timeout", type=float, default=300.0, help="seconds (default: 300)")
         sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
         socket_option(sub)
+    floor = verb("floor", _floor, "Show or set the lowest release of a model that is accepted.")
+    floor.add_argument("release", nargs="?", metavar="MODEL@RELEASE", help="0 for no floor")
+    floor.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
     show = verb("list", _list, "Show the bundles where the configuration looks, and their signers.")
     show.add_argument("--json", action="store_true", help="print the whole document as JSON")
 
@@ -60,14 +63,34 @@ def _install(options: argparse.Namespace) -> int:
 def _remove(options: argparse.Namespace) -> int:
     from edged.installed import remove  # noqa: PLC0415
 
-    model, _, number = options.release.rpartition("@")
-    if not model or not number.isascii() or not number.isdecimal() or len(number) > 18:
-        raise InvalidRequestError(
-            f'"{options.release[:80]}": expected MODEL@RELEASE, such as digits@3; see: '
-            "edged bundle list"
-        )
-    print(remove(options.config, model, int(number), older=options.older), flush=True)
+    model, number = _named(options.release)
+    print(remove(options.config, model, number, older=options.older), flush=True)
     return _wait(options)
+
+
+def _floor(options: argparse.Namespace) -> int:
+    from edged.record import find_state_dir  # noqa: PLC0415
+    from edged.store.floors import Floors  # noqa: PLC0415
+
+    floors = Floors(options.state_dir or find_state_dir(options.config))
+    if options.release is not None:
+        model, number = _named(options.release)
+        try:
+            floors.set(model, number)
+        except OSError as exc:
+            raise ApplyError(f"the floor cannot be set: {exc.strerror}; run it as root") from exc
+    for model, number in sorted(floors.all().items()):
+        print(f"{model}: no release before {number} is accepted")
+    return 0
+
+
+def _named(release: str) -> tuple[str, int]:
+    model, _, number = release.rpartition("@")
+    if not model or not number.isascii() or not number.isdecimal() or len(number) > 15:
+        raise InvalidRequestError(
+            f'"{release[:80]}": expected MODEL@RELEASE, such as digits@3; see: edged bundle list'
+        )
+    return model, int(number)
 
 
 def _list(options: argparse.Namespace) -> int:

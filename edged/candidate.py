@@ -25,6 +25,7 @@ from edged.runtime_check import check_runtimes
 from edged.serving.manager import Desired
 from edged.serving.sequences.states import plan_states
 from edged.store.bundle import bundle_digest, read_manifest
+from edged.store.floors import BelowFloorError
 from edged.store.repository import Repository, StoredRelease, check_requires
 from edged.store.seen import SEEN
 from edged.store.signing import TrustStore
@@ -105,6 +106,7 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     def take_kept(path: Path) -> Found[StoredRelease]:
         stored = repository.release(path.name)
         stored.verify(trust)
+        repository.floors.check(stored.manifest)
         return Found(stored.digest, stored.manifest, stored)
 
     releases: dict[str, tuple[Desired, ...]] = {}
@@ -251,11 +253,15 @@ def _gather(
     said = _about(name, files)
     found: dict[int, Found[T]] = {}
     problems: list[Problem] = []
+    low: list[Problem] = []
     for path in snapshot.bundle_paths(name) if paths is None else paths:
         try:
             one = take(path)
             _check_name(one.manifest, name)
             _check_conflict(one, found)
+        except BelowFloorError as exc:
+            # Lies there from before the floor rose; a fault only if somebody wants it.
+            low.append(snapshot.problem(bundle_path, f"{path.name}: {exc.message}"))
         except (EdgedError, OSError) as exc:
             reason = exc.message if isinstance(exc, EdgedError) else exc.strerror or str(exc)
             if not any(str(path) in problem.message for problem in said):
@@ -265,7 +271,7 @@ def _gather(
     if found:
         problems += check_releases(snapshot, name, snapshot.config.models[name], set(found))
         problems += check_rollout(snapshot, name, {n: one.manifest for n, one in found.items()})
-    return found, problems
+    return found, [*problems, *low] if problems or not found else []
 
 
 def _about(name: str, files: list[Problem]) -> list[Problem]:

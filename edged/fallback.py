@@ -126,6 +126,7 @@ def _trusted(
     try:
         stored = repository.release(digest)
         stored.verify(load_trust(candidate.snapshot))
+        repository.floors.check(stored.manifest)
     except (EdgedError, OSError) as exc:
         log.warning("model %s: the last good release is lost too: %s", name, exc)
         return None

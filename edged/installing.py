@@ -18,8 +18,10 @@ from edged.candidate import load_trust
 from edged.config.load import Snapshot, load
 from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError
 from edged.manifest import Manifest
+from edged.record import find_state_dir
 from edged.store.bundle import Bundle, bundle_digest, check_model, open_bundle, read_manifest
 from edged.store.faults import fault
+from edged.store.floors import Floors
 from edged.store.repository import check_requires
 from edged.store.signing import TrustStore
 
@@ -46,6 +48,7 @@ def install(config: Path, file: Path, *, older: bool = False) -> str:
     # From the original, so that nothing is written of what nobody signed.
     trust.verify(data, signatures)
     check_requires(manifest)
+    Floors(find_state_dir(config)).check(manifest)
     target = _target(snapshot, manifest)
     _check_others(snapshot, manifest, bundle_digest(data), older=older)
     if target.exists():

@@ -124,6 +124,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     parity: dict[str, Any] = msgspec.field(default_factory=dict)
     provenance: dict[str, Any] = msgspec.field(default_factory=dict)
     requires: Requires = Requires()
+    floor: Release | UnsetType = UNSET
 
     def input_specs(self) -> tuple[TensorSpec, ...]:
         """The input signature."""
@@ -196,6 +197,11 @@ def _check(manifest: Manifest) -> None:
                     f'{kind}[{index}].dtype: "{entry.dtype}" is not a known dtype; '
                     f"expected one of {', '.join(ALL_DTYPES)}"
                 )
+    if isinstance(manifest.floor, int) and manifest.floor > manifest.release:
+        raise ManifestError(
+            f"floor: {manifest.floor} is above the release itself ({manifest.release}), which "
+            "would shut itself out"
+        )
     _unique("members", [member.name for member in manifest.members])
     members = {member.name for member in manifest.members}
     files = [(f"artefacts[{i}].file", a.file) for i, a in enumerate(manifest.artefacts)]

@@ -102,6 +102,22 @@ class Record:
             # leave it unproven, and set it aside at the third start.
             repository.mark_good(route.model, digest)
 
+    def raise_floors(self, table: ServingTable) -> None:
+        """What serves proved good: releases that it says are not to be used any more are refused.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        wanted = {}
+        for route in table.routes.values():
+            serving = route.default_release()
+            if isinstance(serving, ServedRelease) and serving.is_proven:
+                floor = serving.manifest.floor
+                if isinstance(floor, int):
+                    wanted[route.model] = floor
+        for model, release in self._repository.floors.rise(wanted).items():
+            log.info("model %s: no release before %d is accepted any more", model, release)
+
 
 def load_for_boot(config_path: Path, state_dir: Path) -> tuple[Snapshot, tuple[str, ...]]:
     """The configuration to start with: the files, or the last good one when they are broken.

@@ -193,6 +193,7 @@ class Returns(Exchanges):
         number = self._house.dataplane.table.generation
         await asyncio.to_thread(self._history.confirm, number, self.digest)
         log.info("generation %d proved good", number)
+        await asyncio.to_thread(self._house.record.raise_floors, self._house.dataplane.table)
 
     async def _return(self, reason: str) -> None:
         number = self._house.dataplane.table.generation

@@ -41,3 +41,19 @@ def test_the_command_line(box: Path, capsys: pytest.CaptureFixture[str]):
     assert left == ["m-3.edgb"], "the file's going and the daemon's word are two things"
     (box / "bundles/m-4.edgb").write_bytes(b"no bundle")
     assert run("list", "--json") == 78
+
+
+def test_floors(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def run(*words: str) -> int:
+        return main(["bundle", "floor", *words, "--state-dir", str(tmp_path)])
+
+    assert run() == 0
+    assert run("m@7") == 0
+    assert run("m@5") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "m: no release before 5 is accepted"
+    assert run("m@9999999999999999") == 65
+    assert run("../m@1") == 78
+    assert run("m@0") == 0
+    assert run() == 0
+    assert capsys.readouterr().out == ""
+    assert main(["bundle", "floor", "m@1", "--state-dir", str(tmp_path / "none")]) == 78

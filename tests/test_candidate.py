@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edged.candidate import Candidate, build_candidate, inspect_bundles, load_trust
 from edged.config.problems import Problem
+from edged.config.snapshot import Kept
 from edged.errors import EdgedError
 from edged.manifest import Requires
 from edged.store.repository import Repository
@@ -260,3 +262,42 @@ def test_a_damaged_member_is_found_by_the_store(site: Site, repository: Reposito
     candidate = build_candidate(site.load(), repository)
     assert len(candidate.problems) == 1
     assert "m" in candidate.broken
+
+
+class TestFloor:
+    """Releases that one which proved good has said are not to be used any more."""
+
+    @pytest.fixture(autouse=True)
+    def three(self, site: Site, repository: Repository) -> None:
+        for release in (1, 2, 3):
+            site.bundle("m", release)
+        repository.floors.rise({"m": 3})
+
+    def test_what_lies_there_is_left_out(self, site: Site, repository: Repository) -> None:
+        site.write("models:\n  m: {bundle: 'm-*.edgb'}\n")
+        candidate = build_candidate(site.load(), repository)
+        assert not candidate.problems
+        assert [item.stored.manifest.release for item in candidate.desired()] == [3]
+
+    @pytest.mark.parametrize("words", ["'m-*.edgb', serve: 2", "m-2.edgb", "['m-[12].edgb']"])
+    def test_what_is_asked_for_is_refused(
+        self, site: Site, repository: Repository, words: str
+    ) -> None:
+        site.write(f"models:\n  m: {{bundle: {words}}}\n")
+        candidate = build_candidate(site.load(), repository)
+        assert any("below the floor" in str(problem) for problem in candidate.problems)
+        if "serve" not in words:
+            assert "below the floor" in candidate.broken["m"]
+        repository.floors.set("m", 0)
+        assert not build_candidate(site.load(), repository).problems
+
+    def test_also_of_a_generation_that_comes_back(self, site: Site, repository: Repository) -> None:
+        site.write("models:\n  m: {bundle: m-2.edgb}\n")
+        repository.floors.set("m", 0)
+        digest = build_candidate(site.load(), repository).desired()[0].digest
+        back = replace(site.load(), kept=Kept(1, "x", {"m": (digest,)}))
+        assert [one.digest for one in build_candidate(back, repository).desired()] == [digest]
+        repository.floors.set("m", 3)
+        candidate = build_candidate(back, repository)
+        assert not candidate.desired()
+        assert "below the floor" in candidate.broken["m"]

@@ -12,6 +12,7 @@ import pytest
 
 from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError, SignatureError
 from edged.installing import install
+from edged.store.floors import Floors
 from edged.store.signing import generate_key
 from tests.bundles import make_bundle
 from tests.models import double
@@ -106,6 +107,13 @@ class TestRefused:
             install(box, bundle(box, 4))
         with pytest.raises(BundleError, match="release number is never used twice"):
             install(box, bundle(box, 5, factor=3))
+
+    def test_one_below_the_floor(self, box: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("STATE_DIRECTORY", str(box))
+        Floors(box).rise({"m": 4})
+        for older in (False, True):
+            with pytest.raises(IncompatibleError, match="below the floor"):
+                install(box, bundle(box, 3), older=older)
 
     def test_a_folder_that_is_not_there(self, box: Path):
         (box / "bundles").rmdir()

@@ -16,6 +16,8 @@ from edged.manifest import (
     parse_manifest,
     version_tuple,
 )
+from tests.bundles import make_manifest
+from tests.models import double
 
 SHA = "ab" * 32
 
@@ -355,3 +357,15 @@ class TestTwoPrecisions:
         plain = self.both()
         with pytest.raises(ManifestError, match="its inputs are those of the bundle"):
             parse_manifest(as_bytes(plain | {"golden": None}))
+
+
+class TestFloor:
+    def test_a_bundle_without_one_keeps_its_form(self):
+        manifest = make_manifest(double())[0]
+        assert b"floor" not in canonical_json(manifest)
+
+    def test_it_is_read_and_never_above_the_release_itself(self):
+        manifest = make_manifest(double(), release=3, floor=3)[0]
+        assert parse_manifest(canonical_json(manifest)).floor == 3
+        with pytest.raises(ManifestError, match="floor: 4 is above the release itself"):
+            parse_manifest(canonical_json(make_manifest(double(), release=3, floor=4)[0]))

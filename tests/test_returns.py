@@ -10,6 +10,7 @@ from edged.errors import InvalidRequestError, QueueFullError, RunError
 from edged.history import History, Order
 from edged.serving.release import ServedRelease
 from edged.store.faults import ERROR_VARIABLE
+from edged.store.floors import Floors
 from tests.fakes.site import Site
 from tests.test_reload import ONE, TWO, Box, booted, eventually, run
 
@@ -105,6 +106,26 @@ class TestWindow:
                 assert await box.reloader.reload()
                 await eventually(lambda: confirmed(site, 1, 2))
                 assert history(site).marks().trying is None
+
+        run(work())
+
+    def test_a_floor_rises_when_the_release_that_says_so_proved_good(self, site: Site) -> None:
+        async def work() -> None:
+            floors = Floors(site.state)
+            site.bundle("m", 2, floor=2)
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(SLOW + TWO)
+                assert await box.reloader.reload()
+                assert await box.factor() == 3.0
+                assert floors.all() == {}, "it may still have to be left"
+                site.write(FAST + TWO)
+                assert await box.reloader.reload()
+                await eventually(lambda: floors.all() == {"m": 2})
+                site.write(FAST + ONE)
+                assert not await box.reloader.reload()
+                assert "below the floor" in box.degraded["config"]
+                assert await box.factor() == 3.0
 
         run(work())
 

@@ -6,6 +6,7 @@ Decides where things lie and in which order they reach the disk:
     staging/<random>/               being written; emptied at every start
     slots/<model>/current|previous  links into the store
     activation.log                  what was tried and what proved good
+    floor.json  floor-2.json        releases that are accepted no more (``floors.py``)
     lock                            held while open: one daemon a state directory
 
 Every file is fsynced, then its folder, then the rename, then the parent. Never removes a release;
@@ -36,6 +37,7 @@ from edged.store.bundle import (
     write_file,
 )
 from edged.store.faults import fault
+from edged.store.floors import Floors
 from edged.store.intact import Intact
 from edged.store.seen import SEEN
 from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
@@ -73,6 +75,7 @@ class Repository:
         self._root_fd = self._store_fd = self._log_fd = -1
         self._slots = Slots(-1)
         self.is_read_only = False
+        self.floors = Floors(state_dir)
 
     def open(self) -> None:
         """Take the lock, clean up after a crash, and apply the crash rules.
@@ -102,7 +105,8 @@ class Repository:
 
         Raises:
             SignatureError: not enough trusted signatures.
-            IncompatibleError: it needs a newer edged, or more room than there is.
+            IncompatibleError: it needs a newer edged, or more room than there is, or is below the
+                model's floor.
             BundleError: any other flaw. Nothing stays behind.
         """
         look = SEEN.known(path)
@@ -111,10 +115,12 @@ class Repository:
         if look is not None and stored is not None:
             trust.verify(look.manifest_bytes, look.signatures)
             check_requires(look.manifest)
+            self.floors.check(look.manifest)
             return stored
         with SEEN.opened(path) as bundle, self._mutex:
             trust.verify(bundle.manifest_bytes, bundle.signatures)
             check_requires(bundle.manifest)
+            self.floors.check(bundle.manifest)
             try:
                 before = self._intact.stamps(bundle.digest, bundle.manifest)
                 if self._is_kept(bundle):

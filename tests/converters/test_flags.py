@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from converters.errors import ConversionError
@@ -42,6 +43,13 @@ def test_a_flag_wins_over_the_recipe_file(tmp_path):
     recipe = parse("--recipe", str(tmp_path / "r.yaml"), "--atol", "0.25")
     assert (recipe.name, recipe.release, recipe.labels) == ("m", 2, ("a", "b"))
     assert (recipe.tolerance.rtol, recipe.tolerance.atol) == (0.5, 0.25)
+
+
+def test_a_floor_is_left_out_unless_it_is_given():
+    assert parse("--floor", "2").floor == 2
+    assert "floor" not in msgspec.to_builtins(parse()), "older recipes keep their digest"
+    with pytest.raises(ConversionError, match="floor"):
+        parse("--floor", "0")
 
 
 def test_what_is_missing_is_named():

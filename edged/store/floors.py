@@ -1,0 +1,151 @@
+"""The floor of each model: the release below which none is accepted any more.
+
+Decides what the floors are and keeps them twice, each copy replaced whole: the higher number wins,
+so that a lost or damaged copy lowers nothing. A floor is raised by what a bundle says of itself,
+once that bundle proved good; only an operator lowers one. Somebody who is root, or writes the disk
+in another machine, lowers it too: no file can help that.
+
+    <state>/floor.json      <state>/floor-2.json      {"check": CRC-32, "floors": {"<model>": N}}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from edged.atomic import write_atomically
+from edged.errors import IncompatibleError
+from edged.manifest import Manifest
+from edged.store.faults import fault
+from edged.store.slots import check_model
+
+log = logging.getLogger("edged.store")
+
+COPIES = ("floor.json", "floor-2.json")
+_LOCK = "floor.lock"
+_FILE_CAP_BYTES = 4 << 20
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
+class BelowFloorError(IncompatibleError):
+    """A release that is not to be used any more."""
+
+
+class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    check: int
+    floors: dict[str, _Number]
+
+
+class Floors:
+    """The floors of one state directory, read anew at each call; of any process.
+
+    Args:
+        state_dir: is there when something is set.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._directory = state_dir
+
+    def all(self) -> Mapping[str, int]:
+        """By model, the lowest release that is accepted; none of a model that has no floor."""
+        found: dict[str, int] = {}
+        for name in COPIES:
+            for model, number in self._read(name).items():
+                found[model] = max(number, found.get(model, 0))
+        return found
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuse a release below its model's floor.
+
+        Raises:
+            BelowFloorError: it is below.
+        """
+        least = self.all().get(manifest.name, 0)
+        if manifest.release < least:
+            raise BelowFloorError(
+                f"release {manifest.release} of {manifest.name} is below the floor of this device: "
+                f"a later release said that none before {least} is to be used any more; to use it "
+                f"all the same: edged bundle floor {manifest.name}@{manifest.release}"
+            )
+
+    def rise(self, wanted: Mapping[str, int]) -> dict[str, int]:
+        """Raise floors; one that is higher stays.
+
+        Returns:
+            Those that rose.
+
+        Raises:
+            OSError: the disk does not take them; each is the old or the new.
+        """
+        before = self.all()
+        if all(number <= before.get(model, 0) for model, number in wanted.items()):
+            return {}
+        with self._locked():
+            now = dict(self.all())
+            risen = {model: n for model, n in wanted.items() if n > now.get(model, 0)}
+            self._write({**now, **risen})
+        return risen
+
+    def set(self, model: str, release: int) -> None:
+        """An operator's word, also downwards; 0 for no floor.
+
+        Raises:
+            BundleError: that is no model's name.
+            OSError: the disk does not take it; it is the old or the new.
+        """
+        check_model(model)
+        with self._locked():
+            floors = {**self.all(), model: release}
+            self._write({name: number for name, number in floors.items() if number})
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        path = self._directory / _LOCK
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        try:
+            self._hand_over(path)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _read(self, name: str) -> Mapping[str, int]:
+        try:
+            fd = os.open(self._directory / name, os.O_RDONLY | _FLAGS)
+            with os.fdopen(fd, "rb") as file:
+                kept = msgspec.json.decode(file.read(_FILE_CAP_BYTES), type=_Kept)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
+            log.error("%s cannot be read; the other copy counts: %s", name, exc)
+            return {}
+        if kept.check != _check(kept.floors):
+            log.error("%s is damaged; the other copy counts", name)
+            return {}
+        return kept.floors
+
+    def _write(self, floors: dict[str, int]) -> None:
+        data = msgspec.json.encode(_Kept(_check(floors), floors))
+        for name in COPIES:
+            write_atomically(self._directory / name, data)
+            self._hand_over(self._directory / name)
+            fault(f"floor.{name}")
+
+    def _hand_over(self, path: Path) -> None:
+        """What an operator wrote as root: the daemon is another user, and has to read it."""
+        if os.geteuid() == 0:
+            owner = self._directory.stat()
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def _check(floors: Mapping[str, int]) -> int:
+    return zlib.crc32(msgspec.json.encode(dict(sorted(floors.items()))))
