@@ -301,3 +301,13 @@ class TestFloor:
         candidate = build_candidate(back, repository)
         assert not candidate.desired()
         assert "below the floor" in candidate.broken["m"]
+
+    def test_also_a_file_that_was_taken_before_and_is_unchanged(
+        self, site: Site, repository: Repository
+    ) -> None:
+        site.write("models:\n  m: {bundle: m-2.edgb}\n")
+        repository.floors.set("m", 0)
+        for _ in range(2):
+            assert not build_candidate(site.load(), repository).problems
+        repository.floors.set("m", 3)
+        assert "below the floor" in build_candidate(site.load(), repository).broken["m"]
