@@ -302,9 +302,7 @@ class TestFloor:
         assert not candidate.desired()
         assert "below the floor" in candidate.broken["m"]
 
-    def test_also_a_file_that_was_taken_before_and_is_unchanged(
-        self, site: Site, repository: Repository
-    ) -> None:
+    def test_also_a_bundle_that_was_taken_before(self, site: Site, repository: Repository) -> None:
         site.write("models:\n  m: {bundle: m-2.edgb}\n")
         repository.floors.set("m", 0)
         for _ in range(2):

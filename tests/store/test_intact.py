@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.errors import SignatureError
+from edged.errors import IncompatibleError, SignatureError
 from edged.store import intact as intact_module
 from edged.store import repository as module
 from edged.store.repository import Repository
@@ -52,6 +52,12 @@ def test_not_looked_at_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_but_who_signed_it_is_asked_each_time(shop: Shop) -> None:
     shop.trust = TrustStore({})
     with pytest.raises(SignatureError):
+        shop.take()
+
+
+def test_and_so_is_the_floor(shop: Shop) -> None:
+    shop.repository.floors.set("gate", shop.release.manifest.release + 1)
+    with pytest.raises(IncompatibleError, match="floor"):
         shop.take()
 
 
