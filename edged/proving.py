@@ -23,8 +23,14 @@ _LEAST_FAILURES = 5
 _LOST_NS = 2_000_000_000
 """A model that answers again within this was not lost: its worker was started again."""
 _TICK_S = 0.25
-_ASKERS = {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.PERMISSION_DENIED, Code.CANCELLED}
-"""The asker's doing, not ours."""
+_ASKERS = {
+    Code.INVALID_ARGUMENT,
+    Code.NOT_FOUND,
+    Code.PERMISSION_DENIED,
+    Code.CANCELLED,
+    Code.RESOURCE_EXHAUSTED,  # asked for more than can be done, under any configuration
+}
+"""The askers' doing, not ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,10 @@ import asyncio
 import pytest
 
 from edged.config.reload import ConfirmConfig
-from edged.proving import Proving, Seen, Window, share_of_failures
+from edged.errors import Code
+from edged.proving import Proving, Seen, Window, look, share_of_failures
+from edged.serving.dataplane import Dataplane, ServingTable
+from edged.serving.router import Route
 from edged.specs import Duration
 
 S = 1_000_000_000
@@ -20,6 +23,16 @@ def seen(requests: int, failures: int = 0, *, lost: str = "", failed: bool = Fal
         {lost: "its reason"} if lost else {},
         frozenset([lost]) if failed else frozenset(),
     )
+
+
+@pytest.mark.parametrize("code", Code)
+def test_what_askers_bring_about_is_not_counted(code: Code) -> None:
+    """A device that is asked too much is not well served by another configuration."""
+    plane = Dataplane()
+    plane.swap(ServingTable(1, {"m": Route("m", {})}))
+    plane.refusals["m", "uds", code] = 9
+    ours = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.FAILED_PRECONDITION, Code.INTERNAL}
+    assert (share_of_failures(Seen({}, {}), look(plane)) == (9, 9)) == (code in ours)
 
 
 @pytest.mark.parametrize(
