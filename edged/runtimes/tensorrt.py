@@ -1,7 +1,7 @@
 """The TensorRT backend: runs engines that were built for this very machine.
 
 Takes engine files (``engine.py``), not models: building takes minutes and is done beforehand, in a
-process of its own (``edged/engines.py``). Decides whether an engine may run here, before TensorRT
+process of its own (``edged/engines/``). Decides whether an engine may run here, before TensorRT
 sees it: it answers a wrong one with None at best, and without a driver it crashes.
 """
 

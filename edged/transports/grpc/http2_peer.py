@@ -105,7 +105,7 @@ class Peer(asyncio.Protocol):
             pid, uid, gid = peer_credentials(sock)
             self.calls.origin = f"grpc:{uid}"
             log.debug("connected: pid %d uid %d gid %d", pid, uid, gid)
-        # As in native_peer.py: an answer leaves at once.
+        # As in native/peer.py: an answer leaves at once.
         transport.set_write_buffer_limits(high=0)
         self._flush()
         self._watch()
@@ -161,7 +161,7 @@ class Peer(asyncio.Protocol):
         return connection.streams.work == work + 1 and not calls.live
 
     def _wait_awake(self) -> None:
-        """As in native_peer.py: wait a moment for the next call without going to sleep."""
+        """As in native/peer.py: wait a moment for the next call without going to sleep."""
         patience = self._server.patience
         until_ns = time.monotonic_ns() + _AWAKE_NS
         while time.monotonic_ns() < until_ns and patience.is_worth_it():

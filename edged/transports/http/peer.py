@@ -34,7 +34,7 @@ _IDLE_S = 120.0
 
 _LINGER_S = 1.0
 _AWAKE_NS = 500_000
-"""As in native_peer.py: so much one client may delay the others."""
+"""As in native/peer.py: so much one client may delay the others."""
 
 
 class Connection(asyncio.Protocol):
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
             self._requests.origin = f"http:{uid}"
             self._requests.user = uid
             log.debug("connected: pid %d uid %d gid %d", pid, uid, gid)
-        # As in native_peer.py: an answer leaves at once.
+        # As in native/peer.py: an answer leaves at once.
         transport.set_write_buffer_limits(high=0)
         self._wait(_IDLE_S)
 
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             self._rest()
 
     def _wait_awake(self) -> None:
-        """As in native_peer.py: wait a moment for the next request without going to sleep."""
+        """As in native/peer.py: wait a moment for the next request without going to sleep."""
         patience = self._server.patience
         until_ns = time.monotonic_ns() + _AWAKE_NS
         while time.monotonic_ns() < until_ns and patience.is_worth_it():

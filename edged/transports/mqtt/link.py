@@ -1,7 +1,7 @@
 """One connection to a broker on the event loop: a socket's bytes for a protocol that has none.
 
 Decides when bytes are written and when a silent broker is given up. What is said is
-``protocol/mqtt_session.py``'s, whether there will be another connection ``mqtt_client.py``'s.
+``protocol/mqtt_session.py``'s, whether there will be another connection ``native.py``'s.
 """
 
 from __future__ import annotations

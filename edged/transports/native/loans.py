@@ -1,7 +1,7 @@
 """The memory that one client lends: its regions, their bounds, and the calls bound to them.
 
 Decides whether a region is taken and whether a place lies in it; what is mapped is ``shm.py``'s
-decision, and how a call uses a place is ``native_bound.py``'s.
+decision, and how a call uses a place is ``bound.py``'s.
 """
 
 from __future__ import annotations
