@@ -23,12 +23,14 @@ _LEAST_FAILURES = 5
 _LOST_NS = 2_000_000_000
 """A model that answers again within this was not lost: its worker was started again."""
 _TICK_S = 0.25
+_AGAIN_S = 1.0
+"""Until it is looked whether a configuration that nothing can replace serves well again."""
 _ASKERS = {
     Code.INVALID_ARGUMENT,
     Code.NOT_FOUND,
     Code.PERMISSION_DENIED,
     Code.CANCELLED,
-    Code.RESOURCE_EXHAUSTED,  # asked for more than can be done, under any configuration
+    Code.RESOURCE_EXHAUSTED,  # else whoever asks too much could undo what an operator changed
 }
 """The askers' doing, not ours."""
 
@@ -133,6 +135,7 @@ class Proving:
         self._look = look
         self._on_end = on_end
         self._since = Seen({}, {})
+        self._usual = 0.0
         self._window: Window | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -153,11 +156,20 @@ class Proving:
         self.stop()
         seen = self._look()
         requests, failures = share_of_failures(self._since, seen)
-        usual = failures / requests if requests else 0.0
+        self._usual = failures / requests if requests else 0.0
         self._since = seen
         if must_prove:
-            self._window = Window(rules, usual, seen, time.monotonic_ns())
-            self._tick()
+            self._open(rules, seen)
+
+    def begin_again(self, rules: ConfirmConfig) -> None:
+        """It failed and stays: let it prove itself anew, as soon as no model is lost."""
+        self.stop()
+        seen = self._look()
+        if seen.lost:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_AGAIN_S, self.begin_again, rules)
+        else:
+            self._open(rules, seen)
 
     def stop(self) -> None:
         """End without a verdict."""
@@ -165,6 +177,10 @@ class Proving:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _open(self, rules: ConfirmConfig, seen: Seen) -> None:
+        self._window = Window(rules, self._usual, seen, time.monotonic_ns())
+        self._tick()
 
     def _tick(self) -> None:
         self._timer = None

@@ -193,6 +193,7 @@ class Returns(Exchanges):
         number = self._house.dataplane.table.generation
         await asyncio.to_thread(self._history.confirm, number, self.digest)
         log.info("generation %d proved good", number)
+        self._house.health.restore("generation")
         await asyncio.to_thread(self._house.record.raise_floors, self._house.dataplane.table)
 
     async def _return(self, reason: str) -> None:
@@ -202,6 +203,7 @@ class Returns(Exchanges):
         if back is None:
             said = f"generation {number} serves badly, and none before it proved good: {reason}"
             self._house.health.degrade("generation", said)
+            self._proving.begin_again(self.config.reload.confirm)
             return
         self.on_begin()
         try:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from edged import proving as module
 from edged.config.reload import ConfirmConfig
 from edged.errors import Code
 from edged.proving import Proving, Seen, Window, look, share_of_failures
@@ -117,5 +118,31 @@ class TestProving:
             assert len(ended) == 2
             proving.stop()
             assert proving.left_s is None
+
+        asyncio.run(asyncio.wait_for(work(), 30))
+
+    def test_anew_when_no_model_is_lost(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing could take its place: a loss that ends is forgiven, failures are not usual."""
+
+        async def work() -> None:
+            monkeypatch.setattr(module, "_AGAIN_S", 0.01)
+            ended: list[str] = []
+            figures = [seen(0)]
+            proving = Proving(lambda: figures[0], ended.append)
+            proving.begin(RULES, must_prove=True)
+            figures[0] = seen(9, 9, lost="m", failed=True)
+            proving.begin_again(RULES)
+            assert proving.left_s is None
+            await asyncio.sleep(0.1)
+            assert proving.left_s is None
+            figures[0] = seen(9, 9)
+            while proving.left_s is None:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.01)
+            figures[0] = seen(19, 19)
+            while not ended:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert "10 of 10" in ended[0]
+            proving.begin_again(ConfirmConfig(window=Duration(0)))
+            assert ended[1:] == [""]
 
         asyncio.run(asyncio.wait_for(work(), 30))

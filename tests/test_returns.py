@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.errors import InvalidRequestError, QueueFullError, RunError
+from edged.errors import BusyError, InvalidRequestError, QueueFullError, RunError
 from edged.history import History, Order
 from edged.serving.release import ServedRelease
 from edged.store.faults import ERROR_VARIABLE
@@ -81,18 +81,21 @@ class TestWindow:
         run(work())
 
     def test_refusals_count(self, site: Site) -> None:
-        """A queue that is too short, say: what is refused reaches no release."""
+        """A model that cannot take requests, say: what is refused reaches no release."""
 
         async def work() -> None:
             async with booted(site) as box:
                 await eventually(lambda: confirmed(site, 1))
                 site.write(SLOW + TWO)
                 assert await box.reloader.reload()
-                for model, error in (("m", InvalidRequestError("no")), ("x", QueueFullError("no"))):
-                    for _ in range(10):  # their own fault, and no model of ours
+                others = (InvalidRequestError("no"), QueueFullError("full"))
+                for model, error in (*(("m", one) for one in others), ("x", BusyError("no"))):
+                    # Their own fault, or anybody's who wants to undo a change by asking too much,
+                    # and no model of ours.
+                    for _ in range(10):
                         box.dataplane.count_refusal(model, "uds:0", error)
                 for _ in range(10):
-                    box.dataplane.count_refusal("m", "uds:0", QueueFullError("full"))
+                    box.dataplane.count_refusal("m", "uds:0", BusyError("not now"))
                 await eventually(lambda: "config" in box.degraded)
                 assert "10 of 10 answers failed" in box.degraded["config"]
 

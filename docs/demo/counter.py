@@ -34,7 +34,7 @@ def show(client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> No
         "properties": dict(getattr(message.properties, "UserProperty", [])),
         "payload": json.loads(message.payload or b"null"),
     }
-    print(json.dumps(line), flush=True)
+    print(json.dumps(line) + "\n", end="", flush=True)  # in one piece: two threads write
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ class Device:
                 self._waiting[mid] = json.dumps(line)
                 return
             self._early.remove(mid)
-        print(json.dumps(line), flush=True)
+        print(json.dumps(line) + "\n", end="", flush=True)  # in one piece: two threads write
 
     def _on_publish(self, *arguments: object) -> None:
         mid = int(str(arguments[2]))
@@ -68,7 +68,7 @@ class Device:
             if line is None:
                 self._early.add(mid)
                 return
-        print(line, flush=True)
+        print(line + "\n", end="", flush=True)
 
     def stop(self) -> None:
         """Wait until the broker has everything, then go."""

@@ -57,7 +57,7 @@ def test_what_was_repaired_is_said(tensorflow_outcomes):
         ("gelu-ungated", "does not load the converted model"),
         ("augmentation-off", "StatelessRandomUniformV2"),
         ("captured-off", "the converted model has 3 inputs ("),
-        ("text-off", "failed"),
+        ("text-off", 'input "word" takes strings, the samples hold float32'),
     ],
 )
 def test_without_the_remedy_the_gate_closes(tensorflow_outcomes, name, words):
