@@ -1,9 +1,8 @@
-"""A large configuration with one route changed, a start with a broken one, and the way back from a
-bad one: what a change costs those it does not concern."""
+"""A large configuration with one route changed, and a start with a broken one: what a change costs
+those it does not concern."""
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -18,10 +17,8 @@ from benchmarks.stand import BenchError, Daemon, Stand, load_average
 from edged.errors import EdgedError
 from edged.generations import ask
 
-MODELS, CHANGES, STARTS, ASKERS = 200, 20, 5, 8
-WIDTH, SLOW_WIDTH = 32, 1100
-SLOW = f"m{MODELS}"
-"""Its runs take long enough for others to wait."""
+MODELS, CHANGES, STARTS = 200, 20, 5
+WIDTH = 32
 PROVING_S = 600.0
 HEAD = "reload: {watch: false, confirm: {window: 1h}}\nruntime: {threads: 1}\n"
 BARS = (
@@ -29,7 +26,6 @@ BARS = (
     ("change-200-failed", "requests", "== 0"),
     ("change-200-p99", "x", "<= 2"),
     ("boot-broken", "x", "<= 1.2"),
-    ("return", "s", "<= 2"),
 )
 """Name, unit and bar of each row."""
 
@@ -73,7 +69,7 @@ class _Neighbour(threading.Thread):
 def change(stand: Stand) -> list[Row]:
     """All of it; the daemons have another folder each."""
     bundles = [stand.heavy(number, WIDTH)[0] for number in range(MODELS)]
-    rows = [*_change(stand, bundles), _boot(stand, bundles[0]), _return(stand)]
+    rows = [*_change(stand, bundles), _boot(stand, bundles[0])]
     return [
         measured(name, value, unit, bar, raw)
         for (name, unit, bar), (value, raw) in zip(BARS, rows, strict=True)
@@ -137,60 +133,9 @@ def _boot(stand: Stand, bundle: Path) -> tuple[float, dict[str, Any]]:
     return min(times["broken"]) / min(times["clean"]), {"s": times, "load_average": load_average()}
 
 
-def _return(stand: Stand) -> tuple[float, dict[str, Any]]:
-    """A queue that is too short for what is asked; from the verdict until the old one serves."""
-    bundle = stand.heavy(MODELS, SLOW_WIDTH)[0]
-    head = HEAD.replace("1h", "WINDOW") + "limits: {inline_threshold: 0}\nmodels:\n"
-    good = head.replace("WINDOW", "0") + f"  {SLOW}: {{bundle: {bundle}}}\n"
-    short = "batching: {max_batch: 1}, queue: {max_rows: 1}"
-    bad = head.replace("WINDOW", "1h") + f"  {SLOW}: {{bundle: {bundle}, {short}}}\n"
-    with stand.prepared(good) as daemon:
-        daemon.start()
-        _when(lambda: "proved good" in daemon.log.read_text(), daemon)
-        text = daemon.config.read_text()
-        askers = [_Asker(daemon) for _ in range(ASKERS)]
-        for asker in askers:
-            asker.start()
-        try:
-            daemon.config.write_text(text.replace(good, bad))
-            _apply(daemon)
-            _when(lambda: "generation 3 is in effect" in daemon.log.read_text(), daemon)
-        finally:
-            for asker in askers:
-                asker.is_over.set()
-        log = daemon.log.read_text()
-    taken = _at(log, "generation 3 is in effect") - _at(log, "generation 2 is worse")
-    return taken, {"load_average": load_average()}
-
-
-class _Asker(threading.Thread):
-    def __init__(self, daemon: Daemon) -> None:
-        super().__init__(daemon=True)
-        self.is_over = threading.Event()
-        self._daemon = daemon
-
-    def run(self) -> None:
-        x = np.ones((1, 16), np.float32)
-        with self._daemon.client() as client:
-            while not self.is_over.is_set():
-                try:
-                    client.infer(SLOW, {"x": x})
-                except EdgedError:
-                    continue
-
-
 def _when(what: Callable[[], bool], daemon: Daemon, limit_s: float = 60.0) -> None:
     until = time.monotonic() + limit_s
     while not what():
         if time.monotonic() > until:
             raise BenchError(f"it did not come about:\n{daemon.tail()}")
         time.sleep(0.05)
-
-
-def _at(log: str, words: str) -> float:
-    """Seconds of the day at which a line was written."""
-    line = next(line for line in log.splitlines() if words in line)
-    match = re.match(r"(\d+):(\d+):(\d+\.\d+)", line)
-    if match is None:
-        raise BenchError(f"no time in: {line}")
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
