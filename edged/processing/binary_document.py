@@ -139,9 +139,9 @@ class DocumentReader(ABC):
         if size > len(self._data) - self._at:
             self._refuse("it is cut short")
 
+    @abstractmethod
     def _float_bytes(self, mark: int) -> int:
         """Bytes of the float that begins with a mark; 0 where none does that is read at once."""
-        raise NotImplementedError
 
     def _bulk(self, size: int) -> list[Any] | None:
         mark = self._data[self._at]
