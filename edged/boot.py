@@ -17,6 +17,7 @@ from edged.errors import STATUS, EdgedError
 from edged.record import find_state_dir, load_for_boot
 from edged.supervisor import Supervisor
 from edged.telemetry import log as logging_setup
+from edged.timeslice import be_prompt
 
 log = logging.getLogger("edged.daemon")
 
@@ -47,6 +48,7 @@ def run(config_path: Path, state_dir: Path | None = None) -> int:
 
 def _run_loop(start: Any) -> None:
     sys.setswitchinterval(_SWITCH_S)
+    be_prompt()
     try:
         import uvloop  # noqa: PLC0415 - only the daemon needs it
     except ImportError:
