@@ -27,12 +27,12 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from edged.atomic import sync_directory, write_atomically
+from edged.atomic import make_directory, sync_directory, write_atomically
 from edged.config.load import Snapshot, parse
 from edged.config.problems import ConfigProblemsError
 from edged.config.saved import read_copy, write_copy
 from edged.config.snapshot import Kept
-from edged.store.faults import fault
+from edged.faults import fault
 
 log = logging.getLogger("edged.reload")
 
@@ -165,19 +165,22 @@ class History:
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             if _read(folder / "entry.json", Entry).digest == entry.digest:
                 return
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._directory)
         fresh = self._directory / f".new-{secrets.token_hex(8)}"
         try:
             write_copy(snapshot, fresh)
             write_atomically(fresh / "entry.json", msgspec.json.encode(entry))
             fault("history.written")
-            shutil.rmtree(folder, ignore_errors=True)  # of a number that was given before a crash
+            # Of a number that was given before a crash.
+            shutil.rmtree(folder, ignore_errors=True)
+            fault("history.cleared")
             fresh.rename(folder)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         fault("history.renamed")
         sync_directory(self._directory)
+        fault("history.synced")
         self._remove_old(entry.generation)
 
     def last_good(self, *unlike: str) -> Iterator[Snapshot]:
@@ -306,7 +309,7 @@ class History:
 
     def order(self, order: Order) -> None:
         """Leave an order for the daemon; raises OSError."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._directory)
         path = self._directory / "order.json"
         write_atomically(path, msgspec.json.encode(order))
         if os.geteuid() == 0:  # the daemon is another user, and has to read it
@@ -363,7 +366,7 @@ class History:
 
     def _write(self, marks: Marks) -> None:
         self._unwritten = marks
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._directory)
         fault("marks.before")
         write_atomically(self._directory / "marks.json", msgspec.json.encode(marks))
         fault("marks.written")

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from edged.candidate import check_releases, check_rollout, load_trust
 from edged.config.load import Snapshot, load
 from edged.errors import ApplyError, ConfigError, EdgedError, IncompatibleError, NotFoundError
+from edged.faults import fault
 from edged.manifest import Manifest
 from edged.rendering import table
 from edged.store.bundle import bundle_digest, read_manifest
-from edged.store.faults import fault
 from edged.store.signing import TrustStore
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from edged.candidate import load_trust
 from edged.config.load import Snapshot, load
 from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError
+from edged.faults import fault
 from edged.manifest import Manifest
 from edged.record import find_state_dir
 from edged.store.bundle import Bundle, bundle_digest, check_model, open_bundle, read_manifest
-from edged.store.faults import fault
 from edged.store.floors import Floors
 from edged.store.repository import check_requires
 from edged.store.signing import TrustStore

@@ -25,6 +25,7 @@ from edged.config.problems import ConfigProblemsError
 from edged.config.tls_files import TLS_FILES, tls_sections
 from edged.errors import ApplyError, EdgedError
 from edged.fallback import lost_models
+from edged.faults import fault
 from edged.fitting import fit_all, fit_possible
 from edged.generation import (
     build_table,
@@ -36,7 +37,6 @@ from edged.house import House
 from edged.returns import Returns
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired
-from edged.store.faults import fault
 
 log = logging.getLogger("edged.reload")
 

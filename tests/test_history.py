@@ -12,6 +12,7 @@ import pytest
 
 from edged.config.load import Snapshot, load
 from edged.config.problems import ConfigProblemsError
+from edged.faults import ERROR_VARIABLE, EXIT_STATUS, VARIABLE
 from edged.history import (
     CRASHES_CAP,
     KEPT,
@@ -23,7 +24,6 @@ from edged.history import (
     Rejection,
     Trying,
 )
-from edged.store.faults import ERROR_VARIABLE, EXIT_STATUS, VARIABLE
 
 BUNDLES = {"m": ["a" * 64]}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from edged.errors import BusyError, InvalidRequestError, QueueFullError, RunError
+from edged.faults import ERROR_VARIABLE
 from edged.history import History, Order
 from edged.serving.release import ServedRelease
-from edged.store.faults import ERROR_VARIABLE
 from edged.store.floors import Floors
 from tests.fakes.site import Site
 from tests.test_reload import ONE, TWO, Box, booted, eventually, run

@@ -22,9 +22,11 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
+from edged.atomic import make_directory
 from edged.config.problems import ConfigProblemsError, Problem
 from edged.config.snapshot import Snapshot
 from edged.config.source import MAX_FILE_BYTES, MAX_FILES, Source
+from edged.faults import fault
 
 _CURRENT = "current"
 _INDEX = "copy.json"
@@ -55,7 +57,7 @@ def save(snapshot: Snapshot, directory: Path) -> None:
     Raises:
         OSError: it could not be written; the copy from before is still there.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(directory)
     wanted = _index(snapshot)
     with contextlib.suppress(ConfigProblemsError):
         source, _ = read_saved(directory)
@@ -67,6 +69,7 @@ def save(snapshot: Snapshot, directory: Path) -> None:
     copy = directory / name
     try:
         _write_copy(copy, wanted, list(snapshot.files.values()))
+        fault("saved.copied")
         _sync_directory(directory)
         _swap_link(directory, name)
     except BaseException:
@@ -173,11 +176,14 @@ def _swap_link(directory: Path, name: str) -> None:
     fresh = directory / f".{_CURRENT}-{secrets.token_hex(4)}"
     fresh.symlink_to(name)
     try:
+        fault("saved.link")
         fresh.replace(directory / _CURRENT)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+    fault("saved.renamed")
     _sync_directory(directory)
+    fault("saved.linked")
 
 
 def _remove_others(directory: Path, name: str) -> None:

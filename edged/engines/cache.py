@@ -35,9 +35,9 @@ from edged.engines.entry import (
 from edged.engines.folder import locked
 from edged.engines.seal import Seal, file_problem, open_seal, own_file, owners
 from edged.errors import LoadError
+from edged.faults import fault
 from edged.runtimes.engine import Engine, Host, differences
 from edged.store.bundle import write_file
-from edged.store.faults import fault
 from edged.store.slots import DIRECTORY_FLAGS
 
 log = logging.getLogger("edged.engines")

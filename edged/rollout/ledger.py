@@ -17,6 +17,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct, field
 
+from edged.atomic import make_directory
 from edged.rollout.judge import NEXT, Phase
 from edged.rollout.tally import Tally
 
@@ -122,5 +123,5 @@ class Ledger:
 
     def save(self, model: str, data: bytes) -> None:
         """Write a file, on any thread; raises OSError."""
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+        make_directory(self._directory)
         self._write(self._directory / f"{model}.json", data)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edged.errors import BundleError, DigestMismatchError, IncompatibleError, ManifestError
+from edged.faults import fault
 from edged.manifest import MANIFEST_CAP_BYTES, Golden, Manifest, Member, parse_manifest
 from edged.store import archive
-from edged.store.faults import fault
 from edged.store.onnx_check import check_onnx
 from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
 

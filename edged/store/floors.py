@@ -23,8 +23,8 @@ import msgspec
 
 from edged.atomic import write_atomically
 from edged.errors import IncompatibleError
+from edged.faults import fault
 from edged.manifest import Manifest
-from edged.store.faults import fault
 from edged.store.slots import check_model
 
 log = logging.getLogger("edged.store")

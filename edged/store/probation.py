@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -24,6 +23,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from edged.atomic import make_directory, write_atomically
 from edged.errors import QuarantinedError
 from edged.store.slots import check_digest
 
@@ -248,8 +248,9 @@ class Probation:
     def _put(self, digest: str, standing: Standing) -> None:
         with self._mutex:
             try:
-                self._directory.mkdir(mode=0o700, exist_ok=True)
-                _write(self._directory, f"{check_digest(digest)}.json", standing)
+                make_directory(self._directory)
+                path = self._path(digest)
+                write_atomically(path, msgspec.json.encode(standing), "probation")
                 self._unwritten.pop(digest, None)
             except OSError as exc:
                 self._unwritten[digest] = standing
@@ -262,21 +263,3 @@ class Probation:
 
 def _is_digest(text: str) -> bool:
     return len(text) == 64 and all(letter in "0123456789abcdef" for letter in text)
-
-
-def _write(directory: Path, name: str, standing: Standing) -> None:
-    """Replace a file by rename, with the file and its folder synced."""
-    temporary = directory / f".{name}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600)
-    try:
-        os.write(fd, msgspec.json.encode(standing))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(directory / name)
-    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -27,6 +27,7 @@ import threading
 from pathlib import Path
 
 from edged.errors import BundleError, EdgedError, IncompatibleError
+from edged.faults import fault
 from edged.manifest import Manifest, version_tuple
 from edged.store.activation import History, Record, Verdict, encode, judge, read_log
 from edged.store.bundle import (
@@ -36,7 +37,6 @@ from edged.store.bundle import (
     stage_bundle,
     write_file,
 )
-from edged.store.faults import fault
 from edged.store.floors import Floors
 from edged.store.intact import Intact
 from edged.store.seen import SEEN
@@ -274,8 +274,10 @@ class Repository:
         # Counted before anything is changed or loaded: a start that dies in what follows counts,
         # and the next one still knows what was being undone.
         self._write_log(History({**last, **counted}, history.bad))
+        fault("recover.counted")
         for model, verdict in changes:
             self._slots.restore(model, verdict.current, verdict.previous)
+        fault("recover.restored")
         self._write_log(History(last, bad))
         self._log_fd = self._keep(os.open(_LOG_NAME, _LOG_FLAGS, 0o600, dir_fd=self._root_fd))
 
@@ -303,6 +305,7 @@ class Repository:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if os.write(self._log_fd, data) != len(data):
             raise OSError(28, "No space left on device")
+        fault("log.appended")
         os.fdatasync(self._log_fd)
         last, bad = dict(self._history.last), dict(self._history.bad)
         last[record.model] = record
@@ -337,7 +340,9 @@ class Repository:
                     return
             temporary = f".{SIGNATURES_NAME}-{secrets.token_hex(8)}"
             write_file(fd, temporary, iter([bundle.signatures]))
+            fault("signatures.written")
             os.rename(temporary, SIGNATURES_NAME, src_dir_fd=fd, dst_dir_fd=fd)
+            fault("signatures.renamed")
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -364,6 +369,7 @@ class Repository:
         except FileNotFoundError:
             return
         log.warning("stored release %s was damaged; it is replaced", digest[:12])
+        fault("import.cleared")
         shutil.rmtree(trash, ignore_errors=True)
 
     def _keep(self, fd: int) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edged.errors import BundleError
-from edged.store.faults import fault
+from edged.faults import fault
 
 CURRENT, PREVIOUS = "current", "previous"
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -135,4 +135,5 @@ def _link(fd: int, name: str, digest: str) -> None:
     os.symlink(_TARGET + digest, temporary, dir_fd=fd)
     fault(f"link.{name}")
     os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+    fault(f"linked.{name}")
     os.fsync(fd)

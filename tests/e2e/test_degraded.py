@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.store.faults import ERROR_VARIABLE
+from edged.faults import ERROR_VARIABLE
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for
 from tests.models import double

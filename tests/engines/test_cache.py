@@ -15,7 +15,7 @@ import pytest
 from edged.engines.cache import EngineCache, Kept, choose_victims, oldest_over
 from edged.engines.entry import Record, entry_name
 from edged.errors import LoadError
-from edged.store.faults import VARIABLE
+from edged.faults import VARIABLE
 from tests.engines.test_entry import SOURCE
 from tests.runtimes.test_engine import HOST, engine
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from edged.errors import BundleError, DigestMismatchError, IncompatibleError, SignatureError
+from edged.faults import EXIT_STATUS, VARIABLE
 from edged.manifest import Requires, canonical_json
 from edged.store import slots as slots_module
 from edged.store.activation import ATTEMPTS_CAP
-from edged.store.faults import EXIT_STATUS, VARIABLE
 from edged.store.repository import Repository
 from edged.store.signing import TrustStore
 from tests.bundles import make_bundle, make_manifest, write_bundle

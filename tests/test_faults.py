@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from edged.store import faults
+from edged import faults
 
 CODE = """
 import atexit
-from edged.store.faults import fault
+from edged.faults import fault
 atexit.register(print, "cleaned up")
 fault("here")
 print("went on")
