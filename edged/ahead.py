@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edged.candidate import load_trust
 from edged.client import Client
 from edged.config.engines import EnginesConfig
 from edged.config.load import Snapshot, load
@@ -40,6 +39,7 @@ from edged.runtimes.engine import Host, differences
 from edged.store.bundle import Bundle, open_bundle, stage_bundle
 from edged.store.repository import check_requires
 from edged.store.stored import StoredRelease
+from edged.trusted import load_trust
 
 _LOOK_S = 0.5
 """How often a person sees what it is doing."""

@@ -25,10 +25,10 @@ from edged.runtime_check import check_runtimes
 from edged.serving.manager import Desired
 from edged.serving.sequences.states import plan_states
 from edged.store.bundle import bundle_digest, read_manifest
-from edged.store.floors import BelowFloorError
+from edged.store.floors import BelowFloorError, Floors
 from edged.store.repository import Repository, StoredRelease, check_requires
 from edged.store.seen import SEEN
-from edged.store.signing import TrustStore
+from edged.trusted import load_trust
 
 if TYPE_CHECKING:
     from edged.pipelines.graph import Plan
@@ -70,17 +70,6 @@ class Found(Generic[T]):
     digest: str
     manifest: Manifest
     content: T
-
-
-def load_trust(snapshot: Snapshot) -> TrustStore:
-    """The operator's keys.
-
-    Raises:
-        EdgedError: a key file is missing or not an Ed25519 public key.
-    """
-    trust = snapshot.config.trust
-    paths = [snapshot.resolve(key) for key in trust.keys]
-    return TrustStore.from_files(paths, trust.threshold, trust.require_signatures)
 
 
 def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
@@ -173,13 +162,16 @@ def is_servable(snapshot: Snapshot, repository: Repository) -> bool:
 
 
 def inspect_bundles(
-    snapshot: Snapshot, digests: dict[tuple[str, int], str] | None = None
+    snapshot: Snapshot,
+    digests: dict[tuple[str, int], str] | None = None,
+    floors: Floors | None = None,
 ) -> tuple[dict[str, dict[int, Manifest]], list[Problem]]:
     """The same checks without a store: manifests and signatures only; for ``edged check``.
 
     Args:
         snapshot: the configuration.
         digests: gets that of each manifest, by model and release.
+        floors: of the device, where they are known.
 
     Returns:
         Manifests by model and release, and what is wrong.
@@ -194,6 +186,8 @@ def inspect_bundles(
         data, manifest, signatures = read_manifest(path)
         trust.verify(data, signatures)
         check_requires(manifest)
+        if floors is not None:
+            floors.check(manifest)
         return Found(bundle_digest(data), manifest, manifest)
 
     manifests: dict[str, dict[int, Manifest]] = {}

@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 
-from edged.candidate import Candidate, load_trust
+from edged.candidate import Candidate
 from edged.errors import EdgedError
 from edged.serving.manager import Desired, Manager
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
 from edged.store.repository import Repository
 from edged.store.stored import StoredRelease
+from edged.trusted import load_trust
 
 log = logging.getLogger("edged.reload")
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edged.candidate import check_releases, check_rollout, load_trust
+from edged.candidate import check_releases, check_rollout
 from edged.config.load import Snapshot, load
 from edged.errors import ApplyError, ConfigError, EdgedError, IncompatibleError, NotFoundError
 from edged.faults import fault
@@ -19,6 +19,7 @@ from edged.manifest import Manifest
 from edged.rendering import table
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.signing import TrustStore
+from edged.trusted import load_trust
 
 
 class _Found(NamedTuple):

@@ -14,7 +14,6 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from edged.candidate import load_trust
 from edged.config.load import Snapshot, load
 from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError
 from edged.faults import fault
@@ -24,6 +23,7 @@ from edged.store.bundle import Bundle, bundle_digest, check_model, open_bundle, 
 from edged.store.floors import Floors
 from edged.store.repository import check_requires
 from edged.store.signing import TrustStore
+from edged.trusted import load_trust
 
 _TEMPORARY = ".install-"
 _CHUNK_BYTES = 1 << 20

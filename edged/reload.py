@@ -37,6 +37,7 @@ from edged.house import House
 from edged.returns import Returns
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired
+from edged.trusted import trust_document, warn_of_trust
 
 log = logging.getLogger("edged.reload")
 
@@ -93,6 +94,10 @@ class Reloader(Returns):
         if config.mqtt is not None:
             named += [file for _, file in config.mqtt.files()]
         return [snapshot.resolve(path) for path in named]
+
+    def trust_document(self) -> dict[str, Any]:
+        """Whose bundles are accepted; for the status."""
+        return trust_document(self._candidate.snapshot)
 
     def request(self) -> None:
         """Ask for a reload; requests that come while one runs are answered by one more."""
@@ -322,6 +327,7 @@ class Reloader(Returns):
 
     async def _remember(self, *, is_good: bool) -> None:
         """Note on disk what serves: the releases that do, and the configuration if it is whole."""
+        warn_of_trust(self._candidate.snapshot)
         house = self._house  # both wait for the disk again and again, and neither for the other
         notes = [asyncio.to_thread(house.record.activate, house.dataplane.table)]
         if is_good:

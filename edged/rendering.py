@@ -50,6 +50,7 @@ def render_status(document: dict[str, Any]) -> str:
         + _window_words(config.get("window_left_s")),
         _socket_line(document["socket"]),
     ]
+    lines += (document.get("trust") or {}).get("warnings", [])
     if document.get("http"):
         lines.append(f"Open Inference Protocol on {document['http']}")
     if document.get("metrics"):

@@ -96,6 +96,7 @@ def status_document(
         "not_ready": unready(dataplane),
         "generation": dataplane.table.generation,
         "config": _config(reloader),
+        "trust": reloader.trust_document(),
         "degradations": health.degradations(),
         "degraded_for_s": {
             key: round(age_ns / 1e9, 1) for key, age_ns in health.ages_ns(now_ns).items()

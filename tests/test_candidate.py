@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from edged.candidate import Candidate, build_candidate, inspect_bundles, load_trust
+from edged.candidate import Candidate, build_candidate, inspect_bundles
 from edged.config.problems import Problem
 from edged.config.snapshot import Kept
 from edged.errors import EdgedError
 from edged.manifest import Requires
 from edged.store.repository import Repository
 from edged.store.signing import Signer
+from edged.trusted import load_trust
 from tests.bundles import make_keys
 from tests.fakes.site import UNSIGNED, Site
 from tests.models import double

@@ -212,7 +212,9 @@ class TestCheck:
     def test_good(self, daemon: DaemonProcess) -> None:
         done = edged("check", "--config", daemon.config)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == f"{daemon.config}: good: 5 models, 0 bindings\n"
+        first, *warnings = done.stdout.splitlines()
+        assert first == f"{daemon.config}: good: 5 models, 0 bindings"
+        assert len(warnings) == ("require_signatures: false" in daemon.config.read_text())
 
     def test_every_problem_has_its_line(self, tmp_path: Path) -> None:
         config = tmp_path / "edged.yaml"

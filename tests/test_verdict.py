@@ -11,6 +11,7 @@ from edged.cli import main
 from edged.config.problems import ConfigProblemsError
 from edged.errors import ApplyError
 from edged.record import Record
+from edged.store.floors import Floors
 from edged.store.repository import Repository
 from edged.verdict import check_config, diff_config
 from tests.fakes.site import Site
@@ -39,7 +40,11 @@ class TestCheck:
     @pytest.mark.parametrize("model", ["m", "m@1", "m@live"])
     def test_good(self, site: Site, model: str) -> None:
         site.write(BOUND + f"    model: {model}\n")
-        assert check_config(site.config, with_files=True) == ([], "good: 1 models, 1 bindings")
+        found, summary = check_config(site.config, with_files=True)
+        good, unchecked = summary.splitlines()
+        assert (found, good) == ([], "good: 1 models, 1 bindings")
+        assert unchecked.startswith(f"warning: {site.config}:3:")
+        assert "bundles are taken from ANYBODY" in unchecked
         lines, summary = check_config(site.config, with_files=False)
         assert not lines
         assert "were not looked at" in summary
@@ -85,6 +90,21 @@ class TestCheck:
         site.write(BOUND.replace("aliases: {live: 1}", "serve: 9") + "    model: m\n")
         (said,) = check_config(site.config, with_files=True)[0]
         assert "release 9 is in none of the bundles" in said
+
+    def test_a_release_below_the_floor_of_this_device(self, site: Site) -> None:
+        site.write("models:\n  m:\n    bundle: m-1.edgb\n")
+        site.state.mkdir()
+        Floors(site.state).rise({"m": 2})
+        (said,) = check_config(site.config, with_files=True)[0]
+        assert said.startswith(f"{site.config}:6:13: models.m.bundle: m-1.edgb: release 1 of m is")
+        assert "below the floor of this device" in said
+        # What lies beside the one that serves is nobody's fault; what is asked for is.
+        site.write("models:\n  m: {bundle: 'm-*.edgb'}\n")
+        assert not check_config(site.config, with_files=True)[0]
+        site.write("models:\n  m: {bundle: 'm-*.edgb', serve: 1}\n")
+        assert any(
+            "below the floor" in line for line in check_config(site.config, with_files=True)[0]
+        )
 
     def test_broken(self, site: Site) -> None:
         site.write("models: [\n")
@@ -134,7 +154,7 @@ class TestForPrograms:
         assert main(["check", "--json", "--config", str(site.config)]) == 0
         document = json.loads(capsys.readouterr().out)
         assert document["good"]
-        assert document["summary"] == ["good: 1 models, 1 bindings"]
+        assert document["summary"][0] == "good: 1 models, 1 bindings"
 
     def test_a_password_that_all_can_read(self, site: Site) -> None:
         path = site.directory / "pw"
