@@ -12,6 +12,8 @@ import re
 from collections import Counter
 from typing import Any, NoReturn
 
+import msgspec
+
 from edged.errors import DecodeError, TooLargeError
 
 MAX_JSON_BYTES = 4 << 20
@@ -34,6 +36,8 @@ def parse_json(payload: bytes) -> Any:
         TooLargeError: over MAX_JSON_BYTES.
         DecodeError: not JSON as described above; says where.
     """
+    if len(payload) <= MAX_DIGITS and (reading := _reading(payload)) is not None:
+        return reading
     if len(payload) > MAX_JSON_BYTES:
         raise TooLargeError(
             f"a JSON payload of {len(payload)} bytes; the limit is {MAX_JSON_BYTES}"
@@ -53,6 +57,30 @@ def parse_json(payload: bytes) -> Any:
         raise DecodeError(f"the payload is not UTF-8 text (byte {exc.start})") from exc
     except (ValueError, RecursionError) as exc:
         raise DecodeError(f"the payload is not JSON: {exc}") from exc
+
+
+def _reading(payload: bytes) -> dict[str, Any] | None:
+    """A short flat object, as devices send them, in a third of the time; None for all else.
+
+    It has no key twice if its quotes are those of the keys and texts that were found: one that was
+    overwritten had two more. No number in it can be long enough to cost anything.
+    """
+    if b"\\" in payload:
+        return None
+    try:
+        document = _read(payload)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None  # the strict parser finds the words for it
+    if type(document) is not dict:
+        return None
+    texts = len(document)
+    for value in document.values():
+        kind = type(value)
+        if kind is str:
+            texts += 1
+        elif kind is dict or kind is list:
+            return None
+    return document if payload.count(b'"') == 2 * texts else None
 
 
 def _check_depth(payload: bytes) -> None:
@@ -79,4 +107,5 @@ def _refuse_constant(text: str) -> NoReturn:
     raise DecodeError(f"the payload holds {text}, which is not JSON; leave the field out or null")
 
 
+_read = msgspec.json.Decoder().decode
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)

@@ -186,11 +186,27 @@ class _Ranking:
         values = outputs[self.name]
         if values.ndim == 1:
             values = values[np.newaxis]
-        return [self._row(row) for row in activate(values, self.activation)]
+        scores = activate(values, self.activation)
+        if self.threshold is None and scores.shape[1] <= _FEW:
+            return [self._few(row) for row in scores.tolist()]
+        return [self._row(row) for row in scores]
+
+    def _finite(self, scores: list[Any]) -> dict[str, Any]:
+        """The same as ``_few`` where every score is a number."""
+        labels: Sequence[str | int] = self.labels or range(len(scores))
+        if self.top_k:
+            shown = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+            best = shown[0]
+            top = [{"label": labels[i], "score": scores[i]} for i in shown[: self.top_k]]
+        else:
+            best = scores.index(max(scores))
+            top = [
+                {"label": label, "score": score}
+                for label, score in zip(labels, scores, strict=False)
+            ]
+        return {"label": labels[best], "score": scores[best], "top": top}
 
     def _row(self, scores: Array) -> dict[str, Any]:
-        if len(scores) <= _FEW and self.threshold is None:
-            return self._few(scores.tolist())
         best_first = _best_first(scores)
         shown = best_first[: self.top_k] if self.top_k else range(len(scores))
         plain = plain_values(scores)
@@ -201,6 +217,9 @@ class _Ranking:
 
     def _few(self, scores: list[Any]) -> dict[str, Any]:
         """The same as ``_row`` for a short list without a threshold, in a quarter of the time."""
+        total = sum(scores)
+        if scores and total - total == 0:  # then all of them are numbers, and none is infinite
+            return self._finite(scores)
         numbers = [index for index, score in enumerate(scores) if score == score]  # noqa: PLR0124
         best_first = sorted(numbers, key=scores.__getitem__, reverse=True)
         plain = [score if -_INFINITY < score < _INFINITY else None for score in scores]

@@ -80,3 +80,31 @@ def test_agrees_with_the_standard_parser(text):
     except InvalidRequestError:
         return
     assert ours == json.loads(text)
+
+
+_SHORT = [
+    b'{"a":1,"a":2}', b'{"a":"x","a":"y"}', b'{"a":"x","a":1}', b'{"a":1,"b":"\\"","a":2}',
+    b'{"a":-0}', b'{"a":-0.0}', b'{"a":1e999}', b'{"a":18446744073709551616}', b'{"a":"\xff"}',
+    b'{"a":"\x01"}', b'{"a":NaN}', b'{"a":01}', b'{"a":1.}', b'{"a":1,}', b'{"\xed\xa0\x80":1}',
+    b'{"a":{"b":1,"b":2}}', b'{"a":[1,"x"]}', b'{"a":true,"b":null,"":""}', b'[{"a":1,"a":2}]',
+    b'{"a":"\\u0000"}', b' {"a":0.1e-400}\n', b'{"a":"{}:,"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("payload", _SHORT)
+def test_short_objects_are_read_by_the_same_rules(payload):
+    assert _read(payload) == _read(payload + b" " * MAX_DIGITS)
+
+
+@given(st.lists(st.sampled_from([*b'{}[]":,\\', *b"ab01.-e ntru"]), max_size=40).map(bytes))
+def test_whatever_is_short_is_read_by_the_same_rules(inside):
+    for payload in (inside, b"{" + inside + b"}", b'{"a":' + inside + b',"b":1}'):
+        assert _read(payload) == _read(payload + b" " * MAX_DIGITS)
+
+
+def _read(payload):
+    """The document with its types, or that it is refused: a longer one goes the strict way."""
+    try:
+        return repr(parse_json(payload))
+    except InvalidRequestError as exc:
+        return type(exc).__name__
