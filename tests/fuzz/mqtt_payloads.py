@@ -16,6 +16,7 @@ from edged.processing.msgpack_data import encode_msgpack, parse_msgpack
 from edged.processing.protobuf_data import protobuf_parser
 from edged.processing.unpacking import unpack
 from edged.protocol.sparkplug import parse_sparkplug
+from edged.protocol.sparkplug_births import Births
 from edged.transports.bindings.tensor_payload import TensorCodec
 
 _TREES = (
@@ -141,9 +142,11 @@ def seed_protobuf() -> list[bytes]:
 
 
 def run_sparkplug(data: bytes) -> None:
-    """What is accepted has a JSON form."""
+    """What is accepted has a JSON form; a birth, and a message that it explains."""
+    births = Births()
+    births.hears("spBv1.0/g/NBIRTH/n", data)
     try:
-        value = parse_sparkplug(data)
+        value = parse_sparkplug(births.named("spBv1.0/g/NDATA/n", data))
     except InvalidRequestError:
         return
     _judge(value)

@@ -18,9 +18,10 @@ from edged.processing.entities import entities_of
 from edged.protocol.mqtt import BaseTopics, subscription_id
 from edged.topics import TopicFilter, TopicTemplate
 from edged.transports.bindings.answers import AnswerWriter
-from edged.transports.bindings.discovery import Discovery, device_message, device_topic
+from edged.transports.bindings.discovery import device_message, device_topic
 from edged.transports.bindings.fit import JoinFit, WindowFit, fit_join, fit_window
 from edged.transports.bindings.payload_codecs import PayloadCodecs, load_parser
+from edged.transports.bindings.profiles import Profiles
 from edged.transports.bindings.suppression import Suppression
 
 MAX_REQUEST_BYTES = int(LimitsConfig().max_request)
@@ -90,6 +91,8 @@ class Binding:
         )
         self.filters = (self.filter, *(part.filter for part in self.parts))
         """All that it reads."""
+        self.has_births = config.codec == "sparkplug" and config.compression == "none"
+        """Whether its metrics may go by aliases."""
         self._compiled: dict[int, Compiled] = {}
         publish = config.publish
         is_choosy = publish is not None and publish.when != "always"
@@ -119,12 +122,12 @@ class Binding:
         if (now.publish, now.output, now.model) == (then.publish, then.output, then.model):
             self.suppression = before.suppression
 
-    def tell(self, discovery: Discovery, route: Route, compiled: Compiled, own: BaseTopics) -> None:
+    def tell(self, profiles: Profiles, route: Route, compiled: Compiled, own: BaseTopics) -> None:
         """Tell Home Assistant of the device that an answer is about."""
         config, target = self.config.discovery, route.target
         if config is None or not route.device or target is None:
             return
-        discovery.tell(
+        profiles.discovery.tell(
             device_topic(config.prefix, self.name, route.device),
             (compiled.manifest, target),
             lambda: device_message(

@@ -13,7 +13,8 @@ from edged.config.binding import BindingConfig
 from edged.errors import FieldError, TooLargeError
 from edged.manifest import ManifestOf
 from edged.processing.codecs import Codec, RawCodec
-from edged.protocol.mqtt import BaseTopics
+from edged.protocol.mqtt import BaseTopics, Message
+from edged.protocol.sparkplug_births import Births, birth_filters
 from edged.topics import TopicTemplate, can_match
 from edged.transports.bindings.binding import MAX_REQUEST_BYTES, Binding, Part, Route
 from edged.transports.bindings.discovery import birth_topic, device_topic
@@ -51,20 +52,23 @@ class BindingSet:
         self._readers = tuple(readers) or self.bindings
         self.topics = topics
         self.max_request_bytes = max_request_bytes
+        self.births = Births()
         self._routes: dict[str, tuple[Route, ...]] = {}
         self._has_said_stray = False
 
-    def admit(self, payload: bytes) -> bytes:
+    def admit(self, message: Message, binding: Binding) -> bytes:
         """The payload, if it is not over the limit; raises TooLargeError.
 
+        What is Sparkplug's has its metrics by name; raises DecodeError where they are not known.
         Not the MQTT session's Maximum Packet Size: the broker would drop such messages silently.
         """
+        payload = message.payload
         if len(payload) > self.max_request_bytes:
             raise TooLargeError(
                 f"a payload of {len(payload)} bytes; the limit is {self.max_request_bytes} "
                 "(limits.max_request)"
             )
-        return payload
+        return self.births.named(message.topic, payload) if binding.has_births else payload
 
     def after(self, before: BindingSet) -> BindingSet:
         """This set, and of the one before it whoever leaves a group.
@@ -95,6 +99,8 @@ class BindingSet:
         for binding in self.bindings:
             for one in binding.filters:
                 found[one.mqtt] = max(found.get(one.mqtt, 0), binding.config.qos)
+                for birth in birth_filters(one.plain) if binding.has_births else ():
+                    found.setdefault(birth, 0)
         for prefix in self.discovery_delays():
             found.setdefault(birth_topic(prefix), 0)
         return found

@@ -39,13 +39,13 @@ from edged.transports.bindings.arrival import Arrival
 from edged.transports.bindings.binding import Route
 from edged.transports.bindings.binding_set import BindingSet, prepare_bindings
 from edged.transports.bindings.branch import Branch
-from edged.transports.bindings.discovery import Discovery
 from edged.transports.bindings.forwarding import Forwarder
 from edged.transports.bindings.job_kinds import job_kind
 from edged.transports.bindings.keyed_states import KeyedStates
 from edged.transports.bindings.lanes import Lanes
 from edged.transports.bindings.made import MadeAnswers
 from edged.transports.bindings.outlet import Door
+from edged.transports.bindings.profiles import Profiles
 from edged.transports.bindings.subscriber import Subscriber
 from edged.transports.bindings.subscriptions import SubscriptionMemory
 from edged.transports.bindings.work import Job, ignore
@@ -106,12 +106,12 @@ class Bindings:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.max_packet_bytes: int | None = None
         self.counters = SessionCounters()
-        self.discovery = Discovery(lambda one: self.publish(one, ignore), self.loop.call_later)
+        self.profiles = Profiles(lambda one: self.publish(one, ignore), self.loop.call_later)
         self._max_inflight = max_inflight
         self._subscriber = Subscriber(
             session, memory or SubscriptionMemory.none(), steps_back=steps_back
         )
-        self._on_change = on_change
+        self._changed = on_change or (lambda: None)
         self._ack_early, self._is_main = ack_early, is_main
         self._set = BindingSet((), self.topics)
         self._by_binding: dict[str, BindingCounters] = {}
@@ -150,7 +150,7 @@ class Bindings:
         bindings.inherit(self._set)
         bindings = bindings.after(self._set)
         self._set = bindings
-        self.discovery.want(bindings.discovery_delays())
+        self.profiles.want(bindings)
         self._by_binding = {
             binding.name: self._by_binding.get(binding.name) or BindingCounters()
             for binding in (*bindings.leaving, *bindings.bindings)
@@ -226,6 +226,7 @@ class Bindings:
             "results": self.forwarder.stats() if self.forwarder is not None else None,
             **asdict(self.counters),
             "states": self.states.stats(),
+            "births": self.profiles.births.stats(),
             "bindings": {b.name: self._by_binding[b.name].as_dict() for b in self._set.bindings},
         }
 
@@ -284,7 +285,7 @@ class Bindings:
         status = DRAINING if self._is_draining else ONLINE
         self.say(Publication(self.topics.status, status, retain=True))
         self._announcer.again()
-        self.discovery.connected()
+        self.profiles.discovery.connected()
         self._branch.notice(event)
         self._changed()
 
@@ -307,10 +308,6 @@ class Bindings:
             job.abandon()
         self._jobs.clear()
         self._idle.set()
-
-    def _changed(self) -> None:
-        if self._on_change is not None:
-            self._on_change()
 
     def _on_message(self, message: Message) -> None:
         if self._is_draining or not self.is_current(message.connection):
@@ -345,7 +342,7 @@ class Bindings:
             self.counters.retained += 1
         else:
             routes = self._set.routes(message.topic, message.subscriptions)
-            if not routes and not self.discovery.hears(message.topic, message.payload):
+            if not routes and not self.profiles.hears(message.topic, message.payload):
                 self.counters.unmatched += 1
                 self._set.say_stray(message.topic)
             arrival.open_jobs += len(routes)

@@ -10,11 +10,11 @@ from typing import Protocol
 from edged.manifest import Manifest
 from edged.messages import InferRequest, OnResponse, Ticket
 from edged.protocol.mqtt import Publication, Published
-from edged.transports.bindings.discovery import Discovery
 from edged.transports.bindings.forwarding import Forwarder
 from edged.transports.bindings.keyed_states import KeyedStates
 from edged.transports.bindings.lanes import Lanes
 from edged.transports.bindings.made import MadeAnswers
+from edged.transports.bindings.profiles import Profiles
 
 
 class Door(Protocol):
@@ -40,7 +40,7 @@ class Outlet(Protocol):
     lanes: Lanes
     made: MadeAnswers
     states: KeyedStates
-    discovery: Discovery
+    profiles: Profiles
 
     @property
     def is_crowded(self) -> bool:

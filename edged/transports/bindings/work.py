@@ -140,7 +140,7 @@ class Job:
         self._decode()
 
     def _decode(self) -> None:
-        payload = self._bindings.admit(self._message.payload)
+        payload = self._bindings.admit(self._message, self._binding)
         manifest = self._outlet.door.manifest(self._binding.model, self._binding.release)
         if manifest is None:
             self._wait(ModelNotReadyError(f'no release of "{self._config.model}" is ready'))
@@ -249,7 +249,7 @@ class Job:
         answer = self._encode(response, compiled)
         self._watch.rows = answer.rows
         if self._reply_to is None:
-            self._binding.tell(self._outlet.discovery, self._route, compiled, self._bindings.topics)
+            self._binding.tell(self._outlet.profiles, self._route, compiled, self._bindings.topics)
         properties = answer_properties(response, is_dup=self._message.dup)
         return self._publication(answer.payload, properties, answer.content_type)
 
