@@ -9,9 +9,10 @@ import contextlib
 import hashlib
 import ssl
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from edged.config.broker import TlsConfig
+from edged.config.broker import BrokerConfig
 from edged.config.identity import base_topic, client_id
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
@@ -35,6 +36,7 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
     """
     from edged.transports.mqtt.connection import SessionOptions  # noqa: PLC0415 - only if used
 
+    password, tls = _login(snapshot, mqtt, "mqtt")
     return SessionOptions(
         client_id=client_id(snapshot.config),
         base=base_topic(snapshot.config),
@@ -42,14 +44,15 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
         port=mqtt.port,
         protocol=mqtt.protocol,
         username=mqtt.username,
-        password=read_secret(snapshot, mqtt.password) if mqtt.password is not None else None,
-        tls=_tls_context(snapshot, mqtt.tls) if mqtt.tls is not None else None,
+        password=password,
+        tls=tls,
         websocket=mqtt.websocket,
         keepalive_s=mqtt.keepalive.seconds,
         longest_pause_s=mqtt.longest_pause.seconds,
         session_expiry_s=int(mqtt.session_expiry.seconds),
         max_inflight=mqtt.max_inflight,
         max_packet_bytes=_most_bytes(int(snapshot.config.limits.max_request)),
+        renew=partial(_login, snapshot, mqtt, "mqtt"),
     )
 
 
@@ -73,7 +76,7 @@ def results_options(
     results = mqtt.results
     if results is None:
         return None
-    tls = results.tls
+    password, tls = _login(snapshot, results, "mqtt.results")
     return replace(
         first,
         client_id=results.client_id or f"{first.client_id}-results"[:64],
@@ -81,18 +84,30 @@ def results_options(
         port=results.port,
         protocol=results.protocol,
         username=results.username,
-        password=read_secret(snapshot, results.password) if results.password is not None else None,
-        tls=_tls_context(snapshot, tls, "mqtt.results.tls") if tls is not None else None,
+        password=password,
+        tls=tls,
         websocket=results.websocket,
         keepalive_s=results.keepalive.seconds,
         longest_pause_s=results.longest_pause.seconds,
         session_expiry_s=0,  # it subscribes to nothing, and the outbox is its memory
         max_inflight=results.max_inflight,
         max_packet_bytes=None,
+        renew=partial(_login, snapshot, results, "mqtt.results"),
     )
 
 
-def _tls_context(snapshot: Snapshot, tls: TlsConfig, where: str = "mqtt.tls") -> ssl.SSLContext:
+def _login(
+    snapshot: Snapshot, broker: BrokerConfig, path: str
+) -> tuple[str | None, ssl.SSLContext | None]:
+    """Password and certificates, as their files say now; raises ApplyError."""
+    password = read_secret(snapshot, broker.password) if broker.password is not None else None
+    return password, _tls_context(snapshot, broker, f"{path}.tls")
+
+
+def _tls_context(snapshot: Snapshot, broker: BrokerConfig, where: str) -> ssl.SSLContext | None:
+    tls = broker.tls
+    if tls is None:
+        return None
     ca, cert, key = (
         str(snapshot.resolve(path)) if path is not None else None
         for path in (tls.ca, tls.cert, tls.key)

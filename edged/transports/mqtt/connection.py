@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from edged.protocol.mqtt import Publication, SessionEvent
+from edged.protocol.mqtt import OFFLINE, BaseTopics, Publication, SessionEvent
+
+Renew = Callable[[], "tuple[str | None, ssl.SSLContext | None]"]
+"""Reads the password and the certificates; raises EdgedError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,9 @@ class SessionOptions:
         connect_timeout_s: for TCP, TLS and the broker's answer, each.
         has_will: whether the broker says ``offline`` for us when we vanish.
         longest_pause_s: between two attempts to connect, as long as the broker stays away.
+        will: says at each connection what the broker is to publish when we vanish; None = as
+            ``has_will`` says.
+        renew: reads password and certificates again; None = they stay what they are.
     """
 
     client_id: str
@@ -46,11 +52,21 @@ class SessionOptions:
     connect_timeout_s: float = 10.0
     has_will: bool = True
     longest_pause_s: float = 60.0
+    will: Callable[[], Publication] | None = field(default=None, compare=False)
+    renew: Renew | None = field(default=None, compare=False, repr=False)
+
+    def last_words(self) -> Publication | None:
+        """What the broker is to publish when we vanish from the connection that begins now."""
+        if self.will is not None:
+            return self.will()
+        if not self.has_will:
+            return None
+        return Publication(BaseTopics(self.base).status, OFFLINE, qos=1, retain=True)
 
     def named(self, name: str) -> SessionOptions:
         """Those of a session beside this one: a name of its own, and no word about the daemon."""
         client_id = f"{self.client_id[: 63 - len(name)]}-{name}"
-        return replace(self, client_id=client_id, has_will=False)
+        return replace(self, client_id=client_id, has_will=False, will=None)
 
 
 class Connection(Protocol):

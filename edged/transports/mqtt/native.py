@@ -18,8 +18,6 @@ from typing import Any, TypeGuard
 
 from edged.protocol.mqtt import (
     FULL_QUEUE,
-    OFFLINE,
-    BaseTopics,
     Connected,
     Disconnected,
     Message,
@@ -32,6 +30,7 @@ from edged.protocol.mqtt_writer import Hello
 from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.link import BrokerLink
 from edged.transports.mqtt.reconnect import Verdict
+from edged.transports.mqtt.renewal import renewed
 from edged.transports.mqtt.standing import Ending, Next, Standing
 
 log = logging.getLogger("edged.mqtt")
@@ -178,6 +177,8 @@ class NativeSession:
     async def _live(self) -> Next | None:
         """One connection from its first packet to its last; then: what now? None = the end."""
         self._number += 1
+        if self._number > 1 and self.options.renew is not None:
+            self.options = await asyncio.to_thread(renewed, self.options)
         self._standing.begin()
         # mosquitto 2.0 sends more than we take after it resumed a session. Whoever refused that
         # would never get out of it: the same messages come again on the next connection.
@@ -232,9 +233,7 @@ class NativeSession:
             min(0xFFFF, max(1, round(options.keepalive_s))),
             username=options.username,
             password=options.password,
-            will=Publication(BaseTopics(options.base).status, OFFLINE, qos=1, retain=True)
-            if options.has_will
-            else None,
+            will=options.last_words(),
             session_expiry_s=min(0xFFFF_FFFF, options.session_expiry_s),
             receive_maximum=options.max_inflight,
             maximum_packet_bytes=options.max_packet_bytes,

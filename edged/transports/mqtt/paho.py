@@ -25,8 +25,6 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edged.protocol.mqtt import (
     FULL_QUEUE,
-    OFFLINE,
-    BaseTopics,
     Connected,
     Message,
     Publication,
@@ -114,8 +112,8 @@ class PahoConnection:
             client.username_pw_set(options.username, options.password)
         if options.tls is not None:
             client.tls_set_context(options.tls)
-        if options.has_will:
-            client.will_set(BaseTopics(options.base).status, OFFLINE, qos=1, retain=True)
+        if (will := options.last_words()) is not None:
+            client.will_set(will.topic, will.payload, will.qos, will.retain)
         # With this set, packets wait for our own ``step`` instead of being written in callbacks.
         client.on_socket_register_write = _nothing
         client.on_connect = self._on_connect

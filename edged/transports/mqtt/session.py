@@ -32,6 +32,7 @@ from edged.protocol.mqtt import (
 )
 from edged.transports.mqtt.connection import Connection, MakeConnection, SessionOptions
 from edged.transports.mqtt.reconnect import Verdict
+from edged.transports.mqtt.renewal import renewed
 from edged.transports.mqtt.standing import Ending, Next, Standing
 
 log = logging.getLogger("edged.mqtt")
@@ -193,6 +194,8 @@ class Session:
     def _live(self) -> Next | None:
         """One connection from its first packet to its last; then: what now? None = the end."""
         self._epoch += 1
+        if self._epoch > 1:
+            self.options = renewed(self.options)
         self._standing.begin()
         connection = self._make_connection(
             self.options, self._standing.protocol, self._epoch, self._emit
