@@ -134,8 +134,8 @@ class Site:
         client = self._rng.choice(("paho", "native"))
         return (
             "trust: {require_signatures: false}\nreload: {settle: 20ms, poll: 300ms}\n"
-            f"mqtt: {{{first}, client: {client}, longest_pause: 4s,\n"
-            f"  results: {{{second}, longest_pause: 4s}}}}\n"
+            f"mqtt: {{{first}, client: {client},\n"
+            f"  results: {{{second}}}}}\n"
             "models:\n  m: {bundle: m-1.edgb, batching: {max_queue_delay: 60ms}}\nbindings:\n"
             "  - {name: b, from: 'in/{id}', to: 'out/{id}', model: m, codec: json, timeout: 60s}\n"
         )

@@ -13,6 +13,7 @@ from typing import Literal
 PATIENT_AFTER = 5
 """From this attempt on there is at least a second between two."""
 _FIRST_S, _LONGEST_S = 0.5, 60.0
+_SOON_S, _SHARE = 5.0, 60.0
 STEADY_S = 10.0
 """A connection that lived shorter than this does not count as a success: two clients of one name
 that throw each other out would otherwise do so for ever at full speed."""
@@ -49,6 +50,8 @@ _STOP = {
     "own mqtt.client_id (or node name) and restart it",
 }
 UNSUPPORTED_VERSION = 0x84
+_OVERLOADED = frozenset({0x88, 0x89, 0x96, 0x97, 0x9F})
+"""Unavailable, busy, message rate too high, quota exceeded, connection rate exceeded."""
 
 
 def judge(reason_code: int) -> tuple[Verdict, str]:
@@ -61,6 +64,26 @@ def judge(reason_code: int) -> tuple[Verdict, str]:
     if reason_code in _SLOWLY:
         return Verdict.SLOWLY, _SLOWLY[reason_code]
     return Verdict.RETRY, ""
+
+
+def longest_pause(
+    troubled_s: float, most_s: float, *, reason_code: int | None, slowly: bool
+) -> float:
+    """The most to wait before the next try, seconds.
+
+    Who tries at a broker that is away costs it nothing, and waits a sixtieth of the outage at most
+    when it is back: 5 s in the first five minutes, a minute after an hour. A broker that is there
+    and has too much to do, or refuses us on purpose, is spared from the start.
+
+    Args:
+        troubled_s: since the last connection that held.
+        most_s: as the operator says.
+        reason_code: what the broker said.
+        slowly: it refused us on purpose.
+    """
+    if slowly or reason_code in _OVERLOADED:
+        return most_s
+    return min(most_s, max(_SOON_S, troubled_s / _SHARE))
 
 
 def next_delay(

@@ -20,6 +20,7 @@ from edged.transports.mqtt.reconnect import (
     ProtocolChoice,
     Verdict,
     judge,
+    longest_pause,
     next_delay,
 )
 
@@ -78,6 +79,7 @@ class Standing:
         self._since = 0.0
         self._brief = 0
         self._attempt = 0
+        self._troubled_since_ns: int | None = None
 
     @property
     def protocol(self) -> Protocol:
@@ -105,6 +107,9 @@ class Standing:
     def ended(self, ending: Ending) -> Next:
         """Note how it ended, say so once, and decide what follows."""
         is_steady = self._was_steady()
+        now_ns = time.monotonic_ns()
+        if is_steady or self._troubled_since_ns is None:
+            self._troubled_since_ns = now_ns
         judged, reason = judge(ending.reason_code or 0)
         # A network that swallows everything, or a broker that says why, is no other client.
         is_odd = ending.is_up and not ending.is_silent and ending.reason_code is None
@@ -119,12 +124,17 @@ class Standing:
         is_instant = is_instant and self._choice.refused(ending.reason_code)
         self._report(verdict, reason, was_up=ending.is_up)
         self._attempt = 0 if is_steady else self._attempt + 1
-        slowly = verdict is Verdict.SLOWLY
+        longest_s = longest_pause(
+            (now_ns - self._troubled_since_ns) / 1e9,
+            self._options.longest_pause_s,
+            reason_code=ending.reason_code,
+            slowly=(ending.verdict or judged) is Verdict.SLOWLY,
+        )
         delay = next_delay(
             max(0, self._attempt - 1),
             self._rng,
-            slowly=slowly,
-            longest_s=self._options.longest_pause_s,
+            slowly=verdict is Verdict.SLOWLY,
+            longest_s=longest_s,
         )
         return Next(reason, is_instant or verdict is not Verdict.STOP, 0.0 if is_instant else delay)
 

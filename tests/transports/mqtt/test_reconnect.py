@@ -2,7 +2,13 @@ import random
 
 import pytest
 
-from edged.transports.mqtt.reconnect import ProtocolChoice, Verdict, judge, next_delay
+from edged.transports.mqtt.reconnect import (
+    ProtocolChoice,
+    Verdict,
+    judge,
+    longest_pause,
+    next_delay,
+)
 
 
 def test_delays_are_jittered_over_the_whole_range_and_double_to_a_minute():
@@ -24,6 +30,25 @@ def test_at_most_one_try_a_second_after_the_first_five():
 def test_a_refusal_on_purpose_is_retried_slowly():
     rng = random.Random(3)
     assert all(30 <= next_delay(0, rng, slowly=True) <= 60 for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    ("troubled_s", "code", "slowly", "most_s", "expected_s"),
+    [
+        (0, None, False, 60, 5),
+        (300, None, False, 60, 5),
+        (600, 0x8B, False, 60, 10),
+        (3600, None, False, 60, 60),
+        (10**6, None, False, 60, 60),
+        (0, None, False, 2, 2),
+        (10**6, None, False, 300, 300),
+        (0, 0x89, False, 60, 60),
+        (0, 0x86, True, 60, 60),
+        (0, None, True, 60, 60),
+    ],
+)
+def test_the_longest_pause_grows_with_the_outage(troubled_s, code, slowly, most_s, expected_s):
+    assert longest_pause(troubled_s, most_s, reason_code=code, slowly=slowly) == expected_s
 
 
 def test_the_longest_pause_is_the_operators():
