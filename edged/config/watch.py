@@ -14,6 +14,7 @@ import logging
 import stat
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from edged.config.places import (
 )
 from edged.config.settle import Settler
 from edged.config.source import main_file
+from edged.cores import spread
 
 _log = logging.getLogger("edged.config")
 
@@ -99,6 +101,9 @@ class Watcher:
         self._poll_timer: asyncio.TimerHandle | None = None
         self._is_sampling = False
         self._sample_again = False
+        # Of its own: a job given to threads of which several are idle wakes every one of them, and
+        # this one comes every few seconds for as long as a device runs.
+        self._thread = ThreadPoolExecutor(1, "edged-watch", initializer=spread)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin; without inotify (its limits are per user) the poll alone does the work."""
@@ -125,6 +130,7 @@ class Watcher:
                 timer.cancel()
         self._loop = self._inotify = self._timer = self._poll_timer = None
         self._watches.clear()
+        self._thread.shutdown(wait=False)
 
     def follow(self, paths: Iterable[Path]) -> None:
         """Also notice these files, e.g. bundles; replaces what was followed before.
@@ -272,7 +278,7 @@ class Watcher:
             return
         self._is_sampling = True
         work = functools.partial(_look, self._main, self._followed)
-        future = self._loop.run_in_executor(None, work)
+        future = self._loop.run_in_executor(self._thread, work)
         future.add_done_callback(functools.partial(self._on_sample, self._followed, is_settled))
 
     def _on_sample(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -359,6 +360,29 @@ def test_stop_is_final_and_idle_costs_nothing(site) -> None:
             seen.watcher.stop()
 
     play(scene)
+
+
+def test_looks_happen_on_a_thread_of_their_own(site, monkeypatch) -> None:
+    """A job for threads of which several are idle wakes each, every few seconds for years."""
+    site.write("node: a")
+    threads: set[str] = set()
+
+    def look(main: Path, followed: tuple[Path, ...]) -> watching._State:
+        threads.add(threading.current_thread().name)
+        return watching._State("", "")
+
+    async def scene() -> None:
+        for _ in range(3):  # several idle threads that would do
+            await asyncio.to_thread(time.sleep, 0)
+        with watched(site.root, poll_ns=MS):
+            monkeypatch.setattr(watching, "_look", look)
+            deadline = time.monotonic() + 8
+            while not threads:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.005)
+
+    play(scene)
+    assert threads == {"edged-watch_0"}
 
 
 def test_uvloop_too(site) -> None:
