@@ -98,6 +98,10 @@ build/mqtt_load: benchmarks/mqtt_load.c
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o $@ $<
 
+build/grpc_client_floor: benchmarks/grpc_client_floor.c
+	@mkdir -p build
+	$(CC) -O2 -Wall -Wextra -o $@ $<
+
 bench: broker build/load build/http_load build/mqtt_load
 	@.ci/venv $(VENV) $(PYTHON) demo grpc
 	@$(BIN)/python -m benchmarks.run $(ARGS)
@@ -106,7 +110,7 @@ bench-latency: build/load
 	@.ci/venv $(VENV) $(PYTHON) demo
 	@$(BIN)/python -m benchmarks.latency $(ARGS)
 
-bench-peers: build/load build/http_load
+bench-peers: build/load build/http_load build/grpc_client_floor
 	@.ci/venv $(VENV) $(PYTHON) demo grpc
 	@$(BIN)/python -m benchmarks.peers.run $(ARGS)
 

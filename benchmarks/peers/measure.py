@@ -22,9 +22,13 @@ from benchmarks.peers import asking, catalogue
 from benchmarks.peers.environment import Environment
 from benchmarks.peers.server import Server, exchange, free_ports
 from benchmarks.stand import BenchError, Daemon, Stand
+from edged.messages import InferResponse
+from edged.protocol.oip_grpc import encode_infer
+from edged.protocol.oip_request import Asked
 
 CONNECTIONS = (1, 16)
 ROUNDS, ROUND_S, ASK_S = 5, 1.0, 60.0
+CLIENT_FLOOR, FLOOR_AWAKE_US = "grpc-client-floor", 500
 Found = dict[str, dict[str, list[float]]]
 """By side and ways, ``http-16``: what each round found, by the generator's own names."""
 
@@ -144,6 +148,26 @@ def _ours(name: str, place: Path | int, form: asking.Form, asked: Question, daem
         raise BenchError(f"{name}: status {status}: {body[:200]!r}")
     way = asked.over_http(name, place, request, asking.wanted(body, asked.values))
     return Side(name, {"http": way})
+
+
+def of_the_client(asked: Question) -> Side:
+    """What the gRPC client takes by itself: everything is answered at once, with the same bytes."""
+    side = Side(CLIENT_FLOOR, {}, facts={"settings": "reads nothing, runs nothing, sleeps late"})
+    answer = InferResponse(asked.model.name, 1, 0, {asking.OUTPUT: asked.values})
+    made = encode_infer(Asked("", {}, (), is_binary=True), answer, {})
+    message = asked.stand.folder / "answer"
+    message.write_bytes(b"".join(map(bytes, made)))
+    (port,) = free_ports(1)
+    program = asked.stand.load.with_name("grpc_client_floor")
+    command = [program, str(port), message, str(FLOOR_AWAKE_US)]
+    side.server = Server(CLIENT_FLOOR, command, asked.stand.folder / CLIENT_FLOOR, {})
+    try:
+        side.facts["ready_s"] = side.server.wait_for_port(port)
+        side.ways["grpc"] = asked.over_grpc(f"127.0.0.1:{port}")
+    except BenchError as exc:
+        side.problems["grpc"] = str(exc)
+    side.server.rest()
+    return side
 
 
 def begin(peer: catalogue.Peer, asked: Question, release: str) -> Side:

@@ -9,7 +9,7 @@ from benchmarks import figures
 from benchmarks.peers.measure import CONNECTIONS, Found, Side
 from benchmarks.results import Row, measured, not_measured
 
-OURS, FLOOR = "edged", "grpcio"
+OURS, FLOOR, CLIENT = "edged", "grpcio", "grpc-client-floor"
 TRITON = ("triton", "pytriton")
 NOTHING = "\u2013"
 PYTHON = ("mlserver", "kserve", "bentoml", "litserve", "mlflow")
@@ -42,6 +42,10 @@ def _bars(found: Found, why: Mapping[str, str]) -> list[Row]:
             for count in CONNECTIONS:
                 ends = (f"{OURS}-{way}-{count}", f"{peer}-{way}-{count}")
                 made.append(_ratio(f"{peer}-over-{way}-{count}", ends, bar, found, why))
+    # As high as the ratio over gRPC can be at all: nobody is faster than one who does nothing.
+    for count in CONNECTIONS:
+        ends = (f"{CLIENT}-grpc-{count}", f"{TRITON[0]}-grpc-{count}")
+        made.append(_ratio(f"triton-over-grpc-{count}-most", ends, "", found, why))
     ends = (f"{OURS}-grpc-1", f"{FLOOR}-grpc-1")
     made.append(_ratio("grpc-1", ends, "<= 1.15", found, why, key="p50_us"))
     return made

@@ -58,7 +58,10 @@ def measured(
             for way, why in side.problems.items():
                 print(f"{peer.name}, {way}: {why}", file=sys.stderr, flush=True)
             sides.append(side)
-        sides = [*stack.enter_context(measure.ours(asked)), *sides]
+        floor = measure.of_the_client(asked)
+        assert floor.server is not None
+        stack.callback(floor.server.end)
+        sides = [*stack.enter_context(measure.ours(asked)), floor, *sides]
         about = machine()
         found = measure.in_turns(sides)
         about["load_after"] = load_average()

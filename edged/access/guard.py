@@ -103,6 +103,11 @@ class GuardedCall:
         """As of the real one; asked for each request."""
         return self._call.turn
 
+    @property
+    def gathers(self) -> int:
+        """None: each request is counted for its own asker, before it waits for anything."""
+        return 0
+
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int) -> Any:
         """As of the real one; None while it is not allowed."""
         visit = self._visit

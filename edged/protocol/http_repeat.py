@@ -151,7 +151,7 @@ class HttpLane:
         if any(spec.dtype not in DTYPES for spec in outputs):
             raise InvalidRequestError("what has no NumPy numbers is not bound")
         self.inputs = {one.name: np.empty(one.shape, one.dtype) for one in repeat.fields}
-        shapes = {spec.name: _fixed(spec) for spec in outputs}
+        shapes = {spec.name: fixed_shape(spec) for spec in outputs}
         made = {spec.name: np.empty(shapes[spec.name], spec.dtype) for spec in outputs}
         size = sum(array.nbytes for array in made.values())
         if not 0 < size <= min(COPY_BYTES, JOIN_BYTES) or repeat.size > 2 * COPY_BYTES:
@@ -160,10 +160,10 @@ class HttpLane:
         names = [one.name for one in repeat.asked.outputs] or list(made)
         self._answer: tuple[Buffer, ...] = (
             bytes(answer[0])[:-size],
-            *[_bytes(made[name]) for name in names],
+            *[bytes_of(made[name]) for name in names],
         )
         self._places = [
-            (_bytes(self.inputs[one.name]), one.offset, one.offset + self.inputs[one.name].nbytes)
+            (bytes_of(self.inputs[one.name]), one.offset, one.offset + self.inputs[one.name].nbytes)
             for one in repeat.fields
         ]
         self._run: LoneRun | None = call.bind(self.inputs, made, 0)
@@ -183,7 +183,7 @@ class HttpLane:
         return None if run.run(origin) is None else b"".join(self._answer)
 
 
-def _fixed(spec: TensorSpec) -> tuple[int, ...]:
+def fixed_shape(spec: TensorSpec) -> tuple[int, ...]:
     """The shape of an output; raises InvalidRequestError where it is only known after a run."""
     shape = tuple(axis for axis in spec.shape if isinstance(axis, int))
     if len(shape) != len(spec.shape):
@@ -191,5 +191,6 @@ def _fixed(spec: TensorSpec) -> tuple[int, ...]:
     return shape
 
 
-def _bytes(array: Array) -> memoryview:
+def bytes_of(array: Array) -> memoryview:
+    """The memory of one that is dense."""
     return array.reshape(-1).view(np.uint8).data

@@ -6,12 +6,13 @@ front of the memory that the model wrote.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from edged.errors import InvalidRequestError
 from edged.protocol import prepared
 from edged.protocol.layout import COPY_BYTES, BodyLayout
-from edged.tensors import Array
+from edged.tensors import Array, TensorSpec
 
 LANE_ROWS = 64
 """As many rows as a batch of the loop may have; more take longer than the way there."""
@@ -33,12 +34,45 @@ class LoneRun(Protocol):
         ...
 
 
+class SharedRun(LoneRun, Protocol):
+    """The same, that may be for several askers together."""
+
+    def run_for(self, askers: Sequence[tuple[str, int]]) -> int:
+        """Run for these, each with since when it asks; nanoseconds, 0 when it did not run."""
+        ...
+
+
 class Binds(Protocol):
     """A prepared call that can be bound to memory."""
 
     def bind(
         self, inputs: dict[str, Array], outputs: dict[str, Array], rows: int
     ) -> LoneRun | None:
+        """Runs from these inputs to these outputs; None when there are none now."""
+        ...
+
+
+class BindsShared(Protocol):
+    """The same, for several askers together."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What an answer holds."""
+        ...
+
+    @property
+    def release(self) -> int:
+        """Who answers."""
+        ...
+
+    @property
+    def gathers(self) -> int:
+        """So many rows may run together."""
+        ...
+
+    def bind(
+        self, inputs: dict[str, Array], outputs: dict[str, Array], rows: int
+    ) -> SharedRun | None:
         """Runs from these inputs to these outputs; None when there are none now."""
         ...
 

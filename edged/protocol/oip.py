@@ -101,3 +101,21 @@ def wants_ready_only(body: Buffer) -> bool:
         return msgspec.json.decode(body, type=_Index).ready
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise InvalidRequestError(f"Unable to parse the request: {exc}") from None
+
+
+def header_length(given: str, body_bytes: int) -> int:
+    """How much of a body is its JSON, as the header ``HEADER_LENGTH`` says.
+
+    Raises:
+        InvalidRequestError: it says nothing that can be.
+    """
+    if not (given.isascii() and given.isdigit() and len(given) < 20):
+        raise InvalidRequestError(
+            f"Inference-Header-Content-Length is {given[:32]!r}; expected a number of bytes"
+        )
+    length = int(given)
+    if length > body_bytes:
+        raise InvalidRequestError(
+            f"Inference-Header-Content-Length is {length}, but the body has {body_bytes} bytes"
+        )
+    return length

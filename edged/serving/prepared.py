@@ -6,6 +6,7 @@ whose layout no longer fits what is served now is refused, never squeezed in.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -26,8 +27,9 @@ from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
 from edged.serving.lone import LoneRun, ShadowedRun, Watch, adopt
 from edged.serving.release import ServedRelease
 from edged.serving.rollout import Rollout
+from edged.serving.scheduling.inline import INLINE_ROWS
 from edged.serving.scheduling.scheduler import Layout, Waiting
-from edged.serving.scheduling.turn import Turn
+from edged.serving.scheduling.turn import Runs, Turn
 from edged.serving.served import Served
 from edged.tensors import ALL_DTYPES, BATCH, Array, TensorSpec, check_tensors, size_bytes
 
@@ -133,6 +135,33 @@ class PreparedCall:
             watch = Watch(shadow, side, inputs, outputs)
             return ShadowedRun(plane, release, bound, rows or self._rows, watch=watch)
         return LoneRun(plane, release, bound, rows or self._rows)
+
+    @property
+    def gathers(self) -> int:
+        """So many rows of requests of several askers may run together on the loop; 0 for none."""
+        release = self._release
+        if not isinstance(release, ServedRelease) or self._rollout is not None:
+            return 0
+        is_heard = release.cache is not None or self.model in self._plane.taps
+        specs = (*release.inputs, *release.outputs)
+        if is_heard or not release.is_inline or not all(spec.is_batched for spec in specs):
+            return 0
+        # At that level each request has its line in the log.
+        return 0 if log.isEnabledFor(logging.DEBUG) else min(release.batch_rows, INLINE_ROWS)
+
+    @property
+    def expected_ns(self) -> int:
+        """How long the next run on the loop will take, as far as the last one tells."""
+        return self._release.inline.last_ns
+
+    @property
+    def rank(self) -> int:
+        """The class of who answers."""
+        return self._release.rank
+
+    def enlist(self, runs: Runs) -> None:
+        """Have what gathers requests of this call pumped at the end of this turn of the loop."""
+        self._release.turn.ask(runs, asyncio.get_running_loop())
 
     def adopt(
         self, inputs: Mapping[str, Array], rows: int, origin: str, on_response: OnResponse

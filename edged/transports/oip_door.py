@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
-from edged.protocol.lane import LoneRun
+from edged.protocol.lane import SharedRun
 from edged.tensors import Array, TensorSpec
 
 
@@ -15,6 +15,26 @@ class Turn(Protocol):
 
     def is_alone(self, asker: object) -> bool:
         """Whether nobody else has asked for anything lately."""
+        ...
+
+
+class Pumped(Protocol):
+    """What stands in the turn's line; see ``edged.serving.scheduling.turn.Runs``."""
+
+    rank: int
+
+    @property
+    def due_ns(self) -> int:
+        """The first deadline of what waits."""
+        ...
+
+    @property
+    def expected_ns(self) -> int:
+        """How long ``pump`` will hold up the loop."""
+        ...
+
+    def pump(self) -> int:
+        """Run; returns for how long that held up the loop, nanoseconds."""
         ...
 
 
@@ -43,8 +63,27 @@ class Prepared(Protocol):
 
     def bind(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
-    ) -> LoneRun | None:
+    ) -> SharedRun | None:
         """Runs of an asker who is alone, from fixed memory to fixed memory."""
+        ...
+
+    @property
+    def gathers(self) -> int:
+        """So many rows of requests of several askers may run together on the loop; 0 for none."""
+        ...
+
+    @property
+    def expected_ns(self) -> int:
+        """How long the next run on the loop will take, as far as the last one tells."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """The class of who answers."""
+        ...
+
+    def enlist(self, runs: Pumped) -> None:
+        """Have what gathers requests of this call pumped at the end of this turn of the loop."""
         ...
 
     def adopt(

@@ -115,6 +115,7 @@ def test_what_runs_is_answered_and_a_stream_is_cut():
 def test_a_prepared_call_loses_its_right_and_gets_it_back():
     stand = Stand("m")
     call = stand.guard.prepare(PrepareRequest("m", LAYOUT))
+    assert call.gathers == 0, "each request is counted for its own asker"
     assert (call.release, call.generation, call.outputs) == (7, 3, LAYOUT)
     assert call.turn is stand.door
     run = call.bind(X, X, 1)

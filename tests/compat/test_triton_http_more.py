@@ -223,3 +223,24 @@ class TestBesides:
         with pytest.raises(InferenceServerException, match="Request timeout expired") as caught:
             client.infer("sorter", [features()], timeout=1)
         assert caught.value.status() == "503"
+
+
+def test_many_at_once(client: Any, port: int) -> None:
+    """Requests that run together: to each its own numbers, and each is counted."""
+    rows = [X + number for number in range(24)]
+
+    def asked(row: np.ndarray) -> list[Any]:
+        tensor = http.InferInput("features", [2, 6], "FP32")
+        tensor.set_data_from_numpy(row)
+        return [tensor]
+
+    wanted = [client.infer("sorter", asked(row)).as_numpy("probabilities") for row in rows]
+    before = client.get_inference_statistics("sorter")["model_stats"][0]
+    with http.InferenceServerClient(f"127.0.0.1:{port}", concurrency=16) as many:
+        for _ in range(4):
+            waiting = [many.async_infer("sorter", asked(row)) for row in rows]
+            for one, values in zip(waiting, wanted, strict=True):
+                np.testing.assert_allclose(one.get_result().as_numpy("probabilities"), values)
+    after = client.get_inference_statistics("sorter")["model_stats"][0]
+    assert int(after["inference_count"]) == int(before["inference_count"]) + 4 * 24 * 2
+    assert int(after["execution_count"]) > int(before["execution_count"])

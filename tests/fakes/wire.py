@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -103,6 +105,16 @@ class EchoCall:
     def turn(self) -> EchoDoor:
         return self.door
 
+    expected_ns = 0
+    rank = 1
+
+    @property
+    def gathers(self) -> int:
+        return self.door.gathers
+
+    def enlist(self, runs: Any) -> None:
+        asyncio.get_running_loop().call_soon(runs.pump)
+
     def adopt(
         self, inputs: dict[str, np.ndarray], rows: int, origin: str, on_response: OnResponse
     ) -> None:
@@ -154,6 +166,15 @@ class EchoLone:
             self.outputs[name][...] = array
         return self.call.release, self.call.generation, door.lone_ns, 1
 
+    def run_for(self, askers: Sequence[tuple[str, int]]) -> int:
+        door = self.call.door
+        if door.is_holding or door.error is not None or door.is_swapped:
+            return 0
+        door.together.append(len(askers))
+        for name, array in self.inputs.items():
+            self.outputs[name][...] = array
+        return door.lone_ns
+
 
 class EchoDoor:
     """Answers each request with its own inputs, at once or when ``release_all`` is called."""
@@ -169,6 +190,8 @@ class EchoDoor:
         self.bound = 0
         self.lone: list[str] = []
         self.lone_ns = 1000
+        self.gathers = 0
+        self.together: list[int] = []
         self.stay = Stay()
         self.refusal: EdgedError | None = None
         self.shut_out: EdgedError | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -135,6 +136,37 @@ async def test_what_has_to_go_the_usual_way():
 async def test_each_request_has_its_line_in_the_log(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.DEBUG, "edged.serving"):
         assert Alone().bind().run("uds") is None
+
+
+@on_loop
+async def test_for_several():
+    """Two requests of one row each, run as one; each is counted as its own."""
+    alone = Alone()
+    run = alone.bind()
+    now_ns = time.monotonic_ns()
+    assert run.run_for([("http:7", now_ns - 5000), ("http:8", now_ns)]) > 0
+    np.testing.assert_array_equal(alone.y, X * 2)
+    counters = alone.release.counters
+    assert (counters.batches, counters.inline_batches, counters.rows) == (1, 1, 2)
+    assert (counters.requests, counters.transports) == (2, {"http": 2})
+    assert counters.queue_ns >= 5000
+    alone.release.backlog.items.append(object())
+    assert run.run_for([("http:7", now_ns)] * 2) == 0
+    alone.release.backlog.items.clear()
+    alone.session.function = dict.popitem
+    assert run.run_for([("http:7", now_ns)] * 2) == 0
+    assert counters.requests == 2
+
+
+@on_loop
+async def test_what_runs_for_several():
+    assert Alone().call.gathers == BatchingConfig().max_batch
+    assert Alone(batching=BatchingConfig(max_batch=8)).call.gathers == 8
+    assert Alone(batching=BatchingConfig(max_batch=1)).call.gathers == 1
+    assert Alone(typical_ns=10_000_000).call.gathers == 0
+    tapped = Alone()
+    tapped.plane.tap({"gate": lambda *_: None})
+    assert tapped.call.gathers == 0
 
 
 @on_loop

@@ -12,6 +12,7 @@ import time
 from edged.access.gate import Gate
 from edged.config.schema import Config
 from edged.patience import Patience
+from edged.transports.http.gathering import Gatherings
 from edged.transports.http.peer import Connection
 from edged.transports.named_memory import NamedMemory
 from edged.transports.oip_door import Admin, Door, Pages
@@ -54,6 +55,7 @@ class HttpServer:
         self.frame_timeout_s = 10.0
         self.unread_wait_s = 60.0
         self.patience = Patience(0)
+        self.gatherings = Gatherings()
         self.buffer = memoryview(bytearray(_READ_BYTES))
         """Of whoever is read awake: one at a time, for what is read is taken at once."""
         self.connections: set[Connection] = set()

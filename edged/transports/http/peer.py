@@ -21,6 +21,7 @@ from edged.protocol.http_answer import CONTINUE, encode_error
 from edged.protocol.http_get import RefusedError
 from edged.protocol.http_reader import HttpReader, HttpRequest
 from edged.transports.credentials import peer_credentials, peer_of
+from edged.transports.http.gathering import Gathering
 from edged.transports.http.requests import Requests
 from edged.transports.tls import certificate_name, certificate_origin
 
@@ -116,7 +117,18 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; answer at once where nothing is being answered."""
-        if self._takes_request(data) and self._descriptor >= 0:
+        gathering = self.gathering
+        if (
+            gathering is not None
+            and gathering.is_crowded
+            and len(data) == gathering.size
+            and data.startswith(gathering.prefix)
+            and self._is_at_rest
+        ):
+            # Others ask the same just now: not even a look whether this one is alone.
+            self._join(gathering, data)
+            self._server.received_bytes += len(data)
+        elif self._takes_request(data) and self._descriptor >= 0:
             self._wait_awake()
 
     def _takes_request(self, data: bytes) -> bool:
@@ -146,10 +158,53 @@ class Connection(asyncio.Protocol):
         self._is_in_turn = self._is_busy = True
         self._due_s = 0.0
         self._server.requests += 1
-        self._requests.begin_again(data)
+        gathering = self._requests.begin_again(data)
         self._is_in_turn = False
-        if self._is_at_rest:
+        if gathering is not None:
+            gathering.join(data, self)
+        elif self._is_at_rest:
             self._rest()
+
+    def _join(self, gathering: Gathering, data: bytes) -> None:
+        self._is_busy = True
+        self._due_s = 0.0
+        self._server.requests += 1
+        gathering.join(data, self)
+
+    @property
+    def origin(self) -> str:
+        """Who asks."""
+        return self._requests.origin
+
+    @property
+    def gathering(self) -> Gathering | None:
+        """Where its requests may be asked together with those of others."""
+        return self._requests.gathering
+
+    def answer_gathered(self, answer: bytes) -> None:
+        """Write the answer to a request that was asked with those of others."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._server.sent_bytes += len(answer)
+        transport.write(answer)
+        self._is_busy = False
+        if self._is_ending:
+            transport.close()
+        elif self._is_at_rest and self._timer is not None:
+            # Nothing stopped the reading meanwhile; the timer looks at the time by itself.
+            self._due_s = self._loop.time() + _IDLE_S
+        else:
+            self._go_on()
+
+    def ask_apart(self, data: bytes) -> None:
+        """Ask the usual way what could not be asked with others."""
+        if self._transport is None or self._requests.ask_apart(data):
+            return
+        # What it may ask has changed since: read it as what nobody knows.
+        reader = HttpReader(self._server.max_request_bytes)
+        (request,) = reader.feed(data)
+        self._requests.begin(request)
 
     def _wait_awake(self) -> None:
         """As in native/peer.py: wait a moment for the next request without going to sleep."""

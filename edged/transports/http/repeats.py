@@ -14,6 +14,7 @@ from edged.messages import InferResponse, PrepareRequest, Ticket
 from edged.protocol.http_reader import HttpRequest
 from edged.protocol.http_repeat import HttpLane, HttpRepeat, same_part
 from edged.protocol.oip_request import Asked
+from edged.transports.http.gathering import Gathering, Gatherings
 from edged.transports.oip_door import Door, Prepared
 
 Respond = Callable[[HttpRepeat, InferResponse], None]
@@ -22,7 +23,7 @@ Respond = Callable[[HttpRepeat, InferResponse], None]
 class _Known:
     """A repeat, its call, and its lane once there is one."""
 
-    __slots__ = ("call", "has_lane", "lane", "model", "repeat")
+    __slots__ = ("call", "gathering", "has_gathering", "has_lane", "lane", "model", "repeat")
 
     def __init__(self, repeat: HttpRepeat, call: Prepared, model: str) -> None:
         self.repeat = repeat
@@ -31,6 +32,8 @@ class _Known:
         self.lane: HttpLane | None = None
         self.has_lane = True
         """Whether there may be one."""
+        self.gathering: Gathering | None = None
+        self.has_gathering = True
 
 
 class Repeats:
@@ -38,10 +41,12 @@ class Repeats:
 
     Args:
         door: what is asked.
+        gatherings: where it is asked together with other connections.
     """
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, gatherings: Gatherings) -> None:
         self.door = door
+        self._gatherings = gatherings
         """What is prepared; see ``access.guard``."""
         self._seen = b""
         self._known: _Known | None = None
@@ -74,6 +79,22 @@ class Repeats:
             self.clear()  # the long way looks everything up, also whether it is allowed
             return False
         return True
+
+    @property
+    def gathering(self) -> Gathering | None:
+        """Where requests that fit are asked together with those of others."""
+        known = self._known
+        return None if known is None else known.gathering
+
+    def gathered(self) -> Gathering | None:
+        """The same, and now is the time to begin one where there may be any."""
+        known = self._known
+        if known is None or not known.has_gathering:
+            return None
+        if known.gathering is None:
+            known.gathering = self._gatherings.of(known.repeat, known.call, known.model)
+            known.has_gathering = known.gathering is not None
+        return known.gathering
 
     def answer_alone(self, data: bytes, origin: str, asker: object) -> bytes | None:
         """The answer to a request that fits, when nobody else asks for anything; else None.

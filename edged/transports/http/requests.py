@@ -18,7 +18,7 @@ from edged.access.calls import visible_pages
 from edged.access.guard import Guard, guarded
 from edged.access.memory import guarded_memory
 from edged.access.visit import Visit
-from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
+from edged.errors import EdgedError, RuntimeFailureError
 from edged.flow import Flow
 from edged.messages import InferRequest, InferResponse, SequencedRequest, Ticket
 from edged.protocol import oip
@@ -34,9 +34,10 @@ from edged.protocol.oip_request import Asked, decode_raw, decode_request
 from edged.protocol.oip_shared import Memory, decode_register, needed, status_document
 from edged.runtimes.base import StillRunningError
 from edged.transports.http.admin import answer_admin, check_right
+from edged.transports.http.gathering import Gathering
 from edged.transports.http.generate import Generation
 from edged.transports.http.repeats import Repeats
-from edged.transports.http.routes import Page, Route, route_of
+from edged.transports.http.routes import FREE, VERBS, Page, Route, route_of
 
 if TYPE_CHECKING:
     from edged.transports.http.endpoint import HttpServer
@@ -44,20 +45,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("edged.http")
 
 _NOT_HERE = "is not allowed on this socket"
-
-_VERBS = {
-    Page.INFER: "infer",
-    Page.GENERATE: "infer",
-    Page.GENERATE_STREAM: "infer",
-    Page.MODEL: "metadata",
-    Page.MODEL_READY: "metadata",
-    Page.CONFIG: "metadata",
-    Page.STATS: "metadata",
-    Page.METRICS: "metrics",
-}
-"""What a page needs a right for; of lists, what may not be seen is left out."""
-_FREE = (Page.INFER, Page.GENERATE, Page.GENERATE_STREAM, Page.LIVE, Page.READY)
-"""Requests for inference are counted at the door, and probes never."""
 
 Answered = Callable[[list[Buffer], bool], None]
 """Called once for each request, with its answer and whether the connection outlives it."""
@@ -89,7 +76,7 @@ class Requests:
         self._task: asyncio.Task[None] | None = None
         self._generation: Generation | None = None
         self._is_held = False
-        self._repeats = Repeats(server.door)
+        self._repeats = Repeats(server.door, server.gatherings)
 
     def begin(self, request: HttpRequest) -> None:
         """Answer a request, now or later; the one before has been answered."""
@@ -110,17 +97,40 @@ class Requests:
         """Whether these bytes are one request, whole, that ``begin_again`` takes."""
         return self._repeats.fits(data)
 
-    def begin_again(self, data: bytes) -> None:
-        """Answer a request that differs from one before it in its tensors only."""
+    @property
+    def gathering(self) -> Gathering | None:
+        """Where what ``is_again`` may be asked together with other connections."""
+        return self._repeats.gathering
+
+    def begin_again(self, data: bytes) -> Gathering | None:
+        """Answer a request that differs from one before it in its tensors only.
+
+        Returns:
+            Where it is to be asked, when that is not here.
+        """
         self._keeps_alive = self._is_open = True
         try:
             answer = self._repeats.answer_alone(data, self.origin, self)
         except StillRunningError:
             self._repeats.adopt(self.origin, self._respond_again)
-            return
+            return None
         if answer is not None:
             self.answer([answer])
-            return
+            return None
+        gathering = self._repeats.gathered()
+        if gathering is None:
+            self._submit_again(data)
+        return gathering
+
+    def ask_apart(self, data: bytes) -> bool:
+        """Answer one that was to be asked with others; False where nothing is known of it now."""
+        self._keeps_alive = self._is_open = True
+        if not self.is_again(data):
+            return False
+        self._submit_again(data)
+        return True
+
+    def _submit_again(self, data: bytes) -> None:
         ticket = self._repeats.submit(data, self.origin, self._respond_again)
         if self._is_open:
             self._ticket = ticket
@@ -186,9 +196,9 @@ class Requests:
     def _allowed(self, request: HttpRequest, route: Route) -> None:
         """Answer what may be asked for on this socket, if this client may."""
         if self._visit is not None:
-            if (verb := _VERBS.get(route.page)) is not None and (route.model or verb == "metrics"):
+            if (verb := VERBS.get(route.page)) is not None and (route.model or verb == "metrics"):
                 self._visit.require(verb, route.model)
-            if route.page not in _FREE:
+            if route.page not in FREE:
                 self._visit.ask()
         if route.page is Page.INFER:
             self._infer(request, route)
@@ -308,7 +318,7 @@ class Requests:
         body = request.body
         length = None
         if (given := request.headers.get(oip.HEADER_LENGTH)) is not None:
-            length = _length(given, len(body))
+            length = oip.header_length(given, len(body))
         if length == 0 and body:
             return decode_raw(body, self._server.pages.inputs(route.model, route.version))
         return decode_request(body, length, self._server.max_request_bytes, self._memory())
@@ -382,16 +392,3 @@ class Requests:
         """Write the answer, or the rest of it; the request is over."""
         self._is_open, self._generation = False, None
         self._on_answered(buffers, self._keeps_alive)
-
-
-def _length(given: str, body_bytes: int) -> int:
-    if not (given.isascii() and given.isdigit() and len(given) < 20):
-        raise InvalidRequestError(
-            f"Inference-Header-Content-Length is {given[:32]!r}; expected a number of bytes"
-        )
-    length = int(given)
-    if length > body_bytes:
-        raise InvalidRequestError(
-            f"Inference-Header-Content-Length is {length}, but the body has {body_bytes} bytes"
-        )
-    return length

@@ -36,6 +36,11 @@ def sock(web: Web) -> Iterator[socket.socket]:
 def ask(sock: socket.socket, data: bytes) -> bytes:
     """One whole answer."""
     sock.sendall(data)
+    return answered(sock)
+
+
+def answered(sock: socket.socket) -> bytes:
+    """The next whole answer."""
     answer = b""
     while True:
         more = sock.recv(65536)

@@ -1,0 +1,145 @@
+"""What several connections ask in one turn of the loop, gathered: one run, and an answer for each.
+
+Decides who is run with whom: requests that begin with the same bytes, of clients that are free to
+ask whatever they like. Whoever is bound by rules or quotas asks alone, and so does who has the loop
+to himself.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from edged.errors import EdgedError
+from edged.protocol.http_gather import HttpGather
+from edged.protocol.http_repeat import HttpRepeat
+from edged.transports.oip_door import Prepared
+
+log = logging.getLogger("edged.http")
+
+_NEVER_NS = 1 << 62
+"""As ``precedence.NEVER_NS``: none of these has a deadline."""
+_MOST = 64
+"""Kinds of requests that are gathered at once; those of further ones are run one by one."""
+
+
+class Member(Protocol):
+    """A connection with one request in a gathering."""
+
+    @property
+    def origin(self) -> str:
+        """Who asks."""
+        ...
+
+    @property
+    def gathering(self) -> Gathering | None:
+        """Where it asks now; another one, or none, when what it may ask has changed."""
+        ...
+
+    def answer_gathered(self, answer: bytes) -> None:
+        """Write the answer."""
+        ...
+
+    def ask_apart(self, data: bytes) -> None:
+        """Ask the usual way: it could not be run with others."""
+        ...
+
+
+class Gathering:
+    """Requests of one kind; stands in the turn's line while there are some.
+
+    Args:
+        gather: lays them together and runs them.
+        call: what they ask.
+    """
+
+    def __init__(self, gather: HttpGather, call: Prepared) -> None:
+        self._gather = gather
+        self.call = call
+        self.rank = call.rank
+        self.size = gather.repeat.size
+        self.prefix = gather.repeat.prefix
+        self.is_crowded = False
+        """Whether the last run was for more than one."""
+        self.due_ns = _NEVER_NS
+        self._waiting: list[tuple[bytes, Member, int]] = []
+
+    @property
+    def expected_ns(self) -> int:
+        """How long the next run will take."""
+        return self.call.expected_ns
+
+    def join(self, data: bytes, member: Member) -> None:
+        """Wait for the end of this turn; ``data`` is one whole request of this kind."""
+        if not self._waiting:
+            self.call.enlist(self)
+        self._waiting.append((data, member, time.monotonic_ns()))
+
+    def pump(self) -> int:
+        """Run those who wait, as many as there is room for; returns for how long, nanoseconds."""
+        most = self._gather.most
+        waiting, self._waiting = self._waiting[:most], self._waiting[most:]
+        if self._waiting:
+            self.call.enlist(self)
+        there = [one for one in waiting if one[1].gathering is self]
+        run_ns = self._run(there) if there else 0
+        self.is_crowded = len(there) > 1
+        if run_ns:
+            # All bytes are taken before anybody reads on: the next run writes over them.
+            answers = [self._gather.answer(place) for place in range(len(there))]
+            for (_, member, _), answer in zip(there, answers, strict=True):
+                _safely(member, member.answer_gathered, answer)
+        if len(there) < len(waiting) or not run_ns:
+            told = {id(member) for _, member, _ in there} if run_ns else set()
+            for data, member, _ in waiting:
+                if id(member) not in told:
+                    _safely(member, member.ask_apart, data)
+        return run_ns
+
+    def _run(self, there: list[tuple[bytes, Member, int]]) -> int:
+        askers = [(member.origin, since_ns) for _, member, since_ns in there]
+        try:
+            return self._gather.ask([data for data, _, _ in there], askers)
+        except Exception:
+            log.exception("%d requests could not be run together", len(there))
+            return 0
+
+
+def _safely(member: Member, tell: Callable[[bytes], None], data: bytes) -> None:
+    """One that cannot be told is no reason for the others to wait."""
+    try:
+        tell(data)
+    except Exception:
+        log.exception("a connection of %s could not be answered", member.origin)
+
+
+class Gatherings:
+    """Those of one server, each kept as long as any connection asks in it."""
+
+    def __init__(self) -> None:
+        self._by_prefix: WeakValueDictionary[bytes, Gathering] = WeakValueDictionary()
+
+    def of(self, repeat: HttpRepeat, call: Prepared, model: str) -> Gathering | None:
+        """Where such requests are gathered; None where they are not.
+
+        Args:
+            repeat: what is known of them.
+            call: what this connection has prepared for them.
+            model: as the answers call it.
+        """
+        if call.gathers < 2 or repeat.asked.timeout_us:
+            return None
+        found = self._by_prefix.get(repeat.prefix)
+        if found is not None and found.call.is_current and found.size == repeat.size:
+            return found
+        if found is None and len(self._by_prefix) >= _MOST:
+            return None
+        try:
+            gather = HttpGather(repeat, call, model)
+        except EdgedError:
+            return None
+        made = self._by_prefix[repeat.prefix] = Gathering(gather, call)
+        return made
