@@ -109,6 +109,21 @@ MODEL_CONTROL: Final = Schema(
     }
 )
 """What RepositoryModelLoad and RepositoryModelUnload are asked with."""
+_LOG_VALUE: Final = Schema(
+    {
+        1: Field("bool", Kind.BOOL),
+        2: Field("uint32", Kind.UINT),
+        3: Field("string", Kind.STRING),
+    },
+    is_choice=True,
+)
+LOG_SETTINGS: Final = Schema({1: _map("settings", _one("value", _LOG_VALUE))})
+"""What LogSettings is asked with, and what it answers."""
+_TRACE_VALUE: Final = Schema({1: Field("value", Kind.STRING, many=True)})
+TRACE_SETTINGS: Final = Schema(
+    {1: _map("settings", _one("value", _TRACE_VALUE)), 2: Field("model_name", Kind.STRING)}
+)
+"""What TraceSetting is asked with; it answers without the model."""
 
 _METADATA_TENSOR: Final = Schema({**_text("name", "datatype"), 3: _shape("shape")})
 SERVER_METADATA: Final = Schema(

@@ -7,7 +7,7 @@ Source: Triton's ``extension_model_repository.md``, ``…_logging.md``, ``…_tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -106,7 +106,15 @@ def level_of(body: Buffer, level: str) -> str:
     Raises:
         InvalidRequestError: there is no such setting here; says what was expected.
     """
-    asked = _decode(body, _Log)
+    return _level_of(_decode(body, _Log), level)
+
+
+def level_among(settings: Mapping[str, object], level: str) -> str:
+    """As ``level_of``, for settings that were read."""
+    return _level_of(_taken(settings, _Log), level)
+
+
+def _level_of(asked: _Log, level: str) -> str:
     if asked.log_file or asked.log_format not in (UNSET, "default"):
         raise InvalidRequestError(
             "log_file and log_format cannot be changed: the log goes to standard error, in lines"
@@ -147,7 +155,23 @@ def check_trace(body: Buffer) -> None:
     Raises:
         InvalidRequestError: says what there is instead.
     """
-    asked, nothing = _decode(body, _Trace), trace_document()
+    _check_trace(_decode(body, _Trace))
+
+
+def check_trace_settings(settings: Mapping[str, Sequence[str]]) -> None:
+    """As ``check_trace``, for settings that were read: each has any number of values.
+
+    None is to clear it, as null does over HTTP.
+    """
+    plain: dict[str, object] = {}
+    for name, values in settings.items():
+        one = values[0] if len(values) == 1 else None
+        plain[name] = tuple(values) if name == "trace_level" or len(values) > 1 else one
+    _check_trace(_taken(plain, _Trace))
+
+
+def _check_trace(asked: _Trace) -> None:
+    nothing = trace_document()
     for name in asked.__struct_fields__:
         value = getattr(asked, name)
         wanted = list(value) if isinstance(value, tuple) else value
@@ -169,4 +193,12 @@ def _decode(body: Buffer, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise DecodeError(f"Unable to parse the request: {exc}") from None
+
+
+def _taken(settings: Mapping[str, object], kind: type[_T]) -> _T:
+    """The same of what another form was read from; raises DecodeError for other types of values."""
+    try:
+        return msgspec.convert(dict(settings), type=kind)
+    except msgspec.ValidationError as exc:
         raise DecodeError(f"Unable to parse the request: {exc}") from None

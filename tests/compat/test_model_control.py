@@ -78,6 +78,27 @@ def test_over_grpc(daemon: Administered) -> None:
             client.load_model("gate", config='{"max_batch_size":"16"}')
 
 
+def test_the_log_and_traces_over_grpc(daemon: Administered) -> None:
+    with contextlib.closing(rpc.InferenceServerClient(f"unix:{daemon.admin}")) as client:
+        assert "logging" in client.get_server_metadata().extensions
+        settings = client.get_log_settings(as_json=True)["settings"]
+        assert settings["log_info"] == {"bool_param": True}
+        changed = client.update_log_settings({"log_verbose_level": 1, "log_file": ""}).settings
+        assert changed["log_verbose_level"].uint32_param == 1
+        client.update_log_settings({"log_verbose_level": 0})
+        assert client.get_log_settings().settings["log_verbose_level"].uint32_param == 0
+        with pytest.raises(InferenceServerException, match="always written"):
+            client.update_log_settings({"log_error": False})
+        for model in ("", "gate"):
+            found = client.update_trace_settings(
+                model, {"trace_level": ["OFF"], "trace_rate": None}
+            )
+            assert list(found.settings["trace_level"].value) == ["OFF"]
+            assert client.get_trace_settings(model).settings == found.settings
+        with pytest.raises(InferenceServerException, match="no traces are taken"):
+            client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]})
+
+
 def test_over_http(daemon: Administered) -> None:
     import aiohttp
     from tritonclient.http import InferInput

@@ -34,9 +34,13 @@ class PageMethods:
     Args:
         pages: know what to say.
         memory: gives the client's regions of memory by name; None where that is off.
+        has_admin: whether this is the administrators' socket.
     """
 
-    def __init__(self, pages: Pages, memory: Callable[[], Memory | None]) -> None:
+    def __init__(
+        self, pages: Pages, memory: Callable[[], Memory | None], *, has_admin: bool = False
+    ) -> None:
+        self._has_admin = has_admin
         self._pages = pages
         self._memory = memory
         self._server_name = "edged"
@@ -76,8 +80,9 @@ class PageMethods:
 
     def _server(self, _: Document) -> Document:
         document = {**self._pages.server(), "name": self._server_name}
-        if self._memory() is not None:
-            document["extensions"] = (*document.get("extensions", ()), "system_shared_memory")
+        more = ["system_shared_memory"] if self._memory() is not None else []
+        more += ["logging"] if self._has_admin else []
+        document["extensions"] = (*document.get("extensions", ()), *more)
         return document
 
     def _register(self, asked: Document) -> Document:

@@ -94,12 +94,12 @@ class Asker:
         self._service = service
         self._visit: Visit | None = None
         self._inferences = Inferences(service.door, service.pages, service.limits, self._memory)
-        self._pages = PageMethods(service.pages, self._memory)
+        self._pages = self._methods(service.pages)
 
     def enter(self, visit: Visit) -> None:
         """Ask with the rights of this client from now on."""
         self._visit = visit
-        self._pages = PageMethods(VisiblePages(self._service.pages, visit), self._memory)
+        self._pages = self._methods(VisiblePages(self._service.pages, visit))
         self.review()
 
     def review(self) -> None:
@@ -143,6 +143,9 @@ class Asker:
             log.exception("a call of %s could not be handled", head.origin)
             on_reply(failure(RuntimeFailureError("the call could not be handled; see the log")))
         return None
+
+    def _methods(self, pages: Pages) -> PageMethods:
+        return PageMethods(pages, self._memory, has_admin=self._service.admin is not None)
 
     def _memory(self) -> Memory | None:
         user = None if self._visit is None else self._visit.peer.uid
