@@ -23,6 +23,9 @@ Parse = Callable[[bytes], Any]
 """A payload to a document of what JSON holds."""
 
 
+_FLOATS = ("float32", "float64")
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column: where its value stands, and what it is when absent (None: an error)."""
@@ -112,6 +115,30 @@ class ColumnsCodec:
         )
         for table in self._tables:
             _check_shape(table)
+        self._paths = tuple(column.path for column in self._tables[0].columns)
+
+    @property
+    def only_table(self) -> _Table | None:
+        """The input, where there is just one, of rows of nothing but floats.
+
+        Else None, and ``quick`` is not to be asked.
+        """
+        table = self._tables[0]
+        is_plain = len(self._tables) == 1 and not table.words and len(table.spec.shape) == 2
+        is_plain = is_plain and table.spec.is_batched and table.spec.dtype in _FLOATS
+        return table if is_plain else None
+
+    def quick(self, payload: bytes) -> list[Any] | None:
+        """What stands for the columns of a payload that is one row, read and not yet looked at.
+
+        None where one is missing, and for all other payloads; raises DecodeError for some of them.
+        """
+        document = self._parse(payload)
+        if type(document) is not dict:
+            return None
+        get = document.get
+        found = [get(path) for path in self._paths]
+        return None if None in found else found
 
     def decode(self, payload: bytes) -> dict[str, Array]:
         """Read a payload.

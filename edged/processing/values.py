@@ -20,6 +20,8 @@ MAX_ROWS = 4096
 
 _FEW = 64
 """So few numbers are looked at faster in Python than in NumPy."""
+_NUMBERS = {int, float}
+_INFINITY = float("inf")
 _LARGEST = {name: float(np.finfo(name).max) for name in ("float16", "float32", "float64")}
 _KINDS = {dict: "an object", list: "a list", str: "text", type(None): "null"}
 
@@ -57,6 +59,15 @@ def array_from_values(values: list[Any], dtype: DType, name_of: Callable[[int], 
     if float in kinds:
         values = [int(value) for value in values]
     return np.array(values, dtype=dtype.numpy)
+
+
+def are_plain(values: list[Any], dtype: str) -> bool:
+    """Whether all are numbers that a tensor of floats holds as they are; no, where in doubt."""
+    largest = _LARGEST[dtype]
+    if not set(map(type, values)) <= _NUMBERS or not -largest <= min(values):
+        return False
+    total = sum(values) if max(values) <= largest else _INFINITY
+    return bool(total - total == 0)  # nor is one of them no number
 
 
 def check_rows(rows: int) -> None:

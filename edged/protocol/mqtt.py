@@ -260,11 +260,12 @@ def encode_answer(response: InferResponse, rows: list[dict[str, Any]]) -> bytes:
 
 def answer_document(response: InferResponse, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """An answer: who answered, and the row's own fields, or ``rows`` where there are several."""
-    meta = {
-        "model": response.model,
-        "release": response.release,
-        "generation": response.generation,
-    }
+    by = (response.release, response.generation)
+    return document_of({"model": response.model, "release": by[0], "generation": by[1]}, rows)
+
+
+def document_of(meta: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """An answer by who answered and what each row shows."""
     if len(rows) == 1 and rows[0].keys().isdisjoint(_META):
         return meta | rows[0]
     return meta | {"rows": rows}
@@ -300,13 +301,18 @@ def encode_dead_letter(binding: str, error: EdgedError, topic: str, payload: byt
 
 def answer_properties(response: InferResponse, *, is_dup: bool) -> tuple[tuple[str, str], ...]:
     """User properties of an answer."""
-    found = (
-        ("edged-model", response.model),
-        ("edged-release", str(response.release)),
-        ("edged-generation", str(response.generation)),
+    found = rows_properties(response.model, (response.release, response.generation))
+    return (*found, DUP) if is_dup else found
+
+
+def rows_properties(model: str, by: tuple[int, int]) -> tuple[tuple[str, str], ...]:
+    """Those of all answers of a release under one generation of the configuration."""
+    return (
+        ("edged-model", model),
+        ("edged-release", str(by[0])),
+        ("edged-generation", str(by[1])),
         ("edged-status", "OK"),
     )
-    return (*found, DUP) if is_dup else found
 
 
 def error_properties(model: str, error: EdgedError, *, is_dup: bool) -> tuple[tuple[str, str], ...]:

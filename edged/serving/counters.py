@@ -108,6 +108,17 @@ class Counters:
         except KeyError:
             self._begin(origin)
 
+    def also(self, origin: str, count: int, duration_ns: int) -> None:
+        """So many more were served with the one before, without a wait of their own."""
+        self.duration_ns += count * duration_ns
+        self.durations[(duration_ns - 1).bit_length()] += count
+        self.queue_times[_NO_TIME] += count
+        try:
+            self._origins[origin] += count
+        except KeyError:
+            self._begin(origin)
+            self._origins[origin] += count - 1
+
     def ran_alone(self, origin: str, run_ns: int, rows: int, *, is_inline: bool) -> None:
         """``ran`` and ``served`` in one, for a request that ran as soon as it came."""
         self.inline_batches += is_inline

@@ -101,6 +101,33 @@ class PreparedCall:
         """The loop's, where who answers now has its runs."""
         return self._release.turn
 
+    @property
+    def takes_many_as_one(self) -> bool:
+        """Whether several requests may be asked as the rows of one.
+
+        Not where each has a side of a rollout, is looked up in a cache, or heard by somebody.
+        """
+        release = self._release
+        return (
+            isinstance(release, ServedRelease)
+            and self._rollout is None
+            and release.cache is None
+            and release.is_inline
+            and self.model not in self._plane.taps
+        )
+
+    @property
+    def rows_together(self) -> int:
+        """So many rows are worth one run."""
+        release = self._release
+        return release.batch_rows if isinstance(release, ServedRelease) else 1
+
+    def also(self, origin: str, count: int, took_ns: int) -> None:
+        """Count so many more requests that the last run answered as the rows of one."""
+        release = self._release
+        if count and isinstance(release, ServedRelease):
+            release.counters.also(origin, count, took_ns)
+
     def bind(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
     ) -> LoneRun | None:

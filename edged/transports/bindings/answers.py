@@ -6,7 +6,7 @@ Decides at check time whether an answer has a form in the codec. What a row show
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,9 @@ from edged.messages import InferResponse
 from edged.processing.cbor_data import CBOR, encode_cbor
 from edged.processing.msgpack_data import MSGPACK, encode_msgpack
 from edged.processing.outputs import Output, build_output
-from edged.protocol.mqtt import JSON, answer_document, encode_document
+from edged.protocol.mqtt import JSON, answer_document, document_of, encode_document
 from edged.specs import OutputSpec
-from edged.tensors import DTYPES
+from edged.tensors import DTYPES, Array
 from edged.transports.bindings.tensor_payload import TENSOR, encode_raw, encode_tensors
 
 RAW = "application/octet-stream"
@@ -65,6 +65,31 @@ class AnswerWriter:
         self._shown: tuple[str, ...] = () if spec.tensor is None else (spec.tensor,)
         if spec.codec == "raw" and not self._shown:
             self._shown = (manifest.output_specs()[0].name,)
+
+    @property
+    def writes_rows(self) -> bool:
+        """Whether ``write_rows`` may be asked."""
+        return self._codec in _DOCUMENTS
+
+    @property
+    def content_type(self) -> str:
+        """Of documents."""
+        return _DOCUMENTS[self._codec][0]
+
+    def write_rows(
+        self, model: str, by: tuple[int, int], outputs: Mapping[str, Array]
+    ) -> list[bytes]:
+        """The payload of each row as that of an answer of its own.
+
+        Args:
+            model: that answered.
+            by: its release, and the generation of the configuration.
+            outputs: of all rows.
+        """
+        meta = {"model": model, "release": by[0], "generation": by[1]}
+        encode = _DOCUMENTS[self._codec][1]
+        rows = self._rows(outputs) if self._rows is not None else []
+        return [encode(document_of(meta, [row])) for row in rows]
 
     def write(self, response: InferResponse) -> Answer:
         """An answer's payload; ``response`` has no error."""

@@ -45,6 +45,8 @@ from edged.transports.bindings.keyed_states import KeyedStates
 from edged.transports.bindings.lanes import Lanes
 from edged.transports.bindings.made import MadeAnswers
 from edged.transports.bindings.outlet import Door
+from edged.transports.bindings.plain import PlainWay
+from edged.transports.bindings.plain_way import PlainWork
 from edged.transports.bindings.profiles import Profiles
 from edged.transports.bindings.subscriber import Subscriber
 from edged.transports.bindings.subscriptions import SubscriptionMemory
@@ -108,24 +110,23 @@ class Bindings:
         self.counters = SessionCounters()
         self.profiles = Profiles(lambda one: self.publish(one, ignore), self.loop.call_later)
         self._max_inflight = max_inflight
-        self._subscriber = Subscriber(
-            session, memory or SubscriptionMemory.none(), steps_back=steps_back
-        )
+        memory = memory or SubscriptionMemory.none()
+        self._subscriber = Subscriber(session, memory, steps_back=steps_back)
         self._changed = on_change or (lambda: None)
         self._ack_early, self._is_main = ack_early, is_main
         self._set = BindingSet((), self.topics)
         self._by_binding: dict[str, BindingCounters] = {}
-        self._connection = 0  # 0 = none is up
-        self._is_draining = False
+        self._connection, self._is_draining = 0, False  # 0 = none is up
         self._order: deque[Arrival] = deque()
         self._waiting: deque[Arrival] = deque()
-        self._jobs: set[Job] = set()
+        self._jobs: set[Job | PlainWork] = set()
         self._is_pumping, self._in_flight = False, 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._waiters: dict[int, Callable[[Published], None]] = {}
         self._shared_s, self._session_kind = 0.0, ""
         self._announcer = Announcer(self.topics, self.say)
+        self._plain = PlainWay(self, session, self._jobs, self._part_done, self._start_job)
         self._lost: Disconnected | None = None
         if ack_early:
             log.warning("MESSAGES ARE ACKNOWLEDGED BEFORE THEY ARE ANSWERED: this loses messages")
@@ -150,6 +151,7 @@ class Bindings:
         bindings.inherit(self._set)
         bindings = bindings.after(self._set)
         self._set = bindings
+        self._plain.swap(bindings)
         self.profiles.want(bindings)
         self._by_binding = {
             binding.name: self._by_binding.get(binding.name) or BindingCounters()
@@ -182,9 +184,8 @@ class Bindings:
             log.warning("%d messages are left for the next start", self._in_flight)
         if self._connection and self._is_main:
             said = asyncio.Event()
-            self.publish(
-                Publication(self.topics.status, OFFLINE, retain=True), lambda _: said.set()
-            )
+            offline = Publication(self.topics.status, OFFLINE, retain=True)
+            self.publish(offline, lambda _: said.set())
             try:
                 await asyncio.wait_for(said.wait(), _GOODBYE_S)
             except asyncio.TimeoutError:
@@ -299,14 +300,14 @@ class Bindings:
         if self._connection:
             self._branch.notice(self._lost or Disconnected(self._connection, "stopped", False))
         self._connection = 0
-        self._order.clear()
-        self._waiting.clear()
-        self._waiters.clear()
+        for kept in (self._order, self._waiting, self._waiters):
+            kept.clear()
         self._subscriber.lost()
         self._in_flight = 0
         for job in self._jobs:
             job.abandon()
         self._jobs.clear()
+        self._plain.forget()
         self._idle.set()
 
     def _on_message(self, message: Message) -> None:
@@ -345,10 +346,12 @@ class Bindings:
             if not routes and not self.profiles.hears(message.topic, message.payload):
                 self.counters.unmatched += 1
                 self._set.say_stray(message.topic)
-            arrival.open_jobs += len(routes)
             arrival.is_shared = any(route.binding.filter.group for route in routes)
             if arrival.is_shared:
                 self._shared_s = self.loop.time()
+            if self._plain.takes(routes, arrival, self._by_binding):
+                return  # the hand-out's part is its work's from here on
+            arrival.open_jobs += len(routes)
             for route in routes:
                 self._start_job(route, arrival)
         self._part_done(arrival)

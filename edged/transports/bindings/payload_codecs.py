@@ -91,6 +91,11 @@ class PayloadCodecs:
         self._first = self._codecs[kinds[0]]
         self._is_auto = config.codec == "auto"
 
+    @property
+    def first(self) -> Codec:
+        """That of messages that do not say what they are."""
+        return self._first
+
     def choose(self, content_type: str | None) -> Codec:
         """The codec of a message.
 

@@ -38,10 +38,15 @@ class BrokerLink(asyncio.BufferedProtocol):
         session: what is said.
         options: for how long to wait.
         on_heard: called when bytes came, with the clock.
+        on_pause: called when the events of those bytes were emitted.
     """
 
     def __init__(
-        self, session: ClientSession, options: SessionOptions, on_heard: Callable[[int], None]
+        self,
+        session: ClientSession,
+        options: SessionOptions,
+        on_heard: Callable[[int], None],
+        on_pause: Callable[[], None] = lambda: None,
     ) -> None:
         self.session = session
         self.words = ""
@@ -49,7 +54,7 @@ class BrokerLink(asyncio.BufferedProtocol):
         self.reached_broker = False
         self.is_silent = False
         self._options = options
-        self._on_heard = on_heard
+        self._on_heard, self._on_pause = on_heard, on_pause
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
@@ -151,6 +156,7 @@ class BrokerLink(asyncio.BufferedProtocol):
         self._on_heard(now_ns)
         session = self.session
         session.receive(bytes(self._buffer[:nbytes]), now_ns)
+        self._on_pause()
         if session.outgoing.is_urgent or session.is_over:
             self._flush()
         elif session.outgoing.acks:

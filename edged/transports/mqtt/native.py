@@ -13,7 +13,7 @@ import logging
 import os
 import random
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 from edged.protocol.mqtt import (
@@ -53,6 +53,7 @@ class NativeSession:
         self.options = options
         self._standing = Standing(options, rng)
         self._on_event: OnEvent = _discard
+        self.on_pause: Callable[[], None] = _nothing
         self._task: asyncio.Task[None] | None = None
         self._stop_asked = asyncio.Event()
         self._link: BrokerLink | None = None
@@ -185,7 +186,7 @@ class NativeSession:
         session = ClientSession(
             self._hello(), self._number, self._emit, self._received, bears_excess=True
         )
-        link = self._link = BrokerLink(session, self.options, self._heard)
+        link = self._link = BrokerLink(session, self.options, self._heard, self._paused)
         words, verdict = "", None
         try:
             await asyncio.wait_for(self._open(link), self.options.connect_timeout_s)
@@ -224,6 +225,12 @@ class NativeSession:
 
     def _heard(self, now_ns: int) -> None:
         self._standing.heard_ns = now_ns
+
+    def _paused(self) -> None:
+        try:
+            self.on_pause()
+        except Exception:
+            log.exception("MQTT messages could not be handled")
 
     def _hello(self) -> Hello:
         options = self.options
@@ -269,4 +276,8 @@ def _words(exc: OSError) -> str:
 
 
 def _discard(event: SessionEvent) -> None:
+    pass
+
+
+def _nothing() -> None:
     pass

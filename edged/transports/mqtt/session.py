@@ -58,6 +58,7 @@ class Session:
         self._standing = Standing(options, rng)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_event: OnEvent = _discard
+        self.on_pause: Callable[[], None] = lambda: None
         self._thread: threading.Thread | None = None
         self._ended = asyncio.Event()
         self._wake_fd = -1
@@ -160,6 +161,7 @@ class Session:
                 self._on_event(event)
             except Exception:
                 log.exception("an MQTT event could not be handled")
+        self.on_pause()
 
     # From here on: in the thread.
 

@@ -1,0 +1,325 @@
+"""The short way of plain messages: what came together is decoded, run and answered together.
+
+Decides which messages are plain: small JSON-like rows of numbers for a model that runs on the loop,
+with nothing about them that wants a look of its own. Whatever is unusual about one, before or after
+it ran, sends it the usual way (``work.py``), as if it had just come; that finds the words for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, runtime_checkable
+
+from edged.errors import EdgedError, FieldError
+from edged.messages import InferResponse, PrepareRequest
+from edged.processing.columns import ColumnsCodec
+from edged.processing.values import are_plain
+from edged.protocol.mqtt import (
+    BindingCounters,
+    BrokerSession,
+    Message,
+    Publication,
+    rows_properties,
+)
+from edged.tensors import BATCH, Array, TensorSpec
+from edged.topics import check_topic
+from edged.transports.bindings.arrival import Arrival
+from edged.transports.bindings.binding import Binding, Route
+from edged.transports.bindings.binding_set import BindingSet
+from edged.transports.bindings.job_kinds import job_kind
+from edged.transports.bindings.outlet import Outlet
+from edged.transports.bindings.plain_way import Call, PlainWork, Way
+from edged.transports.bindings.work import Job, ignore
+
+log = logging.getLogger("edged.mqtt")
+
+PAYLOAD_BYTES: Final = 4096
+"""Of larger ones a single one is worth a run of its own."""
+TURN_NS: Final = 500_000
+"""After so much in one turn of the loop, runs wait for theirs as everybody's do."""
+_HEAD_BYTES: Final = 512
+"""More than a topic's four bytes a character and the properties of an answer take besides."""
+_CODECS: Final = ("json", "cbor", "msgpack", "auto")
+_UNMARKED: Final = (None, None, None)
+_TARGETS_KEPT: Final = 4096
+
+
+@runtime_checkable
+class Pauses(Protocol):
+    """A session that says when it has given on all that came together."""
+
+    on_pause: Callable[[], None]
+    """Called on the loop, behind the events of one read."""
+
+
+class PlainWay:
+    """See above. Used from the event loop only.
+
+    Args:
+        outlet: the bindings around it.
+        session: whose messages they are.
+        jobs: all that is worked on; its works are among them.
+        on_done: called once for each message that was taken and answered.
+        usual: takes a message that goes the usual way after all.
+    """
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        session: BrokerSession,
+        jobs: set[Any],
+        on_done: Callable[[Arrival], None],
+        usual: Callable[[Route, Arrival], None],
+    ) -> None:
+        self._jobs, self._on_done = jobs, on_done
+        self._outlet, self._usual = outlet, usual
+        self._prepare: Callable[[PrepareRequest], Call] | None
+        self._prepare = getattr(outlet.door, "prepare", None)
+        self._set: BindingSet | None = None
+        self._cap = PAYLOAD_BYTES
+        self._ways: dict[Binding, Way | None] = {}
+        self._targets: set[str] = set()
+        self._way: Way | None = None
+        self._works: list[PlainWork] = []
+        self._values: list[float] = []
+        self._has_pauses = isinstance(session, Pauses)
+        if isinstance(session, Pauses):
+            session.on_pause = self.run
+        self._turn_s, self._spent_ns, self._queued = 0.0, 0, 0
+
+    def swap(self, bindings: BindingSet) -> None:
+        """Other bindings from now on."""
+        self.run()
+        self._set, self._cap = bindings, min(PAYLOAD_BYTES, bindings.max_request_bytes)
+        self._ways.clear()
+        self._targets.clear()
+
+    def forget(self) -> None:
+        """The connection is gone; whoever owns the works has abandoned them."""
+        self._works.clear()
+        self._values.clear()
+
+    def takes(
+        self, routes: Sequence[Route], arrival: Arrival, counters: dict[str, BindingCounters]
+    ) -> bool:
+        """Take a message that is plain; no other, which then goes behind those that were taken.
+
+        Args:
+            routes: the bindings that it belongs to.
+            arrival: the message.
+            counters: of the bindings, by name.
+        """
+        values = way = None
+        if len(routes) == 1:
+            way = self._way_of(routes[0])
+            if way is not None and self._is_plain(arrival.message, way, routes[0]):
+                try:
+                    values = way.quick(arrival.message.payload)
+                except EdgedError:  # the usual way says what is wrong
+                    values = None
+        if way is None or values is None:
+            self.run()
+            return False
+        if way is not self._way:
+            self.run()
+            self._way = way
+        own = counters.get(way.name) or counters.setdefault(way.name, BindingCounters())
+        self._take(PlainWork(self, routes[0], arrival, own), values)
+        if len(self._works) >= way.most:
+            self.run()
+        return True
+
+    def _take(self, work: PlainWork, values: list[Any]) -> None:
+        work.counters.received += 1
+        work.counters.in_flight += 1
+        self._jobs.add(work)
+        self._values += values
+        self._works.append(work)
+        if len(self._works) == 1 and not self._has_pauses:
+            self._outlet.loop.call_soon(self.run)
+
+    def _is_plain(self, message: Message, way: Way, route: Route) -> bool:
+        if message.dup or message[8:11] != _UNMARKED or len(message.payload) > self._cap:
+            return False
+        if message.content_type is not None and way.is_auto:
+            return False
+        target = route.target
+        return target is not None and (target in self._targets or self._may_go_to(target))
+
+    def _may_go_to(self, target: str) -> bool:
+        bindings = self._set
+        if bindings is None or len(self._targets) >= _TARGETS_KEPT:
+            self._targets.clear()
+        try:
+            check_topic(target, "to")
+        except FieldError:
+            return False
+        if bindings is None or bindings.topics.owns(target):
+            return False
+        self._targets.add(target)
+        return True
+
+    def _way_of(self, route: Route) -> Way | None:
+        binding = route.binding
+        try:
+            way = self._ways[binding]
+        except KeyError:
+            way = None
+        else:
+            if way is None or way.call.is_current:
+                return way
+        if self._prepare is None or not _may_be_plain(route, self._outlet):
+            self._ways[binding] = None  # nor ever will be, with this configuration
+            return None
+        try:
+            way = self._made(route)
+        except EdgedError:
+            way = None
+        if way is not None:
+            self._ways[binding] = way
+        else:
+            self._ways.pop(binding, None)
+        return way
+
+    def _made(self, route: Route) -> Way | None:
+        """The way by what is served now; raises EdgedError where nothing is."""
+        binding, door = route.binding, self._outlet.door
+        manifest = door.manifest(binding.model, binding.release)
+        if manifest is None or self._prepare is None:
+            return None
+        compiled = binding.compiled(manifest)
+        codec = compiled.codecs.first
+        if not isinstance(codec, ColumnsCodec) or codec.only_table is None:
+            return None
+        outputs = manifest.output_specs()
+        if not compiled.writer.writes_rows or not all(spec.is_batched for spec in outputs):
+            return None
+        spec = codec.only_table.spec
+        layout = TensorSpec(spec.name, spec.dtype, (BATCH, len(codec.only_table.columns)))
+        call = self._prepare(PrepareRequest(binding.model, (layout,), binding.release))
+        if not call.takes_many_as_one or call.release != manifest.release:
+            return None
+        return Way(call, codec, compiled, route)
+
+    def run(self) -> None:
+        """Answer those that were taken."""
+        works, values, way = self._works, self._values, self._way
+        if not works or way is None:
+            return
+        self._works, self._values = [], []
+        try:
+            if not are_plain(values, way.dtype.name):
+                self._give_all_back(works)
+                return
+            self._ask(way, works, values)
+        except Exception:
+            log.exception("messages could not be answered together")
+            self._give_all_back(works)
+
+    def _ask(self, way: Way, works: list[PlainWork], values: list[float]) -> None:
+        rows, call = len(works), way.call
+        now_s = self._outlet.loop.time()
+        if now_s != self._turn_s:
+            self._turn_s, self._spent_ns = now_s, 0
+        if not self._queued and call.turn.is_alone(self) and self._spent_ns < TURN_NS:
+            found = way.run(values, rows)
+            if found is not None:
+                (release, generation, run_ns, _), outputs = found
+                self._spent_ns += run_ns
+                call.also(way.origin, rows - 1, run_ns)
+                self._answer(way, works, outputs, (release, generation))
+                return
+        began_ns = time.monotonic_ns()
+
+        def on_response(response: InferResponse, final: bool) -> None:
+            if not final:
+                return
+            self._queued -= 1
+            if response.error is not None:
+                self._give_all_back(works)
+                return
+            call.also(way.origin, rows - 1, time.monotonic_ns() - began_ns)
+            try:
+                by = (response.release, response.generation)
+                self._answer(way, works, response.outputs, by)
+            except Exception:
+                log.exception("messages could not be answered together")
+                self._give_all_back(works)
+
+        self._queued += 1
+        deadline_ns = works[0].arrival.message.arrived_ns + way.timeout_ns
+        call.submit(way.inputs(values, rows), rows, deadline_ns, way.origin, on_response)
+
+    def _answer(
+        self,
+        way: Way,
+        works: list[PlainWork],
+        outputs: Mapping[str, Array],
+        by: tuple[int, int],
+    ) -> None:
+        """Publish the answers: all of them, or those whose turn it is again go the usual way."""
+        outlet, manifest = self._outlet, way.compiled.manifest
+        works = [work for work in works if not work.is_done]
+        payloads = (
+            way.compiled.writer.write_rows(manifest.name, by, outputs)
+            if by[0] == manifest.release
+            else []
+        )
+        if not works or not outlet.is_current(works[0].arrival.message.connection):
+            for work in works:
+                work.abandon()
+            return
+        if len(payloads) != len(works):
+            self._give_all_back(works)
+            return
+        if way.by != by:
+            way.by, way.properties = by, rows_properties(manifest.name, by)
+        limit = outlet.max_packet_bytes
+        content_type, properties, qos = way.compiled.writer.content_type, way.properties, way.qos
+        for work, payload in zip(works, payloads, strict=True):
+            target = work.route.target or ""
+            if limit is not None and len(payload) + 4 * len(target) + _HEAD_BYTES > limit:
+                self.give_back(work)
+                continue
+            publication = Publication(
+                target, payload, qos, way.retain, content_type, None, None, properties
+            )
+            try:
+                outlet.publish(publication, work.published if qos else ignore)
+            except Exception:
+                log.exception("an answer could not be published")
+                self.give_back(work)
+                continue
+            if not qos:
+                work.finish()
+
+    def _give_all_back(self, works: list[PlainWork]) -> None:
+        for work in works:
+            self.give_back(work)
+
+    def done(self, work: PlainWork) -> None:
+        """One has its answer."""
+        self._jobs.discard(work)
+        self._on_done(work.arrival)
+
+    def give_back(self, work: PlainWork) -> None:
+        """Let one go the usual way, as if it had just come."""
+        if not work.is_done:
+            work.is_done = True
+            work.counters.in_flight -= 1
+            work.counters.received -= 1
+            self._jobs.discard(work)
+            self._usual(work.route, work.arrival)
+
+
+def _may_be_plain(route: Route, outlet: Outlet) -> bool:
+    binding = route.binding
+    return (
+        job_kind(route) is Job
+        and binding.config.codec in _CODECS
+        and binding.suppression is None
+        and binding.config.discovery is None
+        and outlet.forwarder is None
+    )

@@ -1,0 +1,312 @@
+"""Plain messages together: the same answers, acknowledgements and endings as one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edged.config.binding import BindingConfig
+from edged.errors import RunError
+from edged.processing.cbor_data import encode_cbor
+from edged.serving.dataplane import Dataplane, ServingTable
+from edged.serving.router import Route
+from edged.specs import FeaturesInput, OutputSpec
+from edged.transports.bindings.bindings import Bindings
+from edged.transports.bindings.plain_way import TOGETHER
+from tests.fakes.clock import on_loop
+from tests.fakes.manifests import make_manifest
+from tests.fakes.model import FakeSession as FakeModel
+from tests.fakes.model import double
+from tests.fakes.session import FakeSession, settle
+from tests.serving.test_dataplane import served
+
+POISON = 666.0
+
+
+def manifest(number: int = 1):
+    return make_manifest(
+        [("x", "float32", ("batch", 2))],
+        [("y", "float32", ("batch", 2))],
+        input_processing={"x": FeaturesInput(names=("a", "b"))},
+        name="gate",
+        release=number,
+    )
+
+
+def picky(inputs):
+    if (inputs["x"] == POISON).any():
+        raise RunError("poisonous")
+    return double(inputs)
+
+
+class OneByOne:
+    """A door that looks nothing up for many."""
+
+    def __init__(self, plane: Dataplane) -> None:
+        self.submit, self.manifest = plane.submit, plane.manifest
+
+
+class Bench:
+    def __init__(
+        self, *, together=True, auto=True, limit=None, function=picky, pauses=False, **words
+    ):
+        self.model = FakeModel(function)
+        self.plane = Dataplane()
+        self.serve(1)
+        self.session = FakeSession(auto=auto)
+        if pauses:
+            self.session.on_pause = lambda: None
+        door = self.plane if together else OneByOne(self.plane)
+        self.bindings = Bindings(self.session, door, base="edged/n", executor=ThreadPoolExecutor(1))
+        values = {"from_": "in/{site}", "to": "out/{site}", "model": "gate"} | words
+        self.bindings.swap(self.bindings.prepare([BindingConfig(name="b", **values)]))
+        self.bindings.start()
+        self.session.connect(limit=limit)
+
+    def serve(self, number: int) -> None:
+        release = served(self.model, number, manifest=manifest(number))
+        release.batch_rows = 32
+        release._limits = release._limits.__class__(32, 0, release.forecast)
+        self.release = release
+        route = Route("gate", {number: release})
+        self.plane.swap(ServingTable(6 + number, {"gate": route}))
+
+    def send(self, a: float, topic: str = "in/hall", **more):
+        return self.session.receive(
+            topic,
+            json.dumps({"a": a, "b": 1}).encode(),
+            **more,
+        )
+
+    @property
+    def counters(self):
+        return self.bindings.stats()["bindings"]["b"]
+
+    def answers(self, topic="out/hall"):
+        return [one["y"][0] for one in self.session.documents(topic)]
+
+
+@on_loop
+async def test_what_comes_together_runs_together_and_is_answered_in_order():
+    bench = Bench()
+    messages = [bench.send(float(n)) for n in range(2 * TOGETHER + 3)]
+    await settle()
+    assert bench.answers() == [2.0 * n for n in range(2 * TOGETHER + 3)]
+    assert bench.session.acked == [message.mid for message in messages]
+    assert max(bench.model.runs) >= TOGETHER
+    assert bench.release.counters.requests == len(messages), "the figures count messages, not runs"
+    assert bench.counters["answered"] == len(messages)
+    assert bench.counters["in_flight"] == bench.bindings.stats()["in_flight"] == 0
+
+
+@on_loop
+async def test_an_asker_that_is_alone_does_not_wait_for_the_turn():
+    bench = Bench(auto=False, pauses=True)
+    for n in range(20):
+        bench.send(float(n))
+        bench.session.on_pause()
+        if n < 9:
+            await settle()
+    assert bench.answers() == [2.0 * n for n in range(20)]
+    assert bench.session.acked == [], "no result is in the broker's hands yet"
+    bench.session.puback_all()
+    assert len(bench.session.acked) == 20
+
+
+@on_loop
+async def test_no_acknowledgement_before_the_result_is_safe():
+    bench = Bench(auto=False)
+    bench.session.puback_all()
+    messages = [bench.send(float(n)) for n in range(3)]
+    await settle()
+    assert len(bench.session.open) == 3
+    first, second, third = bench.session.open
+    bench.session.puback(second)
+    bench.session.puback(third)
+    assert bench.session.acked == [], "they leave in the order of arrival"
+    bench.session.puback(first)
+    assert bench.session.acked == [message.mid for message in messages]
+
+
+@on_loop
+async def test_a_poisonous_message_stops_no_other():
+    bench = Bench()
+    messages = [bench.send(POISON if n == 4 else float(n)) for n in range(9)]
+    await settle(60)
+    assert bench.answers() == [2.0 * n for n in range(9) if n != 4]
+    (letter,) = bench.session.documents("edged/n/error/b")
+    assert "poisonous" in letter["message"]
+    assert bench.session.acked == [message.mid for message in messages]
+    assert (bench.counters["answered"], bench.counters["dead_lettered"]) == (8, 1)
+    assert bench.counters["received"] == 9
+
+
+@on_loop
+async def test_a_lost_connection_leaves_them_to_the_broker():
+    bench = Bench(auto=False)
+    for n in range(3):
+        bench.send(float(n))
+    bench.session.disconnect()
+    await settle()
+    assert bench.answers() == []
+    assert bench.session.acked == []
+    assert (bench.counters["abandoned"], bench.counters["in_flight"]) == (3, 0)
+    bench.session.connect()
+    message = bench.send(7.0)
+    await settle()
+    bench.session.puback_all()
+    assert bench.answers() == [14.0]
+    assert bench.session.acked == [message.mid]
+
+
+@on_loop
+async def test_a_connection_lost_before_the_pubacks():
+    bench = Bench(auto=False)
+    for n in range(3):
+        bench.send(float(n))
+    await settle()
+    bench.session.disconnect()
+    assert bench.counters["abandoned"] == 3
+    assert bench.session.acked == []
+
+
+@on_loop
+async def test_an_answer_that_is_refused_ends_as_a_dead_letter():
+    bench = Bench(auto=False)
+    bench.session.puback_all()
+    message = bench.send(1.0)
+    await settle()
+    bench.session.puback(code=0x87)
+    await settle()
+    bench.session.puback(code=0x87)
+    bench.session.puback_all()
+    assert len(bench.session.documents("edged/n/error/b")) == 1
+    assert bench.session.acked == [message.mid]
+
+
+@on_loop
+async def test_answers_that_the_broker_would_not_take_end_as_dead_letters():
+    bench = Bench(limit=600)
+    message = bench.session.receive("in/" + "h" * 120, b'{"a": 1, "b": 2}')
+    await settle()
+    assert (bench.counters["dead_lettered"], bench.counters["answered"]) == (1, 0)
+    assert bench.session.acked == [message.mid]
+
+
+@on_loop
+async def test_another_release_answers_as_soon_as_it_serves():
+    bench = Bench()
+    bench.send(1.0)
+    await settle()
+    bench.serve(2)
+    bench.send(2.0)
+    await settle()
+    assert [one["release"] for one in bench.session.documents("out/hall")] == [1, 2]
+
+
+@on_loop
+async def test_a_release_swapped_behind_what_waits():
+    bench = Bench()
+    bench.send(1.0)
+    bench.serve(2)
+    await settle()
+    assert [one["release"] for one in bench.session.documents("out/hall")] == [2]
+
+
+@on_loop
+async def test_a_topic_of_our_own_is_refused_as_ever():
+    bench = Bench(to="edged/{site}/status")
+    bench.send(1.0, "in/n")
+    await settle()
+    assert bench.session.documents("edged/n/error/b")[0]["code"] == "PERMISSION_DENIED"
+
+
+@on_loop
+async def test_fire_and_forget():
+    bench = Bench(qos=0)
+    for n in range(5):
+        bench.send(float(n), qos=0)
+    await settle()
+    assert bench.answers() == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert bench.counters["answered"] == 5
+
+
+PAYLOADS = st.one_of(
+    st.sampled_from(
+        [
+            b"", b"{}", b'{"a": 1}', b'{"a": 1, "b": "x"}', b'{"a": null, "b": 1}',
+            b'[{"a": 1, "b": 2}, {"a": 3, "b": 4}]', b'{"a": 1e39, "b": 1}', b'{"a": 1e999, "b": 1}',
+            b'{"a": true, "b": 1}', b'{"a": 666, "b": 1}', b"\xff", b'{"a": 1, "a": 2, "b": 3}',
+            b'{"a": ' + b"1" * 60 + b', "b": 1}', b'{"a": 1, "b": 2, "c": "' + b"x" * 5000 + b'"}',
+        ]
+    ),
+    st.tuples(st.integers(-9, 9), st.floats(-1e3, 1e3)).map(
+        lambda pair: json.dumps({"a": pair[0], "b": pair[1]}).encode()
+    ),
+)  # fmt: skip
+MESSAGES = st.lists(
+    st.tuples(
+        PAYLOADS,
+        st.sampled_from(["in/hall", "in/hall", "in/roof", "in/n/x"]),
+        st.sampled_from(
+            [
+                {}, {}, {}, {}, {"dup": True}, {"expiry_s": 60}, {"correlation": b"c"},
+                {"response_topic": "r/1"}, {"content_type": "text/plain"}, {"retain": True},
+                {"qos": 0},
+            ]
+        ),
+    ),
+    max_size=40,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=60)
+@given(MESSAGES)
+def test_it_makes_no_difference_to_anybody(messages):
+    def play(together: bool):
+        async def work():
+            bench = Bench(together=together)
+            for payload, topic, more in messages:
+                bench.session.receive(topic, payload, **more)
+            await settle(120)
+            found = {}
+            for one in bench.session.of("publish"):
+                seen = (one.payload, one.qos, one.properties, one.content_type, one.correlation)
+                found.setdefault(one.topic, []).append(seen)
+            stats = bench.bindings.stats()
+            return found, bench.session.acked, stats["bindings"], stats["acknowledged"]
+
+        return asyncio.run(work())
+
+    one_by_one, together = play(False), play(True)
+    for topic, seen in one_by_one[0].items():
+        if topic.startswith("out/"):
+            assert together[0][topic] == seen, "results for one topic leave in order"
+        assert sorted(map(repr, together[0][topic])) == sorted(map(repr, seen))
+    assert together[0].keys() == one_by_one[0].keys()
+    assert together[1:] == one_by_one[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "payload"),
+    [
+        ({"codec": "cbor"}, encode_cbor({"a": 3, "b": 1})),
+        ({"output": OutputSpec(tensor="y")}, b'{"a": 3, "b": 1}'),
+        ({"fields": ("p.q", "b")}, b'{"p": {"q": 3}, "b": 1}'),
+    ],
+)
+def test_other_forms(words, payload):
+    @on_loop
+    async def work():
+        bench = Bench(**words)
+        for _ in range(4):
+            bench.session.receive("in/hall", payload)
+        await settle()
+        assert bench.answers() == [6.0] * 4
+
+    work()
