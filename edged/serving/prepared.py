@@ -102,25 +102,18 @@ class PreparedCall:
         return self._release.turn
 
     @property
-    def takes_many_as_one(self) -> bool:
-        """Whether several requests may be asked as the rows of one.
-
-        Not where each has a side of a rollout, is looked up in a cache, or heard by somebody.
-        """
-        release = self._release
-        return (
-            isinstance(release, ServedRelease)
-            and self._rollout is None
-            and release.cache is None
-            and release.is_inline
-            and self.model not in self._plane.taps
-        )
-
-    @property
     def rows_together(self) -> int:
-        """So many rows are worth one run."""
-        release = self._release
-        return release.batch_rows if isinstance(release, ServedRelease) else 1
+        """So many requests are worth one run as the rows of one; 0 where each needs its own.
+
+        It does where it has a side of a rollout, is looked up in a cache, or heard by somebody.
+        """
+        release, is_apart = (
+            self._release,
+            self._rollout is not None or self.model in self._plane.taps,
+        )
+        if is_apart or not isinstance(release, ServedRelease) or release.cache is not None:
+            return 0
+        return release.batch_rows if release.is_inline else 0
 
     def also(self, origin: str, count: int, took_ns: int) -> None:
         """Count so many more requests that the last run answered as the rows of one."""

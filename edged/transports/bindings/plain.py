@@ -199,7 +199,7 @@ class PlainWay:
         spec = codec.only_table.spec
         layout = TensorSpec(spec.name, spec.dtype, (BATCH, len(codec.only_table.columns)))
         call = self._prepare(PrepareRequest(binding.model, (layout,), binding.release))
-        if not call.takes_many_as_one or call.release != manifest.release:
+        if not call.rows_together or call.release != manifest.release:
             return None
         return Way(call, codec, compiled, route)
 

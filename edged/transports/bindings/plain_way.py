@@ -37,13 +37,8 @@ class Call(Protocol):
         ...
 
     @property
-    def takes_many_as_one(self) -> bool:
-        """Whether messages may be the rows of one request."""
-        ...
-
-    @property
     def rows_together(self) -> int:
-        """So many are worth one run."""
+        """So many messages may be the rows of one request; 0 = each needs its own."""
         ...
 
     @property
