@@ -10,29 +10,23 @@ in another machine, lowers it too: no file can help that.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from edged.atomic import write_atomically
 from edged.errors import IncompatibleError
-from edged.faults import fault
 from edged.manifest import Manifest
 from edged.store.slots import check_model
+from edged.store.twice import Twice
 
 log = logging.getLogger("edged.store")
 
-COPIES = ("floor.json", "floor-2.json")
-_LOCK = "floor.lock"
+_NAME = "floor"
 _FILE_CAP_BYTES = 4 << 20
-_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
@@ -53,13 +47,13 @@ class Floors:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        self._directory = state_dir
+        self._files = Twice(state_dir, _NAME, _FILE_CAP_BYTES)
 
     def all(self) -> Mapping[str, int]:
         """By model, the lowest release that is accepted; none of a model that has no floor."""
         found: dict[str, int] = {}
-        for name in COPIES:
-            for model, number in self._read(name).items():
+        for name, data in self._files.read():
+            for model, number in self._read(name, data).items():
                 found[model] = max(number, found.get(model, 0))
         return found
 
@@ -89,7 +83,7 @@ class Floors:
         before = self.all()
         if all(number <= before.get(model, 0) for model, number in wanted.items()):
             return {}
-        with self._locked():
+        with self._files.locked():
             now = dict(self.all())
             risen = {model: n for model, n in wanted.items() if n > now.get(model, 0)}
             self._write({**now, **risen})
@@ -103,29 +97,14 @@ class Floors:
             OSError: the disk does not take it; it is the old or the new.
         """
         check_model(model)
-        with self._locked():
+        with self._files.locked():
             floors = {**self.all(), model: release}
             self._write({name: number for name, number in floors.items() if number})
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        path = self._directory / _LOCK
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+    def _read(self, name: str, data: bytes) -> Mapping[str, int]:
         try:
-            self._hand_over(path)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
-
-    def _read(self, name: str) -> Mapping[str, int]:
-        try:
-            fd = os.open(self._directory / name, os.O_RDONLY | _FLAGS)
-            with os.fdopen(fd, "rb") as file:
-                kept = msgspec.json.decode(file.read(_FILE_CAP_BYTES), type=_Kept)
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
+            kept = msgspec.json.decode(data, type=_Kept)
+        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
             log.error("%s cannot be read; the other copy counts: %s", name, exc)
             return {}
         if kept.check != _check(kept.floors):
@@ -134,17 +113,7 @@ class Floors:
         return kept.floors
 
     def _write(self, floors: dict[str, int]) -> None:
-        data = msgspec.json.encode(_Kept(_check(floors), floors))
-        for name in COPIES:
-            write_atomically(self._directory / name, data)
-            self._hand_over(self._directory / name)
-            fault(f"floor.{name}")
-
-    def _hand_over(self, path: Path) -> None:
-        """What an operator wrote as root: the daemon is another user, and has to read it."""
-        if os.geteuid() == 0:
-            owner = self._directory.stat()
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        self._files.write(msgspec.json.encode(_Kept(_check(floors), floors)))
 
 
 def _check(floors: Mapping[str, int]) -> int:

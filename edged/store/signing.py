@@ -34,6 +34,7 @@ SIGNATURES_CAP = 16
 """More signers than any release process has; each costs 0.2 ms to check."""
 _KEY_FILE_CAP_BYTES = 16 << 10
 _SIGNATURE_BYTES = 64
+KEY_BYTES = 32
 
 _P = 2**255 - 19
 # The order-8 points; with 0 (order 4), 1 (the identity) and -1 (order 2) these are the only y
@@ -42,13 +43,15 @@ _Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
 
 
-class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One signature, in base64, and the id of its key."""
+
     key: str
     signature: str
 
 
 class _Signatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    signatures: tuple[_Entry, ...]
+    signatures: tuple[Entry, ...]
 
 
 def key_id(public_key: Ed25519PublicKey) -> str:
@@ -132,9 +135,9 @@ class Signer:
             raise SignatureError(f"{path}: expected an Ed25519 private key, found another kind")
         return cls(key)
 
-    def sign(self, manifest_bytes: bytes) -> bytes:
-        """The 64-byte signature over the manifest."""
-        return self._key.sign(DOMAIN + manifest_bytes)
+    def sign(self, data: bytes, domain: bytes = DOMAIN) -> bytes:
+        """The 64-byte signature over the manifest, or what else a domain stands for."""
+        return self._key.sign(domain + data)
 
 
 def sign_manifest(manifest_bytes: bytes, signers: Iterable[Signer]) -> bytes:
@@ -143,11 +146,22 @@ def sign_manifest(manifest_bytes: bytes, signers: Iterable[Signer]) -> bytes:
     return _encode(
         _Signatures(
             tuple(
-                _Entry(key, base64.b64encode(signature).decode("ascii"))
+                Entry(key, base64.b64encode(signature).decode("ascii"))
                 for key, signature in sorted(by_key.items())
             )
         )
     )
+
+
+class RetiredKeyError(SignatureError):
+    """Signed by keys that were trusted once, and are not any more."""
+
+
+class FormerRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keys that were trusted once, in base64, and how many of them had to sign."""
+
+    keys: tuple[str, ...]
+    threshold: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +173,16 @@ class TrustStore:
         threshold: how many different keys must have signed; at least 1.
         required: whether a bundle with fewer trusted signatures is refused. A bad signature by a
             trusted key is refused either way.
+        former: who was trusted before, the latest last; they verify nothing, but what they signed
+            is told from what a stranger did.
+        version: of the trust document that says so; 0 for keys of the configuration.
     """
 
     keys: Mapping[str, Ed25519PublicKey]
     threshold: int = 1
     required: bool = True
+    former: tuple[FormerRole, ...] = ()
+    version: int = 0
 
     def __post_init__(self) -> None:
         if self.threshold < 1:
@@ -208,6 +227,7 @@ class TrustStore:
 
         Raises:
             SignatureError: malformed, a false signature by a trusted key, or fewer than required.
+            RetiredKeyError: likewise, but it was enough once.
         """
         entries = () if signatures_json is None else parse_signatures(signatures_json)
         good = []
@@ -226,8 +246,24 @@ class TrustStore:
                 ) from exc
             good.append(name)
         if self.required and len(good) < self.threshold:
+            if self._was_enough(manifest_bytes, dict(entries)):
+                raise RetiredKeyError(
+                    f"signed by keys that were enough before version {self.version} of the trust "
+                    "document, and are not any more; have it signed by a key of now: edged-convert "
+                    "sign BUNDLE --key KEY"
+                )
             raise SignatureError(self._missing([name for name, _ in entries], len(good)))
         return tuple(good)
+
+    def _was_enough(self, manifest_bytes: bytes, entries: Mapping[str, bytes]) -> bool:
+        """Whether enough keys of one time before signed."""
+        for role in self.former:
+            raw = [raw_bytes(text, KEY_BYTES) for text in role.keys]
+            found = [(key, entries.get(hashlib.sha256(key).hexdigest())) for key in raw]
+            votes = sum(_fits(key, one, manifest_bytes) for key, one in found if one is not None)
+            if votes >= role.threshold:
+                return True
+        return False
 
     def _missing(self, signers: list[str], good: int) -> str:
         found = ", ".join(name[:16] for name in signers) or "nobody"
@@ -237,6 +273,18 @@ class TrustStore:
             f"trusted here: {trusted}); sign it with a trusted key, or add the signer's .pub file "
             "to the trusted keys"
         )
+
+
+def _fits(key: bytes, signature: bytes, manifest_bytes: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+
+    try:
+        public = ed25519.Ed25519PublicKey.from_public_bytes(key)
+        public.verify(signature, DOMAIN + manifest_bytes)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def parse_signatures(data: bytes) -> tuple[tuple[str, bytes], ...]:
@@ -262,18 +310,23 @@ def parse_signatures(data: bytes) -> tuple[tuple[str, bytes], ...]:
         raise SignatureError(
             "signatures.json is not in canonical form (no spaces, sorted by key, each key once)"
         )
-    return tuple((entry.key, _signature_bytes(entry.signature)) for entry in parsed.signatures)
+    return tuple(
+        (entry.key, raw_bytes(entry.signature, _SIGNATURE_BYTES)) for entry in parsed.signatures
+    )
 
 
-def _signature_bytes(text: str) -> bytes:
+def raw_bytes(text: str, size: int) -> bytes:
+    """What base64 stands for.
+
+    Raises:
+        SignatureError: it is none, or of another size.
+    """
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise SignatureError("signatures.json: a signature is not valid base64") from exc
-    if len(raw) != _SIGNATURE_BYTES:
-        raise SignatureError(
-            f"signatures.json: a signature has {len(raw)} bytes; Ed25519 has {_SIGNATURE_BYTES}"
-        )
+        raise SignatureError("a key or signature is not valid base64") from exc
+    if len(raw) != size:
+        raise SignatureError(f"a key or signature has {len(raw)} bytes; Ed25519 has {size}")
     return raw
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from edged.errors import BundleError, IncompatibleError
-from edged.store.floors import COPIES, Floors
+from edged.store.floors import Floors
 from tests.bundles import make_manifest
 from tests.models import double
 
+COPIES = ("floor.json", "floor-2.json")
 STEPS = [f"floor.{name}" for name in COPIES]
 SCRIPT = """
 import sys; from pathlib import Path; from edged.store.floors import Floors

@@ -1,0 +1,89 @@
+"""A small file that is kept twice: a lost or damaged copy loses nothing.
+
+Each copy is replaced whole, one after the other; a lock keeps two processes from writing at once.
+Which copy counts is its reader's decision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from edged.atomic import write_atomically
+from edged.faults import fault
+
+log = logging.getLogger("edged.store")
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class Twice:
+    """``NAME.json`` and ``NAME-2.json`` of one directory; of any process.
+
+    Args:
+        directory: is there when something is written.
+        name: what both are called.
+        cap_bytes: more than any of them has.
+    """
+
+    def __init__(self, directory: Path, name: str, cap_bytes: int) -> None:
+        self._directory = directory
+        self._name = name
+        self._cap_bytes = cap_bytes
+        self.copies = (f"{name}.json", f"{name}-2.json")
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        """The copies that can be read, by name."""
+        for name in self.copies:
+            try:
+                fd = os.open(self._directory / name, os.O_RDONLY | _FLAGS)
+                with os.fdopen(fd, "rb") as file:
+                    data = file.read(self._cap_bytes + 1)
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                log.error("%s cannot be read; the other copy counts: %s", name, exc.strerror)
+                continue
+            yield name, data
+
+    def write(self, data: bytes) -> None:
+        """Replace both; ask for ``locked`` before what is written is decided.
+
+        Raises:
+            OSError: the disk does not take it; each is the old or the new.
+        """
+        for name in self.copies:
+            write_atomically(self._directory / name, data)
+            self._hand_over(self._directory / name)
+            fault(f"{self._name}.{name}")
+
+    def remove(self) -> bool:
+        """Remove both; whether there was one."""
+        found = False
+        for name in self.copies:
+            with contextlib.suppress(FileNotFoundError):
+                (self._directory / name).unlink()
+                found = True
+        return found
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone among all processes."""
+        path = self._directory / f"{self._name}.lock"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        try:
+            self._hand_over(path)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _hand_over(self, path: Path) -> None:
+        """What an operator wrote as root: the daemon is another user, and has to read it."""
+        if os.geteuid() == 0:
+            owner = self._directory.stat()
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
