@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from edged.config.load import Snapshot, check_files, full_digest
 from edged.config.pipeline_files import step_files
-from edged.config.problems import Problem, field_path
-from edged.config.schema import ModelConfig
-from edged.errors import BundleError, EdgedError, FieldError
+from edged.config.problems import Problem
+from edged.errors import BundleError, EdgedError
 from edged.manifest import Manifest, ManifestOf
 from edged.pinned import check_memory
 from edged.pipelines.build import plan_all
-from edged.rollout.fit import unfit
+from edged.release_checks import check_releases, check_rollout, check_states, model_path
 from edged.runtime_check import check_runtimes
 from edged.serving.manager import Desired
-from edged.serving.sequences.states import plan_states
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.floors import BelowFloorError, Floors
 from edged.store.repository import Repository, StoredRelease, check_requires
 from edged.store.seen import SEEN
-from edged.trusted import load_trust
+from edged.store.signing import RetiredKeyError, TrustStore
+from edged.store.trust_state import Trusted
+from edged.trusted import adopt, load_trust, load_trusted, may_serve_on
 
 if TYPE_CHECKING:
     from edged.pipelines.graph import Plan
@@ -50,6 +50,8 @@ class Candidate:
         problems: what stands in the way; empty when it can be served as a whole.
         broken: models and pipelines that cannot be served as asked, with the reason.
         plans: of the pipelines.
+        trusted: the trust document that it goes by; None for keys of the configuration.
+        retired: models that serve on under keys that were retired, with the reason.
     """
 
     snapshot: Snapshot
@@ -57,6 +59,8 @@ class Candidate:
     problems: tuple[Problem, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
     plans: Mapping[str, Plan] = field(default_factory=dict)
+    trusted: Trusted | None = None
+    retired: Mapping[str, str] = field(default_factory=dict)
 
     def desired(self) -> list[Desired]:
         """All releases of all models."""
@@ -83,27 +87,19 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
         about = _about(name, files)
         files = [one for one in files if one not in about]
     try:
-        trust = load_trust(snapshot)
+        adopt(snapshot, repository.state_dir)
+        trusted = load_trusted(snapshot, repository.state_dir)
+        trust = load_trust(snapshot, repository.state_dir)
     except EdgedError as exc:
         broken = dict.fromkeys(snapshot.config.models, exc.message)
         return Candidate(snapshot, {}, _with_trust(snapshot, files, exc), broken)
-
-    def take(path: Path) -> Found[StoredRelease]:
-        stored = repository.import_bundle(path, trust)
-        return Found(stored.digest, stored.manifest, stored)
-
-    def take_kept(path: Path) -> Found[StoredRelease]:
-        stored = repository.release(path.name)
-        stored.verify(trust)
-        repository.floors.check(stored.manifest)
-        return Found(stored.digest, stored.manifest, stored)
-
+    taker = _Taker(repository, trust)
     releases: dict[str, tuple[Desired, ...]] = {}
     problems = list(files)
     broken = {}
     for name, config in snapshot.config.models.items():
         paths = kept.get(name)
-        how = take if paths is None else take_kept
+        how = taker.take if paths is None else taker.take_kept
         found, trouble = _gather(snapshot, name, how, files, paths)
         items = sorted(found.items())
         unfit = check_states(snapshot, name, {number: one.manifest for number, one in items})
@@ -117,7 +113,45 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     manifests = {name: _numbered(items) for name, items in releases.items()}
     made = plan_all(snapshot, _manifests(snapshot, manifests))
     problems += [*made.problems, *_about_memory(snapshot, manifests)]
-    return Candidate(snapshot, releases, tuple(problems), {**broken, **made.broken}, made.plans)
+    broken |= made.broken
+    return Candidate(
+        snapshot, releases, tuple(problems), broken, made.plans, trusted, taker.retired
+    )
+
+
+class _Taker:
+    """Takes a model's bundles into the store."""
+
+    def __init__(self, repository: Repository, trust: TrustStore) -> None:
+        self._repository = repository
+        self._trust = trust
+        self.retired: dict[str, str] = {}
+
+    def take(self, path: Path) -> Found[StoredRelease]:
+        """A bundle's file."""
+        try:
+            stored = self._repository.import_bundle(path, self._trust)
+        except RetiredKeyError as exc:
+            stored = self._serving_on(self._repository.release(SEEN.digest(path)), exc)
+        return Found(stored.digest, stored.manifest, stored)
+
+    def take_kept(self, path: Path) -> Found[StoredRelease]:
+        """One that is in the store."""
+        stored = self._repository.release(path.name)
+        try:
+            stored.verify(self._trust)
+        except RetiredKeyError as exc:
+            stored = self._serving_on(stored, exc)
+        self._repository.floors.check(stored.manifest)
+        return Found(stored.digest, stored.manifest, stored)
+
+    def _serving_on(self, stored: StoredRelease, exc: RetiredKeyError) -> StoredRelease:
+        """Retired keys stop no model: what was trusted and serves goes on until it is changed."""
+        if not may_serve_on(self._repository.state_dir, stored.manifest, stored.digest):
+            raise exc
+        self._repository.floors.check(stored.manifest)
+        self.retired[stored.manifest.name] = f"release {stored.manifest.release} is {exc.message}"
+        return stored
 
 
 def _kept_bundles(snapshot: Snapshot, repository: Repository) -> dict[str, tuple[Path, ...]]:
@@ -161,33 +195,46 @@ def is_servable(snapshot: Snapshot, repository: Repository) -> bool:
     return not build_candidate(snapshot, repository).problems
 
 
+def is_other_trust(candidate: Candidate, repository: Repository) -> bool:
+    """Whether another trust document is in effect than a candidate was made by."""
+    try:
+        now = load_trusted(candidate.snapshot, repository.state_dir)
+    except EdgedError:
+        return False  # its file is in the digest
+    return now != candidate.trusted
+
+
 def inspect_bundles(
     snapshot: Snapshot,
     digests: dict[tuple[str, int], str] | None = None,
-    floors: Floors | None = None,
+    state_dir: Path | None = None,
 ) -> tuple[dict[str, dict[int, Manifest]], list[Problem]]:
     """The same checks without a store: manifests and signatures only; for ``edged check``.
 
     Args:
         snapshot: the configuration.
         digests: gets that of each manifest, by model and release.
-        floors: of the device, where they are known.
+        state_dir: of the device; without it there are no floors.
 
     Returns:
         Manifests by model and release, and what is wrong.
     """
     files = [*check_files(snapshot), *about_runtimes(snapshot)]
     try:
-        trust = load_trust(snapshot)
+        trust = load_trust(snapshot, state_dir)
     except EdgedError as exc:
         return {}, list(_with_trust(snapshot, files, exc))
 
     def take(path: Path) -> Found[Manifest]:
         data, manifest, signatures = read_manifest(path)
-        trust.verify(data, signatures)
+        try:
+            trust.verify(data, signatures)
+        except RetiredKeyError:
+            if state_dir is None or not may_serve_on(state_dir, manifest, bundle_digest(data)):
+                raise
         check_requires(manifest)
-        if floors is not None:
-            floors.check(manifest)
+        if state_dir is not None:
+            Floors(state_dir).check(manifest)
         return Found(bundle_digest(data), manifest, manifest)
 
     manifests: dict[str, dict[int, Manifest]] = {}
@@ -253,8 +300,8 @@ def _gather(
             one = take(path)
             _check_name(one.manifest, name)
             _check_conflict(one, found)
-        except BelowFloorError as exc:
-            # Lies there from before the floor rose; a fault only if somebody wants it.
+        except (BelowFloorError, RetiredKeyError) as exc:
+            # Lies there from before that changed; a fault only if somebody wants it.
             low.append(snapshot.problem(bundle_path, f"{path.name}: {exc.message}"))
         except (EdgedError, OSError) as exc:
             reason = exc.message if isinstance(exc, EdgedError) else exc.strerror or str(exc)
@@ -275,9 +322,10 @@ def _about(name: str, files: list[Problem]) -> list[Problem]:
 
 
 def _with_trust(snapshot: Snapshot, files: list[Problem], error: EdgedError) -> tuple[Problem, ...]:
-    if any(problem.path.startswith("trust.keys") for problem in files):
+    if any(problem.path.startswith(("trust.keys", "trust.root")) for problem in files):
         return tuple(files)
-    return (*files, snapshot.problem("trust.keys", error.message))
+    path = "trust.keys" if snapshot.config.trust.root is None else "trust.root"
+    return (*files, snapshot.problem(path, error.message))
 
 
 def content_digest(snapshot: Snapshot) -> str:
@@ -288,7 +336,7 @@ def content_digest(snapshot: Snapshot) -> str:
     if snapshot.kept is not None:
         return snapshot.kept.digest
     digest = hashlib.sha256(full_digest(snapshot, _fingerprint).encode())
-    for key in snapshot.config.trust.keys:
+    for key in snapshot.config.trust.files:
         try:
             with snapshot.resolve(key).open("rb") as file:
                 data = file.read(_KEY_CAP_BYTES)
@@ -318,60 +366,6 @@ def _fingerprint(path: Path) -> str:
         return SEEN.digest(path)
     except EdgedError as exc:
         return f"broken: {exc.message}"
-
-
-def check_releases(
-    snapshot: Snapshot, name: str, config: ModelConfig, releases: set[int]
-) -> list[Problem]:
-    """Whether ``serve`` and the aliases name releases that are there."""
-    have = ", ".join(str(number) for number in sorted(releases)) or "none"
-    problems = []
-    wanted = {
-        field_path(model_path(name, "aliases"), alias): number
-        for alias, number in config.aliases.items()
-    }
-    if config.serve != "newest":
-        wanted[model_path(name, "serve")] = config.serve
-    for path, number in wanted.items():
-        if number not in releases:
-            message = f"release {number} is in none of the bundles; they hold: {have}"
-            problems.append(snapshot.problem(path, message))
-    return problems
-
-
-def check_rollout(
-    snapshot: Snapshot, name: str, manifests: Mapping[int, Manifest]
-) -> list[Problem]:
-    """Whether the releases of a model's rollout are there and may stand for one another."""
-    section = snapshot.config.models[name].rollout
-    if section is None:
-        return []
-    path = model_path(name, "rollout")
-    return [snapshot.problem(f"{path}.{field}", text) for field, text in unfit(section, manifests)]
-
-
-def check_states(
-    snapshot: Snapshot, name: str, manifests: Mapping[int, Manifest]
-) -> dict[int, Problem]:
-    """By release, why its bundle has not the states that the model's section names."""
-    section = snapshot.config.models[name].sequence
-    problems: dict[int, Problem] = {}
-    if section is None:
-        return problems
-    for number, manifest in manifests.items():
-        try:
-            plan_states(manifest, section)
-        except FieldError as exc:
-            path, field = model_path(name, "sequence"), exc.path.removeprefix("state")
-            problems[number] = snapshot.problem(
-                f"{path}.state{field}", f"release {number}: {exc.reason}"
-            )
-    return problems
-
-
-def model_path(name: str, field: str) -> str:
-    """The path of one field of a model."""
-    return field_path(field_path("models", name), field)
 
 
 def _check_name(manifest: Manifest, name: str) -> None:

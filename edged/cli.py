@@ -18,6 +18,7 @@ from edged.bundle_commands import add_bundles
 from edged.errors import STATUS, Code, EdgedError, InvalidRequestError
 from edged.generation_commands import add_generations
 from edged.mqtt_commands import add_mqtt
+from edged.trust_commands import add_trust
 from edged.version import __version__
 
 DEFAULT_CONFIG = "/etc/edged/edged.yaml"
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_engines(command)
     _add_rollout(command)
     add_bundles(commands, _config_option, _socket_option)
-
+    add_trust(commands, _config_option)
     add_mqtt(commands, _config_option, _socket_option)
 
     device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")

@@ -16,6 +16,7 @@ from edged.serving.manager import Desired, Manager
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
 from edged.store.repository import Repository
+from edged.store.signing import RetiredKeyError
 from edged.store.stored import StoredRelease
 from edged.trusted import load_trust
 
@@ -126,7 +127,12 @@ def _trusted(
 ) -> StoredRelease | None:
     try:
         stored = repository.release(digest)
-        stored.verify(load_trust(candidate.snapshot))
+        try:
+            stored.verify(load_trust(candidate.snapshot, repository.state_dir))
+        except RetiredKeyError as exc:
+            log.warning(
+                "model %s: release %s stands in, although %s", name, digest[:12], exc.message
+            )
         repository.floors.check(stored.manifest)
     except (EdgedError, OSError) as exc:
         log.warning("model %s: the last good release is lost too: %s", name, exc)

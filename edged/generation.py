@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edged.candidate import Candidate, model_path
+from edged.candidate import Candidate
 from edged.config.diff import diff
 from edged.config.problems import Problem
 from edged.config.schema import Config
 from edged.pipelines.build import pipeline_routes
+from edged.release_checks import model_path
 from edged.serving.dataplane import ServingTable
 from edged.serving.lifecycle import ReleaseKey, State
 from edged.serving.manager import Desired, Manager

@@ -11,11 +11,12 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edged.candidate import check_releases, check_rollout
 from edged.config.load import Snapshot, load
 from edged.errors import ApplyError, ConfigError, EdgedError, IncompatibleError, NotFoundError
 from edged.faults import fault
 from edged.manifest import Manifest
+from edged.record import find_state_dir
+from edged.release_checks import check_releases, check_rollout
 from edged.rendering import table
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.signing import TrustStore
@@ -40,7 +41,7 @@ def listed(config: Path) -> list[dict[str, Any]]:
         EdgedError: the configuration or a key is bad.
     """
     snapshot = load(config)
-    trust = load_trust(snapshot)
+    trust = load_trust(snapshot, find_state_dir(config))
     document = []
     for model in sorted(snapshot.config.models):
         found, bad = _bundles(snapshot, model)

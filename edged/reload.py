@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.budget import budgets_of
-from edged.candidate import Candidate, build_candidate, content_digest, is_servable
+from edged.candidate import Candidate, build_candidate, content_digest, is_other_trust, is_servable
 from edged.config.binding import BindingConfig
 from edged.config.diff import diff
 from edged.config.load import Snapshot, load
@@ -37,7 +37,8 @@ from edged.house import House
 from edged.returns import Returns
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired
-from edged.trusted import trust_document, warn_of_trust
+from edged.store.trust_state import TrustState
+from edged.trusted import tell_trust, trust_document
 
 log = logging.getLogger("edged.reload")
 
@@ -87,17 +88,21 @@ class Reloader(Returns):
         snapshot = self._candidate.snapshot
         config = snapshot.config
         named = [pattern for model in config.models.values() for pattern in model.bundles]
-        named += [*config.trust.keys, *step_files(config.pipelines)]
+        named += [*config.trust.files, *step_files(config.pipelines)]
         for _, own in tls_sections(config.listen):
             named += [getattr(own, name) for name in TLS_FILES]
         named += [one.schema.descriptors for one in config.bindings if one.schema is not None]
         if config.mqtt is not None:
             named += [file for _, file in config.mqtt.files()]
-        return [snapshot.resolve(path) for path in named]
+        paths = [snapshot.resolve(path) for path in named]
+        if config.trust.root is not None:
+            paths += TrustState(self._house.repository.state_dir).copies
+        return paths
 
     def trust_document(self) -> dict[str, Any]:
         """Whose bundles are accepted; for the status."""
-        return trust_document(self._candidate.snapshot)
+        made = self._candidate
+        return trust_document(made.snapshot, made.trusted, made.retired)
 
     def request(self) -> None:
         """Ask for a reload; requests that come while one runs are answered by one more."""
@@ -161,8 +166,10 @@ class Reloader(Returns):
                 return False
             digest = await asyncio.to_thread(content_digest, snapshot)
             broken = self._candidate.problems
-            if digest != self.digest or (
-                broken and await asyncio.to_thread(is_servable, snapshot, house.repository)
+            if (
+                digest != self.digest
+                or await asyncio.to_thread(is_other_trust, self._candidate, house.repository)
+                or (broken and await asyncio.to_thread(is_servable, snapshot, house.repository))
             ):
                 await self._refuse_set_aside(digest)
                 await self._apply(snapshot, digest)
@@ -327,7 +334,8 @@ class Reloader(Returns):
 
     async def _remember(self, *, is_good: bool) -> None:
         """Note on disk what serves: the releases that do, and the configuration if it is whole."""
-        warn_of_trust(self._candidate.snapshot)
+        made = self._candidate
+        tell_trust(made.snapshot, made.trusted, made.retired, self._house.health)
         house = self._house  # both wait for the disk again and again, and neither for the other
         notes = [asyncio.to_thread(house.record.activate, house.dataplane.table)]
         if is_good:

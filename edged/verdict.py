@@ -24,7 +24,6 @@ from edged.errors import ApplyError, EdgedError, FieldError
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics
 from edged.record import find_state_dir, load_last_good
-from edged.store.floors import Floors
 from edged.transports.bindings.answers import AnswerWriter
 from edged.transports.bindings.binding_set import prepare_bindings
 from edged.trusted import trust_warnings
@@ -70,14 +69,14 @@ def find_problems(path: Path, *, with_files: bool) -> tuple[list[Problem], str]:
     if not with_files:
         return about_runtimes(snapshot), f"{summary} (bundles and keys were not looked at)"
     digests: dict[tuple[str, int], str] = {}
-    manifests, problems = inspect_bundles(snapshot, digests, Floors(find_state_dir(path)))
+    manifests, problems = inspect_bundles(snapshot, digests, find_state_dir(path))
     manifest_of, found = inspect_pipelines(snapshot, manifests)
     problems += found
     problems += _binding_problems(snapshot, manifest_of)
     problems += _feed_problems(snapshot, manifest_of)
     warnings = [] if problems else unmet_preferences(snapshot, manifests)
     expiring = [
-        *trust_warnings(snapshot),
+        *trust_warnings(snapshot, find_state_dir(path)),
         *expiry_warnings(snapshot, datetime.now(timezone.utc)),
         *_open_secrets(snapshot),
     ]

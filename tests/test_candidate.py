@@ -6,20 +6,24 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edged.candidate import Candidate, build_candidate, inspect_bundles
+from edged.candidate import Candidate, build_candidate, inspect_bundles, is_other_trust
 from edged.config.problems import Problem
 from edged.config.snapshot import Kept
 from edged.errors import EdgedError
 from edged.manifest import Requires
 from edged.store.repository import Repository
 from edged.store.signing import Signer
+from edged.store.trust_document import parse_trust
+from edged.store.trust_state import TrustState
 from edged.trusted import load_trust
 from tests.bundles import make_keys
 from tests.fakes.site import UNSIGNED, Site
 from tests.models import double
+from tests.trust import Ring
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def both(site: Site, repository: Repository) -> tuple[Candidate, list[Problem]]:
     """What a reload says of the files, having seen that ``edged check`` says the same."""
     snapshot = site.load()
     candidate = build_candidate(snapshot, repository)
-    manifests, problems = inspect_bundles(snapshot)
+    manifests, problems = inspect_bundles(snapshot, None, site.state)
     assert [str(problem) for problem in problems] == [str(p) for p in candidate.problems]
     assert {
         name: {item.stored.manifest.release for item in items}
@@ -310,3 +314,67 @@ class TestFloor:
             assert not build_candidate(site.load(), repository).problems
         repository.floors.set("m", 3)
         assert "below the floor" in build_candidate(site.load(), repository).broken["m"]
+
+
+class TestRetiredKeys:
+    """What a key signed that another trust document took away."""
+
+    @pytest.fixture(autouse=True)
+    def two(self, site: Site) -> Ring:
+        ring = Ring(site.directory)
+        site.bundle("m", 1, key=[ring["a"]])
+        site.bundle("m", 2, key=[ring["b"]])
+        (site.directory / "site.trust").write_bytes(ring.signed(ring.document()))
+        return ring
+
+    def write(self, site: Site, words: str) -> None:
+        site.write(f"models:\n  m: {{bundle: {words}}}\n", trust="trust: {root: site.trust}\n")
+
+    def retire(self, site: Site, ring: Ring, **more: Any) -> None:
+        document = ring.document(2, release="b", **more)
+        TrustState(site.state).apply(parse_trust(ring.signed(document)))
+
+    def test_is_refused(self, site: Site, repository: Repository, two: Ring) -> None:
+        self.write(site, "m-1.edgb")
+        before = build_candidate(site.load(), repository)
+        assert not before.problems
+        assert not is_other_trust(before, repository)
+        self.retire(site, two)
+        assert is_other_trust(before, repository)
+        candidate, (problem,) = both(site, repository)
+        located(problem, 5, "models.m.bundle")
+        assert "before version 2 of the trust document" in problem.message
+        assert not candidate.desired()
+
+    def test_what_serves_goes_on_and_is_told(
+        self, site: Site, repository: Repository, two: Ring
+    ) -> None:
+        self.write(site, "m-1.edgb")
+        (one,) = build_candidate(site.load(), repository).desired()
+        repository.activate("m", one.digest)
+        self.retire(site, two)
+        candidate, problems = both(site, repository)
+        assert not problems
+        assert [item.digest for item in candidate.desired()] == [one.digest]
+        assert "release 1 is signed by keys that were enough before" in candidate.retired["m"]
+        back = replace(site.load(), kept=Kept(1, "x", {"m": (one.digest,)}))
+        assert build_candidate(back, repository).retired
+        # Another one takes its place, and it is not wanted any more.
+        self.write(site, "'m-*.edgb'")
+        (_, two_) = build_candidate(site.load(), repository).desired()
+        repository.activate("m", two_.digest)
+        candidate, problems = both(site, repository)
+        assert not problems
+        assert [item.digest for item in candidate.desired()] == [two_.digest]
+        assert not candidate.retired
+
+    def test_not_what_a_revoked_key_signed(
+        self, site: Site, repository: Repository, two: Ring
+    ) -> None:
+        self.write(site, "m-1.edgb")
+        (one,) = build_candidate(site.load(), repository).desired()
+        repository.activate("m", one.digest)
+        self.retire(site, two, revoked=(two["a"].key_id,))
+        candidate, (problem,) = both(site, repository)
+        assert "signed by 0 of 1 required trusted keys" in problem.message
+        assert not candidate.desired()

@@ -37,7 +37,7 @@ from edged.config.problems import (
 )
 from edged.config.publish_check import publish_problems
 from edged.config.rollout_check import rollout_problems
-from edged.config.schema import Config
+from edged.config.schema import Config, TrustConfig
 from edged.config.sequence_check import sequence_problems
 from edged.errors import FieldError
 from edged.specs import Duration
@@ -132,6 +132,11 @@ def _is_entangled(path: str, other: str) -> bool:
 
 def _trust(config: Config) -> Iterator[Found]:
     trust = config.trust
+    if trust.root is not None:
+        for name in ("keys", "threshold"):
+            if getattr(trust, name) != getattr(TrustConfig(), name):
+                yield f"trust.{name}", "the trust document of `root` says that; remove one of them"
+        return
     if trust.require_signatures and not trust.keys and config.models:
         yield "trust.keys", _NO_KEYS
     elif trust.require_signatures and trust.keys and trust.threshold > len(trust.keys):

@@ -40,6 +40,18 @@ class TrustConfig(Section, frozen=True, kw_only=True):
         tuple[Path, ...], Meta(description="files with Ed25519 public keys made by edged-convert")
     ] = ()
     threshold: Annotated[int, Meta(ge=1, le=16, description="distinct keys that must sign")] = 1
+    root: Annotated[
+        Path | None,
+        Meta(
+            description="instead of keys and threshold: the first trust document of edged-convert; "
+            "later ones come by edged trust apply or the inbox"
+        ),
+    ] = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that the section names."""
+        return self.keys if self.root is None else (*self.keys, self.root)
 
 
 class LimitsConfig(Section, frozen=True, kw_only=True):

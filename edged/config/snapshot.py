@@ -199,6 +199,8 @@ def _named_file_problems(snapshot: Snapshot) -> Iterator[Problem]:
     config = snapshot.config
     for index, key in enumerate(config.trust.keys):
         yield from _unreadable(snapshot, f"trust.keys[{index}]", snapshot.resolve(key))
+    if config.trust.root is not None:
+        yield from _unreadable(snapshot, "trust.root", snapshot.resolve(config.trust.root))
     for place, own in tls_sections(config.listen):
         for name, text in tls_file_problems(own):
             yield snapshot.problem(f"listen.{place}.tls.{name}", text)

@@ -64,7 +64,7 @@ class Repository:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        self._root = state_dir
+        self._root = self.state_dir = state_dir
         self._store = state_dir / "store"
         self._staging = state_dir / "staging"
         self._mutex = threading.RLock()

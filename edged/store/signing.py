@@ -28,13 +28,15 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
+    PublicKey = Ed25519PublicKey
+
 DOMAIN = b"edged-bundle-v1\0"
 SIGNATURES_CAP_BYTES = 64 << 10
 SIGNATURES_CAP = 16
 """More signers than any release process has; each costs 0.2 ms to check."""
 _KEY_FILE_CAP_BYTES = 16 << 10
 _SIGNATURE_BYTES = 64
-KEY_BYTES = 32
+_KEY_BYTES = 32
 
 _P = 2**255 - 19
 # The order-8 points; with 0 (order 4), 1 (the identity) and -1 (order 2) these are the only y
@@ -235,15 +237,11 @@ class TrustStore:
             key = self.keys.get(name)
             if key is None:
                 continue
-            from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as above
-
-            try:
-                key.verify(signature, DOMAIN + manifest_bytes)
-            except InvalidSignature as exc:
+            if not fits(key, signature, DOMAIN + manifest_bytes):
                 raise SignatureError(
                     f"the signature by trusted key {name[:16]} does not fit this manifest: "
                     "the bundle was changed after it was signed"
-                ) from exc
+                )
             good.append(name)
         if self.required and len(good) < self.threshold:
             if self._was_enough(manifest_bytes, dict(entries)):
@@ -258,9 +256,10 @@ class TrustStore:
     def _was_enough(self, manifest_bytes: bytes, entries: Mapping[str, bytes]) -> bool:
         """Whether enough keys of one time before signed."""
         for role in self.former:
-            raw = [raw_bytes(text, KEY_BYTES) for text in role.keys]
-            found = [(key, entries.get(hashlib.sha256(key).hexdigest())) for key in raw]
-            votes = sum(_fits(key, one, manifest_bytes) for key, one in found if one is not None)
+            keys = [key_from_text(text, "a key that was trusted once") for text in role.keys]
+            found = [(key, entries.get(key_id(key))) for key in keys]
+            message = DOMAIN + manifest_bytes
+            votes = sum(fits(key, one, message) for key, one in found if one is not None)
             if votes >= role.threshold:
                 return True
         return False
@@ -275,16 +274,24 @@ class TrustStore:
         )
 
 
-def _fits(key: bytes, signature: bytes, manifest_bytes: bytes) -> bool:
+def fits(key: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
+    """Whether a key made a signature over these bytes."""
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as above
-    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
 
     try:
-        public = ed25519.Ed25519PublicKey.from_public_bytes(key)
-        public.verify(signature, DOMAIN + manifest_bytes)
-    except (InvalidSignature, ValueError):
+        key.verify(signature, message)
+    except InvalidSignature:
         return False
     return True
+
+
+def key_from_text(text: str, where: str) -> Ed25519PublicKey:
+    """A public key of its 32 bytes in base64; raises SignatureError for none, or a weak one."""
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - as above
+
+    key = ed25519.Ed25519PublicKey.from_public_bytes(raw_bytes(text, _KEY_BYTES))
+    check_key(key, where)
+    return key
 
 
 def parse_signatures(data: bytes) -> tuple[tuple[str, bytes], ...]:

@@ -21,18 +21,18 @@ from edged.errors import SignatureError
 from edged.manifest import Release, Sha256
 from edged.specs import MODEL_NAME
 from edged.store.signing import (
-    KEY_BYTES,
     Entry,
     FormerRole,
     Signer,
     TrustStore,
-    check_key,
+    fits,
+    key_from_text,
     key_id,
     raw_bytes,
 )
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from edged.store.signing import PublicKey
 
 FORMAT = "edged-trust-v1"
 DOMAIN = b"edged-trust-v1\0"
@@ -184,35 +184,22 @@ def former_role(document: TrustDocument) -> FormerRole:
     return FormerRole(document.release.keys, document.release.threshold)
 
 
-def public_keys(role: Role) -> dict[str, Ed25519PublicKey]:
+def public_keys(role: Role) -> dict[str, PublicKey]:
     """A role's keys by their ids; raises TrustError for a weak one."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - 7 MB
-        Ed25519PublicKey,
-    )
-
-    keys = {}
-    for text in role.keys:
-        raw = raw_bytes(text, KEY_BYTES)
-        key = Ed25519PublicKey.from_public_bytes(raw)
-        check_key(key, f"key {text[:16]} of the trust document")
-        keys[key_id(key)] = key
-    return keys
+    found = [key_from_text(text, f"key {text[:16]} of the trust document") for text in role.keys]
+    return {key_id(key): key for key in found}
 
 
 def _ask(signed: SignedTrust, role: Role, whose: str) -> None:
     """Count votes, one a key; a false one by a key of the role is an error of its own."""
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as above
-
-    votes = 0
+    votes, message = 0, DOMAIN + _body(signed.document)
     for name, key in public_keys(role).items():
         if name not in signed.signatures:
             continue
-        try:
-            key.verify(signed.signatures[name], DOMAIN + _body(signed.document))
-        except InvalidSignature as exc:
+        if not fits(key, signed.signatures[name], message):
             raise TrustError(
                 f"the signature by {name[:16]} does not fit: it was changed after it was signed"
-            ) from exc
+            )
         votes += 1
     if votes < role.threshold:
         raise TrustError(

@@ -1,0 +1,45 @@
+"""A file that is kept twice; ``test_floors.py`` and ``test_trust_state.py`` cut its power."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edged.store.twice import Twice
+
+
+def test_both_are_read_and_either_will_do(tmp_path: Path) -> None:
+    files = Twice(tmp_path, "note", 10)
+    assert list(files.read()) == []
+    with files.locked():
+        files.write(b"one")
+    assert list(files.read()) == [("note.json", b"one"), ("note-2.json", b"one")]
+    assert (tmp_path / "note.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "note.json").unlink()
+    assert list(files.read()) == [("note-2.json", b"one")]
+    assert files.remove()
+    assert not files.remove()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_what_is_no_file_is_passed_over(tmp_path: Path, kind: str) -> None:
+    files = Twice(tmp_path, "note", 10)
+    files.write(b"one")
+    first = tmp_path / "note.json"
+    first.unlink()
+    if kind == "link":
+        first.symlink_to(tmp_path / "note-2.json")
+    elif kind == "folder":
+        first.mkdir()
+    else:
+        os.mkfifo(first)
+    assert dict(files.read())["note-2.json"] == b"one"
+    assert not dict(files.read()).get("note.json")
+
+
+def test_no_more_is_read_than_there_may_be(tmp_path: Path) -> None:
+    files = Twice(tmp_path, "note", 10)
+    files.write(b"x" * 100)
+    assert {len(data) for _, data in files.read()} == {11}
