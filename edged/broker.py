@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from edged.broker_options import results_options, session_options, tls_digest
 from edged.config.binding import BindingConfig
 from edged.config.feed import FeedConfig
-from edged.config.identity import base_topic
+from edged.config.identity import base_topic, node_name
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
 from edged.cores import spread
@@ -29,6 +29,7 @@ from edged.manifest import ManifestOf
 from edged.protocol.mqtt import JSON, BaseTopics, Publication, encode_document
 from edged.results import FOLDER, Results, left_on_disk, open_results
 from edged.serving.dataplane import Dataplane
+from edged.sparkplug_link import open_node
 from edged.telemetry.health import Health
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from edged.transports.bindings.feeds import Feeds
     from edged.transports.bindings.questions import Call, Questions
     from edged.transports.bindings.sessions import Sessions
+    from edged.transports.bindings.sparkplug_node import SparkplugNode
     from edged.transports.mqtt.connection import SessionOptions
 
 log = logging.getLogger("edged.mqtt")
@@ -75,6 +77,7 @@ class BrokerLinks:
         self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._results: Results | None = None
         self._feeds: Feeds | None = None
+        self._node: SparkplugNode | None = None
         self._keeping = Keeping(state_dir, health)
         self._swapping = asyncio.Lock()
         self._is_drained = False
@@ -144,6 +147,8 @@ class BrokerLinks:
         names = (options.client_id, options.base, options.max_packet_bytes)
         identity = (mqtt, *names, passwords, certificates, bool(rules))
         if self._bindings is not None and identity == self._identity:
+            if self._node is not None:
+                self._node.keep([one.name for one in prepared.bindings if one.shown is not None])
             self._bindings.swap(prepared)
             self._feed(rules)
             return
@@ -155,6 +160,11 @@ class BrokerLinks:
             log.error("%s", exc.message)
             self._health.degrade("mqtt.results", exc.message)
             return
+        if mqtt.sparkplug is not None:
+            self._node = open_node(
+                mqtt.sparkplug, node_name(snapshot.config), others or options, mqtt.client,
+                self._review_node,
+            )  # fmt: skip
         self._begin(mqtt, options, prepared, branch)
         self._identity = identity
         self._feed(rules)
@@ -172,8 +182,10 @@ class BrokerLinks:
         results = self._results.forwarder.stats() if self._results is not None else None
         feeds = self._feeds.stats() if self._feeds is not None else {}
         questions = self._questions.stats() if self._questions is not None else None
+        node = self._node.stats() if self._node is not None else None
         return {
             **self._bindings.stats(), "results": results, "feeds": feeds, "questions": questions,
+            "sparkplug": node,
         }  # fmt: skip
 
     def line(self) -> str:
@@ -250,7 +262,7 @@ class BrokerLinks:
 
         def make(name: str | None) -> Bindings:
             words = options if name is None else options.named(name)
-            return Bindings(
+            made = Bindings(
                 open_session(words, mqtt.client),
                 self._dataplane,
                 base=options.base,
@@ -265,6 +277,8 @@ class BrokerLinks:
                 states=self._keeping.states,
                 is_main=name is None,
             )
+            made.profiles.node = self._node
+            return made
 
         self._bindings = Sessions(make(None), make, sessions_left(self._state_dir))
         self._bindings.swap(prepared)
@@ -308,6 +322,14 @@ class BrokerLinks:
         else:
             self._health.restore("mqtt.results")
 
+    def _review_node(self) -> None:
+        """Note that nothing is shown as Sparkplug."""
+        problem = self._node.problem if self._node is not None else None
+        if problem:
+            self._health.degrade("mqtt.sparkplug", problem)
+        else:
+            self._health.restore("mqtt.sparkplug")
+
     def _review(self) -> None:
         """Note a broker that is away, or that refuses what the bindings need."""
         problem = self._bindings.problem if self._bindings is not None else None
@@ -328,6 +350,10 @@ class BrokerLinks:
             await bindings.drain(timeout_s)
         if self._feeds is not None:
             self._feeds.hold()
+        node, self._node = self._node, None
+        if node is not None:
+            await node.stop()
+            self._health.restore("mqtt.sparkplug")
         results, self._results = self._results, None
         if results is not None:
             await results.close()

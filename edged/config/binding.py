@@ -17,6 +17,7 @@ from edged.config.keyed import JoinConfig, MessageSequenceConfig, WindowConfig
 from edged.config.payload import Acceptable, Compression, MaxAgeConfig, ProtobufConfig
 from edged.config.publish import PublishConfig
 from edged.config.section import Section
+from edged.config.sparkplug import SparkplugConfig
 from edged.specs import Duration, FieldSpec, OutputSpec
 
 SessionName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,15}\Z")]
@@ -76,6 +77,7 @@ class BindingConfig(Section, frozen=True, kw_only=True):
     ] = None
     publish: PublishConfig | None = None
     discovery: DiscoveryConfig | None = None
+    sparkplug: SparkplugConfig | None = None
     stream: Annotated[bool, Meta(description="a message for each piece of a text")] = False
     timeout: Annotated[
         Duration, Meta(description="deadline of a message that carries no expiry of its own")

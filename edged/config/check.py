@@ -39,6 +39,7 @@ from edged.config.publish_check import publish_problems
 from edged.config.rollout_check import rollout_problems
 from edged.config.schema import Config, TrustConfig
 from edged.config.sequence_check import sequence_problems
+from edged.config.sparkplug_check import own_sparkplug_topics, sparkplug_problems
 from edged.errors import FieldError
 from edged.specs import Duration
 from edged.topics import TopicFilter, TopicTemplate, can_match, check_topic
@@ -259,6 +260,7 @@ def _bindings(draft: Draft) -> Iterator[Found]:
         yield from _model_reference(draft, path, binding.model)
         yield from _binding_fields(path, binding)
         yield from discovery_problems(binding, path)
+        yield from sparkplug_problems(draft.config, binding, path)
         source, found = _parse_filter(path, binding.from_)
         yield from found
         target, found = _parse_template(path, binding.to)
@@ -278,7 +280,7 @@ def _bindings(draft: Draft) -> Iterator[Found]:
 def _binding_fields(path: str, binding: BindingConfig) -> Iterator[Found]:
     if binding.timeout < 1_000_000 or binding.timeout > 3600 * _SECOND:
         yield f"{path}.timeout", "is outside what can work; expected 1ms to 1h"
-    if binding.session in {"results", "req"}:
+    if binding.session in {"results", "req", "spb"}:
         yield f"{path}.session", "is the name of a session that the daemon has; use another"
     yield from payload_problems(binding, path)
     yield from publish_problems(binding, path)
@@ -363,14 +365,20 @@ def _parse_own_topics(config: Config) -> list[_OwnTopic]:
     if config.mqtt is None:
         return []
     found = []
-    for name in OWN_TOPICS:
-        topic = f"{base_topic(config)}/{name}"
+    below_base = [f"{base_topic(config)}/{name}" for name in OWN_TOPICS]
+    for topic in (*below_base, *own_sparkplug_topics(config)):
         try:
-            template = TopicTemplate.parse(topic.replace("+", "{any}"))
+            template = TopicTemplate.parse(_named_levels(topic))
             found.append(_OwnTopic(topic, TopicFilter.parse(topic), template))
         except FieldError:
             return []  # a bad base is reported where it stands
     return found
+
+
+def _named_levels(topic: str) -> str:
+    """A filter as a template that fills in each level that is free."""
+    levels = topic.split("/")
+    return "/".join(f"{{l{at}}}" if level == "+" else level for at, level in enumerate(levels))
 
 
 def _own_topics(route: _Route, own: list[_OwnTopic]) -> Iterator[Found]:

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from edged.config.broker import BrokerConfig, ClientId, OutboxConfig, ResultsConfig, broker_files
 from edged.config.section import Path
+from edged.config.sparkplug import SparkplugNodeConfig
 from edged.specs import Duration
 
 
@@ -47,6 +48,7 @@ class MqttConfig(BrokerConfig, frozen=True, kw_only=True):
             "taken; at least one member of each group must not"
         ),
     ] = False
+    sparkplug: SparkplugNodeConfig | None = None
     results: ResultsConfig | None = None
     outbox: OutboxConfig = OutboxConfig()
 

@@ -67,6 +67,7 @@ def test_the_page_about_mqtt_has_a_row_for_every_field_of_a_binding() -> None:
         "join[].fields[].default",
         "publish",
         "discovery",
+        "sparkplug",
         "max_age",
         "schema",
         "fields[].path",

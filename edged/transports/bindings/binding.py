@@ -15,6 +15,7 @@ from edged.config.schema import LimitsConfig
 from edged.errors import FieldError
 from edged.manifest import Manifest
 from edged.processing.entities import entities_of
+from edged.processing.readings import Reading, readings_of
 from edged.protocol.mqtt import BaseTopics, subscription_id
 from edged.topics import TopicFilter, TopicTemplate
 from edged.transports.bindings.answers import AnswerWriter
@@ -22,7 +23,7 @@ from edged.transports.bindings.discovery import device_message, device_topic
 from edged.transports.bindings.fit import JoinFit, WindowFit, fit_join, fit_window
 from edged.transports.bindings.payload_codecs import PayloadCodecs, load_parser
 from edged.transports.bindings.profiles import Profiles
-from edged.transports.bindings.suppression import Suppression
+from edged.transports.bindings.suppression import Suppression, Watch
 
 MAX_REQUEST_BYTES = int(LimitsConfig().max_request)
 """The default of ``limits.max_request``."""
@@ -39,6 +40,7 @@ class Compiled:
     entities: dict[str, dict[str, Any]]
     window: WindowFit | None = None
     join: JoinFit | None = None
+    readings: tuple[Reading, ...] = ()
 
 
 class Part:
@@ -107,6 +109,12 @@ class Binding:
             where = f"{path}.discovery.device"
             self.device = TopicTemplate.parse(config.discovery.device, where)
             self._check_levels(self.device, where)
+        self.shown: TopicTemplate | None = None
+        """As which device of Sparkplug its answers are shown."""
+        if config.sparkplug is not None:
+            where = f"{path}.sparkplug.device"
+            self.shown = TopicTemplate.parse(config.sparkplug.device, where)
+            self._check_levels(self.shown, where)
 
     def _check_levels(self, template: TopicTemplate | None, path: str) -> None:
         for name in template.names if template is not None else ():
@@ -135,6 +143,14 @@ class Binding:
             ),
         )
 
+    def show(
+        self, profiles: Profiles, route: Route, compiled: Compiled | None, watch: Watch
+    ) -> None:
+        """Show an answer as Sparkplug; of several rows the last is the state."""
+        node = profiles.node
+        if node is not None and compiled is not None and route.shown and watch.rows:
+            node.tell(route.shown, self.name, compiled.readings, watch.rows[-1])
+
     def compiled(self, manifest: Manifest) -> Compiled:
         """Codec and output for a release.
 
@@ -148,7 +164,9 @@ class Binding:
         if config.stream and not manifest.makes_texts:
             text = f'model "{manifest.name}" makes no texts, and only those come in pieces'
             raise FieldError("stream", f"{text}; remove it")
-        writer = AnswerWriter(config.output, manifest, wants_rows=self.suppression is not None)
+        wants_rows = self.suppression is not None or self.shown is not None
+        writer = AnswerWriter(config.output, manifest, wants_rows=wants_rows)
+        readings = readings_of(config.output, manifest) if self.shown is not None else ()
         window, join = None, None
         if config.window is not None:
             codecs, window = fit_window(config, manifest, self._parser, self._max_request_bytes)
@@ -157,7 +175,7 @@ class Binding:
         else:
             codecs = PayloadCodecs(config, manifest, self._parser, self._max_request_bytes)
         entities = entities_of(config.output, manifest) if config.discovery is not None else {}
-        made = Compiled(manifest, codecs, writer, entities, window, join)
+        made = Compiled(manifest, codecs, writer, entities, window, join, readings)
         if len(self._compiled) >= _RELEASES_KEPT:
             self._compiled.clear()
         self._compiled[manifest.release] = made
@@ -176,6 +194,7 @@ class Route:
         joined: on ``from``, the keys of what goes with it, by joined topic.
         about: what its answers are told apart by, for ``publish``.
         device: which device Home Assistant is told of.
+        shown: as which device of Sparkplug its answers are shown.
         levels: the named levels of the topic.
     """
 
@@ -187,6 +206,7 @@ class Route:
     joined: tuple[str, ...] = ()
     about: str = ""
     device: str = ""
+    shown: str = ""
     levels: Mapping[str, str] = field(default_factory=dict)
 
     def asker(self, correlation: bytes | None) -> Mapping[str, str]:

@@ -180,7 +180,7 @@ def _routes_of(topic: str, bindings: Sequence[Binding]) -> list[Route]:
 
 
 def _route(binding: Binding, topic: str, levels: dict[str, str]) -> Route:
-    target, problem, key, about, device = None, "", topic, topic, ""
+    target, problem, key, about, device, shown = None, "", topic, topic, "", ""
     try:
         if binding.template is not None:
             target = binding.template.render(levels)
@@ -190,12 +190,15 @@ def _route(binding: Binding, topic: str, levels: dict[str, str]) -> Route:
             about = binding.about.render(levels)
         if binding.device is not None:
             device = binding.device.render(levels)
+        if binding.shown is not None:
+            shown = binding.shown.render(levels)
     except FieldError as exc:
         target, problem, key = None, exc.message, ""
     joined = tuple(_joined_key(part, levels) for part in binding.parts)
     return Route(
-        binding, target, problem, key, joined=joined, about=about, device=device, levels=levels
-    )
+        binding, target, problem, key, joined=joined, about=about, device=device, shown=shown,
+        levels=levels,
+    )  # fmt: skip
 
 
 def _joined_key(part: Part, levels: dict[str, str]) -> str:

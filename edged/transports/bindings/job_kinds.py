@@ -6,6 +6,7 @@ from edged.transports.bindings.binding import Route
 from edged.transports.bindings.joined import JoinJob, PartJob
 from edged.transports.bindings.pieces import PieceJob
 from edged.transports.bindings.sequenced import SequenceJob
+from edged.transports.bindings.shown import ShownJob
 from edged.transports.bindings.windowed import WindowJob
 from edged.transports.bindings.work import Job
 
@@ -21,4 +22,6 @@ def job_kind(route: Route) -> type[Job]:
         return WindowJob
     if config.sequence is not None:
         return SequenceJob
+    if config.sparkplug is not None and config.to is None:
+        return ShownJob
     return PieceJob if config.stream else Job

@@ -1,7 +1,8 @@
 """What else is said and heard on a session's connection beside requests and answers.
 
-Home Assistant is told of devices (``discovery.py``) and Sparkplug nodes' births are heard. Decides
-nothing itself: it is where the bindings hand on.
+Home Assistant is told of devices (``discovery.py``), Sparkplug nodes' births are heard, and answers
+are shown as Sparkplug (``sparkplug_node.py``, over a session of its own). Decides nothing itself:
+it is where the bindings hand on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from edged.transports.bindings.discovery import Discovery
 
 if TYPE_CHECKING:
     from edged.transports.bindings.binding_set import BindingSet
+    from edged.transports.bindings.sparkplug_node import SparkplugNode
 
 
 class Profiles:
@@ -33,6 +35,7 @@ class Profiles:
     ) -> None:
         self.discovery = Discovery(send, later)
         self.births = Births(send)
+        self.node: SparkplugNode | None = None
 
     def want(self, bindings: BindingSet) -> None:
         """Serve these bindings."""

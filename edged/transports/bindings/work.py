@@ -257,6 +257,8 @@ class Job:
         if self._reply_to is None and self._watch.leaves_out():
             self._delivered("suppressed")
             return
+        if self._route.shown and self._reply_to is None:
+            self._binding.show(self._outlet.profiles, self._route, self._compiled, self._watch)
         forwarder = self._forwarder()
         limit = (forwarder or self._outlet).max_packet_bytes
         if limit is not None and publication.size_bytes > limit:

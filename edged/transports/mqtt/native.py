@@ -238,6 +238,7 @@ class NativeSession:
             options.client_id,
             self._standing.protocol == "5",
             min(0xFFFF, max(1, round(options.keepalive_s))),
+            clean_start=options.session_expiry_s == 0,
             username=options.username,
             password=options.password,
             will=options.last_words(),

@@ -138,7 +138,9 @@ class PahoConnection:
             options.host,
             options.port,
             max(1, round(options.keepalive_s)),
-            clean_start=False if self._protocol == "5" else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            clean_start=options.session_expiry_s == 0
+            if self._protocol == "5"
+            else paho.MQTT_CLEAN_START_FIRST_ONLY,
             properties=properties,
         )
         self.reached_broker = True

@@ -1,0 +1,316 @@
+"""The daemon as an edge node of Sparkplug B: answers are the metrics of its devices.
+
+Decides what is said when: at birth all that there is, then only what changed, and all again when
+somebody asks. What Sparkplug shows are states, with QoS 0: no acknowledgement depends on it, and
+what changes while the broker is away stands in the next birth.
+Source: Sparkplug 3.0, 4 "Sparkplug Topics and Messages" and 5 "Operational Behavior".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from edged.errors import EdgedError
+from edged.processing.readings import Reading
+from edged.protocol.mqtt import (
+    BrokerSession,
+    Connected,
+    Disconnected,
+    Message,
+    Publication,
+    SessionEvent,
+)
+from edged.protocol.sparkplug import DataType, Metric, encode_sparkplug, parse_sparkplug
+from edged.protocol.sparkplug_births import NAMESPACE, REBIRTH
+
+log = logging.getLogger("edged.mqtt")
+
+MOST_DEVICES = 4096
+"""Beyond them the one that was silent longest dies, and is born again when it speaks."""
+_AT_A_TIME, _PAUSE_S = 20, 0.05
+"""Births of devices: the loop has other work, and the broker other clients."""
+_REBIRTH_PAUSE_S = 1.0
+"""However many ask, all is said once in so long."""
+_COMMAND_CAP_BYTES = 16 << 10
+_GOODBYE_S = 2.0
+_KINDS = {
+    "number": DataType.DOUBLE,
+    "whole": DataType.INT64,
+    "large": DataType.UINT64,
+    "flag": DataType.BOOLEAN,
+    "text": DataType.STRING,
+}
+
+
+class _Known(NamedTuple):
+    """A metric as it stands."""
+
+    kind: DataType
+    value: Any
+    alias: int | None
+
+
+@dataclass
+class _Device:
+    """A device: its metrics by binding and name."""
+
+    known: dict[str, dict[str, _Known]] = field(default_factory=dict)
+    is_born: bool = False
+
+    def metrics(self, names: Collection[str] | None = None) -> list[Metric]:
+        """As they are said at birth; those of some names, with a number where they have one."""
+        return [
+            Metric(name if names is None or one.alias is None else None, *one)
+            for part in self.known.values()
+            for name, one in part.items()
+            if names is None or name in names
+        ]
+
+    def count(self) -> int:
+        return sum(map(len, self.known.values()))
+
+
+class SparkplugNode:
+    """See above; used from the event loop, but for ``death``.
+
+    Args:
+        group: as configured.
+        node: likewise.
+        aliases: data has numbers instead of names.
+        on_change: called when ``problem`` may have changed.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        node: str,
+        *,
+        aliases: bool = False,
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        self.problem: str | None = "not connected to the broker yet"
+        self._group, self._node, self._has_aliases = group, node, aliases
+        self._on_change = on_change or (lambda: None)
+        self._session: BrokerSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection = 0
+        self._limit: int | None = None
+        # That of another process would do no harm: a broker says deaths before it lets us in again.
+        self._bd_seq, self._seq, self._aliases = int(time.time()) % 256, 0, 0
+        self._devices: OrderedDict[str, _Device] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+        self._rebirth_timer: asyncio.TimerHandle | None = None
+        self._born_s = 0.0
+        self.births = self.data = self.rebirths = 0
+
+    def death(self) -> Publication:
+        """What the broker says when we vanish from the connection that begins now."""
+        self._bd_seq = (self._bd_seq + 1) % 256
+        return self._death()
+
+    def _death(self) -> Publication:
+        metric = Metric("bdSeq", DataType.INT64, self._bd_seq)
+        return Publication(self._topic("NDEATH"), encode_sparkplug([metric], _now_ms()), qos=1)
+
+    def start(self, session: BrokerSession) -> None:
+        """Connect; a broker that is away is waited for.
+
+        Args:
+            session: with a name of its own, no memory, and ``death`` as its will.
+        """
+        self._session, self._loop = session, asyncio.get_running_loop()
+        session.start(self._loop, self._on_event)
+
+    async def stop(self) -> None:
+        """Say that the node is gone."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        if self._connection:
+            session.publish(self._death())
+        self._forget()
+        await session.stop(_GOODBYE_S)
+
+    def stats(self) -> dict[str, Any]:
+        """For the status page."""
+        return {
+            "state": self._session.stats()["state"] if self._session is not None else "stopped",
+            "problem": self.problem,
+            "devices": len(self._devices),
+            "metrics": sum(device.count() for device in self._devices.values()),
+            "births": self.births, "data": self.data, "rebirths": self.rebirths,
+        }  # fmt: skip
+
+    def keep(self, bindings: Collection[str]) -> None:
+        """Forget what other bindings said; what a device has no more, its next birth leaves out."""
+        for name, device in list(self._devices.items()):
+            gone = device.known.keys() - set(bindings)
+            for binding in gone:
+                del device.known[binding]
+            if not device.known:
+                self._die(name)
+            elif gone:
+                device.is_born = False
+        self._pace()
+
+    def tell(
+        self, name: str, binding: str, readings: Sequence[Reading], row: dict[str, Any]
+    ) -> None:
+        """An answer about a device; said where it is news.
+
+        Args:
+            name: the device.
+            binding: which answered.
+            readings: all that its answers have.
+            row: this one.
+        """
+        device = self._devices.get(name)
+        if device is None:
+            if len(self._devices) >= MOST_DEVICES:
+                self._die(next(iter(self._devices)))
+            device = self._devices[name] = _Device()
+        self._devices.move_to_end(name)
+        before = device.known.get(binding, {})
+        now: dict[str, _Known] = {}
+        for reading in readings:
+            metric = f"{binding}/{reading.name}"
+            kind, old = _KINDS[reading.kind], before.get(metric)
+            if old is not None and old.kind == kind:
+                now[metric] = old._replace(value=_fitting(reading.of(row), kind))
+            else:
+                now[metric] = _Known(kind, _fitting(reading.of(row), kind), self._alias())
+        device.known[binding] = now
+        if not device.is_born or before.keys() != now.keys():
+            self._bear(name, device)
+            return
+        news = {metric for metric, one in now.items() if before[metric] != one}
+        if news and self._connection:
+            self.data += 1
+            self._say("DDATA", device.metrics(news), name)
+
+    def _alias(self) -> int | None:
+        if not self._has_aliases:
+            return None
+        self._aliases += 1
+        return self._aliases
+
+    def _topic(self, kind: str, device: str | None = None) -> str:
+        topic = f"{NAMESPACE}/{self._group}/{kind}/{self._node}"
+        return topic if device is None else f"{topic}/{device}"
+
+    def _say(self, kind: str, metrics: Sequence[Metric], device: str | None = None) -> bool:
+        """Send with the next number, unless the broker would end the connection for it."""
+        if self._session is None or not self._connection:
+            return False
+        payload = encode_sparkplug(metrics, _now_ms(), self._seq)
+        publication = Publication(self._topic(kind, device), payload, qos=0)
+        if self._limit is not None and publication.size_bytes > self._limit:
+            log.warning("%s is larger than the broker takes: not said", publication.topic[:128])
+            return False
+        self._seq = (self._seq + 1) % 256
+        self._session.publish(publication)
+        return True
+
+    def _bear(self, name: str, device: _Device) -> None:
+        device.is_born = self._say("DBIRTH", device.metrics(), name)
+        self.births += device.is_born
+
+    def _die(self, name: str) -> None:
+        device = self._devices.pop(name)
+        if device.is_born:
+            self._say("DDEATH", [], name)
+
+    def _on_event(self, event: SessionEvent) -> None:
+        if isinstance(event, Connected):
+            self._connection, self._limit = event.connection, event.maximum_packet_bytes
+            self.problem = None
+            if self._session is not None:
+                self._session.subscribe([(self._topic("NCMD"), 1)])
+            self._begin()
+            self._on_change()
+        elif isinstance(event, Disconnected):
+            self._forget()
+            self.problem = event.reason
+            self._on_change()
+        elif isinstance(event, Message) and event.connection == self._connection:
+            self._on_command(event)
+
+    def _on_command(self, message: Message) -> None:
+        if self._session is not None:
+            self._session.ack(message)
+        if message.retain or len(message.payload) > _COMMAND_CAP_BYTES or self._loop is None:
+            return
+        try:
+            asked = parse_sparkplug(message.payload).get(REBIRTH)
+        except EdgedError as exc:
+            log.warning("a command on %s cannot be read: %s", message.topic[:128], exc.message)
+            return
+        if asked is True and self._rebirth_timer is None:
+            self.rebirths += 1
+            left_s = self._born_s + _REBIRTH_PAUSE_S - self._loop.time()
+            self._rebirth_timer = self._loop.call_later(max(0.0, left_s), self._begin)
+
+    def _begin(self) -> None:
+        """The node's birth, and those of its devices behind it."""
+        if self._rebirth_timer is not None:
+            self._rebirth_timer.cancel()
+            self._rebirth_timer = None
+        if self._loop is not None:
+            self._born_s = self._loop.time()
+        self._seq = 0
+        self.births += 1
+        self._say(
+            "NBIRTH",
+            [
+                Metric("bdSeq", DataType.INT64, self._bd_seq),
+                Metric(REBIRTH, DataType.BOOLEAN, value=False),
+            ],
+        )
+        for device in self._devices.values():
+            device.is_born = False
+        self._pace()
+
+    def _pace(self) -> None:
+        """Bear devices, a few at a time."""
+        self._stop_pacing()
+        if not self._connection or self._loop is None:
+            return
+        unborn = [one for one in self._devices.items() if not one[1].is_born]
+        for name, device in unborn[:_AT_A_TIME]:
+            self._bear(name, device)
+        if len(unborn) > _AT_A_TIME:
+            self._timer = self._loop.call_later(_PAUSE_S, self._pace)
+
+    def _stop_pacing(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _forget(self) -> None:
+        """The connection is gone, and with it who was born on it."""
+        self._connection = 0
+        self._stop_pacing()
+        if self._rebirth_timer is not None:
+            self._rebirth_timer.cancel()
+            self._rebirth_timer = None
+        for device in self._devices.values():
+            device.is_born = False
+
+
+def _fitting(value: Any, kind: DataType) -> Any:
+    """A value of a metric's type; anything else is null."""
+    if kind is DataType.STRING:
+        return None if value is None else str(value)
+    if kind is DataType.BOOLEAN:
+        return None if value is None else bool(value)
+    return value if isinstance(value, int | float) else None
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 10**6
