@@ -278,8 +278,13 @@ def _verify(args: Namespace, screen: Screen) -> None:
 
 
 def _publish(args: Namespace, screen: Screen) -> None:
+    from converters.publishing.mirror import publish_to_mirror
     from converters.publishing.publish import publish
 
+    if args.mirror:
+        for line in publish_to_mirror(args.bundle, args.mirror, args.key, args.threshold):
+            screen.line(line)
+        return
     for line in publish(args.bundle, args.oci, args.key, args.threshold, args.base):
         screen.line(line)
 

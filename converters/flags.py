@@ -75,15 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
     diff = commands.add_parser("diff", help="hold two bundles against each other")
     diff.add_argument("first", metavar="BUNDLE", type=Path)
     diff.add_argument("second", metavar="BUNDLE", type=Path)
-    publish = commands.add_parser("publish", help="put a bundle into an OCI image layout")
-    publish.add_argument("bundle", metavar="BUNDLE", type=Path)
-    publish.add_argument(
-        "--oci", required=True, metavar="FOLDER[:TAG]", help="the layout; default tag NAME-RELEASE"
+    _add_publish(
+        commands.add_parser("publish", help="put a bundle where registries or web servers get it")
     )
-    publish.add_argument(
-        "--base", metavar="FOLDER[:TAG]", help="the image to put it on, in a layout of its own"
-    )
-    _add_trust(publish)
     _add_containerize(
         commands.add_parser(
             "containerize", help="make a folder that builds a container which serves a bundle"
@@ -95,6 +89,21 @@ def build_parser() -> argparse.ArgumentParser:
     texts = commands.add_parser("texts", help="make a bundle of a folder of ONNX Runtime GenAI")
     add_text_flags(texts)
     return parser
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path)
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument(
+        "--oci", metavar="FOLDER[:TAG]", help="an OCI image layout; default tag NAME-RELEASE"
+    )
+    place.add_argument(
+        "--mirror", metavar="FOLDER[:TAG]", help="a folder for any web server that devices ask"
+    )
+    parser.add_argument(
+        "--base", metavar="FOLDER[:TAG]", help="the image to put it on, in a layout of its own"
+    )
+    _add_trust(parser)
 
 
 def _add_containerize(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``edged bundle install | list | remove | floor``: the bundles that the configuration takes.
+"""``edged bundle``, ``install`` to ``floor``: the bundles that the configuration takes.
 
 Decides what is printed and the exit status; what they do is in ``installing.py`` and
 ``installed.py``, imported when one of them runs.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edged.errors import STATUS, ApplyError, Code, InvalidRequestError
+from edged.errors import STATUS, ApplyError, Code, EdgedError, InvalidRequestError
 
 Option = Callable[[argparse.ArgumentParser], None]
 """Adds an option that other commands have too."""
@@ -35,10 +35,16 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
     install = verb("install", _install, "Verify a bundle and put it where it is looked for.")
     install.add_argument("file", type=Path)
     install.add_argument("--older", action="store_true", help="also one older than what is there")
+    pull = verb("pull", _pull, "Fetch a bundle from a source of the configuration and install it.")
+    what = pull.add_mutually_exclusive_group(required=True)
+    what.add_argument("reference", nargs="?", metavar="SOURCE/NAME[:TAG][@sha256:DIGEST]")
+    what.add_argument("--model", help="what its `pull` says, as the daemon does by itself")
+    pull.add_argument("--older", action="store_true", help="also one older than what is there")
+    pull.add_argument("--json", action="store_true", help="print the outcome as a line of JSON")
     remove = verb("remove", _remove, "Remove a release that the configuration can do without.")
     remove.add_argument("release", metavar="MODEL@RELEASE")
     remove.add_argument("--older", action="store_true", help="also if an older one serves then")
-    for sub in (install, remove):
+    for sub in (install, pull, remove):
         sub.add_argument(
             "--wait", action="store_true",
             help="until the daemon has taken the change (exit status 0) or refused it (78)",
@@ -57,6 +63,28 @@ def _install(options: argparse.Namespace) -> int:
     from edged.installing import install  # noqa: PLC0415
 
     print(install(options.config, options.file, older=options.older), flush=True)
+    return _wait(options)
+
+
+def _pull(options: argparse.Namespace) -> int:
+    from edged.pulling import pull, pull_model  # noqa: PLC0415
+
+    try:
+        if options.model:
+            done = pull_model(options.config, options.model)
+        else:
+            done = pull(options.config, options.reference, older=options.older)
+    except EdgedError as exc:
+        if not options.json:
+            raise
+        pause_s = getattr(exc, "retry_after_ns", 0) / 1e9
+        outcome = {"state": "failed", "text": exc.message, "digest": "", "retry_after_s": pause_s}
+        print(json.dumps(outcome))
+        return STATUS[exc.code].exit
+    if options.json:
+        print(json.dumps({"state": done.state, "text": done.text, "digest": done.digest}))
+    else:
+        print(done.text, flush=True)
     return _wait(options)
 
 

@@ -171,6 +171,10 @@ class DisconnectedError(BusyError):
     """The connection went away before the answer came."""
 
 
+class SourceError(BusyError):
+    """A source of bundles is away or broke off; what came of a download is kept."""
+
+
 class DeadlineExceededError(BusyError):
     """The request's deadline passed before it could be answered."""
 

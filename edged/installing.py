@@ -21,6 +21,7 @@ from edged.manifest import Manifest
 from edged.record import find_state_dir
 from edged.store.bundle import Bundle, bundle_digest, check_model, open_bundle, read_manifest
 from edged.store.floors import Floors
+from edged.store.head import Head
 from edged.store.repository import check_requires
 from edged.store.signing import TrustStore
 from edged.trusted import load_trust
@@ -43,14 +44,9 @@ def install(config: Path, file: Path, *, older: bool = False) -> str:
         EdgedError: it is not trusted, not whole, not for this device, or nobody asks for it.
     """
     snapshot = load(config)
-    trust = load_trust(snapshot)
     data, manifest, signatures = read_manifest(file)
     # From the original, so that nothing is written of what nobody signed.
-    trust.verify(data, signatures)
-    check_requires(manifest)
-    Floors(find_state_dir(config)).check(manifest)
-    target = _target(snapshot, manifest)
-    _check_others(snapshot, manifest, bundle_digest(data), older=older)
+    trust, target = admit(config, snapshot, Head(data, manifest, signatures), older=older)
     if target.exists():
         return f"{target} is there already"
     temporary = _copy(file, target.parent)
@@ -66,6 +62,24 @@ def install(config: Path, file: Path, *, older: bool = False) -> str:
             temporary.unlink()
     unsigned = "" if trust.required else "; NOT CHECKED WHO SIGNED IT (trust.require_signatures)"
     return f"{target}: release {manifest.release} of {manifest.name}{unsigned}"
+
+
+def admit(config: Path, snapshot: Snapshot, head: Head, *, older: bool) -> tuple[TrustStore, Path]:
+    """All that its first bytes say against a bundle; also asked before the rest is fetched.
+
+    Returns:
+        Whom we trust, and the name that it would get.
+
+    Raises:
+        EdgedError: it is not trusted, not for this device, older, or nobody asks for it.
+    """
+    trust = load_trust(snapshot)
+    trust.verify(head.data, head.signatures)
+    check_requires(head.manifest)
+    Floors(find_state_dir(config)).check(head.manifest)
+    target = _target(snapshot, head.manifest)
+    _check_others(snapshot, head.manifest, bundle_digest(head.data), older=older)
+    return trust, target
 
 
 def _target(snapshot: Snapshot, manifest: Manifest) -> Path:

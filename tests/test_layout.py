@@ -31,6 +31,7 @@ ROOMS = {
     "hpack": {"edged/protocol/http2_headers.py"},
     "google": {"edged/processing/protobuf_data.py"},
     "zstandard": {"edged/processing/unpacking.py"},
+    "urllib3": {"edged/sources/web.py"},
     "PIL": {"edged/processing/image.py"},
     "tokenizers": {"edged/pipelines/token_file.py"},
     "inotify_simple": {"edged/config/watch.py"},

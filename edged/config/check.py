@@ -39,6 +39,7 @@ from edged.config.publish_check import publish_problems
 from edged.config.rollout_check import rollout_problems
 from edged.config.schema import Config, TrustConfig
 from edged.config.sequence_check import sequence_problems
+from edged.config.sources import source_problems
 from edged.config.sparkplug_check import own_sparkplug_topics, sparkplug_problems
 from edged.errors import FieldError
 from edged.specs import Duration
@@ -104,6 +105,7 @@ def check(draft: Draft) -> list[Problem]:
         *feed_problems(draft.config),
         *rollout_problems(draft.config),
         *generation_problems(draft.config),
+        *source_problems(draft.config.sources, draft.config.models),
         *_bindings(draft),
     ]
     return [
@@ -123,10 +125,10 @@ def _located(draft: Draft, path: str, message: str) -> Problem:
 def _is_entangled(path: str, other: str) -> bool:
     """Whether a problem at ``other`` may be the cause of one at ``path``.
 
-    Sections are judged as a whole; in models, pipelines and bindings, only a field and what it
-    holds.
+    Sections are judged as a whole; in models, pipelines, bindings and sources, only a field and
+    what it holds.
     """
-    if not other.startswith(("models", "bindings", "pipelines")):
+    if not other.startswith(("models", "bindings", "pipelines", "sources")):
         return re.split(r"[.\[]", path)[0] == re.split(r"[.\[]", other)[0]
     return (path + ".").startswith(other + ".") or (other + ".").startswith(path + ".")
 

@@ -27,6 +27,7 @@ from edged.config.reload import ReloadConfig
 from edged.config.rollout import RolloutConfig
 from edged.config.section import ModelName, Path, Section
 from edged.config.sequence import SequenceConfig
+from edged.config.sources import PullReference, SourceConfig, SourceName
 from edged.specs import Duration, Size
 
 
@@ -223,6 +224,13 @@ class ModelConfig(Section, frozen=True, kw_only=True):
         Path | tuple[Path, ...],
         Meta(description="bundle file or files (globs allowed), relative to the config file"),
     ]
+    pull: Annotated[
+        PullReference | None,
+        Meta(
+            description="reference that a source is asked for now and then, as "
+            "factory/digits:stable; new releases are put where bundle looks; default: no source"
+        ),
+    ] = None
     serve: Annotated[
         int | Literal["newest"],
         Meta(description="release that answers when none is named; newest = highest ready"),
@@ -288,6 +296,10 @@ class Config(Section, frozen=True, kw_only=True):
     listen: ListenConfig = ListenConfig()
     access: AccessConfig = AccessConfig()
     trust: TrustConfig = TrustConfig()
+    sources: Annotated[
+        dict[SourceName, SourceConfig],
+        Meta(description="where bundles may be fetched from, by name; default: nowhere"),
+    ] = msgspec.field(default_factory=dict)
     limits: LimitsConfig = LimitsConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     scheduling: SchedulingConfig = SchedulingConfig()

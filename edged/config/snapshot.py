@@ -19,6 +19,7 @@ from edged.config.access_check import name_problems
 from edged.config.binding import BindingConfig
 from edged.config.problems import Mark, Problem, field_path, parent_path, problem_at
 from edged.config.schema import Config
+from edged.config.sources import source_files
 from edged.config.tls_files import TLS_FILES, tls_file_problems, tls_sections, tls_warnings
 
 _MAX_MATCHES = 1000
@@ -204,6 +205,8 @@ def _named_file_problems(snapshot: Snapshot) -> Iterator[Problem]:
     for place, own in tls_sections(config.listen):
         for name, text in tls_file_problems(own):
             yield snapshot.problem(f"listen.{place}.tls.{name}", text)
+    for path, file in source_files(config.sources):
+        yield from _unreadable(snapshot, path, snapshot.resolve(file))
     if config.mqtt is None:
         return
     for path, file in config.mqtt.files():

@@ -26,7 +26,7 @@ FILE_CAP_BYTES = 0xFFFFFFFE
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
 _END = struct.Struct("<4sHHHHIIH")
-_LOCAL_MARK, _CENTRAL_MARK, _END_MARK = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
+LOCAL_MARK, _CENTRAL_MARK, _END_MARK = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _VERSION = 20
 _DATE = 0x21
 """1980-01-01, the first day zip knows: the same input gives the same bytes on any day."""
@@ -64,10 +64,10 @@ def read_entries(fd: int) -> tuple[Entry, ...]:
         raise BundleError(f"the bundle has {info.st_size} bytes; the limit is {FILE_CAP_BYTES}")
     entries: list[Entry] = []
     at = 0
-    while _pread(fd, 4, at) == _LOCAL_MARK:
+    while _pread(fd, 4, at) == LOCAL_MARK:
         if len(entries) == MEMBERS_CAP:
             raise BundleError(f"the archive has more than {MEMBERS_CAP} members")
-        entry = _local_entry(fd, at, info.st_size)
+        entry = local_entry(fd, at, info.st_size)
         entries.append(entry)
         at = entry.data_at + entry.size
     if not entries:
@@ -103,7 +103,12 @@ def read(fd: int, entry: Entry, cap_bytes: int) -> bytes:
     return b"".join(stream(fd, entry))
 
 
-def _local_entry(fd: int, at: int, file_size: int) -> Entry:
+def local_entry(fd: int, at: int, file_size: int) -> Entry:
+    """The member whose header begins at an offset, in a file that is so long.
+
+    Raises:
+        BundleError: the header is not exactly the form.
+    """
     head = _exactly(fd, _LOCAL.size, at)
     _, version, flags, method, time, date, crc, packed, size, name_len, extra = _LOCAL.unpack(head)
     where = f"member at offset {at}"

@@ -94,7 +94,7 @@ def test_options_open_unions_and_keep_constraints() -> None:
     assert [option.base for option in found] == [str, int, type(None)]
     assert found[0].metas == (outer, inner)
     assert describe(options(int | Literal["newest"] | None)) == 'a whole number or "newest"'
-    assert describe(options(ModelConfig)).startswith("a mapping with bundle, serve")
+    assert describe(options(ModelConfig)).startswith("a mapping with bundle, pull, serve")
 
 
 class Crate(msgspec.Struct, forbid_unknown_fields=True):

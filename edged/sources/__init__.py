@@ -1,0 +1,1 @@
+"""Sources of bundles that an operator named: a registry, or files on a web server."""
