@@ -3,18 +3,15 @@ those it does not concern."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks import figures
+from benchmarks.neighbour import neighbour
 from benchmarks.results import Row, measured
 from benchmarks.stand import BenchError, Daemon, Stand, load_average
-from edged.errors import EdgedError
 from edged.generations import ask
 
 MODELS, CHANGES, STARTS = 200, 20, 5
@@ -28,42 +25,6 @@ BARS = (
     ("boot-broken", "x", "<= 1.2"),
 )
 """Name, unit and bar of each row."""
-
-
-class _Neighbour(threading.Thread):
-    """Asks models in turn, all the time; notes when each answer came and how long it took."""
-
-    def __init__(self, daemon: Daemon, pause_s: float) -> None:
-        super().__init__(daemon=True)
-        self.answers: list[tuple[float, float]] = []
-        self.failed = 0
-        self._daemon = daemon
-        self._pause_s = pause_s
-        self._is_over = threading.Event()
-
-    def run(self) -> None:
-        x = np.ones((1, 16), np.float32)
-        with self._daemon.client() as client:
-            at = 0
-            while not self._is_over.wait(self._pause_s):
-                at = at % (MODELS - 1) + 1  # never m0, which is what changes
-                began = time.perf_counter()
-                try:
-                    client.infer(f"m{at}", {"x": x})
-                except EdgedError:
-                    self.failed += 1
-                now = time.perf_counter()
-                self.answers.append((now, (now - began) * 1000))
-
-    def stop(self) -> None:
-        self._is_over.set()
-        self.join(60)
-
-    def p99_ms(self, begin: float, end: float) -> float:
-        times = sorted(ms for at, ms in self.answers if begin <= at < end)
-        if not times:
-            raise BenchError("nothing was answered meanwhile")
-        return times[int(len(times) * 0.99)]
 
 
 def change(stand: Stand) -> list[Row]:
@@ -90,23 +51,22 @@ def _change(stand: Stand, bundles: list[Path]) -> list[tuple[float, dict[str, An
         daemon.start(PROVING_S)
         text = daemon.config.read_text()
         head = text[: text.index(HEAD)]
-        neighbour = _Neighbour(daemon, 0.001)
-        neighbour.start()
-        time.sleep(1)
-        quiet = time.perf_counter()
-        time.sleep(3 * stand.scale)
-        begin = time.perf_counter()
-        for number in range(count):
-            daemon.config.write_text(head + _body(bundles, f", aliases: {{a{number}: 1}}"))
-            took.append(_apply(daemon))
-            time.sleep(0.05)
-        end = time.perf_counter()
-        neighbour.stop()
-        before, during = neighbour.p99_ms(quiet, begin), neighbour.p99_ms(begin, end)
+        others = [f"m{n}" for n in range(1, MODELS)]  # never m0, which is what changes
+        with neighbour(daemon.socket, others) as seen:
+            time.sleep(1)
+            quiet = time.perf_counter()
+            time.sleep(3 * stand.scale)
+            begin = time.perf_counter()
+            for number in range(count):
+                daemon.config.write_text(head + _body(bundles, f", aliases: {{a{number}: 1}}"))
+                took.append(_apply(daemon))
+                time.sleep(0.05)
+            end = time.perf_counter()
+        before, during = seen.p99_ms(quiet, begin), seen.p99_ms(begin, end)
     load = {"load_average": load_average()}
     return [
         (figures.median(took), {"ms": took} | load),
-        (neighbour.failed, {"requests": len(neighbour.answers)}),
+        (seen.failed, {"requests": len(seen.answers)}),
         (during / before, {"before_ms": before, "during_ms": during} | load),
     ]
 

@@ -275,6 +275,8 @@ class Daemon:
 
     def _announce(self) -> None:
         self._is_announcing = False
+        if self.reloader.config.mqtt is None:
+            return  # nobody to tell; a configuration that names a broker comes by here
         self.links.announce(self._info(), announced_models(self.dataplane))
 
     def _on_change(self) -> None:
@@ -291,7 +293,7 @@ class Daemon:
     def _reloaded(self) -> None:
         self._reloads.note(self.reloader.report, self.dataplane.table.generation)
         self._try_again()
-        self._follow()
+        asyncio.get_running_loop().call_soon(self._follow)  # in a turn of its own: it takes long
         self.engines.review()
         self.steward.follow(self.reloader.config)
         self._announce_soon()

@@ -137,7 +137,7 @@ class Proving:
         self._since = Seen({}, {})
         self._usual = 0.0
         self._window: Window | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     @property
     def left_s(self) -> float | None:
@@ -180,7 +180,11 @@ class Proving:
 
     def _open(self, rules: ConfirmConfig, seen: Seen) -> None:
         self._window = Window(rules, self._usual, seen, time.monotonic_ns())
-        self._tick()
+        if not rules.window:
+            self._tick()
+            return
+        # In another turn: with hundreds of models each look takes a millisecond of the loop.
+        self._timer = asyncio.get_running_loop().call_soon(self._tick)
 
     def _tick(self) -> None:
         self._timer = None

@@ -253,7 +253,8 @@ class Reloader(Returns):
                 await self._give_up()
             raise
         # From here on nothing is refused any more: what serves is exchanged between two turns of
-        # the loop, and the rest follows it.
+        # the loop, and the rest follows it; with hundreds of models in several turns, so that
+        # those who ask meanwhile never wait for all of it.
         house.manager.schedule(snapshot.config, desired)
         house.dataplane.swap(build_table(candidate, house.manager, generation, fallbacks))
         changes = diff(self.config, snapshot.config)
@@ -262,9 +263,11 @@ class Reloader(Returns):
         self._prove()  # at once: what breaks with the first request is well now
         self._note_bindings(waiting, gone)
         self._fallbacks.keep(fallbacks, house.dataplane.table.routes)
+        await asyncio.sleep(0)
         await house.links.swap(snapshot, prepared)
         house.manager.want([*desired, *self._fallbacks.serving.values()])
         log.info("generation %d is in effect (%d changes)", generation, len(changes))
+        await asyncio.sleep(0)
         self.review()
         await self._remember(is_good=True)
 

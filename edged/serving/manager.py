@@ -92,13 +92,16 @@ class Manager:
     def schedule(self, config: Config, releases: Iterable[Desired] = ()) -> None:
         """Give out the devices as configured, and let releases follow their models' sections."""
         rules = rules_of(config, len(usable()))
+        is_given_anew = rules != self.devices.rules
         self._turn.starvation_ns = rules.starvation_ns
         self.devices.configure(rules)
         self.workshop.caches.configure(config)
         self.rollouts.configure(config)
-        for item in releases:
-            self._releases[item.key].configure(item.config)
-            self.workshop.caches.serve(self._releases[item.key])
+        for release, item in ((self._releases[item.key], item) for item in releases):
+            # Most of hundreds stay as they were, and whoever asks meanwhile waits for this loop.
+            if is_given_anew or release.config != item.config:
+                release.configure(item.config)
+            self.workshop.caches.serve(release)
 
     def releases(self) -> list[ServedRelease]:
         """Every release in any state, oldest first."""

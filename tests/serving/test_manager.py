@@ -24,6 +24,7 @@ from edged.serving import manager as manager_module
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import NEVER_NS, State
 from edged.serving.manager import Desired, Manager
+from edged.serving.release import ServedRelease
 from edged.serving.router import Route
 from tests.fakes.clock import on_loop, turns, until
 from tests.fakes.loader import make_loader
@@ -101,6 +102,29 @@ async def test_a_configuration_gives_out_the_device(house: House):
     house.manager.schedule(Config(scheduling=scheduling), [item])
     assert (release.rank, release.instances, release.turn.is_ranked) == (0, 3, True)
     house.manager.stop()
+
+
+@on_loop
+async def test_only_what_changed_is_configured(house: House, monkeypatch: pytest.MonkeyPatch):
+    """Of hundreds of models most stay as they were, and the loop answers nobody meanwhile."""
+    await house.want(want(1), want(1, "door"))
+    house.manager.schedule(Config(), [want(1), want(1, "door")])
+    configured: list[str] = []
+    follow = ServedRelease.configure
+
+    def configure(release: ServedRelease, config: ModelConfig) -> None:
+        configured.append(release.key.model)
+        follow(release, config)
+
+    monkeypatch.setattr(ServedRelease, "configure", configure)
+    door = want(1, "door")
+    changed = Desired(door.digest, door.stored, ModelConfig(bundle="b", priority="high"))
+    house.manager.schedule(Config(), [want(1), changed])
+    assert configured == ["door"]
+    assert house.manager.get(changed.key).rank == 0
+    # Slots are of the device: then everybody looks anew how many runs it may have at once.
+    house.manager.schedule(Config(scheduling=SchedulingConfig(slots=7)), [want(1), changed])
+    assert configured == ["door", "gate", "door"]
 
 
 @on_loop
