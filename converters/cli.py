@@ -256,10 +256,19 @@ def _keygen(args: Namespace, screen: Screen) -> None:
 
 
 def _sign(args: Namespace, screen: Screen) -> None:
+    from converters.trusting import is_trust, sign_trust_file
     from converters.verify import sign_bundle
 
-    key = sign_bundle(args.bundle, args.key)
+    sign = sign_trust_file if is_trust(args.bundle) else sign_bundle
+    key = sign(args.bundle, args.key)
     screen.line(f"{args.bundle}: signed by key {key[:16]}")
+
+
+def _trust(args: Namespace, screen: Screen) -> None:
+    from converters.trusting import make_trust
+
+    for line in make_trust(args):
+        screen.line(line)
 
 
 def _inspect(args: Namespace, screen: Screen) -> None:
@@ -325,6 +334,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Screen], int | None]] = {
     "promote": _promote,
     "keygen": _keygen,
     "sign": _sign,
+    "trust": _trust,
     "inspect": _inspect,
     "verify": _verify,
     "report": _report,

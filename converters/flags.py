@@ -13,6 +13,7 @@ from converters.screen import shown
 from converters.sources.kinds import BY_NAME
 from converters.targets.table import TARGETS
 from converters.texts.words import add_flags as add_text_flags
+from converters.trust_flags import add_flags as add_trust_flags
 
 if TYPE_CHECKING:
     from converters.recipe import Recipe
@@ -25,7 +26,7 @@ LABELS_CAP_BYTES = 4 << 20
 PRECISIONS = ("float32", "float16", "int8", "float32,int8")
 COMMANDS = (
     *("convert", "import", "promote", "keygen", "sign", "inspect", "verify", "report", "diff"),
-    *("publish", "containerize", "batch", "build-engine", "texts"),
+    *("publish", "containerize", "batch", "build-engine", "texts", "trust"),
 )
 
 
@@ -53,11 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     promote.add_argument("source", metavar="MODELS_URI", help="models:/NAME/VERSION or NAME@ALIAS")
     promote.add_argument("--alias", required=True, help="the alias to move")
     promote.add_argument("--store", metavar="STORE", help="as for convert")
-    keygen = commands.add_parser("keygen", help="make a signing key: PREFIX.key and PREFIX.pub")
-    keygen.add_argument("prefix", metavar="PREFIX")
-    sign = commands.add_parser("sign", help="add a signature to a bundle")
-    sign.add_argument("bundle", metavar="BUNDLE", type=Path)
-    sign.add_argument("--key", required=True, type=Path, help="the private key")
+    _add_keys(commands)
     inspect = commands.add_parser("inspect", help="show what a bundle says of itself")
     inspect.add_argument("bundle", metavar="BUNDLE", type=Path)
     verify = commands.add_parser("verify", help="check signature, hashes and the model file")
@@ -104,6 +101,18 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
         "--base", metavar="FOLDER[:TAG]", help="the image to put it on, in a layout of its own"
     )
     _add_trust(parser)
+
+
+def _add_keys(commands: Any) -> None:
+    """Who signs: keys, signatures, and the document that says whose count."""
+    keygen = commands.add_parser("keygen", help="make a signing key: PREFIX.key and PREFIX.pub")
+    keygen.add_argument("prefix", metavar="PREFIX")
+    add_trust_flags(
+        commands.add_parser("trust", help="make a trust document: who may sign bundles")
+    )
+    sign = commands.add_parser("sign", help="add a signature to a bundle or a trust document")
+    sign.add_argument("bundle", metavar="FILE", type=Path)
+    sign.add_argument("--key", required=True, type=Path, help="the private key")
 
 
 def _add_containerize(parser: argparse.ArgumentParser) -> None:
