@@ -259,6 +259,10 @@ class Outbox:
             return []
         is_durable = False
         queue = deque(arrived)
+        if self._is_written(arrived):
+            is_durable = any(waiting.is_durable for waiting in arrived)
+            reports = [(waiting, "") for waiting in arrived]
+            queue.clear()
         if tries_blocked and self._blocked:
             queue.extendleft(reversed(self._blocked))
             self._blocked.clear()
@@ -284,6 +288,18 @@ class Outbox:
             return []
         self._log.tally.kept += sum(not reason for _, reason in reports)
         return reports
+
+    def _is_written(self, arrived: list[Waiting]) -> bool:
+        """Write all with one call, where nothing about them is unusual.
+
+        Each call lets go of the interpreter, and may wait for it longer than the disk takes.
+        """
+        if self._blocked or len(arrived) < 2:
+            return False
+        try:
+            return self._log.append_all([waiting.entry for waiting in arrived])
+        except OSError:
+            return False  # one by one it shows which of them
 
     def _write(self, waiting: Waiting) -> str | None:
         """Append; a reason why it never will be kept, empty when it is, None to wait for room."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from edged.outbox.age import Moment
-from edged.outbox.entry import Entry, Found, Policy, decode_at, scan, wanted_bytes
+from edged.outbox.entry import Entry, Found, Policy, decode_at, encode, scan, wanted_bytes
 
 _HEADER = struct.Struct("<8sI8sQ")
 _MAGIC = b"edgedob1"
@@ -55,6 +55,20 @@ class Segment:
         if entry.policy is Policy.BLOCK:
             self.held += by
 
+    def takes(self, entries: Sequence[Entry], boot: bytes, left: int, most: int) -> bool:
+        """Whether it takes entries at once, as they are.
+
+        Args:
+            entries: that would be appended.
+            boot: the machine's present one.
+            left: bytes of the log.
+            most: bytes of a file that is not to be the only one.
+        """
+        need = sum(entry.size_bytes for entry in entries)
+        is_begun = self.boot == boot and self.last >= self.first
+        has_room = need <= left and self.end + need <= most
+        return is_begun and has_room and all(e.policy is not Policy.LATEST_ONLY for e in entries)
+
 
 def make_segment(disk: Any, first: int, boot: bytes) -> Segment:
     """A new file, durable with its name before anything is written to it; raises OSError."""
@@ -90,6 +104,22 @@ def records(disk: Any, segment: Segment) -> Iterator[Found]:
     """Everything in the file, whole and damaged."""
     data = disk.read(segment.file, disk.size(segment.file), 0)
     return scan(data, HEADER_BYTES, segment.salt, segment.boot)
+
+
+def write_entries(disk: Any, segment: Segment, entries: Sequence[Entry]) -> None:
+    """Write entries behind all that is there, with one call.
+
+    Raises:
+        OSError: they could not be written, and the file is as before.
+    """
+    data = b"".join([encode(entry, segment.salt) for entry in entries])
+    try:
+        disk.write(segment.file, data, segment.end)
+    except OSError:
+        disk.cut(segment.file, segment.end)
+        raise
+    segment.end += len(data)
+    segment.newest, segment.last = entries[-1].written, entries[-1].sequence
 
 
 def read_from(

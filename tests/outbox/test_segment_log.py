@@ -260,6 +260,27 @@ class TestIds:
             assert not found.holds(NO_ID)
 
 
+class TestSeveral:
+    def test_in_order_among_others(self) -> None:
+        disk = CutDisk()
+        log = opened(disk)
+        assert not log.append_all([entry(0)]), "there is no file yet"
+        put(log, 0)
+        assert log.append_all([entry(1), entry(2, policy=OLDEST, id=b"i" * 16)])
+        put(log, 3)
+        assert log.holds(b"i" * 16)
+        assert drained(log) == [0, 1, 2, 3]
+        assert log.live == 0
+
+    def test_what_wants_a_look_of_its_own(self) -> None:
+        log = opened(CutDisk())
+        put(log, 0)
+        assert not log.append_all([entry(1), entry(2, policy=LATEST)])
+        assert not log.append_all([entry(1, CAP)]), "no room"
+        assert not log.append_all([entry(1, 30_000), entry(2, 30_000)]), "not into this file"
+        assert drained(log) == [0]
+
+
 class TestFullDisk:
     def test_a_failed_write_changes_nothing(self) -> None:
         disk = CutDisk(capacity=200_000)
@@ -272,6 +293,19 @@ class TestFullDisk:
         # It drains although not one byte more fits, and then there is room again.
         assert drained(log) == list(range(count))
         assert all(put(log, 1, 2))
+
+    def test_several_that_fail_together_leave_nothing(self) -> None:
+        disk = CutDisk()
+        log = opened(disk)
+        put(log, 0)
+        assert log.append_all([entry(1), entry(2)])
+        disk.capacity = disk.used + 1000
+        with pytest.raises(OSError, match="No space"):
+            log.append_all([entry(3), entry(4, 900), entry(5, 900)])
+        disk.capacity = 1 << 40
+        assert log.append_all([entry(6), entry(7)])
+        log.sync()
+        assert drained(opened(disk.after_kill())) == [0, 1, 2, 6, 7] == drained(log)
 
     def test_the_oldest_give_way_on_a_full_disk(self) -> None:
         disk = CutDisk(capacity=200_000)
@@ -299,7 +333,12 @@ def lost_in_cut(seed: int, *, syncs: bool) -> int:
         batch: list[int] = []
         for _ in range(rng.randrange(1, 60)):
             act = rng.random()
-            if act < 0.6:
+            if act < 0.2:
+                many = [entry(count + one, rng.choice([5, 50, 5000])) for one in range(4)]
+                if log.append_all(many):
+                    batch += range(count, count + 4)
+                    count += 4
+            elif act < 0.6:
                 if log.append(entry(count, rng.choice([5, 50, 5000]))):
                     batch.append(count)
                     count += 1

@@ -170,7 +170,7 @@ class PlainWay:
         else:
             if way is None or way.call.is_current:
                 return way
-        if self._prepare is None or not _may_be_plain(route, self._outlet):
+        if self._prepare is None or not _may_be_plain(route):
             self._ways[binding] = None  # nor ever will be, with this configuration
             return None
         try:
@@ -276,8 +276,12 @@ class PlainWay:
             return
         if way.by != by:
             way.by, way.properties = by, rows_properties(manifest.name, by)
-        limit = outlet.max_packet_bytes
-        content_type, properties, qos = way.compiled.writer.content_type, way.properties, way.qos
+        self._send(way, works, payloads)
+
+    def _send(self, way: Way, works: list[PlainWork], payloads: list[bytes]) -> None:
+        outlet, forwarder, qos = self._outlet, self._outlet.forwarder, way.qos
+        limit = (forwarder or outlet).max_packet_bytes
+        content_type, properties = way.compiled.writer.content_type, way.properties
         for work, payload in zip(works, payloads, strict=True):
             target = work.route.target or ""
             if limit is not None and len(payload) + 4 * len(target) + _HEAD_BYTES > limit:
@@ -287,6 +291,10 @@ class PlainWay:
                 target, payload, qos, way.retain, content_type, None, None, properties
             )
             try:
+                if forwarder is not None:
+                    config = work.route.binding.config
+                    forwarder.keep(publication, config, work.arrival.message, work.kept)
+                    continue
                 outlet.publish(publication, work.published if qos else ignore)
             except Exception:
                 log.exception("an answer could not be published")
@@ -314,12 +322,11 @@ class PlainWay:
             self._usual(work.route, work.arrival)
 
 
-def _may_be_plain(route: Route, outlet: Outlet) -> bool:
+def _may_be_plain(route: Route) -> bool:
     binding = route.binding
     return (
         job_kind(route) is Job
         and binding.config.codec in _CODECS
         and binding.suppression is None
         and binding.config.discovery is None
-        and outlet.forwarder is None
     )

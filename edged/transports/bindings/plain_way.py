@@ -106,6 +106,13 @@ class PlainWork:
         elif not self.is_done:
             self.finish()
 
+    def kept(self, reason: str) -> None:
+        """The outbox has its answer, or never will."""
+        if reason:
+            self.plain.give_back(self)
+        elif not self.is_done:  # else left for the next connection, and known again then
+            self.finish()
+
     def finish(self) -> None:
         """It is answered."""
         self.is_done = True

@@ -62,7 +62,13 @@ class Bench:
         if pauses:
             self.session.on_pause = lambda: None
         door = self.plane if together else OneByOne(self.plane)
-        self.bindings = Bindings(self.session, door, base="edged/n", executor=ThreadPoolExecutor(1))
+        self.bindings = Bindings(
+            self.session,
+            door,
+            base="edged/n",
+            executor=ThreadPoolExecutor(1),
+            forwarder=words.pop("forwarder", None),
+        )
         values = {"from_": "in/{site}", "to": "out/{site}", "model": "gate"} | words
         self.bindings.swap(self.bindings.prepare([BindingConfig(name="b", **values)]))
         self.bindings.start()
@@ -310,3 +316,49 @@ def test_other_forms(words, payload):
         assert bench.answers() == [6.0] * 4
 
     work()
+
+
+class KeepsEverything:
+    """An outbox's forwarder that says when it has something, or that it never will."""
+
+    max_packet_bytes = None
+
+    def __init__(self) -> None:
+        self.held = []
+
+    def answered(self, message, binding):
+        return False
+
+    def keep(self, publication, config, message, on_kept):
+        self.held.append((publication, on_kept))
+
+    def stats(self):
+        return {}
+
+
+@on_loop
+async def test_results_for_another_broker_are_acknowledged_when_they_are_kept():
+    forwarder = KeepsEverything()
+    bench = Bench(auto=False, forwarder=forwarder)
+    messages = [bench.send(float(n)) for n in range(3)]
+    await settle()
+    assert [json.loads(one.payload)["y"][0] for one, _ in forwarder.held] == [0.0, 2.0, 4.0]
+    assert bench.session.acked == []
+    for _, on_kept in reversed(forwarder.held):
+        on_kept("")
+    assert bench.session.acked == [message.mid for message in messages]
+    assert bench.counters["answered"] == 3
+
+
+@on_loop
+async def test_a_result_that_the_outbox_never_takes_ends_as_a_dead_letter():
+    forwarder = KeepsEverything()
+    bench = Bench(forwarder=forwarder)
+    message = bench.send(1.0)
+    await settle()
+    forwarder.held[0][1]("too large")
+    await settle()
+    forwarder.held[1][1]("too large")
+    await settle()
+    assert len(bench.session.documents("edged/n/error/b")) == 1
+    assert bench.session.acked == [message.mid]
