@@ -244,23 +244,26 @@ class Outbox:
             self._log.expire(at)
         reports = self._keep(arrived, tries_blocked=bool(finished) or is_tick)
         found = self._read_ahead() if self._wants_more() else []
+        if found:
+            # Before they are synced: the broker takes them meanwhile. A request is acknowledged
+            # after that only, and so comes again, marked, where the power fails in between.
+            self._post(lambda: self._give(found))
+        reports = self._sync(reports)
         if is_tick:
             self._oldest_s = self._log.oldest_ns(at) / 1e9
         if self.problem != self._said:
             self._said = self.problem
             self._post(self.on_change)
-        if reports or found:
-            self._post(lambda: self._tell(reports, found))
+        if reports:
+            self._post(lambda: _tell(reports))
 
     def _keep(self, arrived: list[Waiting], *, tries_blocked: bool) -> list[tuple[Waiting, str]]:
-        """Write entries and sync; those there is no room for stay, in order."""
+        """Write entries; those there is no room for stay, in order."""
         reports: list[tuple[Waiting, str]] = []
         if self._is_over():
             return []
-        is_durable = False
         queue = deque(arrived)
         if self._is_written(arrived):
-            is_durable = any(waiting.is_durable for waiting in arrived)
             reports = [(waiting, "") for waiting in arrived]
             queue.clear()
         if tries_blocked and self._blocked:
@@ -275,11 +278,14 @@ class Outbox:
             if reason is None:
                 self._blocked.append(waiting)
                 continue
-            is_durable = is_durable or waiting.is_durable
             reports.append((waiting, reason))
         if not self._blocked:
             self._full = ""
-        if is_durable:
+        return reports
+
+    def _sync(self, reports: list[tuple[Waiting, str]]) -> list[tuple[Waiting, str]]:
+        """Sync once for all that was written; what may be reported then."""
+        if any(waiting.is_durable for waiting, _ in reports) and not self._is_over():
             try:
                 self._log.sync()
             except OSError as exc:
@@ -339,13 +345,10 @@ class Outbox:
         self._is_hungry = not found
         return found
 
-    def _tell(self, reports: list[tuple[Waiting, str]], found: list[Entry]) -> None:
+    def _give(self, found: list[Entry]) -> None:
         """On the house's side: ``_ready`` is touched nowhere else."""
-        for waiting, reason in reports:
-            waiting.on_kept(reason)
-        if found:
-            self._ready.extend(found)
-            self.on_ready()
+        self._ready.extend(found)
+        self.on_ready()
 
     def _is_over(self) -> bool:
         return bool(self._has_failed)
@@ -356,6 +359,11 @@ class Outbox:
     def _fail(self, reason: str) -> None:
         log.error("%s; acknowledgements stop, what is on disk is still delivered", reason)
         self._has_failed = reason
+
+
+def _tell(reports: list[tuple[Waiting, str]]) -> None:
+    for waiting, reason in reports:
+        waiting.on_kept(reason)
 
 
 def _nothing() -> None:
