@@ -35,6 +35,7 @@ from edged.telemetry.health import Health
 if TYPE_CHECKING:
     from edged.transports.bindings.binding_set import BindingSet
     from edged.transports.bindings.branch import Branch
+    from edged.transports.bindings.desired import DesiredTopic, Offer
     from edged.transports.bindings.feeds import Feeds
     from edged.transports.bindings.questions import Call, Questions
     from edged.transports.bindings.sessions import Sessions
@@ -45,6 +46,8 @@ log = logging.getLogger("edged.mqtt")
 
 ACK_EARLY = "EDGED_TEST_ACK_EARLY"
 _STOP_S = 5.0
+_ENVELOPE_BYTES = 64 << 10
+"""For what is around a document, with JSON's marks."""
 
 
 class BrokerLinks:
@@ -66,6 +69,10 @@ class BrokerLinks:
     ) -> None:
         self._calls = calls or {}
         self._questions: Questions | None = None
+        self._desired: DesiredTopic | None = None
+        self._reported: dict[str, Any] | None = None
+        self.offer: Offer | None = None
+        """Takes what comes on ``config/desired``; asked only where ``mqtt.desired`` is."""
         self._timer: asyncio.TimerHandle | None = None
         self._dataplane = dataplane
         self._health = health
@@ -183,10 +190,26 @@ class BrokerLinks:
         feeds = self._feeds.stats() if self._feeds is not None else {}
         questions = self._questions.stats() if self._questions is not None else None
         node = self._node.stats() if self._node is not None else None
+        desired = self._desired.stats() if self._desired is not None else None
         return {
             **self._bindings.stats(), "results": results, "feeds": feeds, "questions": questions,
-            "sparkplug": node,
+            "sparkplug": node, "desired": desired,
         }  # fmt: skip
+
+    def report(self, document: dict[str, Any]) -> None:
+        """Publish which configuration is in effect, where one may come over MQTT."""
+        self._reported = document
+        if self._desired is not None:
+            self._desired.report(document)
+
+    def cut(self) -> str:
+        """Why the broker is out of reach; empty when it is not, or there is none."""
+        if self._bindings is None or self._bindings.cut:
+            # A swap opens its sessions anew; one that cannot be opened is out of reach too.
+            return self._bindings.cut if self._bindings is not None else "no session"
+        if self._desired is not None and not self._desired.is_connected:
+            return "the session of config/desired"
+        return ""
 
     def line(self) -> str:
         """A few words for the service manager's status line."""
@@ -292,6 +315,8 @@ class BrokerLinks:
             self._report(BaseTopics(options.base).metrics, mqtt.report.seconds)
         if mqtt.questions:
             self._begin_questions(mqtt, options.named("req"))
+        if mqtt.desired is not None and self.offer is not None:
+            self._begin_desired(mqtt, options.named("config"), self.offer)
 
     def _report(self, topic: str, every_s: float) -> None:
         """Publish what ``edged mqtt status`` shows, now and again."""
@@ -310,6 +335,19 @@ class BrokerLinks:
             open_session(options, mqtt.client), options.base, calls, self._is_input
         )
         self._questions.start()
+
+    def _begin_desired(self, mqtt: MqttConfig, options: SessionOptions, offer: Offer) -> None:
+        from edged.transports.bindings.desired import DesiredTopic  # noqa: PLC0415 - only if used
+        from edged.transports.mqtt.clients import open_session  # noqa: PLC0415
+
+        assert mqtt.desired is not None
+        # Above what is taken, so that one that is too long is answered and not lost in silence.
+        most = 2 * int(mqtt.desired.max_size) + _ENVELOPE_BYTES
+        options = replace(options, max_inflight=8, max_packet_bytes=most, takes_retained=True)
+        self._desired = DesiredTopic(open_session(options, mqtt.client), options.base, offer)
+        if self._reported is not None:
+            self._desired.report(self._reported)
+        self._desired.start()
 
     def _is_input(self, topic: str) -> bool:
         return self._prepared is not None and self._prepared.is_input(topic)
@@ -346,6 +384,9 @@ class BrokerLinks:
         questions, self._questions = self._questions, None
         if questions is not None:
             await questions.stop()
+        desired, self._desired = self._desired, None
+        if desired is not None:
+            await desired.stop()
         if bindings is not None:
             await bindings.drain(timeout_s)
         if self._feeds is not None:

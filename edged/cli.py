@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.bundle_commands import add_bundles
+from edged.desired_commands import add_desired
 from edged.errors import STATUS, Code, EdgedError, InvalidRequestError
 from edged.generation_commands import add_generations
 from edged.mqtt_commands import add_mqtt
@@ -107,12 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--start", action="store_true", help="begin the sequence anew")
     infer.add_argument("--end", action="store_true", help="keep no state after this")
     _socket_option(infer)
-
     _add_engines(command)
     _add_rollout(command)
     add_bundles(commands, _config_option, _socket_option)
     add_trust(commands, _config_option)
     add_mqtt(commands, _config_option, _socket_option)
+    add_desired(commands, _config_option, _socket_option)
 
     device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")
     device.add_argument("--json", action="store_true", help="print the whole document as JSON")

@@ -23,12 +23,9 @@ from edged.config.identity import node_name
 from edged.config.load import Snapshot
 from edged.config.schema import Config
 from edged.config.watch import Watcher
+from edged.desired import Desired
 from edged.engine_house import EngineHouse
-from edged.errors import (
-    ConfigError,
-    InvalidRequestError,
-    ModelNotFoundError,
-)
+from edged.errors import ConfigError, InvalidRequestError, ModelNotFoundError
 from edged.figures import collect
 from edged.house import House
 from edged.listeners import Listeners
@@ -118,29 +115,21 @@ class Daemon:
         self._lag = LoopLag()
         self._listeners = self._make_listeners()
         self.links = BrokerLinks(self.dataplane, self.health, state_dir, calls)
-        self.reloader: Reloader = Reloader(
-            House(
-                config_path,
-                self._repository,
-                Record(state_dir, self._repository),
-                self.manager,
-                self.dataplane,
-                self.health,
-                self.links,
-                self._listeners,
-                self._breaker.is_quarantined,
-            ),
-            snapshot,
-        )
+        record = Record(state_dir, self._repository)
+        house = House(
+            config_path, self._repository, record, self.manager, self.dataplane, self.health,
+            self.links, self._listeners, self._breaker.is_quarantined,
+        )  # fmt: skip
+        self.reloader: Reloader = Reloader(house, snapshot)
+        self.desired = Desired(house, self.reloader, self.links.report)
+        self.links.offer = self.desired.offer
         self.reloader.on_begin, self.reloader.on_end = self._reloading, self._reloaded
         self._followed: list[Path] | None = None
         # Made before anything is imported from the files, so that no change between is missed.
         self._watcher = Watcher(
-            config_path,
-            settle_ns=int(config.reload.settle),
-            poll_ns=int(config.reload.poll),
+            config_path, settle_ns=int(config.reload.settle), poll_ns=int(config.reload.poll),
             on_change=self.reloader.request,
-        )
+        )  # fmt: skip
 
     def _calls(self) -> dict[str, Call]:
         calls: dict[str, Call] = {
@@ -216,6 +205,7 @@ class Daemon:
         await self.reloader.boot(self._breaker.crash)
         if self._boot_problems:
             self.reloader.rejected(self._boot_problems)
+        await self.desired.start()
         self._reloads.start(self.reloader.report, self.dataplane.table.generation)
         self._try_again()
         # Only now do clients connect: the first request already finds its model.
@@ -249,6 +239,7 @@ class Daemon:
     async def _stop(self) -> None:
         self._supervisor.stopping()
         self.reloader.stop()
+        self.desired.stop()
         self.engines.stop()
         self._watcher.stop()
         self.server.close_listener()
@@ -294,6 +285,7 @@ class Daemon:
         self._reloads.note(self.reloader.report, self.dataplane.table.generation)
         self._try_again()
         asyncio.get_running_loop().call_soon(self._follow)  # in a turn of its own: it takes long
+        self.desired.refresh_soon()
         self.engines.review()
         self.steward.follow(self.reloader.config)
         self._announce_soon()
@@ -362,7 +354,12 @@ class Daemon:
             metrics=shown(self._scrape.place),
         )
         more = {"http": self._listeners.http_place, "engines": self.engines.as_dict()}
-        return {**document, **more, "log_level": self.steward.level}
+        return {
+            **document,
+            **more,
+            "desired": self.desired.document(),
+            "log_level": self.steward.level,
+        }
 
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return models_document(self.dataplane)

@@ -58,7 +58,7 @@ class Entry(Struct, frozen=True):
         generation: its number.
         digest: of its content (``candidate.content_digest``).
         at: when it took effect, seconds since 1970.
-        origin: ``files``, ``rollback`` or ``return``.
+        origin: ``files``, ``desired`` (a document over MQTT), ``rollback`` or ``return``.
         releases: by model, the digests of the bundles that it served.
     """
 

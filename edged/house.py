@@ -33,6 +33,10 @@ class Links(Protocol):
         """Look again at what no digest covers: the password and the certificates."""
         ...
 
+    def cut(self) -> str:
+        """Why a broker that is configured is out of reach; empty when it is not."""
+        ...
+
 
 class Listener(Protocol):
     """The socket side, as a reload sees it."""

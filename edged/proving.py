@@ -22,7 +22,11 @@ _LEAST_FAILURES = 5
 """Fewer say nothing: a client that was cut off, a worker that was started again."""
 _LOST_NS = 2_000_000_000
 """A model that answers again within this was not lost: its worker was started again."""
+_STEADY_NS = 2_000_000_000
+"""A broker that ends the connection for what a document has it do does so sooner."""
 _TICK_S = 0.25
+_LEAST_TICK_S = 0.01
+"""The end may be waited for beyond its time."""
 _AGAIN_S = 1.0
 """Until it is looked whether a configuration that nothing can replace serves well again."""
 _ASKERS = {
@@ -43,11 +47,43 @@ class Seen:
         answers: by model and anything else, how many there were and how many failed by our doing.
         lost: by model that does not answer, why, as far as known.
         failed: those of them that will not by themselves.
+        link: why the broker is out of reach, empty while it is not; None where that does not count.
     """
 
     answers: Mapping[tuple[str, object], tuple[int, int]]
     lost: Mapping[str, str]
     failed: frozenset[str] = frozenset()
+    link: str | None = None
+
+
+class Tether:
+    """Whether the broker stays within reach of a document that came over it. Pure.
+
+    Args:
+        reconnect_ns: so long may it be out of reach.
+        steady_ns: so long must it have been within reach, in the end.
+        now_ns: monotonic clock.
+    """
+
+    def __init__(self, reconnect_ns: int, steady_ns: int, now_ns: int) -> None:
+        self._reconnect_ns = reconnect_ns
+        self._steady_ns = steady_ns
+        self._linked_ns: int | None = None
+        self._steady_at_ns = now_ns
+        self.is_steady = False
+
+    def judge(self, link: str, now_ns: int) -> str:
+        """Why it is not good; empty as long as it may be. A link that comes and goes is none."""
+        if link:
+            self._linked_ns = None
+        elif self._linked_ns is None:
+            self._linked_ns = now_ns
+        self.is_steady = self._linked_ns is not None and now_ns - self._linked_ns >= self._steady_ns
+        if self.is_steady:
+            self._steady_at_ns = now_ns
+        elif now_ns - self._steady_at_ns >= self._reconnect_ns + self._steady_ns:
+            return f"the broker that it came over is out of reach: {link or 'it comes and goes'}"
+        return ""
 
 
 def look(dataplane: Dataplane) -> Seen:
@@ -90,13 +126,18 @@ class Window:
         usual: share of answers that failed under the configuration before.
         begun: what was seen when it took effect.
         now_ns: monotonic clock at that moment.
+        reconnect_ns: so long may the broker be out of reach, where that counts.
     """
 
-    def __init__(self, rules: ConfirmConfig, usual: float, begun: Seen, now_ns: int) -> None:
+    def __init__(
+        self, rules: ConfirmConfig, usual: float, begun: Seen, now_ns: int, reconnect_ns: int = 0
+    ) -> None:
         self._rules = rules
         self._usual = usual
         self._begun = begun
-        self.ends_ns = now_ns + int(rules.window)
+        self.ends_ns = now_ns + int(self._rules.window)
+        steady_ns = min(_STEADY_NS, int(self._rules.window))
+        self._tether = Tether(reconnect_ns, steady_ns, now_ns)
         self._lost_since: dict[str, int] = {}
 
     def judge(self, seen: Seen, now_ns: int) -> str | None:
@@ -120,6 +161,10 @@ class Window:
                 f"{failures} of {requests} answers failed (usual: {self._usual:.1%}, allowed: "
                 f"{most:.1%})"
             )
+        if seen.link is not None and int(self._rules.window):
+            reason = self._tether.judge(seen.link, now_ns)
+            if reason or not self._tether.is_steady:
+                return reason or None
         return "" if now_ns >= self.ends_ns else None
 
 
@@ -138,6 +183,7 @@ class Proving:
         self._usual = 0.0
         self._window: Window | None = None
         self._timer: asyncio.Handle | None = None
+        self._reconnect_ns = 0
 
     @property
     def left_s(self) -> float | None:
@@ -146,13 +192,15 @@ class Proving:
             return None
         return max(0.0, (self._window.ends_ns - time.monotonic_ns()) / 1e9)
 
-    def begin(self, rules: ConfirmConfig, *, must_prove: bool) -> None:
+    def begin(self, rules: ConfirmConfig, *, must_prove: bool, reconnect_ns: int = 0) -> None:
         """A configuration took effect.
 
         Args:
             rules: of the configuration.
             must_prove: False for one that proved good before.
+            reconnect_ns: so long may the broker be out of reach, where that counts.
         """
+        self._reconnect_ns = reconnect_ns
         self.stop()
         seen = self._look()
         requests, failures = share_of_failures(self._since, seen)
@@ -179,7 +227,8 @@ class Proving:
             self._timer = None
 
     def _open(self, rules: ConfirmConfig, seen: Seen) -> None:
-        self._window = Window(rules, self._usual, seen, time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        self._window = Window(rules, self._usual, seen, now_ns, self._reconnect_ns)
         if not rules.window:
             self._tick()
             return
@@ -194,7 +243,7 @@ class Proving:
         now_ns = time.monotonic_ns()
         reason = window.judge(self._look(), now_ns)
         if reason is None:
-            pause_s = min(_TICK_S, max(0.0, (window.ends_ns - now_ns) / 1e9))
+            pause_s = min(_TICK_S, max(_LEAST_TICK_S, (window.ends_ns - now_ns) / 1e9))
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._tick)
             return
         self._window = None

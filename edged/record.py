@@ -18,9 +18,11 @@ from msgspec import Meta, Struct
 
 from edged.atomic import write_atomically
 from edged.candidate import content_digest
+from edged.config.documents import FOLDER
 from edged.config.load import Snapshot, load, load_saved, save
 from edged.config.problems import ConfigProblemsError
 from edged.config.source import read_source
+from edged.documents import Documents
 from edged.errors import EdgedError
 from edged.history import History, Order, Rejection
 from edged.serving.dataplane import ServingTable
@@ -53,6 +55,7 @@ class Record:
         self._directory = state_dir
         self._repository = repository
         self.history = History(state_dir / HISTORY)
+        self.documents = Documents(state_dir / FOLDER)
 
     def next_generation(self, digest: str) -> int:
         """The number for a configuration: one more than the last, or the same for the same.
@@ -136,7 +139,7 @@ def load_for_boot(config_path: Path, state_dir: Path) -> tuple[Snapshot, tuple[s
     order = history.ordered() or Order()
     ordered = ordered_back(history, order.generation)
     try:
-        files = load(config_path)
+        files = load(config_path, state_dir / FOLDER)
     except ConfigProblemsError as exc:
         saved = ordered or _last_good(history, state_dir, crash)
         if saved is None:
@@ -153,17 +156,19 @@ def load_for_boot(config_path: Path, state_dir: Path) -> tuple[Snapshot, tuple[s
     return (files, ()) if back is None else (back, (set_aside(reason),))
 
 
-def settle_boot(config_path: Path, snapshot: Snapshot, history: History, crash: str) -> None:
+def settle_boot(config_path: Path, snapshot: Snapshot, record: Record, crash: str) -> None:
     """Note what ``load_for_boot`` decided, once the state directory is ours.
 
     Raises:
         OSError: it cannot be noted.
+        ApplyError: what is known of documents is damaged.
     """
+    history, documents = record.history, record.documents
     order = history.ordered()
     if order is not None and order.again:
-        history.lift(files_digest(config_path))
+        history.lift(files_digest(config_path, documents))
     if snapshot.kept is not None:
-        digest = files_digest(config_path)
+        digest = files_digest(config_path, documents)
         reason = history.doubt(digest, has_crashed=bool(crash)) if digest else ""
         if order is not None and order.generation is not None:
             history.lift(snapshot.kept.digest)
@@ -171,12 +176,13 @@ def settle_boot(config_path: Path, snapshot: Snapshot, history: History, crash: 
         if reason and digest not in ("", snapshot.kept.digest):
             history.reject(Rejection(digest, 0, time.time(), reason))
     history.forget_order()
+    documents.settle_boot(snapshot)
 
 
-def files_digest(config_path: Path) -> str:
+def files_digest(config_path: Path, documents: Documents) -> str:
     """The content of the files; empty when they are broken."""
     try:
-        return content_digest(load(config_path))
+        return content_digest(load(config_path, documents.directory))
     except ConfigProblemsError:
         return ""
 

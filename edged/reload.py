@@ -18,6 +18,7 @@ from typing import Any
 from edged.budget import budgets_of
 from edged.candidate import Candidate, build_candidate, content_digest, is_other_trust, is_servable
 from edged.config.binding import BindingConfig
+from edged.config.desired import version_of
 from edged.config.diff import diff
 from edged.config.load import Snapshot, load
 from edged.config.pipeline_files import step_files
@@ -94,6 +95,7 @@ class Reloader(Returns):
         named += [one.schema.descriptors for one in config.bindings if one.schema is not None]
         if config.mqtt is not None:
             named += [file for _, file in config.mqtt.files()]
+        named += [name for name in snapshot.files if version_of(name)]
         paths = [snapshot.resolve(path) for path in named]
         if config.trust.root is not None:
             paths += TrustState(self._house.repository.state_dir).copies
@@ -159,7 +161,9 @@ class Reloader(Returns):
         problems: tuple[str, ...]
         try:
             await self._go_where_ordered()
-            snapshot = await asyncio.to_thread(load, house.config_path)
+            documents = house.record.documents
+            await asyncio.to_thread(documents.settle_removal)
+            snapshot = await asyncio.to_thread(load, house.config_path, documents.directory)
             fault("reload.read")
             if self.is_writing():
                 # What was read may be half a file. Its writer's close brings us back here.
@@ -186,11 +190,15 @@ class Reloader(Returns):
             log.exception("a reload failed in an unexpected way")
             problems = (f"{type(exc).__name__}: {exc}; see the log",)
         else:
-            self._report_own()
-            self._house.health.restore("config")
+            self.accepted()
             return True
         self.rejected(problems)
         return False
+
+    def accepted(self) -> None:
+        """Note that the files are what is in effect."""
+        self._report_own()
+        self._house.health.restore("config")
 
     def review(self) -> None:
         """Bring the list of degradations up to date with the releases' states."""

@@ -36,6 +36,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     )
 
 
+def desired_line(desired: dict[str, Any]) -> str:
+    """Which document over MQTT is in effect, and what became of the last one."""
+    version, last = desired["version"], desired["desired"]
+    line = f"configuration over MQTT: {f'version {version}' if version else 'none'} in effect"
+    if last is not None:
+        line += f"; version {last['version']} {last['state']}"
+        line += f": {last['problems'][0]}" if last["problems"] else ""
+    return line
+
+
 def render_status(document: dict[str, Any]) -> str:
     """``edged status``."""
     config = document["config"]
@@ -57,6 +67,8 @@ def render_status(document: dict[str, Any]) -> str:
         lines.append(f"figures and health on {document['metrics']}")
     if document["mqtt"]:
         lines.append(_mqtt_line(document["mqtt"]))
+    if document.get("desired"):
+        lines.append(desired_line(document["desired"]))
     if document.get("memory"):
         lines += _memory_lines(document["memory"], document["releases"])
     lines += _worker_lines(document.get("workers", ()))

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from edged.candidate import Candidate, content_digest
@@ -18,7 +19,7 @@ from edged.errors import ApplyError, EdgedError
 from edged.exchange import Exchanges
 from edged.history import Entry, History, Rejection
 from edged.house import House
-from edged.proving import Proving, look
+from edged.proving import Proving, Seen, look
 from edged.record import files_digest, ordered_back, set_aside, settle_boot, went_back_to
 
 log = logging.getLogger("edged.reload")
@@ -40,7 +41,8 @@ class Returns(Exchanges):
         self.went_back: dict[str, Any] | None = None
         self.on_begin: Callable[[], None] = _nothing
         self.on_end: Callable[[], None] = _nothing
-        self._proving = Proving(lambda: look(house.dataplane), self._window_over)
+        self.on_verdict: Callable[[], None] = _nothing
+        self._proving = Proving(self._look, self._window_over)
         self._must_prove = self._is_booted = False
         self._windows = 0
         self._origin = "files"
@@ -58,6 +60,41 @@ class Returns(Exchanges):
         """Note that the files are not what is in effect, and why."""
         raise NotImplementedError
 
+    def accepted(self) -> None:
+        """Note that the files are what is in effect."""
+        raise NotImplementedError
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The files of the configuration in effect."""
+        return self._candidate.snapshot
+
+    @property
+    def must_prove(self) -> bool:
+        """Whether what is in effect did not prove good yet."""
+        return self._must_prove
+
+    @property
+    def changing(self) -> asyncio.Lock:
+        """Held while anything changes what is in effect."""
+        return self._lock
+
+    async def take(self, snapshot: Snapshot) -> None:
+        """Apply what a document over MQTT makes of the files; whoever asks holds ``changing``.
+
+        Raises:
+            EdgedError: it is refused; what serves goes on.
+        """
+        digest = await asyncio.to_thread(content_digest, snapshot)
+        if digest == self.digest:
+            return
+        await self._refuse_set_aside(digest)
+        self._origin = "desired"
+        try:
+            await self._apply(snapshot, digest)
+        finally:
+            self._origin = "files"
+
     @property
     def _history(self) -> History:
         return self._house.record.history
@@ -66,8 +103,8 @@ class Returns(Exchanges):
         """Note with what this start is made, before any of it is loaded."""
         house, history = self._house, self._history
         try:
-            await asyncio.to_thread(settle_boot, house.config_path, snapshot, history, crash)
-        except OSError as exc:
+            await asyncio.to_thread(settle_boot, house.config_path, snapshot, house.record, crash)
+        except (OSError, EdgedError) as exc:
             log.error("what this start found could not be noted: %s", exc)
         self.digest = await asyncio.to_thread(content_digest, snapshot)
         if snapshot.kept is not None:
@@ -101,7 +138,13 @@ class Returns(Exchanges):
         self._windows += 1
         is_whole = not self._candidate.problems  # at boot it may not be; then releases stand in
         must_prove = self._must_prove and is_whole
-        self._proving.begin(self.config.reload.confirm, must_prove=must_prove)
+        rules, reconnect_ns = self.config.reload.confirm, self._reconnect_ns()
+        self._proving.begin(rules, must_prove=must_prove, reconnect_ns=reconnect_ns)
+
+    def _reconnect_ns(self) -> int:
+        mqtt = self.config.mqtt
+        desired = mqtt.desired if mqtt is not None else None
+        return int(desired.reconnect) if desired is not None else 0
 
     def _end_window(self) -> None:
         """The daemon ends in good order."""
@@ -137,8 +180,7 @@ class Returns(Exchanges):
         problem = ""
         try:
             if order.again:
-                files = await asyncio.to_thread(files_digest, self._house.config_path)
-                await asyncio.to_thread(history.lift, files)
+                await asyncio.to_thread(history.lift, await self._files_digest())
             if order.generation is not None:
                 back = await asyncio.to_thread(ordered_back, history, order.generation)
                 if back is None:
@@ -158,7 +200,9 @@ class Returns(Exchanges):
     async def _go_back(self, back: Snapshot, reason: str, origin: str) -> None:
         assert back.kept is not None
         history, number = self._history, self._house.dataplane.table.generation
-        files = await asyncio.to_thread(files_digest, self._house.config_path)
+        # A document that came over MQTT goes back with the generation that it came with.
+        await asyncio.to_thread(self._house.record.documents.follow, back.files, reason)
+        files = await self._files_digest()
         await asyncio.to_thread(history.lift, back.kept.digest)
         # What the files say now would otherwise come again with the next look at them.
         unwanted = {files, self.digest if origin == "return" else ""}
@@ -193,8 +237,27 @@ class Returns(Exchanges):
         number = self._house.dataplane.table.generation
         await asyncio.to_thread(self._history.confirm, number, self.digest)
         log.info("generation %d proved good", number)
+        await self._confirm_document()
         self._house.health.restore("generation")
         await asyncio.to_thread(self._house.record.raise_floors, self._house.dataplane.table)
+
+    async def _confirm_document(self) -> None:
+        documents = self._house.record.documents
+        if documents.trying and not self.snapshot.left_out:
+            await asyncio.to_thread(documents.decide, "accepted")
+            documents.trying = 0
+        self.on_verdict()
+
+    async def _files_digest(self) -> str:
+        house = self._house
+        return await asyncio.to_thread(files_digest, house.config_path, house.record.documents)
+
+    def _look(self) -> Seen:
+        """At what serves; and at the broker, while a document that came over it is on trial."""
+        house = self._house
+        if not house.record.documents.trying:
+            return look(house.dataplane)
+        return replace(look(house.dataplane), link=house.links.cut())
 
     async def _return(self, reason: str) -> None:
         number = self._house.dataplane.table.generation
@@ -208,7 +271,10 @@ class Returns(Exchanges):
         self.on_begin()
         try:
             await self._go_back(back, f"generation {number} was worse: {reason}", "return")
-            self.rejected((set_aside(f"generation {number} was worse: {reason}"),))
+            if await self._files_digest() == self.digest:
+                self.accepted()  # what was worse was a document, and is none of the files any more
+            else:
+                self.rejected((set_aside(f"generation {number} was worse: {reason}"),))
         finally:
             self.on_end()
 

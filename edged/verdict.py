@@ -15,8 +15,9 @@ from edged.access.question import explain_access, group_words, peer_by_name
 from edged.candidate import about_runtimes, inspect_bundles, inspect_pipelines
 from edged.chosen import chosen_lines
 from edged.config.diff import diff, format_changes
+from edged.config.documents import FOLDER
 from edged.config.identity import base_topic
-from edged.config.load import Snapshot, load
+from edged.config.load import Snapshot, load, takes_documents
 from edged.config.problems import ConfigProblemsError, Problem, field_path
 from edged.config.snapshot import expiry_warnings
 from edged.credential import is_open_to_all
@@ -59,7 +60,7 @@ def find_problems(path: Path, *, with_files: bool) -> tuple[list[Problem], str]:
         whose runtime it chooses.
     """
     try:
-        snapshot = load(path)
+        snapshot = _with_document(load(path), path, None)
     except ConfigProblemsError as exc:
         return list(exc.problems), ""
     config = snapshot.config
@@ -79,10 +80,18 @@ def find_problems(path: Path, *, with_files: bool) -> tuple[list[Problem], str]:
         *trust_warnings(snapshot, find_state_dir(path)),
         *expiry_warnings(snapshot, datetime.now(timezone.utc)),
         *_open_secrets(snapshot),
+        *snapshot.left_out,
     ]
     chosen = [] if problems else chosen_lines(config, manifests, digests, find_state_dir(path))
     summary = "\n".join((summary, *(f"warning: {one}" for one in [*warnings, *expiring]), *chosen))
     return problems, summary
+
+
+def _with_document(snapshot: Snapshot, path: Path, state_dir: Path | None) -> Snapshot:
+    """With the document that came over MQTT, where one may and this user can read it."""
+    if not takes_documents(snapshot):
+        return snapshot
+    return load(path, (state_dir or find_state_dir(path)) / FOLDER)
 
 
 def _binding_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Problem]:
@@ -169,6 +178,7 @@ def diff_config(path: Path, state_dir: Path | None) -> str:
     """
     snapshot = load(path)
     state = state_dir or find_state_dir(path)
+    snapshot = _with_document(snapshot, path, state)
     try:
         applied = load_last_good(state)
     except (EdgedError, OSError) as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -86,6 +87,47 @@ class TestLost:
         window = Window(RULES, 0.0, seen(0, lost="m", failed=True), 0)
         assert window.judge(seen(0, lost="m", failed=True), 9 * S) is None
         assert window.judge(seen(50, 50, lost="m", failed=True), 9 * S) is None
+
+
+class TestTether:
+    """A document that came over a broker must leave that within reach."""
+
+    WAIT = 60 * S
+
+    def judge(self, *links: tuple[int, str | None]) -> str | None:
+        window = Window(RULES, 0.0, seen(0), 0, self.WAIT)
+        found: str | None = None
+        for at, link in links:
+            found = window.judge(replace(seen(0), link=link), at * S)
+            if found:
+                return found
+        return found
+
+    def test_within_reach(self) -> None:
+        assert self.judge((1, ""), (9, "")) is None
+        assert self.judge((1, ""), (10, "")) == ""
+
+    def test_where_it_does_not_count(self) -> None:
+        assert self.judge((10, None)) == ""
+
+    def test_it_is_waited_for(self) -> None:
+        away = [(at, "away") for at in range(1, 50)]
+        assert self.judge(*away) is None
+        assert self.judge(*away, (50, "")) is None  # only just back
+        assert self.judge(*away, (50, ""), (52, "")) == ""
+
+    def test_it_stays_away(self) -> None:
+        found = self.judge(*[(at, "away") for at in range(1, 63)])
+        assert found == "the broker that it came over is out of reach: away"
+
+    def test_a_link_that_comes_and_goes_is_none(self) -> None:
+        assert self.judge(*[(at, "away" if at % 2 else "") for at in range(1, 30)]) is None
+        found = self.judge(*[(at, "away" if at % 2 else "") for at in range(1, 90)])
+        assert "is out of reach: it comes and goes" in str(found)
+
+    def test_without_a_window_it_is_not_waited_for(self) -> None:
+        window = Window(ConfirmConfig(window=Duration(0)), 0.0, seen(0), 0, self.WAIT)
+        assert window.judge(replace(seen(0), link="away"), 0) == ""
 
 
 def test_a_release_that_went_takes_its_figures_along() -> None:

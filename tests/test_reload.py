@@ -67,6 +67,9 @@ class FakeLinks:
     async def refresh(self, _: Snapshot) -> None:
         self.refreshed += 1
 
+    def cut(self) -> str:
+        return ""
+
 
 class FakeListener:
     """The socket side."""

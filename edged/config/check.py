@@ -15,6 +15,7 @@ from edged.config.binding import BindingConfig
 from edged.config.broker import login_problems, outbox_problems
 from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
+from edged.config.desired import desired_problems
 from edged.config.discovery_check import discovery_problems
 from edged.config.engines import engines_problems
 from edged.config.feed_check import feed_problems
@@ -181,6 +182,9 @@ def _mqtt(draft: Draft) -> Iterator[Found]:
             yield "mqtt", "is null, but there are bindings; write at least `host: NAME` below it"
         return
     yield from _mqtt_fields(mqtt)
+    if mqtt.desired is not None:
+        signed = config.trust.require_signatures
+        yield from desired_problems(mqtt.desired, require_signatures=signed)
     base = base_topic(config)
     try:
         check_topic(base, "mqtt.base")
@@ -282,7 +286,7 @@ def _bindings(draft: Draft) -> Iterator[Found]:
 def _binding_fields(path: str, binding: BindingConfig) -> Iterator[Found]:
     if binding.timeout < 1_000_000 or binding.timeout > 3600 * _SECOND:
         yield f"{path}.timeout", "is outside what can work; expected 1ms to 1h"
-    if binding.session in {"results", "req", "spb"}:
+    if binding.session in {"results", "req", "spb", "config"}:
         yield f"{path}.session", "is the name of a session that the daemon has; use another"
     yield from payload_problems(binding, path)
     yield from publish_problems(binding, path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -17,7 +18,9 @@ import yaml
 from edged.config import saved
 from edged.config.check import check
 from edged.config.convert import convert_config
+from edged.config.desired import document_problems, version_of
 from edged.config.document import Broken, Entry, ListNode, MapNode, Node, Scalar, merge
+from edged.config.documents import Document, read_current
 from edged.config.environment import substitute
 from edged.config.problems import ConfigProblemsError, Mark, Problem, problem_at, quote
 from edged.config.saved import save
@@ -35,6 +38,8 @@ __all__ = [
     "parse",
     "read_document",
     "save",
+    "takes_documents",
+    "with_document",
 ]
 
 MAX_NODES = 20_000
@@ -59,11 +64,15 @@ class _RefusedError(Exception):
         self.message = message
 
 
-def load(path: Path) -> Snapshot:
+def load(path: Path, documents: Path | None = None) -> Snapshot:
     """Read, merge and check a configuration.
+
+    A document that came over MQTT is the last of the files. Where it does not agree with the
+    operator's, these are in effect without it, and ``left_out`` says why.
 
     Args:
         path: edged.yaml, or the directory that holds it; conf.d beside it is read too.
+        documents: where documents lie (``documents.py``); None to look at no document.
 
     Returns:
         The snapshot; referenced bundles and keys are not opened (``check_files`` does that).
@@ -72,7 +81,29 @@ def load(path: Path) -> Snapshot:
         ConfigProblemsError: carries every problem found, not only the first.
     """
     source = read_source(path)
-    return parse(source, source.root)
+    document = read_current(documents) if documents is not None else None
+    if document is None:
+        return parse(source, source.root)
+    try:
+        whole = parse(with_document(source, document), source.root)
+    except ConfigProblemsError as exc:
+        try:
+            alone = parse(source, source.root)
+        except ConfigProblemsError:
+            raise exc from None
+        return replace(alone, left_out=exc.problems) if takes_documents(alone) else alone
+    return whole if takes_documents(whole) else parse(source, source.root)
+
+
+def with_document(source: Source, document: Document) -> Source:
+    """The operator's files and, last, a document."""
+    return Source(source.root, {**source.files, document.name: document.data})
+
+
+def takes_documents(snapshot: Snapshot) -> bool:
+    """Whether the operator lets documents come over MQTT at all."""
+    mqtt = snapshot.config.mqtt
+    return mqtt is not None and mqtt.desired is not None
 
 
 def load_saved(directory: Path) -> Snapshot:
@@ -102,6 +133,8 @@ def parse(source: Source, shown: Path) -> Snapshot:
         problems += found
         if document is not None:
             documents.append(document)
+            if version_of(name):
+                problems += document_problems(document)
     is_whole = len(documents) == len(source.files)
     if not documents:
         raise ConfigProblemsError(problems or [Problem(str(shown), 0, 0, "", "holds no files")])

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from edged.config.broker import BrokerConfig, ClientId, OutboxConfig, ResultsConfig, broker_files
+from edged.config.desired import DesiredConfig
 from edged.config.section import Path
 from edged.config.sparkplug import SparkplugNodeConfig
 from edged.specs import Duration
@@ -37,6 +38,7 @@ class MqttConfig(BrokerConfig, frozen=True, kw_only=True):
             "default: nothing"
         ),
     ] = ()
+    desired: DesiredConfig | None = None
     report: Annotated[
         Duration,
         Meta(description="how often <base>/metrics says what edged mqtt status shows; 0 = never"),
@@ -53,7 +55,9 @@ class MqttConfig(BrokerConfig, frozen=True, kw_only=True):
     outbox: OutboxConfig = OutboxConfig()
 
     def files(self) -> tuple[tuple[str, Path], ...]:
-        """Field paths, and the secrets and certificates that they name."""
+        """Field paths, and the secrets, certificates and keys that they name."""
         own = broker_files(self, "mqtt")
         theirs = broker_files(self.results, "mqtt.results") if self.results is not None else ()
-        return (*own, *theirs)
+        keys = self.desired.keys if self.desired is not None else ()
+        signers = ((f"mqtt.desired.keys[{index}]", key) for index, key in enumerate(keys))
+        return (*own, *theirs, *signers)

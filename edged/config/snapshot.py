@@ -52,6 +52,7 @@ class Snapshot:
         marks: field path -> place, for every field that was written.
         environment: each variable that a value used, with what it said.
         kept: of a generation that comes back; its bundles are those in the store.
+        left_out: why the document that came over MQTT is not part of it, where it should be.
     """
 
     config: Config
@@ -60,6 +61,7 @@ class Snapshot:
     marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict)
     kept: Kept | None = None
+    left_out: tuple[Problem, ...] = ()
 
     @property
     def digest(self) -> str:

@@ -167,7 +167,11 @@ class ClientSession:
         self, asked: Asked, filters: tuple[tuple[str, int], ...], number: int | None
     ) -> None:
         packet_id = self._outflow.new_id()
-        self.outgoing.say(write_subscribe(packet_id, filters, is_v5=self._is_v5, number=number))
+        words = write_subscribe(
+            packet_id, filters, is_v5=self._is_v5, number=number,
+            takes_retained=self._hello.takes_retained,
+        )  # fmt: skip
+        self.outgoing.say(words)
         self._outflow.subscribing(packet_id, asked, tuple(text for text, _ in filters))
 
     def unsubscribe(self, token: int, filters: list[str]) -> None:

@@ -39,6 +39,7 @@ class Hello:
         receive_maximum: messages of QoS 1 and 2 that may be unacknowledged.
         maximum_packet_bytes: longer packets are not sent to us; None = no limit.
         topic_aliases: so many topics may be given a number.
+        takes_retained: whether SUBSCRIBE asks for what was kept from before, too.
     """
 
     client_id: str
@@ -52,6 +53,7 @@ class Hello:
     receive_maximum: int = 65535
     maximum_packet_bytes: int | None = None
     topic_aliases: int = 0
+    takes_retained: bool = False
 
 
 def write_connect(hello: Hello) -> bytes:
@@ -161,6 +163,7 @@ def write_subscribe(
     *,
     is_v5: bool,
     number: int | None = None,
+    takes_retained: bool = False,
 ) -> bytes:
     """SUBSCRIBE; with MQTT 5 without our own messages and without retained ones.
 
@@ -169,6 +172,7 @@ def write_subscribe(
         filters: each with its QoS; one at least.
         is_v5: of this connection.
         number: the subscription identifier, where the broker takes them.
+        takes_retained: what the broker kept from before is wanted all the same.
 
     Raises:
         LocalProtocolError: a filter cannot be said.
@@ -185,7 +189,8 @@ def write_subscribe(
         options = qos
         if is_v5:
             # No Local with a shared subscription is a protocol error [MQTT-3.8.3-4].
-            options |= _NEVER_RETAINED | (0 if is_shared(text) else _NO_LOCAL)
+            options |= 0 if is_shared(text) else _NO_LOCAL
+            options |= 0 if takes_retained else _NEVER_RETAINED
         body += encode_text(text) + bytes((options,))
     return _packet(wire.SUBSCRIBE | 2, body)
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     PublicKey = Ed25519PublicKey
 
 DOMAIN = b"edged-bundle-v1\0"
+DOCUMENT_DOMAIN = b"edged-desired-v1\0"
+"""Of a configuration that comes over MQTT: a signature of one kind says nothing of the other."""
+_WORDS = {DOMAIN: ("manifest", "bundle"), DOCUMENT_DOMAIN: ("document", "document")}
 SIGNATURES_CAP_BYTES = 64 << 10
 SIGNATURES_CAP = 16
 """More signers than any release process has; each costs 0.2 ms to check."""
@@ -142,9 +145,11 @@ class Signer:
         return self._key.sign(domain + data)
 
 
-def sign_manifest(manifest_bytes: bytes, signers: Iterable[Signer]) -> bytes:
+def sign_manifest(
+    manifest_bytes: bytes, signers: Iterable[Signer], domain: bytes = DOMAIN
+) -> bytes:
     """The bytes of ``signatures.json``: one signature a key, sorted by key."""
-    by_key = {signer.key_id: signer.sign(manifest_bytes) for signer in signers}
+    by_key = {signer.key_id: signer.sign(manifest_bytes, domain) for signer in signers}
     return _encode(
         _Signatures(
             tuple(
@@ -217,12 +222,15 @@ class TrustStore:
             )
         return cls(keys, threshold, required)
 
-    def verify(self, manifest_bytes: bytes, signatures_json: bytes | None) -> tuple[str, ...]:
+    def verify(
+        self, manifest_bytes: bytes, signatures_json: bytes | None, domain: bytes = DOMAIN
+    ) -> tuple[str, ...]:
         """Check the signatures over a manifest.
 
         Args:
             manifest_bytes: exactly as stored.
             signatures_json: the bytes of ``signatures.json``, or None when the bundle has none.
+            domain: what the signatures are for.
 
         Returns:
             The ids of the trusted keys that signed, sorted. One vote a key; unknown keys have none.
@@ -237,10 +245,11 @@ class TrustStore:
             key = self.keys.get(name)
             if key is None:
                 continue
-            if not fits(key, signature, DOMAIN + manifest_bytes):
+            if not fits(key, signature, domain + manifest_bytes):
+                signed, whole = _WORDS[domain]
                 raise SignatureError(
-                    f"the signature by trusted key {name[:16]} does not fit this manifest: "
-                    "the bundle was changed after it was signed"
+                    f"the signature by trusted key {name[:16]} does not fit this {signed}: "
+                    f"the {whole} was changed after it was signed"
                 )
             good.append(name)
         if self.required and len(good) < self.threshold:

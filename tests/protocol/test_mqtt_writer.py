@@ -85,6 +85,9 @@ def test_subscriptions():
     assert write_subscribe(9, wanted, is_v5=True) == (
         b"\x82\x16\x00\x09\x00\x00\x03a/#\x25\x00\x0a$share/g/b\x20"
     )
+    assert write_subscribe(9, wanted[:1], is_v5=True, takes_retained=True) == (
+        b"\x82\x09\x00\x09\x00\x00\x03a/#\x05"
+    )
     assert write_subscribe(9, wanted[:1], is_v5=True, number=200) == (
         b"\x82\x0c\x00\x09\x03\x0b\xc8\x01\x00\x03a/#\x25"
     )

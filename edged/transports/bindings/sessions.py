@@ -89,6 +89,14 @@ class Sessions:
                 return f"session {name}: {side.problem}"
         return self._main.problem
 
+    @property
+    def cut(self) -> str:
+        """Which session has no connection; empty while all have one."""
+        for name, one in ((None, self._main), *self._sides.items()):
+            if one.session.stats()["state"] != "connected":
+                return f"session {name}" if name is not None else "the main session"
+        return ""
+
     def stats(self) -> dict[str, Any]:
         """The main session's, with the sums of all and the others' beside it."""
         found = self._main.stats()

@@ -34,6 +34,7 @@ class SessionOptions:
         will: says at each connection what the broker is to publish when we vanish; None = as
             ``has_will`` says.
         renew: reads password and certificates again; None = they stay what they are.
+        takes_retained: whether we want what the broker kept from before we subscribed.
     """
 
     client_id: str
@@ -52,6 +53,7 @@ class SessionOptions:
     connect_timeout_s: float = 10.0
     has_will: bool = True
     longest_pause_s: float = 60.0
+    takes_retained: bool = False
     will: Callable[[], Publication] | None = field(default=None, compare=False)
     renew: Renew | None = field(default=None, compare=False, repr=False)
 

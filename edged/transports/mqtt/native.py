@@ -246,6 +246,7 @@ class NativeSession:
             receive_maximum=options.max_inflight,
             maximum_packet_bytes=options.max_packet_bytes,
             topic_aliases=TOPIC_ALIASES,
+            takes_retained=options.takes_retained,
         )
 
     async def _open(self, link: BrokerLink) -> None:

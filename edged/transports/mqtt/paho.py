@@ -194,8 +194,9 @@ class PahoConnection:
     ) -> None:
         wanted: list[Any] = list(filters)
         if self._protocol == "5":
+            kept = 0 if self._options.takes_retained else _NEVER_RETAINED
             wanted = [
-                (text, SubscribeOptions(qos, _may_skip_ours(text), False, _NEVER_RETAINED))
+                (text, SubscribeOptions(qos, _may_skip_ours(text), False, kept))
                 for text, qos in filters
             ]
         _, mid = self._client.subscribe(wanted, properties=properties)

@@ -98,6 +98,18 @@ def test_problems_of_any_session_are_said():
     asyncio.run(main())
 
 
+def test_which_session_has_no_connection(monkeypatch):
+    async def main():
+        fleet = Fleet(FAST, SLOW)
+        assert fleet.all.cut == ""
+        monkeypatch.setattr(fleet.sessions["bulk"], "stats", lambda: {"state": "connecting"})
+        assert fleet.all.cut == "session bulk"
+        monkeypatch.setattr(fleet.sessions[None], "stats", lambda: {"state": "connecting"})
+        assert fleet.all.cut == "the main session"
+
+    asyncio.run(main())
+
+
 def test_a_binding_that_moves_is_answered_where_its_messages_are():
     async def main():
         moved = BindingConfig(
