@@ -170,6 +170,14 @@ class Service(Protocol):
         """
         ...
 
+    def ask_alone(self, head: Head, message: bytes) -> bytes | None:
+        """The answer to a unary call that is known and can be given on the spot, with status OK.
+
+        None for any other, which is then to be asked with ``ask``; nothing has been done for it.
+        It has no more than ``http2_short.ANSWER_BYTES``.
+        """
+        ...
+
     def open(self, head: Head, outgoing: Outgoing) -> Incoming:
         """Begin a call whose shape is WATCH or STREAM."""
         ...

@@ -60,7 +60,11 @@ class GrpcRepeat:
         """Whether a message is one of them."""
         if len(message) != self.size:
             return False
-        return all(message[start:end] == same for start, end, same in self._kept)
+        # No generator: with that it takes twice as long.
+        for start, end, same in self._kept:  # noqa: SIM110
+            if message[start:end] != same:
+                return False
+        return True
 
     def inputs(self, message: Buffer) -> dict[str, Array]:
         """Its tensors, as views where their elements are at addresses of their own size."""
@@ -120,6 +124,7 @@ class GrpcLane:
         for head, name in zip(answer[1::2], names, strict=True):
             parts += (bytes(head), _bytes(made[name]))
         self._answer = tuple(parts)
+        self.answer_bytes = sum(map(len, parts))
         self._places = [
             (_bytes(self.inputs[one.name]), one.offset, one.offset + self.inputs[one.name].nbytes)
             for one in repeat.fields

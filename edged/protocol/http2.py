@@ -95,6 +95,23 @@ class Connection:
         """Nothing has begun to arrive that is not whole: no preface, frame or list of headers."""
         return self._has_settings and self._reader.is_between_frames and not self._block_of
 
+    @property
+    def is_clear(self) -> bool:
+        """Nothing is under way in either direction, and nothing ever was out of the ordinary."""
+        streams = self.streams
+        return (
+            not (self._is_strict or streams.busy or streams.by_number or self.out)
+            and self._has_settings
+            and self.failure is None
+            and self._reader.is_between_frames
+            and not (streams.is_ending or streams.note)
+            and streams.outflow.is_empty
+        )
+
+    def meaning_of(self, block: bytes) -> Request | None:
+        """What a list of headers means that was read before; None for any other."""
+        return self._headers.known(block)
+
     def receive(self, data: bytes, now_ns: int) -> bool:
         """Take bytes of the client, after all those before.
 
@@ -192,11 +209,7 @@ class Connection:
 
     def _on_data(self, flags: int, number: int, payload: bytes, size: int, is_last: bool) -> None:
         if size:
-            self._taken += size
-            # It is told to go on before it has to wait: no stream waits for another.
-            if self._taken > _CONNECTION_ROOM >> 1:
-                self.out.append(encode_window(0, self._taken))
-                self._taken = 0
+            self.take(size)
         stream = self.streams.by_number.get(number)
         if stream is None:
             self.streams.check_known(number)
@@ -221,6 +234,14 @@ class Connection:
         stream.is_over_in = is_over
         if payload or is_over:
             self._asked.on_data(stream, payload)
+
+    def take(self, size: int) -> None:
+        """Note so many bytes of DATA, also of a call that was read elsewhere."""
+        self._taken += size
+        # It is told to go on before it has to wait: no stream waits for another.
+        if self._taken > _CONNECTION_ROOM >> 1:
+            self.out.append(encode_window(0, self._taken))
+            self._taken = 0
 
     def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
         if not number & 1:

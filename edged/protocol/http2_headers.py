@@ -46,6 +46,10 @@ class HeaderReader(Generic[T]):
         self._decoder: Any = hpack.Decoder(max_header_list_size=LIST_CAP_BYTES)
         self._known: dict[bytes, T] = {}
 
+    def known(self, block: bytes) -> T | None:
+        """What a block means that was read before and changes nothing; None for any other."""
+        return self._known.get(block)
+
     def read(self, block: bytes) -> T:
         """What a block means.
 

@@ -13,6 +13,7 @@ from edged.protocol.http2_frames import (
     END_HEADERS,
     END_STREAM,
     HEAD_BYTES,
+    WINDOW_CAP,
     BrokenConnectionError,
     BrokenStreamError,
     Reason,
@@ -170,6 +171,32 @@ class Streams:
         """A whole message has come, of a call that has more than one frame."""
         self.work += 1
         self.idle.earn(2)
+
+    def fits(self, size: int, grown: int) -> bool:
+        """Whether the client takes an answer of so many bytes to a new call now, as one frame.
+
+        Args:
+            size: of the answer.
+            grown: by how much the connection's window is about to grow.
+        """
+        outflow = self.outflow
+        window = outflow.window + grown
+        return size <= min(window, outflow.stream_window, outflow.frame_bytes, WINDOW_CAP - window)
+
+    def pass_over(self, number: int, grown: int, windows: int, answer_bytes: int) -> None:
+        """Note a whole call that was read and is answered elsewhere.
+
+        Args:
+            number: of its stream, which is new.
+            grown: by how much it lets the connection's window grow.
+            windows: frames of it that say that one grows.
+            answer_bytes: of the answer, which ``fits``.
+        """
+        self.last = number
+        self.work += 1
+        self.outflow.window += grown - answer_bytes
+        # As many as the same frames would earn and spend.
+        self._earn(4 - min(windows, 4))
 
     def release(self) -> None:
         """A request that was opened is done with."""

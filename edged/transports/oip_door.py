@@ -47,6 +47,11 @@ class Prepared(Protocol):
         ...
 
     @property
+    def is_apart(self) -> bool:
+        """Whether it runs in another process now."""
+        ...
+
+    @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What answers hold, as far as it is known before a run."""
         ...

@@ -27,6 +27,7 @@ from edged.protocol.grpc_wire import (
     encode_tail,
 )
 from edged.protocol.http2 import Connection
+from edged.protocol.http2_short import ShortReads
 from edged.protocol.http2_streams import STREAM_ROOM, Stream
 from edged.transports.grpc.http2_stream_call import StreamCall
 
@@ -171,6 +172,7 @@ class Calls:
         self.max_message_bytes = max_message_bytes
         self.connection = Connection(self)
         self.streams = self.connection.streams
+        self.short = ShortReads(self.connection)
         self.live: set[Call] = set()
         self._streaming: set[StreamCall] = set()
         self._loop = asyncio.get_running_loop()
@@ -217,6 +219,20 @@ class Calls:
             self.on_data(stream, b"")
         elif isinstance(call, StreamCall):
             self._guarded(call, b"")
+
+    def answer_alone(self, data: bytes) -> bytes | None:
+        """The whole answer to bytes that are one whole call, known and answered on the spot."""
+        found = None if self.refusal else self.short.find(data)
+        if found is None:
+            return None
+        known = found.request.meaning
+        if known is None:
+            return None
+        asking, shape, head = known
+        if shape is not Shape.UNARY or asking.refusal is not None or asking.coding:
+            return None
+        message = self.service.ask_alone(head, found.message)
+        return None if message is None else self.short.answer(found, message)
 
     def on_data(self, stream: Stream, data: bytes) -> None:
         """A piece of a call's messages."""

@@ -155,10 +155,20 @@ class Peer(asyncio.Protocol):
         if self._is_over:
             return False
         calls, connection = self.calls, self._connection
+        self._was_used = True
+        if not self._is_stuck and not self._has_more:
+            answer = calls.answer_alone(data)
+            if answer is not None:
+                connection.out.append(answer)
+                self._flush()
+                return True
         work = connection.streams.work
-        self._was_used = self._is_in_turn = True
+        self._is_in_turn = True
         self._turned(connection.receive(data, time.monotonic_ns()))
-        return connection.streams.work == work + 1 and not calls.live
+        is_answered = connection.streams.work == work + 1 and not calls.live
+        if is_answered:
+            calls.short.learn(data)
+        return is_answered
 
     def _wait_awake(self) -> None:
         """As in native/peer.py: wait a moment for the next call without going to sleep."""

@@ -92,6 +92,10 @@ class Inferences:
         self._repeats.notice(message, inference)
         return self.door.submit(self.request(head, inference), on_response)
 
+    def ask_alone(self, head: Head, message: bytes) -> bytes | None:
+        """The answer to a ModelInfer that is known, where it can be given at once."""
+        return self._repeats.ask_alone(head, message)
+
     def read(self, message: Buffer) -> Inference:
         """What a message asks; raises EdgedError for one that is none."""
         return decode_infer(message, self.limits.max_request_bytes, self._memory())

@@ -15,6 +15,7 @@ from edged.messages import InferResponse, PrepareRequest, Ticket
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import Head, OnReply, Reply
 from edged.protocol.grpc_repeat import REPEAT_BYTES, GrpcLane, GrpcRepeat, repeat_of
+from edged.protocol.http2_short import ANSWER_BYTES
 from edged.protocol.oip_grpc import Inference
 from edged.runtimes.base import StillRunningError
 from edged.transports.oip_door import Door, Prepared
@@ -113,6 +114,19 @@ class Repeats:
         deadline_ns = deadline_ns_of(head, repeat.inference.asked.timeout_us)
         inputs = repeat.inputs(message)
         return True, call.submit(inputs, 0, deadline_ns, head.origin, on_response)
+
+    def ask_alone(self, head: Head, message: bytes) -> bytes | None:
+        """The answer to a message that is known, on the spot; None where ``ask`` has to be asked.
+
+        Never of what runs in a worker: such a run may go on, and the call has to be there then.
+        """
+        known = self._known.get(len(message))
+        if known is None or known.lane is None or not known.repeat.fits(message):
+            return None
+        call = known.call
+        if call.is_apart or not call.is_current or known.lane.answer_bytes > ANSWER_BYTES:
+            return None
+        return self._alone(known, head, message)
 
     def _alone(self, known: _Known, head: Head, message: Buffer) -> bytes | None:
         call = known.call

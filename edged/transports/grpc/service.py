@@ -144,6 +144,10 @@ class Asker:
             on_reply(failure(RuntimeFailureError("the call could not be handled; see the log")))
         return None
 
+    def ask_alone(self, head: Head, message: bytes) -> bytes | None:
+        """The answer to an inference that is known and that nobody else waits with; else None."""
+        return self._inferences.ask_alone(head, message) if head.path == _INFER else None
+
     def _methods(self, pages: Pages) -> PageMethods:
         return PageMethods(pages, self._memory, has_admin=self._service.admin is not None)
 

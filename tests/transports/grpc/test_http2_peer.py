@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edged.protocol.grpc_call import Reply, Status
+from edged.protocol.grpc_wire import encode_only
 from edged.protocol.http2_frames import (
     END_STREAM,
     PREFACE,
@@ -74,6 +75,39 @@ class TestTurns:
         house.call(release)
         for at, number in enumerate(numbers):
             assert caller.answer(number)[0] == framed(b"%d" % at)
+        caller.close()
+
+    def test_what_is_known_is_answered_on_the_spot(self, house: House) -> None:
+        house.start()
+        house.service.is_quiet = True
+        caller = Caller(house.path)
+        for number in range(8):
+            text = b"%d" % number
+            body, trailers = caller.answer(caller.ask("/t/echo", text))
+            assert (body, trailers["grpc-status"]) == (framed(text), "0")
+        assert house.service.alone == [b"%d" % number for number in range(2, 8)]
+        # In between anything else, also in pieces and several at once.
+        held = caller.ask("/t/held", b"w")
+        eventually(lambda: len(house.service.held) == 1)
+        assert caller.answer(caller.ask("/t/echo", b"x"))[0] == framed(b"x")
+        assert len(house.service.alone) == 6
+        house.call(house.service.held[0].on_reply, Reply([b"v"]))
+        assert caller.answer(held)[0] == framed(b"v")
+        assert caller.answer(caller.ask("/t/fail", b"y"))[1]["grpc-status"] == "5"
+        for _ in range(3):  # the table has changed, and with it what the call's headers look like
+            assert caller.answer(caller.ask("/t/echo", b"z"))[0] == framed(b"z")
+        assert house.service.alone[6:] == [b"z"] * 2
+        caller.close()
+
+    def test_a_connection_that_is_turned_away_is_told_so_each_time(self, house: House) -> None:
+        house.start()
+        house.service.is_quiet = True
+        caller = Caller(house.path)
+        for _ in range(4):
+            assert caller.answer(caller.ask("/t/echo", b"x"))[1]["grpc-status"] == "0"
+        (peer,) = house.server.connections
+        peer.calls.refusal = encode_only(Reply([], Status.RESOURCE_EXHAUSTED, "too many"))
+        assert caller.answer(caller.ask("/t/echo", b"x"))[1]["grpc-status"] == "8"
         caller.close()
 
 

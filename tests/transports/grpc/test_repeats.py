@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from edged.errors import ModelNotReadyError, RunError
-from edged.protocol.grpc_call import Status
+from edged.protocol.grpc_call import Head, Status
 from edged.protocol.grpc_repeat import REPEAT_BYTES
 from edged.protocol.oip_messages import INFER_REQUEST, INFER_RESPONSE
 from edged.protocol.protobuf import decode, encode
+from edged.transports.grpc import repeats
 from edged.transports.grpc.service import Asker, GrpcService
 from tests.fakes.calls import OIP, Call
 from tests.fakes.web import Pages
@@ -151,3 +152,34 @@ def test_messages_that_are_long_are_few(service: Asker, door: EchoDoor) -> None:
     assert 1 < len(repeats._known) < 5
     assert sum(repeats._known) <= 2 * REPEAT_BYTES
     assert sum(repeats._seen) <= 2 * REPEAT_BYTES
+
+
+def test_on_the_spot(service: Asker, door: EchoDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what has a lane already, and never what runs elsewhere."""
+    head = Head(OIP + "ModelInfer")
+    door.is_quiet = True
+    answers(service, 1, 2)
+    assert service.ask_alone(head, message(3)) is None, "there is no lane yet"
+    answers(service, 3)
+    before = len(door.lone)
+    found = service.ask_alone(head, message(4))
+    assert found is not None
+    assert bytes(decode(INFER_RESPONSE, found)["raw_output_contents"][0]) == (X * 4).tobytes()
+    assert len(door.lone) == before + 1
+    assert service.ask_alone(head, message(4, model_name="n")) is None
+    assert service.ask_alone(Head(OIP + "ModelReady"), message(4)) is None
+    door.is_quiet = False
+    assert service.ask_alone(head, message(4)) is None
+    door.is_quiet = True
+    for where, name, value in (
+        (door, "is_swapped", True), (door, "is_holding", True),
+        (repeats, "ANSWER_BYTES", 8),
+    ):  # fmt: skip
+        with monkeypatch.context() as changed:
+            changed.setattr(where, name, value)
+            assert service.ask_alone(head, message(4)) is None, name
+            assert len(door.lone) == before + 1
+    for call in service._inferences._repeats._known.values():
+        call.call.is_apart = True
+    assert service.ask_alone(head, message(4)) is None
+    assert len(door.lone) == before + 1
