@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | zoo | onnx-suite | crowds | edits | chaos-mqtt | chaos-power | fuzz | bench | bench-latency | bench-peers | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make venv | demo | test | test-all | zoo | onnx-suite | crowds | edits | chaos-mqtt | chaos-power | chaos-store | fuzz | bench | bench-latency | bench-peers | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -18,7 +18,7 @@ REST := slow or frameworks or gpu
 # Tests start hundreds of processes, and each would compile the whole package anew: twice the time of a start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help venv demo test test-all zoo onnx-suite crowds edits chaos-mqtt chaos-power fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
+.PHONY: help venv demo test test-all zoo onnx-suite crowds edits chaos-mqtt chaos-power chaos-store fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
@@ -31,6 +31,7 @@ help:
 	@echo "make edits     a thousand edits of the configuration by real editors and tools, under load (some 20 minutes)"
 	@echo "make chaos-mqtt  20 minutes of kills and cuts between two brokers, and a book of every message; as root with cables that are pulled"
 	@echo "make chaos-power  the power of the whole daemon cut 500 times (as root: loop devices)"
+	@echo "make chaos-store  the power cut 500 times in the steps of changes, ways back, installs and rollouts (as root; some 10 minutes)"
 	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
 	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
@@ -81,6 +82,10 @@ chaos-mqtt: broker
 chaos-power: broker
 	@.ci/venv $(VENV) $(PYTHON) test
 	@$(BIN)/python -m tests.chaos.power $(ARGS)
+
+chaos-store:
+	@.ci/venv $(VENV) $(PYTHON) test
+	@$(BIN)/python -m tests.chaos.store $(ARGS)
 
 fuzz:
 	@.ci/venv $(VENV) $(PYTHON) test fuzz

@@ -158,6 +158,8 @@ class History:
     def add(self, snapshot: Snapshot, entry: Entry) -> None:
         """Keep a generation; one that is kept already is not written again.
 
+        One whose content proved good before counts as good.
+
         Raises:
             OSError: it cannot be written; nothing of it is there then.
         """
@@ -181,6 +183,8 @@ class History:
         fault("history.renamed")
         sync_directory(self._directory)
         fault("history.synced")
+        if self._is_confirmed(entry.digest, self.marks()):
+            self.confirm(entry.generation, entry.digest)
         self._remove_old(entry.generation)
 
     def last_good(self, *unlike: str) -> Iterator[Snapshot]:
@@ -189,10 +193,12 @@ class History:
         Args:
             unlike: digests that are not wanted.
         """
-        marks = self.marks()
+        marks, entries = self.marks(), self.entries()
         seen = {*unlike, *(one.digest for one in marks.rejected)}
-        for entry in reversed(self.entries()):
-            if entry.generation not in marks.confirmed or entry.digest in seen:
+        # By content: one that came back has a number of its own, and proved good under another.
+        good = {one.digest for one in entries if one.generation in marks.confirmed}
+        for entry in reversed(entries):
+            if entry.digest not in good or entry.digest in seen:
                 continue
             seen.add(entry.digest)
             try:
@@ -331,7 +337,9 @@ class History:
     def forget_order(self) -> None:
         """It was carried out, or cannot be."""
         with contextlib.suppress(OSError):
-            (self._directory / "order.json").unlink(missing_ok=True)
+            (self._directory / "order.json").unlink()
+            fault("order.forgotten")
+            sync_directory(self._directory)  # or it would be done once more after a power cut
 
     def pinned(self) -> frozenset[str]:
         """Digests of bundles that a generation needs to come back; never to be cleared away."""

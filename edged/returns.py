@@ -17,7 +17,7 @@ from edged.candidate import Candidate, content_digest
 from edged.config.load import Snapshot
 from edged.errors import ApplyError, EdgedError
 from edged.exchange import Exchanges
-from edged.history import Entry, History, Rejection
+from edged.history import Entry, History, Order, Rejection
 from edged.house import House
 from edged.proving import Proving, Seen, look
 from edged.record import files_digest, ordered_back, set_aside, settle_boot, went_back_to
@@ -183,6 +183,9 @@ class Returns(Exchanges):
                 await asyncio.to_thread(history.lift, await self._files_digest())
             if order.generation is not None:
                 back = await asyncio.to_thread(ordered_back, history, order.generation)
+                if back is not None and back.kept is not None and not order.generation:
+                    # By its number: done once more after a power cut, it would go one further back.
+                    await asyncio.to_thread(history.order, Order(back.kept.generation))
                 if back is None:
                     raise ApplyError(_NOT_THERE.format(order.generation or "before that is good"))
                 await self._go_back(back, went_back_to(back), "rollback")

@@ -231,10 +231,14 @@ class Steward:
         return {}
 
     async def _on_promote(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        return self._manager.rollouts.promote(str(arguments.get("model")))
+        document = self._manager.rollouts.promote(str(arguments.get("model")))
+        await self._manager.rollouts.saved()
+        return document
 
     async def _on_abort(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        return self._manager.rollouts.abort(str(arguments.get("model")))
+        document = self._manager.rollouts.abort(str(arguments.get("model")))
+        await self._manager.rollouts.saved()
+        return document
 
     async def _on_logging(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if (level := arguments.get("level")) is not None:

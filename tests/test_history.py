@@ -72,6 +72,18 @@ class TestEntries:
         kept = [one.generation for one in history.entries()]
         assert kept == [1, *range(5, KEPT + 5)]
 
+    def test_content_that_came_back_is_the_last_good_one(self, history: History, etc: Path) -> None:
+        """An operator goes back by two: after a restart that one serves, and not the one between."""
+        for number in (1, 2, 3):
+            add(history, etc, number)
+        history.reject(Rejection("d3", 3, 1.0, "an operator went back to generation 1"))
+        back = history.read(1)
+        history.add(back, Entry(4, "d1", 2.0, "rollback", BUNDLES))
+        assert [one.kept.generation for one in history.last_good("d3") if one.kept] == [4, 2]
+        assert history.marks().confirmed == (1, 2, 4)
+        history._write(Marks((1, 2), history.marks().rejected))  # the power was cut before that
+        assert [one.kept.generation for one in history.last_good("d3") if one.kept] == [4, 2]
+
     @pytest.mark.parametrize("name", ["entry.json", "copy.json", "0"])
     def test_a_damaged_one_is_passed_over(
         self, history: History, etc: Path, tmp_path: Path, name: str

@@ -220,6 +220,23 @@ class TestOrders:
 
         run(work())
 
+    def test_an_order_that_a_power_cut_brings_back_goes_no_further(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(FAST + TWO)
+                assert await box.reloader.reload()
+                await eventually(lambda: confirmed(site, 1, 2))
+                monkeypatch.setattr(History, "forget_order", lambda _: None)
+                history(site).order(Order(0))
+                for _ in range(2):
+                    await box.reloader.reload()
+                    assert (await box.factor(), box.generation) == (2.0, 3)
+
+        run(work())
+
     def test_one_that_is_not_there(self, site: Site) -> None:
         async def work() -> None:
             async with booted(site) as box:

@@ -159,6 +159,11 @@ class Rollouts:
         self._end(rollout, Verdict(Phase.ABORTED, "by an operator"))
         return self.document(rollout)
 
+    async def saved(self) -> None:
+        """Wait until what was decided is on disk, or the health says that it is not."""
+        while self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+
     def as_list(self) -> list[dict[str, Any]]:
         """Every rollout, for the status page."""
         return [self.document(rollout) for rollout in self.active().values()]
@@ -235,6 +240,8 @@ class Rollouts:
             rollout.model, entry.canary, verdict.phase.value, verdict.reason,
         )  # fmt: skip
         self._tell(rollout)
+        if self._ledger is not None:  # not looked at yet, it would be the one before that is saved
+            self._ledger.begin(rollout.model, entry)
         self._save_soon(rollout.model)
         self._on_change()
 

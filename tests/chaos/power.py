@@ -58,9 +58,9 @@ def problem() -> str:
             return str(exc)
 
 
-def new_image(path: Path) -> Path:
+def new_image(path: Path, size: int = IMAGE_BYTES) -> Path:
     with path.open("wb") as file:
-        file.truncate(IMAGE_BYTES)
+        file.truncate(size)
     assert run("mkfs.ext4", "-q", path)
     return path
 
