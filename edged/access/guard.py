@@ -105,8 +105,18 @@ class GuardedCall:
 
     @property
     def gathers(self) -> int:
-        """None: each request is counted for its own asker, before it waits for anything."""
-        return 0
+        """As of the real one; none while it is not allowed."""
+        return int(self._call.gathers) if self._visit.allows(_INFER, self.model) else 0
+
+    @property
+    def shared(self) -> Any:
+        """The real one, for runs with requests of others; each goes in by its own ``entry``."""
+        return self._call
+
+    @property
+    def entry(self) -> Entry:
+        """Lets its requests in there; it is allowed now."""
+        return Entry(self._visit)
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int) -> Any:
         """As of the real one; None while it is not allowed."""
@@ -181,6 +191,42 @@ class GuardedRun:
         if ran is None:
             bucket.give_back()  # the usual way takes its own
         return ran
+
+
+class Entry:
+    """Lets one connection's requests in where they run together with those of others.
+
+    Args:
+        visit: whose; it may ask now, and has to get another one once its rights change.
+    """
+
+    __slots__ = ("_stamp", "_visit")
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._stamp = visit.stamp
+
+    def enters(self, size: int) -> bool:
+        """Count a request of so many bytes; False, and nothing counted, where it may not be made.
+
+        The usual way then says why.
+        """
+        visit = self._visit
+        account = visit.account
+        if visit.stamp != self._stamp or account.takes(size):
+            return False
+        bucket = account.bucket
+        if bucket is not None and bucket.take(time.monotonic_ns()):
+            return False
+        account.in_flight += size
+        return True
+
+    def leaves(self, size: int, *, has_run: bool) -> None:
+        """It is over; where it has not run, the usual way counts it anew."""
+        account = self._visit.account
+        account.in_flight -= size
+        if not has_run and account.bucket is not None:
+            account.bucket.give_back()
 
 
 class _Waiter:

@@ -50,6 +50,8 @@ class PreparedCall:
         EdgedError: as for a request: no such model, none ready, or inputs that do not fit it.
     """
 
+    entry = None  # nobody has to be let in; see ``access.guard``
+
     def __init__(self, plane: Dataplane, request: PrepareRequest) -> None:
         self._plane = plane
         self._request = request
@@ -166,18 +168,17 @@ class PreparedCall:
         specs = (*release.inputs, *release.outputs)
         if is_heard or not release.is_inline or not all(spec.is_batched for spec in specs):
             return 0
-        # At that level each request has its line in the log.
         return 0 if log.isEnabledFor(logging.DEBUG) else min(release.batch_rows, INLINE_ROWS)
 
     @property
-    def expected_ns(self) -> int:
-        """How long the next run on the loop will take, as far as the last one tells."""
-        return self._release.inline.last_ns
+    def shared(self) -> PreparedCall:
+        """What runs for several askers."""
+        return self
 
     @property
-    def rank(self) -> int:
-        """The class of who answers."""
-        return self._release.rank
+    def outlook(self) -> tuple[int, int]:
+        """The class of who answers, and how long its next run on the loop will take."""
+        return self._release.rank, self._release.inline.last_ns
 
     def enlist(self, runs: Runs) -> None:
         """Have what gathers requests of this call pumped at the end of this turn of the loop."""

@@ -38,6 +38,18 @@ class Pumped(Protocol):
         ...
 
 
+class Entry(Protocol):
+    """Lets the requests of one asker in among those of others; see ``edged.access.guard``."""
+
+    def enters(self, size: int) -> bool:
+        """Count a request of so many bytes; False where it has to go the usual way."""
+        ...
+
+    def leaves(self, size: int, *, has_run: bool) -> None:
+        """It is over."""
+        ...
+
+
 class Prepared(Protocol):
     """A call that the dataplane prepared; see ``edged.serving.prepared``."""
 
@@ -78,13 +90,18 @@ class Prepared(Protocol):
         ...
 
     @property
-    def expected_ns(self) -> int:
-        """How long the next run on the loop will take, as far as the last one tells."""
+    def shared(self) -> Prepared:
+        """What runs for several askers: the same call without the rights of one of them."""
         ...
 
     @property
-    def rank(self) -> int:
-        """The class of who answers."""
+    def entry(self) -> Entry | None:
+        """Lets the asker's requests in there; None where nothing holds them."""
+        ...
+
+    @property
+    def outlook(self) -> tuple[int, int]:
+        """The class of who answers, and how long its next run on the loop will take."""
         ...
 
     def enlist(self, runs: Pumped) -> None:

@@ -115,7 +115,6 @@ def test_what_runs_is_answered_and_a_stream_is_cut():
 def test_a_prepared_call_loses_its_right_and_gets_it_back():
     stand = Stand("m")
     call = stand.guard.prepare(PrepareRequest("m", LAYOUT))
-    assert call.gathers == 0, "each request is counted for its own asker"
     assert (call.release, call.generation, call.outputs) == (7, 3, LAYOUT)
     assert call.turn is stand.door
     run = call.bind(X, X, 1)
@@ -202,3 +201,34 @@ def test_a_guard_stays_the_same_one():
     assert guarded(stand.door, stand.visit, stand.guard) is stand.guard
     assert isinstance(guarded(stand.door, stand.visit, stand.door), Guard)
     assert CancelledError.code is Code.CANCELLED
+
+
+def test_among_those_of_others():
+    """Each goes in by its own right and is counted; the run is nobody's."""
+    stand = Stand("m")
+    stand.door.gathers = 8
+    call = stand.guard.prepare(PrepareRequest("m", LAYOUT))
+    assert call.gathers == 8
+    assert call.shared.entry is None
+    entry = call.entry
+    assert entry.enters(4)
+    entry.leaves(4, has_run=True)
+    stand.gate.follow(Access(rules()))
+    assert not entry.enters(4), "its rights have changed"
+    assert call.gathers == 0
+
+
+def test_bounds_hold_among_others_too():
+    stand = Stand("m", quota=Quota("q", is_any_user=True, in_flight=10, rate=1, burst=2))
+    entry = stand.guard.prepare(PrepareRequest("m", LAYOUT)).entry
+    account = stand.visit.account
+    assert entry.enters(6)
+    assert not entry.enters(6), "more than may be in flight"
+    assert account.in_flight == 6
+    entry.leaves(6, has_run=False)
+    assert account.in_flight == 0
+    for _ in range(2):  # the one that did not run is not counted
+        assert entry.enters(6)
+        entry.leaves(6, has_run=True)
+    assert not entry.enters(6), "more than may be asked in a second"
+    assert account.in_flight == 0

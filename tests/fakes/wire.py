@@ -105,8 +105,12 @@ class EchoCall:
     def turn(self) -> EchoDoor:
         return self.door
 
-    expected_ns = 0
-    rank = 1
+    outlook = (1, 0)
+    entry = None
+
+    @property
+    def shared(self) -> EchoCall:
+        return self
 
     @property
     def gathers(self) -> int:

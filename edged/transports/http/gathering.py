@@ -1,8 +1,7 @@
 """What several connections ask in one turn of the loop, gathered: one run, and an answer for each.
 
-Decides who is run with whom: requests that begin with the same bytes, of clients that are free to
-ask whatever they like. Whoever is bound by rules or quotas asks alone, and so does who has the loop
-to himself.
+Decides who is run with whom: requests that begin with the same bytes, each of a client that may
+make it. Who has the loop to himself asks alone.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from edged.errors import EdgedError
 from edged.protocol.http_gather import HttpGather
 from edged.protocol.http_repeat import HttpRepeat
-from edged.transports.oip_door import Prepared
+from edged.transports.oip_door import Entry, Prepared
 
 log = logging.getLogger("edged.http")
 
@@ -39,6 +38,11 @@ class Member(Protocol):
         """Where it asks now; another one, or none, when what it may ask has changed."""
         ...
 
+    @property
+    def entry(self) -> Entry | None:
+        """Lets its requests in; None where nothing holds them."""
+        ...
+
     def answer_gathered(self, answer: bytes) -> None:
         """Write the answer."""
         ...
@@ -46,6 +50,13 @@ class Member(Protocol):
     def ask_apart(self, data: bytes) -> None:
         """Ask the usual way: it could not be run with others."""
         ...
+
+
+class _Asked(NamedTuple):
+    data: bytes
+    member: Member
+    entry: Entry | None
+    since_ns: int
 
 
 class Gathering:
@@ -59,24 +70,33 @@ class Gathering:
     def __init__(self, gather: HttpGather, call: Prepared) -> None:
         self._gather = gather
         self.call = call
-        self.rank = call.rank
+        self.rank = call.outlook[0]
         self.size = gather.repeat.size
         self.prefix = gather.repeat.prefix
         self.is_crowded = False
         """Whether the last run was for more than one."""
         self.due_ns = _NEVER_NS
-        self._waiting: list[tuple[bytes, Member, int]] = []
+        self._tensor_bytes = self.size - len(self.prefix)
+        self._waiting: list[_Asked] = []
 
     @property
     def expected_ns(self) -> int:
         """How long the next run will take."""
-        return self.call.expected_ns
+        return self.call.outlook[1]
 
-    def join(self, data: bytes, member: Member) -> None:
-        """Wait for the end of this turn; ``data`` is one whole request of this kind."""
+    def join(self, data: bytes, member: Member) -> bool:
+        """Wait for the end of this turn; ``data`` is one whole request of this kind.
+
+        Returns:
+            Whether it may; otherwise it has to go the usual way, which says what is against it.
+        """
+        entry = member.entry
+        if entry is not None and not entry.enters(self._tensor_bytes):
+            return False
         if not self._waiting:
             self.call.enlist(self)
-        self._waiting.append((data, member, time.monotonic_ns()))
+        self._waiting.append(_Asked(data, member, entry, time.monotonic_ns()))
+        return True
 
     def pump(self) -> int:
         """Run those who wait, as many as there is room for; returns for how long, nanoseconds."""
@@ -84,25 +104,29 @@ class Gathering:
         waiting, self._waiting = self._waiting[:most], self._waiting[most:]
         if self._waiting:
             self.call.enlist(self)
-        there = [one for one in waiting if one[1].gathering is self]
+        there = [one for one in waiting if one.member.gathering is self]
         run_ns = self._run(there) if there else 0
         self.is_crowded = len(there) > 1
-        if run_ns:
-            # All bytes are taken before anybody reads on: the next run writes over them.
-            answers = [self._gather.answer(place) for place in range(len(there))]
-            for (_, member, _), answer in zip(there, answers, strict=True):
-                _safely(member, member.answer_gathered, answer)
-        if len(there) < len(waiting) or not run_ns:
-            told = {id(member) for _, member, _ in there} if run_ns else set()
-            for data, member, _ in waiting:
-                if id(member) not in told:
-                    _safely(member, member.ask_apart, data)
+        ran = there if run_ns else []
+        # All bytes are taken before anybody reads on: the next run writes over them.
+        answers = [self._gather.answer(place) for place in range(len(ran))]
+        for one, answer in zip(ran, answers, strict=True):
+            if one.entry is not None:
+                one.entry.leaves(self._tensor_bytes, has_run=True)
+            _safely(one.member, one.member.answer_gathered, answer)
+        if len(ran) < len(waiting):
+            told = {id(one) for one in ran}
+            for one in waiting:
+                if id(one) not in told:
+                    if one.entry is not None:
+                        one.entry.leaves(self._tensor_bytes, has_run=False)
+                    _safely(one.member, one.member.ask_apart, one.data)
         return run_ns
 
-    def _run(self, there: list[tuple[bytes, Member, int]]) -> int:
-        askers = [(member.origin, since_ns) for _, member, since_ns in there]
+    def _run(self, there: list[_Asked]) -> int:
+        askers = [(one.member.origin, one.since_ns) for one in there]
         try:
-            return self._gather.ask([data for data, _, _ in there], askers)
+            return self._gather.ask([one.data for one in there], askers)
         except Exception:
             log.exception("%d requests could not be run together", len(there))
             return 0
@@ -138,8 +162,8 @@ class Gatherings:
         if found is None and len(self._by_prefix) >= _MOST:
             return None
         try:
-            gather = HttpGather(repeat, call, model)
+            gather = HttpGather(repeat, call.shared, model)
         except EdgedError:
             return None
-        made = self._by_prefix[repeat.prefix] = Gathering(gather, call)
+        made = self._by_prefix[repeat.prefix] = Gathering(gather, call.shared)
         return made

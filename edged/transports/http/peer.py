@@ -23,6 +23,7 @@ from edged.protocol.http_reader import HttpReader, HttpRequest
 from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.http.gathering import Gathering
 from edged.transports.http.requests import Requests
+from edged.transports.oip_door import Entry
 from edged.transports.tls import certificate_name, certificate_origin
 
 if TYPE_CHECKING:
@@ -124,9 +125,12 @@ class Connection(asyncio.Protocol):
             and len(data) == gathering.size
             and data.startswith(gathering.prefix)
             and self._is_at_rest
+            and gathering.join(data, self)
         ):
             # Others ask the same just now: not even a look whether this one is alone.
-            self._join(gathering, data)
+            self._is_busy = True
+            self._due_s = 0.0
+            self._server.requests += 1
             self._server.received_bytes += len(data)
         elif self._takes_request(data) and self._descriptor >= 0:
             self._wait_awake()
@@ -161,15 +165,10 @@ class Connection(asyncio.Protocol):
         gathering = self._requests.begin_again(data)
         self._is_in_turn = False
         if gathering is not None:
-            gathering.join(data, self)
+            if not gathering.join(data, self):
+                self.ask_apart(data)
         elif self._is_at_rest:
             self._rest()
-
-    def _join(self, gathering: Gathering, data: bytes) -> None:
-        self._is_busy = True
-        self._due_s = 0.0
-        self._server.requests += 1
-        gathering.join(data, self)
 
     @property
     def origin(self) -> str:
@@ -180,6 +179,11 @@ class Connection(asyncio.Protocol):
     def gathering(self) -> Gathering | None:
         """Where its requests may be asked together with those of others."""
         return self._requests.gathering
+
+    @property
+    def entry(self) -> Entry | None:
+        """Lets them in there; None where nothing holds them."""
+        return self._requests.entry
 
     def answer_gathered(self, answer: bytes) -> None:
         """Write the answer to a request that was asked with those of others."""

@@ -15,7 +15,7 @@ from edged.protocol.http_reader import HttpRequest
 from edged.protocol.http_repeat import HttpLane, HttpRepeat, same_part
 from edged.protocol.oip_request import Asked
 from edged.transports.http.gathering import Gathering, Gatherings
-from edged.transports.oip_door import Door, Prepared
+from edged.transports.oip_door import Door, Entry, Prepared
 
 Respond = Callable[[HttpRepeat, InferResponse], None]
 
@@ -23,7 +23,16 @@ Respond = Callable[[HttpRepeat, InferResponse], None]
 class _Known:
     """A repeat, its call, and its lane once there is one."""
 
-    __slots__ = ("call", "gathering", "has_gathering", "has_lane", "lane", "model", "repeat")
+    __slots__ = (
+        "call",
+        "entry",
+        "gathering",
+        "has_gathering",
+        "has_lane",
+        "lane",
+        "model",
+        "repeat",
+    )
 
     def __init__(self, repeat: HttpRepeat, call: Prepared, model: str) -> None:
         self.repeat = repeat
@@ -33,6 +42,7 @@ class _Known:
         self.has_lane = True
         """Whether there may be one."""
         self.gathering: Gathering | None = None
+        self.entry = call.entry
         self.has_gathering = True
 
 
@@ -85,6 +95,12 @@ class Repeats:
         """Where requests that fit are asked together with those of others."""
         known = self._known
         return None if known is None else known.gathering
+
+    @property
+    def entry(self) -> Entry | None:
+        """Lets them in there; None where nothing holds them."""
+        known = self._known
+        return None if known is None else known.entry
 
     def gathered(self) -> Gathering | None:
         """The same, and now is the time to begin one where there may be any."""

@@ -38,6 +38,7 @@ from edged.transports.http.gathering import Gathering
 from edged.transports.http.generate import Generation
 from edged.transports.http.repeats import Repeats
 from edged.transports.http.routes import FREE, VERBS, Page, Route, route_of
+from edged.transports.oip_door import Entry
 
 if TYPE_CHECKING:
     from edged.transports.http.endpoint import HttpServer
@@ -101,6 +102,11 @@ class Requests:
     def gathering(self) -> Gathering | None:
         """Where what ``is_again`` may be asked together with other connections."""
         return self._repeats.gathering
+
+    @property
+    def entry(self) -> Entry | None:
+        """Lets it in there; None where nothing holds it."""
+        return self._repeats.entry
 
     def begin_again(self, data: bytes) -> Gathering | None:
         """Answer a request that differs from one before it in its tensors only.

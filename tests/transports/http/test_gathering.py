@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from edged.access import guard, visit
+from edged.access.gate import Access
+from edged.access.policy import Policy, build_rule
+from edged.access.quotas import Quota
+from edged.config.access import RuleConfig
 from edged.errors import RunError
 from tests.fakes.house import LOOPS, eventually
 from tests.fakes.web import Web
@@ -186,3 +194,30 @@ def before_the_run(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) ->
         loop.call_soon(runs.pump)
 
     monkeypatch.setattr(EchoCall, "enlist", enlist)
+
+
+def test_rules_and_bounds_hold(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks too much is told so among others too, and keeps nobody from being answered."""
+    user, now_ns = os.getuid(), time.monotonic_ns() + 10**10
+    stands = SimpleNamespace(monotonic_ns=lambda: now_ns)  # nothing comes back with time
+    for module in (guard, visit):
+        monkeypatch.setattr(module, "time", stands)
+    rule = RuleConfig(users=(str(user),), models=("m",), allow=("infer",))
+    quota = Quota("quotas[0]", frozenset({user}), rate=1, burst=3 * COUNT + 3)
+    access = Access(Policy((build_rule(rule, "r", int, int),)), (quota,))
+    web.call(web.server.gate.follow, access)
+    with ExitStack() as stack:
+        socks = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(COUNT)]
+        for sock in socks:
+            sock.settimeout(10)
+            sock.connect(str(web.path))
+            answers(sock, 1, 2, 3)
+        web.door.together.clear()
+        at_once(web, socks, *[post(X)] * COUNT)
+        found = [answered(sock) for sock in socks]
+        assert sum(b" 429 " in one for one in found) == COUNT - 3
+        assert sum(one.endswith(X.tobytes()) for one in found) == 3
+        assert web.door.together == [3]
+        web.call(web.server.gate.follow, Access(Policy(())))
+        at_once(web, socks, *[post(X)] * COUNT)
+        assert all(b" 403 " in answered(sock) for sock in socks)
