@@ -58,6 +58,7 @@ class BrokerLinks:
         health: where a lost broker is noted.
         state_dir: where the session's subscriptions are noted.
         calls: what can be asked of the daemon; ``mqtt.questions`` says which of them over MQTT.
+        speaks: says on its broker how the daemon is; else another session with it does.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class BrokerLinks:
         health: Health,
         state_dir: Path,
         calls: Mapping[str, Call] | None = None,
+        *,
+        speaks: bool = True,
     ) -> None:
-        self._calls = calls or {}
+        self._calls, self._speaks = calls or {}, speaks
         self._questions: Questions | None = None
         self._desired: DesiredTopic | None = None
         self._reported: dict[str, Any] | None = None
@@ -136,7 +139,7 @@ class BrokerLinks:
             if model.publish is not None
         }
         try:
-            options = await asyncio.to_thread(session_options, snapshot, mqtt)
+            options = await asyncio.to_thread(session_options, snapshot, mqtt, speaks=self._speaks)
             others = await asyncio.to_thread(results_options, snapshot, mqtt, options)
             certificates = await asyncio.to_thread(tls_digest, snapshot, mqtt)
         except ApplyError as exc:
@@ -298,7 +301,7 @@ class BrokerLinks:
                 forwarder=self._results.forwarder if self._results and not branch else None,
                 branch=branch if name is None else None,
                 states=self._keeping.states,
-                is_main=name is None,
+                is_main=name is None and self._speaks,
             )
             made.profiles.node = self._node
             return made

@@ -27,6 +27,10 @@ BROKER_FIGURES: tuple[Figure, ...] = (
     Figure("edged_mqtt_oldest_unacked_seconds", _G, "Age of the oldest request not acknowledged."),
     Figure("edged_mqtt_stepped_back", _C, "Times that the groups of shared filters were left."),
     Figure("edged_mqtt_session_connected", _F, "1 while it is connected.", ("session",)),
+    Figure("edged_broker_connected", _F, "1 while a named broker is connected.", ("broker",)),
+    Figure("edged_broker_results_connected", _F, "1 while its results have a way.", ("broker",)),
+    Figure("edged_broker_outbox_entries", _G, "Results that wait on disk for it.", ("broker",)),
+    Figure("edged_broker_outbox_bytes", _G, "Bytes that they take.", ("broker",)),
     Figure("edged_mqtt_questions", _C, "Questions to the daemon, by what became.", ("outcome",)),
     Figure("edged_mqtt_messages_ignored", _C, "Messages for no binding, by why.", ("reason",)),
     Figure("edged_mqtt_reports_refused", _C, "Error reports the broker refused.", ("binding",)),
@@ -74,18 +78,20 @@ def add_broker(add: Add, links: Mapping[str, Any]) -> None:
     add("edged_mqtt_stepped_back", links["times_back"])
     for name, side in links["sessions"].items():
         add("edged_mqtt_session_connected", int(side["state"] == "connected"), name)
+    _add_bindings(add, links)
+    for name, other in (links.get("brokers") or {}).items():
+        _add_bindings(add, other)
+        add("edged_broker_connected", int(other["state"] == "connected"), name)
+        if (way := other.get("results")) is not None:
+            add("edged_broker_results_connected", int(way["state"] == "connected"), name)
+            add("edged_broker_outbox_entries", way["outbox"]["entries"], name)
+            add("edged_broker_outbox_bytes", way["outbox"]["bytes"], name)
     for outcome in ("answered", "refused", "dropped") if links.get("questions") else ():
         add("edged_mqtt_questions", links["questions"][outcome], outcome)
     for name in ("acknowledged", "published", "received_bytes", "published_bytes"):
         add(f"edged_mqtt_{name}", links[name])
     for reason in _IGNORED:
         add("edged_mqtt_messages_ignored", links[reason], reason)
-    for binding, counters in links["bindings"].items():
-        add("edged_mqtt_messages_received", counters["received"], binding)
-        add("edged_mqtt_messages_in_flight", counters["in_flight"], binding)
-        add("edged_mqtt_reports_refused", counters["undeliverable"], binding)
-        for ending in _ENDINGS:
-            add("edged_mqtt_messages_ended", counters[ending], binding, ending)
     for shelf, found in (links.get("states") or {}).items():
         add("edged_mqtt_state_keys", found["keys"], shelf)
         add("edged_mqtt_state_bytes", found["bytes"], shelf)
@@ -99,6 +105,15 @@ def add_broker(add: Add, links: Mapping[str, Any]) -> None:
         add("edged_results_connected", int(results["state"] == "connected"))
         add("edged_results_on_way", results["on_way"])
         _add_outbox(add, results["outbox"])
+
+
+def _add_bindings(add: Add, links: Mapping[str, Any]) -> None:
+    for binding, counters in links["bindings"].items():
+        add("edged_mqtt_messages_received", counters["received"], binding)
+        add("edged_mqtt_messages_in_flight", counters["in_flight"], binding)
+        add("edged_mqtt_reports_refused", counters["undeliverable"], binding)
+        for ending in _ENDINGS:
+            add("edged_mqtt_messages_ended", counters[ending], binding, ending)
 
 
 def _add_outbox(add: Add, outbox: Mapping[str, Any]) -> None:

@@ -28,8 +28,13 @@ _PACKET_MORE_BYTES = 1 << 20
 """For topic and properties."""
 
 
-def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
+def session_options(snapshot: Snapshot, mqtt: MqttConfig, *, speaks: bool = True) -> SessionOptions:
     """What a session needs to know; reads the password and the TLS files.
+
+    Args:
+        snapshot: the configuration.
+        mqtt: a broker of it.
+        speaks: the broker says ``offline`` for the daemon when it vanishes.
 
     Raises:
         ApplyError: one of them cannot be read.
@@ -52,6 +57,7 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig) -> SessionOptions:
         session_expiry_s=int(mqtt.session_expiry.seconds),
         max_inflight=mqtt.max_inflight,
         max_packet_bytes=_most_bytes(int(snapshot.config.limits.max_request)),
+        has_will=speaks,
         renew=partial(_login, snapshot, mqtt, "mqtt"),
     )
 

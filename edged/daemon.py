@@ -18,7 +18,7 @@ from typing import Any
 from edged.access.gate import Gate
 from edged.assembly import make_manager, remember_rollouts
 from edged.breaker import Breaker
-from edged.broker import BrokerLinks
+from edged.brokers import Brokers
 from edged.config.identity import node_name
 from edged.config.load import Snapshot
 from edged.config.schema import Config
@@ -114,7 +114,7 @@ class Daemon:
         self._admin = UnixServer(self.dataplane, admins, self.gate, "admin")
         self._lag = LoopLag()
         self._listeners = self._make_listeners()
-        self.links = BrokerLinks(self.dataplane, self.health, state_dir, calls)
+        self.links = Brokers(self.dataplane, self.health, state_dir, calls)
         record = Record(state_dir, self._repository)
         house = House(
             config_path, self._repository, record, self.manager, self.dataplane, self.health,

@@ -63,7 +63,7 @@ def fit_all(
     try:
         prepared = prepare(snapshot, [bindings[index] for index in fitting], of)
     except FieldError as exc:
-        problem = snapshot.problem(_renumbered(exc.path, fitting), exc.reason)
+        problem = snapshot.problem(renumbered(exc.path, fitting), exc.reason)
         raise ConfigProblemsError((problem,)) from exc
     return prepared, {bindings[index].name: reason for index, reason in reasons.items()}
 
@@ -76,7 +76,7 @@ def _misfit(prepare: Prepare, snapshot: Snapshot, binding: BindingConfig, of: Ma
     return ""
 
 
-def _renumbered(path: str, numbers: Sequence[int]) -> str:
+def renumbered(path: str, numbers: Sequence[int]) -> str:
     """``bindings[i]...`` of a selection as it stands in the configuration."""
     match = re.match(r"bindings\[([0-9]+)\]", path)
     return f"bindings[{numbers[int(match[1])]}]{path[match.end() :]}" if match else path

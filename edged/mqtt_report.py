@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,8 @@ def render_mqtt(mqtt: dict[str, Any] | None) -> str:
         lines.append(f"PROBLEM: {mqtt['problem']}")
     if mqtt.get("bindings"):
         lines += ["", _bindings(mqtt["bindings"])]
+    for name, other in (mqtt.get("brokers") or {}).items():
+        lines += ["", f"{name}:", textwrap.indent(render_mqtt(other), "  ")]
     return "\n".join(lines)
 
 

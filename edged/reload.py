@@ -18,6 +18,7 @@ from typing import Any
 from edged.budget import budgets_of
 from edged.candidate import Candidate, build_candidate, content_digest, is_other_trust, is_servable
 from edged.config.binding import BindingConfig
+from edged.config.broker_lines import files_of_brokers
 from edged.config.desired import version_of
 from edged.config.diff import diff
 from edged.config.load import Snapshot, load
@@ -93,8 +94,7 @@ class Reloader(Returns):
         for _, own in tls_sections(config.listen):
             named += [getattr(own, name) for name in TLS_FILES]
         named += [one.schema.descriptors for one in config.bindings if one.schema is not None]
-        if config.mqtt is not None:
-            named += [file for _, file in config.mqtt.files()]
+        named += [file for _, file in files_of_brokers(config)]
         named += [name for name in snapshot.files if version_of(name)]
         paths = [snapshot.resolve(path) for path in named]
         if config.trust.root is not None:

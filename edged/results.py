@@ -88,7 +88,8 @@ async def open_results(
     forwarder = Forwarder(
         options if isinstance(options, Branch) else open_session(options, client),
         outbox,
-        base=None if isinstance(options, Branch) else options.base,
+        base=None if isinstance(options, Branch) or not options.has_will else options.base,
+        is_branch=isinstance(options, Branch),
         window=window if isinstance(options, Branch) else options.max_inflight,
         rate=config.replay_rate,
         on_change=on_change,

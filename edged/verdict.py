@@ -130,7 +130,8 @@ def _feed_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Problem]
 
 def _open_secrets(snapshot: Snapshot) -> Iterator[Problem]:
     mqtt = snapshot.config.mqtt
-    for path, broker in (("mqtt", mqtt), ("mqtt.results", mqtt and mqtt.results)):
+    named = ((field_path("brokers", name), one) for name, one in snapshot.config.brokers.items())
+    for path, broker in (("mqtt", mqtt), ("mqtt.results", mqtt and mqtt.results), *named):
         if broker is None or broker.password is None:
             continue
         if is_open_to_all(snapshot, broker.password):

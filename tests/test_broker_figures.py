@@ -38,11 +38,14 @@ def test_all_of_it_is_in_the_catalogue_and_filled_in() -> None:
     states = {"b/0": {"keys": 18, "bytes": 19, "evicted": 20, "broken": 21, "stale": 22}}
     more = {
         "sessions": {"bulk": {"state": "connected"}},
+        "brokers": {"plant to cloud": {**LINKS, "bindings": {}, "results": results}},
         "questions": {"answered": 24, "refused": 25, "dropped": 26},
     }
     found = figures({**LINKS, "results": results, "feeds": feeds, "states": states, **more})
     assert found["edged_mqtt_session_connected", "bulk"] == 1
     assert found["edged_mqtt_questions", "refused"] == 25
+    assert found["edged_broker_connected", "plant to cloud"] == 1
+    assert found["edged_broker_outbox_entries", "plant to cloud"] == 7
     assert found["edged_mqtt_states_dropped", "b/0", "stale"] == 22
     assert found["edged_feed_answers", "m", "dropped"] == 17
     assert {name for name, *_ in found} == {figure.name for figure in BROKER_FIGURES}

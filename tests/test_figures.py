@@ -202,7 +202,7 @@ def test_each_family_of_the_catalogue_can_be_seen(site: Site, monkeypatch: pytes
             recovery.stood_in["m", 1, "openvino", "onnxruntime"] = 1
             recovery.losses["m", 1, "openvino"] = 1
             recovery.returning.ended["m", 1, "back"] = 1
-            text = await look(box, LINKS)
+            text = await look(box, {**LINKS, "brokers": {"plant": LINKS | {"bindings": {}}}})
             shown = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
             assert shown == set(names())
 
@@ -237,7 +237,7 @@ def test_names_are_in_base_units_and_labels_from_a_fixed_list():
         assert set(figure.labels) <= {
             "model", "release", "transport", "code", "state", "binding", "outcome", "reason", "key",
             "listener", "where", "required", "version", "python", "digest", "runtime", "step",
-            "device", "priority", "wanted", "session", "phase",
+            "device", "priority", "wanted", "session", "phase", "broker",
         }  # fmt: skip
         assert figure.help.endswith(".")
         if figure.kind is Kind.HISTOGRAM:

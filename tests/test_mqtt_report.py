@@ -20,6 +20,9 @@ def test_all_that_an_operator_asks_for():
         "unmatched 0, retained 1, dropped 2, acknowledged 9, published 10, times back 7",
     ]
     assert lines[-1].split()[:4] == ["vib", "12", "11", "1"]
+    named = render_mqtt({**BASE, "brokers": {"plant": BASE}}).splitlines()
+    at = named.index("plant:")
+    assert named[at + 1] == "  broker b:1883: connected, MQTT 5, kept session"
     assert render_mqtt(None) == "no broker is configured"
 
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edged.config.broker import Durability, WhenFull
+from edged.config.brokers import BrokerName
 from edged.config.discovery import DiscoveryConfig
 from edged.config.keyed import JoinConfig, MessageSequenceConfig, WindowConfig
 from edged.config.payload import Acceptable, Compression, MaxAgeConfig, ProtobufConfig
@@ -35,6 +36,13 @@ class BindingConfig(Section, frozen=True, kw_only=True):
         str | None, Meta(description="topic for results, may use {level}; none: reply-to only")
     ] = None
     model: Annotated[str, Meta(description="NAME, NAME@RELEASE or NAME@ALIAS")]
+    broker: Annotated[
+        BrokerName | None, Meta(description="which brings the messages; default: that of mqtt")
+    ] = None
+    results: Annotated[
+        BrokerName | None,
+        Meta(description="which gets the answers on `to`, or mqtt; default: as the other one"),
+    ] = None
     qos: Annotated[int, Meta(ge=0, le=1, description="of the subscription and of results")] = 1
     retain: Annotated[bool, Meta(description="the broker keeps the last result")] = False
     codec: Annotated[

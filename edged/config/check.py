@@ -13,6 +13,7 @@ from typing import NamedTuple, get_args
 from edged.config.access_check import access_problems
 from edged.config.binding import BindingConfig
 from edged.config.broker import login_problems, outbox_problems
+from edged.config.broker_lines import brokers_problems, meets
 from edged.config.cache_check import cache_problems
 from edged.config.convert import Draft
 from edged.config.desired import desired_problems
@@ -92,6 +93,7 @@ def check(draft: Draft) -> list[Problem]:
     troubled = [problem.path for problem in draft.problems]
     found = [
         *_mqtt(draft),
+        *brokers_problems(draft.config, draft.broken_bindings),
         *listen_problems(draft.config.listen),
         *access_problems(draft.config),
         *_trust(draft.config),
@@ -352,7 +354,7 @@ def _loops(route: _Route, routes: list[_Route], tree: FilterTree) -> Iterator[Fo
         return
     for number in tree.reached_by(route.target)[:_MOST_LOOPS]:
         other = routes[number]
-        if other.source is not None:
+        if other.source is not None and meets(route.binding, other.binding):
             whose = "its own" if other is route else f"binding {quote(other.binding.name)}'s"
             text = (
                 f"a result sent to {quote(route.target.source)} could arrive at {whose} `from` "

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from edged.config.access import AccessConfig
 from edged.config.binding import BindingConfig
+from edged.config.brokers import BrokerName, NamedBrokerConfig
 from edged.config.cache import CacheConfig
 from edged.config.engines import EnginesConfig
 from edged.config.environment import VariableName
@@ -309,6 +310,10 @@ class Config(Section, frozen=True, kw_only=True):
     reload: ReloadConfig = ReloadConfig()
     log: LogConfig = LogConfig()
     mqtt: MqttConfig | None = None
+    brokers: Annotated[
+        dict[BrokerName, NamedBrokerConfig],
+        Meta(description="further brokers, for bindings that name them"),
+    ] = msgspec.field(default_factory=dict)
     models: Annotated[
         dict[ModelName, ModelConfig], Meta(description="the models to serve, by name")
     ] = msgspec.field(default_factory=dict)

@@ -17,6 +17,7 @@ from msgspec import structs
 
 from edged.config.access_check import name_problems
 from edged.config.binding import BindingConfig
+from edged.config.broker_lines import files_of_brokers
 from edged.config.problems import Mark, Problem, field_path, parent_path, problem_at
 from edged.config.schema import Config
 from edged.config.sources import source_files
@@ -209,9 +210,7 @@ def _named_file_problems(snapshot: Snapshot) -> Iterator[Problem]:
             yield snapshot.problem(f"listen.{place}.tls.{name}", text)
     for path, file in source_files(config.sources):
         yield from _unreadable(snapshot, path, snapshot.resolve(file))
-    if config.mqtt is None:
-        return
-    for path, file in config.mqtt.files():
+    for path, file in files_of_brokers(config):
         yield from _unreadable(snapshot, path, snapshot.resolve(file))
 
 

@@ -28,7 +28,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 def shape(path: str) -> str:
     """A written path as explain says it."""
     path = re.sub(r"\[\d+\]", "[]", path)
-    return re.sub(r"^(models|pipelines|sources)\.[^.]+", r"\1.<name>", path)
+    return re.sub(r"^(models|pipelines|sources|brokers)\.[^.]+", r"\1.<name>", path)
 
 
 def missing_from(snapshot: Snapshot, fields: list[FieldInfo]) -> set[str]:

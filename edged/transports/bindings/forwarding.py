@@ -82,8 +82,8 @@ class Forwarder:
     Args:
         session: the other broker, or a branch of the first one's.
         outbox: open; started and stopped by whoever made it.
-        base: our own topics lie below it; ``status`` is told there too. None for a branch, whose
-            owner says all there is to say of the connection.
+        base: our own topics lie below it; ``status`` is told there too. None: nothing is.
+        is_branch: it has an owner, who says all there is to say of the connection.
         window: results on their way at a time.
         rate: of what was kept before the connection came up, a second; 0 = no limit.
         on_change: called when ``problem`` may have changed.
@@ -98,12 +98,13 @@ class Forwarder:
         window: int,
         rate: int,
         on_change: Callable[[], None],
+        is_branch: bool = False,
     ) -> None:
         self.max_packet_bytes: int | None = None
         self._session = session
         self._outbox = outbox
         self._status = BaseTopics(base).status if base is not None else None
-        self._window, self._rate = window, rate
+        self._window, self._rate, self._is_branch = window, rate, is_branch
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._connection = 0
@@ -231,7 +232,7 @@ class Forwarder:
         """Why results do not flow, for people, or None while they do."""
         if self._outbox.problem:
             return self._outbox.problem
-        if self._connection or self._status is None:
+        if self._connection or self._is_branch:
             return None
         return self._lost.reason if self._lost else "not connected to the broker of results yet"
 
