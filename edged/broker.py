@@ -27,7 +27,7 @@ from edged.errors import ApplyError
 from edged.keeping import Keeping
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import JSON, BaseTopics, Publication, encode_document
-from edged.results import FOLDER, Results, left_on_disk, open_results
+from edged.results import Results, open_way
 from edged.serving.dataplane import Dataplane
 from edged.sparkplug_link import open_node
 from edged.telemetry.health import Health
@@ -103,8 +103,10 @@ class BrokerLinks:
         if snapshot.config.mqtt is None:
             return None
         from edged.transports.bindings.binding_set import prepare_bindings  # noqa: PLC0415 - only if used
+        from edged.transports.bindings.sizes import check_sizes  # noqa: PLC0415
 
         topics = BaseTopics(base_topic(snapshot.config))
+        check_sizes(bindings, of, snapshot.config.mqtt)
         return prepare_bindings(bindings, of, topics, int(snapshot.config.limits.max_request))
 
     async def swap(self, snapshot: Snapshot, prepared: BindingSet | None) -> None:
@@ -126,9 +128,8 @@ class BrokerLinks:
         if mqtt is None or prepared is None:
             await self._end(_STOP_S)
             self._feed({})
-            self._health.restore("mqtt")
-            self._health.restore("mqtt.secret")
-            self._health.restore("mqtt.results")
+            for key in ("mqtt", "mqtt.secret", "mqtt.results", "mqtt.sizes"):
+                self._health.restore(key)
             return
         from edged.transports.bindings.binding_set import with_waiting  # noqa: PLC0415 - only if used
 
@@ -160,11 +161,14 @@ class BrokerLinks:
             if self._node is not None:
                 self._node.keep([one.name for one in prepared.bindings if one.shown is not None])
             self._bindings.swap(prepared)
+            self._review_sizes()
             self._feed(rules)
             return
         await self._end(_STOP_S)
         try:
-            branch = await self._open_results(mqtt, others, is_fed=bool(rules))
+            self._results, branch = await open_way(
+                self._state_dir, mqtt, others, self._review_results, is_fed=bool(rules)
+            )
         except ApplyError as exc:
             # Without a place to keep results no request may be taken; the broker keeps them.
             log.error("%s", exc.message)
@@ -175,6 +179,7 @@ class BrokerLinks:
                 mqtt.sparkplug, node_name(snapshot.config), others or options, mqtt.client,
                 self._review_node,
             )  # fmt: skip
+        self._review_results()
         self._begin(mqtt, options, prepared, branch)
         self._identity = identity
         self._feed(rules)
@@ -189,15 +194,17 @@ class BrokerLinks:
         """For the status page; None without a broker."""
         if self._bindings is None:
             return None
-        results = self._results.forwarder.stats() if self._results is not None else None
-        feeds = self._feeds.stats() if self._feeds is not None else {}
-        questions = self._questions.stats() if self._questions is not None else None
-        node = self._node.stats() if self._node is not None else None
-        desired = self._desired.stats() if self._desired is not None else None
-        return {
-            **self._bindings.stats(), "results": results, "feeds": feeds, "questions": questions,
-            "sparkplug": node, "desired": desired,
+        parts = {
+            "results": self._results.forwarder if self._results is not None else None,
+            "questions": self._questions,
+            "sparkplug": self._node, "desired": self._desired,
         }  # fmt: skip
+        return {
+            **self._bindings.stats(),
+            **{name: None if part is None else part.stats() for name, part in parts.items()},
+            "feeds": self._feeds.stats() if self._feeds is not None else {},
+            "max_packet_bytes": self._bindings.max_packet_bytes,
+        }
 
     def report(self, document: dict[str, Any]) -> None:
         """Publish which configuration is in effect, where one may come over MQTT."""
@@ -239,28 +246,6 @@ class BrokerLinks:
         forwarder = self._results.forwarder if self._results is not None else None
         feeds = self._feeds.swap(rules, self._dataplane.manifest, forwarder)
         self._dataplane.tap({name: feed.note for name, feed in feeds.items()})
-
-    async def _open_results(
-        self, mqtt: MqttConfig, options: SessionOptions | None, *, is_fed: bool
-    ) -> Branch | None:
-        """Open the outbox where something needs it; returns the branch it is to go by, if any."""
-        if options is not None or is_fed:
-            from edged.transports.bindings.branch import Branch  # noqa: PLC0415 - only if used
-
-            branch = Branch() if options is None else None
-            self._results = await open_results(
-                self._state_dir, options or branch or Branch(), mqtt.outbox,
-                self._review_results, mqtt.max_inflight, client=mqtt.client,
-            )  # fmt: skip
-            return branch
-        self._health.restore("mqtt.results")
-        if left_on_disk(self._state_dir):
-            log.warning(
-                "results are left in %s: configure mqtt.results, or a model's publish, to deliver "
-                "them",
-                self._state_dir / FOLDER,
-            )
-        return None
 
     def _begin(
         self,
@@ -357,39 +342,45 @@ class BrokerLinks:
 
     def _review_results(self) -> None:
         """Note that results do not flow, or cannot be kept."""
-        problem = self._results.forwarder.problem if self._results is not None else None
-        if problem:
-            self._health.degrade("mqtt.results", problem)
-        else:
-            self._health.restore("mqtt.results")
+        results = self._results
+        self._note("mqtt.results", results.forwarder.problem if results is not None else None)
+        self._review_sizes()
 
     def _review_node(self) -> None:
         """Note that nothing is shown as Sparkplug."""
-        problem = self._node.problem if self._node is not None else None
-        if problem:
-            self._health.degrade("mqtt.sparkplug", problem)
-        else:
-            self._health.restore("mqtt.sparkplug")
+        self._note("mqtt.sparkplug", self._node.problem if self._node is not None else None)
 
     def _review(self) -> None:
         """Note a broker that is away, or that refuses what the bindings need."""
-        problem = self._bindings.problem if self._bindings is not None else None
+        self._note("mqtt", self._bindings.problem if self._bindings is not None else None)
+        self._review_sizes()
+
+    def _review_sizes(self) -> None:
+        """Note what can never pass, now that the brokers have said what they take."""
+        text = ""
+        if self._bindings is not None and self._prepared is not None:
+            from edged.transports.bindings.sizes import live_problem  # noqa: PLC0415 - only if used
+
+            way = self._results.forwarder if self._results is not None else None
+            of = self._dataplane.manifest
+            text = live_problem(self._prepared.bindings, of, self._bindings, way)
+        self._note("mqtt.sizes", text)
+
+    def _note(self, key: str, problem: str | None) -> None:
         if problem:
-            self._health.degrade("mqtt", problem)
+            self._health.degrade(key, problem)
         else:
-            self._health.restore("mqtt")
+            self._health.restore(key)
 
     async def _end(self, timeout_s: float) -> None:
         bindings, self._bindings = self._bindings, None
         self._identity = ()
         if self._timer is not None:
             self._timer.cancel()
-        questions, self._questions = self._questions, None
-        if questions is not None:
-            await questions.stop()
-        desired, self._desired = self._desired, None
-        if desired is not None:
-            await desired.stop()
+        asked, self._questions, self._desired = (self._questions, self._desired), None, None
+        for one in asked:
+            if one is not None:
+                await one.stop()
         if bindings is not None:
             await bindings.drain(timeout_s)
         if self._feeds is not None:

@@ -57,6 +57,7 @@ def session_options(snapshot: Snapshot, mqtt: MqttConfig, *, speaks: bool = True
         session_expiry_s=int(mqtt.session_expiry.seconds),
         max_inflight=mqtt.max_inflight,
         max_packet_bytes=_most_bytes(int(snapshot.config.limits.max_request)),
+        most_sent_bytes=_stated(mqtt),
         has_will=speaks,
         renew=partial(_login, snapshot, mqtt, "mqtt"),
     )
@@ -98,8 +99,13 @@ def results_options(
         session_expiry_s=0,  # it subscribes to nothing, and the outbox is its memory
         max_inflight=results.max_inflight,
         max_packet_bytes=None,
+        most_sent_bytes=_stated(results),
         renew=partial(_login, snapshot, results, "mqtt.results"),
     )
+
+
+def _stated(broker: BrokerConfig) -> int | None:
+    return None if broker.max_packet_size is None else int(broker.max_packet_size)
 
 
 def _login(

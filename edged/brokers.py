@@ -132,6 +132,10 @@ class Brokers:
         """Say what became of a configuration that came over the broker of ``mqtt``."""
         self._lines[Line()].report(document)
 
+    def cut(self) -> str:
+        """Why the broker of ``mqtt`` is out of reach, by which we are spoken to; else empty."""
+        return self._lines[Line()].cut()
+
     @property
     def offer(self) -> Offer | None:
         """Takes configurations that come over the broker of ``mqtt``."""

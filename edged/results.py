@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edged.config.broker import OutboxConfig
+from edged.config.mqtt import MqttConfig
 from edged.errors import ApplyError
 
 if TYPE_CHECKING:
@@ -101,3 +102,40 @@ def left_on_disk(state_dir: Path) -> bool:
     """Whether an outbox of earlier times still holds files of results."""
     folder = state_dir / FOLDER
     return folder.is_dir() and any(folder.glob("*.log"))
+
+
+async def open_way(
+    state_dir: Path,
+    mqtt: MqttConfig,
+    options: SessionOptions | None,
+    on_change: Callable[[], None],
+    *,
+    is_fed: bool,
+) -> tuple[Results | None, Branch | None]:
+    """Open the outbox where something needs it, and the branch that it is to go by, if any.
+
+    Args:
+        state_dir: the outbox is a folder in it.
+        mqtt: how it is configured.
+        options: the broker of results; None = answers go back to the first one.
+        on_change: called when ``forwarder.problem`` may have changed.
+        is_fed: whether there are answers that no message asked for.
+
+    Raises:
+        ApplyError: the outbox cannot be opened.
+    """
+    if options is not None or is_fed:
+        from edged.transports.bindings.branch import Branch  # noqa: PLC0415 - only if used
+
+        branch = Branch() if options is None else None
+        results = await open_results(
+            state_dir, options or branch or Branch(), mqtt.outbox, on_change, mqtt.max_inflight,
+            client=mqtt.client,
+        )  # fmt: skip
+        return results, branch
+    if left_on_disk(state_dir):
+        log.warning(
+            "results are left in %s: configure mqtt.results, or a model's publish, to deliver them",
+            state_dir / FOLDER,
+        )
+    return None, None

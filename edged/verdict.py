@@ -14,6 +14,7 @@ from edged.access.policy import Peer
 from edged.access.question import explain_access, group_words, peer_by_name
 from edged.candidate import about_runtimes, inspect_bundles, inspect_pipelines
 from edged.chosen import chosen_lines
+from edged.config.broker_lines import config_of, line_of
 from edged.config.diff import diff, format_changes
 from edged.config.documents import FOLDER
 from edged.config.identity import base_topic
@@ -27,6 +28,7 @@ from edged.protocol.mqtt import BaseTopics
 from edged.record import find_state_dir, load_last_good
 from edged.transports.bindings.answers import AnswerWriter
 from edged.transports.bindings.binding_set import prepare_bindings
+from edged.transports.bindings.sizes import check_sizes
 from edged.trusted import trust_warnings
 from edged.unmet import unmet_preferences
 
@@ -102,8 +104,11 @@ def _binding_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Probl
         model, _, selector = binding.model.partition("@")
         if manifest_of(model, None if selector.isdecimal() else selector or None) is None:
             continue
+        mqtt = config_of(snapshot.config, line_of(binding)).mqtt
         try:
             prepare_bindings([binding], manifest_of, topics)
+            if mqtt is not None:
+                check_sizes([binding], manifest_of, mqtt)
         except FieldError as exc:
             path = exc.path.replace("bindings[0]", f"bindings[{index}]", 1)
             problems.append(snapshot.problem(path, exc.reason))

@@ -27,6 +27,7 @@ WhenFull = Literal["block", "drop_oldest", "latest_only"]
 Durability = Literal["fsync", "async"]
 _LEAST_BYTES = 1 << 20
 """The outbox works in files of a sixteenth of its size."""
+_LEAST_PACKET, _MOST = 1 << 10, 256 << 20
 _LONGEST_NS = 3650 * 24 * 3600 * 10**9
 
 
@@ -87,6 +88,10 @@ class BrokerConfig(Section, frozen=True, kw_only=True):
             description="QoS 1 messages taken, and on their way, at a time; bounds memory",
         ),
     ] = 64
+    max_packet_size: Annotated[
+        Size | None,
+        Meta(description="the longest packet that it takes, where it does not say so itself"),
+    ] = None
 
 
 class ResultsConfig(BrokerConfig, frozen=True, kw_only=True):
@@ -125,6 +130,8 @@ def login_problems(broker: BrokerConfig, path: str) -> Iterator[tuple[str, str]]
         yield f"{path}.keepalive", "is outside what MQTT can say; expected 1s to 65535s"
     if not 10**9 <= broker.longest_pause <= 3600 * 10**9:
         yield f"{path}.longest_pause", "is no time to wait for a broker; expected 1s to 1h"
+    if broker.max_packet_size is not None and not _LEAST_PACKET <= broker.max_packet_size <= _MOST:
+        yield f"{path}.max_packet_size", "is outside what MQTT can say; expected 1KiB to 256MiB"
     if broker.password is not None:
         if (broker.password.secret is None) == (broker.password.file is None):
             yield f"{path}.password", "needs exactly one of secret: NAME and file: PATH"

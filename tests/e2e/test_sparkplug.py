@@ -22,7 +22,7 @@ def body(broker: Mosquitto, client: str) -> str:
         "trust: {require_signatures: false}\nreload: {settle: 20ms, poll: 300ms}\n"
         f"mqtt: {{host: 127.0.0.1, port: {broker.port}, client: {client}, sparkplug: {{group: g, node: n}}}}\n"
         "models:\n  m: {bundle: m-1.edgb}\nbindings:\n"
-        "  - {name: b, from: 'in/{id}', model: m, sparkplug: {device: '{id}'}}\n"
+        "  - {name: b, from: 'in/{id}', to: 'shown/{id}', model: m, sparkplug: {device: '{id}'}}\n"
         "  - {name: c, from: 'spBv1.0/plc/DDATA/{node}/{device}', to: 'out/{device}', model: m,\n"
         "     codec: sparkplug, fields: [a, b, c, d]}\n"
     )

@@ -329,4 +329,5 @@ def _may_be_plain(route: Route) -> bool:
         and binding.config.codec in _CODECS
         and binding.suppression is None
         and binding.config.discovery is None
+        and binding.shown is None
     )

@@ -82,6 +82,11 @@ class Sessions:
         return self._main.session
 
     @property
+    def max_packet_bytes(self) -> int | None:
+        """The longest packet that the broker takes; None while it has not said so."""
+        return self._main.max_packet_bytes
+
+    @property
     def problem(self) -> str | None:
         """Why messages do not flow, for people, or None while they do."""
         for name, side in self._sides.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from edged.protocol.mqtt import OFFLINE, BaseTopics, Publication, SessionEvent
+from edged.protocol.mqtt import OFFLINE, BaseTopics, Connected, Publication, SessionEvent
 
 Renew = Callable[[], "tuple[str | None, ssl.SSLContext | None]"]
 """Reads the password and the certificates; raises EdgedError."""
@@ -28,6 +28,7 @@ class SessionOptions:
         tls: None for plain TCP.
         websocket: path of the broker's WebSocket; None = MQTT without it.
         max_packet_bytes: the longest packet we take (MQTT 5); None = as long as MQTT has.
+        most_sent_bytes: the longest packet that the broker takes, as the operator says.
         connect_timeout_s: for TCP, TLS and the broker's answer, each.
         has_will: whether the broker says ``offline`` for us when we vanish.
         longest_pause_s: between two attempts to connect, as long as the broker stays away.
@@ -50,6 +51,7 @@ class SessionOptions:
     session_expiry_s: int = 86400
     max_inflight: int = 64
     max_packet_bytes: int | None = None
+    most_sent_bytes: int | None = None
     connect_timeout_s: float = 10.0
     has_will: bool = True
     longest_pause_s: float = 60.0
@@ -64,6 +66,13 @@ class SessionOptions:
         if not self.has_will:
             return None
         return Publication(BaseTopics(self.base).status, OFFLINE, qos=1, retain=True)
+
+    def bounded(self, event: Connected) -> Connected:
+        """What the broker says of itself, and the operator of it."""
+        said, stated = event.maximum_packet_bytes, self.most_sent_bytes
+        if stated is None or (said is not None and said <= stated):
+            return event
+        return replace(event, maximum_packet_bytes=stated)
 
     def named(self, name: str) -> SessionOptions:
         """Those of a session beside this one: a name of its own, and no word about the daemon."""

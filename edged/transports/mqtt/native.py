@@ -157,6 +157,7 @@ class NativeSession:
 
     def _emit(self, event: SessionEvent) -> None:
         if isinstance(event, Connected):
+            event = self.options.bounded(event)
             self._standing.connected(event)
         try:
             self._on_event(event)

@@ -167,6 +167,7 @@ class Session:
 
     def _emit(self, event: SessionEvent) -> None:
         if isinstance(event, Connected):
+            event = self.options.bounded(event)
             self._standing.connected(event)
         self._events.append(event)
 
