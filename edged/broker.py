@@ -134,11 +134,8 @@ class BrokerLinks:
         from edged.transports.bindings.binding_set import with_waiting  # noqa: PLC0415 - only if used
 
         prepared = with_waiting(prepared, snapshot.config.bindings)
-        rules = {
-            name: model.publish
-            for name, model in snapshot.config.models.items()
-            if model.publish is not None
-        }
+        models = snapshot.config.models.items()
+        rules = {name: one.publish for name, one in models if one.publish is not None}
         try:
             options = await asyncio.to_thread(session_options, snapshot, mqtt, speaks=self._speaks)
             others = await asyncio.to_thread(results_options, snapshot, mqtt, options)
