@@ -7,7 +7,7 @@ Source: MQTT 5.0 and MQTT 3.1.1, section 3.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from edged.protocol.mqtt_properties import NONE, Property, Values, read_properties
 from edged.protocol.mqtt_reasons import (
@@ -51,6 +51,12 @@ _BLOCKS_KEPT: Final = 256
 _short_blocks: dict[bytes, tuple[Values, int]] = {}
 """Properties by their bytes: all messages of a subscription have the same, its number, and to look
 at them once more costs as much as the rest of the packet. They are never changed."""
+
+
+_LONGEST_TOPIC_KEPT: Final = 256
+_TOPICS_KEPT: Final = 4096
+_topics: dict[bytes, str] = {}
+"""Topics that were looked at; whoever invents any number of them costs others their place only."""
 
 
 def _remember(block: bytes, properties: Values, alias: int) -> None:
@@ -158,9 +164,8 @@ def read_publish(first: int, data: bytes, at: int, end: int, *, is_v5: bool) -> 
     at = begin + int.from_bytes(data[at:begin], "big")
     if (behind := at + 2 if qos else at) > end or begin > end:
         raise BrokenRuleError(Rule.FIELDS, "PUBLISH that is cut")
-    topic = decode_text(data[begin:at], "PUBLISH")
-    if "#" in topic or "+" in topic:
-        raise BrokenRuleError(Rule.PUBLISH_WILDCARD, f'PUBLISH to "{topic[:80]}"')
+    text = data[begin:at]
+    topic = _topics[text] if text in _topics else _read_topic(text)
     packet_id = 0
     if qos:
         packet_id = data[at] << 8 | data[at + 1]
@@ -188,6 +193,31 @@ def read_publish(first: int, data: bytes, at: int, end: int, *, is_v5: bool) -> 
     return Publish(
         packet_id, topic, data[at:end], qos, first & 1 == 1, first & 8 == 8, alias, properties
     )  # fmt: skip
+
+
+def message_words(properties: Values) -> tuple[Any, ...]:
+    """What a ``Message`` tells of a PUBLISH's properties, in its order."""
+    if len(properties) == 1 and Property.SUBSCRIPTION_ID in properties:  # as nearly all have
+        return None, None, None, properties[Property.SUBSCRIPTION_ID]
+    get = properties.get
+    return (
+        get(Property.RESPONSE_TOPIC),
+        get(Property.CORRELATION_DATA),
+        get(Property.MESSAGE_EXPIRY),
+        get(Property.SUBSCRIPTION_ID, ()),
+        get(Property.CONTENT_TYPE),
+    )
+
+
+def _read_topic(text: bytes) -> str:
+    topic = decode_text(text, "PUBLISH")
+    if "#" in topic or "+" in topic:
+        raise BrokenRuleError(Rule.PUBLISH_WILDCARD, f'PUBLISH to "{topic[:80]}"')
+    if len(text) <= _LONGEST_TOPIC_KEPT:
+        if len(_topics) >= _TOPICS_KEPT:
+            _topics.clear()
+        _topics[text] = topic
+    return topic
 
 
 def publish_identity(first: int, data: bytes, at: int, end: int) -> tuple[int, int]:

@@ -33,6 +33,7 @@ from edged.protocol.mqtt_outgoing import Outgoing
 from edged.protocol.mqtt_packets import (
     Connack,
     check_kind,
+    message_words,
     publish_identity,
     read_ack,
     read_connack,
@@ -57,6 +58,10 @@ from edged.protocol.mqtt_writer import (
 )
 
 Emit = Callable[[SessionEvent], None]
+UNTOLD = -1
+"""The token of a publication of QoS 0 whose end nobody waits for."""
+_JOINED_BYTES = 1024
+"""Payloads up to here are copied once more, which costs less than a part of their own."""
 
 
 class ClientSession:
@@ -183,7 +188,7 @@ class ClientSession:
         self._outflow.unsubscribing(packet_id, token, len(filters))
 
     def publish(self, token: int, publication: Publication) -> None:
-        """Send PUBLISH once the broker's window has room, in order."""
+        """Send PUBLISH once the broker's window has room, in order; UNTOLD hears nothing of it."""
         if self.is_over:
             return
         if self._outflow.must_wait(publication):
@@ -223,19 +228,22 @@ class ClientSession:
             words = f"{size} bytes; the broker takes {terms.maximum_packet}"
             self.refuse(token, reasons.TOO_LARGE, words)
             return
-        self.outgoing.say(head)
-        if payload:
+        if len(payload) <= _JOINED_BYTES:
+            self.outgoing.say(head + payload)
+        else:
+            self.outgoing.say(head)
             self.outgoing.say(payload)
         if alias and not is_known:
             self._outflow.aliased(publication.topic, alias)
         if qos:
             self._outflow.sent(packet_id, token)
-        else:
+        elif token != UNTOLD:
             self.outgoing.tell(Published(self._number, token))
 
     def refuse(self, token: int, reason: int, words: str) -> None:
         """Say that a publication is not sent, when events are due."""
-        self.outgoing.tell(Published(self._number, token, reason, words))
+        if token != UNTOLD:
+            self.outgoing.tell(Published(self._number, token, reason, words))
 
     def ack(self, packet_id: int) -> None:
         """Acknowledge a message of QoS 1 or 2; it leaves in the order of arrival."""
@@ -272,19 +280,10 @@ class ClientSession:
             if packet_id in self._in.received:
                 self.outgoing.say(write_ack(wire.PUBREC, packet_id, is_v5=self._is_v5))
             return
-        if properties:
-            self._emit(
-                Message(
-                    self._number, packet_id, topic, payload, qos, retain, dup, now_ns,
-                    properties.get(Property.RESPONSE_TOPIC),
-                    properties.get(Property.CORRELATION_DATA),
-                    properties.get(Property.MESSAGE_EXPIRY),
-                    properties.get(Property.SUBSCRIPTION_ID, ()),
-                    properties.get(Property.CONTENT_TYPE),
-                )
-            )  # fmt: skip
-        else:
-            self._emit(Message(self._number, packet_id, topic, payload, qos, retain, dup, now_ns))
+        more = message_words(properties) if properties else ()
+        self._emit(
+            Message(self._number, packet_id, topic, payload, qos, retain, dup, now_ns, *more)
+        )
 
     def _reject(self, why: BrokenRuleError, qos: int, packet_id: int, *, dup: bool) -> None:
         self.rejected += 1

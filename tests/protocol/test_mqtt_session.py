@@ -16,7 +16,7 @@ from edged.protocol.mqtt import (
     subscription_id,
 )
 from edged.protocol.mqtt_rules import Rule
-from edged.protocol.mqtt_session import ClientSession
+from edged.protocol.mqtt_session import UNTOLD, ClientSession
 from edged.protocol.mqtt_wire import PacketReader, encode_length
 from edged.protocol.mqtt_writer import Hello, write_connect
 from tests.fakes.mqtt_bytes import CONNACK_V5, CONNACK_V311, VIOLATIONS, packet
@@ -399,3 +399,13 @@ def test_any_broker_is_understood_or_refused(pieces, is_v5):
         written = said(talk.session.take(0))
         assert all(first != 0xE0 for first, _ in written[:-1]), "nothing follows DISCONNECT"
     assert talk.session.is_over or not talk.session.is_broken
+
+
+def test_what_nobody_waits_for_is_sent_without_a_word():
+    talk = Talk()
+    talk.session.publish(UNTOLD, Publication("t", b"p" * 2000, qos=0))
+    talk.session.publish(7, Publication("t", b"q", qos=0))
+    assert [body[-1:] for _, body in said(talk.session.take(0))] == [b"p", b"q"]
+    talk.session.publish(UNTOLD, Publication("t/#", b"", qos=0))
+    talk.session.take(0)
+    assert [event.token for event in talk.events] == [7]

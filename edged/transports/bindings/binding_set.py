@@ -50,11 +50,17 @@ class BindingSet:
         self.bindings = tuple(bindings)
         self.leaving = tuple(leaving)
         self._readers = tuple(readers) or self.bindings
+        everybody = (*self.bindings, *self.leaving, *self._readers)
+        self._has_groups = any(binding.filter.group for binding in everybody)
         self.topics = topics
         self.max_request_bytes = max_request_bytes
         self.births = Births()
         self._routes: dict[str, tuple[Route, ...]] = {}
         self._has_said_stray = False
+
+    def is_shared(self, routes: Sequence[Route]) -> bool:
+        """Whether a message of these bindings may come by a group."""
+        return self._has_groups and any(route.binding.filter.group for route in routes)
 
     def admit(self, message: Message, binding: Binding) -> bytes:
         """The payload, if it is not over the limit; raises TooLargeError.

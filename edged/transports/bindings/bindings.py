@@ -46,7 +46,6 @@ from edged.transports.bindings.lanes import Lanes
 from edged.transports.bindings.made import MadeAnswers
 from edged.transports.bindings.outlet import Door
 from edged.transports.bindings.plain import PlainWay
-from edged.transports.bindings.plain_way import PlainWork
 from edged.transports.bindings.profiles import Profiles
 from edged.transports.bindings.subscriber import Subscriber
 from edged.transports.bindings.subscriptions import SubscriptionMemory
@@ -97,8 +96,8 @@ class Bindings:
         states: KeyedStates | None = None,
         is_main: bool = True,
     ) -> None:
-        self.session = session
-        self.forwarder = forwarder
+        self.session, self.forwarder = session, forwarder
+        self._send: Callable[[Publication], None] | None = getattr(session, "send", None)
         self._branch = branch or Branch()
         self._branch.send = self.publish
         self.door = door
@@ -109,17 +108,15 @@ class Bindings:
         self.max_packet_bytes: int | None = None
         self.counters = SessionCounters()
         self.profiles = Profiles(lambda one: self.publish(one, ignore), self.loop.call_later)
-        self._max_inflight = max_inflight
         memory = memory or SubscriptionMemory.none()
         self._subscriber = Subscriber(session, memory, steps_back=steps_back)
         self._changed = on_change or (lambda: None)
-        self._ack_early, self._is_main = ack_early, is_main
+        self._ack_early, self._is_main, self._max_inflight = ack_early, is_main, max_inflight
         self._set = BindingSet((), self.topics)
         self._by_binding: dict[str, BindingCounters] = {}
         self._connection, self._is_draining = 0, False  # 0 = none is up
-        self._order: deque[Arrival] = deque()
-        self._waiting: deque[Arrival] = deque()
-        self._jobs: set[Job | PlainWork] = set()
+        self._order, self._waiting = deque[Arrival](), deque[Arrival]()
+        self._jobs: set[Any] = set()  # Job or PlainWork
         self._is_pumping, self._in_flight = False, 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -247,6 +244,9 @@ class Bindings:
         """Send, and hear when the broker has it; never heard when the connection is lost first."""
         self.counters.published += 1
         self.counters.published_bytes += len(publication.payload)
+        if self._send is not None and on_published is ignore and not publication.qos:
+            self._send(publication)
+            return
         self._waiters[self.session.publish(publication)] = on_published
 
     def say(self, publication: Publication) -> None:
@@ -346,7 +346,7 @@ class Bindings:
             if not routes and not self.profiles.hears(message.topic, message.payload):
                 self.counters.unmatched += 1
                 self._set.say_stray(message.topic)
-            arrival.is_shared = any(route.binding.filter.group for route in routes)
+            arrival.is_shared = self._set.is_shared(routes)
             if arrival.is_shared:
                 self._shared_s = self.loop.time()
             if self._plain.takes(routes, arrival, self._by_binding):

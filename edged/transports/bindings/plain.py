@@ -113,7 +113,9 @@ class PlainWay:
         """
         values = way = None
         if len(routes) == 1:
-            way = self._way_of(routes[0])
+            # Between two of the same run nothing is swapped: that comes in a turn of its own.
+            is_next = self._works and self._works[-1].route.binding is routes[0].binding
+            way = self._way if is_next else self._way_of(routes[0])
             if way is not None and self._is_plain(arrival.message, way, routes[0]):
                 try:
                     values = way.quick(arrival.message.payload)

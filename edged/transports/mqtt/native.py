@@ -25,7 +25,7 @@ from edged.protocol.mqtt import (
     Publication,
     SessionEvent,
 )
-from edged.protocol.mqtt_session import ClientSession
+from edged.protocol.mqtt_session import UNTOLD, ClientSession
 from edged.protocol.mqtt_writer import Hello
 from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.link import BrokerLink
@@ -93,6 +93,12 @@ class NativeSession:
             else:
                 session.publish(token, publication)
         return token
+
+    def send(self, publication: Publication) -> None:
+        """Send with QoS 0 what nobody waits for: no event tells whether it left."""
+        session = self._current(self._number)
+        if session is not None and session.outgoing.size_bytes <= UNREAD_BYTES:
+            session.publish(UNTOLD, publication)
 
     def ack(self, message: Message) -> None:
         """Acknowledge, on the connection the message arrived on or not at all."""
