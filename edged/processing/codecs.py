@@ -173,6 +173,11 @@ class RawCodec:
         self._row_bytes = math.prod(sizes) * self._dtype.size_bytes
 
     @property
+    def is_view(self) -> bool:
+        """Whether decoding costs the same for any number of bytes: it looks at none."""
+        return self._dtype.name != "bool"
+
+    @property
     def row_bytes(self) -> int:
         """The least that a payload has, unless an axis is free."""
         return 0 if self._is_free else self._row_bytes

@@ -96,7 +96,7 @@ class ClientSession:
         self._is_v5 = hello.is_v5
         self._number = number
         self._emit = emit
-        self._reader = wire.PacketReader(hello.maximum_packet_bytes or wire.LENGTH_CAP + 5)
+        self.reader = wire.PacketReader(hello.maximum_packet_bytes or wire.LENGTH_CAP + 5)
         limit = hello.receive_maximum if hello.is_v5 else None
         aliases = hello.topic_aliases if hello.is_v5 else 0
         kept = set() if received is None else received
@@ -123,7 +123,7 @@ class ClientSession:
             return
         self.heard_ns = now_ns
         try:
-            for first, body, at, end in self._reader.feed(data):
+            for first, body, at, end in self.reader.feed(data):
                 if first & 0xF0 == wire.PUBLISH and self.is_up:
                     self._on_publish(first, body, at, end, now_ns)
                 elif first == wire.PUBACK and end - at == 2 and self.is_up:

@@ -63,6 +63,11 @@ class PacketReader:
         """Bytes of a packet that is not whole yet."""
         return self._waiting
 
+    @property
+    def missing_bytes(self) -> int:
+        """What is still to come of that packet, as far as its length is known."""
+        return max(0, self._wanted - self._waiting) if self._waiting else 0
+
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes, int, int]]:
         """Packets as (first byte, bytes, begin, end); those between are after the fixed header.
 

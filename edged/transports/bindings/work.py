@@ -28,7 +28,7 @@ from edged.errors import (
 )
 from edged.manifest import Manifest
 from edged.messages import InferRequest, InferResponse
-from edged.processing.codecs import Codec
+from edged.processing.codecs import Codec, RawCodec
 from edged.protocol.mqtt import (
     JSON,
     REFUSED,
@@ -147,7 +147,8 @@ class Job:
             return
         self._compiled = compiled = self._fit(manifest)
         codec = self._codec_of(compiled)
-        if not codec.is_slow and len(payload) <= OFF_LOOP_BYTES:
+        is_view = isinstance(codec, RawCodec) and codec.is_view
+        if is_view or (len(payload) <= OFF_LOOP_BYTES and not codec.is_slow):
             self._submit(codec.decode(payload))
             return
         future = self._outlet.loop.run_in_executor(self._outlet.executor, codec.decode, payload)
@@ -232,10 +233,7 @@ class Job:
             self._guard(self._decode)
 
     def _answer(self, response: InferResponse) -> None:
-        if has_expired(self._message):
-            self._expire()
-        else:
-            self._deliver(self._make(response))
+        self._expire() if has_expired(self._message) else self._deliver(self._make(response))
 
     def _make(self, response: InferResponse) -> Publication:
         """The answer, ready to be sent; raises EdgedError where there can be none."""

@@ -14,8 +14,11 @@ from typing import cast
 from edged.protocol.mqtt_session import ClientSession
 from edged.transports.mqtt.connection import SessionOptions
 
-READ_BYTES = 64 << 10
-"""One read of the socket, and so many messages at most before others get their turn."""
+READ_BYTES = 256 << 10
+"""One read of the socket for a packet that is known to be large."""
+SMALL_READ_BYTES = 4 << 10
+"""Else: some thirty small messages, whose answers leave before the next ones are read, so that the
+broker has something to do meanwhile."""
 WRITE_BYTES = 256 << 10
 """So much may wait in the transport before nothing more is given to it."""
 ACKS_AT_ONCE = 8
@@ -59,6 +62,7 @@ class BrokerLink(asyncio.BufferedProtocol):
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._buffer = memoryview(bytearray(READ_BYTES))
+        self._small = self._buffer[:SMALL_READ_BYTES]
         self._is_due = False
         self._acks_at_once = max(1, min(ACKS_AT_ONCE, options.max_inflight // 4))
         self._acks_timer: asyncio.TimerHandle | None = None
@@ -148,7 +152,8 @@ class BrokerLink(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio calls it so
         """Where the next bytes go."""
-        return self._buffer
+        is_large = self.session.reader.missing_bytes > SMALL_READ_BYTES
+        return self._buffer if is_large else self._small
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""

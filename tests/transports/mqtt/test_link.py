@@ -6,10 +6,11 @@ import pytest
 
 from edged.protocol.mqtt import Publication, Published
 from edged.protocol.mqtt_session import ClientSession
+from edged.protocol.mqtt_wire import encode_length
 from edged.protocol.mqtt_writer import Hello
 from edged.transports.mqtt import link as mqtt_link
 from edged.transports.mqtt.connection import SessionOptions
-from edged.transports.mqtt.link import BrokerLink
+from edged.transports.mqtt.link import READ_BYTES, SMALL_READ_BYTES, BrokerLink
 from tests.fakes.mqtt_bytes import CONNACK_V5, packet
 from tests.transports.conftest import until
 
@@ -225,3 +226,16 @@ def test_a_small_window_is_not_kept_waiting(monkeypatch):
         assert joined.wire.writes == [b"\x40\x02\x00\x01"]
 
     run(main, kind=Asked, max_inflight=4)
+
+
+def test_room_for_a_large_packet_and_for_few_small_ones():
+    async def main(joined):
+        assert len(joined.link.get_buffer(-1)) == SMALL_READ_BYTES
+        large = b"\x30" + encode_length(100_000) + b"\0\1t\0" + b"x" * 99_996
+        joined.hear(large[:SMALL_READ_BYTES])
+        assert len(joined.link.get_buffer(-1)) == READ_BYTES
+        joined.hear(large[SMALL_READ_BYTES:])
+        assert [len(event.payload) for event in joined.events[1:]] == [99_996]
+        assert len(joined.link.get_buffer(-1)) == SMALL_READ_BYTES
+
+    run(main)
