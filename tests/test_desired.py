@@ -100,6 +100,26 @@ def test_of_several_that_wait_the_newest_counts(site: Site) -> None:
     run(work())
 
 
+def test_a_version_is_used_once_also_by_a_refusal(site: Site) -> None:
+    async def work() -> None:
+        async with standing(site) as stand:
+            digest = stand.box.reloader.digest
+            late = stand.message(5, against=digest[:12])
+            stand.offer(stand.message(5, "models: {}\n", against="0" * 64), 1)
+            report = await stand.decided(5, "rejected")
+            assert f"in effect is generation 1, digest {digest}" in report["desired"]["problems"][0]
+            for number, payload in enumerate([late, stand.message(4)], 2):
+                stand.offer(payload, number)
+                await eventually(lambda number=number: number in stand.acked)
+                (problem,) = stand.reports[-1]["refused"]["problems"]
+                assert "was used; 5 is the last one" in problem
+            assert (stand.models(), stand.box.reloader.digest) == (["m"], digest)
+            stand.offer(stand.message(6, against=1), 4)
+            await stand.decided(6, "accepted")
+
+    run(work())
+
+
 def test_half_a_file_of_the_operator_is_waited_for(site: Site) -> None:
     async def work() -> None:
         async with standing(site) as stand:

@@ -65,6 +65,13 @@ def test_an_operator_who_takes_none_has_none(site: Path) -> None:
     assert load(site, folder).left_out == ()
 
 
+@pytest.mark.parametrize("text", ["access: {}\n", "models: {n: {bundle: /n.edgb}}\n"])
+def test_a_document_is_not_believed_because_it_lies_there(site: Path, text: str) -> None:
+    snapshot = load(site, taken(site, text))
+    assert list(snapshot.files) == ["edged.yaml"]
+    assert "over MQTT" in snapshot.left_out[0].message
+
+
 def test_what_is_not_there(site: Path) -> None:
     folder = taken(site)
     (folder / REMOVED).touch()
