@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from edged.config.desired import DesiredConfig, version_in
+from edged.config.desired import UNSIGNED, DesiredConfig, version_in
 from edged.config.documents import State, Verdict, read_document
 from edged.config.identity import node_name
 from edged.config.load import Snapshot, load, parse, with_document
@@ -54,6 +54,7 @@ class Desired:
         self._looks: set[asyncio.Task[None]] = set()
         self._state = State()
         self._refusal: dict[str, Any] | None = None
+        self._is_open = False
         reloader.on_verdict = self.refresh_soon
 
     @property
@@ -104,7 +105,11 @@ class Desired:
             )
         else:
             health.restore("desired")
-        document = self.document()
+        config, document = self._config(), self.document()
+        is_open = config is not None and not config.keys
+        if is_open and not self._is_open:
+            log.warning("mqtt.desired %s", UNSIGNED)
+        self._is_open = is_open
         if document is not None:
             self._report(document)
 

@@ -15,6 +15,7 @@ from edged.access.question import explain_access, group_words, peer_by_name
 from edged.candidate import about_runtimes, inspect_bundles, inspect_pipelines
 from edged.chosen import chosen_lines
 from edged.config.broker_lines import config_of, line_of
+from edged.config.desired import UNSIGNED
 from edged.config.diff import diff, format_changes
 from edged.config.documents import FOLDER
 from edged.config.identity import base_topic
@@ -83,6 +84,7 @@ def find_problems(path: Path, *, with_files: bool) -> tuple[list[Problem], str]:
         *expiry_warnings(snapshot, datetime.now(timezone.utc)),
         *_open_secrets(snapshot),
         *snapshot.left_out,
+        *_open_desired(snapshot),
     ]
     chosen = [] if problems else chosen_lines(config, manifests, digests, find_state_dir(path))
     summary = "\n".join((summary, *(f"warning: {one}" for one in [*warnings, *expiring]), *chosen))
@@ -131,6 +133,12 @@ def _feed_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Problem]
         except FieldError as exc:
             problems.append(snapshot.problem(f"{path}.{exc.path}", exc.reason))
     return problems
+
+
+def _open_desired(snapshot: Snapshot) -> Iterator[Problem]:
+    mqtt = snapshot.config.mqtt
+    if mqtt is not None and mqtt.desired is not None and not mqtt.desired.keys:
+        yield snapshot.problem("mqtt.desired", UNSIGNED)
 
 
 def _open_secrets(snapshot: Snapshot) -> Iterator[Problem]:

@@ -80,7 +80,9 @@ async def standing(site: Site) -> AsyncIterator[Stand]:
             await asyncio.sleep(0)
 
 
-def test_of_several_that_wait_the_newest_counts(site: Site) -> None:
+def test_of_several_that_wait_the_newest_counts(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work() -> None:
         async with standing(site) as stand:
             stand.offer(b"first", 1)
@@ -96,6 +98,7 @@ def test_of_several_that_wait_the_newest_counts(site: Site) -> None:
                 stand.offer(b"garbage", number)
                 await eventually(lambda number=number: number in stand.acked)
             assert (stand.desired.refused, stand.desired.repeated) == (1, 2)
+        assert caplog.text.count("takes configuration from ANYBODY") == 1
 
     run(work())
 

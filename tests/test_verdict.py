@@ -9,6 +9,7 @@ import pytest
 
 from edged.cli import main
 from edged.config.problems import ConfigProblemsError
+from edged.documents import Documents
 from edged.errors import ApplyError
 from edged.record import Record
 from edged.store.floors import Floors
@@ -48,6 +49,21 @@ class TestCheck:
         lines, summary = check_config(site.config, with_files=False)
         assert not lines
         assert "were not looked at" in summary
+
+    def test_a_document_that_came_over_mqtt(self, site: Site) -> None:
+        text = BOUND.replace("mqtt: {", "mqtt: {desired: {}, ") + "    model: m\n"
+        site.write(text)
+        documents = Documents(site.state / "desired")
+        documents.begin(1, "sha", "models: {n: {bundle: m-1.edgb}}\n", "base")
+        documents.take(1)
+        found, _ = check_config(site.config, with_files=True)
+        assert [one for one in found if 'holds model "m", not "n"' in one]
+        documents.begin(2, "sha", "models: {m: {bundle: m-1.edgb}}\n", "base")
+        documents.take(2)
+        found, summary = check_config(site.config, with_files=True)
+        assert found == []
+        assert "is already set at" in summary
+        assert "takes configuration from ANYBODY" in summary
 
     @pytest.mark.parametrize(
         ("rest", "path", "line"),

@@ -27,6 +27,10 @@ _NO_KEYS = (
     "names no key, so no document can be accepted; make one with `edged-convert keygen` and list "
     "its .pub file here"
 )
+UNSIGNED = (
+    "takes configuration from ANYBODY who may publish to config/desired: there are no keys, which "
+    "is for a test bench"
+)
 _LONGEST_NS = 3600 * 10**9
 
 

@@ -39,6 +39,7 @@ def test_acknowledged_when_it_was_decided_and_on_its_own_connection():
         stand.session.connect()
         stand.offered[1][1]()
         assert stand.session.acked == [message.mid]
+        assert stand.session.of("ack") == [message.mid]
         assert [payload for payload, _ in stand.offered] == [b"one", b"two"]
         # Somebody took the retained one back.
         message = stand.session.receive(DESIRED, b"")
