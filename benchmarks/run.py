@@ -59,7 +59,11 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
     "auto": (auto.choices, [("auto-cnn", "x", auto.BAR), ("auto-cnn-int8", "x", auto.BAR)]),
     "priority": (
         priority.priority,
-        [("priority", "runs", "<= 1.2"), ("priority-reserved", "x", "<= 2")],
+        [
+            ("priority", "runs", "<= 1.2"),
+            ("priority-reserved", "x", "<= 2"),
+            ("priority-floor", "runs", ""),
+        ],
     ),
     "overload": (
         overload.overload,
