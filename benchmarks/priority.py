@@ -29,13 +29,13 @@ LAYERS = {"guard": 1, "flood": 7}
 
 
 def priority(stand: Stand) -> list[Row]:
-    """p99 of the higher class, idle and in the flood; without and with a reserved slot, and bare."""
+    """p99 of the higher class, idle and in the flood; without and with a slot kept, and bare."""
     guard, flood = (stand.stack(name, layers) for name, layers in LAYERS.items())
     cores = len(os.sched_getaffinity(0))
     session, one = raw.open_session(flood.onnx, 1), flood.request(0)
     alone_us = min(raw.p50_us(session, one, SURVEY_S * stand.scale) for _ in range(SURVEYS))
     rate = FLOOD * cores * 1e6 / alone_us
-    rows, bare = [], []
+    rows = []
     with (
         stand.daemon(_body(guard, flood)) as plain,
         stand.daemon(_body(guard, flood, "scheduling: {reserved: {high: 1}}\n")) as reserved,
@@ -44,8 +44,8 @@ def priority(stand: Stand) -> list[Row]:
             found = _rounds(stand, daemon, guard, flood, rate)
             found |= {"flood_alone_us": alone_us, "flood_per_s": rate, "cores": cores}
             rows.append(_row(name, found))
-        for seed in range(ROUNDS):
-            bare.append(priority_floor.measure(guard, flood, RATE, ROUND_S * stand.scale, seed))
+        seconds = ROUND_S * stand.scale
+        bare = [priority_floor.measure(guard, flood, RATE, seconds, seed) for seed in range(ROUNDS)]
     added = [(one.flooded_p99_us - one.idle_p99_us) / one.flood_run_us for one in bare]
     details = {"rounds": [one._asdict() for one in bare], "load_average": load_average()}
     return [*rows, measured("priority-floor", figures.median(added), "runs", "", details)]

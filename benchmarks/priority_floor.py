@@ -1,8 +1,8 @@
 """What the bar of ``priority`` is held against: two models on threads, and nothing between.
 
 One process runs ONNX Runtime on as many threads as there are cores. A thread takes a run of the
-higher class wherever one waits, and one of the flood otherwise. Nobody sends, reads, checks, refuses
-or answers anything, so it does less than any server could.
+higher class wherever one waits, and one of the flood otherwise. Nobody sends, reads, checks,
+refuses or answers anything, so it does less than any server could.
 """
 
 from __future__ import annotations
