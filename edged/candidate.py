@@ -7,7 +7,7 @@ nothing that serves: what it writes is the store, where entries are immutable.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -102,6 +102,7 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
         how = taker.take if paths is None else taker.take_kept
         found, trouble = _gather(snapshot, name, how, files, paths)
         items = sorted(found.items())
+        taker.chose(name, config.serve, found)
         unfit = check_states(snapshot, name, {number: one.manifest for number, one in items})
         releases[name] = tuple(
             Desired(one.digest, one.content, config) for number, one in items if number not in unfit
@@ -125,7 +126,14 @@ class _Taker:
     def __init__(self, repository: Repository, trust: TrustStore) -> None:
         self._repository = repository
         self._trust = trust
+        self._numbers: dict[str, int] = {}
         self.retired: dict[str, str] = {}
+
+    def chose(self, name: str, serve: int | str, numbers: Collection[int]) -> None:
+        """Of a model's releases one serves; what is only left over is not told of."""
+        chosen = max(numbers, default=0) if serve == "newest" else serve
+        if self._numbers.get(name) != chosen:
+            self.retired.pop(name, None)
 
     def take(self, path: Path) -> Found[StoredRelease]:
         """A bundle's file."""
@@ -150,7 +158,9 @@ class _Taker:
         if not may_serve_on(self._repository.state_dir, stored.manifest, stored.digest):
             raise exc
         self._repository.floors.check(stored.manifest)
-        self.retired[stored.manifest.name] = f"release {stored.manifest.release} is {exc.message}"
+        name, number = stored.manifest.name, stored.manifest.release
+        self._numbers[name] = number
+        self.retired[name] = f"release {number} is {exc.message}"
         return stored
 
 

@@ -28,6 +28,7 @@ from edged.engine_house import EngineHouse
 from edged.errors import ConfigError, InvalidRequestError, ModelNotFoundError
 from edged.figures import collect
 from edged.house import House
+from edged.inbox_watch import InboxWatch
 from edged.listeners import Listeners
 from edged.manifest import canonical_json
 from edged.oip_pages import OipPages
@@ -41,7 +42,7 @@ from edged.serving.manager import Manager
 from edged.serving.router import choose_release
 from edged.status import (
     announced_models,
-    is_ready,
+    info_document,
     models_document,
     pipelines,
     reload_document,
@@ -59,7 +60,6 @@ from edged.transports.native.uds import UnixServer
 from edged.transports.scrape import ScrapeServer
 from edged.transports.web_listener import shown
 from edged.triton_figures import triton_families
-from edged.version import __version__
 
 log = logging.getLogger("edged.daemon")
 
@@ -124,6 +124,7 @@ class Daemon:
         self.desired = Desired(house, self.reloader, self.links.report)
         self.links.offer = self.desired.offer
         self.reloader.on_begin, self.reloader.on_end = self._reloading, self._reloaded
+        self.inbox = InboxWatch(config_path, state_dir, self.health, self._read_again)
         self._followed: list[Path] | None = None
         # Made before anything is imported from the files, so that no change between is missed.
         self._watcher = Watcher(
@@ -216,6 +217,7 @@ class Daemon:
         self._watch(loop)
         self._supervisor.ready(self._line())
         self._feed_watchdog()
+        self.inbox.follow(self.reloader.candidate.snapshot)
         loading = lambda: self.manager.is_loading  # noqa: E731
         self.engines.start(self.reloader, self.dataplane, loading, self._repository.digests)
         log.info("ready after %.2f s: %s", time.monotonic() - self._started, self._line())
@@ -241,6 +243,7 @@ class Daemon:
         self.reloader.stop()
         self.desired.stop()
         self.engines.stop()
+        self.inbox.stop()
         self._watcher.stop()
         self.server.close_listener()
         self._listeners.close_admin()
@@ -268,7 +271,8 @@ class Daemon:
         self._is_announcing = False
         if self.reloader.config.mqtt is None:
             return  # nobody to tell; a configuration that names a broker comes by here
-        self.links.announce(self._info(), announced_models(self.dataplane))
+        info = info_document(self.reloader, self.dataplane, self.health)
+        self.links.announce(info, announced_models(self.dataplane))
 
     def _on_change(self) -> None:
         self.reloader.review()
@@ -287,6 +291,7 @@ class Daemon:
         asyncio.get_running_loop().call_soon(self._follow)  # in a turn of its own: it takes long
         self.desired.refresh_soon()
         self.engines.review()
+        self.inbox.follow(self.reloader.candidate.snapshot)
         self.steward.follow(self.reloader.config)
         self._announce_soon()
         self._supervisor.ready(self._line())
@@ -318,20 +323,6 @@ class Daemon:
         parts += [f"degraded: {', '.join(sorted(degraded))}"] if degraded else []
         return ", ".join(parts)
 
-    def _info(self) -> dict[str, Any]:
-        limits = self.reloader.config.limits
-        return {
-            "edged": __version__,
-            "node": node_name(self.reloader.config),
-            "generation": self.dataplane.table.generation,
-            "config_digest": self.reloader.digest,
-            "config_applied": self.reloader.report.applied,
-            "ready": is_ready(self.dataplane),
-            # Names only: the sentences may hold paths, and whoever reads the broker reads this.
-            "degraded": sorted(self.health.degradations()),
-            "max_request_bytes": int(limits.max_request),
-        }
-
     async def _status(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if arguments.get("part") == "config":
             return reload_document(self.reloader, self.dataplane)
@@ -354,12 +345,8 @@ class Daemon:
             metrics=shown(self._scrape.place),
         )
         more = {"http": self._listeners.http_place, "engines": self.engines.as_dict()}
-        return {
-            **document,
-            **more,
-            "desired": self.desired.document(),
-            "log_level": self.steward.level,
-        }
+        more["inbox"], more["desired"] = self.inbox.as_dict(), self.desired.document()
+        return {**document, **more, "log_level": self.steward.level}
 
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return models_document(self.dataplane)

@@ -8,6 +8,7 @@ wholly and verified, or not at all, whenever this ends. What serves is the confi
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import fnmatch
 import os
 import secrets
@@ -24,7 +25,7 @@ from edged.store.floors import Floors
 from edged.store.head import Head
 from edged.store.repository import check_requires
 from edged.store.signing import TrustStore
-from edged.trusted import load_trust
+from edged.trusted import check_not_expired, load_trust, load_trusted
 
 _TEMPORARY = ".install-"
 _CHUNK_BYTES = 1 << 20
@@ -32,39 +33,49 @@ _RESERVE = 1.2
 """Room asked for beyond the file itself: a full disk stops more than an update."""
 
 
-def install(config: Path, file: Path, *, older: bool = False) -> str:
+class NoPlaceError(IncompatibleError):
+    """The device cannot take it now; the bundle is none the worse for it."""
+
+
+def install(config: Path, file: Path, *, older: bool = False, state_dir: Path | None = None) -> str:
     """Install a bundle; returns what was done, for people.
 
     Args:
         config: edged.yaml or its directory.
         file: the bundle.
         older: also where a newer release of the model is there already.
+        state_dir: of the device; default: as the configuration or the service manager says.
 
     Raises:
+        NoPlaceError: it cannot be written.
         EdgedError: it is not trusted, not whole, not for this device, or nobody asks for it.
     """
     snapshot = load(config)
     data, manifest, signatures = read_manifest(file)
     # From the original, so that nothing is written of what nobody signed.
-    trust, target = admit(config, snapshot, Head(data, manifest, signatures), older=older)
-    if target.exists():
-        return f"{target} is there already"
-    temporary = _copy(file, target.parent)
-    try:
-        fault("install.copied")
-        with open_bundle(temporary) as bundle:
-            _verify(bundle, trust, bundle_digest(data))
-        fault("install.verified")
-        _name(temporary, target)
-        fault("install.named")
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    state = state_dir or find_state_dir(config)
+    trust, target = admit(state, snapshot, Head(data, manifest, signatures), older=older)
+    with _alone(target.parent):
+        if target.exists():
+            return f"{target} is there already"
+        temporary = _copy(file, target.parent)
+        try:
+            fault("install.copied")
+            with open_bundle(temporary) as bundle:
+                _verify(bundle, trust, bundle_digest(data))
+            fault("install.verified")
+            _name(temporary, target)
+            fault("install.named")
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
     unsigned = "" if trust.required else "; NOT CHECKED WHO SIGNED IT (trust.require_signatures)"
     return f"{target}: release {manifest.release} of {manifest.name}{unsigned}"
 
 
-def admit(config: Path, snapshot: Snapshot, head: Head, *, older: bool) -> tuple[TrustStore, Path]:
+def admit(
+    state_dir: Path, snapshot: Snapshot, head: Head, *, older: bool
+) -> tuple[TrustStore, Path]:
     """All that its first bytes say against a bundle; also asked before the rest is fetched.
 
     Returns:
@@ -73,11 +84,13 @@ def admit(config: Path, snapshot: Snapshot, head: Head, *, older: bool) -> tuple
     Raises:
         EdgedError: it is not trusted, not for this device, older, or nobody asks for it.
     """
-    trust = load_trust(snapshot)
+    trust = load_trust(snapshot, state_dir)
     trust.verify(head.data, head.signatures)
     check_requires(head.manifest)
-    Floors(find_state_dir(config)).check(head.manifest)
+    Floors(state_dir).check(head.manifest)
     target = _target(snapshot, head.manifest)
+    if not target.exists():
+        check_not_expired(load_trusted(snapshot, state_dir))
     _check_others(snapshot, head.manifest, bundle_digest(head.data), older=older)
     return trust, target
 
@@ -121,17 +134,31 @@ def _check_others(snapshot: Snapshot, manifest: Manifest, digest: str, *, older:
         )
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One installation at a time, by hand, inbox or source; what a killed one left is removed."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise NoPlaceError(f"cannot write to {folder}: {exc.strerror}") from exc
+    try:
+        with contextlib.suppress(OSError):  # a network's folder may know no locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            for old in folder.glob(f"{_TEMPORARY}*"):
+                old.unlink()
+        yield
+    finally:
+        os.close(fd)
+
+
 def _copy(file: Path, folder: Path) -> Path:
-    """A synced copy in the folder, under a name that no pattern takes; leftovers are removed."""
-    with contextlib.suppress(OSError):
-        for old in folder.glob(f"{_TEMPORARY}*"):
-            old.unlink()
+    """A synced copy in the folder, under a name that no pattern takes."""
     temporary = folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
     try:
         with _made(temporary) as copy, file.open("rb") as source:
             size, disk = os.fstat(source.fileno()).st_size, os.statvfs(folder)
             if disk.f_bavail * disk.f_frsize < size * _RESERVE:
-                raise IncompatibleError(
+                raise NoPlaceError(
                     f"{folder} has {disk.f_bavail * disk.f_frsize >> 20} MiB free; this bundle "
                     f"needs {int(size * _RESERVE) >> 20} MiB; make room, then try again"
                 )
@@ -144,7 +171,7 @@ def _copy(file: Path, folder: Path) -> Path:
             os.fsync(copy)
     except OSError as exc:
         temporary.unlink(missing_ok=True)
-        raise BundleError(f"cannot write to {folder}: {exc.strerror}") from exc
+        raise NoPlaceError(f"cannot write to {folder}: {exc.strerror}") from exc
     except EdgedError:
         temporary.unlink(missing_ok=True)
         raise
@@ -185,4 +212,4 @@ def _name(temporary: Path, target: Path) -> None:
         finally:
             os.close(folder)
     except OSError as exc:
-        raise BundleError(f"cannot write {target}: {exc.strerror}") from exc
+        raise NoPlaceError(f"cannot write {target}: {exc.strerror}") from exc

@@ -194,7 +194,7 @@ def _look(job: _Pull) -> Callable[[Partial], bool]:
         if head is None:
             return False
         _check_model(job, head)
-        admit(job.config, job.snapshot, head, older=job.older)
+        admit(find_state_dir(job.config), job.snapshot, head, older=job.older)
         return True
 
     return look

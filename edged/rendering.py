@@ -65,6 +65,7 @@ def render_status(document: dict[str, Any]) -> str:
         lines.append(f"Open Inference Protocol on {document['http']}")
     if document.get("metrics"):
         lines.append(f"figures and health on {document['metrics']}")
+    lines += _inbox_lines(document.get("inbox") or {})
     if document["mqtt"]:
         lines.append(_mqtt_line(document["mqtt"]))
     if document.get("desired"):
@@ -92,6 +93,13 @@ def render_status(document: dict[str, Any]) -> str:
     ]
     if document["mqtt"] and document["mqtt"].get("bindings"):
         lines += ["", _bindings(document["mqtt"]["bindings"])]
+    lines += _trouble_lines(document)
+    return "\n".join(lines)
+
+
+def _trouble_lines(document: dict[str, Any]) -> list[str]:
+    """What is not as it should be."""
+    lines: list[str] = []
     if document.get("not_ready"):
         lines += ["", "not ready, because of:"]
         lines += [f"  {name}: {reason}" for name, reason in document["not_ready"].items()]
@@ -102,10 +110,10 @@ def render_status(document: dict[str, Any]) -> str:
             f"  {key}{_age(ages.get(key))}: {text}"
             for key, text in document["degradations"].items()
         ]
-    if config["problems"]:
+    if document["config"]["problems"]:
         lines += ["", "the last change was refused:"]
-        lines += [f"  {line}" for line in config["problems"]]
-    return "\n".join(lines)
+        lines += [f"  {line}" for line in document["config"]["problems"]]
+    return lines
 
 
 def _window_words(left_s: float | None) -> str:
@@ -223,6 +231,17 @@ def _socket_line(socket: dict[str, Any]) -> str:
         f"socket {socket['path']}: {socket['connections']} connections, "
         f"{socket['requests']} requests"
     )
+
+
+def _inbox_lines(inbox: dict[str, Any]) -> Iterator[str]:
+    if not inbox:
+        return
+    yield (
+        f"inbox {inbox['folder']}: {inbox['installed']} installed, {inbox['refused']} refused, "
+        f"{inbox['waiting']} waiting"
+    )
+    if inbox["last"]:
+        yield f"  the last: {inbox['last']}"
 
 
 def _mqtt_line(mqtt: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from edged.config.identity import node_name
 from edged.errors import EdgedError
 from edged.hosted import workers
 from edged.manifest import Manifest
@@ -113,6 +114,22 @@ def status_document(
         "socket": socket,
         "metrics": metrics,
         "mqtt": links,
+    }
+
+
+def info_document(reloader: Reloader, dataplane: Dataplane, health: Health) -> dict[str, Any]:
+    """What the broker is told of this daemon."""
+    limits = reloader.config.limits
+    return {
+        "edged": __version__,
+        "node": node_name(reloader.config),
+        "generation": dataplane.table.generation,
+        "config_digest": reloader.digest,
+        "config_applied": reloader.report.applied,
+        "ready": is_ready(dataplane),
+        # Names only: the sentences may hold paths, and whoever reads the broker reads this.
+        "degraded": sorted(health.degradations()),
+        "max_request_bytes": int(limits.max_request),
     }
 
 

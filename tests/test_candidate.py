@@ -360,8 +360,12 @@ class TestRetiredKeys:
         back = replace(site.load(), kept=Kept(1, "x", {"m": (one.digest,)}))
         assert build_candidate(back, repository).retired
         # Another one takes its place, and it is not wanted any more.
+        self.write(site, "'m-*.edgb', serve: 1")
+        assert build_candidate(site.load(), repository).retired
         self.write(site, "'m-*.edgb'")
-        (_, two_) = build_candidate(site.load(), repository).desired()
+        candidate = build_candidate(site.load(), repository)
+        assert not candidate.retired
+        (_, two_) = candidate.desired()
         repository.activate("m", two_.digest)
         candidate, problems = both(site, repository)
         assert not problems

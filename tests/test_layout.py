@@ -34,7 +34,7 @@ ROOMS = {
     "urllib3": {"edged/sources/web.py"},
     "PIL": {"edged/processing/image.py"},
     "tokenizers": {"edged/pipelines/token_file.py"},
-    "inotify_simple": {"edged/config/watch.py"},
+    "inotify_simple": {"edged/config/watch.py", "edged/inbox_watch.py"},
     "uvloop": {"edged/boot.py", "edged/cli.py"},
     "cryptography": {"edged/store/signing.py", "edged/config/tls_files.py"},
     "prometheus_client": {"edged/telemetry/exposition.py"},

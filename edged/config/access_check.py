@@ -58,7 +58,9 @@ def _numbers(access: AccessConfig) -> Iterator[Found]:
 def name_problems(config: Config) -> Iterator[Found]:
     """Users and groups that this device does not know; asks the system."""
     access = config.access
-    for path, name in _users(access):
+    inbox = () if config.inbox is None else config.inbox.users
+    taken = [(f"inbox.users[{index}]", name) for index, name in enumerate(inbox)]
+    for path, name in [*_users(access), *taken]:
         if name != "*" and user_number(name) is None:
             yield path, f"no user is named {quote(name)} on this device"
     groups = [*_groups(access)]

@@ -22,6 +22,7 @@ from edged.config.engines import engines_problems
 from edged.config.feed_check import feed_problems
 from edged.config.generation_check import generation_problems
 from edged.config.identity import base_topic
+from edged.config.inbox import inbox_problems
 from edged.config.keyed_check import keyed_problems
 from edged.config.listen_check import listen_problems
 from edged.config.loops import FilterTree
@@ -97,6 +98,7 @@ def check(draft: Draft) -> list[Problem]:
         *listen_problems(draft.config.listen),
         *access_problems(draft.config),
         *_trust(draft.config),
+        *inbox_problems(draft.config),
         *_ranges(draft.config),
         *_scheduling(draft.config),
         *_models(draft.config),

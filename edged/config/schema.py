@@ -19,6 +19,7 @@ from edged.config.engines import EnginesConfig
 from edged.config.environment import VariableName
 from edged.config.feed import FeedConfig
 from edged.config.generation import GenerationConfig
+from edged.config.inbox import InboxConfig
 from edged.config.listen import ListenConfig
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.mqtt import MqttConfig
@@ -297,6 +298,7 @@ class Config(Section, frozen=True, kw_only=True):
     listen: ListenConfig = ListenConfig()
     access: AccessConfig = AccessConfig()
     trust: TrustConfig = TrustConfig()
+    inbox: InboxConfig | None = None
     sources: Annotated[
         dict[SourceName, SourceConfig],
         Meta(description="where bundles may be fetched from, by name; default: nowhere"),
