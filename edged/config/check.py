@@ -40,10 +40,11 @@ from edged.config.problems import (
 )
 from edged.config.publish_check import publish_problems
 from edged.config.rollout_check import rollout_problems
-from edged.config.schema import Config, TrustConfig
+from edged.config.schema import Config
 from edged.config.sequence_check import sequence_problems
 from edged.config.sources import source_problems
 from edged.config.sparkplug_check import own_sparkplug_topics, sparkplug_problems
+from edged.config.trust_check import trust_problems
 from edged.errors import FieldError
 from edged.specs import Duration
 from edged.topics import TopicFilter, TopicTemplate, can_match, check_topic
@@ -63,10 +64,6 @@ OWN_TOPICS = (
 )
 """What the daemon itself publishes below its base topic, beside results."""
 
-_NO_KEYS = (
-    "no key is trusted, so no bundle can be accepted; make one with `edged-convert keygen` and "
-    "list its .pub file here, or write `require_signatures: false` on a test bench"
-)
 _MOST_LOOPS = 5
 """A result that reaches more bindings than this is understood."""
 _SECOND = 10**9
@@ -97,7 +94,7 @@ def check(draft: Draft) -> list[Problem]:
         *brokers_problems(draft.config, draft.broken_bindings),
         *listen_problems(draft.config.listen),
         *access_problems(draft.config),
-        *_trust(draft.config),
+        *trust_problems(draft.config),
         *inbox_problems(draft.config),
         *_ranges(draft.config),
         *_scheduling(draft.config),
@@ -136,23 +133,6 @@ def _is_entangled(path: str, other: str) -> bool:
     if not other.startswith(("models", "bindings", "pipelines", "sources")):
         return re.split(r"[.\[]", path)[0] == re.split(r"[.\[]", other)[0]
     return (path + ".").startswith(other + ".") or (other + ".").startswith(path + ".")
-
-
-def _trust(config: Config) -> Iterator[Found]:
-    trust = config.trust
-    if trust.root is not None:
-        for name in ("keys", "threshold"):
-            if getattr(trust, name) != getattr(TrustConfig(), name):
-                yield f"trust.{name}", "the trust document of `root` says that; remove one of them"
-        return
-    if trust.require_signatures and not trust.keys and config.models:
-        yield "trust.keys", _NO_KEYS
-    elif trust.require_signatures and trust.keys and trust.threshold > len(trust.keys):
-        text = f"{trust.threshold} distinct keys must sign, but trust.keys lists {len(trust.keys)}"
-        yield "trust.threshold", f"{text}; lower it or list more keys"
-    for index, key in enumerate(trust.keys):
-        if key in trust.keys[:index]:
-            yield f"trust.keys[{index}]", f"{quote(key)} is listed twice; remove one"
 
 
 def _ranges(config: Config) -> Iterator[Found]:
