@@ -176,9 +176,9 @@ class PreparedCall:
         return self
 
     @property
-    def outlook(self) -> tuple[int, int]:
-        """The class of who answers, and how long its next run on the loop will take."""
-        return self._release.rank, self._release.inline.last_ns
+    def outlook(self) -> tuple[int, int, int]:
+        """The class of who answers, how long its next run may take, and how long one row does."""
+        return self._release.rank, self._release.inline.last_ns, self._release.typical_run_ns
 
     def enlist(self, runs: Runs) -> None:
         """Have what gathers requests of this call pumped at the end of this turn of the loop."""

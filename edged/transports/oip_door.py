@@ -13,7 +13,7 @@ from edged.tensors import Array, TensorSpec
 class Turn(Protocol):
     """What runs on the loop; see ``edged.serving.scheduling.turn``."""
 
-    def is_alone(self, asker: object) -> bool:
+    def is_alone(self, asker: object, *, is_many: bool = False) -> bool:
         """Whether nobody else has asked for anything lately."""
         ...
 
@@ -100,8 +100,8 @@ class Prepared(Protocol):
         ...
 
     @property
-    def outlook(self) -> tuple[int, int]:
-        """The class of who answers, and how long its next run on the loop will take."""
+    def outlook(self) -> tuple[int, int, int]:
+        """The class of who answers, how long its next run may take, and how long one row does."""
         ...
 
     def enlist(self, runs: Pumped) -> None:

@@ -105,7 +105,7 @@ class EchoCall:
     def turn(self) -> EchoDoor:
         return self.door
 
-    outlook = (1, 0)
+    outlook = (1, 0, 0)
     entry = None
 
     @property
@@ -215,7 +215,7 @@ class EchoDoor:
         self.prepared += 1
         return EchoCall(self, request)
 
-    def is_alone(self, asker: object) -> bool:
+    def is_alone(self, asker: object, *, is_many: bool = False) -> bool:
         return self.is_quiet
 
     def release_all(self) -> None:

@@ -231,6 +231,24 @@ class TestAlone:
         turn._asked += 1
         assert [self.ask(turn, me) for _ in range(10)] == [False] * 8 + [True] * 2
 
+    def test_many_that_ask_as_one(self):
+        """Of several in a turn only the first makes their release stand in line."""
+        turn, me = Turn(), object()
+
+        def ask_twice() -> list[bool]:
+            found = [turn.is_alone(me, is_many=True)]
+            if not found[0]:
+                turn._line.append(served(None))
+                turn._asked += 1
+            found.append(turn.is_alone(me, is_many=True))
+            turn._line.clear()
+            return found
+
+        assert [ask_twice() for _ in range(6)] == [[False] * 2] * 4 + [[True] * 2] * 2
+        turn._asked += 1
+        assert ask_twice() == [False] * 2
+        assert not turn.is_alone(object(), is_many=True)
+
     def test_not_while_others_stand_in_line(self):
         turn, me = Turn(), object()
         for _ in range(8):

@@ -91,11 +91,16 @@ class Turn:
         self.stay = Stay()
         """Ends when somebody else asks for anything."""
 
-    def is_alone(self, asker: object) -> bool:
+    def is_alone(self, asker: object, *, is_many: bool = False) -> bool:
         """Whether nobody but ``asker`` has asked for anything lately.
 
         Then nobody can be waiting to join its request, and it need not wait for the turn's end.
         One that is not alone is expected to ``ask`` for this request.
+
+        Args:
+            asker: who asks.
+            is_many: whether several may ask as this one in a turn: of those behind the first the
+                line hears nothing, for their release stands in it already.
         """
         if asker is not self._asker or self._asked != self._asked_then:
             self._asker, self._streak = asker, 0
@@ -104,7 +109,7 @@ class Turn:
         elif self._streak >= _ALONE and not self._line:
             return True
         self._streak += 1
-        self._asked_then = self._asked + 1
+        self._asked_then = self._asked + (0 if is_many and self._line else 1)
         return False
 
     def overlook(self, count: int) -> None:

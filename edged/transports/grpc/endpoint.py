@@ -80,6 +80,8 @@ class GrpcServer:
         self.patience = Patience(0)
         self.buffer = memoryview(bytearray(_READ_BYTES))
         """For what is read while awake; taken out of it at once."""
+        self.latest: Peer | None = None
+        """The connection that sent something last."""
         self.connections: set[Peer] = set()
         self.turned_away: set[Peer] = set()
         """Those of clients that have as many as they may, for as long as they are told so."""

@@ -116,6 +116,8 @@ class Peer(asyncio.Protocol):
         self._transport = None
         self._is_over = True
         self._server.connections.discard(self)
+        if self._server.latest is self:
+            self._server.latest = None
         self._server.turned_away.discard(self)
         for timer in (self._sweep, self._idle):
             if timer is not None:
@@ -146,7 +148,10 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, as much as one turn allows."""
-        if self._takes_call(data):
+        server = self._server
+        before, server.latest = server.latest, self
+        # Where several ask in turn, the next one to ask is another.
+        if self._takes_call(data) and before is self:
             self._wait_awake()
 
     def _takes_call(self, data: bytes) -> bool:

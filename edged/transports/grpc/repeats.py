@@ -31,6 +31,10 @@ _MOST_BYTES = 2 * REPEAT_BYTES
 and nearly all of their messages are short."""
 
 
+_SHORT_NS = 30_000
+"""A run that takes less than to stand in line and to be answered from there."""
+
+
 class _Known:
     """A repeat, its call, and its lane once there is one."""
 
@@ -130,7 +134,9 @@ class Repeats:
 
     def _alone(self, known: _Known, head: Head, message: Buffer) -> bytes | None:
         call = known.call
-        if not known.has_lane or not call.turn.is_alone(self._asker):
+        # Longer runs are shared by those that ask in one turn, which then costs less than the line.
+        is_short = call.outlook[2] < _SHORT_NS
+        if not known.has_lane or not call.turn.is_alone(self._asker, is_many=is_short):
             return None
         lane = known.lane
         if lane is None:

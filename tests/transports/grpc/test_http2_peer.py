@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edged.patience import Patience
 from edged.protocol.grpc_call import Reply, Status
 from edged.protocol.grpc_wire import encode_only
 from edged.protocol.http2_frames import (
@@ -98,6 +99,30 @@ class TestTurns:
             assert caller.answer(caller.ask("/t/echo", b"z"))[0] == framed(b"z")
         assert house.service.alone[6:] == [b"z"] * 2
         caller.close()
+
+    def test_awake_only_for_one_that_asks_twice_in_a_row(self, house: House) -> None:
+        """Where several ask in turn, waiting for one of them keeps the others waiting."""
+        house.start()
+        waits: list[bool] = []
+
+        class Never(Patience):
+            def is_worth_it(self) -> bool:
+                waits.append(True)
+                return False
+
+        house.server.patience = Never(0)
+        callers = [Caller(house.path), Caller(house.path)]
+        for caller in callers:
+            caller.answer(caller.ask("/t/echo", b"x"))
+        waits.clear()
+        for caller in callers * 3:
+            caller.answer(caller.ask("/t/echo", b"x"))
+        assert not waits
+        callers[1].answer(callers[1].ask("/t/echo", b"x"))
+        eventually(lambda: waits == [True])
+        for caller in callers:
+            caller.close()
+        eventually(lambda: house.server.latest is None)
 
     def test_a_connection_that_is_turned_away_is_told_so_each_time(self, house: House) -> None:
         house.start()
