@@ -25,13 +25,13 @@ from edged.config.schema import Config
 from edged.config.watch import Watcher
 from edged.desired import Desired
 from edged.engine_house import EngineHouse
-from edged.errors import ConfigError, InvalidRequestError, ModelNotFoundError
+from edged.errors import ConfigError
 from edged.figures import collect
 from edged.house import House
 from edged.inbox_watch import InboxWatch
 from edged.listeners import Listeners
-from edged.manifest import canonical_json
 from edged.oip_pages import OipPages
+from edged.poller import Poller
 from edged.probes import Probes
 from edged.record import Record
 from edged.reload import Reloader
@@ -39,10 +39,10 @@ from edged.reload_tally import ReloadTally
 from edged.retry import Retry
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
-from edged.serving.router import choose_release
 from edged.status import (
     announced_models,
     info_document,
+    manifest_text,
     models_document,
     pipelines,
     reload_document,
@@ -105,6 +105,7 @@ class Daemon:
         self._is_announcing = False
         self.health.on_change = self._announce_soon
         self.engines = EngineHouse(state_dir, config)
+        self.poller = Poller(config_path, state_dir, self.health)
         self.manager = self._make_manager(config)
         calls = self._calls()
         self.gate = Gate()
@@ -220,6 +221,7 @@ class Daemon:
         self.inbox.follow(self.reloader.candidate.snapshot)
         loading = lambda: self.manager.is_loading  # noqa: E731
         self.engines.start(self.reloader, self.dataplane, loading, self._repository.digests)
+        self.poller.follow(self.reloader.config)
         log.info("ready after %.2f s: %s", time.monotonic() - self._started, self._line())
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -244,6 +246,7 @@ class Daemon:
         self.desired.stop()
         self.engines.stop()
         self.inbox.stop()
+        self.poller.stop()
         self._watcher.stop()
         self.server.close_listener()
         self._listeners.close_admin()
@@ -293,6 +296,7 @@ class Daemon:
         self.engines.review()
         self.inbox.follow(self.reloader.candidate.snapshot)
         self.steward.follow(self.reloader.config)
+        self.poller.follow(self.reloader.config)
         self._announce_soon()
         self._supervisor.ready(self._line())
 
@@ -346,6 +350,7 @@ class Daemon:
         )
         more = {"http": self._listeners.http_place, "engines": self.engines.as_dict()}
         more["inbox"], more["desired"] = self.inbox.as_dict(), self.desired.document()
+        more["pulls"] = self.poller.as_list()
         return {**document, **more, "log_level": self.steward.level}
 
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
@@ -373,12 +378,4 @@ class Daemon:
         return text.decode()
 
     async def _manifest(self, arguments: dict[str, Any]) -> str:
-        model, release = str(arguments.get("model")), arguments.get("release")
-        if release is not None and not isinstance(release, int | str):
-            raise InvalidRequestError("release: expected a number or an alias")
-        route = self.dataplane.table.routes.get(model)
-        if route is None:
-            raise ModelNotFoundError(
-                f'no model "{model[:64]}" is configured; see which there are: edged models'
-            )
-        return canonical_json(choose_release(route, release).manifest).decode("ascii")
+        return manifest_text(self.dataplane, arguments)

@@ -39,7 +39,9 @@ from edged.record import find_state_dir
 from edged.sources.found import Found
 from edged.sources.opened import Settings, find, open_source
 from edged.store.bundle import bundle_digest, read_manifest
+from edged.store.floors import Floors
 from edged.store.head import Head, read_head
+from edged.trusted import load_trust
 
 if TYPE_CHECKING:
     from edged.sources.partial import Partial
@@ -129,7 +131,7 @@ def _pull(
     with _locked(job):
         web = open_source(settings)
         found = find(web, settings, reference.name, reference.tag, reference.digest)
-        note, against = _read_note(job), snapshot.digest
+        note, against = _read_note(job), _against(job)
         if note.digest == found.digest and note.bundle and _has(snapshot, note.bundle):
             return Pulled("current", f"{reference}: what it has is here already", found.digest)
         if found.bundle and _has(snapshot, found.bundle):
@@ -223,6 +225,14 @@ def _is_passing(exc: EdgedError) -> bool:
     return (
         isinstance(exc, ApplyError) or "make room" in exc.message or "cannot write" in exc.message
     )
+
+
+def _against(job: _Pull) -> str:
+    """What a refusal was decided by: while it is the same, so is the refusal."""
+    trust = load_trust(job.snapshot)
+    said = [job.snapshot.digest, str(trust.version), *sorted(trust.keys)]
+    said += [f"{model}@{n}" for model, n in sorted(Floors(job.folder.parent).all().items())]
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()
 
 
 def _settings(snapshot: Snapshot, name: str) -> Settings:

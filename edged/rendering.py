@@ -85,7 +85,7 @@ def render_status(document: dict[str, Any]) -> str:
         for r in document["releases"]
         if r.get("choice")
     ]
-    lines += _engine_lines(document.get("engines") or {})
+    lines += [*_engine_lines(document.get("engines") or {}), *_pull_lines(document)]
     lines += [
         f"{r['model']} release {r['release']} is not in memory: {r['reason']}"
         for r in document["releases"]
@@ -260,6 +260,13 @@ def _worker_lines(workers: Iterable[dict[str, Any]]) -> Iterator[str]:
         models = ", ".join(share["model"] for share in one["releases"])
         size = _size(one["private_bytes"]) if one["private_bytes"] is not None else "unknown"
         yield f"worker {one['pid']}: {models} ({size})"
+
+
+def _pull_lines(document: dict[str, Any]) -> list[str]:
+    return [
+        f"{p['model']} from {p['pull']}: {p['state']}, asked again in {_seconds(p['next_in_s'])}"
+        for p in document.get("pulls") or ()
+    ]
 
 
 def _engine_lines(engines: dict[str, Any]) -> Iterator[str]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from edged.config.identity import node_name
-from edged.errors import EdgedError
+from edged.errors import EdgedError, InvalidRequestError, ModelNotFoundError
 from edged.hosted import workers
-from edged.manifest import Manifest
+from edged.manifest import Manifest, canonical_json
 from edged.reload import Reloader
 from edged.runtimes.registry import computed_in
 from edged.serving.dataplane import Dataplane
@@ -131,6 +131,27 @@ def info_document(reloader: Reloader, dataplane: Dataplane, health: Health) -> d
         "degraded": sorted(health.degradations()),
         "max_request_bytes": int(limits.max_request),
     }
+
+
+def manifest_text(dataplane: Dataplane, arguments: dict[str, Any]) -> str:
+    """The manifest of a release, as canonical JSON.
+
+    Args:
+        dataplane: the table.
+        arguments: ``model``, and ``release`` for another than the one that answers.
+
+    Raises:
+        EdgedError: there is no such model or release.
+    """
+    model, release = str(arguments.get("model")), arguments.get("release")
+    if release is not None and not isinstance(release, int | str):
+        raise InvalidRequestError("release: expected a number or an alias")
+    route = dataplane.table.routes.get(model)
+    if route is None:
+        raise ModelNotFoundError(
+            f'no model "{model[:64]}" is configured; see which there are: edged models'
+        )
+    return canonical_json(choose_release(route, release).manifest).decode("ascii")
 
 
 def reload_document(reloader: Reloader, dataplane: Dataplane) -> dict[str, Any]:
