@@ -15,11 +15,11 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from edged.config.load import Snapshot, load
+from edged.config.load import Snapshot
 from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError
 from edged.faults import fault
 from edged.manifest import Manifest
-from edged.record import find_state_dir
+from edged.record import find_state_dir, load_in_effect
 from edged.store.bundle import Bundle, bundle_digest, check_model, open_bundle, read_manifest
 from edged.store.floors import Floors
 from edged.store.head import Head
@@ -50,7 +50,7 @@ def install(config: Path, file: Path, *, older: bool = False, state_dir: Path | 
         NoPlaceError: it cannot be written.
         EdgedError: it is not trusted, not whole, not for this device, or nobody asks for it.
     """
-    snapshot = load(config)
+    snapshot = load_in_effect(config)
     data, manifest, signatures = read_manifest(file)
     # From the original, so that nothing is written of what nobody signed.
     state = state_dir or find_state_dir(config)

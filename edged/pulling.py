@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edged.atomic import write_atomically
-from edged.config.load import Snapshot, load
+from edged.config.load import Snapshot
 from edged.config.sources import Reference, SourceConfig, parse_reference
 from edged.credential import read_secret
 from edged.errors import (
@@ -35,7 +35,7 @@ from edged.errors import (
 )
 from edged.faults import fault
 from edged.installing import admit, install
-from edged.record import find_state_dir
+from edged.record import find_state_dir, load_in_effect
 from edged.sources.found import Found
 from edged.sources.opened import Settings, find, open_source
 from edged.store.bundle import bundle_digest, read_manifest
@@ -98,7 +98,7 @@ def pull_model(config: Path, model: str) -> Pulled:
     Raises:
         EdgedError: as ``pull``; what was refused before is refused again unfetched.
     """
-    snapshot = load(config)
+    snapshot = load_in_effect(config)
     if model not in snapshot.config.models or snapshot.config.models[model].pull is None:
         raise ConfigError(f'models.{model[:64]}.pull: no such model, or it has no "pull"')
     reference = parse_reference(str(snapshot.config.models[model].pull))
@@ -116,7 +116,7 @@ def pull(config: Path, text: str, *, older: bool = False) -> Pulled:
     Raises:
         EdgedError: the source is away or has no such bundle, or the bundle is refused.
     """
-    snapshot = load(config)
+    snapshot = load_in_effect(config)
     reference = parse_reference(text)
     return _pull(config, snapshot, reference, model="", again=True, older=older)
 

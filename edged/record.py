@@ -19,7 +19,8 @@ from msgspec import Meta, Struct
 from edged.atomic import write_atomically
 from edged.candidate import content_digest
 from edged.config.documents import FOLDER
-from edged.config.load import Snapshot, load, load_saved, save
+from edged.config.documents import FOLDER as DOCUMENTS
+from edged.config.load import Snapshot, load, load_saved, save, takes_documents
 from edged.config.problems import ConfigProblemsError
 from edged.config.source import read_source
 from edged.documents import Documents
@@ -218,6 +219,18 @@ def _last_good(history: History, state_dir: Path, crash: str) -> Snapshot | None
         return load_saved(state_dir / _LAST_GOOD)
     except (EdgedError, OSError):
         return None
+
+
+def load_in_effect(config_path: Path) -> Snapshot:
+    """The files, with the document that came over MQTT where one may.
+
+    Raises:
+        ConfigProblemsError: carries every problem found.
+    """
+    snapshot = load(config_path)
+    if not takes_documents(snapshot):
+        return snapshot
+    return load(config_path, find_state_dir(config_path) / DOCUMENTS)
 
 
 def find_state_dir(config_path: Path) -> Path:

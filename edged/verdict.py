@@ -5,6 +5,7 @@ Reads files and verifies signatures; changes nothing.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,6 +33,8 @@ from edged.transports.bindings.binding_set import prepare_bindings
 from edged.transports.bindings.sizes import check_sizes
 from edged.trusted import trust_warnings
 from edged.unmet import unmet_preferences
+
+_OPEN = "every user of this device can read it; run: chmod o-r on it"
 
 
 def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
@@ -83,6 +86,7 @@ def find_problems(path: Path, *, with_files: bool) -> tuple[list[Problem], str]:
         *trust_warnings(snapshot, find_state_dir(path)),
         *expiry_warnings(snapshot, datetime.now(timezone.utc)),
         *_open_secrets(snapshot),
+        *_source_warnings(snapshot),
         *snapshot.left_out,
         *_open_desired(snapshot),
     ]
@@ -148,8 +152,19 @@ def _open_secrets(snapshot: Snapshot) -> Iterator[Problem]:
         if broker is None or broker.password is None:
             continue
         if is_open_to_all(snapshot, broker.password):
-            text = "every user of this device can read it; run: chmod o-r on it"
-            yield snapshot.problem(f"{path}.password.file", text)
+            yield snapshot.problem(f"{path}.password.file", _OPEN)
+
+
+def _source_warnings(snapshot: Snapshot) -> Iterator[Problem]:
+    if snapshot.config.sources and importlib.util.find_spec("urllib3") is None:
+        text = "nothing can be fetched: urllib3 is not installed; pip install 'edged[sources]'"
+        yield snapshot.problem("sources", text)
+    for name, source in snapshot.config.sources.items():
+        for field in ("password", "token"):
+            secret = getattr(source, field)
+            if secret is not None and is_open_to_all(snapshot, secret):
+                path = f"{field_path('sources', name)}.{field}.file"
+                yield snapshot.problem(path, _OPEN)
 
 
 def explain_config(

@@ -18,6 +18,8 @@ from converters.publishing import mirror
 from converters.publishing.mirror import publish_to_mirror
 from converters.publishing.publish import publish
 from edged.cli import main
+from edged.config.documents import FOLDER as DOCUMENTS
+from edged.documents import Documents
 from edged.errors import (
     BundleError,
     ConfigError,
@@ -152,6 +154,7 @@ class TestMirror:
         assert box.there() == ["m-3.edgb"]
 
 
+@pytest.mark.slow
 class TestKilled:
     @pytest.mark.parametrize(
         "point", ["pull.fetched", "install.copied", "install.named", "pull.installed"]
@@ -324,6 +327,20 @@ class TestTheDevice:
         assert (folder / "new.part").exists()
 
 
+def test_a_model_of_a_document_over_mqtt(box: Box):
+    """What serves by a document is pulled by it too."""
+    config = box.folder / "edged.yaml"
+    line = "  m: {bundle: bundles/m-*.edgb, pull: files/m:stable}\n"
+    text = config.read_text()
+    assert line in text
+    config.write_text(text.replace(line, "") + "mqtt: {desired: {keys: [site.pub]}}\n")
+    documents = Documents(box.folder / "state" / DOCUMENTS)
+    documents.begin(1, "sha1", f"models:\n{line}", "base")
+    documents.take(1)
+    box.mirror(3)
+    assert pull_model(box.folder, "m").state == "installed"
+
+
 class TestWords:
     def test_no_such_source_or_model(self, box: Box):
         with pytest.raises(
@@ -358,6 +375,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         yield running
 
 
+@pytest.mark.slow
 class TestRegistry:
     """The distribution project's own registry."""
 

@@ -172,6 +172,19 @@ class TestForPrograms:
         assert document["good"]
         assert document["summary"][0] == "good: 1 models, 1 bindings"
 
+    def test_a_source_whose_token_all_can_read(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = site.directory / "token"
+        path.write_text("hunter2")
+        path.chmod(0o644)
+        source = "{kind: oci, url: 'https://r.example', token: {file: token}}"
+        site.write(f"{BOUND}    model: m\nsources: {{r: {source}}}\n")
+        monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+        _, summary = check_config(site.config, with_files=True)
+        assert "sources.r.token.file: every user of this device can read it" in summary
+        assert "sources: nothing can be fetched: urllib3 is not installed" in summary
+
     def test_a_password_that_all_can_read(self, site: Site) -> None:
         path = site.directory / "pw"
         path.write_text("hunter2")
