@@ -350,8 +350,7 @@ class Daemon:
         )
         more = {"http": self._listeners.http_place, "engines": self.engines.as_dict()}
         more["inbox"], more["desired"] = self.inbox.as_dict(), self.desired.document()
-        more["pulls"] = self.poller.as_list()
-        return {**document, **more, "log_level": self.steward.level}
+        return {**document, **more, "pulls": self.poller.as_list(), "log_level": self.steward.level}
 
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return models_document(self.dataplane)

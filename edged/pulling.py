@@ -34,7 +34,7 @@ from edged.errors import (
     SourceError,
 )
 from edged.faults import fault
-from edged.installing import admit, install
+from edged.installing import NoPlaceError, admit, install
 from edged.record import find_state_dir, load_in_effect
 from edged.sources.found import Found
 from edged.sources.opened import Settings, find, open_source
@@ -222,9 +222,7 @@ def _check_room(folder: Path, size: int) -> None:
 
 def _is_passing(exc: EdgedError) -> bool:
     """Whether the device, not the bundle, is what must change: then what came is kept."""
-    return (
-        isinstance(exc, ApplyError) or "make room" in exc.message or "cannot write" in exc.message
-    )
+    return isinstance(exc, ApplyError | NoPlaceError) or "make room" in exc.message
 
 
 def _against(job: _Pull) -> str:
