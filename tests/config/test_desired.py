@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec import inspect
 
-from edged.config.desired import document_problems, version_in, version_of
+from edged.config.binding import BindingConfig
+from edged.config.desired import _FILES, document_problems, version_in, version_of
 from edged.config.load import ConfigProblemsError, load, read_document
+from edged.config.pipeline import PipelineConfig
+from edged.config.schema import ModelConfig
 
 SECTION = "node: n\ntrust: {require_signatures: %s}\nmqtt: {host: b, desired: {%s}}\n"
 
@@ -69,3 +73,30 @@ def test_names() -> None:
         assert version_of(name) == 0
     assert version_in({"edged.yaml": b"", "/s/desired/version-00000007.yaml": b""}) == 7
     assert version_in({"edged.yaml": b""}) == 0
+
+
+def files_in(kind: object, name: str = "") -> set[str]:
+    """Names of the fields that hold a ``Path``, however deep."""
+    if isinstance(kind, inspect.Metadata):
+        return files_in(kind.type, name)
+    if isinstance(kind, inspect.StrType):
+        return {name} if (kind.min_length, kind.max_length) == (1, 1024) else set()
+    found: set[str] = set()
+    if isinstance(kind, inspect.UnionType):
+        found = set().union(*(files_in(one, name) for one in kind.types))
+    elif isinstance(kind, inspect.StructType):
+        found = set().union(*(files_in(one.type, one.encode_name) for one in kind.fields))
+    elif isinstance(kind, inspect.VarTupleType | inspect.ListType):
+        found = files_in(kind.item_type, name)
+    elif isinstance(kind, inspect.TupleType):
+        found = set().union(*(files_in(one, name) for one in kind.item_types))
+    elif isinstance(kind, inspect.DictType):
+        found = files_in(kind.value_type, name)
+    return found
+
+
+def test_every_field_that_names_a_file_is_known() -> None:
+    """One that is added to a model, pipeline or binding would let a document point anywhere."""
+    kinds = inspect.multi_type_info([ModelConfig, PipelineConfig, BindingConfig])
+    found = set().union(*map(files_in, kinds))
+    assert found == _FILES
