@@ -97,6 +97,7 @@ def test_a_document_takes_effect_and_proves_good(world: World) -> None:
     assert edged(world, "desired", "show").startswith(
         f"configuration over MQTT: version {version} in effect; version {version} accepted"
     )
+    assert "no difference" in edged(world, "diff", "--config", str(world.daemon.config))
     # Retained, it comes again with each connection; sent again, it comes twice.
     count = len(world.fleet.reports)
     world.fleet.send(payload)
