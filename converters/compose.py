@@ -125,6 +125,7 @@ def compose(
         release=recipe.release,
         version=recipe.human_version,
         floor=recipe.floor,
+        targets=recipe.only_for,
         inputs=proven.inputs,
         outputs=proven.outputs,
         artefacts=tuple(artefacts),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from converters.engines.words import add_flags as add_engine_flags
 from converters.errors import ConversionError
+from converters.only_for import parse_only_for
 from converters.screen import shown
 from converters.sources.kinds import BY_NAME
 from converters.targets.table import TARGETS
@@ -146,6 +147,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("--recipe", type=Path, help="a YAML file with these settings; flags override it")
     add("--name", help="the model's name")
     add("--release", type=int, help="a number that rises with every bundle of that name")
+    add("--only-for", action="append", metavar="WORD=A,B", help="which devices take the bundle")
     add("--floor", type=int, help="devices where this proved good accept no release below that")
     add("--version", help="a version for people (default: RELEASE.0.0)")
     add(
@@ -286,6 +288,8 @@ def fields_from(args: argparse.Namespace) -> dict[str, Any]:
     for flag, name in (("input_name", "input_names"), ("output_name", "output_names")):
         if getattr(args, flag) is not None:
             fields[name] = _words(getattr(args, flag))
+    if args.only_for is not None:
+        fields["only_for"] = parse_only_for(args.only_for)
     if args.labels is not None:
         fields["labels"] = read_labels(args.labels)
     if args.features is not None and args.image is not None:

@@ -21,7 +21,7 @@ from converters.baked.words import Bake
 from converters.documents import parse_yaml, read_small
 from converters.errors import ConversionError
 from converters.targets.table import DEFAULT_TARGET, MIN_OPSET, find_target
-from edged.manifest import Release, Tolerance
+from edged.manifest import Release, Targets, Tolerance
 from edged.specs import MODEL_NAME, FieldSpec, InputProcessing
 
 TargetName = Literal["cpu", "cpu-py311", "jetpack6", "jetpack7"]
@@ -68,6 +68,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         name: the model's name.
         release: rises with every bundle of that name.
         floor: once this bundle proved good on a device, it accepts no release below that any more.
+        only_for: which devices take it: by ``architecture`` or a label, what theirs may be.
         version: for people; default ``release`` with ``.0.0``.
         kind: a name of ``converters.sources.kinds``, or ``auto`` to tell by looking.
         target: the kind of device that must take it (``targets.table``).
@@ -112,6 +113,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     samples_are: Literal["own", "example"] = "own"
     version: Annotated[str, Meta(max_length=64)] = ""
     floor: Release | UnsetType = UNSET
+    only_for: Targets | UnsetType = UNSET
     kind: Annotated[str, Meta(pattern="^[a-z0-9_]{1,32}$")] = "auto"
     target: Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}$")] = DEFAULT_TARGET
     weights: str | None = None

@@ -19,7 +19,7 @@ from edged.errors import BundleError, EdgedError
 from edged.manifest import Manifest, ManifestOf
 from edged.pinned import check_memory
 from edged.pipelines.build import plan_all
-from edged.release_checks import check_releases, check_rollout, check_states, model_path
+from edged.release_checks import check_name, check_releases, check_rollout, check_states, model_path
 from edged.runtime_check import check_runtimes
 from edged.serving.manager import Desired
 from edged.store.bundle import bundle_digest, read_manifest
@@ -27,6 +27,7 @@ from edged.store.floors import BelowFloorError, Floors
 from edged.store.repository import Repository, StoredRelease, check_requires
 from edged.store.seen import SEEN
 from edged.store.signing import RetiredKeyError, TrustStore
+from edged.store.targets import check_targets, device_words
 from edged.store.trust_state import Trusted
 from edged.trusted import adopt, load_trust, load_trusted, may_serve_on
 
@@ -93,7 +94,7 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     except EdgedError as exc:
         broken = dict.fromkeys(snapshot.config.models, exc.message)
         return Candidate(snapshot, {}, _with_trust(snapshot, files, exc), broken)
-    taker = _Taker(repository, trust)
+    taker = _Taker(repository, trust, device_words(snapshot.config.labels))
     releases: dict[str, tuple[Desired, ...]] = {}
     problems = list(files)
     broken = {}
@@ -123,9 +124,12 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
 class _Taker:
     """Takes a model's bundles into the store."""
 
-    def __init__(self, repository: Repository, trust: TrustStore) -> None:
+    def __init__(
+        self, repository: Repository, trust: TrustStore, device: Mapping[str, str]
+    ) -> None:
         self._repository = repository
         self._trust = trust
+        self._device = device
         self._numbers: dict[str, int] = {}
         self.retired: dict[str, str] = {}
 
@@ -138,7 +142,7 @@ class _Taker:
     def take(self, path: Path) -> Found[StoredRelease]:
         """A bundle's file."""
         try:
-            stored = self._repository.import_bundle(path, self._trust)
+            stored = self._repository.import_bundle(path, self._trust, self._device)
         except RetiredKeyError as exc:
             stored = self._serving_on(self._repository.release(SEEN.digest(path)), exc)
         return Found(stored.digest, stored.manifest, stored)
@@ -150,6 +154,7 @@ class _Taker:
             stored.verify(self._trust)
         except RetiredKeyError as exc:
             stored = self._serving_on(stored, exc)
+        check_targets(stored.manifest, self._device)
         self._repository.floors.check(stored.manifest)
         return Found(stored.digest, stored.manifest, stored)
 
@@ -157,6 +162,7 @@ class _Taker:
         """Retired keys stop no model: what was trusted and serves goes on until it is changed."""
         if not may_serve_on(self._repository.state_dir, stored.manifest, stored.digest):
             raise exc
+        check_targets(stored.manifest, self._device)
         self._repository.floors.check(stored.manifest)
         name, number = stored.manifest.name, stored.manifest.release
         self._numbers[name] = number
@@ -235,6 +241,8 @@ def inspect_bundles(
     except EdgedError as exc:
         return {}, list(_with_trust(snapshot, files, exc))
 
+    device = device_words(snapshot.config.labels)
+
     def take(path: Path) -> Found[Manifest]:
         data, manifest, signatures = read_manifest(path)
         try:
@@ -243,6 +251,7 @@ def inspect_bundles(
             if state_dir is None or not may_serve_on(state_dir, manifest, bundle_digest(data)):
                 raise
         check_requires(manifest)
+        check_targets(manifest, device)
         if state_dir is not None:
             Floors(state_dir).check(manifest)
         return Found(bundle_digest(data), manifest, manifest)
@@ -308,7 +317,7 @@ def _gather(
     for path in snapshot.bundle_paths(name) if paths is None else paths:
         try:
             one = take(path)
-            _check_name(one.manifest, name)
+            check_name(one.manifest, name)
             _check_conflict(one, found)
         except (BelowFloorError, RetiredKeyError) as exc:
             # Lies there from before that changed; a fault only if somebody wants it.
@@ -376,14 +385,6 @@ def _fingerprint(path: Path) -> str:
         return SEEN.digest(path)
     except EdgedError as exc:
         return f"broken: {exc.message}"
-
-
-def _check_name(manifest: Manifest, name: str) -> None:
-    if manifest.name != name:
-        raise BundleError(
-            f'holds model "{manifest.name}", not "{name}"; rename the model in the configuration '
-            f"or convert it again with --name {name}"
-        )
 
 
 def _check_conflict(one: Found[T], found: Mapping[int, Found[T]]) -> None:

@@ -18,6 +18,7 @@ from edged.serving.router import Route
 from edged.store.repository import Repository
 from edged.store.signing import RetiredKeyError
 from edged.store.stored import StoredRelease
+from edged.store.targets import check_targets, device_words
 from edged.trusted import load_trust
 
 log = logging.getLogger("edged.reload")
@@ -134,6 +135,7 @@ def _trusted(
                 "model %s: release %s stands in, although %s", name, digest[:12], exc.message
             )
         repository.floors.check(stored.manifest)
+        check_targets(stored.manifest, device_words(candidate.snapshot.config.labels))
     except (EdgedError, OSError) as exc:
         log.warning("model %s: the last good release is lost too: %s", name, exc)
         return None

@@ -25,6 +25,7 @@ from edged.store.floors import Floors
 from edged.store.head import Head
 from edged.store.repository import check_requires
 from edged.store.signing import TrustStore
+from edged.store.targets import check_targets, device_words
 from edged.trusted import check_not_expired, load_trust, load_trusted
 
 _TEMPORARY = ".install-"
@@ -87,6 +88,7 @@ def admit(
     trust = load_trust(snapshot, state_dir)
     trust.verify(head.data, head.signatures)
     check_requires(head.manifest)
+    check_targets(head.manifest, device_words(snapshot.config.labels))
     Floors(state_dir).check(head.manifest)
     target = _target(snapshot, head.manifest)
     if not target.exists():

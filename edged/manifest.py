@@ -38,6 +38,13 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Release = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 MemberName = Annotated[str, Meta(pattern=MEMBER_NAME)]
+Label = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}\Z")]
+LabelValue = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+Targets = Annotated[
+    dict[Label, Annotated[tuple[LabelValue, ...], Meta(min_length=1, max_length=64)]],
+    Meta(min_length=1, max_length=16),
+]
+"""By a word of the device, what it may be."""
 AxisEntry = (
     Annotated[int, Meta(ge=0, le=2**31)] | Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,31}\Z")]
 )
@@ -125,6 +132,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     provenance: dict[str, Any] = msgspec.field(default_factory=dict)
     requires: Requires = Requires()
     floor: Release | UnsetType = UNSET
+    targets: Targets | UnsetType = UNSET
 
     def input_specs(self) -> tuple[TensorSpec, ...]:
         """The input signature."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from edged.config.load import Snapshot
 from edged.config.problems import Problem, field_path
 from edged.config.schema import ModelConfig
-from edged.errors import FieldError
+from edged.errors import BundleError, FieldError
 from edged.manifest import Manifest
 from edged.rollout.fit import unfit
 from edged.serving.sequences.states import plan_states
@@ -68,3 +68,12 @@ def check_states(
 def model_path(name: str, field: str) -> str:
     """The path of one field of a model."""
     return field_path(field_path("models", name), field)
+
+
+def check_name(manifest: Manifest, name: str) -> None:
+    """Refuse a bundle of another model; raises BundleError."""
+    if manifest.name != name:
+        raise BundleError(
+            f'holds model "{manifest.name}", not "{name}"; rename the model in the configuration '
+            f"or convert it again with --name {name}"
+        )

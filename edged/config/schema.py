@@ -30,6 +30,7 @@ from edged.config.rollout import RolloutConfig
 from edged.config.section import ModelName, Path, Section
 from edged.config.sequence import SequenceConfig
 from edged.config.sources import PullReference, SourceConfig, SourceName
+from edged.manifest import Label, LabelValue
 from edged.specs import Duration, Size
 
 
@@ -288,6 +289,10 @@ class Config(Section, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")] | None,
         Meta(description="default: the host's name"),
     ] = None
+    labels: Annotated[
+        dict[Label, LabelValue],
+        Meta(description="what this device is, for bundles that say whom they are for"),
+    ] = msgspec.field(default_factory=dict)
     environment: Annotated[
         tuple[VariableName, ...],
         Meta(description="variables that values may use as ${NAME}; without any, ${ is plain text"),

@@ -16,6 +16,8 @@ _NO_KEYS = (
 def trust_problems(config: Config) -> Iterator[tuple[str, str]]:
     """What cannot work."""
     trust = config.trust
+    if "architecture" in config.labels:
+        yield "labels.architecture", "the machine says that itself; remove it"
     if trust.root is not None:
         for name in ("keys", "threshold"):
             if getattr(trust, name) != getattr(TrustConfig(), name):

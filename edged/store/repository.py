@@ -24,6 +24,7 @@ import os
 import secrets
 import shutil
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from edged.errors import BundleError, EdgedError, IncompatibleError
@@ -43,6 +44,7 @@ from edged.store.seen import SEEN
 from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
 from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
 from edged.store.stored import StoredRelease, open_release
+from edged.store.targets import check_targets
 from edged.version import __version__
 
 __all__ = ["Repository", "StoredRelease", "check_requires"]
@@ -100,7 +102,9 @@ class Repository:
         with self._mutex:
             self._fds.close()
 
-    def import_bundle(self, path: Path, trust: TrustStore) -> StoredRelease:
+    def import_bundle(
+        self, path: Path, trust: TrustStore, device: Mapping[str, str] | None = None
+    ) -> StoredRelease:
         """Verify a bundle and keep it; a bundle that is already there is only verified.
 
         Raises:
@@ -114,12 +118,12 @@ class Repository:
         stored = None if look is None else self._intact.find(look)
         if look is not None and stored is not None:
             trust.verify(look.manifest_bytes, look.signatures)
-            check_requires(look.manifest)
+            _check_here(look.manifest, device)
             self.floors.check(look.manifest)
             return stored
         with SEEN.opened(path) as bundle, self._mutex:
             trust.verify(bundle.manifest_bytes, bundle.signatures)
-            check_requires(bundle.manifest)
+            _check_here(bundle.manifest, device)
             self.floors.check(bundle.manifest)
             try:
                 before = self._intact.stamps(bundle.digest, bundle.manifest)
@@ -375,6 +379,12 @@ class Repository:
     def _keep(self, fd: int) -> int:
         self._fds.callback(os.close, fd)
         return fd
+
+
+def _check_here(manifest: Manifest, device: Mapping[str, str] | None) -> None:
+    check_requires(manifest)
+    if device is not None:
+        check_targets(manifest, device)
 
 
 def check_requires(manifest: Manifest) -> None:
