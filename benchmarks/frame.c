@@ -1,11 +1,11 @@
 /* A client in C for the native protocol that sends frames by passed memory (docs/protocol.md, Passed memory).
  *
  *     gcc -O2 -Wall -Wextra -Werror -o frame frame.c
- *     ./frame /run/edged/edged.sock MODEL INPUT 1,1080,1920,3 [CALLS]
+ *     ./frame /run/edged/edged.sock MODEL INPUT 1,1080,1920,3 [CALLS [KEY]]
  *
  * The model takes one uint8 input of that shape. The frame is written anew before each call, every byte of it the
  * number of the call (modulo 128) and one of them 255 less the number modulo 100; what a call takes is measured from its
- * RUN to its ANSWER. It waits on the core that wrote the frame, and says which one that is. Printed are the p50 in microseconds, the time of the run in the daemon, and the first bytes of the
+ * RUN to its ANSWER. A KEY keeps all of them on one side of a rollout. It waits on the core that wrote the frame, and says which one that is. Printed are the p50 in microseconds, the time of the run in the daemon, and the first bytes of the
  * last answer's first output. It needs libc and nothing else, and reads little-endian numbers where they lie.
  */
 #define _GNU_SOURCE
@@ -192,8 +192,10 @@ static void go(void) {
 int main(int argc, char **argv) {
     if (argc < 5) die("usage: frame SOCKET MODEL INPUT AXIS,AXIS,... [CALLS]");
     long calls = argc > 5 ? atol(argv[5]) : 1;
+    const char *key = argc > 6 ? argv[6] : "";
+    size_t key_bytes = strlen(key);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(argv[1]) >= sizeof address.sun_path || calls < 1 || calls > MOST_CALLS) die("a path or number that is too long");
+    if (strlen(argv[1]) >= sizeof address.sun_path || calls < 1 || calls > MOST_CALLS || key_bytes > 1024) die("a path or number that is too long");
     strcpy(address.sun_path, argv[1]);
     sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (sock < 0 || connect(sock, (struct sockaddr *)&address, sizeof address)) die_of("connect");
@@ -257,7 +259,8 @@ int main(int argc, char **argv) {
         mine[(size_t)call * 1009 % frame_bytes] = (unsigned char)(255 - call % 100);
         memset(words.bytes, 0, 16);
         memcpy(words.bytes, &bound, sizeof bound);
-        words.size = 16;
+        memcpy(words.bytes + 16, key, key_bytes);
+        words.size = 16 + key_bytes;
         uint64_t began = now_ns();
         int stays = stay(run_ns);
         take_answer(ANSWER, send_frame(RUN, &words, -1), &words);

@@ -36,6 +36,7 @@ from benchmarks import (
     results,
     stand,
     swap,
+    way_back,
     web,
 )
 
@@ -92,6 +93,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
     ),
     "reload": (reload.reload, [("reload", "ms", "<= 100"), ("reload-load", "ms", "<= 300")]),
     "change": (change.change, list(change.BARS)),
+    "way-back": (way_back.way_back, list(way_back.BARS)),
     "isolation": (isolation.isolation, [("isolation", "us", "<= 60")]),
     "pipeline": (pipeline.chain, [("pipeline", "x", "<= 2.2"), ("dispatch", "x", "<= 2.5")]),
     "many": (

@@ -19,6 +19,7 @@ from converters.parity import round_up
 from converters.recipe import Recipe
 from converters.sandbox import Converted
 from converters.session import VERSION as ORT_VERSION
+from converters.statistics import gather_statistics
 from converters.targets.table import find_target
 from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
 from edged.store.golden import write_safetensors
@@ -126,6 +127,7 @@ def compose(
         version=recipe.human_version,
         floor=recipe.floor,
         targets=recipe.only_for,
+        statistics=gather_statistics(proven.samples, proven.expected),
         inputs=proven.inputs,
         outputs=proven.outputs,
         artefacts=tuple(artefacts),

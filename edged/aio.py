@@ -28,6 +28,7 @@ from edged.messages import InferRequest, SequencedRequest
 from edged.protocol import asking, native, prepared, steps, streams
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
 from edged.protocol.frames import Buffer
+from edged.protocol.keys import Key, key_text
 from edged.protocol.stream_asking import StreamAnswer
 from edged.protocol.streams import AHEAD
 from edged.tensors import Array, TensorSpec
@@ -65,9 +66,11 @@ class Prepared:
         """The layout: names, dtypes and shapes; ``batch`` is the free axis."""
         return self._plan.request.inputs
 
-    async def __call__(self, *arrays: Array, timeout: float | None = None) -> InferResult:
+    async def __call__(
+        self, *arrays: Array, timeout: float | None = None, key: Key = None
+    ) -> InferResult:
         """Ask with arrays in the order of the layout."""
-        return await self._ask(self._plan.by_position(arrays), timeout)
+        return await self._ask(self._plan.by_position(arrays), timeout, key)
 
     async def infer(
         self,
@@ -75,10 +78,11 @@ class Prepared:
         /,
         *,
         timeout: float | None = None,
+        key: Key = None,
         **tensors: Array,
     ) -> InferResult:
         """Ask and wait for the answer."""
-        return await self._ask({**(inputs or {}), **tensors}, timeout)
+        return await self._ask({**(inputs or {}), **tensors}, timeout, key)
 
     async def submit(
         self,
@@ -86,10 +90,12 @@ class Prepared:
         /,
         *,
         timeout: float | None = None,
+        key: Key = None,
         **tensors: Array,
     ) -> Pending:
         """Send a request without waiting for the answer; see ``edged.client.Prepared.submit``."""
-        return await self._client.run_prepared(self._plan, {**(inputs or {}), **tensors}, timeout)
+        named = {**(inputs or {}), **tensors}
+        return await self._client.run_prepared(self._plan, named, timeout, key_text(key))
 
     async def place(self, rows: int = 0) -> Placed:
         """Memory that is read and written in place; as ``edged.client.Prepared.place``."""
@@ -100,18 +106,21 @@ class Prepared:
         self._pool.close()
         self._client.forget(self._plan)
 
-    async def _ask(self, tensors: Mapping[str, Array], timeout: float | None) -> InferResult:
+    async def _ask(
+        self, tensors: Mapping[str, Array], timeout: float | None, key: Key
+    ) -> InferResult:
         client, plan = self._client, self._plan
+        words = key_text(key)
         if goes_by_memory(tensors):
-            result = await self._pool.ask(tensors, plan.layout.rows_of(tensors), timeout)
+            result = await self._pool.ask(tensors, plan.layout.rows_of(tensors), timeout, words)
             if result is not None:
                 return result
         try:
-            return await (await client.run_prepared(plan, tensors, timeout)).result()
+            return await (await client.run_prepared(plan, tensors, timeout, words)).result()
         except LayoutChangedError:
             # Refused, so not run: when the arrays still fit, nobody need know.
             client.forget(plan)
-            return await (await client.run_prepared(plan, tensors, timeout)).result()
+            return await (await client.run_prepared(plan, tensors, timeout, words)).result()
 
 
 class Client:
@@ -153,10 +162,11 @@ class Client:
         release: int | str | None = None,
         outputs: tuple[str, ...] = (),
         timeout: float | None = None,
+        key: Key = None,
         **tensors: Array,
     ) -> InferResult:
         """Ask a model and wait for its answer; as ``edged.Client.infer``."""
-        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         if goes_by_memory(request.inputs):
             result = await self._usual.ask(request, timeout)
             if result is not None:
@@ -172,10 +182,11 @@ class Client:
         release: int | str | None = None,
         outputs: tuple[str, ...] = (),
         timeout: float | None = None,
+        key: Key = None,
         **tensors: Array,
     ) -> Pending:
         """Send a request; ``await`` what it returns for the answer."""
-        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         return await self._submit(request, timeout)
 
     async def _submit(self, request: InferRequest, timeout: float | None) -> Pending:
@@ -194,6 +205,7 @@ class Client:
         outputs: tuple[str, ...] = (),
         timeout: float | None = None,
         ahead: int = AHEAD,
+        key: Key = None,
         **tensors: Array,
     ) -> Stream:
         """Ask once and get several answers: ``async for``; as ``edged.Client.stream``.
@@ -201,7 +213,7 @@ class Client:
         The request is sent when the first answer is asked for. To withdraw it, leave the loop, or
         for certain at once: ``async with client.stream(…) as answers``.
         """
-        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         streams.check_count(ahead, "answers ahead")
         pending, wait_us = self.make_pending(model, timeout)
 
@@ -270,7 +282,11 @@ class Client:
             await link.closed
 
     async def run_prepared(
-        self, plan: Plan, tensors: Mapping[str, Array], timeout: float | None
+        self,
+        plan: Plan,
+        tensors: Mapping[str, Array],
+        timeout: float | None,
+        key: str | None = None,
     ) -> Pending:
         """Send a request of a prepared call; see ``Prepared``."""
         pending, wait_us = self.make_pending(plan.request.model, timeout)
@@ -279,7 +295,9 @@ class Client:
             await link.drained(pending.until)
             if link.error is None:
                 pending.answers = opened.answers
-                link.ask(pending, functools.partial(plan.frame, opened.handle, tensors, wait_us))
+                link.ask(
+                    pending, functools.partial(plan.frame, opened.handle, tensors, wait_us, key=key)
+                )
                 return pending
         assert link.error is not None
         raise link.error

@@ -36,6 +36,7 @@ from edged.messages import InferRequest, SequencedRequest
 from edged.protocol import asking, native, prepared, steps, streams
 from edged.protocol.asking import InferResult, Layout, Opened, Plan
 from edged.protocol.frames import Buffer
+from edged.protocol.keys import Key
 from edged.protocol.stream_asking import StreamAnswer
 from edged.protocol.streams import AHEAD
 from edged.tensors import Array
@@ -92,6 +93,7 @@ class Client:
         release: int | str | None = None,
         outputs: tuple[str, ...] = (),
         timeout: float | None = None,
+        key: Key = None,
         **tensors: Array,
     ) -> InferResult:
         """Ask a model and wait for its answer.
@@ -102,6 +104,7 @@ class Client:
             release: a release number or an alias; None for the one the operator serves.
             outputs: the outputs wanted; empty for all.
             timeout: seconds the answer stays useful; None for the client's.
+            key: text or number; while a release is tried, requests of one key have one answerer.
             **tensors: arrays by input name.
 
         Returns:
@@ -112,7 +115,7 @@ class Client:
             BusyError: it may be answered later.
             RuntimeFailureError: the model failed.
         """
-        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         if goes_by_memory(request.inputs):
             result = self._usual.ask(request, timeout)
             if result is not None:
@@ -128,10 +131,12 @@ class Client:
         release: int | str | None = None,
         outputs: tuple[str, ...] = (),
         timeout: float | None = None,
+        key: Key = None,
         **tensors: Array,
     ) -> Pending:
         """Send a request without waiting; many may be in flight on one connection."""
-        return self._submit(asking.infer_request(model, inputs, tensors, release, outputs), timeout)
+        request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
+        return self._submit(request, timeout)
 
     def _submit(self, request: InferRequest, timeout: float | None) -> Pending:
         pending, wait_us = self.make_pending(request.model, timeout)
@@ -148,6 +153,7 @@ class Client:
         outputs: tuple[str, ...] = (),
         timeout: float | None = None,
         ahead: int = AHEAD,
+        key: Key = None,
         **tensors: Array,
     ) -> Stream:
         """Ask once and get several answers, each as soon as it is made: iterate over them.
@@ -163,9 +169,10 @@ class Client:
             outputs: as for ``infer``.
             timeout: seconds for all answers together; None for the client's.
             ahead: answers that may be on their way unread; then the daemon waits.
+            key: as for ``infer``.
             **tensors: as for ``infer``.
         """
-        request = asking.infer_request(model, inputs, tensors, release, outputs)
+        request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         streams.check_count(ahead, "answers ahead")
         pending, wait_us = self.make_pending(model, timeout)
         stream = Stream(pending)
@@ -259,14 +266,18 @@ class Client:
             link.drop(DisconnectedError("the client was closed"))
 
     def run_prepared(
-        self, plan: Plan, tensors: Mapping[str, Array], timeout: float | None
+        self,
+        plan: Plan,
+        tensors: Mapping[str, Array],
+        timeout: float | None,
+        key: str | None = None,
     ) -> Pending:
         """Send a request of a prepared call; see ``Prepared``."""
         pending, wait_us = self.make_pending(plan.request.model, timeout)
         for _ in range(_TRIES):
             link, opened = self.open_plan(plan, pending.until)
             pending.answers = opened.answers
-            encode = functools.partial(plan.frame, opened.handle, tensors, wait_us)
+            encode = functools.partial(plan.frame, opened.handle, tensors, wait_us, key=key)
             try:
                 link.ask(pending, encode)
             except NothingSentError:

@@ -226,7 +226,7 @@ class Daemon:
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.reloader.config.reload.watch:
-            self.reloader.is_writing = self._watcher.is_writing
+            self.reloader.is_writing, self.reloader.changes = self._watcher.signs
             self._follow()
             self._watcher.start(loop)
 

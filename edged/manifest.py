@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -89,6 +89,22 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     tolerances: dict[str, Tolerance]
 
 
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+
+
+class Statistics(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the numbers of a tensor lie in the samples: what live ones are held against.
+
+    ``shares`` of them lie below the first of ``edges``, between each two, and from the last one on.
+    """
+
+    count: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    mean: Finite
+    deviation: Annotated[float, Meta(ge=0, le=1e300)]
+    edges: Annotated[tuple[Finite, ...], Meta(max_length=32)]
+    shares: Annotated[tuple[Annotated[float, Meta(ge=0, le=1)], ...], Meta(max_length=33)]
+
+
 class ArtefactEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """One model file and the runtime it is for.
 
@@ -133,6 +149,10 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     requires: Requires = Requires()
     floor: Release | UnsetType = UNSET
     targets: Targets | UnsetType = UNSET
+    statistics: (
+        Annotated[dict[Annotated[str, Meta(max_length=260)], Statistics], Meta(max_length=128)]
+        | UnsetType
+    ) = UNSET
 
     def input_specs(self) -> tuple[TensorSpec, ...]:
         """The input signature."""
@@ -210,6 +230,8 @@ def _check(manifest: Manifest) -> None:
             f"floor: {manifest.floor} is above the release itself ({manifest.release}), which "
             "would shut itself out"
         )
+    if isinstance(manifest.statistics, dict):
+        _check_statistics(manifest, manifest.statistics)
     _unique("members", [member.name for member in manifest.members])
     members = {member.name for member in manifest.members}
     files = [(f"artefacts[{i}].file", a.file) for i, a in enumerate(manifest.artefacts)]
@@ -267,6 +289,19 @@ def _check_processing(manifest: Manifest) -> None:
 def _is_text(entry: TensorEntry) -> bool:
     """Whether a tensor can be texts: bytes along the last axis, which are not the rows."""
     return entry.dtype == "uint8" and entry.shape[-1:] not in ((), (BATCH,))
+
+
+def _check_statistics(manifest: Manifest, statistics: Mapping[str, Statistics]) -> None:
+    known = {f"in.{entry.name}" for entry in manifest.inputs}
+    known |= {f"out.{entry.name}" for entry in manifest.outputs}
+    for name, one in statistics.items():
+        if name not in known:
+            raise ManifestError(f'statistics: "{name[:64]}" is none of its tensors')
+        edges = one.edges
+        if len(one.shares) != len(edges) + 1 or list(edges) != sorted(set(edges)):
+            raise ManifestError(
+                f"statistics.{name}: expected edges that rise, and one share more than edges"
+            )
 
 
 def _check_golden(manifest: Manifest) -> None:

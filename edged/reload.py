@@ -21,7 +21,7 @@ from edged.config.binding import BindingConfig
 from edged.config.broker_lines import files_of_brokers
 from edged.config.desired import version_of
 from edged.config.diff import diff
-from edged.config.load import Snapshot, load
+from edged.config.load import Snapshot
 from edged.config.pipeline_files import step_files
 from edged.config.problems import ConfigProblemsError
 from edged.config.tls_files import TLS_FILES, tls_sections
@@ -36,6 +36,7 @@ from edged.generation import (
     trouble_of,
 )
 from edged.house import House
+from edged.rereading import reread
 from edged.returns import Returns
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired
@@ -80,7 +81,8 @@ class Reloader(Returns):
         self._again = False
         self.report = Report(applied=False, at=0.0)
         self.begun = 0
-        self.is_writing: Callable[[], bool] = _false
+        self.is_writing: Callable[[], bool] = bool
+        self.changes: Callable[[], int] = int
 
     def followed(self) -> list[Path]:
         """What the configuration in effect names, as absolute paths or patterns of bundles.
@@ -163,10 +165,9 @@ class Reloader(Returns):
             await self._go_where_ordered()
             documents = house.record.documents
             await asyncio.to_thread(documents.settle_removal)
-            snapshot = await asyncio.to_thread(load, house.config_path, documents.directory)
-            fault("reload.read")
-            if self.is_writing():
-                # What was read may be half a file. Its writer's close brings us back here.
+            places = (house.config_path, documents.directory)
+            snapshot = await reread(*places, self.changes, self.is_writing)
+            if snapshot is None:
                 return False
             digest = await asyncio.to_thread(content_digest, snapshot)
             broken = self._candidate.problems
@@ -386,10 +387,6 @@ class Reloader(Returns):
 
 def _lines(problems: Iterable[object]) -> tuple[str, ...]:
     return tuple(str(problem) for problem in problems)
-
-
-def _false() -> bool:
-    return False
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

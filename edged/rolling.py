@@ -44,6 +44,9 @@ def _lines(one: dict[str, Any]) -> Iterator[str]:
     if one["waits_for"]:
         yield f"  not enough yet: {one['waits_for']}"
     yield from _figures(one)
+    for tensor, moved in one["drift"].items():
+        said = "no finite number" if moved is None else f"mean moved by {moved:.2f} deviations"
+        yield f"  {tensor}: {said}, psi {one['psi'].get(tensor) or 0:.2f}"
     for old in one["before"]:
         yield f"  before: release {old['canary']} after {old['stable']}: {old['phase']}"
         if old["reason"]:

@@ -26,6 +26,13 @@ ROLLOUT_FIGURES: tuple[Figure, ...] = (
         "edged_rollout_shadowed", _C, "Requests that were to be asked again.", ("model", "outcome")
     ),
     Figure("edged_rollout_missed", _C, "Answered by stable in another's place.", ("model",)),
+    Figure(
+        "edged_rollout_drift",
+        _G,
+        "Standard deviations a tensor's mean has moved.",
+        ("model", "tensor"),
+    ),
+    Figure("edged_rollout_psi", _G, "Its population stability index.", ("model", "tensor")),
 )
 
 
@@ -56,3 +63,6 @@ def add_rollouts(add: Add, rollouts: Iterable[Mapping[str, Any]]) -> None:
         for name, outcome in _OUTCOMES.items():
             add("edged_rollout_shadowed", one[name], model, outcome)
         add("edged_rollout_missed", one["missed"], model)
+        for words in ("drift", "psi"):
+            for tensor, value in one[words].items():
+                add(f"edged_rollout_{words}", value, model, tensor)

@@ -14,6 +14,7 @@ from typing import Any
 from edged.access.policy import Peer
 from edged.access.question import explain_access, group_words, peer_by_name
 from edged.candidate import about_runtimes, inspect_bundles, inspect_pipelines
+from edged.change_costs import format_costs
 from edged.chosen import chosen_lines
 from edged.config.broker_lines import config_of, line_of
 from edged.config.desired import UNSIGNED
@@ -27,7 +28,7 @@ from edged.credential import is_open_to_all
 from edged.errors import ApplyError, EdgedError, FieldError
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics
-from edged.record import find_state_dir, load_last_good
+from edged.record import HISTORY, find_state_dir, load_last_good
 from edged.transports.bindings.answers import AnswerWriter
 from edged.transports.bindings.binding_set import prepare_bindings
 from edged.transports.bindings.sizes import check_sizes
@@ -199,7 +200,7 @@ def explain_config(
 
 
 def diff_config(path: Path, state_dir: Path | None) -> str:
-    """What a reload would change against the configuration that was applied last.
+    """What a reload would change against the configuration that was applied last, and its costs.
 
     Raises:
         ConfigProblemsError: the files are broken.
@@ -215,4 +216,9 @@ def diff_config(path: Path, state_dir: Path | None) -> str:
             f"{state} holds no applied configuration yet; start the daemon first, or name its "
             "state directory with --state-dir"
         ) from exc
-    return format_changes(diff(applied.config, snapshot.config))
+    changes = format_changes(diff(applied.config, snapshot.config))
+    costs = format_costs(applied, snapshot, state, state / HISTORY)
+    if not (changes or costs):
+        return ""
+    said = costs or ["no load, no memory, no subscription"]
+    return "\n".join([*filter(None, [changes]), "costs:", *(f"  {line}" for line in said)])

@@ -235,7 +235,7 @@ def test_names_are_in_base_units_and_labels_from_a_fixed_list():
         assert not re.search(r"_(ms|us|ns|mib|kib|percent)\b", figure.name), figure
         assert not figure.name.endswith(("_total", "_info"))
         assert set(figure.labels) <= {
-            "model", "release", "transport", "code", "state", "binding", "outcome", "reason", "key",
+            "model", "release", "transport", "code", "state", "binding", "tensor", "outcome", "reason", "key",
             "listener", "where", "required", "version", "python", "digest", "runtime", "step",
             "device", "priority", "wanted", "session", "phase", "broker",
         }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import shutil
 import threading
 import time
@@ -448,6 +449,24 @@ class TestRequests:
                 box.reloader.is_writing = lambda: False
                 assert await box.reloader.reload()
                 assert box.generation == 2
+
+        run(work())
+
+    @pytest.mark.hostile("F8 an editor that truncates and then writes in pieces")
+    def test_what_an_editor_leaves_between_two_steps_is_not_refused(self, site: Site) -> None:
+        """Truncated while it was read: nobody is told of an empty file that is none any more."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                box.reloader.changes = itertools.count().__next__
+                site.config.write_text("")
+                before = box.reloader.report
+                assert not await box.reloader.reload()
+                assert (box.generation, box.reloader.report) == (1, before)
+                assert "config" not in box.degraded
+                box.reloader.changes = lambda: 9
+                assert not await box.reloader.reload()
+                assert "says nothing" in box.degraded["config"]
 
         run(work())
 

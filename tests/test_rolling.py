@@ -16,6 +16,7 @@ ONE = {
     **OLD, "model": "pumps", "phase": "running", "reason": "", "weights": {"2": 10, "1": 90},
     "key": "device", "elapsed_s": 12.4, "window_s": 600.0, "waits_for": "100 of 500 answers",
     "compared": 40, "differing": 1, "dropped": 9, "before": [OLD],
+    "drift": {"in.x": 0.125, "out.y": None}, "psi": {"in.x": 0.5, "out.y": None},
 }  # fmt: skip
 
 
@@ -31,6 +32,8 @@ def test_one_under_way_and_the_one_before():
         "  release 1: 900 answers, 0 errors, 99 % within 2.000 ms",
         "  release 2: 100 answers, 3 errors, 99 % within 2.500 ms",
         "  compared: 40, differing: 1, failed: 0, not asked again: 9",
+        "  in.x: mean moved by 0.12 deviations, psi 0.50",
+        "  out.y: no finite number, psi 0.00",
         "  before: release 2 after 1: rolled back",
         "    errors: 3 of 100",
         "    release 1: 900 answers, 0 errors, 99 % within 2.000 ms",

@@ -14,6 +14,8 @@ ONE = {
     "failed_again": 1,
     "dropped": 4,
     "missed": 3,
+    "drift": {"in.x": 0.5},
+    "psi": {"in.x": 0.25},
 }
 
 
@@ -30,4 +32,5 @@ def test_what_is_shown():
     assert found["edged_rollout_answers", "m", "3"] == 9
     assert found["edged_rollout_shadowed", "m", "differing"] == 2
     assert found["edged_rollout_shadowed", "m", "failed"] == 1
+    assert found["edged_rollout_psi", "m", "in.x"] == 0.25
     assert {name for name, *_ in found} == {figure.name for figure in ROLLOUT_FIGURES}

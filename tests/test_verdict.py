@@ -139,7 +139,9 @@ class TestDiff:
         self.keep(site, site.state)
         assert diff_config(site.config, None) == ""
         site.write("models:\n  m: {bundle: m-1.edgb}\n")
-        assert diff_config(site.config, None) == "+ models.m: {bundle: m-1.edgb}"
+        lines = (diff_config(site.config, None) or "").splitlines()
+        assert lines[:2] == ["+ models.m: {bundle: m-1.edgb}", "costs:"]
+        assert lines[2].startswith("  loads m release 1 (0.0 MB, by its files)")
 
     def test_another_state_directory(self, site: Site, tmp_path: Path) -> None:
         site.write("models: {}\n")

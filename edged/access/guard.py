@@ -149,12 +149,14 @@ class GuardedCall:
         deadline_ns: int | None,
         origin: str,
         on_response: OnResponse,
+        *,
+        key: str | None = None,
     ) -> Ticket | None:
         """As of the real one."""
         waiter = self._guard.admit(self.model, inputs, on_response)
         if waiter is None:
             return None
-        return waiter.hold(self._call.submit(inputs, rows, deadline_ns, origin, waiter))
+        return waiter.hold(self._call.submit(inputs, rows, deadline_ns, origin, waiter, key=key))
 
 
 class GuardedRun:
@@ -178,16 +180,16 @@ class GuardedRun:
         """Whether it may be used again."""
         return self._visit.stamp == self._stamp and bool(self._run.is_current)
 
-    def run(self, origin: str) -> Any:
+    def run(self, origin: str, key: str | None = None) -> Any:
         """As of the real one; None, to go the usual way and be refused there, where it may not."""
         if self._visit.stamp != self._stamp:
             return None
         bucket = self._bucket
         if bucket is None:
-            return self._run.run(origin)
+            return self._run.run(origin, key)
         if bucket.take(time.monotonic_ns()):
             return None
-        ran = self._run.run(origin)
+        ran = self._run.run(origin, key)
         if ran is None:
             bucket.give_back()  # the usual way takes its own
         return ran

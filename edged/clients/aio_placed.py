@@ -13,6 +13,7 @@ from edged.messages import InferRequest, PrepareRequest
 from edged.protocol import memory, prepared
 from edged.protocol.asking import InferResult, Opened, Plan
 from edged.protocol.frames import Kind
+from edged.protocol.keys import Key, key_text
 from edged.tensors import Array, TensorSpec
 
 _AT_ONCE = 4
@@ -82,21 +83,23 @@ class Bound:
         if link is not None:
             link.write(prepared.encode_forget(self._handle) + memory.encode_recall(self._region))
 
-    async def run(self, timeout: float | None, *, copied: bool) -> InferResult:
+    async def run(
+        self, timeout: float | None, *, copied: bool, key: str | None = None
+    ) -> InferResult:
         """Ask with what lies in the inputs.
 
         Raises:
             EdgedError: as for ``Client.infer``.
         """
         try:
-            return await self._run(timeout, copied=copied)
+            return await self._run(timeout, copied=copied, key=key)
         except LayoutChangedError:
             # Refused, so not run: when the layout still fits, nobody need know.
             self.forget()
             self._client.forget(self._plan)
-            return await self._run(timeout, copied=copied)
+            return await self._run(timeout, copied=copied, key=key)
 
-    async def _run(self, timeout: float | None, *, copied: bool) -> InferResult:
+    async def _run(self, timeout: float | None, *, copied: bool, key: str | None) -> InferResult:
         pending, wait_us = self._client.make_pending(self._plan.request.model, timeout)
         for _ in range(_TRIES):
             link, handle, places = self._link, self._handle, self.places
@@ -111,7 +114,7 @@ class Bound:
             is_alone = self._is_large and not link.waiting
             if is_alone:
                 link.nearby.look()
-            link.ask(pending, lambda number: places.frame(number, handle, wait_us))  # noqa: B023
+            link.ask(pending, lambda number: places.frame(number, handle, wait_us, key))  # noqa: B023
             try:
                 result = await pending.result()
             finally:
@@ -146,9 +149,9 @@ class Placed:
     def __del__(self) -> None:
         self._bound.places.close()
 
-    async def run(self, *, timeout: float | None = None) -> InferResult:
+    async def run(self, *, timeout: float | None = None, key: Key = None) -> InferResult:
         """Ask with what lies in ``inputs``; as ``placed.Placed.run``."""
-        return await self._bound.run(timeout, copied=False)
+        return await self._bound.run(timeout, copied=False, key=key_text(key))
 
     def close(self) -> None:
         """Take the memory back; the arrays stay valid."""
@@ -189,7 +192,11 @@ class Pool:
         self._is_refused = False
 
     async def ask(
-        self, tensors: Mapping[str, Array], rows: int, timeout: float | None
+        self,
+        tensors: Mapping[str, Array],
+        rows: int,
+        timeout: float | None,
+        key: str | None = None,
     ) -> InferResult | None:
         """Ask by memory; None when nothing was sent, and the socket has to do.
 
@@ -202,7 +209,7 @@ class Pool:
         try:
             if not bound.places.fill(tensors):
                 return None
-            return await bound.run(timeout, copied=True)
+            return await bound.run(timeout, copied=True, key=key)
         finally:
             self._give(bound)
 
@@ -269,7 +276,9 @@ class Usual:
             if len(self._pools) >= _AT_ONCE:
                 self._pools.pop(next(iter(self._pools))).close()
         self._pools[key] = pool
-        return await pool.ask(request.inputs, 0, timeout)
+        asker = request.asker
+        known = asker if isinstance(asker, str) else None
+        return await pool.ask(request.inputs, 0, timeout, known)
 
 
 def _is_up(link: Link | None) -> TypeGuard[Link]:

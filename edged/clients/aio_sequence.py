@@ -14,7 +14,7 @@ from typing import Protocol
 from edged.clients.aio_link import Pending
 from edged.errors import EdgedError
 from edged.messages import SequencedRequest
-from edged.protocol import asking
+from edged.protocol import asking, steps
 from edged.protocol.asking import InferResult
 from edged.protocol.steps import check_sequence
 from edged.tensors import Array
@@ -45,7 +45,7 @@ class Sequence:
         sequence_id: int | str | None,
         release: int | str | None,
     ) -> None:
-        self.id = asking.new_sequence() if sequence_id is None else sequence_id
+        self.id = steps.new_sequence() if sequence_id is None else sequence_id
         check_sequence(self.id)
         self.model, self.release = model, release
         self.is_open = False
@@ -96,7 +96,7 @@ class Sequence:
         **tensors: Array,
     ) -> Pending:
         """Send a request; ``await`` what it returns for the answer."""
-        request = asking.sequenced_request(
+        request = steps.sequenced_request(
             self.model, asking.named_arrays(inputs, tensors), self.release, outputs,
             (self.id, not self.is_open, end),
         )  # fmt: skip
@@ -111,7 +111,7 @@ class Sequence:
         """Let the daemon forget the state; the next request would begin anew."""
         if self.is_open:
             self.is_open = False
-            request = asking.sequenced_request(
+            request = steps.sequenced_request(
                 self.model, {}, self.release, (), (self.id, False, True)
             )
             await (await self._client.submit_step(request, None)).result()

@@ -60,12 +60,15 @@ class Lane:
         self._forms: dict[int, _Form] = {}
         self._times: tuple[float | None, int, float | None] = (None, 0, None)
 
-    def ask(self, tensors: Mapping[str, Array], seconds: float | None) -> InferResult | None:
+    def ask(
+        self, tensors: Mapping[str, Array], seconds: float | None, key: str | None = None
+    ) -> InferResult | None:
         """Ask and wait for the answer.
 
         Args:
             tensors: the question.
             seconds: how long the answer stays useful; None for ever.
+            key: what keeps it on one side of a rollout.
 
         Returns:
             The answer; None when nothing was sent, and the usual way has to be gone.
@@ -73,7 +76,6 @@ class Lane:
         Raises:
             EdgedError: what the server says went wrong, or the connection broke.
         """
-        link = self.link
         first = tensors.get(self._first)
         if type(first) is not np.ndarray or len(tensors) != self._count:
             return None
@@ -92,6 +94,13 @@ class Lane:
             if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
                 return None
             parts.append(array.tobytes())
+        return self._exchange(form, parts, (wait_us, limit_s), key)
+
+    def _exchange(
+        self, form: _Form, parts: list[bytes], times: tuple[int, float | None], key: str | None
+    ) -> InferResult | None:
+        """Send a request and wait, if nobody else reads the connection; else None."""
+        link, (wait_us, limit_s) = self.link, times
         if not link.read_lock.acquire(False):
             return None
         try:
@@ -99,7 +108,7 @@ class Lane:
             if data is None or link.waiting or link.opened.get(self._plan) is not self._opened:
                 return None
             until = None if limit_s is None else time.monotonic() + limit_s
-            number = self._send(form, parts, wait_us)
+            number = self._send(form, parts, wait_us, key)
             if number == 0:
                 return None
             try:
@@ -125,7 +134,7 @@ class Lane:
         """Send nothing but frames of this form, which have no body."""
         self._forms[0], self._count = form, 1
 
-    def _send(self, form: _Form, parts: list[bytes], wait_us: int) -> int:
+    def _send(self, form: _Form, parts: list[bytes], wait_us: int, key: str | None) -> int:
         """Send a request if that is possible at once; returns its id, 0 when nothing was sent."""
         link = self.link
         # Not waited for: who has it may want to read, which only the caller of this may do now.
@@ -139,6 +148,8 @@ class Lane:
                 prepared.RUN_START, number, prepared.RUN_HEAD_BYTES, 0, form.question_bytes,
                 self._handle, form.rows, wait_us, *parts,
             )  # fmt: skip
+            if key is not None:
+                frame = prepared.keyed(frame, key)
             # Before it is sent: Ctrl-C may end this right after, and no id may be used twice.
             link.next_id = number + 1
             try:
@@ -209,15 +220,17 @@ class Lane:
 class _NearLane(Lane):
     """One whose requests lie in memory, so large that it matters whose cache has them."""
 
-    def ask(self, tensors: Mapping[str, Array], seconds: float | None) -> InferResult | None:
+    def ask(
+        self, tensors: Mapping[str, Array], seconds: float | None, key: str | None = None
+    ) -> InferResult | None:
         """As for any lane."""
         nearby = self.link.nearby
         cores = nearby.stay()
         if cores is None:
-            result = super().ask(tensors, seconds)
+            result = super().ask(tensors, seconds, key)
         else:
             try:
-                result = super().ask(tensors, seconds)
+                result = super().ask(tensors, seconds, key)
             finally:
                 nearby.go(cores)
         if result is not None and (core := nearby.answered(result.run_ns)) is not None:

@@ -27,6 +27,7 @@ from edged.messages import InferRequest, PrepareRequest
 from edged.protocol import memory, prepared
 from edged.protocol.asking import InferResult, Opened, Plan
 from edged.protocol.frames import Kind
+from edged.protocol.keys import Key, key_text
 from edged.tensors import Array, TensorSpec
 
 _AT_ONCE = 4
@@ -103,7 +104,7 @@ class Bound:
         size = sum(array.nbytes for array in places.inputs.values())
         self._lane = lane_by_memory(link, self._plan.request.model, rest, places.rows, size)
 
-    def ask(self, pending: Pending, wait_us: int) -> bool:
+    def ask(self, pending: Pending, wait_us: int, key: str | None = None) -> bool:
         """Send a request; False when the connection it was bound on has ended.
 
         Raises:
@@ -115,16 +116,16 @@ class Bound:
         pending.answers = self.places.rest
         self.is_idle = False
         try:
-            link.ask(pending, lambda number: self.places.frame(number, handle, wait_us))
+            link.ask(pending, lambda number: self.places.frame(number, handle, wait_us, key))
         except NothingSentError:
             self.is_idle = True
             return False
         return True
 
-    def _ask_on(self, lane: Lane, seconds: float | None) -> InferResult | None:
+    def _ask_on(self, lane: Lane, seconds: float | None, key: str | None) -> InferResult | None:
         self.is_idle = False
         try:
-            result = lane.ask(NOTHING, seconds)
+            result = lane.ask(NOTHING, seconds, key)
         except (DeadlineExceededError, DisconnectedError):
             raise
         except EdgedError:
@@ -139,7 +140,7 @@ class Bound:
         if link is not None:
             link.tell(prepared.encode_forget(self._handle) + memory.encode_recall(self._region))
 
-    def run(self, timeout: float | None, *, copied: bool) -> InferResult:
+    def run(self, timeout: float | None, *, copied: bool, key: str | None = None) -> InferResult:
         """Ask with what lies in the inputs, and wait.
 
         Raises:
@@ -148,7 +149,7 @@ class Bound:
         is_again = False
         while True:
             try:
-                return self._run(timeout, copied=copied)
+                return self._run(timeout, copied=copied, key=key)
             except LayoutChangedError:
                 # Refused, so not run: when the layout still fits, nobody need know.
                 self.forget()
@@ -157,15 +158,15 @@ class Bound:
                     raise
                 is_again = True
 
-    def _run(self, timeout: float | None, *, copied: bool) -> InferResult:
+    def _run(self, timeout: float | None, *, copied: bool, key: str | None) -> InferResult:
         client, plan, lane = self._client, self._plan, self._lane
         if lane is not None and lane.link.error is None:
-            result = self._ask_on(lane, client.timeout if timeout is None else timeout)
+            result = self._ask_on(lane, client.timeout if timeout is None else timeout, key)
             if result is not None:
                 return self.places.complete(result, copied=copied)
         pending, wait_us = client.make_pending(plan.request.model, timeout)
         for _ in range(_TRIES):
-            if self.ask(pending, wait_us):
+            if self.ask(pending, wait_us, key):
                 try:
                     result = pending.result()
                 finally:
@@ -204,8 +205,8 @@ class Placed:
     def __del__(self) -> None:
         self._bound.places.close()
 
-    def run(self, *, timeout: float | None = None) -> InferResult:
-        """Ask with what lies in ``inputs``, and wait for the answer.
+    def run(self, *, timeout: float | None = None, key: Key = None) -> InferResult:
+        """Ask with what lies in ``inputs``, and wait for the answer; ``key`` as ``Client.infer``.
 
         Returns:
             All outputs; large ones are the arrays of ``outputs``, which the next run overwrites.
@@ -214,7 +215,7 @@ class Placed:
             EdgedError: as for ``Client.infer``. After DeadlineExceededError and DisconnectedError
                 the daemon may still be reading and writing; ``close`` then, and place anew.
         """
-        return self._bound.run(timeout, copied=False)
+        return self._bound.run(timeout, copied=False, key=key_text(key))
 
     def close(self) -> None:
         """Take the memory back; the arrays stay valid."""
@@ -255,7 +256,11 @@ class Pool:
         self._is_refused = False
 
     def ask(
-        self, tensors: Mapping[str, Array], rows: int, timeout: float | None
+        self,
+        tensors: Mapping[str, Array],
+        rows: int,
+        timeout: float | None,
+        key: str | None = None,
     ) -> InferResult | None:
         """Ask by memory; None when nothing was sent, and the socket has to do.
 
@@ -269,7 +274,7 @@ class Pool:
             self._give(bound)
             return None
         try:
-            return bound.run(timeout, copied=True)
+            return bound.run(timeout, copied=True, key=key)
         finally:
             self._give(bound)
 
@@ -348,7 +353,8 @@ class Usual:
             self._pools[key] = pool
         if left is not None:
             left.close()
-        return pool.ask(request.inputs, 0, timeout)
+        asker = request.asker
+        return pool.ask(request.inputs, 0, timeout, asker if isinstance(asker, str) else None)
 
     def _pool(self, plan: Plan) -> Pool:
         client = self._client

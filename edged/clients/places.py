@@ -101,14 +101,13 @@ class Places:
             place[...] = array
         return True
 
-    def frame(self, number: int, handle: int, wait_us: int) -> list[Buffer]:
+    def frame(self, number: int, handle: int, wait_us: int, key: str | None) -> list[Buffer]:
         """A RUN frame."""
-        return [
-            prepared.RUN_FRAME.pack(
-                prepared.RUN_START, number, prepared.RUN_HEAD_BYTES, 0, 0,
-                handle, self.rows, wait_us,
-            )
-        ]  # fmt: skip
+        frame = prepared.RUN_FRAME.pack(
+            prepared.RUN_START, number, prepared.RUN_HEAD_BYTES, 0, 0,
+            handle, self.rows, wait_us,
+        )  # fmt: skip
+        return [frame if key is None else prepared.keyed(frame, key)]
 
     def complete(self, result: InferResult, *, copied: bool) -> InferResult:
         """Add the outputs that came by memory to those that came along.

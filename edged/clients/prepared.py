@@ -16,6 +16,7 @@ from edged.clients.placed import Bound, Placed, Pool, make_bound
 from edged.clients.places import goes_by_memory
 from edged.errors import LayoutChangedError
 from edged.protocol.asking import InferResult, Opened, Plan
+from edged.protocol.keys import Key, key_text
 from edged.tensors import Array, TensorSpec
 
 
@@ -29,7 +30,11 @@ class Asks(placed.Client, Protocol):
         ...
 
     def run_prepared(
-        self, plan: Plan, tensors: Mapping[str, Array], timeout: float | None
+        self,
+        plan: Plan,
+        tensors: Mapping[str, Array],
+        timeout: float | None,
+        key: str | None = None,
     ) -> Pending:
         """Send a request of a prepared call."""
         ...
@@ -58,9 +63,11 @@ class Prepared:
         """What answers hold: names, dtypes and shapes, as far as they are known before a run."""
         return self._client.opened(self._plan).outputs
 
-    def __call__(self, *arrays: Array, timeout: float | None = None) -> InferResult:
+    def __call__(
+        self, *arrays: Array, timeout: float | None = None, key: Key = None
+    ) -> InferResult:
         """Ask with arrays in the order of the layout, and wait for the answer."""
-        return self._ask(self._plan.by_position(arrays), timeout)
+        return self._ask(self._plan.by_position(arrays), timeout, key)
 
     def infer(
         self,
@@ -68,6 +75,7 @@ class Prepared:
         /,
         *,
         timeout: float | None = None,
+        key: Key = None,
         **tensors: Array,
     ) -> InferResult:
         """Ask and wait for the answer; as ``Client.infer``.
@@ -77,7 +85,7 @@ class Prepared:
         """
         if tensors or inputs is None:
             inputs = {**(inputs or {}), **tensors}
-        return self._ask(inputs, timeout)
+        return self._ask(inputs, timeout, key)
 
     def submit(
         self,
@@ -85,6 +93,7 @@ class Prepared:
         /,
         *,
         timeout: float | None = None,
+        key: Key = None,
         **tensors: Array,
     ) -> Pending:
         """Send a request without waiting; many may be in flight.
@@ -92,7 +101,8 @@ class Prepared:
         When the model's signature changed while it was on its way, ``result`` raises
         LayoutChangedError: the request was not run, and may be submitted again.
         """
-        return self._client.run_prepared(self._plan, {**(inputs or {}), **tensors}, timeout)
+        named = {**(inputs or {}), **tensors}
+        return self._client.run_prepared(self._plan, named, timeout, key_text(key))
 
     def place(self, rows: int = 0) -> Placed:
         """Memory that requests are written to and answers come to lie in, without a copy.
@@ -117,22 +127,23 @@ class Prepared:
         until = client.make_pending("", None)[0].until
         return make_bound(client, self._plan, rows, until)
 
-    def _ask(self, tensors: Mapping[str, Array], timeout: float | None) -> InferResult:
+    def _ask(self, tensors: Mapping[str, Array], timeout: float | None, key: Key) -> InferResult:
         client, plan, lane = self._client, self._plan, self._lane
+        words = None if key is None else key_text(key)
         link = client.link
         try:
             if lane is not None and lane.link is link:
-                result = lane.ask(tensors, client.timeout if timeout is None else timeout)
+                result = lane.ask(tensors, client.timeout if timeout is None else timeout, words)
                 if result is not None:
                     return result
             elif link is not None and (opened := link.opened.get(plan)) is not None:
                 self._lane = Lane(link, plan, opened)
             if goes_by_memory(tensors):
-                result = self._pool.ask(tensors, plan.layout.rows_of(tensors), timeout)
+                result = self._pool.ask(tensors, plan.layout.rows_of(tensors), timeout, words)
                 if result is not None:
                     return result
-            return client.run_prepared(plan, tensors, timeout).result()
+            return client.run_prepared(plan, tensors, timeout, words).result()
         except LayoutChangedError:
             # Refused, so not run: when the arrays still fit, nobody need know.
             self.close()
-            return client.run_prepared(plan, tensors, timeout).result()
+            return client.run_prepared(plan, tensors, timeout, words).result()

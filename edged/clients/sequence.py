@@ -15,7 +15,7 @@ from typing import Protocol
 from edged.clients.pending import Pending
 from edged.errors import EdgedError
 from edged.messages import SequencedRequest
-from edged.protocol import asking
+from edged.protocol import asking, steps
 from edged.protocol.asking import InferResult
 from edged.protocol.steps import check_sequence
 from edged.tensors import Array
@@ -46,7 +46,7 @@ class Sequence:
         sequence_id: int | str | None,
         release: int | str | None,
     ) -> None:
-        self.id = asking.new_sequence() if sequence_id is None else sequence_id
+        self.id = steps.new_sequence() if sequence_id is None else sequence_id
         check_sequence(self.id)
         self.model, self.release = model, release
         self.is_open = False
@@ -109,7 +109,7 @@ class Sequence:
         **tensors: Array,
     ) -> Pending:
         """Send a request without waiting; those of one sequence run in the order they were sent."""
-        request = asking.sequenced_request(
+        request = steps.sequenced_request(
             self.model, asking.named_arrays(inputs, tensors), self.release, outputs,
             (self.id, not self.is_open, end),
         )  # fmt: skip
@@ -125,7 +125,7 @@ class Sequence:
         """Let the daemon forget the state; the next request would begin anew."""
         if self.is_open:
             self.is_open = False
-            request = asking.sequenced_request(
+            request = steps.sequenced_request(
                 self.model, {}, self.release, (), (self.id, False, True)
             )
             self._client.submit_step(request, None).result()

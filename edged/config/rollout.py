@@ -91,7 +91,14 @@ class GuardConfig(Section, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0, le=1000)] | None,
         Meta(
             description="how far the mean of an input or output may be from that of the bundle's "
-            "golden samples, in standard deviations of these; default: not looked at"
+            "samples, in standard deviations of these; default: not looked at"
+        ),
+    ] = None
+    psi: Annotated[
+        Annotated[float, Meta(gt=0, le=100)] | None,
+        Meta(
+            description="how far an input or output may be spread otherwise than in the bundle's "
+            "samples, as population stability index; 0.25 is much; default: not looked at"
         ),
     ] = None
     promote: Annotated[

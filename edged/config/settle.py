@@ -40,6 +40,8 @@ class Settler:
     settle_ns: int
     max_delay_ns: int = MAX_DELAY_NS
     open_limit_ns: int = OPEN_LIMIT_NS
+    noted: int = 0
+    """Changes so far."""
     _first_ns: int | None = None
     _last_ns: int = 0
     _writing: dict[str, _Writer] = field(default_factory=dict)
@@ -98,6 +100,7 @@ class Settler:
         return True
 
     def _note(self, now_ns: int) -> None:
+        self.noted += 1
         if self._first_ns is None:
             self._first_ns = now_ns
         self._last_ns = now_ns

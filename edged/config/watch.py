@@ -160,6 +160,20 @@ class Watcher:
             self._read_events(self._loop)
         return self._settler.has_writers
 
+    @property
+    def signs(self) -> tuple[Callable[[], bool], Callable[[], int]]:
+        """What whoever loads asks before and after it: ``is_writing`` and ``changes``."""
+        return self.is_writing, self.changes
+
+    def changes(self) -> int:
+        """How often something has changed; ask before a load and after one that failed.
+
+        What it read may be what an editor leaves between two steps; each change calls back.
+        """
+        if self._loop is not None and self._inotify is not None:
+            self._read_events(self._loop)
+        return self._settler.noted
+
     def _on_readable(self) -> None:
         if self._loop is not None and self._inotify is not None:
             self._read_events(self._loop)

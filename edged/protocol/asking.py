@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -25,11 +24,10 @@ from edged.messages import (
     InferRequest,
     InferResponse,
     PrepareRequest,
-    SequencedRequest,
-    SequenceStep,
 )
-from edged.protocol import native, prepared
+from edged.protocol import greeting, native, prepared
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
+from edged.protocol.keys import Key, key_text
 from edged.protocol.layout import BodyLayout
 from edged.tensors import ALL_DTYPES, BATCH, DTYPES, Array, TensorSpec
 
@@ -244,13 +242,13 @@ class Conversation:
             native.decode_reply(frame)
         elif frame.kind == Kind.WELCOME:
             with contextlib.suppress(InvalidRequestError):
-                self.server = native.decode_welcome(frame).server
+                self.server = greeting.decode_welcome(frame).server
 
 
 def hello_frame() -> list[Buffer]:
     """HELLO with the name of this program: sent before the first request, not waited for."""
     name = os.path.basename(sys.argv[0] if sys.argv else "") or "python"  # noqa: PTH119 - no path
-    return native.encode_hello(name[:64])
+    return greeting.encode_hello(name[:64])
 
 
 def socket_path(path: str | os.PathLike[str] | None) -> str:
@@ -279,29 +277,16 @@ def infer_request(
     tensors: Mapping[str, Array],
     release: int | str | None,
     outputs: tuple[str, ...],
+    *,
+    key: Key = None,
 ) -> InferRequest:
     """A request of what a caller gave.
 
     Raises:
-        InvalidRequestError: something that is no array.
+        InvalidRequestError: something that is no array, or a key that is none.
     """
-    return InferRequest(model, named_arrays(inputs, tensors), release, tuple(outputs))
-
-
-def new_sequence() -> str:
-    """An id that no other process of this user comes upon."""
-    return uuid.uuid4().hex
-
-
-def sequenced_request(
-    model: str,
-    inputs: Mapping[str, Array],
-    release: int | str | None,
-    outputs: tuple[str, ...],
-    step: tuple[int | str, bool, bool],
-) -> SequencedRequest:
-    """A request of a sequence: ``step`` is its id, whether it starts, and whether it ends."""
-    return SequencedRequest(model, inputs, release, tuple(outputs), sequence=SequenceStep(*step))
+    named = named_arrays(inputs, tensors)
+    return InferRequest(model, named, release, tuple(outputs), asker=key_text(key))
 
 
 def named_arrays(
@@ -380,7 +365,12 @@ class Plan:
         return dict(zip(self.names, arrays, strict=True))
 
     def frame(
-        self, handle: int, tensors: Mapping[str, Array], wait_us: int, number: int
+        self,
+        handle: int,
+        tensors: Mapping[str, Array],
+        wait_us: int,
+        number: int,
+        key: str | None = None,
     ) -> list[Buffer]:
         """A RUN frame.
 
@@ -392,5 +382,5 @@ class Plan:
             if type(array) is not np.ndarray and not isinstance(array, _ARRAYS):
                 raise _no_array(name, array)
         layout = self.layout
-        head = prepared.RunHead(handle, layout.rows_of(tensors), wait_us)
+        head = prepared.RunHead(handle, layout.rows_of(tensors), wait_us, key)
         return prepared.encode_run(number, head, layout, tensors)

@@ -26,9 +26,10 @@ class LoneRun(Protocol):
         """Whether nothing was swapped, loaded or unloaded since it was made."""
         ...
 
-    def run(self, origin: str) -> tuple[int, int, int, int] | None:
+    def run(self, origin: str, key: str | None = None) -> tuple[int, int, int, int] | None:
         """Run: release, generation, nanoseconds and rows; None when the usual way has to be gone.
 
+        A key keeps it on one side, where there are any.
         What it raises is the caller's, who takes the run over: nothing of it is known here.
         """
         ...
@@ -102,7 +103,6 @@ class Lane:
         self.size = size
         self._question = bytearray(size)
         self._write = memoryview(self._question)
-        self._from, self._to = prepared.RUN_BODY, prepared.RUN_BODY + size
         self._answer = bytearray(prepared.ANSWER_BODY + answer_bytes)
         self._head = (answer_bytes, answer_rows)
         self.inputs = inputs.unpack(self._question, 0, rows)
@@ -117,19 +117,28 @@ class Lane:
         """Whether it may be used again; otherwise another one has to be made."""
         return self._run is not None and self._run.is_current
 
-    def ask(self, frame: memoryview, request_id: int, origin: str) -> bytes | None:
+    def ask(
+        self,
+        frame: memoryview,
+        request_id: int,
+        origin: str,
+        at: int = prepared.RUN_BODY,
+        key: str | None = None,
+    ) -> bytes | None:
         """Answer a RUN frame of these rows, or return None when that has to go the usual way.
 
         Args:
             frame: begins with the frame.
             request_id: of it.
             origin: who asks.
+            at: where its body begins.
+            key: of the request.
         """
         run = self._run
         if run is None:
             return None
-        self._write[:] = frame[self._from : self._to]
-        ran = run.run(origin)
+        self._write[:] = frame[at : at + self.size]
+        ran = run.run(origin, key)
         if ran is None:
             return None
         prepared.write_answer_head(self._answer, request_id, ran, self._head)

@@ -25,6 +25,7 @@ from edged.errors import (
 )
 from edged.messages import InferRequest, InferResponse
 from edged.protocol.frames import Buffer, Frame, Kind, Limits, encode_frame, padding
+from edged.protocol.keys import check_key
 from edged.strings import STRINGS_CAP, decode_strings, encode_strings
 from edged.tensors import ALL_DTYPES, DTYPES, Array, DType, dtype_of, size_bytes
 
@@ -62,6 +63,12 @@ class InferHead(msgspec.Struct, Generic[H], array_like=True, frozen=True, gc=Fal
     timeout_us: int = 0
 
 
+class KeyedHead(InferHead[H], array_like=True, frozen=True, gc=False):
+    """Head of INFER of who wants the same answerer again: by this text, in a rollout."""
+
+    key: str | None = None
+
+
 class ResultHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Head of RESULT."""
 
@@ -91,34 +98,21 @@ class CallHead(msgspec.Struct, array_like=True, frozen=True):
     arguments: dict[str, Any] = {}
 
 
-class HelloHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Head of HELLO: who calls, for logs."""
-
-    client: str
-
-
-class WelcomeHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Head of WELCOME: what the server is and takes."""
-
-    server: str
-    max_request_bytes: int
-    max_in_flight: int
-
-
 _encoder = msgspec.msgpack.Encoder()
-_infer_decoder = msgspec.msgpack.Decoder(InferHead[AskedHead])
+_infer_decoder = msgspec.msgpack.Decoder(KeyedHead[AskedHead])
 _result_decoder = msgspec.msgpack.Decoder(ResultHead)
 _error_decoder = msgspec.msgpack.Decoder(ErrorHead)
 _call_decoder = msgspec.msgpack.Decoder(CallHead)
-_hello_decoder = msgspec.msgpack.Decoder(HelloHead)
-_welcome_decoder = msgspec.msgpack.Decoder(WelcomeHead)
 _document_decoder = msgspec.msgpack.Decoder()
 
 
 def encode_infer(request_id: int, request: InferRequest, timeout_us: int = 0) -> list[Buffer]:
     """An INFER frame; the request's ``deadline_ns`` is not sent, ``timeout_us`` is."""
     tensors, body = pack(request.inputs)
-    head = InferHead(request.model, request.release, tensors, request.outputs, timeout_us)
+    what = (request.model, request.release, tensors, request.outputs, timeout_us)
+    key = request.asker
+    # Without a key the head is what it always was.
+    head = KeyedHead(*what, key) if isinstance(key, str) else InferHead(*what)
     return encode_frame(Kind.INFER, request_id, encode_head(head), body)
 
 
@@ -137,8 +131,11 @@ def decode_infer(
     check_release(head.release)
     if head.timeout_us < 0:
         raise InvalidRequestError(f"timeout {head.timeout_us} us: expected 0 (none) or more")
+    if head.key is not None:
+        check_key(head.key)
     inputs = unpack(head.tensors, frame.body, limits, read)
-    return InferRequest(head.model, inputs, head.release, head.outputs), head.timeout_us
+    request = InferRequest(head.model, inputs, head.release, head.outputs, asker=head.key)
+    return request, head.timeout_us
 
 
 def encode_response(request_id: int, response: InferResponse) -> list[Buffer]:
@@ -220,27 +217,6 @@ def decode_reply(frame: Frame) -> Any:
         return _document_decoder.decode(frame.body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise RemoteProtocolError(f"a REPLY that is not msgpack: {exc}") from exc
-
-
-def encode_hello(client: str) -> list[Buffer]:
-    """A HELLO frame."""
-    return encode_frame(Kind.HELLO, 0, _encoder.encode(HelloHead(client)), [])
-
-
-def decode_hello(frame: Frame) -> HelloHead:
-    """Read a HELLO frame."""
-    return decode_head(_hello_decoder, frame)
-
-
-def encode_welcome(server: str, limits: Limits, max_in_flight: int) -> list[Buffer]:
-    """A WELCOME frame."""
-    head = WelcomeHead(server, limits.body_bytes, max_in_flight)
-    return encode_frame(Kind.WELCOME, 0, _encoder.encode(head), [])
-
-
-def decode_welcome(frame: Frame) -> WelcomeHead:
-    """Read a WELCOME frame."""
-    return decode_head(_welcome_decoder, frame)
 
 
 def check_release(release: int | str | None) -> None:

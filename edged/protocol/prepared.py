@@ -6,7 +6,7 @@ write them with a single call; the tensors' places follow from the layout and th
     RUN     32  4  handle            ANSWER  32  8  release
             36  4  rows                      40  8  generation
             40  8  timeout_us                48  8  queue_ns
-            48  -  body                      56  8  run_ns
+            48  -  key, or body              56  8  run_ns
                                              64  4  rows
                                              68  4  batch_rows
                                              72  -  body
@@ -33,7 +33,9 @@ from edged.protocol.frames import (
     Kind,
     Limits,
     encode_frame,
+    padding,
 )
+from edged.protocol.keys import check_key, read_key
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.protocol.native import NAME_CAP, check_release, decode_head, encode_head
 from edged.tensors import ALL_DTYPES, BATCH, Array, TensorSpec
@@ -50,6 +52,9 @@ RUN_START = MAGIC + bytes([VERSION, Kind.RUN, 0, 0])
 ANSWER_START = MAGIC + bytes([VERSION, Kind.ANSWER, 0, 0])
 """The first eight bytes of a header: what never differs is not packed anew."""
 _U32 = 1 << 32
+PeekedRun = tuple[int, int, int, int, int, int, "str | None"]
+"""Of a RUN frame: request id, handle, rows, bytes of the body, timeout in microseconds, where the
+body begins, and the key."""
 
 
 class SpecHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -90,6 +95,7 @@ class RunHead(NamedTuple):
     handle: int
     rows: int
     timeout_us: int
+    key: str | None = None
 
 
 _prepare_decoder = msgspec.msgpack.Decoder(PrepareHead)
@@ -189,7 +195,7 @@ def encode_run(
     Raises:
         TensorMismatchError: the tensors are not of the layout; nothing would be sent.
     """
-    handle, rows, timeout_us = head
+    handle, rows, timeout_us, key = head
     if len(tensors) != len(layout.specs) or (rows == 0 and layout.has_rows):
         raise TensorMismatchError(layout.describe_mismatch(tensors))
     packed = layout.pack(tensors, rows)
@@ -197,39 +203,73 @@ def encode_run(
         raise TensorMismatchError(layout.describe_mismatch(tensors))
     body, size = packed
     start = RUN_FRAME.pack(RUN_START, request_id, RUN_HEAD_BYTES, 0, size, handle, rows, timeout_us)
+    if key is not None:
+        start = keyed(start, key)
     return _whole(start, body, size)
 
 
+def keyed(frame: bytes, key: str) -> bytes:
+    """A RUN frame, with its body or without, with a key put into its head.
+
+    Raises:
+        InvalidRequestError: the key is empty or too long.
+    """
+    check_key(key)
+    words = key.encode()
+    head_bytes = (RUN_HEAD_BYTES + len(words)).to_bytes(4, "little")
+    gap = bytes(padding(RUN_BODY + len(words)))
+    return b"".join((frame[:16], head_bytes, frame[20:RUN_BODY], words, gap, frame[RUN_BODY:]))
+
+
 def decode_run_head(frame: Frame) -> RunHead:
-    """Read the fixed head of a RUN frame."""
-    if frame.head_bytes != RUN_HEAD_BYTES:
+    """Read the head of a RUN frame: fixed, and a key behind it where there is one.
+
+    Raises:
+        InvalidRequestError: it is too short, or its key is none.
+    """
+    size = frame.head_bytes
+    if size < RUN_HEAD_BYTES:
         raise InvalidRequestError(
-            f"a head of {frame.head_bytes} bytes; that of RUN has {RUN_HEAD_BYTES}"
+            f"a head of {size} bytes; that of RUN has {RUN_HEAD_BYTES}, and those of its key"
         )
-    return RunHead(*_RUN_HEAD.unpack_from(frame.data, HEADER_BYTES))
+    head = RunHead(*_RUN_HEAD.unpack_from(frame.data, HEADER_BYTES))
+    if size == RUN_HEAD_BYTES:
+        return head
+    return head._replace(key=read_key(memoryview(frame.data)[RUN_BODY : HEADER_BYTES + size]))
 
 
-def peek_run(data: Buffer, count: int) -> tuple[int, int, int, int, int] | None:
+def body_at(frame: Frame) -> int:
+    """Where the body of a RUN frame begins."""
+    end = HEADER_BYTES + frame.head_bytes
+    return end + padding(end)
+
+
+def peek_run(data: Buffer, count: int) -> PeekedRun | None:
     """Read a RUN frame where it arrived, when its ``count`` bytes are one to the byte.
 
     Returns:
-        Request id, handle, rows, bytes of the body and timeout in microseconds; None for anything
-        else, also for what is wrong: the usual way says so.
+        None for anything else, also for what is wrong: the usual way says so.
     """
     if count < RUN_BODY:
         return None
     start, request_id, head_bytes, reserved, size, handle, rows, timeout_us = RUN_FRAME.unpack_from(
         data
     )
-    if (
-        start != RUN_START
-        or head_bytes != RUN_HEAD_BYTES
-        or reserved
-        or size != count - RUN_BODY
-        or not request_id
-    ):
+    if start != RUN_START or reserved or not request_id:
         return None
-    return request_id, handle, rows, size, timeout_us
+    if head_bytes == RUN_HEAD_BYTES:
+        if size != count - RUN_BODY:
+            return None
+        return request_id, handle, rows, size, timeout_us, RUN_BODY, None
+    end = HEADER_BYTES + head_bytes
+    at = end + padding(end)
+    if head_bytes < RUN_HEAD_BYTES or size != count - at:
+        return None
+    try:
+        key = read_key(memoryview(data)[RUN_BODY:end])
+    except InvalidRequestError:
+        return None
+    return request_id, handle, rows, size, timeout_us, at, key
 
 
 def write_answer_head(
@@ -252,18 +292,21 @@ def write_answer_head(
     )  # fmt: skip
 
 
-def decode_run_body(data: Buffer, layout: BodyLayout, rows: int) -> dict[str, Array]:
+def decode_run_body(
+    data: Buffer, layout: BodyLayout, rows: int, at: int = RUN_BODY
+) -> dict[str, Array]:
     """View the body of a RUN frame as tensors of its layout.
 
     Args:
         data: the whole frame; its memory is the tensors'.
         layout: as prepared.
         rows: of its head.
+        at: where the body begins.
 
     Raises:
         TensorMismatchError: as BodyLayout.unpack.
     """
-    return layout.unpack(data, RUN_BODY, rows)
+    return layout.unpack(data, at, rows)
 
 
 def encode_answer(

@@ -15,6 +15,7 @@ from edged.errors import InvalidRequestError, RemoteProtocolError
 from edged.flow import MOST_AHEAD
 from edged.messages import InferRequest, InferResponse
 from edged.protocol.frames import Buffer, Frame, Kind, Limits, encode_frame
+from edged.protocol.keys import check_key
 from edged.protocol.native import (
     AskedHead,
     H,
@@ -42,6 +43,12 @@ class StreamHead(msgspec.Struct, Generic[H], array_like=True, frozen=True, gc=Fa
     ahead: int = AHEAD
 
 
+class KeyedStreamHead(StreamHead[H], array_like=True, frozen=True, gc=False):
+    """Head of STREAM with a key, as ``native.KeyedHead``."""
+
+    key: str | None = None
+
+
 class PartHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Head of PART: one answer; more follow."""
 
@@ -57,7 +64,7 @@ class MoreHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     count: int
 
 
-_stream_decoder = msgspec.msgpack.Decoder(StreamHead[AskedHead])
+_stream_decoder = msgspec.msgpack.Decoder(KeyedStreamHead[AskedHead])
 _part_decoder = msgspec.msgpack.Decoder(PartHead)
 _more_decoder = msgspec.msgpack.Decoder(MoreHead)
 
@@ -67,7 +74,9 @@ def encode_stream(
 ) -> list[Buffer]:
     """A STREAM frame."""
     tensors, body = pack(request.inputs)
-    head = StreamHead(request.model, request.release, tensors, request.outputs, timeout_us, ahead)
+    what = (request.model, request.release, tensors, request.outputs, timeout_us, ahead)
+    key = request.asker
+    head = KeyedStreamHead(*what, key) if isinstance(key, str) else StreamHead(*what)
     return encode_frame(Kind.STREAM, request_id, encode_head(head), body)
 
 
@@ -88,8 +97,10 @@ def decode_stream(
     if head.timeout_us < 0:
         raise InvalidRequestError(f"timeout {head.timeout_us} us: expected 0 (none) or more")
     check_count(head.ahead, "answers ahead")
+    if head.key is not None:
+        check_key(head.key)
     inputs = unpack(head.tensors, frame.body, limits, read)
-    request = InferRequest(head.model, inputs, head.release, head.outputs)
+    request = InferRequest(head.model, inputs, head.release, head.outputs, asker=head.key)
     return request, head.timeout_us, head.ahead
 
 

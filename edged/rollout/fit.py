@@ -29,8 +29,12 @@ def unfit(rollout: RolloutConfig, manifests: Mapping[int, Manifest]) -> Iterator
             yield field, f"{text}whoever is given one must be able to ask the other"
     guard = rollout.guard
     canary = manifests.get(rollout.canary.release) if rollout.canary is not None else None
-    if guard.drift is not None and canary is not None and canary.golden is None:
-        yield "guard.drift", f"release {canary.release} has no golden samples to hold it against"
+    if canary is None or canary.golden is not None or canary.statistics:
+        return
+    for field, limit in (("drift", guard.drift), ("psi", guard.psi)):
+        if limit is not None:
+            text = "has neither statistics nor golden samples to hold it against"
+            yield f"guard.{field}", f"release {canary.release} {text}"
 
 
 def _named(rollout: RolloutConfig) -> Iterator[tuple[str, int]]:

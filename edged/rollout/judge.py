@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from edged.config.rollout import GuardConfig
-from edged.rollout.drift import Reference, drift_of
+from edged.rollout.drift import Reference, drift_of, psi_of
 from edged.rollout.tally import Side, Tally
 
 _FLOOR_NS = 500_000
 """A 99th percentile that is less than this above the stable one's is no harm to anybody."""
 _P99 = 0.99
+LOOKS = 30
+"""Requests before a distribution is judged: the elements of one tensor are much alike."""
 _CERTAIN = 3.0
 """Standard deviations by which more than one in a hundred must be slow, before that is no chance:
 of few answers the 99th percentile is the slowest one, and any release has one that is slow."""
@@ -115,12 +117,15 @@ def missing(
         counts["comparisons"] = tally.compared + tally.failed_again
     for name in references:
         counts[f"elements of {name}"] = _seen(tally, name)
+    looks = min((_looks(tally, name) for name in references), default=LOOKS)
     stable, canary = tally.side(sides.stable), tally.side(sides.canary)
     unclear = []
     if canary.timed and canary.percentile_ns(_P99) > _limit_ns(stable, guard):
         unclear = [f"whether release {sides.canary} is slower, or was by chance"]
     short = [f"{count} of {guard.minimum} {what}" for what, count in counts.items()
              if count < guard.minimum]  # fmt: skip
+    if guard.psi is not None and looks < LOOKS:
+        short.append(f"{looks} of {LOOKS} requests whose tensors were looked at")
     return ", ".join(short or unclear)
 
 
@@ -152,17 +157,25 @@ def _breaches(
             f"{sides.stable} differ ({100 * differing / asked:.2f} %), at most "
             f"{guard.disagreement:g} %"
         )
-    if guard.drift is None:
-        return
+    yield from _drifts(tally, guard, references)
+
+
+def _drifts(tally: Tally, guard: GuardConfig, references: Mapping[str, Reference]) -> Iterator[str]:
     for name, reference in references.items():
         found = tally.moments.get(name)
         if found is None or _seen(tally, name) < guard.minimum:
             continue
         moved = drift_of(reference, found)
-        if moved > guard.drift:
+        if guard.drift is not None and moved > guard.drift:
             yield (
                 f"drift: the mean of {name} is {moved:.2f} standard deviations from that of the "
-                f"golden samples, at most {guard.drift:g}"
+                f"bundle's samples, at most {guard.drift:g}"
+            )
+        psi = psi_of(reference, found)
+        if guard.psi is not None and found.looks >= LOOKS and psi > guard.psi:
+            yield (
+                f"drift: {name} is spread otherwise than in the bundle's samples: a population "
+                f"stability index of {psi:.2f} over {found.looks} requests, at most {guard.psi:g}"
             )
 
 
@@ -185,6 +198,11 @@ def _errors(stable: Side, canary: Side, sides: Sides, guard: GuardConfig) -> Ite
             f"errors, of release {sides.stable} {stable.errors} of {stable.answers}; at most "
             f"{guard.errors:g} % more"
         )
+
+
+def _looks(tally: Tally, name: str) -> int:
+    found = tally.moments.get(name)
+    return found.looks if found is not None else 0
 
 
 def _seen(tally: Tally, name: str) -> int:

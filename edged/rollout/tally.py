@@ -92,6 +92,10 @@ class Moments(Struct):
     squares: float = 0.0
     strange: Count = 0
     """Elements that are no finite number."""
+    looks: Count = 0
+    """Requests that they are of."""
+    cells: Annotated[list[Count], Meta(max_length=33)] = field(default_factory=list)
+    """How many lie below the first edge of the reference, between each two, and beyond the last."""
 
 
 class Tally(Struct):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from edged.errors import RunError
 from edged.rollout.tally import Side
 from edged.runtimes.base import BoundRun, StillRunningError
 from edged.serving.executor import RemoteBatch
@@ -67,11 +68,20 @@ class LoneRun:
         """Whether nothing was swapped, loaded or unloaded since it was made."""
         return self._plane.table is self._table and ServedRelease.moves == self._moves
 
-    def run(self, origin: str) -> Ran | None:
+    @property
+    def is_free(self) -> bool:
+        """Whether a run would not have to wait, nor be given to others."""
+        release = self._release
+        return (
+            self._bound is not None and release.is_free_for_one and self._rows <= self._inline.rows
+        )
+
+    def run(self, origin: str, key: str | None = None) -> Ran | None:  # noqa: ARG002
         """Run what the inputs' memory holds, on the loop, now, and count it.
 
         Args:
             origin: who asks.
+            key: what keeps it on a side, where there are any.
 
         Returns:
             Who answered; None when the request has to go the usual way: something else waits or
@@ -164,19 +174,45 @@ class ShadowedRun(LoneRun):
         super().__init__(plane, release, bound, rows)
         self._watch = watch
 
-    def run(self, origin: str) -> Ran | None:
+    def run(self, origin: str, key: str | None = None) -> Ran | None:
         """As of LoneRun; what is asked again is copied before the memory is the asker's again."""
-        ran = super().run(origin)
+        ran = super().run(origin, key)
         if ran is not None:
             watch = self._watch
             watch.side.note(None, ran.run_ns)
-            kept = watch.shadow.keep(watch.inputs)
-            if kept is not None:
-                wanted = {name: array.copy() for name, array in watch.outputs.items()}
-                # Behind the answer, which is written in this turn of the loop.
-                loop = asyncio.get_running_loop()
-                loop.call_soon(watch.shadow.ask, kept, wanted, ran.generation)
+            ask_again(watch.shadow, watch.inputs, watch.outputs, ran)
         return ran
+
+
+def ask_again(
+    shadow: Shadow, inputs: Mapping[str, Array], outputs: Mapping[str, Array], ran: Ran
+) -> None:
+    """Have a request asked again that has just been run, behind its answer."""
+    kept = shadow.keep(inputs)
+    if kept is not None:
+        wanted = {name: array.copy() for name, array in outputs.items()}
+        # Behind the answer, which is written in this turn of the loop.
+        asyncio.get_running_loop().call_soon(shadow.ask, kept, wanted, ran.generation)
+
+
+def bound_run(
+    plane: Dataplane,
+    release: Served,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    rows: int,
+) -> BoundRun | None:
+    """A run of one release; None when it has none that nobody need wait for."""
+    session = release.session
+    is_quick = release.is_quick or release.remote is not None
+    is_quick = is_quick and rows <= release.most_rows and release.cache is None
+    if session is None or not is_quick or release.key.model in plane.taps:
+        return None
+    try:
+        return session.bind(inputs, outputs)
+    except RunError as exc:
+        log.warning("%s: requests of %d rows cannot be bound: %s", release.owner, rows, exc)
+        return None
 
 
 def adopt(release: Served, item: Waiting) -> None:

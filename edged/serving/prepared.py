@@ -19,18 +19,18 @@ from edged.errors import (
     EdgedError,
     InvalidRequestError,
     LayoutChangedError,
-    RunError,
     RuntimeFailureError,
     TensorMismatchError,
 )
 from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
-from edged.serving.lone import LoneRun, ShadowedRun, Watch, adopt
+from edged.serving.lone import LoneRun, ShadowedRun, Watch, adopt, bound_run
 from edged.serving.release import ServedRelease
 from edged.serving.rollout import Rollout
 from edged.serving.scheduling.inline import INLINE_ROWS
 from edged.serving.scheduling.scheduler import Layout, Waiting
 from edged.serving.scheduling.turn import Runs, Turn
 from edged.serving.served import Served
+from edged.serving.sides import SideWatch, bind_sides
 from edged.tensors import ALL_DTYPES, BATCH, Array, TensorSpec, check_tensors, size_bytes
 
 if TYPE_CHECKING:
@@ -140,18 +140,14 @@ class PreparedCall:
         plane, release = self._plane, self._release
         shadow = None if self._rollout is None else self._rollout.shadow
         if self._rollout is not None and not self._rollout.is_sole:
-            return LoneRun(plane, release, None, rows or self._rows)  # none: each has its side
+            if plane.table is not self._found or ServedRelease.moves != self._found_moves:
+                return None
+            sides = SideWatch(self._rollout, self._request.asker, inputs, outputs)
+            return bind_sides(plane, release, sides, rows or self._rows)
         session = release.session
         if plane.table is not self._table or ServedRelease.moves != self._moves or session is None:
             return None
-        try:
-            is_quick = release.is_quick or release.remote is not None
-            is_quick = is_quick and (rows or self._rows) <= release.most_rows
-            is_quick = is_quick and release.cache is None and self.model not in plane.taps
-            bound = session.bind(inputs, outputs) if is_quick else None
-        except RunError as exc:
-            log.warning("%s: requests of %d rows cannot be bound: %s", release.owner, rows, exc)
-            bound = None
+        bound = bound_run(plane, release, inputs, outputs, rows or self._rows)
         if self._rollout is not None and shadow is not None:
             side = self._rollout.entry.tally.side(release.number)
             watch = Watch(shadow, side, inputs, outputs)
@@ -226,6 +222,8 @@ class PreparedCall:
         deadline_ns: int | None,
         origin: str,
         on_response: OnResponse,
+        *,
+        key: str | None = None,
     ) -> Ticket | None:
         """Answer a request, now or later.
 
@@ -235,6 +233,7 @@ class PreparedCall:
             deadline_ns: monotonic clock, nanoseconds; None for no deadline.
             origin: who asks.
             on_response: as for ``Dataplane.submit``.
+            key: what keeps it on one side of a rollout; None for what the call was prepared with.
 
         Returns:
             What withdraws it; None when it has been answered already.
@@ -255,7 +254,7 @@ class PreparedCall:
                 self._resolve()
             release = self._release
             if self._rollout is not None:
-                request.asker = self._request.asker
+                request.asker = self._request.asker if key is None else key
                 release, on_response = self._rollout.take(release, request, on_response)
             number = release.number
             now_ns = time.monotonic_ns()

@@ -25,6 +25,8 @@ _ID = "id"
 """By what a request belongs to a side where the operator named no key: its own id."""
 _KEY_CHARACTERS = 256
 """Of a key; more comes from nobody who means well, and is cut."""
+_PLACES = 1024
+"""Keys whose places are remembered, for a hash takes 4 us; half a megabyte of the longest."""
 _LOOK_NS = 20_000_000
 """Tensors of a canary are looked at so often, where drift is guarded."""
 
@@ -49,10 +51,14 @@ class Rollout:
         self._key = config.key
         self._salt = salt_of(model, sorted(config.numbers))
         self._split = Split(self._salt, config.weights)
-        self.is_sole = len(self._split.numbers) == 1
+        self.sides = self._split.numbers
+        """The releases that requests are given to."""
+        self.is_sole = len(self.sides) == 1
         """Whether every request goes to the stable release, and is at most asked again."""
         self._canary = config.canary.release if config.canary is not None else 0
         self._looked_ns = 0
+        self._drawn: float | None = None
+        self._places: dict[str, float] = {}
         self.shadow: Shadow | None = None
         asked = releases.get(config.shadow.release) if config.shadow is not None else None
         if config.shadow is not None and isinstance(asked, ServedRelease):
@@ -80,7 +86,8 @@ class Rollout:
         """
         if self.is_over:
             return stable, on_response
-        release, number = stable, self._split.at(self._place(request))
+        where = self.place_of(request.asker, request.origin)
+        release, number = stable, self._split.at(where)
         if number != stable.number:
             found = self.releases.get(number)
             if found is not None and found.answers:
@@ -89,16 +96,37 @@ class Rollout:
                 self.entry.tally.missed += 1
         return release, self._watched(release, request, on_response)
 
-    def _place(self, request: InferRequest) -> float:
-        key = self.key_of(request)
-        # Where there is nothing to go by, each request is drawn for itself.
-        return random.random() if key is None else place(self._salt, key)  # noqa: S311
+    def place_of(self, asker: Mapping[str, object] | str | None, origin: str) -> float:
+        """Where a request lies, from 0 to 1; one that says nothing is drawn for itself."""
+        key = self.key_of(asker, origin)
+        if key is not None:
+            where = self._places.get(key)
+            if where is None:
+                if len(self._places) >= _PLACES:
+                    self._places.clear()
+                where = self._places[key] = place(self._salt, key)
+            return where
+        drawn, self._drawn = self._drawn, None
+        return random.random() if drawn is None else drawn  # noqa: S311
 
-    def key_of(self, request: InferRequest) -> str | None:
+    def put_back(self, where: float) -> None:
+        """A request that was drawn goes another way, and is to have the same place there."""
+        self._drawn = where
+
+    def side_at(self, where: float) -> int:
+        """The release at a place."""
+        return self._split.at(where)
+
+    def note_lone(self, number: int, run_ns: int, inputs: Inputs, outputs: Inputs) -> None:
+        """A side answered an asker who was alone, at once."""
+        self.entry.tally.side(number).note(None, run_ns)
+        if self.references and number == self._canary:
+            self._look(inputs, outputs, time.monotonic_ns())
+
+    def key_of(self, asker: Mapping[str, object] | str | None, origin: str) -> str | None:
         """What keeps a request on its side; None where it says nothing of that kind."""
         if self._key == USER:
-            return request.origin.partition(":")[2] or None
-        asker = request.asker
+            return origin.partition(":")[2] or None
         if asker is None:
             return None
         if isinstance(asker, str):
@@ -125,8 +153,8 @@ class Rollout:
                 return
             now_ns = time.monotonic_ns()
             side.note(response.error, now_ns - began_ns)
-            if self.references and response.release == self._canary:
-                self._look(request.inputs, response, now_ns)
+            if self.references and response.release == self._canary and response.error is None:
+                self._look(request.inputs, response.outputs, now_ns)
             try:
                 on_response(response, True)
             finally:
@@ -135,17 +163,18 @@ class Rollout:
 
         return watched
 
-    def _look(self, inputs: Inputs, response: InferResponse, now_ns: int) -> None:
+    def _look(self, inputs: Inputs, outputs: Inputs, now_ns: int) -> None:
         """Add a canary's tensors to what drift is judged by, now and then."""
-        if now_ns - self._looked_ns < _LOOK_NS or response.error is not None:
+        if now_ns - self._looked_ns < _LOOK_NS:
             return
         self._looked_ns = now_ns
         moments = self.entry.tally.moments
-        for prefix, arrays in (("in", inputs), ("out", response.outputs)):
+        for prefix, arrays in (("in", inputs), ("out", outputs)):
             for name, array in arrays.items():
                 full = f"{prefix}.{name}"
-                if full in (self.references or ()):
-                    observe(moments.setdefault(full, Moments()), array)
+                reference = (self.references or {}).get(full)
+                if reference is not None:
+                    observe(moments.setdefault(full, Moments()), array, reference)
 
 
 def _again(shadow: Shadow, kept: Inputs, response: InferResponse) -> None:

@@ -21,7 +21,7 @@ from edged.config.rollout import RolloutConfig
 from edged.config.schema import Config
 from edged.errors import EdgedError, InvalidRequestError, ModelNotFoundError, ModelNotReadyError
 from edged.loading import Stored
-from edged.rollout.drift import Reference, drift_of, references
+from edged.rollout.drift import Reference, drift_of, psi_of, references, told
 from edged.rollout.judge import Phase, Sides, Verdict, judge, missing
 from edged.rollout.ledger import Entry, Ledger
 from edged.serving.release import ServedRelease
@@ -191,6 +191,11 @@ class Rollouts:
                 for name, known in (rollout.references or {}).items()
                 if name in entry.tally.moments
             },
+            "psi": {
+                name: _finite(psi_of(known, entry.tally.moments[name]))
+                for name, known in (rollout.references or {}).items()
+                if name in entry.tally.moments
+            },
             "before": [_told(one) for one in before],
         }
 
@@ -217,7 +222,8 @@ class Rollouts:
         if not entry.canary:
             return
         canary = rollout.releases.get(entry.canary)
-        if guard.drift is not None and rollout.references is None:
+        is_held = guard.drift is not None or guard.psi is not None
+        if is_held and rollout.references is None:
             self._read(rollout, canary)
             return
         verdict = judge(
@@ -261,6 +267,8 @@ class Rollouts:
         if not isinstance(canary, ServedRelease) or self._stored is None:
             return
         digest = canary.key.digest
+        if isinstance(canary.manifest.statistics, dict):
+            self._references.setdefault(digest, told(canary.manifest.statistics))
         if digest in self._references:
             rollout.references = self._references[digest]
         elif digest not in self._reading:

@@ -67,6 +67,12 @@ class Notes(Generic[T]):
             self._known[digest] = self._read(digest)
         return self._known[digest].get(setting, self._nothing)
 
+    def all(self, digest: str) -> dict[str, T]:
+        """By setting, all that is known of a release, the newest last."""
+        if digest not in self._known:
+            self._known[digest] = self._read(digest)
+        return dict(self._known[digest])
+
     def note(self, digest: str, setting: str, value: T) -> None:
         """Remember what was found.
 

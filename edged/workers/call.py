@@ -73,7 +73,7 @@ class Bound:
     def __init__(self, run: BoundRun) -> None:
         self._run = run
 
-    def run(self, _origin: str) -> tuple[int, int, int, int] | None:
+    def run(self, _origin: str, _key: str | None = None) -> tuple[int, int, int, int] | None:
         """Run; None when it failed, and the usual way says why."""
         began_ns = time.monotonic_ns()
         try:

@@ -248,9 +248,11 @@ class Worker:
         asked = prepared.peek_run(data, count)
         if asked is None or self._prepared is None:
             return None
-        request_id, _, rows, size, _ = asked
+        request_id, _, rows, size, _, at, _ = asked
         lane = self._prepared.lane(rows)
-        return lane.ask(data, request_id, "") if lane is not None and lane.size == size else None
+        if lane is None or lane.size != size:
+            return None
+        return lane.ask(data, request_id, "", at)
 
     def _run(self, frame: Frame) -> list[Buffer]:
         call = self._prepared

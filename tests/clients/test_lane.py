@@ -37,8 +37,8 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     seen: list[bool] = []
     ask = Lane.ask
 
-    def noted(self: Lane, tensors: dict, seconds: float | None) -> object:
-        result = ask(self, tensors, seconds)
+    def noted(self: Lane, tensors: dict, seconds: float | None, key: str | None = None) -> object:
+        result = ask(self, tensors, seconds, key)
         seen.append(result is not None)
         return result
 

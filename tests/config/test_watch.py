@@ -118,6 +118,23 @@ def test_truncate_then_three_pieces_over_2_s(site) -> None:
     play(scene)
 
 
+def test_every_change_is_counted_as_soon_as_it_is_there(site) -> None:
+    """By which a load that failed knows that its file was written meanwhile."""
+    main = site.write("node: a\n")
+
+    async def scene() -> None:
+        with watched(site.root) as seen:
+            first = seen.watcher.changes()
+            with main.open("w") as file:
+                truncated = seen.watcher.changes()
+                file.write("node: b\n")
+            closed = seen.watcher.changes()
+            assert first < truncated < closed == seen.watcher.changes()
+            await seen.wait_for("b")
+
+    play(scene)
+
+
 def test_without_the_open_gate_a_part_is_read(site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: treat a write as complete, and half a file is applied."""
     monkeypatch.setattr(

@@ -90,6 +90,13 @@ class TestClientInC:
         assert float(times.removeprefix("p50_us ")) > 0
         assert float(run_time.removeprefix("run_us ")) > 0
         assert answer == f"y {255 - 29:02x}"
+        # A key goes along, and changes nothing where no release is tried.
+        ended = self.ask(frame_client, daemon.socket, "bright", "frame", shape, 30, "press-7")
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.splitlines()[2] == answer
+        assert self.ask(
+            frame_client, daemon.socket, "bright", "frame", shape, 1, "x" * 300
+        ).stderr.count("expected 1 to 256")
 
     def test_says_what_is_wrong(self, daemon: DaemonProcess, frame_client: Path):
         ended = self.ask(frame_client, daemon.socket, "no", "frame", "1,2", 1)

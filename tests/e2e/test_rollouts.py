@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import itertools
 import json
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from converters.statistics import gather_statistics
+from edged import aio
 from edged.client import Client
 from edged.errors import EdgedError
 from tests.bundles import make_bundle
@@ -31,12 +34,17 @@ CANDIDATES = {
     "latency": (dawdling, "", "window: 1s, minimum: 60"),
     "disagreement": (wrong, "shadow: {release: 2, cost: 50}", GUARD),
     "drift": (steady, "", f"{GUARD}, drift: 3.0"),
+    "spread": (steady, "", f"{GUARD}, psi: 0.25"),
+    "usual": (steady, "", f"{GUARD}, psi: 0.25, drift: 3.0"),
     "patient": (steady, "", f"{GUARD}, promote: false"),
     "open": (steady, "", LONG),
     "keyed": (steady, "", LONG),
 }
 KEYS = {"keyed": ", key: device"}
-VALUES = {"errors": (HARMLESS, POISON), "drift": (9.0, 9.5)}
+VALUES = {"errors": (HARMLESS, POISON), "drift": (9.0, 9.5), "spread": (0.01, 0.99)}
+SAMPLES = np.random.default_rng(5).random((500, 4), dtype=np.float32)
+"""What ``spread`` and ``usual`` were made of: the first is asked the same on average, at the ends."""
+STATISTICS = gather_statistics({"x": SAMPLES}, {"y": SAMPLES * 2})
 
 
 class Answers:
@@ -47,11 +55,16 @@ class Answers:
         self.calls = {name: client.prepare(name, x=((None, 4), "float32")) for name in CANDIDATES}
         self.failed: dict[str, int] = dict.fromkeys(CANDIDATES, 0)
         self.turn = itertools.count()
+        self.chance = np.random.default_rng(11)
 
     def ask(self, name: str) -> None:
         turn = next(self.turn)
         values = VALUES.get(name, (HARMLESS,))
         x = np.full((1, 4), values[turn % len(values)], np.float32)
+        if name == "usual":
+            x = self.chance.random((1, 4), dtype=np.float32)
+        elif name == "spread":
+            x = self.chance.choice(np.array(values, np.float32), (1, 4))
         try:
             given = self.client.infer(name, x=x) if turn % 2 else self.calls[name](x)
         except EdgedError:
@@ -72,13 +85,19 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     ]
     for name, (model, shadow, guard) in CANDIDATES.items():
         make_bundle(folder / f"{name}-1.edgb", steady(), name=name, release=1)
-        make_bundle(folder / f"{name}-2.edgb", model(), name=name, release=2)
+        more = {"statistics": STATISTICS} if name in {"spread", "usual"} else {}
+        make_bundle(folder / f"{name}-2.edgb", model(), name=name, release=2, **more)
         beside = f", {shadow}" if shadow else ""
         canary = f"canary: {{release: 2, trafficPercent: 50{KEYS.get(name, '')}}}"
         lines.append(
             f"  {name}: {{bundle: {name}-*.edgb, rollout: "
             f"{{stable: 1, {canary}{beside}, guard: {{{guard}}}}}}}"
         )
+    for release in (1, 2):
+        make_bundle(folder / f"ab-{release}.edgb", steady(), name="ab", release=release)
+    lines.append(
+        "  ab: {bundle: ab-*.edgb, rollout: {stable: 1, ab: {weights: {1: 70, 2: 30}, key: device}}}"
+    )
     body = "\n".join(lines) + "\n"
     with running_with_listen(folder, body) as made:
         yield made
@@ -150,16 +169,20 @@ def test_each_ends_as_it_deserves(daemon: DaemonProcess):
         wait_for(is_over, 120, every=0.001)
     found = rollouts(daemon)
     assert {name: one["phase"] for name, one in found.items()} == {
-        **dict.fromkeys(["errors", "latency", "disagreement", "drift"], "rolled back"),
-        "good": "promoted", "patient": "passed", "open": "running", "keyed": "running",
+        **dict.fromkeys(["errors", "latency", "disagreement", "drift", "spread"], "rolled back"),
+        **dict.fromkeys(["good", "usual"], "promoted"),
+        "patient": "passed", "open": "running", "keyed": "running", "ab": "running",
     }  # fmt: skip
     for name in ("errors", "latency", "disagreement", "drift"):
         assert found[name]["reason"].startswith(f"{name}: "), found[name]
         assert f"rollout.{name}" in daemon.status()["degradations"]
+    assert "is spread otherwise than in the bundle's samples" in found["spread"]["reason"]
+    assert found["spread"]["drift"]["in.x"] < 1
+    assert found["usual"]["psi"]["in.x"] < 0.25
     assert found["good"]["compared"] >= 60
     assert found["good"]["differing"] == 0
     serving = {one["name"]: one["serving"] for one in daemon.status()["models"]}
-    assert serving == {name: 2 if name == "good" else 1 for name in CANDIDATES}
+    assert serving == {name: 2 if name in {"good", "usual"} else 1 for name in (*CANDIDATES, "ab")}
     assert not any(count for name, count in asks.failed.items() if name != "errors")
 
 
@@ -181,6 +204,62 @@ def test_keys_have_their_sides_and_keep_them_when_the_daemon_is_killed(daemon: D
     assert {name: one["phase"] for name, one in after.items()} == before
     assert after["open"]["sides"]["2"]["answers"] == kept
     assert {str(n): over_http(daemon, "keyed", str(n)) for n in range(60)} == sides
+
+
+KEYS_ASKED = 10_000
+
+
+def sides_of_keys(daemon: DaemonProcess) -> dict[str, int]:
+    """Who answers so many keys, over a prepared call, asked one by one: the shortest way."""
+    x = np.ones((1, 4), np.float32)
+    with daemon.client(timeout=60) as client:
+        call = client.prepare("ab", x=((None, 4), "float32"))
+        return {f"device-{n}": call(x, key=f"device-{n}").release for n in range(KEYS_ASKED)}
+
+
+def test_an_ab_of_30_to_70_over_10_000_keys(daemon: DaemonProcess):
+    """Within 1 point, and no key changes its side after a restart, whichever way it asks."""
+    before = sides_of_keys(daemon)
+    share = 100 * sum(number == 2 for number in before.values()) / KEYS_ASKED
+    asked = {name: one["answers"] for name, one in rollouts(daemon)["ab"]["sides"].items()}
+    daemon.kill()
+    daemon.start()
+    after = sides_of_keys(daemon)
+    moved = sum(after[key] != number for key, number in before.items())
+    print(f"{KEYS_ASKED} keys: {share:.2f} % of 30, {moved} on another side after a restart")
+    assert abs(share - 30) < 1
+    assert moved == 0
+    assert sum(asked.values()) == KEYS_ASKED
+    x = np.ones((1, 4), np.float32)
+    large = np.ones((8192, 4), np.float32)  # goes by memory
+    some = list(before.items())[:40]
+    with daemon.client(timeout=60) as client:
+        call = client.prepare("ab", x=((None, 4), "float32"))
+        with call.place(1) as memory:
+            memory.inputs["x"][...] = x
+            for key, number in some:
+                assert client.infer("ab", x=x, key=key).release == number
+                assert client.submit("ab", x=x, key=key).result().release == number
+                assert client.infer("ab", x=large, key=key).release == number
+                assert call.submit(x=x, key=key).result().release == number
+                assert memory.run(key=key).release == number
+                assert [one.release for one in client.stream("ab", x=x, key=key)] == [number]
+        (key, number) = some[0]
+        assert over_http(daemon, "ab", key) == str(number)
+    asyncio.run(same_over_asyncio(daemon, some))
+
+
+async def same_over_asyncio(daemon: DaemonProcess, some: list[tuple[str, int]]) -> None:
+    x, large = np.ones((1, 4), np.float32), np.ones((8192, 4), np.float32)
+    async with aio.Client(daemon.socket, timeout=60) as client:
+        call = await client.prepare("ab", x=((None, 4), "float32"))
+        async with await call.place(1) as memory:
+            memory.inputs["x"][...] = x
+            for key, number in some:
+                assert (await call(x, key=key)).release == number
+                assert (await client.infer("ab", x=large, key=key)).release == number
+                assert (await memory.run(key=key)).release == number
+                assert [a.release async for a in client.stream("ab", x=x, key=key)] == [number]
 
 
 def test_an_operator_ends_one(daemon: DaemonProcess):

@@ -141,8 +141,11 @@ class EchoCall:
         deadline_ns: int | None,
         origin: str,
         on_response: OnResponse,
+        *,
+        key: str | None = None,
     ) -> Held | None:
-        request = InferRequest(self.request.model, inputs, None, (), deadline_ns, origin)
+        request = InferRequest(self.request.model, inputs, None, (), deadline_ns, origin, key)
+        self.door.keys.append(key)
         if self.door.error is not None:
             error, self.door.error = self.door.error, None
             on_response(InferResponse(request.model, 7, 3, error=error), True)
@@ -159,13 +162,14 @@ class EchoLone:
     outputs: dict[str, np.ndarray]
     is_current: bool = True
 
-    def run(self, origin: str) -> tuple[int, int, int, int] | None:
+    def run(self, origin: str, key: str | None = None) -> tuple[int, int, int, int] | None:
         door = self.call.door
         if door.is_holding or door.error is not None:
             return None
         if door.is_late:
             raise StillRunningError
         door.lone.append(origin)
+        door.keys.append(key)
         for name, array in self.inputs.items():
             self.outputs[name][...] = array
         return self.call.release, self.call.generation, door.lone_ns, 1
@@ -193,6 +197,8 @@ class EchoDoor:
         self.adopted = 0
         self.bound = 0
         self.lone: list[str] = []
+        self.keys: list[str | None] = []
+        """Of the runs of prepared calls, whichever way they took."""
         self.lone_ns = 1000
         self.gathers = 0
         self.together: list[int] = []

@@ -15,7 +15,7 @@ from edged.messages import (
     SequencedRequest,
     SequenceStep,
 )
-from edged.protocol import native, prepared, steps, streams
+from edged.protocol import greeting, native, prepared, steps, streams
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits, encode_frame
 from edged.protocol.layout import BodyLayout
 from edged.tensors import TensorSpec
@@ -49,8 +49,8 @@ _PLACED = ["gate", None, [["x", "float32", [2, 4], [1, 64]], ["on", "bool", [1]]
 
 
 _DECODERS = {
-    Kind.HELLO: native.decode_hello,
-    Kind.WELCOME: native.decode_welcome,
+    Kind.HELLO: greeting.decode_hello,
+    Kind.WELCOME: greeting.decode_welcome,
     Kind.INFER: lambda frame: native.decode_infer(frame, _LIMITS, _lent),
     Kind.RESULT: lambda frame: native.decode_response(frame, "m", _LIMITS),
     Kind.ERROR: native.decode_reply,
@@ -103,8 +103,8 @@ def seed_frames() -> list[bytes]:
     both = {"x": rows, "on": np.array([True, False])}
     failed = InferResponse("gate", 3, 12, error=RemoteProtocolError("no"))
     messages = [
-        native.encode_hello("camera"),
-        native.encode_welcome("edged", _LIMITS, 16),
+        greeting.encode_hello("camera"),
+        greeting.encode_welcome("edged", _LIMITS, 16),
         native.encode_infer(7, request, 250),
         encode_frame(Kind.INFER, 7, msgspec.msgpack.encode(_PLACED), [bytes(8)]),
         native.encode_response(7, response),

@@ -16,7 +16,7 @@ from edged.errors import (
     TensorMismatchError,
 )
 from edged.messages import InferResponse
-from edged.protocol import asking, native, prepared
+from edged.protocol import asking, greeting, native, prepared
 from edged.protocol.asking import Asked, Conversation, Plan
 from edged.protocol.frames import Kind, Limits, encode_frame
 from edged.protocol.prepared import BodyLayout
@@ -96,7 +96,7 @@ class TestConversation:
 
     def test_welcome_says_who_the_server_is(self):
         conversation = Conversation()
-        hear(conversation, joined(native.encode_welcome("edged/1", Limits(), 5)))
+        hear(conversation, joined(greeting.encode_welcome("edged/1", Limits(), 5)))
         assert conversation.server == "edged/1"
         hear(conversation, joined(encode_frame(Kind.WELCOME, 0, b"\xc1", [])))
 

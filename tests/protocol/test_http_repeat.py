@@ -66,7 +66,7 @@ class Doubling:
         self.inputs, self.outputs = inputs, outputs
         return self
 
-    def run(self, origin: str) -> tuple[int, int, int, int] | None:
+    def run(self, origin: str, key: str | None = None) -> tuple[int, int, int, int] | None:
         if origin == "busy":
             return None
         for array, made in zip(self.inputs.values(), self.outputs.values(), strict=True):

@@ -35,7 +35,7 @@ class Call:
         self.rows.append(rows)
         return self if self.binds else None
 
-    def run(self, origin: str) -> tuple[int, int, int, int] | None:
+    def run(self, origin: str, key: str | None = None) -> tuple[int, int, int, int] | None:
         if self.is_refusing:
             return None
         self.outputs["y"][...] = self.inputs["x"].sum(1)[:, None] + self.inputs["bias"]
@@ -54,7 +54,7 @@ def test_the_same_bytes_as_the_usual_way():
     for number in (9, 10):
         frame, wanted = question(2, number)
         scratch = memoryview(bytearray(frame + b"left over"))
-        assert prepared.peek_run(scratch, len(frame)) == (number, 1, 2, lane.size, 0)
+        assert prepared.peek_run(scratch, len(frame)) == (number, 1, 2, lane.size, 0, 48, None)
         answer = lane.ask(scratch, number, "uds:0")
         response = InferResponse("m", 3, 12, {"y": wanted}, None, 0, 900, 2)
         assert answer == joined(prepared.encode_answer(number, response, OUT, 2))

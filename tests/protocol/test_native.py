@@ -27,7 +27,7 @@ from edged.errors import (
     TooLargeError,
 )
 from edged.messages import InferRequest, InferResponse
-from edged.protocol import native
+from edged.protocol import greeting, native
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits, encode_frame, padding
 from edged.strings import STRINGS_CAP
 from edged.tensors import DTYPES
@@ -140,22 +140,17 @@ class TestBackToBack:
         with pytest.raises(ModelNotFoundError, match="no model"):
             native.decode_reply(only(native.encode_error(1, ModelNotFoundError("no model"))))
 
-    def test_hello_and_welcome(self):
-        assert native.decode_hello(only(native.encode_hello("camera"))).client == "camera"
-        welcome = native.decode_welcome(only(native.encode_welcome("edged/0", LIMITS, 16)))
-        assert welcome == native.WelcomeHead("edged/0", LIMITS.body_bytes, 16)
-
     def test_a_whole_talk_in_any_pieces(self):
         """Both directions, byte by byte and whole: the same messages in the same order."""
         arrays = [np.full(size, size % 7, np.float32) for size in (0, 1, 3, 20_000, 2)]
-        stream = joined(native.encode_hello("c")) + b"".join(
+        stream = joined(greeting.encode_hello("c")) + b"".join(
             joined(native.encode_infer(n, InferRequest("m", {"x": a})))
             for n, a in enumerate(arrays)
         )
         for cuts in ([], list(range(0, len(stream), 1)), [31, 33, 70_000]):
             reader = FrameReader(LIMITS)
             frames = [f for piece in pieces_of(stream, cuts) for f in reader.feed(piece)]
-            assert native.decode_hello(frames[0]).client == "c"
+            assert greeting.decode_hello(frames[0]).client == "c"
             for frame, array in zip(frames[1:], arrays, strict=True):
                 got, _ = native.decode_infer(frame, LIMITS)
                 answer = native.encode_response(
@@ -165,8 +160,19 @@ class TestBackToBack:
                 np.testing.assert_array_equal(back.outputs["y"], array)
 
     def test_unknown_fields_at_the_end_of_a_head_are_for_later_versions(self):
-        frame = infer_frame([], more=1, fields="of a newer client")
+        frame = infer_frame([], key=None, more=1, fields="of a newer client")
         assert native.decode_infer(frame, LIMITS)[0].model == "m"
+
+    def test_a_key(self):
+        for key in (None, "press-7", "ü" * 256, "id"):
+            request = InferRequest("m", {}, asker=key)
+            got, _ = native.decode_infer(only(native.encode_infer(1, request)), LIMITS)
+            assert got.asker == key
+
+    @pytest.mark.parametrize("key", ["", "x" * 257, 7, ["a"], {}], ids=str)
+    def test_a_key_that_is_none(self, key: object):
+        with pytest.raises(InvalidRequestError, match=r"key of|Expected `str"):
+            native.decode_infer(infer_frame([], key=key), LIMITS)
 
 
 F4 = "float32"
@@ -302,7 +308,7 @@ class TestRefused:
             native.encode_infer(1, InferRequest("m", {}, number))
 
     def test_answer_of_another_kind(self):
-        hello = only(native.encode_hello("x"))
+        hello = only(greeting.encode_hello("x"))
         with pytest.raises(RemoteProtocolError, match="expected a RESULT or ERROR frame"):
             native.decode_response(hello, "m", LIMITS)
         with pytest.raises(RemoteProtocolError, match="expected a REPLY or ERROR frame"):
@@ -334,8 +340,8 @@ DECODERS = {
     "response": lambda frame: native.decode_response(frame, "m", LIMITS),
     "call": native.decode_call,
     "reply": native.decode_reply,
-    "hello": native.decode_hello,
-    "welcome": native.decode_welcome,
+    "hello": greeting.decode_hello,
+    "welcome": greeting.decode_welcome,
 }
 
 

@@ -18,8 +18,8 @@ from edged.errors import (
     InvalidRequestError,
     TensorMismatchError,
 )
-from edged.messages import InferResponse, PrepareRequest
-from edged.protocol import prepared
+from edged.messages import InferRequest, InferResponse, PrepareRequest
+from edged.protocol import native, prepared
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits, encode_frame
 from edged.protocol.prepared import BodyLayout, RunHead
 from edged.tensors import DTYPES, TensorSpec
@@ -210,8 +210,9 @@ class TestHostile:
     @pytest.mark.parametrize("size", [0, 8, 15, 17, 40])
     def test_a_head_of_another_size(self, size: int):
         frame = only(encode_frame(Kind.RUN, 1, bytes(size), []))
-        with pytest.raises(InvalidRequestError, match=f"a head of {size} bytes"):
-            prepared.decode_run_head(frame)
+        if size < 16:  # beyond that a key begins
+            with pytest.raises(InvalidRequestError, match=f"a head of {size} bytes"):
+                prepared.decode_run_head(frame)
         if size != 40:
             with pytest.raises(InvalidRequestError, match=f"a head of {size} bytes"):
                 prepared.decode_answer(frame, "m", GATE)
@@ -260,6 +261,38 @@ class TestHostile:
                 decode()
 
 
+class TestKeys:
+    @pytest.mark.parametrize("key", ["7", "press-7", "12345678", "ü" * 256], ids=len)
+    def test_there_and_back(self, key: str):
+        """By both ways of reading a frame, and the body lies where it is said to lie."""
+        arrays = tensors(2)
+        data = joined(prepared.encode_run(5, RunHead(1, 2, 250, key), GATE, arrays))
+        frame = only([data])
+        assert prepared.decode_run_head(frame) == RunHead(1, 2, 250, key)
+        at, size = prepared.body_at(frame), GATE.body_bytes(2)
+        assert prepared.peek_run(data, len(data)) == (5, 1, 2, size, 250, at, key)
+        got = prepared.decode_run_body(data, GATE, 2, at)
+        assert all(np.array_equal(got[name], array) for name, array in arrays.items())
+        assert at % 8 == 0
+
+    @pytest.mark.parametrize("key", ["", "x" * 257], ids=len)
+    def test_none_that_would_be_refused_is_sent(self, key: str):
+        with pytest.raises(InvalidRequestError, match="expected 1 to 256"):
+            prepared.encode_run(5, RunHead(1, 2, 0, key), GATE, tensors(2))
+
+    @pytest.mark.parametrize(
+        "words", [b"\xff\xfe", b"x" * 257, b"x" * 1025, b"\xc3", b"\xed\xb3\xbf"], ids=len
+    )
+    def test_one_that_is_none_is_refused(self, words: bytes):
+        body = joined(prepared.encode_run(5, RunHead(1, 2, 0), GATE, tensors(2)))
+        head = (16 + len(words)).to_bytes(4, "little")
+        gap = bytes(-(48 + len(words)) % 8)
+        data = body[:16] + head + body[20:48] + words + gap + body[48:]
+        assert prepared.peek_run(data, len(data)) is None
+        with pytest.raises(InvalidRequestError, match="a key"):
+            prepared.decode_run_head(only([data]))
+
+
 class TestDocument:
     """docs/protocol.md: its examples and offsets are real bytes."""
 
@@ -280,6 +313,13 @@ class TestDocument:
         response = InferResponse("gate", 3, 12, {"y": np.array([[0.25]])}, None, 1000, 9000, 1)
         answer = prepared.encode_answer(8, response, BodyLayout([Y]), 1)
         assert self.block("answer") == joined(answer)
+
+    def test_keyed_run_example(self):
+        arrays = {"x": np.array([[1.0, 2.0, -0.5]], np.float32), "on": np.array([True])}
+        run = prepared.encode_run(9, RunHead(1, 1, 0, "press-7"), GATE, arrays)
+        assert self.block("run-key") == joined(run)
+        infer = InferRequest("gate", {"x": arrays["x"]}, asker="press-7")
+        assert self.block("infer-key") == joined(native.encode_infer(14, infer))
 
     def test_offsets(self):
         """As a C program would read them."""

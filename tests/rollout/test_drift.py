@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
-from edged.rollout.drift import drift_of, observe, references
+from edged.manifest import Statistics
+from edged.rollout.drift import drift_of, observe, psi_of, references, told
 from edged.rollout.tally import Moments
 from edged.strings import strings
 from edged.tensors import to_bfloat16
@@ -29,6 +31,64 @@ def test_what_is_alike_has_not_moved():
 
 def test_what_has_moved_is_told_in_deviations():
     assert 1.8 < moved(4) < 2.2
+
+
+def spread(make, known=None) -> tuple[float, Moments]:
+    """The index of what is made against the samples, or against what a bundle says of them."""
+    reference = known or references(SAMPLES, {})["in.x"]
+    moments = Moments()
+    for _ in range(50):
+        observe(moments, make((4, 8)).astype(np.float32), reference)
+    return psi_of(reference, moments), moments
+
+
+def test_what_is_alike_is_spread_alike():
+    index, moments = spread(lambda shape: CHANCE.normal(5, 2, shape))
+    assert index < 0.1
+    assert (moments.looks, sum(moments.cells)) == (50, 1600)
+
+
+def test_another_spread_is_told_where_the_mean_is_the_same():
+    index, moments = spread(lambda shape: 5 + 3 * CHANCE.choice([-1, 1], shape))
+    assert index > 1
+    assert drift_of(references(SAMPLES, {})["in.x"], moments) < 0.3
+    assert spread(lambda shape: CHANCE.normal(5, 4, shape))[0] > 0.25
+    assert spread(lambda shape: CHANCE.normal(7, 2, shape))[0] > 0.25
+
+
+def test_what_the_bundle_says_counts_as_its_samples():
+    known = Statistics(16384, 5.0, 2.0, *references(SAMPLES, {})["in.x"][2:])
+    flat = Statistics(9, 1.0, 0.0, (), (1.0,))
+    assert set(told({"in.x": known, "in.flat": flat})) == {"in.x"}
+    reference = told({"in.x": known})["in.x"]
+    assert spread(lambda shape: CHANCE.normal(5, 2, shape), reference)[0] < 0.1
+
+
+def test_cells_of_another_reference_are_forgotten():
+    """Kept across a restart, by a file that anybody may have changed."""
+    reference = references(SAMPLES, {})["in.x"]
+    moments = Moments(cells=[5, 5])
+    assert psi_of(reference, moments) == 0
+    observe(moments, SAMPLES["x"], reference)
+    assert sum(moments.cells) == SAMPLES["x"].size
+
+
+def test_whole_numbers_and_few_values():
+    few = {"x": CHANCE.integers(0, 3, (600, 1))}
+    reference = references(few, {})["in.x"]
+    moments = Moments()
+    observe(moments, CHANCE.integers(0, 3, (600, 1)), reference)
+    assert psi_of(reference, moments) < 0.1
+    observe(moments, np.full((2000, 1), 2), reference)
+    assert psi_of(reference, moments) > 0.25
+
+
+def test_no_column_of_a_long_tensor_is_passed_over():
+    array = np.zeros((1 << 15, 8))
+    array[:, 3] = 1
+    moments = Moments()
+    observe(moments, array)
+    assert moments.total / moments.count == pytest.approx(1 / 8, rel=0.01)
 
 
 def test_a_number_that_is_none_is_infinitely_far():

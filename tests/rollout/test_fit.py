@@ -48,5 +48,5 @@ def test_drift_needs_samples():
     config = section(canary={"release": 2, "trafficPercent": 5}, guard={"drift": 2.0})
     bare = msgspec.structs.replace(TWO, golden=None)
     assert list(unfit(config, {1: ONE, 2: bare})) == [
-        ("guard.drift", "release 2 has no golden samples to hold it against")
+        ("guard.drift", "release 2 has neither statistics nor golden samples to hold it against")
     ]

@@ -6,7 +6,7 @@ import pytest
 
 from edged.config.rollout import GuardConfig
 from edged.rollout.drift import Reference
-from edged.rollout.judge import NEXT, OVER, Phase, Sides, Verdict, judge, missing
+from edged.rollout.judge import LOOKS, NEXT, OVER, Phase, Sides, Verdict, judge, missing
 from edged.rollout.tally import Moments, Tally
 from edged.specs import Duration
 
@@ -158,3 +158,26 @@ def test_nothing_leads_out_of_an_end():
     assert set(NEXT) == set(Phase)
     assert all(not NEXT[phase] for phase in OVER)
     assert all(phase in NEXT[Phase.RUNNING] for phase in OVER)
+
+
+def test_another_spread_is_a_breach_once_enough_requests_were_looked_at():
+    guard = GuardConfig(psi=0.25, minimum=100)
+    known = {"in.x": Reference(0.0, 1.0, (0.0,), (0.5, 0.5))}
+    tally = Tally()
+    sides = Sides(1, 2)
+    seen = tally.moments["in.x"] = Moments(count=1000, looks=LOOKS - 1, cells=[950, 50])
+    assert judge(tally, sides, guard, known, is_shadowed=False) is None
+    assert f"{LOOKS - 1} of {LOOKS} requests" in missing(
+        tally, sides, guard, known, is_shadowed=False
+    )
+    seen.looks = LOOKS
+    found = judge(tally, sides, guard, known, is_shadowed=False)
+    assert found is not None
+    assert found.phase is Phase.ROLLED_BACK
+    assert found.reason.startswith("drift: in.x is spread otherwise")
+    # Half and half as it was, or nobody asks for it.
+    seen.cells = [480, 520]
+    assert judge(tally, sides, guard, known, is_shadowed=False) is None
+    seen.cells = [950, 50]
+    bare = GuardConfig(drift=3.0, minimum=100)
+    assert judge(tally, sides, bare, known, is_shadowed=False) is None

@@ -8,7 +8,7 @@ import pytest
 
 from edged.config.rollout import RolloutConfig
 from edged.errors import RunError
-from edged.messages import InferRequest, PrepareRequest
+from edged.messages import PrepareRequest
 from edged.rollout.drift import Reference
 from edged.rollout.judge import Phase
 from edged.rollout.ledger import Entry
@@ -48,6 +48,11 @@ def house(config: RolloutConfig, *releases: ServedRelease) -> tuple[Dataplane, R
 def both() -> tuple[ServedRelease, ServedRelease]:
     triple = FakeSession(lambda inputs: {"y": inputs["x"] * 3})
     return served(FakeSession(), 1), served(triple, 2)
+
+
+def sides_of(rollout: Rollout) -> dict[str, int]:
+    """Answers by release."""
+    return {number: side.answers for number, side in rollout.entry.tally.sides.items()}
 
 
 async def asked(plane: Dataplane, count: int, **fields: object) -> list[int]:
@@ -95,7 +100,7 @@ class TestSides:
     @on_loop
     async def test_a_user_stays(self, origin: str):
         plane, rollout = house(canary(50, "user"), *both())
-        assert rollout.key_of(InferRequest("gate", {}, origin=origin)) == "1000"
+        assert rollout.key_of(None, origin) == "1000"
         assert len({*await asked(plane, 50, origin=origin, asker=lambda n: {"user": n})}) == 1
 
     @pytest.mark.parametrize(
@@ -109,8 +114,14 @@ class TestSides:
     @on_loop
     async def test_a_long_key_is_cut(self):
         _, rollout = house(canary(50, "device"), *both())
-        request = InferRequest("gate", {}, asker={"device": "x" * 10**6})
-        assert len(rollout.key_of(request) or "") == 256
+        assert len(rollout.key_of({"device": "x" * 10**6}, "uds:7") or "") == 256
+
+    @on_loop
+    async def test_keys_without_end_are_not_remembered(self):
+        _, rollout = house(canary(50, "device"), *both())
+        first = [rollout.place_of(f"d{n}", "uds:7") for n in range(5000)]
+        assert len(rollout._places) <= 1024
+        assert first == [rollout.place_of(f"d{n}", "uds:7") for n in range(5000)]
 
     @on_loop
     async def test_who_names_a_release_gets_it(self):
@@ -168,10 +179,10 @@ class TestPreparedCalls:
         return plane.prepare(PrepareRequest("gate", (FREE,), **fields))
 
     @staticmethod
-    async def call(prepared, count: int) -> list[int]:
+    async def call(prepared, count: int, **more: object) -> list[int]:
         found = [Answers() for _ in range(count)]
         for answers in found:
-            prepared.submit({"x": X}, 2, None, "uds:7", answers)
+            prepared.submit({"x": X}, 2, None, "uds:7", answers, **more)
         await until(lambda: all(found))
         return [answers[0].release for answers in found]
 
@@ -191,13 +202,55 @@ class TestPreparedCalls:
             assert len({*one}) == 1
 
     @on_loop
-    async def test_no_short_way_leads_past_the_rollout(self):
-        plane, _ = house(canary(50), *both())
+    async def test_the_short_way_takes_the_side_of_the_key(self):
+        """The queue and the short way give each key the same answerer, and both are counted."""
+        plane, rollout = house(canary(50, "device"), *both())
         prepared = self.prepare(plane)
-        assert not prepared.is_current
-        lone = prepared.bind({"x": X}, {"y": np.empty_like(X)}, 2)
-        assert lone.is_current  # so that it is not made anew for each request
-        assert lone.run("uds:7") is None
+        assert not prepared.is_current  # nothing that was looked up once leads to one release
+        keys = [f"d{number}" for number in range(100)]
+        queued = [await self.call(prepared, 1, key=key) for key in keys]
+        before = dict(sides_of(rollout))
+        y = np.empty_like(X)
+        lone = prepared.bind({"x": X}, {"y": y}, 2)
+        assert lone.is_current
+        for key, [number] in zip(keys, queued, strict=True):
+            assert lone.run("uds:7", key).release == number
+            assert (y == X * (3 if number == 2 else 2)).all()
+        assert {number for [number] in queued} == {1, 2}
+        assert sides_of(rollout) == {number: 2 * count for number, count in before.items()}
+
+    @on_loop
+    async def test_the_short_way_draws_for_who_says_nothing(self):
+        plane, rollout = house(canary(30), *both())
+        lone = self.prepare(plane).bind({"x": X}, {"y": np.empty_like(X)}, 2)
+        numbers = [lone.run("uds:7").release for _ in range(900)]
+        assert 0.2 < numbers.count(2) / 900 < 0.4
+        assert rollout.entry.tally.side(2).answers == numbers.count(2)
+
+    @on_loop
+    async def test_a_draw_that_goes_the_usual_way_is_not_drawn_again(self):
+        """Else a side that the short way cannot take would get less than its share."""
+        _, rollout = house(canary(30), *both())
+        where = rollout.place_of(None, "uds:7")
+        rollout.put_back(where)
+        assert rollout.place_of("a key", "uds:7") != where
+        assert rollout.place_of(None, "uds:7") == where
+        assert rollout.place_of(None, "uds:7") != where
+
+    @on_loop
+    async def test_no_short_way_while_a_side_has_none(self):
+        """Neither for the other one: what is left to the queue would be of one side alone."""
+        stable, new = both()
+        plane, _ = house(canary(50), stable, new)
+        lone = self.prepare(plane).bind({"x": X}, {"y": np.empty_like(X)}, 2)
+        assert lone.run("uds:7") is not None
+        new.running += 1
+        assert {lone.run("uds:7") for _ in range(50)} == {None}
+        slow = served(FakeSession(), 2, typical_ns=10_000_000)
+        plane, rollout = house(canary(50), stable, slow)
+        lone = self.prepare(plane).bind({"x": X}, {"y": np.empty_like(X)}, 2)
+        assert {lone.run("uds:7") for _ in range(50)} == {None}
+        assert not rollout.entry.tally.sides
 
     @on_loop
     async def test_the_short_way_is_back_when_it_is_over(self):

@@ -99,14 +99,14 @@ class Bound:
         self.call = call
         self._lone = None
 
-    def ask_alone(self, request_id: int, origin: str) -> bytes | None:
+    def ask_alone(self, request_id: int, origin: str, key: str | None = None) -> bytes | None:
         """Answer a request whose asker has the loop to itself; None when that cannot be."""
         lone = self._lone
         if lone is None or not lone.is_current:
             self._lone = lone = self._make_lone()
             if lone is None:
                 return None
-        answer = lone.ask(request_id, origin)
+        answer = lone.ask(request_id, origin, key)
         self.lone_ns = lone.run_ns
         return answer
 
@@ -224,7 +224,7 @@ class _Lone:
                 self._written.append((target, private))
         return outputs
 
-    def ask(self, request_id: int, origin: str) -> bytes | None:
+    def ask(self, request_id: int, origin: str, key: str | None = None) -> bytes | None:
         """Run now; None when that has to go the usual way, which says what is wrong."""
         run = self.run
         if run is None:
@@ -236,7 +236,7 @@ class _Lone:
                 check_bools(name, array)
             except TensorMismatchError:
                 return None
-        ran = run.run(origin)
+        ran = run.run(origin, key)
         if ran is None:
             return None
         self.run_ns = ran[2]

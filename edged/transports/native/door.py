@@ -83,6 +83,8 @@ class Prepared(Protocol):
         deadline_ns: int | None,
         origin: str,
         on_response: OnResponse,
+        *,
+        key: str | None = None,
     ) -> Ticket | None:
         """Answer a request of the prepared layout, now or later."""
         ...

@@ -31,6 +31,7 @@ from edged.protocol import memory, native
 from edged.protocol.frames import Buffer, Frame, Kind
 from edged.protocol.layout import BodyLayout
 from edged.protocol.memory import BindHead, Source, Target
+from edged.protocol.prepared import RunHead
 from edged.tensors import Array
 from edged.transports.native.bound import Bound, Fixed
 from edged.transports.native.door import Server
@@ -138,8 +139,9 @@ class Loans:
         region = self._region(what, Source(number, offset), size)
         return region.memory[offset : offset + size]
 
-    def run(self, request_id: int, bound: Bound, rows: int, timeout_us: int, size: int) -> None:
+    def run(self, request_id: int, bound: Bound, head: RunHead, size: int) -> None:
         """Take a request of a bound call; its id is free, its body has ``size`` bytes."""
+        rows, timeout_us = head.rows, head.timeout_us
         in_flight, server = self._in_flight, self._server
         try:
             if rows != bound.rows or size:
@@ -168,7 +170,9 @@ class Loans:
             if not in_flight:
                 self._on_answered()
 
-        ticket = bound.call.submit(inputs, rows, deadline_ns, self._origin, on_response)
+        ticket = bound.call.submit(
+            inputs, rows, deadline_ns, self._origin, on_response, key=head.key
+        )
         if request_id in in_flight:
             in_flight[request_id] = ticket
 

@@ -18,10 +18,11 @@ from edged.errors import (
     RemoteProtocolError,
 )
 from edged.messages import InferRequest, InferResponse, OnResponse, Ticket
-from edged.protocol import memory, native, prepared, steps
+from edged.protocol import greeting, memory, native, prepared, steps
 from edged.protocol.frames import Buffer, Frame, Kind, Limits
 from edged.protocol.lane import Lane
 from edged.protocol.layout import COPY_BYTES, BodyLayout
+from edged.protocol.prepared import RunHead
 from edged.runtimes.base import StillRunningError
 from edged.transports.native.bound import Bound, Fixed
 from edged.transports.native.calls import Calls
@@ -114,10 +115,10 @@ class Requests:
         """Anything but a request for inference."""
         try:
             if frame.kind == Kind.HELLO:
-                hello = native.decode_hello(frame)
+                hello = greeting.decode_hello(frame)
                 log.debug("%s calls itself %r", self.origin, hello.client[:64])
                 self._write(
-                    native.encode_welcome(
+                    greeting.encode_welcome(
                         f"edged/{__version__}", self._limits, self._server.max_in_flight
                     )
                 )
@@ -248,18 +249,18 @@ class Requests:
         asked = prepared.peek_run(data, count)
         if asked is None:
             return None
-        request_id, number, rows, size, timeout_us = asked
+        request_id, number, rows, size, timeout_us, at, key = asked
         handle = self._handles.get(number)
         if handle is None or size > self._limits.body_bytes:
             bound = None if size or self._in_flight else self._bound.get(number)
             if bound is None or rows != bound.rows or not bound.call.turn.is_alone(self):
                 return None
-            answer = bound.ask_alone(request_id, self.origin)
+            answer = bound.ask_alone(request_id, self.origin, key)
             if answer is not None:
                 self._server.requests += 1
                 self._write([answer])
                 return not self._lent().answered(bound)
-            self._lent().run(request_id, bound, rows, timeout_us, 0)
+            self._lent().run(request_id, bound, RunHead(number, rows, timeout_us, key), 0)
             return False
         if not self._in_flight and handle.call.turn.is_alone(self) and size <= COPY_BYTES:
             lane = self._lanes.get(number)
@@ -267,7 +268,7 @@ class Requests:
                 lane = self._make_lane(number, handle, rows)
             if lane is not None and lane.size == size:
                 try:
-                    answer = lane.ask(data, request_id, self.origin)
+                    answer = lane.ask(data, request_id, self.origin, at, key)
                 except StillRunningError:
                     self._adopt(request_id, handle, lane)
                     return False
@@ -278,7 +279,8 @@ class Requests:
                 if not lane.is_current:
                     del self._lanes[number]
         # Copied out of the buffer: tensors outlive the next read.
-        self._run(request_id, number, rows, timeout_us, bytes(data[:count]))
+        head = RunHead(number, rows, timeout_us, key)
+        self._run(request_id, head, bytes(data[:count]), at)
         return False
 
     def _adopt(self, request_id: int, handle: Handle, lane: Lane) -> None:
@@ -301,16 +303,15 @@ class Requests:
     def run(self, frame: Frame) -> None:
         """Take a request of a prepared call."""
         try:
-            number, rows, timeout_us = prepared.decode_run_head(frame)
+            head = prepared.decode_run_head(frame)
         except EdgedError as exc:
             self._check_id(frame.request_id)
             self._write(native.encode_error(frame.request_id, exc))
             return
-        self._run(frame.request_id, number, rows, timeout_us, frame.data)
+        self._run(frame.request_id, head, frame.data, prepared.body_at(frame))
 
-    def _run(
-        self, request_id: int, number: int, rows: int, timeout_us: int, data: bytes | memoryview
-    ) -> None:
+    def _run(self, request_id: int, head: RunHead, data: bytes | memoryview, at: int) -> None:
+        number, rows, timeout_us, key = head
         in_flight = self._in_flight
         if request_id in in_flight or not request_id:
             self._check_id(request_id)
@@ -320,15 +321,14 @@ class Requests:
                 bound = self._bound.get(number)
                 if bound is None:
                     raise not_open(number)
-                size = len(data) - prepared.RUN_BODY
-                self._lent().run(request_id, bound, rows, timeout_us, size)
+                self._lent().run(request_id, bound, head, len(data) - at)
                 return
             deadline_ns = time.monotonic_ns() + timeout_us * 1000 if timeout_us else None
             if answer := handle.refused(request_id, rows, deadline_ns, self.origin):
                 self._server.requests += 1
                 self._write(answer)
                 return
-            inputs = prepared.decode_run_body(data, handle.inputs, rows)
+            inputs = prepared.decode_run_body(data, handle.inputs, rows, at)
             if len(in_flight) >= self._server.max_in_flight:
                 self._check_room()
         except EdgedError as exc:
@@ -338,7 +338,7 @@ class Requests:
         self._server.requests += 1
 
         on_response = self._answerer(request_id, handle, rows)
-        ticket = handle.call.submit(inputs, rows, deadline_ns, self.origin, on_response)
+        ticket = handle.call.submit(inputs, rows, deadline_ns, self.origin, on_response, key=key)
         if request_id in in_flight:
             in_flight[request_id] = ticket
 

@@ -55,8 +55,9 @@ class Streams:
         flow.is_held = self._is_held
         deadline_ns = time.monotonic_ns() + timeout_us * 1000 if timeout_us else None
         request = StreamRequest(
-            asked.model, asked.inputs, asked.release, asked.outputs, deadline_ns, origin, flow=flow
-        )
+            asked.model, asked.inputs, asked.release, asked.outputs, deadline_ns, origin,
+            asked.asker, flow=flow,
+        )  # fmt: skip
         stream = self._open[request_id] = _Stream(request_id, flow, self._write, self._end)
         self._in_flight[request_id] = None
         self._server.requests += 1

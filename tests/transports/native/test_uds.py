@@ -18,7 +18,7 @@ import pytest
 from edged.config.listen import SocketConfig
 from edged.errors import ApplyError, EdgedError
 from edged.messages import InferRequest, InferResponse
-from edged.protocol import native
+from edged.protocol import greeting, native
 from edged.protocol.frames import Frame, Kind, Limits, encode_frame
 from edged.specs import Size
 from edged.transports.credentials import peer_credentials
@@ -76,8 +76,8 @@ class TestTalk:
     def test_an_answer(self, house: House, peer: Connect):
         house.start()
         client = peer()
-        client.send(native.encode_hello("test"), infer(1))
-        welcome = native.decode_welcome(client.frame())
+        client.send(greeting.encode_hello("test"), infer(1))
+        welcome = greeting.decode_welcome(client.frame())
         assert welcome.server.startswith("edged/")
         assert (welcome.max_request_bytes, welcome.max_in_flight) == (64 << 20, 1024)
         response = result(client.frame(), 1)
