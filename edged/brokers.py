@@ -81,7 +81,9 @@ class Brokers:
         """
         made: dict[Line, BindingSet | None] = {}
         for line in lines_of(snapshot.config):
-            numbers = [at for at, one in enumerate(bindings) if line_of(one) == line]
+            numbers = [
+                at for at, one in enumerate(bindings) if line_of(snapshot.config, one) == line
+            ]
             own = [bindings[at] for at in numbers]
             try:
                 made[line] = self._lines[Line()].prepare(_of(snapshot, line), own, of)

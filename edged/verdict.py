@@ -111,7 +111,7 @@ def _binding_problems(snapshot: Snapshot, manifest_of: ManifestOf) -> list[Probl
         model, _, selector = binding.model.partition("@")
         if manifest_of(model, None if selector.isdecimal() else selector or None) is None:
             continue
-        mqtt = config_of(snapshot.config, line_of(binding)).mqtt
+        mqtt = config_of(snapshot.config, line_of(snapshot.config, binding)).mqtt
         try:
             prepare_bindings([binding], manifest_of, topics)
             if mqtt is not None:

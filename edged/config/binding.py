@@ -44,6 +44,10 @@ class BindingConfig(Section, frozen=True, kw_only=True):
         Meta(description="which gets the answers on `to`, or mqtt; default: as the other one"),
     ] = None
     qos: Annotated[int, Meta(ge=0, le=1, description="of the subscription and of results")] = 1
+    answer_qos: Annotated[
+        int | None,
+        Meta(ge=0, le=2, description="of answers on `to`, where it is another; 2 = by the disk"),
+    ] = None
     retain: Annotated[bool, Meta(description="the broker keeps the last result")] = False
     codec: Annotated[
         Literal[
@@ -101,3 +105,8 @@ class BindingConfig(Section, frozen=True, kw_only=True):
         Durability,
         Meta(description="async = acknowledged before the disk has it; a power cut may lose it"),
     ] = "fsync"
+
+    @property
+    def sent_qos(self) -> int:
+        """Of answers on ``to``."""
+        return self.qos if self.answer_qos is None else self.answer_qos

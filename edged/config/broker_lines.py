@@ -21,6 +21,8 @@ from edged.config.schema import Config
 from edged.config.section import Path
 
 _LONGEST_ID = 64
+_TWICE = 2
+"""QoS 2."""
 _MOST_NS = (2**32 - 2) * 10**9
 
 
@@ -30,15 +32,18 @@ class Line(NamedTuple):
     Args:
         broker: which one brings them.
         results: which one gets the answers; empty = as the section of ``broker`` says.
+        by_disk: they go by the outbox, though it is the same broker.
     """
 
     broker: str = MAIN
     results: str = ""
+    by_disk: bool = False
 
     @property
     def name(self) -> str:
         """For people and folders; no two are the same, for a broker's name has no blank."""
-        return f"{self.broker} to {self.results}" if self.results else self.broker
+        way = f"{self.broker} to {self.results}" if self.results else self.broker
+        return f"{way} by disk" if self.by_disk else way
 
     @property
     def speaks(self) -> bool:
@@ -46,23 +51,29 @@ class Line(NamedTuple):
         return not self.results
 
 
-def line_of(binding: BindingConfig) -> Line:
+def line_of(config: Config, binding: BindingConfig) -> Line:
     """The line of a binding."""
-    return Line(binding.broker or MAIN, binding.results or "")
+    broker, results = binding.broker or MAIN, binding.results or ""
+    if binding.sent_qos < _TWICE or binding.to is None:
+        return Line(broker, results)
+    # QoS 2 needs a session that the broker forgets with what it did not complete: that of results.
+    has_way = not results and broker == MAIN and config.mqtt and config.mqtt.results
+    results = results or ("" if has_way else broker)
+    return Line(broker, results, results == broker)
 
 
 def lines_of(config: Config) -> list[Line]:
     """All lines; the first is that of ``mqtt`` as it always was."""
     found = dict.fromkeys([Line()])
     for binding in config.bindings:
-        line = line_of(binding)
+        line = line_of(config, binding)
         found |= dict.fromkeys([Line(line.broker), line])
     return list(found)
 
 
 def config_of(config: Config, line: Line) -> Config:
     """What a line is told: its broker as ``mqtt``, and its bindings."""
-    bindings = tuple(one for one in config.bindings if line_of(one) == line)
+    bindings = tuple(one for one in config.bindings if line_of(config, one) == line)
     mqtt = config.mqtt
     if mqtt is None or line == Line():
         return structs.replace(config, bindings=bindings)
@@ -71,7 +82,7 @@ def config_of(config: Config, line: Line) -> Config:
     own = source.client_id if line.broker != MAIN else None
     name = own or f"{client_id(config)[: _LONGEST_ID - len(suffix)]}{suffix}"
     if line.results:
-        behind = f"-to-{line.results}"
+        behind = f"-to-{line.results}{'-2' if line.by_disk else ''}"
         name = f"{name[: _LONGEST_ID - len(behind)]}{behind}"
     made = MqttConfig(
         **_words(source),
@@ -85,7 +96,7 @@ def config_of(config: Config, line: Line) -> Config:
 
 
 def _results(config: Config, line: Line) -> ResultsConfig | None:
-    if line.results in {"", line.broker}:
+    if not line.results or (line.results == line.broker and not line.by_disk):
         return None
     target = config.mqtt if line.results == MAIN else config.brokers[line.results]
     return ResultsConfig(**_words(target)) if target is not None else None
@@ -136,7 +147,9 @@ def brokers_problems(config: Config, broken: Collection[int]) -> Iterator[tuple[
         path = f"bindings[{index}]"
         if binding.results is not None and binding.to is None:
             yield f"{path}.results", "says where answers on `to` go; add `to:`"
-        if binding.sparkplug is not None and line_of(binding) != Line():
+        if binding.answer_qos is not None and binding.to is None:
+            yield f"{path}.answer_qos", "is of answers on `to`; add `to:`"
+        if binding.sparkplug is not None and line_of(config, binding) != Line():
             text = "shows answers of the broker of `mqtt:`; remove it, or broker and results"
             yield f"{path}.sparkplug", text
 

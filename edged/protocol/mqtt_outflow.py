@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from edged.protocol import mqtt_wire as wire
 from edged.protocol.mqtt import Publication
 from edged.protocol.mqtt_rules import BrokenRuleError, Rule
 
@@ -31,15 +32,18 @@ class Outflow:
     """Publications and subscriptions that the broker has not acknowledged.
 
     Args:
-        window: publications of QoS 1 that may be on their way; the others wait, in order.
+        window: publications of QoS 1 and 2 that may be on their way; the others wait, in order.
+
+    Before MQTT 5 a broker does not say how many it takes, and beside QoS 2 mosquitto 2.0 loses what
+    is over its own limit of 20, having acknowledged it: from the first QoS 2 on the window is one.
 
     Topics get numbers (aliases) in the order in which they are first sent, until the broker takes
     no more of them; none is given to another topic later.
     """
 
     __slots__ = (
-        "_aliases", "_last", "_open", "_queue", "_subscribing", "_unsubscribing", "most_aliases",
-        "window",
+        "_aliases", "_last", "_open", "_queue", "_stages", "_subscribing", "_unsubscribing",
+        "most_aliases", "window",
     )  # fmt: skip
 
     def __init__(self, window: int) -> None:
@@ -48,6 +52,8 @@ class Outflow:
         self._aliases: dict[str, int] = {}
         self._last = 0
         self._open: dict[int, int] = {}
+        self._stages: dict[int, int] = {}
+        """Of those of QoS 2, the packet that is waited for: PUBREC, then PUBCOMP."""
         self._queue: deque[tuple[int, Publication]] = deque()
         self._subscribing: dict[int, tuple[Asked, tuple[str, ...]]] = {}
         self._unsubscribing: dict[int, tuple[int, int]] = {}
@@ -100,16 +106,35 @@ class Outflow:
         """The number was sent with its topic."""
         self._aliases[topic] = alias
 
-    def sent(self, packet_id: int, token: int) -> None:
-        """A publication of QoS 1 is on its way."""
+    def sent(self, packet_id: int, token: int, qos: int = 1) -> None:
+        """A publication of QoS 1 or 2 is on its way."""
         self._open[packet_id] = token
+        if qos > 1:
+            self._stages[packet_id] = wire.PUBREC
 
     def acknowledged(self, packet_id: int) -> int:
         """The token of the publication that a PUBACK names; raises BrokenRuleError."""
-        token = self._open.pop(packet_id, None)
+        token = None if packet_id in self._stages else self._open.pop(packet_id, None)
         if token is None:
             raise BrokenRuleError(Rule.ACK_UNKNOWN, f"PUBACK {packet_id} that nothing waits for")
         return token
+
+    def answered(self, kind: int, packet_id: int, *, is_failure: bool) -> int | None:
+        """The token of what is done by PUBACK, PUBREC or PUBCOMP; None where PUBREL is to follow.
+
+        Raises:
+            BrokenRuleError: it is not what is waited for.
+        """
+        if kind == wire.PUBACK:
+            return self.acknowledged(packet_id)
+        if self._stages.get(packet_id) != kind:
+            name = wire.NAMES[kind]
+            raise BrokenRuleError(Rule.ACK_UNKNOWN, f"{name} {packet_id} that nothing waits for")
+        if kind == wire.PUBREC and not is_failure:
+            self._stages[packet_id] = wire.PUBCOMP
+            return None
+        del self._stages[packet_id]
+        return self._open.pop(packet_id)
 
     def subscribing(self, packet_id: int, asked: Asked, filters: tuple[str, ...]) -> None:
         """A SUBSCRIBE is on its way."""

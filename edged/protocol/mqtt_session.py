@@ -191,6 +191,8 @@ class ClientSession:
         """Send PUBLISH once the broker's window has room, in order; UNTOLD hears nothing of it."""
         if self.is_over:
             return
+        if publication.qos > 1 and not self._is_v5:
+            self._outflow.window = 1  # see Outflow
         if self._outflow.must_wait(publication):
             self._outflow.queue(token, publication)
         else:
@@ -201,7 +203,9 @@ class ClientSession:
         publication = publication if self._is_v5 else before_v5(publication)
         qos, payload = publication.qos, publication.payload
         terms = self._terms
-        if qos > terms.highest_qos:
+        if qos > terms.highest_qos == 1:
+            publication, qos = publication._replace(qos=1), 1
+        elif qos > terms.highest_qos:
             self.refuse(token, reasons.QOS_NOT_SUPPORTED, f"QoS {qos} is more than is sent")
             return
         if publication.retain and not terms.takes_retained:
@@ -236,7 +240,7 @@ class ClientSession:
         if alias and not is_known:
             self._outflow.aliased(publication.topic, alias)
         if qos:
-            self._outflow.sent(packet_id, token)
+            self._outflow.sent(packet_id, token, qos)
         elif token != UNTOLD:
             self.outgoing.tell(Published(self._number, token))
 
@@ -352,14 +356,12 @@ class ClientSession:
             code = reasons.SUCCESS if known else reasons.PACKET_ID_NOT_FOUND
             self.outgoing.say(write_ack(wire.PUBCOMP, ack.packet_id, code, is_v5=self._is_v5))
             return
-        if kind != wire.PUBACK:
-            name = wire.NAMES[kind]
-            raise BrokenRuleError(Rule.ACK_UNKNOWN, f"{name} {ack.packet_id} to no QoS 2 of ours")
-        if not ack.reason:
-            self._on_puback(ack.packet_id)
+        is_failure = ack.reason >= reasons.FIRST_FAILURE
+        token = self._outflow.answered(kind, ack.packet_id, is_failure=is_failure)
+        if token is None:
+            self.outgoing.say(write_ack(wire.PUBREL, ack.packet_id, is_v5=self._is_v5))
             return
-        token = self._outflow.acknowledged(ack.packet_id)
-        if ack.reason >= reasons.FIRST_FAILURE:
+        if is_failure:
             said = reasons.words(ack.reason, ack.words)
             self._emit(Published(self._number, token, ack.reason, said))
         else:

@@ -13,8 +13,7 @@ from edged.protocol.mqtt_packets import Connack
 from edged.protocol.mqtt_properties import Property
 from edged.protocol.mqtt_writer import Hello
 
-HIGHEST_QOS = 1
-"""QoS 2 towards a broker is not offered: results have keys of their own."""
+HIGHEST_QOS = 2
 
 
 @dataclass(frozen=True, slots=True)

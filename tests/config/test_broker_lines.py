@@ -76,6 +76,32 @@ def test_what_a_line_is_told(line, host, results, name, bindings):
         assert (mqtt.username, mqtt.password) == ("u", Secret(file="pw"))
 
 
+@pytest.mark.parametrize(
+    ("words", "results", "line"),
+    [
+        ({}, None, Line("mqtt", "mqtt", by_disk=True)),
+        ({}, ResultsConfig(host="far"), Line()),
+        ({"results": "mqtt"}, ResultsConfig(host="far"), Line("mqtt", "mqtt", by_disk=True)),
+        ({"broker": "plant"}, None, Line("plant", "plant", by_disk=True)),
+        ({"broker": "plant", "results": "mqtt"}, None, Line("plant", "mqtt")),
+    ],
+)
+def test_qos_2_goes_by_the_disk(words, results, line):
+    config = Config(
+        node="n", mqtt=MqttConfig(host="first", results=results), brokers=CONFIG.brokers,
+        bindings=(binding("a", answer_qos=2, **words),),
+    )  # fmt: skip
+    assert line_of(config, config.bindings[0]) == line
+    assert line in lines_of(config)
+    told = config_of(config, line)
+    assert told.mqtt.results is not None
+    assert [one.name for one in told.bindings] == ["a"]
+    if line.by_disk:
+        assert line.name.endswith(" by disk")
+        assert told.mqtt.results.host == told.mqtt.host
+        assert told.mqtt.client_id.endswith("-2")
+
+
 def test_names_stay_within_what_brokers_take():
     config = Config(node="n" * 60, mqtt=MqttConfig(), brokers=CONFIG.brokers)
     name = config_of(config, Line("plant", "cloud")).mqtt.client_id
@@ -91,7 +117,7 @@ def test_answers_meet_who_reads_from_their_broker():
 def test_files_and_problems():
     assert list(files_of_brokers(CONFIG)) == [("brokers.plant.password.file", "pw")]
     assert list(brokers_problems(CONFIG, ())) == []
-    assert line_of(CONFIG.bindings[3]) == Line("cloud", "mqtt")
+    assert line_of(CONFIG, CONFIG.bindings[3]) == Line("cloud", "mqtt")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +132,10 @@ def test_files_and_problems():
                 "bindings": (),
             },
             "brokers.b.websocket",
+        ),
+        (
+            {"bindings": (BindingConfig(name="x", from_="in", model="m", answer_qos=2),)},
+            "bindings[0].answer_qos",
         ),
         (
             {"bindings": (binding("x", broker="plant", sparkplug=SparkplugConfig(device="d")),)},

@@ -249,7 +249,7 @@ def test_a_publication_of_qos_0_is_done_when_it_is_taken_and_not_before():
     [
         ("\0\0\2\x25\0", Publication("t", b"", retain=True), 0x9A),
         ("\0\0\2\x24\0", Publication("t", b""), 0x9B),
-        ("\0\0\0", Publication("t", b"", qos=2), 0x9B),
+        ("\0\0\2\x24\0", Publication("t", b"", qos=2), 0x9B),
         ("\0\0\5\x27\0\0\0\x20", Publication("t", bytes(30)), 0x95),
         ("\0\0\0", Publication("a/+", b""), 0x83),
         ("\0\0\0", Publication("t\0", b""), 0x83),
@@ -268,6 +268,53 @@ def test_what_must_not_be_sent_is_answered_in_words(connack, publication, code):
     assert answer.reason
     talk.session.publish(2, Publication("t", b"", qos=0))
     assert talk.session.take(0) != b"", "nothing is stuck behind it"
+
+
+@pytest.mark.parametrize("is_v5", [True, False])
+def test_qos_2_is_done_when_it_is_completed(is_v5):
+    """MQTT-4.3.3-2 to -5; the place in the window is taken until then."""
+    talk = Talk(is_v5=is_v5)
+    for token in (1, 2):
+        talk.session.publish(token, Publication("t", b"p", qos=2))
+    published = [first for first, _ in said(talk.session.take(0))]
+    assert published == [0x34] * (2 if is_v5 else 1), "3.1.1 names no limit: one by one"
+    assert talk.hear(b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
+    assert not talk.events
+    assert (talk.hear(b"\x70\x02\x00\x01")[:1] == b"\x34") != is_v5
+    assert talk.events == [Published(1, 1)]
+    talk.events.clear()
+    if is_v5:
+        refused = talk.hear(b"\x50\x03\x00\x02\x97")
+        assert refused == b"", "a refusal ends it: no PUBREL"
+        assert (talk.events[0].token, talk.events[0].reason_code) == (2, 0x97)
+    assert not talk.session.is_over
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [b"\x70\x02\x00\x01"],
+        [b"\x40\x02\x00\x01"],
+        [b"\x50\x02\x00\x02"],
+        [b"\x50\x02\x00\x01", b"\x50\x02\x00\x01"],
+        [b"\x50\x02\x00\x01", b"\x40\x02\x00\x01"],
+        [b"\x50\x02\x00\x01", b"\x70\x02\x00\x01", b"\x70\x02\x00\x01"],
+    ],
+)
+def test_an_answer_to_qos_2_that_is_not_due_ends_the_connection(answers):
+    talk = Talk()
+    talk.session.publish(1, Publication("t", b"p", qos=2))
+    for one in answers:
+        talk.hear(one)
+    assert talk.session.is_broken
+    assert "that nothing waits for" in talk.session.reason
+
+
+def test_a_broker_that_takes_no_qos_2_gets_qos_1():
+    talk = Talk(connack=packet(0x20, "\0\0\2\x24\1"))
+    assert talk.publish(1, qos=2)[:1] == b"\x32"
+    talk.hear(b"\x40\x02\x00\x01")
+    assert talk.events == [Published(1, 1)]
 
 
 LONG = "plant/hall/device"

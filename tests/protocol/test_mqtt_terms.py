@@ -23,7 +23,7 @@ HELLO = Hello("n", keep_alive_s=30, receive_maximum=64)
         ({Property.MAXIMUM_PACKET_SIZE: 1000}, "maximum_packet", 1000),
         ({Property.MAXIMUM_PACKET_SIZE: 1000}, "announced_packet", 1000),
         ({Property.MAXIMUM_PACKET_SIZE: 0xFFFF_FFFF}, "maximum_packet", (1 << 28) + 4),
-        ({}, "highest_qos", 1),
+        ({}, "highest_qos", 2),
         ({Property.MAXIMUM_QOS: 0}, "highest_qos", 0),
         ({}, "takes_retained", True),
         ({Property.RETAIN_AVAILABLE: 0}, "takes_retained", False),

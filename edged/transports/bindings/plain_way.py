@@ -131,7 +131,7 @@ class Way:
         self.call, self.compiled = call, compiled
         self.quick = codec.quick
         self.name, self.origin = route.binding.name, route.binding.origin
-        self.timeout_ns, self.qos, self.retain = int(config.timeout), config.qos, config.retain
+        self.timeout_ns, self.qos, self.retain = int(config.timeout), config.sent_qos, config.retain
         self.is_auto = config.codec == "auto"
         self.most = max(1, min(TOGETHER, call.rows_together))
         self.columns, self._name = len(table.columns), table.spec.name

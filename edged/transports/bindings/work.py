@@ -265,7 +265,7 @@ class Job:
             )
         if forwarder is not None:
             self._keep(forwarder, publication)
-        elif self._config.qos == 0:
+        elif publication.qos == 0:
             self._outlet.publish(publication, ignore)
             self._delivered()
         else:
@@ -307,7 +307,7 @@ class Job:
         return Publication(
             (self._reply_to if is_reply else self._target) or "",
             payload,
-            qos=self._config.qos,
+            qos=self._config.qos if is_reply else self._config.sent_qos,
             retain=self._config.retain and not is_reply,
             content_type=content_type,
             correlation=self._message.correlation,

@@ -212,6 +212,8 @@ class PahoConnection:
 
     def publish(self, token: int, publication: Publication) -> None:
         """Send PUBLISH once the broker's window has room, in order."""
+        if publication.qos > 1 and self._protocol != "5":
+            self._window = 1  # see Outflow
         if self._queue or len(self._tokens) >= self._window:
             self._queue.append((token, publication))
         else:
