@@ -45,8 +45,8 @@ class BindingConfig(Section, frozen=True, kw_only=True):
     ] = None
     qos: Annotated[int, Meta(ge=0, le=1, description="of the subscription and of results")] = 1
     answer_qos: Annotated[
-        int | None,
-        Meta(ge=0, le=2, description="of answers on `to`, where it is another; 2 = by the disk"),
+        Annotated[int, Meta(ge=0, le=2)] | None,
+        Meta(description="of answers on `to`, where it is another than qos; 2 = by the disk"),
     ] = None
     retain: Annotated[bool, Meta(description="the broker keeps the last result")] = False
     codec: Annotated[
