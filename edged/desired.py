@@ -72,7 +72,7 @@ class Desired:
                 self._documents.trying = 0
                 await self._decide("accepted")
             return
-        self._task = asyncio.get_running_loop().create_task(self._resume(verdict))
+        self._task = asyncio.get_running_loop().create_task(self._finish(verdict))
 
     def stop(self) -> None:
         """Take nothing more."""
@@ -226,6 +226,13 @@ class Desired:
                 return
         await self._apply(version, text)
 
+    async def _finish(self, verdict: Verdict) -> None:
+        try:
+            await self._resume(verdict)
+        except (EdgedError, OSError) as exc:
+            log.error("version %d of %s: %s", verdict.version, TOPIC_NAME, exc)
+        await self._work()
+
     async def _resume(self, verdict: Verdict) -> None:
         """What the daemon did not live to decide is decided now."""
         document = await asyncio.to_thread(
@@ -242,7 +249,6 @@ class Desired:
             words = (verdict.version, verdict.sha256, text, verdict.base)
             await asyncio.to_thread(self._documents.begin, *words)
             await self._apply(verdict.version, text)
-        await self._work()
 
     async def _apply(self, version: int, text: str) -> None:
         reloader, documents = self._reloader, self._documents

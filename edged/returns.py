@@ -204,7 +204,11 @@ class Returns(Exchanges):
         assert back.kept is not None
         history, number = self._history, self._house.dataplane.table.generation
         # A document that came over MQTT goes back with the generation that it came with.
-        await asyncio.to_thread(self._house.record.documents.follow, back.files, reason)
+        try:
+            await asyncio.to_thread(self._house.record.documents.follow, back.files, reason)
+        except (EdgedError, OSError) as exc:
+            # What serves badly goes all the same; its digest is set aside below.
+            log.error("that a document goes back, too, could not be noted: %s", exc)
         files = await self._files_digest()
         await asyncio.to_thread(history.lift, back.kept.digest)
         # What the files say now would otherwise come again with the next look at them.

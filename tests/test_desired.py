@@ -160,6 +160,24 @@ def test_worse_than_before(site: Site) -> None:
     run(work())
 
 
+def test_damaged_notes_keep_nothing_that_is_worse(site: Site) -> None:
+    site.write(SLOW + ONE)
+
+    async def work() -> None:
+        async with standing(site) as stand:
+            box = stand.box
+            box.reloader._window_over("")
+            await eventually(lambda: confirmed(site, 1))
+            stand.offer(stand.message(1))
+            await stand.decided(1, "trying")
+            (stand.documents.directory / STATE).write_bytes(b"{")
+            fail(box)
+            await eventually(lambda: stand.models() == ["m"])
+            assert await box.factor() == 2.0
+
+    run(work())
+
+
 class TestAfterADeath:
     """Begun, and not decided: the notes say so, and the next start decides."""
 
