@@ -10,7 +10,6 @@ from tests.chaos.store import cuts
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(400),
-    pytest.mark.hostile("G18 killed at each step of activation"),
 ]
 
 
@@ -20,6 +19,7 @@ def can_be_cut() -> None:
         pytest.skip(reason)
 
 
+@pytest.mark.hostile("G18 killed at each step of activation")
 def test_old_or_new_after_each_of_fifty_cuts() -> None:
     found = cuts(50, 1, whole_every=25)
     words = "\n".join(found.lines())
