@@ -45,7 +45,9 @@ async def test_an_outbox_behind_it_waits_for_the_broker_and_says_nothing_of_its_
     loop = asyncio.get_running_loop()
     outbox = Outbox(CutDisk(), loop.call_soon, max_bytes=1 << 20)
     outbox.open()
-    forwarder = Forwarder(branch, outbox, base=None, window=8, rate=0, on_change=lambda: None)
+    forwarder = Forwarder(
+        branch, outbox, base=None, window=8, rate=0, on_change=lambda: None, is_branch=True
+    )
     forwarder.start()
     bench = Bench(connect=False, branch=branch)
     kept: list[str] = []
