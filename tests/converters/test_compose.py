@@ -17,7 +17,15 @@ from edged.store.golden import read_safetensors
 
 ROWS = np.random.default_rng(0).normal(size=(30, 3)).astype("f4")
 EDGES = {"zeros": ({"x": np.zeros((1, 3), "f4")}, {"y": np.array([[0.5, -0.5]], "f4")})}
-RECIPE = Recipe(source="m", samples="s", name="m", release=4, floor=3, golden_rows=8)
+RECIPE = Recipe(
+    source="m",
+    samples="s",
+    name="m",
+    release=4,
+    floor=3,
+    golden_rows=8,
+    only_for={"class": ("gate",)},
+)
 CONTENTS = {"source": "a" * 64, "samples": "b" * 64}
 
 
@@ -46,6 +54,7 @@ def test_every_member_is_in_the_manifest_and_the_whole_verifies(made, tmp_path):
     manifest, members = made()
     assert {entry.name for entry in manifest.members} == set(members)
     assert (manifest.name, manifest.release, manifest.floor) == ("m", 4, 3)
+    assert manifest.targets == {"class": ("gate",)}
     pack(tmp_path / "m.edgb", manifest, members)
     assert verify_bundle(tmp_path / "m.edgb", [], run=True)
 

@@ -23,6 +23,7 @@ from tests.fuzz import (
     scrapers,
     signatures,
     topics,
+    trusts,
     wavs,
 )
 from tests.fuzz.target import Target
@@ -41,6 +42,7 @@ TARGETS: dict[str, Target] = {
     "bundle": Target(bundles.run_bundle, bundles.seed_bundles, 8192),
     "manifest": Target(manifests.run_manifest, manifests.seed_manifests),
     "signatures": Target(signatures.run_signatures, signatures.seed_signatures),
+    "trust": Target(trusts.run_trust, trusts.seed_trust),
     "golden": Target(golden.run_golden, golden.seed_golden),
     "onnx": Target(onnx_files.run_onnx, onnx_files.seed_onnx, 8192),
     "activation": Target(activation.run_log, activation.seed_log),
