@@ -341,6 +341,9 @@ def raw_bytes(text: str, size: int) -> bytes:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as exc:
         raise SignatureError("a key or signature is not valid base64") from exc
+    if base64.b64encode(raw).decode("ascii") != text:
+        # Bits behind the last byte: one key could be listed twice under two texts.
+        raise SignatureError("a key or signature is not in the one form that base64 has for it")
     if len(raw) != size:
         raise SignatureError(f"a key or signature has {len(raw)} bytes; Ed25519 has {size}")
     return raw

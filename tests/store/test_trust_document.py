@@ -121,6 +121,14 @@ class TestRefused:
         with pytest.raises(SignatureError, match=said):
             write_trust(msgspec.structs.replace(document, **values))
 
+    def test_one_key_under_two_texts(self, ring: Ring) -> None:
+        key = ring.role("a").keys[0]
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+        other = key[:42] + letters[letters.index(key[42]) + 1] + "="
+        document = msgspec.structs.replace(ring.document(), release=Role((key, other), 2))
+        with pytest.raises(SignatureError, match="one form that base64 has"):
+            write_trust(document)
+
     def test_a_revoked_key_that_may_sign(self, ring: Ring) -> None:
         with pytest.raises(TrustError, match="is a release key of the same document"):
             write_trust(ring.document(revoked=(ring["a"].key_id,)))
