@@ -126,7 +126,7 @@ static void take_new(int listener, int poller) {
     if (!one) die("memory");
     one->fd = fd;
     if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event)) die("epoll");
-    put(one, SETTINGS, 0, 0, NULL, 0);
+    put(one, SETTINGS, 0, 0, "\0\4\0\x10\0\0", 6); /* a stream may be a MiB long */
     flush(one);
 }
 

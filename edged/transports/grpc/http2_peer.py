@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import time
 from typing import TYPE_CHECKING, Final, cast
@@ -18,6 +17,7 @@ from edged.errors import QuotaError
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_wire import encode_only
 from edged.protocol.http2_frames import BrokenConnectionError, Reason
+from edged.transports.awake import AWAKE_NS, read_awake
 from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.grpc.http2_calls import Call, Calls
 from edged.transports.grpc.infer import failure
@@ -31,8 +31,6 @@ log = logging.getLogger("edged.grpc")
 _IDLE_S: Final = 300.0
 """A connection without a call ends after one to two of these: clients keep a channel open and
 connect again by themselves, and those that were forgotten cost descriptors."""
-_AWAKE_NS: Final = 500_000
-"""As long as inline runs of one turn may take: so much one client may delay the others."""
 _LINGER_S: Final = 1.0
 _TURNED_AWAY: Final = 16
 _JOIN_BYTES: Final = 64 << 10
@@ -178,28 +176,22 @@ class Peer(asyncio.Protocol):
     def _wait_awake(self) -> None:
         """As in native/peer.py: wait a moment for the next call without going to sleep."""
         patience = self._server.patience
-        until_ns = time.monotonic_ns() + _AWAKE_NS
+        until_ns = time.monotonic_ns() + AWAKE_NS
+        buffer = self._server.buffer
         while time.monotonic_ns() < until_ns and patience.is_worth_it():
-            data = self._read_awake(patience.wait_ns)
-            patience.ended(in_time=bool(data))
-            if not data or not self._takes_call(data):
+            count = 0
+            if self._is_readable:
+                count = read_awake(self._descriptor, buffer, patience.wait_ns)
+            patience.ended(in_time=count > 0)
+            if not count or not self._takes_call(bytes(buffer[:count])):
                 return
 
-    def _read_awake(self, wait_ns: int) -> bytes:
-        """What came; nothing when nothing did, or the loop has to see to it."""
+    @property
+    def _is_readable(self) -> bool:
+        """Whether it may be read beside the loop."""
         transport = self._transport
-        if self._is_stuck or self._descriptor < 0 or transport is None or transport.is_closing():
-            return b""
-        buffer = self._server.buffer
-        until_ns = time.monotonic_ns() + wait_ns
-        while time.monotonic_ns() < until_ns:
-            try:
-                return bytes(buffer[: os.readv(self._descriptor, (buffer,))])
-            except BlockingIOError:
-                os.sched_yield()  # the client may be on this very core
-            except OSError:
-                break
-        return b""
+        is_open = transport is not None and not transport.is_closing()
+        return is_open and self._descriptor >= 0 and not self._is_stuck
 
     def eof_received(self) -> None:
         """The client is gone: those of HTTP/2 do not close one side only."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from edged.protocol.frames import Buffer
 from edged.protocol.http_answer import CONTINUE, encode_error
 from edged.protocol.http_get import RefusedError
 from edged.protocol.http_reader import HttpReader, HttpRequest
+from edged.transports.awake import AWAKE_NS, read_awake
 from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.http.gathering import Gathering
 from edged.transports.http.requests import Requests
@@ -35,8 +35,6 @@ _IDLE_S = 120.0
 """Between requests; clients keep a few connections and notice one that was closed."""
 
 _LINGER_S = 1.0
-_AWAKE_NS = 500_000
-"""As in native/peer.py: so much one client may delay the others."""
 
 
 class Connection(asyncio.Protocol):
@@ -213,25 +211,13 @@ class Connection(asyncio.Protocol):
     def _wait_awake(self) -> None:
         """As in native/peer.py: wait a moment for the next request without going to sleep."""
         patience = self._server.patience
-        until_ns = time.monotonic_ns() + _AWAKE_NS
-        while time.monotonic_ns() < until_ns and patience.is_worth_it():
-            data = self._read_awake(patience.wait_ns)
-            patience.ended(in_time=bool(data))
-            if not data or not self._takes_request(data):
-                return
-
-    def _read_awake(self, wait_ns: int) -> bytes:
-        """What came; nothing when nothing did, or the loop has to see to it."""
+        until_ns = time.monotonic_ns() + AWAKE_NS
         buffer = self._server.buffer
-        until_ns = time.monotonic_ns() + wait_ns
-        while time.monotonic_ns() < until_ns:
-            try:
-                return bytes(buffer[: os.readv(self._descriptor, (buffer,))])
-            except BlockingIOError:
-                os.sched_yield()  # the client may be on this very core
-            except OSError:
-                break
-        return b""
+        while time.monotonic_ns() < until_ns and patience.is_worth_it():
+            count = read_awake(self._descriptor, buffer, patience.wait_ns)
+            patience.ended(in_time=count > 0)
+            if not count or not self._takes_request(bytes(buffer[:count])):
+                return
 
     def eof_received(self) -> None:
         """The client is gone: those of HTTP do not close one side only."""

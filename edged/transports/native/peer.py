@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +21,7 @@ from edged.errors import (
 )
 from edged.protocol import native
 from edged.protocol.frames import Buffer, FrameReader, Kind
+from edged.transports.awake import AWAKE_NS, read_awake
 from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.native.passing import Passing, close_all
 from edged.transports.native.requests import Requests
@@ -35,8 +35,6 @@ _TURN = range(64)
 """Frames of one client that are handled in one turn of the loop: about half a millisecond of
 decoding, and two full batches at the default ``max_batch``. What else it sent waits a turn. A CALL
 ends the turn: a whole status is as much work as all these frames."""
-_AWAKE_NS = 500_000
-"""As long as inline runs of one turn may take: so much one client may delay the others."""
 _JOIN_BYTES = 64 << 10
 """Joining so little costs less than a second call of the kernel."""
 _RUN, _INFER, _CALL = int(Kind.RUN), int(Kind.INFER), int(Kind.CALL)
@@ -235,7 +233,7 @@ class Connection(asyncio.BufferedProtocol):
         Others have their turn when there is nothing, and after half a millisecond at the latest.
         """
         patience = self._server.patience
-        until_ns = time.monotonic_ns() + _AWAKE_NS
+        until_ns = time.monotonic_ns() + AWAKE_NS
         while time.monotonic_ns() < until_ns and patience.is_worth_it():
             count = self._read_awake(patience.wait_ns)
             patience.ended(in_time=count > 0)
@@ -247,16 +245,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if self._is_stuck or transport is None or transport.is_closing():
             return 0
-        buffer = self._reader.next_buffer()
-        until_ns = time.monotonic_ns() + wait_ns
-        while time.monotonic_ns() < until_ns:
-            try:
-                return os.readv(self._descriptor, (buffer,))
-            except BlockingIOError:
-                os.sched_yield()  # the client may be on this very core
-            except OSError:
-                return 0
-        return 0
+        return read_awake(self._descriptor, self._reader.next_buffer(), wait_ns)
 
     def _serve(self) -> bool:
         """Handle whole frames; returns whether more may be there.

@@ -35,10 +35,14 @@ def everybody() -> tuple[list[Side], Found]:
 
 
 def test_bars():
-    rows = {row.name: row for row in report.rows(*everybody())}
+    sides, found = everybody()
+    rows = {row.name: row for row in report.rows(sides, found)}
     assert (rows["peers-http-16"].value, rows["peers-http-16"].holds) == (10.5, True)
     assert set(rows["peers-http-16"].raw["per_s"]) == {"edged-http-16", "kserve-http-16"}
     assert (rows["triton-over-http-1"].value, rows["triton-over-http-1"].holds) == (4.2, False)
+    found["grpc-client-floor-grpc-1"] = rounds(2000, 2200)
+    most = {row.name: row for row in report.rows(sides, found)}["triton-over-grpc-1-most"]
+    assert (most.value, most.bar, most.holds) == (2.0, "", None)
     assert rows["grpc-1"].value == pytest.approx(1.15)
     absent = rows["pytriton-over-grpc-1"]
     assert absent.value is None

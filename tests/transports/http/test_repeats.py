@@ -11,6 +11,7 @@ import pytest
 
 from edged.errors import ModelNotReadyError, RunError
 from edged.specs import Duration
+from edged.transports import awake
 from edged.transports.http import peer as http_peer
 from tests.fakes.house import LOOPS, eventually
 from tests.fakes.web import Web, drained
@@ -159,14 +160,14 @@ class TestAwake:
         self, web: Web, sock: socket.socket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         reads: list[int] = []
-        readv = http_peer.os.readv
+        readv = awake.os.readv
 
         def noted(fd: int, buffers: tuple) -> int:
             reads.append(readv(fd, buffers))
             return reads[-1]
 
-        monkeypatch.setattr(http_peer.os, "readv", noted)
-        monkeypatch.setattr(http_peer, "_AWAKE_NS", 10**9)
+        monkeypatch.setattr(awake.os, "readv", noted)
+        monkeypatch.setattr(http_peer, "AWAKE_NS", 10**9)
         web.start(busy_wait=Duration(1_000_000))
         sock.connect(str(web.path))
         answers(sock, *range(1, 200))
@@ -199,7 +200,7 @@ class TestAwake:
     def test_never_when_the_operator_says_so(
         self, web: Web, sock: socket.socket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(http_peer.os, "readv", None)
+        monkeypatch.setattr(awake.os, "readv", None)
         web.start(busy_wait=Duration(0))
         sock.connect(str(web.path))
         answers(sock, 2, 3)

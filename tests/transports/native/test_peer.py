@@ -18,6 +18,7 @@ from edged.protocol.frames import Kind, Limits
 from edged.protocol.prepared import BodyLayout, RunHead
 from edged.specs import Duration
 from edged.tensors import TensorSpec
+from edged.transports import awake
 from edged.transports.native import peer as native_peer
 from tests.fakes.house import LOOPS, House, Peer, eventually, houses
 from tests.fakes.wire import joined
@@ -201,14 +202,14 @@ class TestAwake:
         self, house: House, peer: Connect, monkeypatch: pytest.MonkeyPatch
     ):
         reads: list[int] = []
-        readv = native_peer.os.readv
+        readv = awake.os.readv
 
         def noted(fd: int, buffers: tuple) -> int:
             reads.append(readv(fd, buffers))
             return reads[-1]
 
-        monkeypatch.setattr(native_peer.os, "readv", noted)
-        monkeypatch.setattr(native_peer, "_AWAKE_NS", 10**9)
+        monkeypatch.setattr(awake.os, "readv", noted)
+        monkeypatch.setattr(native_peer, "AWAKE_NS", 10**9)
         house.start(busy_wait=Duration(1_000_000))
         house.door.is_quiet = True
         client = peer()
@@ -245,7 +246,7 @@ class TestAwake:
     def test_never_when_the_operator_says_so(
         self, house: House, peer: Connect, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(native_peer.os, "readv", None)
+        monkeypatch.setattr(awake.os, "readv", None)
         house.start(busy_wait=Duration(0))
         house.door.is_quiet = True
         client = peer()
