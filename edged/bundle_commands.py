@@ -55,6 +55,10 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
     floor = verb("floor", _floor, "Show or set the lowest release of a model that is accepted.")
     floor.add_argument("release", nargs="?", metavar="MODEL@RELEASE", help="0 for no floor")
     floor.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+    gc = verb("gc", _gc, "Remove from the daemon's store what nothing needs any more.")
+    gc.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
+    gc.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    socket_option(gc)
     show = verb("list", _list, "Show the bundles where the configuration looks, and their signers.")
     show.add_argument("--json", action="store_true", help="print the whole document as JSON")
 
@@ -119,6 +123,15 @@ def _named(release: str) -> tuple[str, int]:
             f'"{release[:80]}": expected MODEL@RELEASE, such as digits@3; see: edged bundle list'
         )
     return model, int(number)
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from edged.collected import collect, render  # noqa: PLC0415
+
+    document = collect(options.socket, dry_run=options.dry_run)
+    said = json.dumps(document, indent=2) if options.json else None
+    print(said or render(document, dry_run=options.dry_run))
+    return 0
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -82,6 +82,7 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
 
     Runs on a thread: it reads and hashes whole bundles.
     """
+    repository.collector.rules = snapshot.config.store
     kept = _kept_bundles(snapshot, repository)
     files = [*check_files(snapshot), *about_runtimes(snapshot)]
     for name in kept:

@@ -111,7 +111,7 @@ class Daemon:
         self.gate = Gate()
         self.server = UnixServer(self.dataplane, calls, self.gate)
         self.steward = Steward(self.manager, self.dataplane, self._read_again, config.log.level)
-        admins = {**calls, **self.steward.calls()}
+        admins = {**calls, **self.steward.calls(), "collect": self._collect}
         self._admin = UnixServer(self.dataplane, admins, self.gate, "admin")
         self._lag = LoopLag()
         self._listeners = self._make_listeners()
@@ -351,6 +351,9 @@ class Daemon:
         more = {"http": self._listeners.http_place, "engines": self.engines.as_dict()}
         more["inbox"], more["desired"] = self.inbox.as_dict(), self.desired.document()
         return {**document, **more, "pulls": self.poller.as_list(), "log_level": self.steward.level}
+
+    async def _collect(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return await self.reloader.collect(arguments)
 
     async def _models(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return models_document(self.dataplane)

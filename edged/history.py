@@ -19,7 +19,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -185,7 +185,7 @@ class History:
         fault("history.synced")
         if self._is_confirmed(entry.digest, self.marks()):
             self.confirm(entry.generation, entry.digest)
-        self._remove_old(entry.generation)
+        self._remove_old(entry.generation, snapshot.config.store.generations)
 
     def last_good(self, *unlike: str) -> Iterator[Snapshot]:
         """The generations that proved good and are as they were, the newest first.
@@ -341,14 +341,14 @@ class History:
             fault("order.forgotten")
             sync_directory(self._directory)  # or it would be done once more after a power cut
 
-    def pinned(self) -> frozenset[str]:
-        """Digests of bundles that a generation needs to come back; never to be cleared away."""
-        return frozenset(
-            digest
-            for entry in self._entries()
-            for digests in entry.releases.values()
-            for digest in digests
-        )
+    def pinned(self) -> Mapping[str, frozenset[str]]:
+        """By model, what a generation needs to come back; raises OSError if that is unknown."""
+        found: dict[str, frozenset[str]] = {}
+        for path in self._directory.iterdir() if self._directory.exists() else ():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+                for model, digests in _read(path / "entry.json", Entry).releases.items():
+                    found[model] = found.get(model, frozenset()).union(digests)
+        return found
 
     def _is_confirmed(self, digest: str, marks: Marks) -> bool:
         return any(
@@ -380,13 +380,13 @@ class History:
         fault("marks.written")
         self._unwritten = None
 
-    def _remove_old(self, newest: int) -> None:
+    def _remove_old(self, newest: int, kept: int) -> None:
         """Make room; the one in effect and the last that proved good stay. Raises nothing."""
         good = max(self.marks().confirmed, default=0)
         with contextlib.suppress(OSError):
             paths = sorted(self._directory.iterdir())
             known = [path for path in paths if _NAME.fullmatch(path.name)]
-            for path in known[:-KEPT]:
+            for path in known[:-kept]:
                 if int(path.name) not in (newest, good):
                     shutil.rmtree(path, ignore_errors=True)
             for path in paths:

@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from edged.collected import check_quota
 from edged.config.load import Snapshot
 from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError
 from edged.faults import fault
@@ -90,6 +91,7 @@ def admit(
     check_requires(head.manifest)
     check_targets(head.manifest, device_words(snapshot.config.labels))
     Floors(state_dir).check(head.manifest)
+    check_quota(state_dir, snapshot, head.manifest)
     target = _target(snapshot, head.manifest)
     if not target.exists():
         check_not_expired(load_trusted(snapshot, state_dir))

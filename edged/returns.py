@@ -21,6 +21,8 @@ from edged.history import Entry, History, Order, Rejection
 from edged.house import House
 from edged.proving import Proving, Seen, look
 from edged.record import files_digest, ordered_back, set_aside, settle_boot, went_back_to
+from edged.store.collecting import Needed
+from edged.store.leftovers import remove_installs
 
 log = logging.getLogger("edged.reload")
 
@@ -47,6 +49,7 @@ class Returns(Exchanges):
         self._windows = 0
         self._origin = "files"
         self._ending: set[asyncio.Task[None]] = set()
+        house.repository.collector.in_use = self._needed
 
     @property
     def window_left_s(self) -> float | None:
@@ -156,6 +159,33 @@ class Returns(Exchanges):
                 self._history.end()
             except OSError as exc:
                 log.warning("that this was an end in good order could not be noted: %s", exc)
+
+    async def collect(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """``edged bundle gc``: no change is being made meanwhile."""
+        is_dry, collector = arguments.get("dry_run") is not False, self._house.repository.collector
+        async with self._lock:
+            try:
+                plan = await asyncio.to_thread(collector.collect, dry_run=is_dry)
+            except OSError as exc:
+                raise ApplyError(f"nothing is removed from the store: {exc}") from exc
+        return plan.as_dict()
+
+    async def _collect(self) -> None:
+        """What took effect needs no other bundles: those that nothing needs leave the store."""
+        snapshot = self._candidate.snapshot
+        patterns = [one for model in self.config.models.values() for one in model.bundles]
+        try:
+            await asyncio.to_thread(self._house.repository.collector.settle)
+            await asyncio.to_thread(remove_installs, {snapshot.resolve(p).parent for p in patterns})
+        except OSError as exc:
+            log.warning("nothing is removed from the store: %s", exc)
+
+    def _needed(self) -> Needed:
+        """What must stay in the store: of every kept generation, and all that is there now."""
+        manager, pinned = self._house.manager, self._history.pinned()
+        held = {one.key.digest for one in manager.releases()}
+        held |= {item.digest for item in (*manager.wanted(), *self._candidate.desired())}
+        return Needed(held.union(*pinned.values()), {*pinned, *self.config.models})
 
     def _entry(self, candidate: Candidate) -> Entry:
         releases = {

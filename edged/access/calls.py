@@ -11,7 +11,13 @@ from typing import Any
 
 from edged.access.visit import Visit
 
-_VERBS = {"status": "status", "metrics": "metrics", "reload": "reload", "logging": "logging"}
+_VERBS = {
+    "status": "status",
+    "metrics": "metrics",
+    "reload": "reload",
+    "logging": "logging",
+    "collect": "reload",  # what nothing needs leaves the store after each reload anyway
+}
 _METADATA = "metadata"
 _OF_MODEL = {"load": "load", "unload": "unload", "promote": "promote", "abort": "rollback"}
 

@@ -30,6 +30,7 @@ from edged.config.rollout import RolloutConfig
 from edged.config.section import ModelName, Path, Section
 from edged.config.sequence import SequenceConfig
 from edged.config.sources import PullReference, SourceConfig, SourceName
+from edged.config.store import StoreConfig
 from edged.manifest import Label, LabelValue
 from edged.specs import Duration, Size
 
@@ -314,6 +315,7 @@ class Config(Section, frozen=True, kw_only=True):
     memory: MemoryConfig = MemoryConfig()
     trial: TrialConfig = TrialConfig()
     engines: EnginesConfig = EnginesConfig()
+    store: StoreConfig = StoreConfig()
     reload: ReloadConfig = ReloadConfig()
     log: LogConfig = LogConfig()
     mqtt: MqttConfig | None = None

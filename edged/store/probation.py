@@ -66,6 +66,8 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     quarantine: Quarantine | None = None
 
 
+_LOST_CAP = 64
+"""Releases in quarantine that are not in the store any more, and are remembered."""
 _PASSED_CAP = 16
 """Versions of runtimes come and go; the last few are enough, where a bundle has two precisions
 too."""
@@ -99,7 +101,14 @@ class Probation:
 
     def start(self, *, has_crashed: bool, known: Collection[str]) -> None:
         """Apply the rule of deaths, and forget releases that are in the store no longer."""
-        for digest, standing in self.all().items():
+        standings = self.all()
+        lost = [one for one in standings.items() if one[0] not in known and one[1].quarantine]
+        # What did harm is not forgotten with its bundle, which may come once more.
+        lost.sort(key=lambda one: one[1].quarantine.at if one[1].quarantine else 0.0)
+        kept = {digest for digest, _ in lost[-_LOST_CAP:]}
+        for digest, standing in standings.items():
+            if digest in kept:
+                continue
             if digest not in known:
                 with contextlib.suppress(OSError):
                     self._path(digest).unlink()

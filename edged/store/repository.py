@@ -9,8 +9,8 @@ Decides where things lie and in which order they reach the disk:
     floor.json  floor-2.json        releases that are accepted no more (``floors.py``)
     lock                            held while open: one daemon a state directory
 
-Every file is fsynced, then its folder, then the rename, then the parent. Never removes a release;
-making room is another's decision. Source: RAUC's order of steps, and the crash rules in
+Every file is fsynced, then its folder, then the rename, then the parent. Which releases leave is
+decided in ``collecting.py``. Source: RAUC's order of steps, and the crash rules in
 ``activation.py``.
 """
 
@@ -38,8 +38,10 @@ from edged.store.bundle import (
     stage_bundle,
     write_file,
 )
+from edged.store.collecting import Collector
 from edged.store.floors import Floors
 from edged.store.intact import Intact
+from edged.store.leftovers import remove_leftovers
 from edged.store.seen import SEEN
 from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
 from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
@@ -78,6 +80,7 @@ class Repository:
         self._slots = Slots(-1)
         self.is_read_only = False
         self.floors = Floors(state_dir)
+        self.collector = Collector(state_dir, self._mutex, lambda: self._slots, self._proven_whole)
 
     def open(self) -> None:
         """Take the lock, clean up after a crash, and apply the crash rules.
@@ -114,6 +117,8 @@ class Repository:
             BundleError: any other flaw. Nothing stays behind.
         """
         look = SEEN.known(path)
+        if look is not None:
+            self.collector.claim(look.digest)
         # With hundreds of models, nearly all that a reload asks for is as it was.
         stored = None if look is None else self._intact.find(look)
         if look is not None and stored is not None:
@@ -122,6 +127,7 @@ class Repository:
             self.floors.check(look.manifest)
             return stored
         with SEEN.opened(path) as bundle, self._mutex:
+            self.collector.claim(bundle.digest)
             trust.verify(bundle.manifest_bytes, bundle.signatures)
             _check_here(bundle.manifest, device)
             self.floors.check(bundle.manifest)
@@ -223,10 +229,7 @@ class Repository:
         self._recover()
 
     def _open_read_only(self) -> None:
-        """Worn flash is mounted read-only, and a device must go on with what it has.
-
-        Nothing is cleaned up and no crash rule applied; whatever wants to write fails by itself.
-        """
+        """Worn flash is mounted read-only: nothing is cleaned up, and no crash rule applied."""
         self.is_read_only = True
         self._lock(os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._store_fd = self._keep(os.open("store", DIRECTORY_FLAGS, dir_fd=self._root_fd))
@@ -250,9 +253,7 @@ class Repository:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        for name in os.listdir(self._root_fd):  # noqa: PTH208  (relative to the descriptor)
-            if name.startswith(f".{_LOG_NAME}-"):
-                os.unlink(name, dir_fd=self._root_fd)
+        remove_leftovers(self._root)
 
     def _recover(self) -> None:
         """Judge every model's slots by the log, and start a log that says the outcome."""
@@ -352,6 +353,7 @@ class Repository:
             os.close(fd)
 
     def _take_in(self, bundle: Bundle) -> None:
+        self.collector.make_room(bundle.manifest)
         staged = self._staging / secrets.token_hex(16)
         staged.mkdir(mode=0o700)
         try:

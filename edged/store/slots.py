@@ -72,6 +72,25 @@ class Slots:
         except (FileNotFoundError, NotADirectoryError):
             return None, None
 
+    def held(self, model: str) -> set[str]:
+        """The digests in a model's slots; raises OSError when that cannot be known."""
+        found = set()
+        with self._folder(model) as fd:
+            for name in (CURRENT, PREVIOUS):
+                with contextlib.suppress(FileNotFoundError):
+                    found.add(os.readlink(name, dir_fd=fd).removeprefix(_TARGET))
+        return found
+
+    def remove(self, model: str) -> None:
+        """Forget a model that nobody knows any more; raises OSError."""
+        with self._folder(model) as fd:
+            for name in os.listdir(fd):  # noqa: PTH208  (relative to the descriptor)
+                os.unlink(name, dir_fd=fd)
+            fault("slots.emptied")
+            os.fsync(fd)
+        os.rmdir(model, dir_fd=self._fd)
+        os.fsync(self._fd)
+
     def swap(self, model: str, digest: str, old: str | None) -> None:
         """Put ``digest`` into the slot and ``old`` into the one behind it.
 

@@ -238,7 +238,7 @@ class Plant:
         )
         self._body = (
             f"trust: {{keys: [{self._public}]}}\ntrial: {{enabled: false}}\n"
-            "reload: {watch: false, confirm: {window: 0}}\n"
+            "reload: {watch: false, confirm: {window: 0}}\nstore: {keep: 0, generations: 4}\n"
             "models:\n"
             f"  m: {{bundle: 'bundles/m-*.edgb', serve: {number}}}\n"
             f"  k: {{bundle: 'bundles/k-*.edgb', serve: {number}}}\n"

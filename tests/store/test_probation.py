@@ -191,11 +191,21 @@ class TestStart:
         self, directory: Path, probation: Probation
     ):
         probation.note_passed(A, "gate", 3, ORT)
-        probation.quarantine(B, "gate", 4, "why")
+        probation.note_passed(B, "gate", 4, ORT)
         fresh = again(directory, has_crashed=True, known=(A,))
         assert set(fresh.all()) == {A}
         assert [path.name for path in directory.iterdir()] == [f"{A}.json"]
-        fresh.admit(B)
+
+    def test_what_did_harm_is_remembered_without_its_bundle(
+        self, directory: Path, probation: Probation, monkeypatch: pytest.MonkeyPatch
+    ):
+        probation.quarantine(A, "gate", 3, "why")
+        probation.quarantine(B, "gate", 4, "why")
+        with pytest.raises(QuarantinedError):
+            again(directory, has_crashed=False, known=()).admit(A)
+        monkeypatch.setattr("edged.store.probation._LOST_CAP", 1)
+        fresh = again(directory, has_crashed=False, known=())
+        assert len(fresh.all()) == 1, "the newest"
 
     def test_the_blamed_are_named(
         self, directory: Path, probation: Probation, caplog: pytest.LogCaptureFixture

@@ -1,0 +1,257 @@
+"""What leaves the store: releases that nothing needs any more, and room for those that come.
+
+Decides which (``choose``, pure), and how: renamed out of the store, the store synced, and only then
+unlinked, so that a power cut leaves a release whole or none of it. What is needed is told by those
+who have the past and the present (``in_use``); when that cannot be read, nothing leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from edged.errors import EdgedError, IncompatibleError
+from edged.faults import fault
+from edged.manifest import Manifest
+from edged.store.slots import Slots
+from edged.store.stored import open_release
+
+log = logging.getLogger("edged.store")
+
+_GONE = (FileNotFoundError, NotADirectoryError)
+
+
+class Rules(Protocol):
+    """What an operator says of it; see ``config/store.py``."""
+
+    @property
+    def max_bytes(self) -> int | None: ...  # noqa: D102
+
+    @property
+    def keep(self) -> int: ...  # noqa: D102
+
+
+class Usual(NamedTuple):
+    """The rules of a store of which nobody said anything."""
+
+    max_bytes: int | None = None
+    keep: int = 2
+
+
+class Needed(NamedTuple):
+    """What must stay.
+
+    Args:
+        digests: of releases.
+        models: whose slots count; of others nobody knows any more.
+    """
+
+    digests: Collection[str]
+    models: Collection[str]
+
+
+class Entry(NamedTuple):
+    """One release of the store.
+
+    Args:
+        digest: of its manifest.
+        model: its model; empty when it is damaged and serves nothing.
+        release: its number.
+        size: bytes of its files.
+        is_sure: False when the disk did not say; then it stays.
+    """
+
+    digest: str
+    model: str
+    release: int
+    size: int
+    is_sure: bool = True
+
+
+class Plan(NamedTuple):
+    """What goes, and what stays."""
+
+    going: tuple[Entry, ...]
+    staying: tuple[Entry, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``edged bundle gc``."""
+        return {
+            "going": [one._asdict() for one in self.going],
+            "staying": len(self.staying),
+            "staying_bytes": sum(one.size for one in self.staying),
+        }
+
+
+def choose(entries: Iterable[Entry], needed: Collection[str], keep: int) -> list[Entry]:
+    """Those that may go, the oldest releases first; the newest ``keep`` of each model stay."""
+    spare: dict[str, list[Entry]] = defaultdict(list)
+    for one in entries:
+        if one.digest not in needed and one.is_sure:
+            spare[one.model].append(one)
+    going = spare.pop("", [])
+    for ones in spare.values():
+        ones.sort(key=lambda one: one.release, reverse=True)
+        going += ones[keep:]
+    return sorted(going, key=lambda one: (bool(one.model), one.release))
+
+
+class Collector:
+    """Keeps one store small; the repository's own part, under its mutex.
+
+    Args:
+        state_dir: of the store.
+        mutex: held while anything is looked for and removed.
+        slots: of the repository, once it is open.
+        proven: digests that were found whole; those that go are taken out.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        mutex: threading.RLock,
+        slots: Callable[[], Slots],
+        proven: set[str],
+    ) -> None:
+        self._store, self._staging = state_dir / "store", state_dir / "staging"
+        self._mutex, self._slots, self._proven = mutex, slots, proven
+        self._known: dict[str, tuple[str, int]] = {}
+        self._claimed: set[str] = set()
+        self.rules: Rules = Usual()
+        self.in_use: Callable[[], Needed] | None = None
+        """Raises OSError when it cannot be known; None: nothing is ever removed."""
+
+    def claim(self, digest: str) -> None:
+        """It was asked for by a change that is being built: it stays until that is decided."""
+        self._claimed.add(digest)
+
+    def settle(self) -> None:
+        """What was being built is in effect, and part of what is in use.
+
+        Raises:
+            OSError: what is needed cannot be known, or the disk does not take it.
+        """
+        with self._mutex:
+            self._claimed.clear()
+            self.collect()
+
+    def collect(self, *, dry_run: bool = False) -> Plan:
+        """Remove what nothing needs.
+
+        Raises:
+            OSError: see ``settle``.
+        """
+        with self._mutex:
+            entries = self._entries()
+            if self.in_use is None:
+                return Plan((), tuple(entries))
+            needed, forgotten = self._needed(self.in_use())
+            going = choose(entries, needed, self.rules.keep)
+            if not dry_run:
+                for model in forgotten:
+                    self._slots().remove(model)
+                self._remove(going)
+            return Plan(tuple(going), tuple(one for one in entries if one not in going))
+
+    def make_room(self, manifest: Manifest) -> None:
+        """Remove what nothing needs until a bundle fits.
+
+        Raises:
+            IncompatibleError: it does not fit all the same.
+            OSError: see ``settle``.
+        """
+        size = sum(member.size for member in manifest.members)
+        with self._mutex:
+            entries, cap = self._entries(), self.rules.max_bytes
+            held = sum(one.size for one in entries)
+            if self._fits(held, size, cap):
+                return
+            going = []
+            if self.in_use is not None:
+                needed, _ = self._needed(self.in_use())
+                for one in choose(entries, needed, 0):
+                    if self._fits(held, size, cap):
+                        break
+                    going.append(one)
+                    held -= one.size
+            if cap is None or held + size <= cap:
+                self._remove(going)
+                return
+        raise IncompatibleError(
+            f"release {manifest.release} of {manifest.name} has {_mib(size)}, and the "
+            f"{len(entries) - len(going)} releases that are needed have {_mib(held)}: "
+            f"together more than store.max_bytes, {_mib(cap)}; raise it, or keep fewer "
+            "configurations to go back to (store.generations)"
+        )
+
+    def _fits(self, held: int, size: int, cap: int | None) -> bool:
+        return (cap is None or held + size <= cap) and not self._is_disk_short(size)
+
+    def _is_disk_short(self, size: int) -> bool:
+        disk = os.statvfs(self._store)
+        return disk.f_bavail * disk.f_frsize < size * 6 // 5
+
+    def _needed(self, needed: Needed) -> tuple[set[str], list[str]]:
+        """Every digest that must stay, and the models whose slots nobody needs."""
+        digests, forgotten = {*needed.digests, *self._claimed}, []
+        for model in self._slots().models():
+            if model in needed.models:
+                digests |= self._slots().held(model)
+            else:
+                forgotten.append(model)
+        return digests, forgotten
+
+    def _entries(self) -> list[Entry]:
+        return [
+            self._entry(name)
+            for name in os.listdir(self._store)  # noqa: PTH208 - of hundreds
+            if len(name) == 64
+        ]
+
+    def _entry(self, digest: str) -> Entry:
+        folder, size, is_sure = self._store / digest, 0, True
+        try:
+            with os.scandir(folder) as files:
+                size = sum(one.stat(follow_symlinks=False).st_size for one in files)
+            if digest not in self._known:
+                manifest = open_release(self._store, digest).manifest
+                self._known[digest] = manifest.name, manifest.release
+        except OSError:
+            is_sure = False
+        except EdgedError as exc:
+            is_sure = not isinstance(exc.__cause__, OSError) or isinstance(exc.__cause__, _GONE)
+        return Entry(digest, *self._known.get(digest, ("", 0)), size, is_sure)
+
+    def _remove(self, going: Collection[Entry]) -> None:
+        if not going:
+            return
+        trash = []
+        for one in going:
+            place = self._staging / secrets.token_hex(16)
+            (self._store / one.digest).rename(place)
+            fault("collect.renamed")
+            trash.append(place)
+            self._proven.discard(one.digest)
+            self._known.pop(one.digest, None)
+        fd = os.open(self._store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        fault("collect.synced")
+        for place in trash:
+            shutil.rmtree(place, ignore_errors=True)
+            fault("collect.removed")
+        names = ", ".join(f"{one.model}@{one.release}" for one in list(going)[:8] if one.model)
+        log.info("%d releases that nothing needs left the store: %s", len(going), names)
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
