@@ -351,19 +351,24 @@ class Plant:
         return number % self._whole_every == 0
 
 
-def cuts(count: int, seed: int, *, pretends: bool = False, whole_every: int = WHOLE_EVERY) -> Found:
-    """Cut so often; what was found."""
+def cuts(
+    count: int,
+    seed: int,
+    *,
+    pretends: bool = False,
+    whole_every: int = WHOLE_EVERY,
+    found: Found | None = None,
+) -> Found:
+    """Cut so often; what was found, also while it goes on."""
     with tempfile.TemporaryDirectory(prefix="edged-store-") as name:
-        folder = Path(name)
-        plant = Plant(folder, count, seed, pretends=pretends, whole_every=whole_every)
+        plant = Plant(Path(name), count, seed, pretends=pretends, whole_every=whole_every)
+        plant.found = plant.found if found is None else found
         was = installing.fault
         try:
             with plant:
                 plant.work()
-            log = plant.daemon.log
         finally:
             installing.fault = was
-        del log
         return plant.found
 
 
@@ -378,8 +383,11 @@ def main() -> int:
     if reason := problem():
         print(f"not done: {reason}")
         return 1
-    found = cuts(args.cuts, args.seed, pretends=args.pretend)
-    print("\n".join(found.lines()))
+    found = Found()
+    try:
+        cuts(args.cuts, args.seed, pretends=args.pretend, found=found)
+    finally:  # also of a run that is stopped
+        print("\n".join(found.lines()), flush=True)
     return 0 if found.is_good else 1
 
 
