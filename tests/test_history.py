@@ -105,7 +105,16 @@ class TestEntries:
         with pytest.raises((ConfigProblemsError, OSError)):
             history.read(3)
 
-    @pytest.mark.parametrize("point", ["history.written", "history.renamed"])
+    @pytest.mark.parametrize(
+        "point",
+        [
+            "write.entry.json",
+            "history.written",
+            "history.cleared",
+            "history.renamed",
+            "history.synced",
+        ],
+    )
     def test_killed_in_between(
         self, history: History, etc: Path, tmp_path: Path, point: str
     ) -> None:

@@ -136,6 +136,10 @@ def judge(
         if last.current == current:
             previous = last.previous
         verdict = judge(current, previous, None, intact)
+        if last.attempts >= ATTEMPTS_CAP:
+            # It did, and was undone by a start that ended before it could say so.
+            bad = Record(event="bad", model=last.model, digest=last.digest, attempts=last.attempts)
+            verdict = replace(verdict, record=bad)
         return replace(verdict, pending=last)
     behind = previous if previous is not None and intact.get(previous) else None
     if current is None:

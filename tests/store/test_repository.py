@@ -308,10 +308,14 @@ if act == "activate":
     repository.mark_good("gate", release.digest)
 repository.close()
 """
+RECOVER_STEPS = ["recover.log", "recover.counted", "recover.restored"]
 IMPORT_STEPS = ["stage.model.onnx", "stage.golden.safetensors", "import.staged"]
 IMPORTED_STEPS = ["import.renamed", "import.done"]
-BEFORE_SWAP = ["activate.logged", "activate.slot", "link.previous", "activate.previous"]
-SWAP_STEPS = ["link.current", "activate.current", "good.logged"]
+BEFORE_SWAP = [
+    "log.appended", "activate.logged", "activate.slot", "link.previous", "linked.previous",
+    "activate.previous",
+]  # fmt: skip
+SWAP_STEPS = ["link.current", "linked.current", "activate.current", "good.logged"]
 
 
 def run(shop: Shop, bundle: Path, act: str, point: str) -> int:
@@ -327,7 +331,7 @@ def run(shop: Shop, bundle: Path, act: str, point: str) -> int:
 class TestKilledAtEachStep:
     """SIGKILL at each step of activation → old or new, wholly; staging empty after start."""
 
-    @pytest.mark.parametrize("point", ["recover.log", *IMPORT_STEPS, *IMPORTED_STEPS])
+    @pytest.mark.parametrize("point", [*RECOVER_STEPS, *IMPORT_STEPS, *IMPORTED_STEPS])
     def test_import(self, shop: Shop, point: str):
         assert run(shop, shop.bundles[0], "import", point) == EXIT_STATUS
         repository = shop.open()
@@ -353,7 +357,7 @@ class TestKilledAtEachStep:
         assert status == (0 if point == "none" else EXIT_STATUS)
         repository = shop.open()
         pair = (repository.current("gate"), repository.previous("gate"))
-        is_new = point in ("none", "activate.current", "good.logged")
+        is_new = point in ("none", "linked.current", "activate.current", "good.logged")
         if is_new:
             assert pair[1] == b
             assert repository.release(pair[0]).manifest.release == 9
@@ -364,7 +368,7 @@ class TestKilledAtEachStep:
         assert len(list((shop.state / "slots" / "gate").iterdir())) == 2
         repository.close()
 
-    @pytest.mark.parametrize("point", ["recover.log", "link.current"])
+    @pytest.mark.parametrize("point", [*RECOVER_STEPS, "link.current", "linked.current"])
     def test_going_back(self, shop: Shop, point: str):
         """Killed while a start goes back from a release that never proved itself."""
         repository, (a, b, _) = shop.filled(1)
