@@ -27,6 +27,11 @@ def unfit(rollout: RolloutConfig, manifests: Mapping[int, Manifest]) -> Iterator
         ):
             text = f"release {number} takes or gives other tensors than release {rollout.stable}: "
             yield field, f"{text}whoever is given one must be able to ask the other"
+        elif stable is not None and found.input_processing != stable.input_processing:
+            # A message is made into rows before it is known whose request it will be.
+            text = f"release {number} makes its inputs in another way than release "
+            text += f"{rollout.stable} (input_processing of the bundles: scale, layout, words): "
+            yield field, f"{text}the rows of one mean something else to the other"
     guard = rollout.guard
     canary = manifests.get(rollout.canary.release) if rollout.canary is not None else None
     if canary is None or canary.golden is not None or canary.statistics:

@@ -8,10 +8,17 @@ import pytest
 from edged.config.rollout import RolloutConfig
 from edged.manifest import TensorEntry
 from edged.rollout.fit import unfit
+from edged.specs import FeaturesInput
 from tests.fakes.model import doubler
 
 ONE, TWO = doubler(release=1), doubler(release=2)
 OTHER = msgspec.structs.replace(TWO, outputs=(TensorEntry("z", "float32", ("batch", 4)),))
+
+COLUMNS = [FeaturesInput(("a", "b", name, "d")) for name in "cx"]
+NAMED, RENAMED = (
+    msgspec.structs.replace(one, input_processing={"x": columns})
+    for one, columns in zip((ONE, TWO), COLUMNS, strict=True)
+)
 
 
 def section(**fields: object) -> RolloutConfig:
@@ -30,6 +37,12 @@ ROWS = {
     ),
     "no stable": (AB, {2: TWO}, ["stable: release 1 is in none", "ab.weights.1: release 1 is"]),
     "other tensors": (AB, {1: ONE, 2: OTHER}, ["ab.weights.2: release 2 takes or gives other"]),
+    "inputs made in another way": (
+        AB, {1: NAMED, 2: RENAMED}, ["ab.weights.2: release 2 makes its inputs in another way"],
+    ),
+    "inputs made alike": (
+        AB, {1: NAMED, 2: msgspec.structs.replace(RENAMED, input_processing={"x": COLUMNS[0]})}, [],
+    ),
     "nothing": (AB, {}, ["stable: release 1 is in none of the bundles; they hold: none",
                          "ab.weights.1", "ab.weights.2"]),
 }  # fmt: skip
