@@ -45,7 +45,8 @@ def listed(config: Path) -> list[dict[str, Any]]:
     document = []
     for model in sorted(snapshot.config.models):
         found, bad = _bundles(snapshot, model)
-        serve = snapshot.config.models[model].serve
+        configured = snapshot.config.models[model]
+        serve = configured.rollout.stable if configured.rollout else configured.serve
         newest = max((one.manifest.release for one in found), default=0)
         wanted = newest if serve == "newest" else serve
         for one in sorted(found, key=lambda one: -one.manifest.release):

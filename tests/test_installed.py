@@ -47,6 +47,8 @@ def test_the_list_says_which_serves_and_who_signed(box: Path):
     assert all(len(one["signed_by"]) == 1 and not one["problem"] for one in document)
     write(box, ", serve: 2")
     assert [one["release"] for one in listed(box) if one["serves"]] == [2]
+    write(box, ", rollout: {stable: 1, canary: {release: 3, trafficPercent: 10}}")
+    assert [one["release"] for one in listed(box) if one["serves"]] == [1]
     assert "serves" in render_listed(listed(box))
 
 
