@@ -134,7 +134,7 @@ def _check_others(snapshot: Snapshot, manifest: Manifest, digest: str, *, older:
     if manifest.release < newest and not older:
         raise IncompatibleError(
             f"release {manifest.release} of {manifest.name} is older than release {newest}, which "
-            "is there; to install it all the same: --older"
+            "is there; to install it all the same: edged bundle install --older"
         )
 
 
@@ -144,7 +144,8 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
-        raise NoPlaceError(f"cannot write to {folder}: {exc.strerror}") from exc
+        way = f"; make it: mkdir -p {folder}" if isinstance(exc, FileNotFoundError) else ""
+        raise NoPlaceError(f"cannot write to {folder}: {exc.strerror}{way}") from exc
     try:
         with contextlib.suppress(OSError):  # a network's folder may know no locks
             fcntl.flock(fd, fcntl.LOCK_EX)

@@ -129,7 +129,9 @@ def local_entry(fd: int, at: int, file_size: int) -> Entry:
         raise BundleError(f"{where}: names are plain ASCII without control characters")
     data_at = at + _LOCAL.size + name_len
     if data_at + size > file_size:
-        raise BundleError(f"{where}: {size} bytes declared, the file ends before")
+        raise BundleError(
+            f"{where}: {size} bytes declared, the file ends before; copy it again, whole"
+        )
     return Entry(name.decode("ascii"), size, crc, at, data_at)
 
 

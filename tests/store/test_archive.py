@@ -161,7 +161,7 @@ class TestHeaders:
     def test_declared_size_larger_than_what_is_there(self, good: Path):
         """Refused by declared size: 4 GiB stated, none of it there."""
         patched(good, 18, struct.pack("<II", 0xFFFFFFF0, 0xFFFFFFF0))
-        refused(good, "the file ends before")
+        refused(good, "the file ends before; copy it again")
 
     @pytest.mark.parametrize(
         ("at", "data", "message"),
