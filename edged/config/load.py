@@ -217,6 +217,8 @@ def _syntax_problem(file: str, exc: yaml.YAMLError) -> Problem:
     words = [getattr(exc, "context", None), getattr(exc, "problem", None)]
     said = ", ".join(word for word in words if word) or "not YAML"
     hint = "; indent with spaces" if "'\\t'" in said or "tab" in said else ""
+    if "cannot start any token" in said:  # libyaml does not say which
+        hint = "; indent with spaces, no tabs, and quote text that begins with @, % or a backquote"
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
     return Problem(file, line, column, "", f"cannot be read as YAML: {said}{hint}")
 
