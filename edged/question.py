@@ -179,6 +179,8 @@ def _from_file(manifest: Manifest, spec: TensorSpec, suffix: str, data: bytes) -
         return array
     if suffix != ".json" and (_is_text(manifest, spec) or _is_bytes(manifest, spec)):
         return _codec("raw", manifest, spec.name).decode(data)[spec.name]
+    if suffix == ".npz":
+        raise DecodeError("holds several arrays; save each as .npy and name it: INPUT=@FILE.npy")
     if suffix in _PICTURES:
         return _codec("image", manifest, spec.name).decode(data)[spec.name]
     return _from_json(manifest, spec, data)

@@ -181,6 +181,10 @@ class TestFiles:
             np.savez(file, a=np.zeros(2))
         assert str(path) in said(ONE, f"@{path}")
 
+    def test_npz_says_how_it_is_given(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", x=np.zeros(2))
+        assert "save each as .npy" in said(ONE, f"@{tmp_path}/a.npz")
+
     def test_npy_that_claims_the_world(self, tmp_path: Path) -> None:
         path = tmp_path / "a.npy"
         head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (999999999999, 9999999), }\n"
