@@ -111,8 +111,11 @@ def _floor(options: argparse.Namespace) -> int:
             floors.set(model, number)
         except OSError as exc:
             raise ApplyError(f"the floor cannot be set: {exc.strerror}; run it as root") from exc
-    for model, number in sorted(floors.all().items()):
+    known = sorted(floors.all().items())
+    for model, number in known:
         print(f"{model}: no release before {number} is accepted")
+    if not known:
+        print("no model has a floor")
     return 0
 
 

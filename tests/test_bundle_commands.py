@@ -54,6 +54,5 @@ def test_floors(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert run("m@9999999999999999") == 65
     assert run("../m@1") == 78
     assert run("m@0") == 0
-    assert run() == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "no model has a floor\n"
     assert main(["bundle", "floor", "m@1", "--state-dir", str(tmp_path / "none")]) == 78
