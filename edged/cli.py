@@ -298,12 +298,10 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _administer(options: argparse.Namespace) -> int:
-    from edged.client import Client  # noqa: PLC0415
+    from edged.rolling import administer  # noqa: PLC0415
 
-    path = options.socket or os.environ.get("EDGED_ADMIN_SOCKET") or _ADMIN_SOCKET
     # A large model is loaded for as long as it takes; the daemon bounds an unload.
-    with Client(path, timeout=None) as client:
-        client.call(options.verb, model=options.model)
+    administer(options.socket, options.verb, options.model, timeout=None)
     print(f'model "{options.model}": {options.verb}ed')
     return 0
 

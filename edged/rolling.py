@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edged.client import Client
+from edged.errors import DisconnectedError
 
 ADMIN_SOCKET = "/run/edged/admin.sock"
 
@@ -20,10 +21,23 @@ def listed(socket: str | None, model: str | None) -> list[dict[str, Any]]:
 
 def end(socket: str | None, verb: str, model: str) -> dict[str, Any]:
     """Promote or abort; what the rollout is then."""
-    path = socket or os.environ.get("EDGED_ADMIN_SOCKET") or ADMIN_SOCKET
-    with Client(path) as client:
-        document: dict[str, Any] = client.call(verb, model=model)
+    document: dict[str, Any] = administer(socket, verb, model)
     return document
+
+
+def administer(socket: str | None, verb: str, model: str, timeout: float | None = 10.0) -> Any:
+    """Ask on ``listen.admin``; who has no such socket is told where it is configured."""
+    path = socket or os.environ.get("EDGED_ADMIN_SOCKET") or ADMIN_SOCKET
+    try:
+        with Client(path, timeout=timeout) as client:
+            return client.call(verb, model=model)
+    except DisconnectedError as exc:
+        if not isinstance(exc.__cause__, FileNotFoundError):
+            raise
+        raise DisconnectedError(
+            f"cannot connect to {path}: no such socket; {verb} is asked on `listen.admin` of the "
+            "configuration, which is off by default: write it, or say where it is: --socket"
+        ) from exc
 
 
 def render(rollouts: list[dict[str, Any]]) -> str:
@@ -39,6 +53,8 @@ def _lines(one: dict[str, Any]) -> Iterator[str]:
     yield f"{one['model']}: {one['phase']}" + (f" ({shares}{key})" if shares else "")
     if one["reason"]:
         yield f"  {one['reason']}"
+    if one["phase"] == "promoted":
+        yield f"  when there is time, write it: stable: {one['canary']}, without canary"
     if one["canary"]:
         yield f"  {one['elapsed_s']:.0f} s of a window of {one['window_s']:.0f} s"
     if one["waits_for"]:

@@ -151,6 +151,7 @@ class TestStatus:
     ) -> None:
         done = edged(verb, "m", EDGED_ADMIN_SOCKET=f"{tmp_path}/none.sock")
         assert (done.returncode, f"{tmp_path}/none.sock" in done.stderr) == (69, True)
+        assert "asked on `listen.admin`" in done.stderr
         assert "no call" in edged(verb, "m", "--socket", daemon.socket).stderr
 
     def test_no_daemon(self, tmp_path: Path) -> None:

@@ -43,4 +43,8 @@ def test_one_under_way_and_the_one_before():
 
 def test_one_that_is_over_shares_nothing():
     over = {**ONE, "phase": "promoted", "reason": "good", "weights": {}, "before": []}
-    assert render([over]).splitlines()[:2] == ["pumps: promoted", "  good"]
+    assert render([over]).splitlines()[:3] == [
+        "pumps: promoted",
+        "  good",
+        "  when there is time, write it: stable: 2, without canary",
+    ]
