@@ -275,7 +275,10 @@ class Reloader(Returns):
         await asyncio.sleep(0)
         await house.links.swap(snapshot, prepared)
         house.manager.want([*desired, *self._fallbacks.serving.values()])
-        log.info("generation %d is in effect (%d changes)", generation, len(changes))
+        log.info(
+            "generation %d is in effect (%d changed fields, %d loaded)",
+            generation, len(changes), len(new),
+        )  # fmt: skip
         await asyncio.sleep(0)
         self.review()
         await self._remember(is_good=True)
