@@ -119,3 +119,5 @@ def test_users_and_folders(tmp_path: Path):
     assert "nologin" in accounts["edged"]
     assert (tmp_path / "etc/edged/conf.d").stat().st_mode & 0o777 == 0o750
     assert (tmp_path / "run/edged").stat().st_mode & 0o777 == 0o755
+    # Before the first start too: bundles may be put there.
+    assert (tmp_path / "var/lib/edged").stat().st_mode & 0o777 == 0o700
