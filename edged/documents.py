@@ -134,7 +134,7 @@ class Documents:
                 (data,) = [data for name, data in files.items() if version_of(name) == version]
                 write_atomically(self.directory / file_name(version), data)
             verdict = state.verdict
-            if verdict is not None and verdict.version != version and verdict.what == "trying":
+            if verdict is not None and verdict.version != version and self._is_held(state):
                 verdict = Verdict(
                     verdict.version, verdict.sha256, "returned", time.time(), (reason,)
                 )
@@ -142,6 +142,14 @@ class Documents:
             self._write(State(state.seen, version, verdict))
             fault("desired.returned")
             self.trying = 0
+
+    def _is_held(self, state: State) -> bool:
+        """Whether the last message is on trial, or its document is in effect."""
+        verdict = state.verdict
+        if verdict is None or verdict.what != "accepted":
+            return verdict is not None and verdict.what == "trying"
+        # An empty document is not among the files, and is in effect all the same.
+        return verdict.version == state.current and bool((self.read(state.current) or "").strip())
 
     def order_removal(self) -> bool:
         """An operator's word: have no document; whether there was one. Raises OSError."""

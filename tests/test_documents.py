@@ -62,6 +62,25 @@ def test_it_goes_back_with_its_generation(documents: Documents) -> None:
     assert documents.state().current == 0
 
 
+def test_an_accepted_one_goes_back_too(documents: Documents) -> None:
+    take(documents, 3)
+    documents.decide("accepted")
+    documents.follow({"edged.yaml": b""}, "an operator went back")
+    verdict = documents.state().verdict
+    assert verdict is not None
+    assert (verdict.what, verdict.problems) == ("returned", ("an operator went back",))
+
+
+def test_an_accepted_empty_one_stays_accepted(documents: Documents) -> None:
+    documents.begin(4, "sha4", "", "base")
+    documents.take(4)
+    documents.decide("accepted")
+    documents.follow({"edged.yaml": b""}, "an operator went back")
+    verdict = documents.state().verdict
+    assert verdict is not None
+    assert verdict.what == "accepted"
+
+
 def test_an_operator_removes_it(documents: Documents) -> None:
     assert not documents.order_removal()
     documents.settle_removal()
