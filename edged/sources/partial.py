@@ -213,4 +213,8 @@ class Partial:
         try:
             yield
         except OSError as exc:
-            raise ApplyError(f"cannot write to {self.path.parent}: {exc.strerror}") from exc
+            way = ""
+            if isinstance(exc, FileNotFoundError):
+                state = self.path.parent.parent
+                way = f"; make {state} first, for the daemon's user: start it once, or mkdir -p"
+            raise ApplyError(f"cannot write to {self.path.parent}: {exc.strerror}{way}") from exc
