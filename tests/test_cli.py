@@ -193,10 +193,17 @@ class TestDiff:
             0,
             "no difference: a reload would change nothing\n",
         )
+        for beside in daemon.config.parent.glob("*.*"):  # bundles and keys, as `cp -a` has them
+            if not beside.is_socket():
+                (tmp_path / beside.name).symlink_to(beside)
         edit = tmp_path / "edged.yaml"
+        edit.unlink(missing_ok=True)
         edit.write_text(daemon.config.read_text().replace("old: 1", "old: 2"))
         done = edged("diff", "--config", edit, *state)
-        assert (done.returncode, done.stdout) == (0, "~ models.m.aliases.old: 1 -> 2\n")
+        assert (done.returncode, done.stdout) == (
+            0,
+            "~ models.m.aliases.old: 1 -> 2\ncosts:\n  no load, no memory, no subscription\n",
+        )
         edit.write_text("models: [\n")
         done = edged("diff", "--config", edit, *state)
         assert done.returncode == 78
