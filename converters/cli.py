@@ -66,6 +66,10 @@ TRACEBACK = "EDGED_TRACEBACK"
 """The environment variable that shows where an unexpected error came from."""
 
 
+_CONVERTS_WITH = {"onnx", "google", "google.protobuf", "packaging", "rich"}
+"""What the extra ``convert`` brings; a device does without."""
+
+
 def _unexpected(exc: Exception) -> str:
     """A sentence for what no step of ours foresaw: the machine's doing, or a mistake of edged."""
     if isinstance(exc, MemoryError):
@@ -73,6 +77,12 @@ def _unexpected(exc: Exception) -> str:
     if isinstance(exc, OSError) and exc.strerror:
         where = f"{exc.filename}: " if exc.filename else ""
         return f"{where}{exc.strerror}"
+    if isinstance(exc, ModuleNotFoundError) and exc.name in _CONVERTS_WITH:
+        return (
+            f"{exc.name} is not installed: on the machine that converts, pip install "
+            '"edged[convert]", or the extra of your framework: convert-sklearn, convert-torch, '
+            "convert-tf, convert-jax"
+        )
     first = next(iter(str(exc).splitlines()), "")[:400]
     return (
         f"something failed inside edged-convert: {type(exc).__name__}: {first}; {TRACEBACK}=1 in "

@@ -228,6 +228,10 @@ def test_what_nobody_foresaw_is_one_sentence_too(monkeypatch, capsys, digits_bun
 
     monkeypatch.setitem(cli._COMMANDS, "inspect", broken)
     for failure, words in (
+        (
+            ModuleNotFoundError("No module named 'onnx'", name="onnx"),
+            "onnx is not installed: on the",
+        ),
         (KeyError("x\ny"), "something failed inside edged-convert: KeyError: "),
         (MemoryError(), "out of memory"),
         (OSError(24, "Too many open files"), "Too many open files"),
