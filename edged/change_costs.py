@@ -67,9 +67,12 @@ def format_costs(applied: Snapshot, wanted: Snapshot, state_dir: Path, history: 
     before = dict(_releases(applied, footprints, served))
     after = dict(_releases(wanted, footprints, {}))
     loads = [after[key] for key in after.keys() - before.keys()]
-    ends = [before[key] for key in before.keys() - after.keys()]
+    there = {cost.name for cost in after.values()}
+    unread = sorted(wanted.config.models.keys() - there)
+    ends = [before[key] for key in before.keys() - after.keys() if before[key].name not in unread]
     coming, going = (sum(one.size for one in many) for many in (loads, ends))
-    lines = [f"loads {one}" for one in sorted(loads, key=_order)]
+    lines = [f"{name}: none of its bundles can be read; see edged check" for name in unread]
+    lines += [f"loads {one}" for one in sorted(loads, key=_order)]
     lines += [f"ends {one}" for one in sorted(ends, key=_order)]
     if loads or ends:
         lines.append(

@@ -113,11 +113,14 @@ def test_stop_is_an_end_in_good_order(device: Device):
     assert device.start().probation.get(A) == Standing(model="gate", release=1)
 
 
-def test_forgets_what_the_store_no_longer_has(device: Device):
+def test_forgets_what_the_store_no_longer_has_but_not_what_did_harm(device: Device):
     breaker = device.start()
     breaker.probation.quarantine("c" * 64, "gate", 1, "why")
+    breaker.probation.begin("d" * 64, "gate", 2)
     device.kill()
-    assert not device.start().is_quarantined("c" * 64)
+    breaker = device.start()
+    assert breaker.is_quarantined("c" * 64)
+    assert "d" * 64 not in breaker.probation.all()
 
 
 @on_loop

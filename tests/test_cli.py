@@ -204,6 +204,12 @@ class TestDiff:
             0,
             "~ models.m.aliases.old: 1 -> 2\ncosts:\n  no load, no memory, no subscription\n",
         )
+        bare = tmp_path / "bare"
+        bare.mkdir()
+        (bare / "edged.yaml").write_text(edit.read_text())
+        done = edged("diff", "--config", bare, *state)
+        assert "m: none of its bundles can be read; see edged check" in done.stdout
+        assert "ends" not in done.stdout
         edit.write_text("models: [\n")
         done = edged("diff", "--config", edit, *state)
         assert done.returncode == 78

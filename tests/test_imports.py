@@ -8,7 +8,7 @@ import sys
 import pytest
 
 HEAVY = {
-    "onnxruntime", "paho", "PIL", "tokenizers", "grpc", "google.protobuf", "torch", "tensorflow", "sklearn",
+    "onnxruntime", "paho", "PIL", "urllib3", "http.client", "tokenizers", "grpc", "google.protobuf", "torch", "tensorflow", "sklearn",
     "skl2onnx", "onnx", "scipy", "pandas", "rich", "openvino", "tensorrt", "converters",
 }  # fmt: skip
 """What only a model, a broker, a picture or the converter needs."""
