@@ -12,7 +12,7 @@ from benchmarks import figures
 from benchmarks.neighbour import neighbour
 from benchmarks.results import Row, measured
 from benchmarks.stand import BenchError, Daemon, Stand, load_average
-from edged.generations import ask
+from edged.commands.generations import ask
 
 MODELS, CHANGES, STARTS = 200, 20, 5
 WIDTH = 32

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edged.atomic import write_atomically
-from edged.breaker import Breaker
-from edged.budget import budgets_of
+from edged.checks.budget import budgets_of
 from edged.config.schema import Config
 from edged.device.setting import device_setting
+from edged.generation.breaker import Breaker
 from edged.rollout.ledger import Ledger
 from edged.runtimes.registry import create_runtime
 from edged.serving.choosing.chooser import LoadOrder

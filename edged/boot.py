@@ -14,7 +14,7 @@ from typing import Any
 from edged.cores import spread
 from edged.daemon import Daemon
 from edged.errors import STATUS, EdgedError
-from edged.record import find_state_dir, load_for_boot
+from edged.generation.record import find_state_dir, load_for_boot
 from edged.supervisor import Supervisor
 from edged.telemetry import log as logging_setup
 from edged.timeslice import be_prompt

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edged.bundle_commands import add_bundles
-from edged.desired_commands import add_desired
+from edged.commands.bundle import add_bundles
+from edged.commands.changes import add_generations
+from edged.commands.desired import add_desired
+from edged.commands.mqtt import add_mqtt
+from edged.commands.trust import add_trust
 from edged.errors import STATUS, Code, EdgedError, InvalidRequestError
-from edged.generation_commands import add_generations
-from edged.mqtt_commands import add_mqtt
-from edged.trust_commands import add_trust
 from edged.version import __version__
 
 DEFAULT_CONFIG = "/etc/edged/edged.yaml"
@@ -236,7 +236,7 @@ def _check(options: argparse.Namespace) -> int:
 
         print(format_explanation())
         return 0
-    from edged.verdict import find_problems, problems_document  # noqa: PLC0415
+    from edged.commands.verdict import find_problems, problems_document  # noqa: PLC0415
 
     problems, summary = find_problems(options.config, with_files=not options.no_files)
     status = STATUS[Code.FAILED_PRECONDITION].exit if problems else 0
@@ -254,8 +254,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    from edged.commands.verdict import explain_config  # noqa: PLC0415
     from edged.config.access_check import user_number  # noqa: PLC0415
-    from edged.verdict import explain_config  # noqa: PLC0415
 
     service = options.service_user if user_number(options.service_user) is not None else ""
     is_allowed, line = explain_config(
@@ -267,7 +267,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from edged.verdict import diff_config  # noqa: PLC0415
+    from edged.commands.verdict import diff_config  # noqa: PLC0415
 
     text = diff_config(options.config, options.state_dir)
     print(text or "no difference: a reload would change nothing")
@@ -276,7 +276,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from edged.client import Client  # noqa: PLC0415
-    from edged.rendering import render_ready, render_status  # noqa: PLC0415
+    from edged.commands.rendering import render_ready, render_status  # noqa: PLC0415
 
     with Client(options.socket) as client:
         document = client.status()
@@ -289,7 +289,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _models(options: argparse.Namespace) -> int:
     from edged.client import Client  # noqa: PLC0415
-    from edged.rendering import render_models  # noqa: PLC0415
+    from edged.commands.rendering import render_models  # noqa: PLC0415
 
     with Client(options.socket) as client:
         document = client.models()
@@ -298,7 +298,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _administer(options: argparse.Namespace) -> int:
-    from edged.rolling import administer  # noqa: PLC0415
+    from edged.commands.rolling import administer  # noqa: PLC0415
 
     # A large model is loaded for as long as it takes; the daemon bounds an unload.
     administer(options.socket, options.verb, options.model, timeout=None)
@@ -315,8 +315,8 @@ def _metrics(options: argparse.Namespace) -> int:
 
 
 def _quarantine(options: argparse.Namespace) -> int:
-    from edged.quarantine import lift, quarantined, render  # noqa: PLC0415
-    from edged.record import find_state_dir  # noqa: PLC0415
+    from edged.commands.quarantine import lift, quarantined, render  # noqa: PLC0415
+    from edged.generation.record import find_state_dir  # noqa: PLC0415
 
     state_dir = options.state_dir or find_state_dir(options.config)
     print(lift(state_dir, options.lift) if options.lift else render(quarantined(state_dir)))
@@ -324,7 +324,7 @@ def _quarantine(options: argparse.Namespace) -> int:
 
 
 def _infer(options: argparse.Namespace) -> int:
-    from edged.question import ask, ask_for_each, step_of  # noqa: PLC0415
+    from edged.commands.question import ask, ask_for_each, step_of  # noqa: PLC0415
 
     step = step_of(options.sequence, start=options.start, end=options.end)
     words = (options.socket, options.model, options.inputs, options.timeout, options.raw)
@@ -340,8 +340,8 @@ def _infer(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from edged.ahead import build_ahead  # noqa: PLC0415
-    from edged.record import find_state_dir  # noqa: PLC0415
+    from edged.commands.ahead import build_ahead  # noqa: PLC0415
+    from edged.generation.record import find_state_dir  # noqa: PLC0415
 
     state_dir = options.state_dir or find_state_dir(options.config)
     say = lambda line: print(line, flush=True)  # noqa: E731
@@ -353,8 +353,8 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _engines(options: argparse.Namespace) -> int:
-    from edged.ahead import as_json, kept_engines, render_engines  # noqa: PLC0415
-    from edged.record import find_state_dir  # noqa: PLC0415
+    from edged.commands.ahead import as_json, kept_engines, render_engines  # noqa: PLC0415
+    from edged.generation.record import find_state_dir  # noqa: PLC0415
 
     document = kept_engines(options.config, options.state_dir or find_state_dir(options.config))
     print(as_json(document) if options.json else render_engines(document))
@@ -362,7 +362,7 @@ def _engines(options: argparse.Namespace) -> int:
 
 
 def _rollout(options: argparse.Namespace) -> int:
-    from edged.rolling import end, listed, render  # noqa: PLC0415
+    from edged.commands.rolling import end, listed, render  # noqa: PLC0415
 
     if options.verb == "status":
         found = listed(options.socket, options.model)
@@ -375,7 +375,7 @@ def _rollout(options: argparse.Namespace) -> int:
 
 
 def _device(options: argparse.Namespace) -> int:
-    from edged.rendering import device_document, render_device  # noqa: PLC0415
+    from edged.commands.rendering import device_document, render_device  # noqa: PLC0415
 
     document = device_document()
     print(json.dumps(document, indent=2) if options.json else render_device(document))

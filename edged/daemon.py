@@ -17,26 +17,26 @@ from typing import Any
 
 from edged.access.gate import Gate
 from edged.assembly import make_manager, remember_rollouts
-from edged.breaker import Breaker
-from edged.brokers import Brokers
+from edged.broker.links import Brokers
 from edged.config.identity import node_name
 from edged.config.load import Snapshot
 from edged.config.schema import Config
 from edged.config.watch import Watcher
-from edged.desired import Desired
 from edged.engine_house import EngineHouse
 from edged.errors import ConfigError
 from edged.figures import collect
-from edged.house import House
-from edged.inbox_watch import InboxWatch
+from edged.generation.breaker import Breaker
+from edged.generation.desired import Desired
+from edged.generation.house import House
+from edged.generation.record import Record
+from edged.generation.reload import Reloader
+from edged.generation.reload_tally import ReloadTally
+from edged.generation.retry import Retry
+from edged.incoming.inbox_watch import InboxWatch
+from edged.incoming.poller import Poller
 from edged.listeners import Listeners
 from edged.oip_pages import OipPages
-from edged.poller import Poller
 from edged.probes import Probes
-from edged.record import Record
-from edged.reload import Reloader
-from edged.reload_tally import ReloadTally
-from edged.retry import Retry
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
 from edged.status import (

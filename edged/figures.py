@@ -10,10 +10,10 @@ import platform
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edged.broker_figures import BROKER_FIGURES, add_broker
+from edged.broker.figures import BROKER_FIGURES, add_broker
+from edged.generation.reload import Reloader
+from edged.generation.reload_tally import ReloadTally
 from edged.hosted import workers
-from edged.reload import Reloader
-from edged.reload_tally import ReloadTally
 from edged.rollout_figures import ROLLOUT_FIGURES, add_rollouts
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State

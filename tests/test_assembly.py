@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edged.assembly import make_manager
-from edged.breaker import Breaker
 from edged.config.schema import Config, TrialConfig
+from edged.generation.breaker import Breaker
 from edged.serving.dressing import DressingLoader
 from edged.store.findings import Findings
 from edged.telemetry.health import Health

@@ -1,4 +1,4 @@
-"""A file is the old one or the new one; what a power cut leaves: tests/test_record.py."""
+"""A file is the old one or the new one; what a power cut leaves: tests/generation/test_record.py."""
 
 from __future__ import annotations
 

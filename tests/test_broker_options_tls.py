@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from edged.broker_options import session_options
+from edged.broker.options import session_options
 from edged.config.broker import TlsConfig
 from edged.config.mqtt import MqttConfig
 from edged.errors import ApplyError
-from tests.test_broker import make_certificate, snapshot
+from tests.broker.test_link import make_certificate, snapshot
 
 
 class TestTls:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edged.broker import BrokerLinks
+from edged.broker.link import BrokerLinks
 from edged.config.binding import BindingConfig
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig

@@ -1,4 +1,4 @@
-"""Which files are a place for a secret; values and where they go: tests/test_broker.py."""
+"""Which files are a place for a secret; values and where they go: tests/broker/test_link.py."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from edged.errors import LoadError
 from edged.serving.choosing.chooser import LoadOrder
 from tests.fakes import clock
 from tests.fakes.site import Site
+from tests.generation.test_exchange import booted, on_loop
+from tests.generation.test_reload import Box
 from tests.runtimes.test_engine import HOST
-from tests.test_exchange import booted, on_loop
-from tests.test_reload import Box
 
 
 async def until(condition: Callable[[], object]) -> None:

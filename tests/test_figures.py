@@ -15,11 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edged import figures
 from edged.figures import FIGURES, collect, names
+from edged.generation.reload_tally import ReloadTally
 from edged.hosted import HostedWorker
 from edged.messages import InferRequest
 from edged.outbox.tally import Tally
 from edged.protocol.mqtt import BindingCounters, SessionCounters
-from edged.reload_tally import ReloadTally
 from edged.runtimes.placed import Placed
 from edged.serving.choosing.preference import StandIn
 from edged.telemetry.exposition import CELLS, Kind, Times, render
@@ -27,8 +27,8 @@ from tests.bundles import make_bundle
 from tests.e2e.models import lying
 from tests.e2e.process import running
 from tests.fakes.site import Site
+from tests.generation.test_reload import Box, booted
 from tests.models import double, remembering
-from tests.test_reload import Box, booted
 from tests.test_rollout_figures import ONE
 
 LINKS = {

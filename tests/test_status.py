@@ -18,8 +18,8 @@ from edged.status import (
 )
 from tests.e2e.models import lying
 from tests.fakes.site import Site
+from tests.generation.test_reload import Box, booted
 from tests.models import double
-from tests.test_reload import Box, booted
 
 BODY = (
     "models:\n  m: {bundle: 'm-*.edgb', aliases: {old: 1}}\n"

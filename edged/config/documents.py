@@ -1,6 +1,6 @@
 """Which document is in effect beside the operator's files, as the state directory says.
 
-Only reads, and believes nothing that is damaged; ``edged/documents.py`` writes.
+Only reads, and believes nothing that is damaged; ``edged/generation/documents.py`` writes.
 
     DIRECTORY/state.json              which version is current, and what became of the last one
     DIRECTORY/version-00000007.yaml   a document as it came

@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edged.broker.results import FOLDER
 from edged.outbox.disk import Disk
 from edged.outbox.segment_log import SegmentLog
-from edged.results import FOLDER
 from tests.bundles import make_bundle
 from tests.chaos.book import Book
 from tests.chaos.parties import Device, Listener

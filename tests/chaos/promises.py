@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edged.errors import EdgedError
-from edged.history import History
-from edged.record import load_for_boot
+from edged.generation.history import History
+from edged.generation.record import load_for_boot
 from edged.store.bundle import open_bundle
 from edged.store.floors import Floors
 from edged.store.signing import TrustStore
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.fakes.site import Site
-from tests.test_reload import Box, booted
+from tests.generation.test_reload import Box, booted
 
 Pair = tuple[int, int]
 BROKEN = "models: [\n"

@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edged import installing
+from edged.commands.generations import Refused, ask
+from edged.commands.installed import remove
+from edged.commands.rolling import end
 from edged.errors import EdgedError, NotFoundError
-from edged.generations import Refused, ask
-from edged.history import Order
-from edged.installed import remove
-from edged.rolling import end
+from edged.generation.history import Order
+from edged.incoming import installing
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.floors import Floors
 from tests.bundles import make_bundle, make_keys

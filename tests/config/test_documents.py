@@ -8,7 +8,7 @@ import pytest
 
 from edged.config.documents import REMOVED, STATE, read_current, read_document, read_state
 from edged.config.load import ConfigProblemsError, load, load_saved, save
-from edged.documents import Documents
+from edged.generation.documents import Documents
 
 FILES = (
     "node: n\ntrust: {require_signatures: false}\nmqtt: {host: b, desired: {}}\n"

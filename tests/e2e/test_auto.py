@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from edged.commands.rendering import render_status
 from edged.manifest import ArtefactEntry, Golden, Tolerance
-from edged.rendering import render_status
 from edged.store.golden import write_safetensors
 from tests.bundles import make_bundle
 from tests.e2e.process import running

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.history import History
+from edged.generation.history import History
 from edged.store.bundle import bundle_digest, read_manifest
 from tests.bundles import make_bundle
 from tests.chaos.store import Shop

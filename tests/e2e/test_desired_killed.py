@@ -10,7 +10,7 @@ import pytest
 
 from edged.config.documents import read_state
 from edged.faults import EXIT_STATUS, VARIABLE
-from edged.history import History, Order
+from edged.generation.history import History, Order
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.fakes.broker import Mosquitto

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edged.faults import EXIT_STATUS, VARIABLE
-from edged.history import History, Order
+from edged.generation.history import History, Order
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.models import double

@@ -67,7 +67,7 @@ def _path(target: Path) -> str:
 
 
 def test_without_the_package_the_configuration_is_refused(tmp_path: Path):
-    from edged.verdict import check_config
+    from edged.commands.verdict import check_config
 
     make_bundle(tmp_path / "gate.edgb", models.double(), name="gate")
     (tmp_path / "edged.yaml").write_text(BODY.replace("HIGH", "2"))

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from edged.client import Client
+from edged.commands.rendering import render_status
 from edged.manifest import Tolerance
-from edged.rendering import render_status
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for
 from tests.fakes.broker import Device, Mosquitto

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edged.commands.rendering import render_status
 from edged.manifest import ArtefactEntry
-from edged.rendering import render_status
 from tests.bundles import ONNX, make_bundle
 from tests.e2e.process import running
 from tests.models import classifier, double, with_function

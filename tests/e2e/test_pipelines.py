@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edged.commands.verdict import check_config
 from edged.errors import EdgedError, InvalidRequestError
 from edged.manifest import Tolerance
-from edged.verdict import check_config
 from tests import models
 from tests.bundles import make_bundle
 from tests.e2e.process import running, wait_for

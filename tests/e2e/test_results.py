@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.results import left_on_disk
+from edged.broker.results import left_on_disk
 from tests.bundles import make_bundle
 from tests.e2e.oracle import Oracle, Sender
 from tests.e2e.process import DaemonProcess, running, wait_for

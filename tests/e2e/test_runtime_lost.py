@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edged.commands.rendering import render_status
 from edged.errors import BusyError, Code, EdgedError
-from edged.rendering import render_status
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for
 from tests.fakes.packages import ROOT, write_package

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from edged import aio
+from edged.commands.verdict import check_config
 from edged.errors import DrainingError, QueueFullError
 from edged.messages import InferRequest
 from edged.protocol import prepared, streams
 from edged.protocol.frames import Kind
-from edged.verdict import check_config
 from tests import models
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for

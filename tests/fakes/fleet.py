@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edged.envelope import Envelope, seal
+from edged.generation.envelope import Envelope, seal
 from edged.store.signing import Signer
 from tests.fakes.broker import Device, Mosquitto
 

@@ -167,14 +167,14 @@ def test_json_of_others_has_one_entry() -> None:
         "edged/manifest.py",  # writes
         "edged/pipelines/describe.py",  # writes what it takes the digest of
         "edged/cli.py",
-        "edged/ahead.py",  # writes
-        "edged/bundle_commands.py",  # writes
-        "edged/desired_commands.py",  # writes
-        "edged/trust_commands.py",  # writes
+        "edged/commands/ahead.py",  # writes
+        "edged/commands/bundle.py",  # writes
+        "edged/commands/desired.py",  # writes
+        "edged/commands/trust.py",  # writes
         "edged/store/trust_document.py",  # writes what is signed
-        "edged/generation_commands.py",  # writes
-        "edged/mqtt_commands.py",  # writes
-        "edged/question.py",  # what a person types
+        "edged/commands/changes.py",  # writes
+        "edged/commands/mqtt.py",  # writes
+        "edged/commands/question.py",  # what a person types
     }
     assert parse_json(b"[1]") == [1]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from edged.candidate import build_candidate, inspect_bundles
 from edged.errors import ManifestError
-from edged.installing import install
+from edged.generation.candidate import build_candidate, inspect_bundles
+from edged.incoming.installing import install
 from edged.manifest import canonical_json, parse_manifest
 from edged.store.targets import NotForHereError, check_targets, device_words
 from tests.bundles import make_manifest

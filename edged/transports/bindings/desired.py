@@ -1,8 +1,8 @@
 """Configuration over MQTT: ``<base>/config/desired`` in, ``<base>/config/reported`` out.
 
 Decides what is handed on and when it is acknowledged; whether a document is taken is the house's to
-say (``edged/desired.py``). Its session is its own: what a document does to the bindings' does not
-keep the next one out.
+say (``edged/generation/desired.py``). Its session is its own: what a document does to the
+bindings' does not keep the next one out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which client the configuration's word means; tests/test_broker.py sees what is imported."""
+"""Which client the configuration's word means; tests/broker/test_link.py sees what is imported."""
 
 import pytest
 

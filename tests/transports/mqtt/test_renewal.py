@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edged.broker_options import session_options
+from edged.broker.options import session_options
 from edged.config.broker import Secret, TlsConfig
 from edged.config.mqtt import MqttConfig
 from edged.errors import ApplyError
@@ -24,8 +24,8 @@ from edged.specs import Duration
 from edged.transports.mqtt.clients import open_session
 from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.renewal import renewed
+from tests.broker.test_link import snapshot
 from tests.fakes.broker import Mosquitto
-from tests.test_broker import snapshot
 from tests.transports.conftest import until
 
 

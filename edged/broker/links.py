@@ -1,0 +1,173 @@
+"""All brokers of the house: a ``BrokerLinks`` for each line of messages, and one face for them.
+
+Decides which lines there are; what happens on one is ``link.py``'s, which knows of no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
+
+from edged.broker.link import BrokerLinks
+from edged.config.binding import BindingConfig
+from edged.config.broker_lines import Line, config_of, line_of, lines_of
+from edged.config.load import Snapshot
+from edged.errors import FieldError
+from edged.generation.fitting import renumbered
+from edged.manifest import ManifestOf
+from edged.serving.dataplane import Dataplane
+from edged.telemetry.health import Health
+
+if TYPE_CHECKING:
+    from edged.transports.bindings.binding_set import BindingSet
+    from edged.transports.bindings.desired import Offer
+    from edged.transports.bindings.questions import Call
+
+
+FOLDER = "brokers"
+"""In the state directory, a folder for each line but the first."""
+
+Prepared = Mapping[Line, "BindingSet | None"]
+
+
+class _Health(Health):
+    """What one line says of its health, under the line's name."""
+
+    def __init__(self, whole: Health, line: Line) -> None:
+        super().__init__()
+        self._whole, self._name = whole, f"brokers.{line.name}"
+
+    def degrade(self, key: str, reason: str) -> None:
+        self._whole.degrade(key.replace("mqtt", self._name, 1), reason)
+
+    def restore(self, key: str) -> None:
+        self._whole.restore(key.replace("mqtt", self._name, 1))
+
+
+class Brokers:
+    """See above; the words are those of BrokerLinks.
+
+    Args:
+        dataplane: the one door.
+        health: where lost brokers are noted.
+        state_dir: of the daemon.
+        calls: what can be asked of the daemon over the broker of ``mqtt``.
+    """
+
+    def __init__(
+        self,
+        dataplane: Dataplane,
+        health: Health,
+        state_dir: Path,
+        calls: Mapping[str, Call] | None = None,
+    ) -> None:
+        self._dataplane, self._health, self._state_dir = dataplane, health, state_dir
+        self._lines = {Line(): BrokerLinks(dataplane, health, state_dir, calls)}
+        self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
+        self._is_drained = False
+
+    def prepare(
+        self, snapshot: Snapshot, bindings: Sequence[BindingConfig], of: ManifestOf
+    ) -> Prepared:
+        """Make bindings that could serve, by line.
+
+        Raises:
+            FieldError: one of them cannot; with the path ``bindings[i]...``.
+        """
+        made: dict[Line, BindingSet | None] = {}
+        for line in lines_of(snapshot.config):
+            numbers = [
+                at for at, one in enumerate(bindings) if line_of(snapshot.config, one) == line
+            ]
+            own = [bindings[at] for at in numbers]
+            try:
+                made[line] = self._lines[Line()].prepare(_of(snapshot, line), own, of)
+            except FieldError as exc:
+                raise FieldError(renumbered(exc.path, numbers), exc.reason) from exc
+        return made
+
+    async def swap(self, snapshot: Snapshot, prepared: Prepared | None) -> None:
+        """Serve by these bindings from now on, and reconcile the broker connections."""
+        if self._is_drained:
+            return
+        wanted = prepared if prepared is not None and snapshot.config.mqtt is not None else {}
+        for line in [one for one in self._lines if one not in wanted and one != Line()]:
+            link = self._lines.pop(line)
+            await link.swap(
+                replace(snapshot, config=structs.replace(snapshot.config, mqtt=None)), None
+            )
+            await link.drain(0)
+        for line, bindings in wanted.items():
+            if line not in self._lines:
+                self._lines[line] = self._make(line)
+                if self._announced is not None:
+                    self._lines[line].announce(*self._announced)
+            await self._lines[line].swap(_of(snapshot, line), bindings)
+        if Line() not in wanted:
+            await self._lines[Line()].swap(snapshot, None)
+
+    def _make(self, line: Line) -> BrokerLinks:
+        folder = self._state_dir / FOLDER / line.name.replace(" ", ".")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return BrokerLinks(
+            self._dataplane, _Health(self._health, line), folder, {}, speaks=line.speaks
+        )
+
+    async def refresh(self, snapshot: Snapshot) -> None:
+        """Look again at passwords and certificates; other ones mean another connection."""
+        for line, link in list(self._lines.items()):
+            if line in lines_of(snapshot.config):
+                await link.refresh(_of(snapshot, line))
+
+    def announce(self, info: dict[str, Any], models: list[dict[str, Any]]) -> None:
+        """Publish what we are; kept and published again after each reconnect."""
+        self._announced = info, models
+        for link in self._lines.values():
+            link.announce(info, models)
+
+    def report(self, document: dict[str, Any]) -> None:
+        """Say what became of a configuration that came over the broker of ``mqtt``."""
+        self._lines[Line()].report(document)
+
+    def cut(self) -> str:
+        """Why the broker of ``mqtt`` is out of reach, by which we are spoken to; else empty."""
+        return self._lines[Line()].cut()
+
+    @property
+    def offer(self) -> Offer | None:
+        """Takes configurations that come over the broker of ``mqtt``."""
+        return self._lines[Line()].offer
+
+    @offer.setter
+    def offer(self, offer: Offer | None) -> None:
+        self._lines[Line()].offer = offer
+
+    def stats(self) -> dict[str, Any] | None:
+        """For the status page: the first line's, and the others by name; None without a broker."""
+        found = self._lines[Line()].stats()
+        if found is None:
+            return None
+        others = {line.name: link.stats() for line, link in self._lines.items() if line != Line()}
+        return {**found, "brokers": {name: one for name, one in others.items() if one is not None}}
+
+    def line(self) -> str:
+        """A few words for the service manager's status line."""
+        words = [self._lines[Line()].line()]
+        for line, link in self._lines.items():
+            if line != Line() and link.line():
+                words.append(f"{line.name}: {link.line()}")
+        return ", ".join(word for word in words if word)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, finish what is in hand, and say goodbye, on all lines at once."""
+        self._is_drained = True
+        await asyncio.gather(*(link.drain(timeout_s) for link in self._lines.values()))
+
+
+def _of(snapshot: Snapshot, line: Line) -> Snapshot:
+    return replace(snapshot, config=config_of(snapshot.config, line))

@@ -1,0 +1,163 @@
+"""``edged bundle``, ``install`` to ``floor``: the bundles that the configuration takes.
+
+Decides what is printed and the exit status; what they do is in ``incoming/installing.py`` and
+``installed.py``, imported when one of them runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edged.errors import STATUS, ApplyError, Code, EdgedError, InvalidRequestError
+
+Option = Callable[[argparse.ArgumentParser], None]
+"""Adds an option that other commands have too."""
+
+
+def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> None:
+    """Give the command line its bundles."""
+    text = "Install, list and remove the bundles that the configuration takes."
+    verbs = commands.add_parser("bundle", help=text, description=text).add_subparsers(
+        required=True, metavar="VERB"
+    )
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        config_option(sub)
+        return sub
+
+    install = verb("install", _install, "Verify a bundle and put it where it is looked for.")
+    install.add_argument("file", type=Path)
+    install.add_argument("--older", action="store_true", help="also one older than what is there")
+    pull = verb("pull", _pull, "Fetch a bundle from a source of the configuration and install it.")
+    what = pull.add_mutually_exclusive_group(required=True)
+    what.add_argument("reference", nargs="?", metavar="SOURCE/NAME[:TAG][@sha256:DIGEST]")
+    what.add_argument("--model", help="what its `pull` says, as the daemon does by itself")
+    pull.add_argument("--older", action="store_true", help="also one older than what is there")
+    pull.add_argument("--json", action="store_true", help="print the outcome as a line of JSON")
+    remove = verb("remove", _remove, "Remove a release that the configuration can do without.")
+    remove.add_argument("release", metavar="MODEL@RELEASE")
+    remove.add_argument("--older", action="store_true", help="also if an older one serves then")
+    for sub in (install, pull, remove):
+        sub.add_argument(
+            "--wait", action="store_true",
+            help="until the daemon has taken the change (exit status 0) or refused it (78)",
+        )  # fmt: skip
+        sub.add_argument("--timeout", type=float, default=300.0, help="seconds (default: 300)")
+        sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+        socket_option(sub)
+    floor = verb("floor", _floor, "Show or set the lowest release of a model that is accepted.")
+    floor.add_argument("release", nargs="?", metavar="MODEL@RELEASE", help="0 for no floor")
+    floor.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+    gc = verb("gc", _gc, "Remove from the daemon's store what nothing needs any more.")
+    gc.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
+    gc.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    socket_option(gc)
+    show = verb("list", _list, "Show the bundles where the configuration looks, and their signers.")
+    show.add_argument("--json", action="store_true", help="print the whole document as JSON")
+
+
+def _install(options: argparse.Namespace) -> int:
+    from edged.incoming.installing import install  # noqa: PLC0415
+
+    print(install(options.config, options.file, older=options.older), flush=True)
+    return _wait(options)
+
+
+def _pull(options: argparse.Namespace) -> int:
+    from edged.commands.pulling import pull, pull_model  # noqa: PLC0415
+
+    try:
+        if options.model:
+            done = pull_model(options.config, options.model)
+        else:
+            done = pull(options.config, options.reference, older=options.older)
+    except EdgedError as exc:
+        if not options.json:
+            raise
+        pause_s = getattr(exc, "retry_after_ns", 0) / 1e9
+        outcome = {"state": "failed", "text": exc.message, "digest": "", "retry_after_s": pause_s}
+        print(json.dumps(outcome))
+        return STATUS[exc.code].exit
+    if options.json:
+        print(json.dumps({"state": done.state, "text": done.text, "digest": done.digest}))
+    else:
+        print(done.text, flush=True)
+    return _wait(options)
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from edged.commands.installed import remove  # noqa: PLC0415
+
+    model, number = _named(options.release)
+    print(remove(options.config, model, number, older=options.older), flush=True)
+    return _wait(options)
+
+
+def _floor(options: argparse.Namespace) -> int:
+    from edged.generation.record import find_state_dir  # noqa: PLC0415
+    from edged.store.floors import Floors  # noqa: PLC0415
+
+    floors = Floors(options.state_dir or find_state_dir(options.config))
+    if options.release is not None:
+        model, number = _named(options.release)
+        try:
+            floors.set(model, number)
+        except OSError as exc:
+            raise ApplyError(f"the floor cannot be set: {exc.strerror}; run it as root") from exc
+    known = sorted(floors.all().items())
+    for model, number in known:
+        print(f"{model}: no release before {number} is accepted")
+    if not known:
+        print("no model has a floor")
+    return 0
+
+
+def _named(release: str) -> tuple[str, int]:
+    model, _, number = release.rpartition("@")
+    if not model or not number.isascii() or not number.isdecimal() or len(number) > 15:
+        raise InvalidRequestError(
+            f'"{release[:80]}": expected MODEL@RELEASE, such as digits@3; see: edged bundle list'
+        )
+    return model, int(number)
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from edged.commands.collect import collect, render  # noqa: PLC0415
+
+    document = collect(options.socket, dry_run=options.dry_run)
+    said = json.dumps(document, indent=2) if options.json else None
+    print(said or render(document, dry_run=options.dry_run))
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from edged.commands.installed import listed, render_listed  # noqa: PLC0415
+
+    document = listed(options.config)
+    print(json.dumps(document, indent=2) if options.json else render_listed(document))
+    is_bad = any(one["problem"] for one in document)
+    return STATUS[Code.FAILED_PRECONDITION].exit if is_bad else 0
+
+
+def _wait(options: argparse.Namespace) -> int:
+    """The file stays as it is whatever the daemon says of it: what serves goes on meanwhile."""
+    if not options.wait:
+        return 0
+    from edged.commands.generations import Refused, ask  # noqa: PLC0415
+    from edged.generation.record import find_state_dir  # noqa: PLC0415
+
+    state_dir = options.state_dir or find_state_dir(options.config)
+    try:
+        print(ask(options.socket, state_dir, None, timeout_s=options.timeout, until="applied"))
+    except Refused as exc:
+        for line in exc.problems:
+            print(line, file=sys.stderr)
+        return STATUS[Code.FAILED_PRECONDITION].exit
+    return 0

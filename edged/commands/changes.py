@@ -1,0 +1,89 @@
+"""The commands about configurations that take effect, and those that did.
+
+Decides what is printed and the exit status; what they do is in ``generations.py``, imported when
+one of them runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edged.errors import STATUS, Code, InvalidRequestError
+
+Option = Callable[[argparse.ArgumentParser], None]
+"""Adds an option that other commands have too."""
+
+
+def add_generations(
+    command: Callable[..., Any], config_option: Option, socket_option: Option
+) -> None:
+    """The commands about configurations that take effect, and those that did."""
+    apply = command("apply", _apply, "Have the daemon look at its files now; see --wait.")
+    apply.add_argument(
+        "--wait", action="store_true",
+        help="until they are in effect (exit status 0) or refused (78, with every problem)",
+    )  # fmt: skip
+    apply.add_argument(
+        "--confirmed", action="store_true", help="wait until they have proven good, too"
+    )
+    apply.add_argument("--again", action="store_true", help="also if they were set aside before")
+    rollback = command(
+        "rollback", _rollback, "Go back to a generation; the files stay as they are."
+    )
+    rollback.add_argument(
+        "generation", nargs="?", type=int, default=0, metavar="N",
+        help="see: edged history (default: the one before that proved good)",
+    )  # fmt: skip
+    history = command("history", _history, "Show the generations that are kept.")
+    history.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    for sub in (apply, rollback):
+        socket_option(sub)
+        sub.add_argument("--timeout", type=float, default=300.0, help="seconds (default: 300)")
+    for sub in (apply, rollback, history):
+        config_option(sub)
+        sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+
+
+def _apply(options: argparse.Namespace) -> int:
+    from edged.generation.history import Order  # noqa: PLC0415
+
+    until = "confirmed" if options.confirmed else "applied" if options.wait else "asked"
+    return _ask(options, Order(again=True) if options.again else None, until)
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from edged.generation.history import Order  # noqa: PLC0415
+
+    if not 0 <= options.generation < 10**8:
+        raise InvalidRequestError(
+            f"generation {options.generation}: see which there are: edged history"
+        )
+    return _ask(options, Order(generation=options.generation), "applied")
+
+
+def _ask(options: argparse.Namespace, order: Any, until: str) -> int:
+    from edged.commands.generations import Refused, ask  # noqa: PLC0415
+    from edged.generation.record import find_state_dir  # noqa: PLC0415
+
+    state_dir = options.state_dir or find_state_dir(options.config)
+    try:
+        print(ask(options.socket, state_dir, order, timeout_s=options.timeout, until=until))
+    except Refused as exc:
+        for line in exc.problems:
+            print(line, file=sys.stderr)
+        return STATUS[Code.FAILED_PRECONDITION].exit
+    return 0
+
+
+def _history(options: argparse.Namespace) -> int:
+    from edged.commands.generations import history_document, render_history  # noqa: PLC0415
+    from edged.generation.record import find_state_dir  # noqa: PLC0415
+
+    document = history_document(options.state_dir or find_state_dir(options.config))
+    print(json.dumps(document, indent=2) if options.json else render_history(document))
+    return 0

@@ -1,0 +1,74 @@
+"""The broker's side of a daemon in words: ``edged mqtt status``."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from edged.commands.rendering import table
+
+_COLUMNS = ("received", "answered", "dead_lettered", "expired", "duplicates", "abandoned",
+            "undeliverable", "in_flight")  # fmt: skip
+_SESSION = (
+    "unmatched", "retained", "dropped", "rejected", "acknowledged", "published", "times_back",
+)  # fmt: skip
+
+
+def render_mqtt(mqtt: dict[str, Any] | None) -> str:
+    """A few lines and the bindings' table.
+
+    Args:
+        mqtt: ``mqtt`` of the status document; None where there is no broker.
+    """
+    if mqtt is None:
+        return "no broker is configured"
+    lines = [*_connection(mqtt), *_work(mqtt), *_results(mqtt.get("results"))]
+    if mqtt.get("problem"):
+        lines.append(f"PROBLEM: {mqtt['problem']}")
+    if mqtt.get("bindings"):
+        lines += ["", _bindings(mqtt["bindings"])]
+    for name, other in (mqtt.get("brokers") or {}).items():
+        lines += ["", f"{name}:", textwrap.indent(render_mqtt(other), "  ")]
+    return "\n".join(lines)
+
+
+def _connection(mqtt: dict[str, Any]) -> Iterator[str]:
+    how = f", MQTT {mqtt['protocol']}, {mqtt['session']} session" if mqtt.get("protocol") else ""
+    yield f"broker {mqtt.get('broker', '')}: {mqtt['state']}{how}"
+    heard = mqtt.get("heard_s")
+    more = f", heard {heard:.1f} s ago" if heard is not None else ""
+    yield f"connections so far: {mqtt.get('connections', 0)}{more}"
+    if mqtt.get("last_error"):
+        yield f"last error: {mqtt['last_error']}"
+
+
+def _work(mqtt: dict[str, Any]) -> Iterator[str]:
+    oldest = mqtt.get("oldest_unacked_s")
+    more = f", oldest un-acknowledged {oldest:.1f} s" if oldest is not None else ""
+    yield f"in flight {mqtt['in_flight']}, waiting {mqtt['waiting']}{more}"
+    if mqtt.get("stepped_back"):
+        yield "stepped back from the groups of shared filters until there is room"
+    yield ", ".join(f"{name.replace('_', ' ')} {mqtt[name]}" for name in _SESSION if name in mqtt)
+
+
+def _results(results: dict[str, Any] | None) -> Iterator[str]:
+    if results is None:
+        return
+    outbox = results["outbox"]
+    fill = 100 * outbox["bytes"] / outbox["max_bytes"] if outbox["max_bytes"] else 0
+    oldest = outbox.get("oldest_s")
+    age = f", oldest {oldest:.0f} s" if oldest is not None else ""
+    where = results.get("broker") or "the same broker"
+    yield f"results to {where}: {results['state']}, {results['on_way']} on their way"
+    yield (
+        f"outbox: {outbox['entries']} results, {fill:.0f} % full{age}, waiting for room "
+        f"{outbox['waiting']}"
+    )
+
+
+def _bindings(bindings: dict[str, dict[str, Any]]) -> str:
+    more = dict.fromkeys(key for counters in bindings.values() for key in counters)
+    columns = [*_COLUMNS, *(key for key in more if key not in _COLUMNS)]
+    rows = [[name, *(found.get(column) for column in columns)] for name, found in bindings.items()]
+    return table(["binding", *(column.replace("_", " ") for column in columns)], rows)

@@ -1,0 +1,331 @@
+"""``edged bundle pull``: a bundle is fetched from a source of the configuration, and installed.
+
+Decides what is fetched at all, and where it lies meanwhile: a folder of its own in the state
+directory, until ``install`` takes it as it takes any file. Nothing that install refuses is kept,
+and what was refused is not fetched again until the source or the configuration changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edged.atomic import write_atomically
+from edged.config.load import Snapshot
+from edged.config.sources import Reference, SourceConfig, parse_reference
+from edged.credential import read_secret
+from edged.errors import (
+    ApplyError,
+    BundleError,
+    BusyError,
+    ConfigError,
+    DigestMismatchError,
+    EdgedError,
+    IncompatibleError,
+    SourceError,
+)
+from edged.faults import fault
+from edged.generation.record import find_state_dir, load_in_effect
+from edged.generation.trusted import load_trust
+from edged.incoming.installing import NoPlaceError, admit, install
+from edged.sources.found import Found
+from edged.sources.opened import Settings, find, open_source
+from edged.store.bundle import bundle_digest, read_manifest
+from edged.store.floors import Floors
+from edged.store.head import Head, read_head
+
+if TYPE_CHECKING:
+    from edged.sources.partial import Partial
+    from edged.sources.web import Web
+
+FOLDER = "downloads"
+_RESERVE = 1.2
+_NOTE_CAP_BYTES = 16 << 10
+_KEPT_S = 30 * 24 * 3600.0
+
+
+class Pulled(msgspec.Struct, frozen=True):
+    """What a pull came to.
+
+    Args:
+        state: ``installed``, or ``current``: what the source has is here.
+        text: for people.
+        digest: what the reference meant at the source.
+    """
+
+    state: str
+    text: str
+    digest: str
+
+
+class _Note(msgspec.Struct, frozen=True):
+    """What became of the last bundle under a reference; anything else counts as none."""
+
+    digest: str
+    bundle: str = ""
+    refused: str = ""
+    against: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pull:
+    """One pull, on its way."""
+
+    config: Path
+    snapshot: Snapshot
+    reference: Reference
+    model: str
+    older: bool
+    folder: Path
+    key: str
+
+    def path(self, ending: str) -> Path:
+        return self.folder / f"{self.key}.{ending}"
+
+
+def pull_model(config: Path, model: str) -> Pulled:
+    """What the daemon does now and then: ask for a model what its ``pull`` says.
+
+    Raises:
+        EdgedError: as ``pull``; what was refused before is refused again unfetched.
+    """
+    snapshot = load_in_effect(config)
+    if model not in snapshot.config.models or snapshot.config.models[model].pull is None:
+        raise ConfigError(f'models.{model[:64]}.pull: no such model, or it has no "pull"')
+    reference = parse_reference(str(snapshot.config.models[model].pull))
+    return _pull(config, snapshot, reference, model=model, again=False, older=False)
+
+
+def pull(config: Path, text: str, *, older: bool = False) -> Pulled:
+    """Fetch a bundle and install it.
+
+    Args:
+        config: edged.yaml or its directory.
+        text: the reference, as ``factory/digits:stable``.
+        older: also where a newer release of the model is there already.
+
+    Raises:
+        EdgedError: the source is away or has no such bundle, or the bundle is refused.
+    """
+    snapshot = load_in_effect(config)
+    reference = parse_reference(text)
+    return _pull(config, snapshot, reference, model="", again=True, older=older)
+
+
+def _pull(
+    config: Path, snapshot: Snapshot, reference: Reference, *, model: str, again: bool, older: bool
+) -> Pulled:
+    settings = _settings(snapshot, reference.source)
+    folder = find_state_dir(config) / FOLDER
+    key = hashlib.sha256(str(reference).encode()).hexdigest()[:32]
+    job = _Pull(config, snapshot, reference, model, older, folder, key)
+    with _locked(job):
+        web = open_source(settings)
+        found = find(web, settings, reference.name, reference.tag, reference.digest)
+        note, against = _read_note(job), _against(job)
+        if note.digest == found.digest and note.bundle and _has(snapshot, note.bundle):
+            return Pulled("current", f"{reference}: what it has is here already", found.digest)
+        if found.bundle and _has(snapshot, found.bundle):
+            return Pulled("current", f"{reference}: what it has is here already", found.digest)
+        if not again and note.refused and (note.digest, note.against) == (found.digest, against):
+            raise BundleError(f"{note.refused} (refused before; the source has nothing else yet)")
+        try:
+            text, bundle = _bring(job, web, settings, found)
+        except (BundleError, ConfigError) as exc:
+            if not _is_passing(exc):
+                _clean(job)
+                _write_note(job, _Note(found.digest, refused=exc.message[:500], against=against))
+            raise
+        _write_note(job, _Note(found.digest, bundle))
+        return Pulled("installed", text, found.digest)
+
+
+def _bring(job: _Pull, web: Web, settings: Settings, found: Found) -> tuple[str, str]:
+    """Fetch, and install; what was done, and the bundle's digest."""
+    from edged.sources.download import Pace, fetch  # noqa: PLC0415
+    from edged.sources.partial import Partial  # noqa: PLC0415
+    from edged.sources.unpack import unpack  # noqa: PLC0415
+
+    with Partial(job.path("part"), found.wanted) as part:
+        _check_room(job.folder, found.wanted.size - part.at)
+        pace = Pace(settings.rate, 4 * settings.timeout_s)
+        try:
+            fetch(web, found.url, part, pace, None if found.is_packed else _look(job))
+            file = part.finish()
+        except DigestMismatchError as exc:
+            # Damaged on its way, or on the server: the bundle itself may be good.
+            raise SourceError(f"{job.reference}: {exc.message}") from exc
+    fault("pull.fetched")
+    if found.is_packed:
+        unpack(file, job.path("edgb"), settings.max_bytes)
+        file = job.path("edgb")
+        fault("pull.unpacked")
+    try:
+        return _install(job, found, file)
+    finally:
+        with contextlib.suppress(OSError):
+            job.path("edgb").unlink()
+
+
+def _install(job: _Pull, found: Found, file: Path) -> tuple[str, str]:
+    data, manifest, signatures = read_manifest(file)
+    digest = bundle_digest(data)
+    if found.bundle and found.bundle != digest:
+        raise DigestMismatchError(f"the bundle is sha256:{digest}; the source states another")
+    _check_model(job, Head(data, manifest, signatures))
+    text = install(job.config, file, older=job.older)
+    fault("pull.installed")
+    _clean(job)
+    return text, digest
+
+
+def _look(job: _Pull) -> Callable[[Partial], bool]:
+    """Looks at manifest and signatures as soon as they are there."""
+
+    def look(part: Partial) -> bool:
+        head = read_head(part.descriptor, part.at, part.wanted.size)
+        if head is None:
+            return False
+        _check_model(job, head)
+        admit(find_state_dir(job.config), job.snapshot, head, older=job.older)
+        return True
+
+    return look
+
+
+def _check_model(job: _Pull, head: Head) -> None:
+    if job.model and head.manifest.name != job.model:
+        raise BundleError(
+            f"{job.reference} is a bundle of {head.manifest.name}; models.{job.model}.pull asks "
+            f"for one of {job.model}"
+        )
+
+
+def _check_room(folder: Path, size: int) -> None:
+    disk = os.statvfs(folder)
+    free, wanted = disk.f_bavail * disk.f_frsize, int(size * _RESERVE)
+    if free < wanted:
+        raise IncompatibleError(
+            f"{folder} has {free >> 20} MiB free; this download needs {wanted >> 20} MiB; make "
+            "room, then try again"
+        )
+
+
+def _is_passing(exc: EdgedError) -> bool:
+    """Whether the device, not the bundle, is what must change: then what came is kept."""
+    return isinstance(exc, ApplyError | NoPlaceError) or "make room" in exc.message
+
+
+def _against(job: _Pull) -> str:
+    """What a refusal was decided by: while it is the same, so is the refusal."""
+    trust = load_trust(job.snapshot)
+    said = [job.snapshot.digest, str(trust.version), *sorted(trust.keys)]
+    said += [f"{model}@{n}" for model, n in sorted(Floors(job.folder.parent).all().items())]
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()
+
+
+def _settings(snapshot: Snapshot, name: str) -> Settings:
+    source = snapshot.config.sources.get(name)
+    if source is None:
+        known = ", ".join(sorted(snapshot.config.sources)) or "none"
+        raise ConfigError(f'no source "{name}" is configured; the sources are: {known}')
+    return Settings(
+        kind=source.kind,
+        url=source.url,
+        login=_login(snapshot, source),
+        token=read_secret(snapshot, source.token) if source.token is not None else "",
+        token_server=source.token_server or "",
+        hosts=source.hosts,
+        ca=str(snapshot.resolve(source.ca)) if source.ca is not None else None,
+        timeout_s=source.timeout / 1e9,
+        max_bytes=int(source.max_bytes),
+        rate=int(source.rate or 0),
+    )
+
+
+def _login(snapshot: Snapshot, source: SourceConfig) -> tuple[str, str] | None:
+    if source.username is None or source.password is None:
+        return None
+    return source.username, read_secret(snapshot, source.password)
+
+
+def _has(snapshot: Snapshot, digest: str) -> bool:
+    """Whether a bundle lies where the configuration looks for it."""
+    for model in snapshot.config.models:
+        for path in snapshot.bundle_paths(model):
+            with contextlib.suppress(EdgedError):
+                if bundle_digest(read_manifest(path)[0]) == digest:
+                    return True
+    return False
+
+
+@contextlib.contextmanager
+def _locked(job: _Pull) -> Iterator[None]:
+    """The folder, and the right to this reference's files."""
+    state_dir = job.folder.parent
+    try:
+        job.folder.mkdir(mode=0o700, exist_ok=True)
+        _hand_over(job.folder, state_dir)
+        path = job.path("lock")
+        _sweep(job.folder)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o600)
+    except OSError as exc:
+        raise ApplyError(f"cannot write to {job.folder}: {exc.strerror}") from exc
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise BusyError(f"{job.reference} is being pulled already; try again later") from exc
+        yield
+    finally:
+        for ending in ("lock", "part", "json", "note"):
+            _hand_over(job.path(ending), state_dir)
+        os.close(fd)
+
+
+def _hand_over(path: Path, state_dir: Path) -> None:
+    """What an operator made as root: the daemon is another user, and goes on with it."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            owner = state_dir.stat()
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what nobody went on with for a long time: its reference is asked for no more."""
+    oldest = time.time() - _KEPT_S
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+
+
+def _clean(job: _Pull) -> None:
+    for ending in ("part", "json", "edgb"):
+        with contextlib.suppress(OSError):
+            job.path(ending).unlink()
+
+
+def _read_note(job: _Pull) -> _Note:
+    try:
+        with job.path("note").open("rb") as file:
+            return msgspec.json.decode(file.read(_NOTE_CAP_BYTES), type=_Note)
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return _Note("")
+
+
+def _write_note(job: _Pull, note: _Note) -> None:
+    try:
+        write_atomically(job.path("note"), msgspec.json.encode(note))
+    except OSError as exc:
+        raise ApplyError(f"cannot write to {job.folder}: {exc.strerror}") from exc

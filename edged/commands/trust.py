@@ -1,0 +1,117 @@
+"""``edged trust show | apply | forget``: the trust document that this device goes by.
+
+Decides what is printed and the exit status; what they do is in ``generation/trusted.py`` and the
+store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from edged.errors import ApplyError
+
+Option = Callable[[argparse.ArgumentParser], None]
+"""Adds an option that other commands have too."""
+
+
+def add_trust(commands: Any, config_option: Option) -> None:
+    """Give the command line its trust."""
+    text = "Show or change whose bundles this device accepts."
+    verbs = commands.add_parser("trust", help=text, description=text).add_subparsers(
+        required=True, metavar="VERB"
+    )
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        config_option(sub)
+        sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+        return sub
+
+    show = verb("show", _show, "Show the trust document in effect: its keys, floors and end.")
+    show.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    apply = verb(
+        "apply", _apply, "Go by another trust document, signed by the old root and its own."
+    )
+    apply.add_argument("file", type=Path)
+    verb("forget", _forget, "Go by the file of trust.root again, as a new device; needs root.")
+
+
+def _show(options: argparse.Namespace) -> int:
+    from edged.config.load import load  # noqa: PLC0415
+    from edged.generation.trusted import load_trust, load_trusted, trust_warnings  # noqa: PLC0415
+    from edged.store.trust_document import public_keys  # noqa: PLC0415
+
+    snapshot, state_dir = load(options.config), _state_dir(options)
+    trusted = load_trusted(snapshot, state_dir)
+    document: dict[str, Any] = {"version": None}
+    if trusted is None:
+        store = load_trust(snapshot, state_dir)
+        document |= {"release": {"threshold": store.threshold, "keys": sorted(store.keys)}}
+    else:
+        said = trusted.document
+        document = {
+            "version": said.version,
+            "issued": said.issued,
+            "expires": None if said.last_day is None else str(said.last_day),
+            "floors": dict(said.floors),
+        }
+        for name in ("root", "release"):
+            role = getattr(said, name)
+            keys = sorted(public_keys(role))
+            document[name] = {"threshold": role.threshold, "keys": keys}
+        document["former"] = [len(one.keys) for one in trusted.former]
+    document["warnings"] = [str(one) for one in trust_warnings(snapshot, state_dir)]
+    print(json.dumps(document, indent=2) if options.json else "\n".join(_lines(document)))
+    return 0
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    if document["version"] is None:
+        yield "no trust document: the configuration lists its keys itself (trust.keys)"
+    else:
+        end = f", good until {document['expires']}" if document["expires"] else ""
+        yield f"trust version {document['version']}, issued {document['issued']}{end}"
+    for name in ("root", "release"):
+        if name in document:
+            role = document[name]
+            yield f"{name}: {role['threshold']} of {len(role['keys'])}"
+            yield from (f"  {key}" for key in role["keys"])
+    for model, release in sorted(document.get("floors", {}).items()):
+        yield f"{model}: no release before {release} is accepted"
+    if document.get("former"):
+        yield f"keys of {len(document['former'])} documents before it are remembered"
+    yield from (f"warning: {one}" for one in document["warnings"])
+
+
+def _apply(options: argparse.Namespace) -> int:
+    from edged.config.load import load  # noqa: PLC0415
+    from edged.generation.trusted import apply_trust  # noqa: PLC0415
+
+    try:
+        print(apply_trust(load(options.config), options.file, _state_dir(options)))
+    except OSError as exc:
+        raise ApplyError(f"it cannot be kept: {exc.strerror}; run it as root") from exc
+    return 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from edged.store.trust_state import TrustState  # noqa: PLC0415
+
+    try:
+        found = TrustState(_state_dir(options)).forget()
+    except OSError as exc:
+        raise ApplyError(f"it cannot be removed: {exc.strerror}; run it as root") from exc
+    print("forgotten: the file of trust.root counts again" if found else "none was kept")
+    return 0
+
+
+def _state_dir(options: argparse.Namespace) -> Path:
+    from edged.generation.record import find_state_dir  # noqa: PLC0415
+
+    given: Path | None = options.state_dir
+    return given or find_state_dir(options.config)

@@ -1,0 +1,400 @@
+"""A configuration made concrete: its bundles verified and stored, its releases named.
+
+Decides whether a configuration could be served, and says with file and line why not. Changes
+nothing that serves: what it writes is the store, where entries are immutable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from edged.checks.pinned import check_memory
+from edged.checks.runtimes import check_runtimes
+from edged.config.load import Snapshot, check_files, full_digest
+from edged.config.pipeline_files import step_files
+from edged.config.problems import Problem
+from edged.errors import BundleError, EdgedError
+from edged.generation.release_checks import (
+    check_name,
+    check_releases,
+    check_rollout,
+    check_states,
+    model_path,
+)
+from edged.generation.trusted import adopt, load_trust, load_trusted, may_serve_on
+from edged.manifest import Manifest, ManifestOf
+from edged.pipelines.build import plan_all
+from edged.serving.manager import Desired
+from edged.store.bundle import bundle_digest, read_manifest
+from edged.store.floors import BelowFloorError, Floors
+from edged.store.repository import Repository, StoredRelease, check_requires
+from edged.store.seen import SEEN
+from edged.store.signing import RetiredKeyError, TrustStore
+from edged.store.targets import check_targets, device_words
+from edged.store.trust_state import Trusted
+
+if TYPE_CHECKING:
+    from edged.pipelines.graph import Plan
+
+T = TypeVar("T")
+
+_KEY_CAP_BYTES = 64 << 10
+_STEP_FILE_BYTES = 64 << 20
+"""More than any step reads of its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a configuration asks for.
+
+    Args:
+        snapshot: the configuration.
+        releases: by model, each release that its bundles hold, ascending.
+        problems: what stands in the way; empty when it can be served as a whole.
+        broken: models and pipelines that cannot be served as asked, with the reason.
+        plans: of the pipelines.
+        trusted: the trust document that it goes by; None for keys of the configuration.
+        retired: models that serve on under keys that were retired, with the reason.
+    """
+
+    snapshot: Snapshot
+    releases: Mapping[str, tuple[Desired, ...]]
+    problems: tuple[Problem, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    trusted: Trusted | None = None
+    retired: Mapping[str, str] = field(default_factory=dict)
+
+    def desired(self) -> list[Desired]:
+        """All releases of all models."""
+        return [item for items in self.releases.values() for item in items]
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """One bundle that was taken, and what was made of it."""
+
+    digest: str
+    manifest: Manifest
+    content: T
+
+
+def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
+    """Verify and store every bundle that a configuration names.
+
+    Runs on a thread: it reads and hashes whole bundles.
+    """
+    repository.collector.rules = snapshot.config.store
+    kept = _kept_bundles(snapshot, repository)
+    files = [*check_files(snapshot), *about_runtimes(snapshot)]
+    for name in kept:
+        about = _about(name, files)
+        files = [one for one in files if one not in about]
+    try:
+        adopt(snapshot, repository.state_dir)
+        trusted = load_trusted(snapshot, repository.state_dir)
+        trust = load_trust(snapshot, repository.state_dir)
+    except EdgedError as exc:
+        broken = dict.fromkeys(snapshot.config.models, exc.message)
+        return Candidate(snapshot, {}, _with_trust(snapshot, files, exc), broken)
+    taker = _Taker(repository, trust, device_words(snapshot.config.labels))
+    releases: dict[str, tuple[Desired, ...]] = {}
+    problems = list(files)
+    broken = {}
+    for name, config in snapshot.config.models.items():
+        paths = kept.get(name)
+        how = taker.take if paths is None else taker.take_kept
+        found, trouble = _gather(snapshot, name, how, files, paths)
+        items = sorted(found.items())
+        taker.chose(name, config.serve, found)
+        unfit = check_states(snapshot, name, {number: one.manifest for number, one in items})
+        releases[name] = tuple(
+            Desired(one.digest, one.content, config) for number, one in items if number not in unfit
+        )
+        problems += (trouble := [*trouble, *unfit.values()])
+        reasons = [*_about(name, files), *trouble]
+        if reasons or not found:
+            broken[name] = reasons[0].message if reasons else "no bundle was found"
+    manifests = {name: _numbered(items) for name, items in releases.items()}
+    made = plan_all(snapshot, _manifests(snapshot, manifests))
+    problems += [*made.problems, *_about_memory(snapshot, manifests)]
+    broken |= made.broken
+    return Candidate(
+        snapshot, releases, tuple(problems), broken, made.plans, trusted, taker.retired
+    )
+
+
+class _Taker:
+    """Takes a model's bundles into the store."""
+
+    def __init__(
+        self, repository: Repository, trust: TrustStore, device: Mapping[str, str]
+    ) -> None:
+        self._repository = repository
+        self._trust = trust
+        self._device = device
+        self._numbers: dict[str, int] = {}
+        self.retired: dict[str, str] = {}
+
+    def chose(self, name: str, serve: int | str, numbers: Collection[int]) -> None:
+        """Of a model's releases one serves; what is only left over is not told of."""
+        chosen = max(numbers, default=0) if serve == "newest" else serve
+        if self._numbers.get(name) != chosen:
+            self.retired.pop(name, None)
+
+    def take(self, path: Path) -> Found[StoredRelease]:
+        """A bundle's file."""
+        try:
+            stored = self._repository.import_bundle(path, self._trust, self._device)
+        except RetiredKeyError as exc:
+            stored = self._serving_on(self._repository.release(SEEN.digest(path)), exc)
+        return Found(stored.digest, stored.manifest, stored)
+
+    def take_kept(self, path: Path) -> Found[StoredRelease]:
+        """One that is in the store."""
+        stored = self._repository.release(path.name)
+        try:
+            stored.verify(self._trust)
+        except RetiredKeyError as exc:
+            stored = self._serving_on(stored, exc)
+        check_targets(stored.manifest, self._device)
+        self._repository.floors.check(stored.manifest)
+        return Found(stored.digest, stored.manifest, stored)
+
+    def _serving_on(self, stored: StoredRelease, exc: RetiredKeyError) -> StoredRelease:
+        """Retired keys stop no model: what was trusted and serves goes on until it is changed."""
+        if not may_serve_on(self._repository.state_dir, stored.manifest, stored.digest):
+            raise exc
+        check_targets(stored.manifest, self._device)
+        self._repository.floors.check(stored.manifest)
+        name, number = stored.manifest.name, stored.manifest.release
+        self._numbers[name] = number
+        self.retired[name] = f"release {number} is {exc.message}"
+        return stored
+
+
+def _kept_bundles(snapshot: Snapshot, repository: Repository) -> dict[str, tuple[Path, ...]]:
+    """Of a generation that comes back: its bundles in the store, of models that are whole there."""
+    if snapshot.kept is None:
+        return {}
+    there = set(repository.digests())
+    return {
+        model: tuple(map(Path, digests))
+        for model, digests in snapshot.kept.releases.items()
+        if model in snapshot.config.models and digests and there.issuperset(digests)
+    }
+
+
+def _numbered(items: Sequence[Desired]) -> dict[int, Manifest]:
+    return {item.stored.manifest.release: item.stored.manifest for item in items}
+
+
+def _manifests(snapshot: Snapshot, found: Mapping[str, Mapping[int, Manifest]]) -> ManifestOf:
+    """By a model and a release or an alias, the manifest of what is to answer."""
+
+    def manifest_of(model: str, selector: int | str | None) -> Manifest | None:
+        numbers = found.get(model)
+        if not numbers:
+            return None
+        config = snapshot.config.models[model]
+        wanted = config.serve if selector is None else selector
+        if isinstance(wanted, str):
+            wanted = max(numbers) if wanted == "newest" else config.aliases.get(wanted, 0)
+        return numbers.get(wanted)
+
+    return manifest_of
+
+
+def is_servable(snapshot: Snapshot, repository: Repository) -> bool:
+    """Whether a configuration can be served as a whole by now; asked of one that could not.
+
+    Its digest need not tell: that covers a bundle's manifest, not a damaged member that was copied
+    again, nor a full disk that has room now.
+    """
+    return not build_candidate(snapshot, repository).problems
+
+
+def is_other_trust(candidate: Candidate, repository: Repository) -> bool:
+    """Whether another trust document is in effect than a candidate was made by."""
+    try:
+        now = load_trusted(candidate.snapshot, repository.state_dir)
+    except EdgedError:
+        return False  # its file is in the digest
+    return now != candidate.trusted
+
+
+def inspect_bundles(
+    snapshot: Snapshot,
+    digests: dict[tuple[str, int], str] | None = None,
+    state_dir: Path | None = None,
+) -> tuple[dict[str, dict[int, Manifest]], list[Problem]]:
+    """The same checks without a store: manifests and signatures only; for ``edged check``.
+
+    Args:
+        snapshot: the configuration.
+        digests: gets that of each manifest, by model and release.
+        state_dir: of the device; without it there are no floors.
+
+    Returns:
+        Manifests by model and release, and what is wrong.
+    """
+    files = [*check_files(snapshot), *about_runtimes(snapshot)]
+    try:
+        trust = load_trust(snapshot, state_dir)
+    except EdgedError as exc:
+        return {}, list(_with_trust(snapshot, files, exc))
+
+    device = device_words(snapshot.config.labels)
+
+    def take(path: Path) -> Found[Manifest]:
+        data, manifest, signatures = read_manifest(path)
+        try:
+            trust.verify(data, signatures)
+        except RetiredKeyError:
+            if state_dir is None or not may_serve_on(state_dir, manifest, bundle_digest(data)):
+                raise
+        check_requires(manifest)
+        check_targets(manifest, device)
+        if state_dir is not None:
+            Floors(state_dir).check(manifest)
+        return Found(bundle_digest(data), manifest, manifest)
+
+    manifests: dict[str, dict[int, Manifest]] = {}
+    problems = list(files)
+    for name in snapshot.config.models:
+        found, trouble = _gather(snapshot, name, take, files)
+        manifests[name] = {release: one.content for release, one in sorted(found.items())}
+        if digests is not None:
+            digests |= {(name, release): one.digest for release, one in found.items()}
+        problems += [*trouble, *check_states(snapshot, name, manifests[name]).values()]
+    return manifests, [*problems, *_about_memory(snapshot, manifests)]
+
+
+def about_runtimes(snapshot: Snapshot) -> list[Problem]:
+    """The runtimes that models name and that are not there."""
+    return [snapshot.problem(path, text) for path, text in check_runtimes(snapshot.config)]
+
+
+def _about_memory(
+    snapshot: Snapshot, manifests: Mapping[str, Mapping[int, Manifest]]
+) -> list[Problem]:
+    found = check_memory(snapshot.config, manifests)
+    return [snapshot.problem(path, text) for path, text in found]
+
+
+def inspect_pipelines(
+    snapshot: Snapshot, manifests: Mapping[str, Mapping[int, Manifest]]
+) -> tuple[ManifestOf, tuple[Problem, ...]]:
+    """Plan the pipelines over bundles that were inspected.
+
+    Returns:
+        The manifest of what is to answer, for models and pipelines; and what is wrong.
+    """
+    manifest_of = _manifests(snapshot, manifests)
+    made = plan_all(snapshot, manifest_of)
+
+    def also_of_pipelines(name: str, selector: int | str | None) -> Manifest | None:
+        plan = made.plans.get(name)
+        if plan is None or selector not in (None, plan.config.release):
+            return manifest_of(name, selector) if name in snapshot.config.models else None
+        from edged.pipelines.describe import describe  # noqa: PLC0415 - with the first pipeline
+
+        return describe(plan)
+
+    return also_of_pipelines, made.problems
+
+
+def _gather(
+    snapshot: Snapshot,
+    name: str,
+    take: Callable[[Path], Found[T]],
+    files: list[Problem],
+    paths: Sequence[Path] | None = None,
+) -> tuple[dict[int, Found[T]], list[Problem]]:
+    """Take every bundle of a model; what is in ``files`` already is not said twice."""
+    bundle_path = model_path(name, "bundle")
+    said = _about(name, files)
+    found: dict[int, Found[T]] = {}
+    problems: list[Problem] = []
+    low: list[Problem] = []
+    for path in snapshot.bundle_paths(name) if paths is None else paths:
+        try:
+            one = take(path)
+            check_name(one.manifest, name)
+            _check_conflict(one, found)
+        except (BelowFloorError, RetiredKeyError) as exc:
+            # Lies there from before that changed; a fault only if somebody wants it.
+            low.append(snapshot.problem(bundle_path, f"{path.name}: {exc.message}"))
+        except (EdgedError, OSError) as exc:
+            reason = exc.message if isinstance(exc, EdgedError) else exc.strerror or str(exc)
+            if not any(str(path) in problem.message for problem in said):
+                problems.append(snapshot.problem(bundle_path, f"{path.name}: {reason}"))
+        else:
+            found[one.manifest.release] = one
+    if found:
+        problems += check_releases(snapshot, name, snapshot.config.models[name], set(found))
+        problems += check_rollout(snapshot, name, {n: one.manifest for n, one in found.items()})
+    return found, [*problems, *low] if problems or not found else []
+
+
+def _about(name: str, files: list[Problem]) -> list[Problem]:
+    """The problems of one model's bundle files."""
+    path = model_path(name, "bundle")
+    return [one for one in files if one.path == path or one.path.startswith(f"{path}[")]
+
+
+def _with_trust(snapshot: Snapshot, files: list[Problem], error: EdgedError) -> tuple[Problem, ...]:
+    if any(problem.path.startswith(("trust.keys", "trust.root")) for problem in files):
+        return tuple(files)
+    path = "trust.keys" if snapshot.config.trust.root is None else "trust.root"
+    return (*files, snapshot.problem(path, error.message))
+
+
+def content_digest(snapshot: Snapshot) -> str:
+    """What a configuration comes to: its files, and every key, bundle and step's file they name.
+
+    Values of secrets are in no digest: it is shown, and a short secret could be guessed from it.
+    """
+    if snapshot.kept is not None:
+        return snapshot.kept.digest
+    digest = hashlib.sha256(full_digest(snapshot, _fingerprint).encode())
+    for key in snapshot.config.trust.files:
+        try:
+            with snapshot.resolve(key).open("rb") as file:
+                data = file.read(_KEY_CAP_BYTES)
+        except OSError:
+            data = b"unreadable"
+        digest.update(b"\0%d:%b" % (len(data), data))
+    schemas = [one.schema.descriptors for one in snapshot.config.bindings if one.schema]
+    for named in [*step_files(snapshot.config.pipelines), *schemas]:
+        name = named.encode("utf-8", "surrogateescape")
+        digest.update(b"\0%d:%b:%b" % (len(name), name, _content(snapshot.resolve(named))))
+    return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """A digest of a file; a step that cannot read it, or finds it too long, says so itself."""
+    try:
+        if not path.is_file():
+            return b"no file"
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(_STEP_FILE_BYTES)).digest()
+    except OSError:
+        return b"unreadable"
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return SEEN.digest(path)
+    except EdgedError as exc:
+        return f"broken: {exc.message}"
+
+
+def _check_conflict(one: Found[T], found: Mapping[int, Found[T]]) -> None:
+    release = one.manifest.release
+    if release in found and found[release].digest != one.digest:
+        raise BundleError(f"release {release} is in another bundle too, with other contents")

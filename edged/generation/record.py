@@ -1,0 +1,268 @@
+"""What is noted on disk about generations: their numbers, the last good configuration, the slots.
+
+Everything is written so that a power cut leaves the old or the new, wholly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edged.atomic import write_atomically
+from edged.config.documents import FOLDER
+from edged.config.documents import FOLDER as DOCUMENTS
+from edged.config.load import Snapshot, load, load_saved, save, takes_documents
+from edged.config.problems import ConfigProblemsError
+from edged.config.source import read_source
+from edged.errors import EdgedError
+from edged.generation.candidate import content_digest
+from edged.generation.documents import Documents
+from edged.generation.history import History, Order, Rejection
+from edged.serving.dataplane import ServingTable
+from edged.serving.release import ServedRelease
+from edged.store.repository import Repository
+from edged.telemetry.crash import CrashMark
+
+log = logging.getLogger("edged.reload")
+
+_LAST_GOOD = "last-good"
+_GENERATION = "generation.json"
+HISTORY = "history"
+DEFAULT_STATE_DIR = "/var/lib/edged"
+_STATE_DIR_LINE = re.compile(
+    r"""^["']?state_dir["']?[ \t]*:[ \t]+["']?([^"'#\n]+?)["']?[ \t]*(?:#.*)?$""", re.MULTILINE
+)
+
+
+class _Noted(Struct, frozen=True):
+    """The last generation; a file that holds anything else counts as none."""
+
+    generation: Annotated[int, Meta(ge=0, lt=2**53)]
+    digest: str
+
+
+class Record:
+    """The notes of one state directory."""
+
+    def __init__(self, state_dir: Path, repository: Repository) -> None:
+        self._directory = state_dir
+        self._repository = repository
+        self.history = History(state_dir / HISTORY)
+        self.documents = Documents(state_dir / FOLDER)
+
+    def next_generation(self, digest: str) -> int:
+        """The number for a configuration: one more than the last, or the same for the same.
+
+        Raises:
+            OSError: it cannot be written; then no number was used.
+        """
+        path = self._directory / _GENERATION
+        number, last = 0, ""
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            noted = msgspec.json.decode(path.read_bytes(), type=_Noted)
+            number, last = noted.generation, noted.digest
+        if number == 0:  # lost: what the history has is not numbered a second time
+            number = max((one.generation for one in self.history.entries()), default=0)
+        if last == digest and number > 0:
+            return number
+        write_atomically(path, msgspec.json.encode(_Noted(number + 1, digest)))
+        return number + 1
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Keep a configuration that was applied as a whole; it is what a broken boot falls back on.
+
+        Raises:
+            EdgedError: it cannot be written.
+            OSError: likewise.
+        """
+        save(snapshot, self._directory / _LAST_GOOD)
+
+    def activate(self, table: ServingTable) -> None:
+        """Note for each model which release serves; the next boot falls back on it.
+
+        Raises:
+            EdgedError: a slot cannot be written.
+            OSError: likewise.
+        """
+        repository = self._repository
+        for route in table.routes.values():
+            serving = route.default_release()
+            if not isinstance(serving, ServedRelease) or serving is route.fallback:
+                continue
+            if not serving.is_proven:
+                continue  # a lazy one that was never run here is no good to fall back on
+            digest = serving.key.digest
+            if repository.current(route.model) != digest:
+                repository.activate(route.model, digest)
+            # Also for one that was activated before: a kill between the two lines would otherwise
+            # leave it unproven, and set it aside at the third start.
+            repository.mark_good(route.model, digest)
+
+    def raise_floors(self, table: ServingTable) -> None:
+        """What serves proved good: releases that it says are not to be used any more are refused.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        wanted = {}
+        for route in table.routes.values():
+            serving = route.default_release()
+            if isinstance(serving, ServedRelease) and serving.is_proven:
+                floor = serving.manifest.floor
+                if isinstance(floor, int):
+                    wanted[route.model] = floor
+        for model, release in self._repository.floors.rise(wanted).items():
+            log.info("model %s: no release before %d is accepted any more", model, release)
+
+
+def load_for_boot(config_path: Path, state_dir: Path) -> tuple[Snapshot, tuple[str, ...]]:
+    """The configuration to start with: the files, or the last good one when they are broken.
+
+    The last good one also when the files were tried and set aside, and the generation that an
+    operator ordered back. Only reads: whoever starts need not be the one that gets the directory.
+
+    Returns:
+        The snapshot, and what is wrong with the files (empty when they were taken).
+
+    Raises:
+        ConfigProblemsError: the files are broken and there is no last good configuration.
+    """
+    history = History(state_dir / HISTORY)
+    crash = CrashMark(state_dir).peek()
+    order = history.ordered() or Order()
+    ordered = ordered_back(history, order.generation)
+    try:
+        files = load(config_path, state_dir / FOLDER)
+    except ConfigProblemsError as exc:
+        saved = ordered or _last_good(history, state_dir, crash)
+        if saved is None:
+            raise
+        return saved, tuple(str(problem) for problem in exc.problems)
+    if ordered is not None:
+        return ordered, (set_aside(went_back_to(ordered)),)
+    marks = history.marks()
+    if order.again or (not marks.rejected and marks.trying is None):
+        return files, ()
+    digest = content_digest(files)
+    reason = history.doubt(digest, has_crashed=bool(crash))
+    back = next(history.last_good(digest), None) if reason else None
+    return (files, ()) if back is None else (back, (set_aside(reason),))
+
+
+def settle_boot(config_path: Path, snapshot: Snapshot, record: Record, crash: str) -> None:
+    """Note what ``load_for_boot`` decided, once the state directory is ours.
+
+    Raises:
+        OSError: it cannot be noted.
+        ApplyError: what is known of documents is damaged.
+    """
+    history, documents = record.history, record.documents
+    order = history.ordered()
+    if order is not None and order.again:
+        history.lift(files_digest(config_path, documents))
+    if snapshot.kept is not None:
+        digest = files_digest(config_path, documents)
+        reason = history.doubt(digest, has_crashed=bool(crash)) if digest else ""
+        if order is not None and order.generation is not None:
+            history.lift(snapshot.kept.digest)
+            reason = went_back_to(snapshot)
+        if reason and digest not in ("", snapshot.kept.digest):
+            history.reject(Rejection(digest, 0, time.time(), reason))
+    history.forget_order()
+    documents.settle_boot(snapshot)
+
+
+def files_digest(config_path: Path, documents: Documents) -> str:
+    """The content of the files; empty when they are broken."""
+    try:
+        return content_digest(load(config_path, documents.directory))
+    except ConfigProblemsError:
+        return ""
+
+
+def set_aside(reason: str) -> str:
+    """Why files that are well by themselves are not in effect."""
+    return f"the files were set aside: {reason}; change them, or try again: edged apply --again"
+
+
+def went_back_to(snapshot: Snapshot) -> str:
+    """The reason where an operator wanted it."""
+    number = snapshot.kept.generation if snapshot.kept is not None else 0
+    return f"an operator went back to generation {number}"
+
+
+def ordered_back(history: History, generation: int | None) -> Snapshot | None:
+    """The generation that an operator ordered back, if it can be had; 0 for the one before."""
+    if not generation:
+        return None if generation is None else history.before()
+    try:
+        return history.read(generation)
+    except (ConfigProblemsError, OSError) as exc:
+        log.error("generation %d cannot be gone back to: %s", generation, exc)
+        return None
+
+
+def _last_good(history: History, state_dir: Path, crash: str) -> Snapshot | None:
+    """With its bundles where the history has it; else the copy of what was applied last."""
+    found = history.last_applied(has_crashed=bool(crash))
+    if found is not None:
+        return found
+    try:
+        return load_saved(state_dir / _LAST_GOOD)
+    except (EdgedError, OSError):
+        return None
+
+
+def load_in_effect(config_path: Path) -> Snapshot:
+    """The files, with the document that came over MQTT where one may.
+
+    Raises:
+        ConfigProblemsError: carries every problem found.
+    """
+    snapshot = load(config_path)
+    if not takes_documents(snapshot):
+        return snapshot
+    return load(config_path, find_state_dir(config_path) / DOCUMENTS)
+
+
+def find_state_dir(config_path: Path) -> Path:
+    """Where the state is, also when the configuration cannot be parsed.
+
+    $STATE_DIRECTORY (systemd) goes first; then the configuration; when that is broken, a line
+    ``state_dir:`` at the top level of one of its files, read as text, so that a syntax error
+    elsewhere does not hide the last good configuration; then the default. Files that others could
+    have written are not asked: they would choose which last good configuration is believed.
+    """
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    try:
+        snapshot = load(config_path)
+    except ConfigProblemsError:
+        return _search_state_dir(config_path)
+    return snapshot.resolve(snapshot.config.state_dir)
+
+
+def _search_state_dir(config_path: Path) -> Path:
+    try:
+        source = read_source(config_path)
+    except ConfigProblemsError:
+        return Path(DEFAULT_STATE_DIR)
+    for data in source.files.values():
+        match = _STATE_DIR_LINE.search(data.decode("utf-8", "replace").replace("\r", "\n"))
+        if match:
+            return Path(os.path.normpath(source.root / match[1]))
+    return Path(DEFAULT_STATE_DIR)
+
+
+def load_last_good(state_dir: Path) -> Snapshot:
+    """The configuration that was applied last; raises EdgedError or OSError when there is none."""
+    return load_saved(state_dir / _LAST_GOOD)

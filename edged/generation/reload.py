@@ -1,0 +1,399 @@
+"""Generations: a configuration is loaded, checked, built beside the old one, and swapped in whole.
+
+Decides whether a changed configuration takes effect. Any failure leaves the running generation as
+it was, and says why with file and line. At boot there is nothing to fall back on but the disk: a
+broken release is answered with the last good one (a broken file: ``record.load_for_boot``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edged.checks.budget import budgets_of
+from edged.config.binding import BindingConfig
+from edged.config.broker_lines import files_of_brokers
+from edged.config.desired import version_of
+from edged.config.diff import diff
+from edged.config.load import Snapshot
+from edged.config.pipeline_files import step_files
+from edged.config.problems import ConfigProblemsError
+from edged.config.tls_files import TLS_FILES, tls_sections
+from edged.errors import ApplyError, EdgedError
+from edged.faults import fault
+from edged.generation.candidate import (
+    Candidate,
+    build_candidate,
+    content_digest,
+    is_other_trust,
+    is_servable,
+)
+from edged.generation.fallback import lost_models
+from edged.generation.fitting import fit_all, fit_possible
+from edged.generation.house import House
+from edged.generation.rereading import reread
+from edged.generation.returns import Returns
+from edged.generation.table import build_table, failed_problems, restart_changes, trouble_of
+from edged.generation.trusted import tell_trust, trust_document
+from edged.serving.lifecycle import ReleaseKey
+from edged.serving.manager import Desired
+from edged.store.trust_state import TrustState
+
+log = logging.getLogger("edged.reload")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How the last try to change the configuration went.
+
+    Args:
+        applied: whether the files are what is in effect.
+        at: wall-clock time, seconds since 1970.
+        problems: why not; one line each, with file and line.
+        number: of the look at the files that it came from.
+    """
+
+    applied: bool
+    at: float
+    problems: tuple[str, ...] = ()
+    number: int = 0
+
+
+class Reloader(Returns):
+    """Applies configurations, one at a time.
+
+    Args:
+        house: what it works on.
+        snapshot: the configuration to boot with.
+    """
+
+    def __init__(self, house: House, snapshot: Snapshot) -> None:
+        super().__init__(house, snapshot)
+        self._boot_config = snapshot.config
+        self._pending: tuple[BindingConfig, ...] = ()
+        self._lost: frozenset[str] = frozenset()
+        self._is_stopped = False
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+        self.report = Report(applied=False, at=0.0)
+        self.begun = 0
+        self.is_writing: Callable[[], bool] = bool
+        self.changes: Callable[[], int] = int
+
+    def followed(self) -> list[Path]:
+        """What the configuration in effect names, as absolute paths or patterns of bundles.
+
+        A change of one of them is a change.
+        """
+        snapshot = self._candidate.snapshot
+        config = snapshot.config
+        named = [pattern for model in config.models.values() for pattern in model.bundles]
+        named += [*config.trust.files, *step_files(config.pipelines)]
+        for _, own in tls_sections(config.listen):
+            named += [getattr(own, name) for name in TLS_FILES]
+        named += [one.schema.descriptors for one in config.bindings if one.schema is not None]
+        named += [file for _, file in files_of_brokers(config)]
+        named += [name for name in snapshot.files if version_of(name)]
+        paths = [snapshot.resolve(path) for path in named]
+        if config.trust.root is not None:
+            paths += TrustState(self._house.repository.state_dir).copies
+        return paths
+
+    def trust_document(self) -> dict[str, Any]:
+        """Whose bundles are accepted; for the status."""
+        made = self._candidate
+        return trust_document(made.snapshot, made.trusted, made.retired)
+
+    def request(self) -> None:
+        """Ask for a reload; requests that come while one runs are answered by one more."""
+        if self._is_stopped:
+            return
+        if self._task is not None and not self._task.done():
+            self._again = True
+            return
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def stop(self) -> None:
+        """Give up a reload that runs; what serves stays as it is."""
+        self._again = False
+        self._is_stopped = True
+        self._end_window()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def boot(self, crash: str = "") -> None:
+        """Serve what can be served of the first configuration; what cannot is a degradation.
+
+        Args:
+            crash: how the last run died by its own doing; empty when it did not.
+        """
+        house = self._house
+        snapshot = self._candidate.snapshot
+        await self._begin_boot(snapshot, crash)
+        candidate = await asyncio.to_thread(build_candidate, snapshot, house.repository)
+        for problem in candidate.problems:
+            log.error("%s", problem)
+        desired = candidate.desired()
+        house.manager.schedule(snapshot.config)
+        house.manager.want(desired)
+        await house.manager.settled([item.key for item in desired])
+        await self._fallbacks.find(candidate)
+        generation = await self._first_generation()
+        table = build_table(candidate, house.manager, generation, self._fallbacks.serving)
+        house.dataplane.swap(table)
+        self._candidate = candidate
+        prepared = self._prepare_possible()
+        await house.links.swap(snapshot, prepared)
+        self._report_own()
+        self.review()
+        await self._remember(is_good=not candidate.problems)
+        self._prove()
+
+    async def reload(self) -> bool:
+        """Read the files and apply them as a whole, or not at all.
+
+        Returns:
+            Whether the files are what is in effect now.
+        """
+        house = self._house
+        problems: tuple[str, ...]
+        try:
+            await self._go_where_ordered()
+            documents = house.record.documents
+            await asyncio.to_thread(documents.settle_removal)
+            places = (house.config_path, documents.directory)
+            snapshot = await reread(*places, self.changes, self.is_writing)
+            if snapshot is None:
+                return False
+            digest = await asyncio.to_thread(content_digest, snapshot)
+            broken = self._candidate.problems
+            if (
+                digest != self.digest
+                or await asyncio.to_thread(is_other_trust, self._candidate, house.repository)
+                or (broken and await asyncio.to_thread(is_servable, snapshot, house.repository))
+            ):
+                await self._refuse_set_aside(digest)
+                await self._apply(snapshot, digest)
+            else:
+                await house.links.refresh(snapshot)
+                await house.listener.refresh(snapshot.config)
+            house.manager.reconsider(house.is_quarantined)
+            await self._stand_in()
+        except ConfigProblemsError as exc:
+            problems = _lines(exc.problems)
+        except EdgedError as exc:
+            problems = (exc.message,)
+        except Exception as exc:
+            log.exception("a reload failed in an unexpected way")
+            problems = (f"{type(exc).__name__}: {exc}; see the log",)
+        else:
+            self.accepted()
+            return True
+        self.rejected(problems)
+        return False
+
+    def accepted(self) -> None:
+        """Note that the files are what is in effect."""
+        self._report_own()
+        self._house.health.restore("config")
+
+    def review(self) -> None:
+        """Bring the list of degradations up to date with the releases' states."""
+        health = self._house.health
+        routes = self._house.dataplane.table.routes
+        for name, route in routes.items():
+            trouble = trouble_of(route, self._candidate.broken.get(name, ""))
+            if trouble:
+                health.degrade(f"model.{name}", trouble)
+            else:
+                health.restore(f"model.{name}")
+        for key in health.degradations():
+            if key.startswith("model.") and key.removeprefix("model.") not in routes:
+                health.restore(key)
+        lost = lost_models(routes)
+        if lost - self._lost:
+            self.request()
+        self._lost = lost
+        waiting = {binding.model.partition("@")[0] for binding in self._pending}
+        if any(name in routes and routes[name].is_ready for name in waiting):
+            self._retry_bindings()
+
+    async def _run(self) -> None:
+        self._again = True
+        while self._again:
+            self._again = False
+            self.begun += 1
+            self.on_begin()
+            async with self._lock:
+                await self.reload()
+            self.on_end()
+
+    async def _apply(self, snapshot: Snapshot, digest: str) -> None:
+        house = self._house
+        candidate = await asyncio.to_thread(build_candidate, snapshot, house.repository)
+        if candidate.problems:
+            raise ConfigProblemsError(candidate.problems)
+        candidate = self._carried(candidate)
+        await self._begin(digest)
+        fallbacks = await self._fallbacks.kept(candidate)
+        before = house.manager.wanted()
+        desired = candidate.desired()
+        house.manager.loader.trial = snapshot.config.trial
+        house.manager.memories.set_budgets(budgets_of(snapshot.config))
+        house.manager.want(desired, leaving=before)
+        try:
+            fault("reload.begun")
+            new = {item.key for item in desired} - {item.key for item in before}
+            prepared, waiting = await self._build(candidate, new, fallbacks)
+            fault("reload.built")
+            # Before the listener, which may move: a number that is left out harms nobody.
+            generation = await self._next_generation(digest)
+            fault("reload.numbered")
+            await house.listener.apply(snapshot.config)
+            fault("reload.listening")
+        except BaseException:
+            house.manager.want(before)
+            house.manager.memories.set_budgets(budgets_of(self.config))
+            if not self._is_stopped:
+                await self._give_up()
+            raise
+        # From here on nothing is refused any more: what serves is exchanged between two turns of
+        # the loop, and the rest follows it; with hundreds of models in several turns, so that
+        # those who ask meanwhile never wait for all of it.
+        house.manager.schedule(snapshot.config, desired)
+        house.dataplane.swap(build_table(candidate, house.manager, generation, fallbacks))
+        changes = diff(self.config, snapshot.config)
+        gone = [binding.name for binding in self.config.bindings]
+        self._candidate, self.digest = candidate, digest
+        self._prove()  # at once: what breaks with the first request is well now
+        self._note_bindings(waiting, gone)
+        self._fallbacks.keep(fallbacks, house.dataplane.table.routes)
+        await asyncio.sleep(0)
+        await house.links.swap(snapshot, prepared)
+        house.manager.want([*desired, *self._fallbacks.serving.values()])
+        log.info(
+            "generation %d is in effect (%d changed fields, %d loaded)",
+            generation, len(changes), len(new),
+        )  # fmt: skip
+        await asyncio.sleep(0)
+        self.review()
+        await self._remember(is_good=True)
+
+    async def _build(
+        self, candidate: Candidate, new: set[ReleaseKey], fallbacks: dict[str, Desired]
+    ) -> tuple[Any, dict[str, str]]:
+        """Load what is new and fit the bindings to it; raises when any of it cannot be."""
+        house = self._house
+        await house.manager.settled([item.key for item in candidate.desired()])
+        problems = failed_problems(candidate, house.manager, new)
+        if problems:
+            raise ConfigProblemsError(problems)
+        number = house.dataplane.table.generation
+        of = build_table(candidate, house.manager, number, fallbacks).manifest
+        return fit_all(house.links.prepare, candidate.snapshot, self._pending, of)
+
+    async def _next_generation(self, digest: str) -> int:
+        try:
+            return await asyncio.to_thread(self._house.record.next_generation, digest)
+        except OSError as exc:
+            raise ApplyError(f"the state directory cannot be written: {exc.strerror}") from exc
+
+    async def _first_generation(self) -> int:
+        try:
+            return await self._next_generation(self.digest)
+        except ApplyError as exc:
+            # A read-only disk must not keep a box from answering.
+            log.error("the generation's number could not be noted: %s", exc.message)
+            return 1
+
+    def _prepare_possible(self) -> Any:
+        """At boot: the bindings that work, and a degradation for each that does not yet."""
+        house = self._house
+        of = house.dataplane.table.manifest
+        prepared, waiting = fit_possible(house.links.prepare, self._candidate.snapshot, of)
+        self._note_bindings(waiting, ())
+        return prepared
+
+    def _note_bindings(self, waiting: dict[str, str], gone: Iterable[str]) -> None:
+        bindings = self.config.bindings
+        self._pending = tuple(binding for binding in bindings if binding.name in waiting)
+        for name in {*gone, *(binding.name for binding in bindings)} - waiting.keys():
+            self._house.health.restore(f"binding.{name}")
+        for name, reason in waiting.items():
+            self._house.health.degrade(f"binding.{name}", reason)
+
+    def _retry_bindings(self) -> None:
+        prepared = self._prepare_possible()
+        task = asyncio.get_running_loop().create_task(self._swap(self._candidate, prepared))
+        task.add_done_callback(_log_failure)
+
+    async def _swap(self, candidate: Candidate, prepared: Any) -> None:
+        # A reload that came between has swapped in its own already.
+        if candidate is self._candidate:
+            await self._house.links.swap(candidate.snapshot, prepared)
+
+    async def _stand_in(self) -> None:
+        """For a model whose release was quarantined while it served: the one that served before."""
+        house, candidate = self._house, self._candidate
+        if not lost_models(house.dataplane.table.routes):
+            return
+        await self._fallbacks.find(candidate)
+        number = house.dataplane.table.generation
+        table = build_table(candidate, house.manager, number, self._fallbacks.serving)
+        house.dataplane.swap(table)
+        self.review()
+
+    async def _remember(self, *, is_good: bool) -> None:
+        """Note on disk what serves: the releases that do, and the configuration if it is whole."""
+        made = self._candidate
+        tell_trust(made.snapshot, made.trusted, made.retired, self._house.health)
+        house = self._house  # both wait for the disk again and again, and neither for the other
+        notes = [asyncio.to_thread(house.record.activate, house.dataplane.table)]
+        if is_good:
+            snapshot, entry = self._candidate.snapshot, self._entry(self._candidate)
+            notes.append(asyncio.to_thread(house.record.keep, snapshot))
+            notes.append(asyncio.to_thread(house.record.history.add, snapshot, entry))
+        try:
+            for error in await asyncio.gather(*notes, return_exceptions=True):
+                if error is not None:
+                    raise error
+            house.health.restore("last-good")
+        except (EdgedError, OSError) as exc:
+            house.health.degrade("last-good", f"what serves could not be noted on disk: {exc}")
+        await self._collect()
+        changed = restart_changes(self._boot_config, self.config)
+        if changed:
+            house.health.degrade("restart", f"takes effect after a restart: {', '.join(changed)}")
+        else:
+            house.health.restore("restart")
+
+    def _report_own(self) -> None:
+        """The files are what is in effect; after a boot they may have problems all the same."""
+        problems = self._candidate.problems
+        self.report = Report(not problems, time.time(), _lines(problems), self.begun)
+
+    def rejected(self, problems: tuple[str, ...]) -> None:
+        """Note that the files are not what is in effect, and why."""
+        self.report = Report(False, time.time(), problems, self.begun)
+        for line in problems:
+            log.error("configuration refused: %s", line)
+        generation = self._house.dataplane.table.generation
+        self._house.health.degrade(
+            "config",
+            f"the files are refused; the last good configuration (generation {generation}) "
+            f"serves: {problems[0]}",
+        )
+
+
+def _lines(problems: Iterable[object]) -> tuple[str, ...]:
+    return tuple(str(problem) for problem in problems)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("bindings could not be swapped in", exc_info=task.exception())

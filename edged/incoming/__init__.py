@@ -1,0 +1,1 @@
+"""How bundles come to a device: verified and put in place by one way, whoever brings them."""

@@ -1,0 +1,220 @@
+"""``edged bundle install``: a bundle is verified, then put where the configuration looks for it.
+
+Decides whether a file may join a model's bundles. It is copied beside them first, under a name that
+no pattern takes; the copy is what is verified, and the copy gets the name: so a bundle is there
+wholly and verified, or not at all, whenever this ends. What serves is the configuration's word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import fnmatch
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from edged.config.load import Snapshot
+from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError
+from edged.faults import fault
+from edged.generation.record import find_state_dir, load_in_effect
+from edged.generation.trusted import check_not_expired, load_trust, load_trusted
+from edged.incoming.quota import check_quota
+from edged.manifest import Manifest
+from edged.store.bundle import Bundle, bundle_digest, check_model, open_bundle, read_manifest
+from edged.store.floors import Floors
+from edged.store.head import Head
+from edged.store.repository import check_requires
+from edged.store.signing import TrustStore
+from edged.store.targets import check_targets, device_words
+
+_TEMPORARY = ".install-"
+_CHUNK_BYTES = 1 << 20
+_RESERVE = 1.2
+"""Room asked for beyond the file itself: a full disk stops more than an update."""
+
+
+class NoPlaceError(IncompatibleError):
+    """The device cannot take it now; the bundle is none the worse for it."""
+
+
+def install(config: Path, file: Path, *, older: bool = False, state_dir: Path | None = None) -> str:
+    """Install a bundle; returns what was done, for people.
+
+    Args:
+        config: edged.yaml or its directory.
+        file: the bundle.
+        older: also where a newer release of the model is there already.
+        state_dir: of the device; default: as the configuration or the service manager says.
+
+    Raises:
+        NoPlaceError: it cannot be written.
+        EdgedError: it is not trusted, not whole, not for this device, or nobody asks for it.
+    """
+    snapshot = load_in_effect(config)
+    data, manifest, signatures = read_manifest(file)
+    # From the original, so that nothing is written of what nobody signed.
+    state = state_dir or find_state_dir(config)
+    trust, target = admit(state, snapshot, Head(data, manifest, signatures), older=older)
+    with _alone(target.parent):
+        if target.exists():
+            return f"{target} is there already"
+        temporary = _copy(file, target.parent)
+        try:
+            fault("install.copied")
+            with open_bundle(temporary) as bundle:
+                _verify(bundle, trust, bundle_digest(data))
+            fault("install.verified")
+            _name(temporary, target)
+            fault("install.named")
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+    unsigned = "" if trust.required else "; NOT CHECKED WHO SIGNED IT (trust.require_signatures)"
+    return f"{target}: release {manifest.release} of {manifest.name}{unsigned}"
+
+
+def admit(
+    state_dir: Path, snapshot: Snapshot, head: Head, *, older: bool
+) -> tuple[TrustStore, Path]:
+    """All that its first bytes say against a bundle; also asked before the rest is fetched.
+
+    Returns:
+        Whom we trust, and the name that it would get.
+
+    Raises:
+        EdgedError: it is not trusted, not for this device, older, or nobody asks for it.
+    """
+    trust = load_trust(snapshot, state_dir)
+    trust.verify(head.data, head.signatures)
+    check_requires(head.manifest)
+    check_targets(head.manifest, device_words(snapshot.config.labels))
+    Floors(state_dir).check(head.manifest)
+    check_quota(state_dir, snapshot, head.manifest)
+    target = _target(snapshot, head.manifest)
+    if not target.exists():
+        check_not_expired(load_trusted(snapshot, state_dir))
+    _check_others(snapshot, head.manifest, bundle_digest(head.data), older=older)
+    return trust, target
+
+
+def _target(snapshot: Snapshot, manifest: Manifest) -> Path:
+    """The name under which the model's patterns take it."""
+    name, models = manifest.name, snapshot.config.models
+    if name not in models:
+        known = ", ".join(sorted(models)) or "none"
+        raise ConfigError(f'no model "{name}" is configured; the models are: {known}')
+    for pattern in models[name].bundles:
+        folder, _, last = str(snapshot.resolve(pattern)).rpartition("/")
+        for shown in (f"{name}-{manifest.release}.edgb", f"{name}.edgb"):
+            if fnmatch.fnmatchcase(shown, last) and not any(sign in folder for sign in "*?["):
+                return Path(folder) / shown
+    shown = ", ".join(models[name].bundles)
+    raise ConfigError(
+        f'{name}-{manifest.release}.edgb is no file that models.{name}.bundle takes ("{shown}"); '
+        f"write a pattern, such as bundles/{name}-*.edgb"
+    )
+
+
+def _check_others(snapshot: Snapshot, manifest: Manifest, digest: str, *, older: bool) -> None:
+    """Refuse a number that stands for other contents, and a step back that nobody asked for."""
+    newest = 0
+    for path in snapshot.bundle_paths(manifest.name):
+        try:
+            data, other, _ = read_manifest(path)
+        except EdgedError:
+            continue  # edged check says what is wrong with it
+        if other.release == manifest.release and bundle_digest(data) != digest:
+            raise BundleError(
+                f"release {manifest.release} of {manifest.name} is there with other contents "
+                f"({path.name}); a release number is never used twice"
+            )
+        newest = max(newest, other.release)
+    if manifest.release < newest and not older:
+        raise IncompatibleError(
+            f"release {manifest.release} of {manifest.name} is older than release {newest}, which "
+            "is there; to install it all the same: edged bundle install --older"
+        )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One installation at a time, by hand, inbox or source; what a killed one left is removed."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        way = f"; make it: mkdir -p {folder}" if isinstance(exc, FileNotFoundError) else ""
+        raise NoPlaceError(f"cannot write to {folder}: {exc.strerror}{way}") from exc
+    try:
+        with contextlib.suppress(OSError):  # a network's folder may know no locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            for old in folder.glob(f"{_TEMPORARY}*"):
+                old.unlink()
+        yield
+    finally:
+        os.close(fd)
+
+
+def _copy(file: Path, folder: Path) -> Path:
+    """A synced copy in the folder, under a name that no pattern takes."""
+    temporary = folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
+    try:
+        with _made(temporary) as copy, file.open("rb") as source:
+            size, disk = os.fstat(source.fileno()).st_size, os.statvfs(folder)
+            if disk.f_bavail * disk.f_frsize < size * _RESERVE:
+                raise NoPlaceError(
+                    f"{folder} has {disk.f_bavail * disk.f_frsize >> 20} MiB free; this bundle "
+                    f"needs {int(size * _RESERVE) >> 20} MiB; make room, then try again"
+                )
+            left = size  # a file that grows meanwhile is not read for ever
+            while left and (chunk := source.read(min(left, _CHUNK_BYTES))):
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(copy, view) :]
+                left -= len(chunk)
+            os.fsync(copy)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise NoPlaceError(f"cannot write to {folder}: {exc.strerror}") from exc
+    except EdgedError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+@contextlib.contextmanager
+def _made(path: Path) -> Iterator[int]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
+    os.fchmod(fd, 0o644)  # the daemon is another user than whoever installs, and nothing is secret
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _verify(bundle: Bundle, trust: TrustStore, digest: str) -> None:
+    """Everything that can be said without a runtime; the daemon has its golden samples answered."""
+    if bundle.digest != digest:
+        raise BundleError("the file was changed while it was copied; try again")
+    trust.verify(bundle.manifest_bytes, bundle.signatures)
+    for member in bundle.manifest.members:
+        if member.type == "onnx":
+            check_model(member, b"".join(bundle.stream(member)), bundle.manifest)
+        else:
+            for _ in bundle.stream(member):
+                pass
+
+
+def _name(temporary: Path, target: Path) -> None:
+    """Give the copy its name, in one step and over nothing that is there."""
+    try:
+        os.link(temporary, target)
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as exc:
+        raise NoPlaceError(f"cannot write {target}: {exc.strerror}") from exc

@@ -1,0 +1,45 @@
+"""Whether the store will have room for a bundle that is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edged.config.snapshot import Snapshot
+from edged.errors import EdgedError, IncompatibleError
+from edged.generation.history import History
+from edged.generation.record import HISTORY
+from edged.manifest import Manifest
+from edged.store.stored import open_release
+
+
+def check_quota(state_dir: Path, snapshot: Snapshot, manifest: Manifest) -> None:
+    """Refuse to install what the store could not take, whatever left it before.
+
+    Raises:
+        IncompatibleError: what is needed and this bundle are more than store.max_bytes.
+    """
+    cap = snapshot.config.store.max_bytes
+    if cap is None:
+        return
+    needed = 0
+    try:
+        pinned = frozenset[str]().union(*History(state_dir / HISTORY).pinned().values())
+    except OSError:
+        return  # not ours to read; the daemon looks again before it takes it in
+    for digest in pinned:
+        try:
+            stored = open_release(state_dir / "store", digest).manifest
+        except (EdgedError, OSError):
+            continue
+        needed += sum(member.size for member in stored.members)
+    size = sum(member.size for member in manifest.members)
+    if needed + size > cap:
+        raise IncompatibleError(
+            f"release {manifest.release} of {manifest.name} has {_mib(size)}, and what the store "
+            f"has to keep {_mib(needed)}: together more than store.max_bytes, {_mib(cap)}; raise "
+            "it, or keep fewer configurations to go back to (store.generations)"
+        )
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"

@@ -1,0 +1,93 @@
+"""Lines beside one another: what comes and goes with a configuration, and whose health is whose."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edged.broker.links import Brokers
+from edged.config.binding import BindingConfig
+from edged.config.brokers import NamedBrokerConfig
+from edged.config.load import Snapshot
+from edged.config.mqtt import MqttConfig
+from edged.config.schema import Config
+from edged.errors import FieldError
+from edged.specs import Duration
+from edged.telemetry.health import Health
+from tests.fakes.broker import free_port
+from tests.fakes.door import SUM, FakeDoor
+from tests.transports.conftest import until
+
+
+def snapshot(root: Path, *bindings: BindingConfig, mqtt: bool = True) -> Snapshot:
+    words: dict[str, Any] = {"host": "127.0.0.1", "port": free_port()}
+    config = Config(
+        node="test",
+        mqtt=MqttConfig(**words, longest_pause=Duration(10**9)) if mqtt else None,
+        brokers={"plant": NamedBrokerConfig(**words)} if mqtt else {},
+        bindings=bindings,
+    )
+    return Snapshot(config, root, {})
+
+
+def binding(name: str, **words: Any) -> BindingConfig:
+    return BindingConfig(
+        name=name, **{"from_": f"{name}/in", "to": f"{name}/out", "model": "sum"} | words
+    )
+
+
+def of(model: str, release: int | str | None = None) -> Any:
+    return SUM
+
+
+def test_lines_follow_the_configuration(tmp_path: Path) -> None:
+    health = Health()
+
+    async def work() -> None:
+        brokers = Brokers(FakeDoor(), health, tmp_path)  # type: ignore[arg-type]
+        brokers.announce({}, [])
+        assert brokers.stats() is None
+        first = snapshot(tmp_path, binding("a"), binding("b", broker="plant"))
+        await brokers.swap(first, brokers.prepare(first, first.config.bindings, of))
+        await until(lambda: {"mqtt", "brokers.plant"} <= health.degradations().keys())
+        stats = brokers.stats()
+        assert stats is not None
+        assert [*stats["bindings"]] == ["a"]
+        assert [*stats["brokers"]["plant"]["bindings"]] == ["b"]
+        assert brokers.line() == "mqtt connecting, plant: mqtt connecting"
+        assert (tmp_path / "brokers/plant").is_dir()
+
+        second = snapshot(tmp_path, binding("a"), binding("b", results="plant"))
+        await brokers.swap(second, brokers.prepare(second, second.config.bindings, of))
+        stats = brokers.stats()
+        assert stats is not None
+        assert [*stats["brokers"]] == ["mqtt to plant"]
+        await until(lambda: "brokers.mqtt to plant.results" in health.degradations())
+        assert "brokers.plant" not in health.degradations()
+        await brokers.refresh(second)
+
+        third = snapshot(tmp_path, mqtt=False)
+        await brokers.swap(third, brokers.prepare(third, (), of))
+        assert brokers.stats() is None
+        assert health.degradations() == {}
+        await brokers.drain(0)
+        await brokers.swap(first, None)
+        assert brokers.stats() is None
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_binding_that_cannot_serve_is_named_by_its_place(tmp_path: Path) -> None:
+    async def work() -> None:
+        brokers = Brokers(FakeDoor(), Health(), tmp_path)  # type: ignore[arg-type]
+        made = snapshot(
+            tmp_path, binding("a"), binding("b"), binding("c", broker="plant", to="{x}")
+        )
+        with pytest.raises(FieldError) as caught:
+            brokers.prepare(made, made.config.bindings, of)
+        assert caught.value.path == "bindings[2].to"
+
+    asyncio.run(work())

@@ -1,0 +1,72 @@
+"""What ``edged history`` shows and what orders are refused without a daemon; with one:
+tests/e2e/test_generations.py."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edged.commands.generations import ask, history_document, render_history
+from edged.config.load import load
+from edged.errors import ApplyError, DisconnectedError
+from edged.generation.history import Entry, History, Order, Rejection
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    (tmp_path / "edged.yaml").write_text("node: a\n")
+    history = History(tmp_path / "state/history")
+    for number in (1, 2):
+        history.add(load(tmp_path), Entry(number, f"{number}" * 64, 1e9, "files"))
+    history.confirm(1, "1" * 64)
+    history.reject(Rejection("2" * 64, 2, 1e9, "it was worse"))
+    return tmp_path / "state"
+
+
+def test_shown(state: Path) -> None:
+    newest, oldest = history_document(state)
+    assert (newest["generation"], newest["state"], newest["reason"]) == (
+        2,
+        "set aside",
+        "it was worse",
+    )
+    assert (oldest["state"], oldest["is_newest"]) == ("confirmed", False)
+    text = render_history([newest, oldest])
+    assert "set aside: it was worse" in text
+    assert "2001-09-09 01:46:40 UTC" in text
+
+
+def test_nothing_yet(tmp_path: Path) -> None:
+    assert "no generation is kept yet" in render_history(history_document(tmp_path))
+
+
+def order(state: Path, order: Order | None) -> str:
+    return ask(str(state / "no.sock"), state, order, timeout_s=1, until="applied")
+
+
+def test_without_a_daemon_an_order_waits(state: Path) -> None:
+    assert "next start" in order(state, Order(1))
+    assert History(state / "history").ordered() == Order(1)
+
+
+def test_but_not_a_wrong_one(state: Path, tmp_path: Path) -> None:
+    with pytest.raises(ApplyError, match="keeps no generation 9"):
+        order(state, Order(9))
+    with pytest.raises(ApplyError, match="keeps no generation yet"):
+        order(tmp_path / "elsewhere", Order(0))
+    with pytest.raises(DisconnectedError):
+        order(state, None)
+
+
+def test_a_daemon_of_before(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package was brought up to date, and the daemon was not started again yet."""
+
+    older = {"pid": 0, "config": {"digest": "", "applied": True, "problems": []}}
+    client = contextlib.nullcontext(SimpleNamespace(call=lambda *_, **__: older))
+    monkeypatch.setattr("edged.commands.generations.Client", lambda _: client)
+    with pytest.raises(ApplyError, match="restart it"):
+        order(state, Order(1))
+    assert History(state / "history").ordered() is None

@@ -1,0 +1,50 @@
+"""``edged rollout`` on a terminal; what it asks is tested with the daemon (test_rollouts.py there)."""
+
+from __future__ import annotations
+
+from edged.commands.rolling import render
+
+SIDES = {
+    "1": {"answers": 900, "errors": 0, "p99_ms": 2.0},
+    "2": {"answers": 100, "errors": 3, "p99_ms": 2.5},
+}
+OLD = {
+    "stable": 1, "canary": 2, "phase": "rolled back", "reason": "errors: 3 of 100", "sides": SIDES,
+    "compared": 0, "differing": 0, "failed_again": 0, "dropped": 0,
+}  # fmt: skip
+ONE = {
+    **OLD, "model": "pumps", "phase": "running", "reason": "", "weights": {"2": 10, "1": 90},
+    "key": "device", "elapsed_s": 12.4, "window_s": 600.0, "waits_for": "100 of 500 answers",
+    "compared": 40, "differing": 1, "dropped": 9, "before": [OLD],
+    "drift": {"in.x": 0.125, "out.y": None}, "psi": {"in.x": 0.5, "out.y": None},
+}  # fmt: skip
+
+
+def test_nothing():
+    assert render([]) == "no rollout is configured (models.NAME.rollout)"
+
+
+def test_one_under_way_and_the_one_before():
+    assert render([ONE]).splitlines() == [
+        "pumps: running (release 2: 10, release 1: 90, by device)",
+        "  12 s of a window of 600 s",
+        "  not enough yet: 100 of 500 answers",
+        "  release 1: 900 answers, 0 errors, 99 % within 2.000 ms",
+        "  release 2: 100 answers, 3 errors, 99 % within 2.500 ms",
+        "  compared: 40, differing: 1, failed: 0, not asked again: 9",
+        "  in.x: mean moved by 0.12 deviations, psi 0.50",
+        "  out.y: no finite number, psi 0.00",
+        "  before: release 2 after 1: rolled back",
+        "    errors: 3 of 100",
+        "    release 1: 900 answers, 0 errors, 99 % within 2.000 ms",
+        "    release 2: 100 answers, 3 errors, 99 % within 2.500 ms",
+    ]
+
+
+def test_one_that_is_over_shares_nothing():
+    over = {**ONE, "phase": "promoted", "reason": "good", "weights": {}, "before": []}
+    assert render([over]).splitlines()[:3] == [
+        "pumps: promoted",
+        "  good",
+        "  when there is time, write it: stable: 2, without canary",
+    ]

@@ -1,0 +1,336 @@
+"""Going back, with a real store and a real runtime: by itself, by order, and never in a circle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edged.errors import BusyError, InvalidRequestError, QueueFullError, RunError
+from edged.faults import ERROR_VARIABLE
+from edged.generation.history import History, Order
+from edged.serving.release import ServedRelease
+from edged.store.floors import Floors
+from tests.fakes.site import Site
+from tests.generation.test_reload import ONE, TWO, Box, booted, eventually, run
+
+FAST = "reload: {confirm: {window: 0}}\n"
+SLOW = "reload: {confirm: {window: 1h}}\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    made = Site(tmp_path)
+    made.bundle("m", 1)
+    made.bundle("m", 2)
+    return made.write(FAST + ONE)
+
+
+def history(site: Site) -> History:
+    return History(site.state / "history")
+
+
+def confirmed(site: Site, *numbers: int) -> bool:
+    return history(site).marks().confirmed == numbers
+
+
+def fail(box: Box, count: int = 10) -> None:
+    """Answers of what serves that are errors of ours."""
+    release = box.dataplane.table.routes["m"].default_release()
+    assert isinstance(release, ServedRelease)
+    for _ in range(count):
+        release.counters.answered("uds:0", RunError("no"), 1)
+
+
+async def worse(box: Box, site: Site) -> None:
+    """Generation 2 takes effect and breaches its window."""
+    await eventually(lambda: confirmed(site, 1))
+    site.write(SLOW + TWO)
+    assert await box.reloader.reload()
+    assert (await box.factor(), box.generation) == (3.0, 2)
+    assert box.reloader.window_left_s is not None
+    fail(box)
+    await eventually(lambda: box.generation == 3 and "config" in box.degraded)
+
+
+class TestWindow:
+    @pytest.mark.hostile("F12 a valid change that makes a canary worse")
+    def test_what_is_worse_goes_and_does_not_come_again(self, site: Site) -> None:
+        """valid config that makes canary health worse → automatic rollback, recorded, not retried
+        after restart."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                await worse(box, site)
+                assert await box.factor() == 2.0
+                assert "10 of 11 answers failed" in box.degraded["config"]
+                assert "edged apply --again" in box.degraded["config"]
+                for _ in range(2):
+                    assert not await box.reloader.reload()
+                assert (box.generation, await box.factor()) == (3, 2.0)
+                (rejection,) = history(site).marks().rejected
+                assert rejection.generation == 2
+            async with booted(site) as box:
+                assert "set aside" in box.problems[0]
+                assert (await box.factor(), box.generation) == (2.0, 3)
+                site.write(SLOW + TWO.replace("]}", "], aliases: {a: 1}}"))
+                assert await box.reloader.reload()
+                assert await box.factor() == 3.0
+                assert box.degraded == {}
+
+        run(work())
+
+    def test_refusals_count(self, site: Site) -> None:
+        """A model that cannot take requests, say: what is refused reaches no release."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(SLOW + TWO)
+                assert await box.reloader.reload()
+                others = (InvalidRequestError("no"), QueueFullError("full"))
+                for model, error in (*(("m", one) for one in others), ("x", BusyError("no"))):
+                    # Their own fault, or anybody's who wants to undo a change by asking too much,
+                    # and no model of ours.
+                    for _ in range(10):
+                        box.dataplane.count_refusal(model, "uds:0", error)
+                for _ in range(10):
+                    box.dataplane.count_refusal("m", "uds:0", BusyError("not now"))
+                await eventually(lambda: "config" in box.degraded)
+                assert "10 of 10 answers failed" in box.degraded["config"]
+
+        run(work())
+
+    def test_good_ones_are_confirmed(self, site: Site) -> None:
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(FAST + TWO)
+                assert await box.reloader.reload()
+                await eventually(lambda: confirmed(site, 1, 2))
+                assert history(site).marks().trying is None
+
+        run(work())
+
+    def test_a_floor_rises_when_the_release_that_says_so_proved_good(self, site: Site) -> None:
+        async def work() -> None:
+            floors = Floors(site.state)
+            site.bundle("m", 2, floor=2)
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(SLOW + TWO)
+                assert await box.reloader.reload()
+                assert await box.factor() == 3.0
+                assert floors.all() == {}, "it may still have to be left"
+                site.write(FAST + TWO)
+                assert await box.reloader.reload()
+                await eventually(lambda: floors.all() == {"m": 2})
+                site.write(FAST + ONE)
+                assert not await box.reloader.reload()
+                assert "below the floor" in box.degraded["config"]
+                assert await box.factor() == 3.0
+
+        run(work())
+
+    def test_the_bundles_come_from_the_store(self, site: Site) -> None:
+        """The last good configuration is there with its files, also when they are gone."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                (site.directory / "m-1.edgb").unlink()
+                site.write(SLOW + ONE.replace("m-1", "m-2"))
+                assert await box.reloader.reload()
+                assert await box.factor() == 3.0
+                fail(box)
+                await eventually(lambda: box.generation == 3)
+                assert await box.factor() == 2.0
+            async with booted(site) as box:
+                assert await box.factor() == 2.0
+
+        run(work())
+
+    def test_nothing_to_go_back_to(self, site: Site) -> None:
+        async def work() -> None:
+            site.write(SLOW + ONE)
+            async with booted(site) as box:
+                await box.factor()
+                fail(box)
+                await eventually(lambda: "generation" in box.degraded)
+                assert "none before it proved good" in box.degraded["generation"]
+                assert (await box.factor(), box.generation) == (2.0, 1)
+                assert history(site).marks().rejected == ()
+
+        run(work())
+
+    def test_a_disk_that_does_not_take_the_verdict(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(SLOW + TWO)
+                assert await box.reloader.reload()
+                monkeypatch.setenv(ERROR_VARIABLE, "marks.before")
+                fail(box)
+                await eventually(lambda: "generation" in box.degraded)
+                assert "Input/output" in box.degraded["generation"]
+
+        run(work())
+
+    def test_a_verdict_that_comes_late_is_of_another_window(self, site: Site) -> None:
+        """It waited for a reload that applied the very same content anew."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(SLOW + TWO)
+                assert await box.reloader.reload()
+                async with box.reloader._lock:
+                    box.reloader._window_over("it was bad")
+                    box.reloader._prove()
+                await eventually(lambda: not box.reloader._ending)
+                assert (box.generation, box.degraded) == (2, {})
+
+        run(work())
+
+
+class TestOrders:
+    def test_back_and_forth(self, site: Site) -> None:
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(FAST + TWO)
+                assert await box.reloader.reload()
+                await eventually(lambda: confirmed(site, 1, 2))
+                history(site).order(Order(0))
+                assert not await box.reloader.reload()
+                assert (await box.factor(), box.generation) == (2.0, 3)
+                assert box.reloader.went_back is not None
+                assert box.reloader.went_back["problem"] == ""
+                assert "went back to generation 1" in box.degraded["config"]
+                assert not await box.reloader.reload()  # the files are what they were
+                history(site).order(Order(again=True))
+                assert await box.reloader.reload()
+                assert (await box.factor(), box.generation) == (3.0, 4)
+                assert box.degraded == {}
+                history(site).order(Order(1))
+                assert not await box.reloader.reload()
+                assert await box.factor() == 2.0
+
+        run(work())
+
+    def test_an_order_that_a_power_cut_brings_back_goes_no_further(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(FAST + TWO)
+                assert await box.reloader.reload()
+                await eventually(lambda: confirmed(site, 1, 2))
+                monkeypatch.setattr(History, "forget_order", lambda _: None)
+                history(site).order(Order(0))
+                for _ in range(2):
+                    await box.reloader.reload()
+                    assert (await box.factor(), box.generation) == (2.0, 3)
+
+        run(work())
+
+    def test_one_that_is_not_there(self, site: Site) -> None:
+        async def work() -> None:
+            async with booted(site) as box:
+                history(site).order(Order(7))
+                assert await box.reloader.reload()
+                assert box.reloader.went_back is not None
+                assert "no generation 7" in box.reloader.went_back["problem"]
+                assert history(site).ordered() is None
+                assert box.generation == 1
+                assert box.degraded == {}
+
+        run(work())
+
+    def test_at_the_next_start(self, site: Site) -> None:
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(FAST + TWO)
+                assert await box.reloader.reload()
+                await eventually(lambda: confirmed(site, 1, 2))
+            history(site).order(Order(1))
+            for _ in range(2):  # and it stays so
+                async with booted(site) as box:
+                    assert await box.factor() == 2.0
+                    assert "went back to generation 1" in box.problems[0]
+
+        run(work())
+
+
+class TestBoot:
+    def test_a_configuration_that_kills_is_left_after_three(self, site: Site) -> None:
+        async def work() -> None:
+            async with booted(site):
+                await eventually(lambda: confirmed(site, 1))
+            site.write(SLOW + TWO)
+            factors = []
+            for start in range(5):
+                box = Box(site)
+                if start:  # the run before left a traceback
+                    (site.state / "crash.txt").write_text("Fatal Python error: Aborted")
+                    box.repository.close()
+                    box = Box(site)
+                    (site.state / "crash.txt").unlink()
+                await box.reloader.boot("Fatal Python error: Aborted" if start else "")
+                factors.append(await box.factor())
+                box.reloader._is_booted = False  # no end in good order
+                await box.close()
+            assert factors == [3.0, 3.0, 3.0, 2.0, 2.0]
+            assert "died 3 times" in history(site).marks().rejected[0].reason
+
+        run(work())
+
+
+@pytest.mark.parametrize(
+    "point", ["reload.read", "reload.begun", "reload.built", "reload.numbered", "reload.listening"]
+)
+def test_an_error_before_the_switch_changes_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """error in each reload step → old, wholly; and the next try is none the worse for it."""
+
+    async def work() -> None:
+        async with booted(site) as box:
+            await eventually(lambda: confirmed(site, 1))
+            site.write(FAST + TWO)
+            monkeypatch.setenv(ERROR_VARIABLE, point)
+            assert not await box.reloader.reload()
+            await eventually(lambda: box.held() == [("m", 1, "ready")])
+            assert (await box.factor(), box.generation) == (2.0, 1)
+            assert "Input/output" in box.degraded["config"]
+            monkeypatch.delenv(ERROR_VARIABLE)
+            assert await box.reloader.reload()
+            assert await box.factor() == 3.0
+            assert box.degraded == {}
+
+    run(work())
+
+
+@pytest.mark.parametrize("point", ["history.written", "history.renamed", "marks.written"])
+def test_an_error_after_the_switch_is_said_and_the_new_one_serves(
+    site: Site, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    async def work() -> None:
+        async with booted(site) as box:
+            await eventually(lambda: confirmed(site, 1))
+            site.write(SLOW + TWO)
+            if point == "marks.written":  # before the switch, so it is a refusal
+                monkeypatch.setenv(ERROR_VARIABLE, point)
+                assert not await box.reloader.reload()
+                assert await box.factor() == 2.0
+                return
+            monkeypatch.setenv(ERROR_VARIABLE, point)
+            assert await box.reloader.reload()
+            assert (await box.factor(), box.generation) == (3.0, 2)
+            assert "Input/output" in box.degraded["last-good"]
+
+    run(work())

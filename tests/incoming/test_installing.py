@@ -1,0 +1,167 @@
+"""Bundles that are installed: verified whole, or not there at all, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError, SignatureError
+from edged.incoming.installing import install
+from edged.store.floors import Floors
+from edged.store.signing import generate_key
+from tests.bundles import make_bundle
+from tests.models import double
+
+POINTS = ("install.copied", "install.verified", "install.named")
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "usb").mkdir()
+    generate_key(tmp_path / "site")
+    (tmp_path / "edged.yaml").write_text(
+        "trust: {keys: [site.pub]}\nmodels:\n  m: {bundle: bundles/m-*.edgb}\n"
+        "  single: {bundle: bundles/other.edgb}\n"
+    )
+    return tmp_path
+
+
+def bundle(box: Path, release: int, *, signer: str = "site", name: str = "m", **more: object):
+    file = box / "usb" / f"any name {release}.edgb"
+    file.unlink(missing_ok=True)
+    key = box / f"{signer}.key" if signer else None
+    return make_bundle(file, double(**more), name=name, release=release, key=key)
+
+
+def there(box: Path) -> list[str]:
+    return sorted(path.name for path in (box / "bundles").iterdir())
+
+
+def test_one_that_is_trusted_is_where_the_configuration_looks(box: Path):
+    file = bundle(box, 3)
+    said = install(box, file)
+    assert said == f"{box}/bundles/m-3.edgb: release 3 of m"
+    assert there(box) == ["m-3.edgb"]
+    assert (box / "bundles/m-3.edgb").read_bytes() == file.read_bytes()
+    assert (box / "bundles/m-3.edgb").stat().st_nlink == 1
+    assert install(box, file).endswith("m-3.edgb is there already")
+
+
+def test_where_nobody_need_have_signed_it_says_so(box: Path):
+    config = box / "edged.yaml"
+    config.write_text(
+        config.read_text().replace("{keys: [site.pub]}", "{require_signatures: false}")
+    )
+    assert "NOT CHECKED WHO SIGNED IT" in install(box, bundle(box, 1, signer=""))
+
+
+class TestRefused:
+    """Nothing is left behind."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_there(self, box: Path):
+        yield
+        assert not [name for name in there(box) if name != "m-5.edgb"]
+
+    def test_unsigned_or_by_a_stranger(self, box: Path, monkeypatch: pytest.MonkeyPatch):
+        generate_key(box / "stranger")
+        monkeypatch.setattr("edged.incoming.installing._copy", None)  # nothing is written at all
+        for signer in ("", "stranger"):
+            with pytest.raises(SignatureError):
+                install(box, bundle(box, 3, signer=signer))
+
+    def test_a_flipped_byte(self, box: Path):
+        file = bundle(box, 3)
+        data = bytearray(file.read_bytes())
+        data[data.index(b"Mul")] ^= 1
+        file.write_bytes(data)
+        with pytest.raises(EdgedError, match=r"sha256|checksum|CRC"):
+            install(box, file)
+
+    def test_a_short_file_or_none(self, box: Path):
+        file = bundle(box, 3)
+        file.write_bytes(file.read_bytes()[:-100])
+        for path in (file, box / "nowhere.edgb", box / "usb"):
+            with pytest.raises(EdgedError):
+                install(box, path)
+
+    def test_a_model_that_nobody_asked_for(self, box: Path):
+        with pytest.raises(ConfigError, match='no model "x" is configured; the models are: m, s'):
+            install(box, bundle(box, 1, name="x"))
+
+    def test_a_name_that_no_pattern_takes(self, box: Path):
+        with pytest.raises(
+            ConfigError, match=r"single-1.edgb is no file that models.single.bundle"
+        ):
+            install(box, bundle(box, 1, name="single"))
+
+    def test_an_older_one_and_a_number_used_twice(self, box: Path):
+        install(box, bundle(box, 5))
+        with pytest.raises(IncompatibleError, match="is older than release 5, which is there"):
+            install(box, bundle(box, 4))
+        with pytest.raises(BundleError, match="release number is never used twice"):
+            install(box, bundle(box, 5, factor=3))
+
+    def test_one_below_the_floor(self, box: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("STATE_DIRECTORY", str(box))
+        Floors(box).rise({"m": 4})
+        for older in (False, True):
+            with pytest.raises(IncompatibleError, match="below the floor"):
+                install(box, bundle(box, 3), older=older)
+
+    def test_a_folder_that_is_not_there(self, box: Path):
+        (box / "bundles").rmdir()
+        with pytest.raises(BundleError, match=r"cannot write to .*bundles: No such file.*mkdir -p"):
+            install(box, bundle(box, 3))
+        (box / "bundles").mkdir()
+
+    def test_a_full_disk(self, box: Path, monkeypatch: pytest.MonkeyPatch):
+        class Full:
+            f_bavail, f_frsize, f_flag = 0, 4096, 0
+
+        monkeypatch.setattr("edged.incoming.installing.os.statvfs", lambda _: Full)
+        with pytest.raises(IncompatibleError, match="0 MiB free"):
+            install(box, bundle(box, 3))
+
+
+def test_an_older_one_on_purpose(box: Path):
+    install(box, bundle(box, 5))
+    install(box, bundle(box, 4), older=True)
+    assert there(box) == ["m-4.edgb", "m-5.edgb"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_in_a_step_leaves_the_old_or_the_new(box: Path, point: str):
+    file = bundle(box, 3)
+    words = [sys.executable, "-m", "edged", "bundle", "install", str(file), "--config", str(box)]
+    ended = subprocess.run(words, env={**os.environ, "EDGED_FAULT_AT": point}, check=False)
+    assert ended.returncode == 137
+    whole = box / "bundles" / "m-3.edgb"
+    assert whole.exists() == (point == "install.named")
+    if whole.exists():
+        assert whole.read_bytes() == file.read_bytes()
+    assert [name for name in there(box) if not name.startswith(".install-")] in ([], ["m-3.edgb"])
+    again = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert "m-3.edgb" in again.stdout
+    assert whole.read_bytes() == file.read_bytes()
+    install(box, bundle(box, 4))
+    assert there(box) == ["m-3.edgb", "m-4.edgb"], "what was left is removed"
+
+
+def test_a_file_that_is_changed_while_it_is_copied(box: Path, monkeypatch: pytest.MonkeyPatch):
+    file, other = bundle(box, 3), box / "other.edgb"
+    shutil.move(bundle(box, 9), other)
+    file = bundle(box, 3)
+    from edged.incoming import installing
+
+    copy = installing._copy
+    monkeypatch.setattr(installing, "_copy", lambda _file, folder: copy(other, folder))
+    with pytest.raises(BundleError, match="was changed while it was copied"):
+        install(box, file)
+    assert there(box) == []
