@@ -209,14 +209,22 @@ async def run_pull(config_path: Path, state_dir: Path, model: str) -> Outcome:
         assert child.stdout is not None
         said = await asyncio.wait_for(_all_of(child.stdout), _LONGEST_PULL_S)
         if len(said) >= _ANSWER_CAP_BYTES:
-            child.kill()
-        await asyncio.wait_for(child.wait(), 60.0)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+        await asyncio.wait_for(_end_of(child, child.stdout), 60.0)
     except asyncio.TimeoutError:
         return Outcome("failed", "it took too long, and was ended; what came is kept")
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
     return _outcome(said, child.returncode or 0)
+
+
+async def _end_of(child: asyncio.subprocess.Process, pipe: asyncio.StreamReader) -> None:
+    # What is not read keeps the pipe open, and an end with an open pipe is not told.
+    while await pipe.read(_ANSWER_CAP_BYTES):
+        pass
+    await child.wait()
 
 
 async def _all_of(pipe: asyncio.StreamReader) -> bytes:
