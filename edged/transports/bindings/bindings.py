@@ -300,13 +300,12 @@ class Bindings:
         if self._connection:
             self._branch.notice(self._lost or Disconnected(self._connection, "stopped", False))
         self._connection = 0
-        for kept in (self._order, self._waiting, self._waiters):
+        for job in self._jobs:
+            job.abandon()
+        for kept in (self._order, self._waiting, self._waiters, self._jobs):
             kept.clear()
         self._subscriber.lost()
         self._in_flight = 0
-        for job in self._jobs:
-            job.abandon()
-        self._jobs.clear()
         self._plain.forget()
         self._idle.set()
 
@@ -390,7 +389,7 @@ class Bindings:
 
     def _pump(self) -> None:
         """Take what waits while there is room; a loop, for some messages are done at once."""
-        if self._is_pumping:
+        if self._is_pumping or not self._waiting:
             return
         self._is_pumping = True
         try:
@@ -398,3 +397,4 @@ class Bindings:
                 self._take(self._waiting.popleft())
         finally:
             self._is_pumping = False
+            self._plain.soon()

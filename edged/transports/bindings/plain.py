@@ -88,6 +88,7 @@ class PlainWay:
         if isinstance(session, Pauses):
             session.on_pause = self.run
         self._turn_s, self._spent_ns, self._queued = 0.0, 0, 0
+        self._is_due = False
 
     def swap(self, bindings: BindingSet) -> None:
         """Other bindings from now on."""
@@ -140,7 +141,20 @@ class PlainWay:
         self._values += values
         self._works.append(work)
         if len(self._works) == 1 and not self._has_pauses:
-            self._outlet.loop.call_soon(self.run)
+            self.soon()
+
+    def soon(self) -> None:
+        """Answer at the end of this turn of the loop those that were taken between two reads.
+
+        No pause comes behind them, and the broker may send nothing before they are answered.
+        """
+        if self._works and not self._is_due:
+            self._is_due = True
+            self._outlet.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._is_due = False
+        self.run()
 
     def _is_plain(self, message: Message, way: Way, route: Route) -> bool:
         if message.dup or message[8:11] != _UNMARKED or len(message.payload) > self._cap:
@@ -222,6 +236,10 @@ class PlainWay:
 
     def _ask(self, way: Way, works: list[PlainWork], values: list[float]) -> None:
         rows, call = len(works), way.call
+        deadline_ns = works[0].arrival.message.arrived_ns + way.timeout_ns
+        if time.monotonic_ns() >= deadline_ns:
+            self._give_all_back(works)
+            return
         now_s = self._outlet.loop.time()
         if now_s != self._turn_s:
             self._turn_s, self._spent_ns = now_s, 0
@@ -251,7 +269,6 @@ class PlainWay:
                 self._give_all_back(works)
 
         self._queued += 1
-        deadline_ns = works[0].arrival.message.arrived_ns + way.timeout_ns
         call.submit(way.inputs(values, rows), rows, deadline_ns, way.origin, on_response)
 
     def _answer(
@@ -284,10 +301,12 @@ class PlainWay:
         outlet, forwarder, qos = self._outlet, self._outlet.forwarder, way.qos
         limit = (forwarder or outlet).max_packet_bytes
         content_type, properties = way.compiled.writer.content_type, way.properties
+        sent: list[PlainWork] = []
+        back: list[PlainWork] = []
         for work, payload in zip(works, payloads, strict=True):
             target = work.route.target or ""
             if limit is not None and len(payload) + 4 * len(target) + _HEAD_BYTES > limit:
-                self.give_back(work)
+                back.append(work)
                 continue
             publication = Publication(
                 target, payload, qos, way.retain, content_type, None, None, properties
@@ -300,9 +319,14 @@ class PlainWay:
                 outlet.publish(publication, work.published if qos else ignore)
             except Exception:
                 log.exception("an answer could not be published")
-                self.give_back(work)
+                back.append(work)
                 continue
             if not qos:
+                sent.append(work)
+        # Behind all of them: who takes a freed place is answered at once, and must not overtake.
+        self._give_all_back(back)
+        for work in sent:
+            if not work.is_done:
                 work.finish()
 
     def _give_all_back(self, works: list[PlainWork]) -> None:

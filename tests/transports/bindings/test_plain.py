@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -362,3 +363,52 @@ async def test_a_result_that_the_outbox_never_takes_ends_as_a_dead_letter():
     await settle()
     assert len(bench.session.documents("edged/n/error/b")) == 1
     assert bench.session.acked == [message.mid]
+
+
+@on_loop
+async def test_what_waited_for_a_place_is_answered_without_another_read():
+    forwarder = KeepsEverything()
+    bench = Bench(auto=False, pauses=True, forwarder=forwarder)
+    for n in range(64 + 5):
+        bench.send(float(n))
+    bench.session.on_pause()
+    await settle()
+    assert len(forwarder.held) == 64, "so many at a time"
+    for _, on_kept in forwarder.held[:64]:
+        on_kept("")  # as the disk's thread has it called: the broker sent nothing
+    await settle()
+    assert len(forwarder.held) == 69
+
+
+@on_loop
+async def test_what_takes_the_place_of_an_answered_one_does_not_overtake_the_others():
+    bench = Bench(auto=False, pauses=True, answer_qos=0)
+    for n in range(20):  # it is known to be alone
+        bench.send(float(n))
+        bench.session.on_pause()
+        await settle()
+    before = len(bench.answers())
+    bench.bindings._max_inflight = 3
+    for n in range(4):
+        bench.send(float(100 + n))
+    bench.send(104.0, correlation=b"c")
+    bench.send(105.0)
+    bench.session.on_pause()
+    await settle(60)
+    assert bench.answers()[before:] == [2.0 * (100 + n) for n in range(6)]
+
+
+@on_loop
+async def test_what_waited_longer_than_its_time_ends_as_one_by_one():
+    bench = Bench(pauses=True)
+    for n in range(20):  # it is known to be alone
+        bench.send(float(n))
+        bench.session.on_pause()
+        await settle()
+    message = bench.send(2.0, arrived_ns=time.monotonic_ns() - 3600 * 10**9)
+    bench.session.on_pause()
+    await settle()
+    assert len(bench.answers()) == 20
+    (letter,) = bench.session.documents("edged/n/error/b")
+    assert letter["code"] == "DEADLINE_EXCEEDED"
+    assert bench.session.acked[-1] == message.mid
