@@ -3,7 +3,8 @@
 Decides when a file is complete, and what becomes of it: installed and gone, or moved to ``refused``
 with a file that says why, or kept while this device has no room. Nothing is believed of a file but
 what ``installing.py`` and ``generation/trusted.py`` verify. Each step is a rename, so that a cut
-repeats one; a file whose verification ended the daemon twice is refused unread.
+repeats one; a file whose verification ended the daemon twice is refused unread. Who owns the folder
+may exchange what is in it, also our two folders: they are ours, and held open while we work there.
 
     <folder>/NAME.edgb  NAME.trust    dropped; other endings and hidden names are passed over
     <folder>/.taken/                  being verified: nobody else has it by that name any more
@@ -19,7 +20,7 @@ import os
 import shutil
 import signal
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,8 @@ _MOST_FILES = 256
 _MOST_REFUSED = 32
 """Older ones are removed: nobody may fill a disk with what is refused."""
 _LONGEST_NAME = 200
+_OWN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 Stamp = tuple[int, int, int, int]
@@ -116,6 +119,7 @@ class Inbox:
         self._quiet_ns = quiet_ns
         self._deliver = {BUNDLE: bundle, TRUST: trust}
         self._settled = Settled()
+        self._taken, self._refused = folder / TAKEN, folder / REFUSED
         self._unmovable: set[tuple[str, Stamp]] = set()
         self.tally = Tally()
 
@@ -125,12 +129,12 @@ class Inbox:
         Raises:
             ApplyError: the folder cannot be used.
         """
-        self._check()
-        for path in sorted((self.folder / TAKEN).iterdir()):
-            if path.name.endswith(AGAIN):
-                self._refuse(path, "the daemon ended twice while this was verified")
-            else:
-                path.rename(path.with_name(path.name + AGAIN))
+        with self._opened():
+            for path in sorted(self._taken.iterdir()):
+                if path.name.endswith(AGAIN):
+                    self._refuse(path, "the daemon ended twice while this was verified")
+                else:
+                    path.rename(path.with_name(path.name + AGAIN))
         fault("inbox.started")
 
     def look(self, now_ns: int, busy: Collection[str], *, retry: bool) -> bool:
@@ -147,11 +151,8 @@ class Inbox:
         Raises:
             ApplyError: the folder cannot be used.
         """
-        self._check()
-        try:
+        with self._opened():
             return self._look(now_ns, busy, retry=retry)
-        except OSError as exc:
-            raise ApplyError(f"{self.folder} cannot be used: {exc.strerror}") from exc
 
     def _look(self, now_ns: int, busy: Collection[str], *, retry: bool) -> bool:
         before = self.tally.installed
@@ -160,40 +161,58 @@ class Inbox:
         waiting = 0
         for name in names:
             if self._is_ready(name, now_ns, is_busy=name in busy):
-                taken = self.folder / TAKEN / name
+                taken = self._taken / name
                 (self.folder / name).rename(taken)
                 fault("inbox.taken")
                 problem = self._take(taken) or problem
             else:
                 waiting += 1
         self._settled.keep(names)
-        kept = sorted((self.folder / TAKEN).iterdir())
+        kept = sorted(self._taken.iterdir())
         for path in kept if retry else ():
             problem = self._take(path) or problem
-        left = sum(1 for _ in (self.folder / TAKEN).iterdir())
+        left = sum(1 for _ in self._taken.iterdir())
         self._note(waiting=waiting + left, problem=problem if left else "")
         return self.tally.installed > before
 
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Only a folder that not everybody writes to; those inside are made, and held open."""
+        with contextlib.ExitStack() as stack:
+            try:
+                self._check()
+                self._taken = self._own(TAKEN, 0o700, stack)
+                self._refused = self._own(REFUSED, 0o755, stack)
+                yield
+            except OSError as exc:
+                raise ApplyError(f"{self.folder} cannot be used: {exc.strerror}") from exc
+
     def _check(self) -> None:
-        """Only a folder that not everybody writes to; makes those inside."""
-        try:
-            info = self.folder.stat()
-            if info.st_mode & stat.S_IWOTH:
-                raise ApplyError(
-                    f"{self.folder} can be written by every user; run: chmod o-w on it"
-                )
-            if info.st_uid not in self._owners:
-                raise ApplyError(
-                    f"{self.folder} belongs to user id {info.st_uid}; expected root, the daemon's "
-                    "user or one of inbox.users"
-                )
-            for name in (TAKEN, REFUSED):
-                with contextlib.suppress(FileExistsError):
-                    (self.folder / name).mkdir(mode=0o700 if name == TAKEN else 0o755)
-                if not stat.S_ISDIR((self.folder / name).lstat().st_mode):
-                    raise ApplyError(f"{self.folder / name} is no folder; remove it")
-        except OSError as exc:
-            raise ApplyError(f"{self.folder} cannot be used: {exc.strerror}") from exc
+        info = self.folder.stat()
+        if info.st_mode & stat.S_IWOTH:
+            raise ApplyError(f"{self.folder} can be written by every user; run: chmod o-w on it")
+        if info.st_uid not in self._owners:
+            raise ApplyError(
+                f"{self.folder} belongs to user id {info.st_uid}; expected root, the daemon's "
+                "user or one of inbox.users"
+            )
+
+    def _own(self, name: str, mode: int, stack: contextlib.ExitStack) -> Path:
+        """One of our folders, by a name that leads to it wherever somebody moves it."""
+        path = self.folder / name
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=mode)
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            raise ApplyError(f"{path} is no folder; remove it")
+        fd = os.open(path, _OWN)
+        stack.callback(os.close, fd)
+        info = os.fstat(fd)
+        if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ApplyError(
+                f"{path} can be written by others than the daemon's user; remove it: the daemon "
+                "makes its own"
+            )
+        return Path(f"/proc/self/fd/{fd}")
 
     def _names(self) -> list[str]:
         """Names that are meant for us, those first that come first by their name."""
@@ -262,14 +281,16 @@ class Inbox:
         """Move a file aside, with a file that says why; whether that worked."""
         whole = Path(path.name.removesuffix(AGAIN))
         name = whole.stem[:_LONGEST_NAME] + whole.suffix
+        reason = reason.replace(f"{path.parent}/", "")
         log.warning("inbox: %s is refused: %s", name, reason)
         self._note(refused=self.tally.refused + 1, last=f"{name} is refused: {reason}")
-        aside = self.folder / REFUSED
+        aside = self._refused
         try:
             _remove(aside / name)
             path.rename(aside / name)
             (aside / f"{name}.txt").unlink(missing_ok=True)
-            (aside / f"{name}.txt").write_text(f"{reason}\n", "utf-8", "backslashreplace")
+            with os.fdopen(os.open(aside / f"{name}.txt", _NEW, 0o644), "wb") as file:
+                file.write(f"{reason}\n".encode("utf-8", "backslashreplace"))
             self._prune(aside)
         except OSError as exc:
             log.warning("inbox: %s could not be moved aside: %s", name, exc.strerror)

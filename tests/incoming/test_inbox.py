@@ -305,6 +305,55 @@ class TestFolder:
         with pytest.raises(ApplyError, match="is no folder"):
             device.inbox().start()
 
+    @pytest.mark.parametrize("name", [TAKEN, REFUSED])
+    def test_with_one_of_somebody_elses_where_ours_should_be(
+        self, device: Device, name: str
+    ) -> None:
+        (device.folder / name).mkdir()
+        (device.folder / name).chmod(0o777)
+        with pytest.raises(ApplyError, match="written by others than the daemon's user; remove it"):
+            device.inbox().look(0, (), retry=True)
+
+    def test_ours_stay_where_they_are_while_they_are_exchanged(
+        self, device: Device, free: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        """Whoever owns the folder may, at any moment; the state is not theirs to overwrite."""
+        free(True)
+        state = tmp_path_factory.mktemp("state")
+        (state / "m-1.edgb").write_bytes(b"installed")
+        (device.folder / "m-1.edgb").write_bytes(b"bad")
+        inbox = device.inbox()
+
+        def exchange(_path: Path) -> str:
+            (device.folder / REFUSED).rename(device.folder / "moved")
+            (device.folder / REFUSED).symlink_to(state)
+            raise SignatureError("signed by a stranger")
+
+        inbox._deliver = dict.fromkeys(inbox._deliver, exchange)
+        inbox.look(0, (), retry=True)
+        assert (state / "m-1.edgb").read_bytes() == b"installed"
+        assert [one.name for one in state.iterdir()] == ["m-1.edgb"]
+        assert (device.folder / "moved" / "m-1.edgb.txt").read_text() == "signed by a stranger\n"
+
+    def test_a_reason_is_written_into_no_file_of_others(
+        self, device: Device, free: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        free(True)
+        floor = device.folder / "floor.json"
+        floor.write_text("kept")
+        device.error = SignatureError("signed by a stranger")
+        (device.folder / "m-1.edgb").write_bytes(b"bad")
+        unlink = Path.unlink
+
+        def and_again(path: Path, missing_ok: bool = False) -> None:
+            unlink(path, missing_ok)
+            if path.name.endswith(".txt"):
+                path.symlink_to(floor)
+
+        monkeypatch.setattr(Path, "unlink", and_again)
+        device.inbox().look(0, (), retry=True)
+        assert floor.read_text() == "kept"
+
 
 class TestWriters:
     """What the kernel says of who has a file open."""
