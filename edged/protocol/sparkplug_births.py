@@ -28,6 +28,8 @@ _BIRTHS: Final = frozenset({"NBIRTH", "DBIRTH"})
 _DATA: Final = frozenset({"NDATA", "DDATA"})
 MOST_METRICS: Final = 65_536
 """Remembered, of all nodes together: some 20 MB. The node that was silent longest goes."""
+_NAME_BYTES: Final = 128
+"""Of longer names each counts as several metrics: a birth may have one of a quarter of a MB."""
 MOST_BIRTH_BYTES: Final = 256 << 10
 """A birth is read on the event loop; larger ones, with thousands of metrics, are not learned."""
 MOST_DATA_BYTES: Final = 32 << 10
@@ -45,6 +47,11 @@ class _Birth(NamedTuple):
 
     by_alias: dict[int, tuple[str, int]]
     by_name: dict[str, int]
+
+    def weight(self, key: tuple[str, ...]) -> int:
+        """In metrics: also of one that has a thousand aliases for one name, or none at all."""
+        size = sum(map(len, key)) + sum(map(len, self.by_name))
+        return max(1, len(self.by_name), len(self.by_alias), size // _NAME_BYTES)
 
 
 def birth_filters(source: str) -> tuple[str, ...]:
@@ -78,6 +85,7 @@ class Births:
         self.asked = self.unknown = 0
         self._ask, self._clock = ask, clock
         self._known: OrderedDict[tuple[str, ...], _Birth] = OrderedDict()
+        self._by_node: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
         self._metrics = 0
         self._asked_s: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._allowance, self._counted_s = float(_RATE), clock()
@@ -96,7 +104,7 @@ class Births:
             return False
         self._forget((levels[1], *levels[3:]))
         if levels[2] == "NBIRTH":  # its devices are born again behind it
-            for key in [one for one in self._known if one[:2] == (levels[1], levels[3])]:
+            for key in tuple(self._by_node.get((levels[1], levels[3]), ())):
                 self._forget(key)
         if len(payload) <= MOST_BIRTH_BYTES:
             try:
@@ -147,14 +155,20 @@ class Births:
                 if "alias" in metric:
                     birth.by_alias[metric["alias"]] = name, kind
         self._known[key] = birth
-        self._metrics += len(birth.by_name)
-        while self._metrics > MOST_METRICS or len(self._known) > MOST_METRICS:
+        self._by_node.setdefault(key[:2], set()).add(key)
+        self._metrics += birth.weight(key)
+        while self._metrics > MOST_METRICS:
             self._forget(next(iter(self._known)))
 
     def _forget(self, key: tuple[str, ...]) -> None:
         birth = self._known.pop(key, None)
-        if birth is not None:
-            self._metrics -= len(birth.by_name)
+        if birth is None:
+            return
+        self._metrics -= birth.weight(key)
+        of_node = self._by_node[key[:2]]
+        of_node.discard(key)
+        if not of_node:
+            del self._by_node[key[:2]]
 
     def _stranger(self, key: tuple[str, ...], alias: int) -> DecodeError:
         self.unknown += 1

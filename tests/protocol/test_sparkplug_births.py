@@ -99,6 +99,35 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     rig.refused("spBv1.0/g/NDATA/0")
 
 
+def aliases_of_one_name(count):
+    parts = (b"\x0a\x01t\x10" + bytes((128 | n & 127, n >> 7)) for n in range(count))
+    return b"".join(b"\x12" + bytes((len(part),)) + part for part in parts)
+
+
+@pytest.mark.parametrize(
+    "birth",
+    [aliases_of_one_name(100), born(("x" * 12_800, DataType.DOUBLE, 1.5, 1)), b""],
+    ids=["many aliases of one name", "one long name", "nothing"],
+)
+def test_births_of_few_metrics_are_bounded_too(monkeypatch, birth):
+    monkeypatch.setattr(sparkplug_births, "MOST_METRICS", 100)
+    rig = Rig()
+    for number in range(101):
+        rig.births.hears(f"spBv1.0/g/NBIRTH/{number}", birth)
+    stats = rig.births.stats()
+    assert stats["births"] == (100 if not birth else 1)
+    assert stats["metrics"] <= 100
+
+
+def test_what_is_forgotten_leaves_nothing():
+    rig = Rig()
+    for number in range(3):
+        rig.births.hears(f"spBv1.0/g/DBIRTH/n/{number}", BORN)
+    rig.births.hears(NBIRTH, b"\xff")
+    assert rig.births.stats() == {"births": 0, "metrics": 0, "unknown": 0, "rebirths": 0}
+    assert not rig.births._by_node
+
+
 @pytest.mark.parametrize("payload", [b"\xff", bytes(MOST_BIRTH_BYTES + 1)])
 def test_a_birth_that_cannot_be_read_explains_nothing_any_more(payload):
     rig = Rig()
