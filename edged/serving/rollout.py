@@ -53,7 +53,7 @@ class Rollout:
         self._split = Split(self._salt, config.weights)
         self.sides = self._split.numbers
         """The releases that requests are given to."""
-        self.is_sole = len(self.sides) == 1
+        self.is_sole = self.sides == {config.stable}
         """Whether every request goes to the stable release, and is at most asked again."""
         self._canary = config.canary.release if config.canary is not None else 0
         self._looked_ns = 0
@@ -109,9 +109,13 @@ class Rollout:
         drawn, self._drawn = self._drawn, None
         return random.random() if drawn is None else drawn  # noqa: S311
 
-    def put_back(self, where: float) -> None:
-        """A request that was drawn goes another way, and is to have the same place there."""
-        self._drawn = where
+    def put_back(
+        self, where: float, asker: Mapping[str, object] | str | None, origin: str
+    ) -> None:
+        """A request goes another way; one that was drawn is to have the same place there."""
+        # The place of a key is found again: kept here, the next one to be drawn would get it.
+        if self.key_of(asker, origin) is None:
+            self._drawn = where
 
     def side_at(self, where: float) -> int:
         """The release at a place."""

@@ -61,11 +61,12 @@ class SidedRun(LoneRun):
             if not run.is_free:
                 return None
         rollout, asker, inputs, outputs = self._side_watch
-        where = rollout.place_of(asker if key is None else key, origin)
+        who = asker if key is None else key
+        where = rollout.place_of(who, origin)
         number = rollout.side_at(where)
         ran = self._runs[number].run(origin)
         if ran is None:
-            rollout.put_back(where)
+            rollout.put_back(where, who, origin)
             return None
         rollout.note_lone(number, ran.run_ns, inputs, outputs)
         if rollout.shadow is not None and number == rollout.config.stable:

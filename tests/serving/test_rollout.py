@@ -232,10 +232,25 @@ class TestPreparedCalls:
         """Else a side that the short way cannot take would get less than its share."""
         _, rollout = house(canary(30), *both())
         where = rollout.place_of(None, "uds:7")
-        rollout.put_back(where)
+        rollout.put_back(where, None, "uds:7")
         assert rollout.place_of("a key", "uds:7") != where
         assert rollout.place_of(None, "uds:7") == where
         assert rollout.place_of(None, "uds:7") != where
+        by_key = rollout.place_of("a key", "uds:7")
+        rollout.put_back(by_key, "a key", "uds:7")
+        assert rollout.place_of(None, "uds:7") != by_key, "drawn, not the key's"
+
+    @pytest.mark.parametrize(
+        "config", [canary(100), section(ab={"weights": {"1": 0, "2": 1}})], ids=["canary", "ab"]
+    )
+    @on_loop
+    async def test_the_short_way_where_another_one_gets_all(self, config: RolloutConfig):
+        plane, rollout = house(config, *both())
+        prepared = self.prepare(plane)
+        assert {*await self.call(prepared, 5)} == {2}
+        lone = prepared.bind({"x": X}, {"y": np.empty_like(X)}, 2)
+        assert lone.run("uds:7").release == 2
+        assert sides_of(rollout) == {"2": 6}
 
     @on_loop
     async def test_no_short_way_while_a_side_has_none(self):
