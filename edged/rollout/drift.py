@@ -18,6 +18,9 @@ from edged.rollout.tally import Moments
 from edged.tensors import BFLOAT16, Array, from_bfloat16
 
 _LEAST_SHARE = 1e-3
+_LARGEST = 1e100
+"""Beyond it a number is none that a model means; sums of its square would overflow, and the notes
+on disk, where the infinite cannot be written, would count as damaged."""
 _MOST_ELEMENTS = 1 << 16
 """Of one tensor: some 50 us; of a longer one every so manieth is looked at."""
 
@@ -67,7 +70,7 @@ def observe(moments: Moments, array: Array, reference: Reference | None = None) 
     numbers = numbers_of(array)
     if numbers is None:
         return
-    finite = np.isfinite(numbers)
+    finite = np.abs(numbers) <= _LARGEST
     if not finite.all():
         moments.strange += int(numbers.size - np.count_nonzero(finite))
         numbers = numbers[finite]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -96,6 +97,14 @@ def test_a_number_that_is_none_is_infinitely_far():
     observe(moments, np.array([1.0, np.nan, np.inf]))
     assert (moments.count, moments.strange) == (1, 2)
     assert drift_of(references(SAMPLES, {})["in.x"], moments) == math.inf
+
+
+def test_what_is_too_large_to_be_summed_is_none_and_the_notes_can_be_read_again():
+    moments = Moments()
+    observe(moments, np.array([1.0, 1e200, -1.7e308]))
+    observe(moments, np.array([1e99]))
+    assert (moments.count, moments.strange) == (2, 2)
+    assert msgspec.json.decode(msgspec.json.encode(moments), type=Moments) == moments
 
 
 def test_nothing_was_seen():
