@@ -190,7 +190,7 @@ static void go(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 5) die("usage: frame SOCKET MODEL INPUT AXIS,AXIS,... [CALLS]");
+    if (argc < 5) die("usage: frame SOCKET MODEL INPUT AXIS,AXIS,... [CALLS [KEY]]");
     long calls = argc > 5 ? atol(argv[5]) : 1;
     const char *key = argc > 6 ? argv[6] : "";
     size_t key_bytes = strlen(key);

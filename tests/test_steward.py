@@ -277,6 +277,21 @@ async def test_calls(house: House):
             await calls["logging"]({"level": level})
 
 
+@on_loop
+async def test_another_level_ends_the_ways_that_were_bound_at_the_last_one(house: House):
+    """At debug each request has its line; a lone asker's would have had none."""
+    await house.serve(1)
+    calls = [house.dataplane.prepare(PrepareRequest("gate", SPECS))]
+    house.steward.set_level("debug")
+    calls.append(house.dataplane.prepare(PrepareRequest("gate", SPECS)))
+    house.steward.follow(Config(log=LogConfig(level="warning")))
+    assert not any(call.is_current for call in calls)
+    call = house.dataplane.prepare(PrepareRequest("gate", SPECS))
+    house.steward.set_level("warning")
+    house.steward.follow(Config(log=LogConfig(level="warning")))
+    assert call.is_current, "nothing changed"
+
+
 def test_the_level_holds_until_the_configured_one_changes(house: House):
     logger, steward = logging.getLogger("edged"), house.steward
     steward.set_level("debug")

@@ -59,7 +59,7 @@ class LoneRun:
         self._inline = release.inline
         self._table = plane.table
         self._moves = ServedRelease.moves
-        # Each request has its line in the log at that level; it changes with the table only.
+        # Each request has its line in the log at that level; who changes it ends all runs.
         if log.isEnabledFor(logging.DEBUG):
             self._bound = None
 
