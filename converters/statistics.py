@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from edged.manifest import Statistics
-from edged.rollout.drift import numbers_of, spread_of
+from edged.rollout.drift import LARGEST, numbers_of, shares_of, spread_of
 from edged.tensors import Array
 
 _DIGITS = 9
@@ -23,14 +23,14 @@ def gather_statistics(
     for prefix, arrays in (("in", inputs), ("out", outputs)):
         for name, array in arrays.items():
             numbers = numbers_of(array)
-            if numbers is None or not numbers.size or not np.isfinite(numbers).all():
+            if numbers is None or not numbers.size or not (np.abs(numbers) <= LARGEST).all():
                 continue
-            if float(np.abs(numbers).max()) > 1e150:
-                continue  # their squares are no numbers any more
-            edges, shares = spread_of(numbers)
+            edges, _ = spread_of(numbers)
             rounded = tuple(dict.fromkeys(map(_short, edges)))
             if len(rounded) != len(edges):
                 continue  # so alike that there is nothing to tell apart
+            # By the edges as written: one that was rounded up leaves its own numbers below it.
+            shares = shares_of(rounded, numbers)
             found[f"{prefix}.{name}"] = Statistics(
                 int(numbers.size), _short(float(numbers.mean())), _short(float(numbers.std())),
                 rounded, tuple(map(_short, shares)),

@@ -8,7 +8,7 @@ the reference. Where a bundle has no statistics, its golden samples stand for th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from edged.rollout.tally import Moments
 from edged.tensors import BFLOAT16, Array, from_bfloat16
 
 _LEAST_SHARE = 1e-3
-_LARGEST = 1e100
+LARGEST = 1e100
 """Beyond it a number is none that a model means; sums of its square would overflow, and the notes
 on disk, where the infinite cannot be written, would count as damaged."""
 _MOST_ELEMENTS = 1 << 16
@@ -40,7 +40,7 @@ def references(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dic
     for prefix, arrays in (("in", inputs), ("out", outputs)):
         for name, array in arrays.items():
             numbers = numbers_of(array)
-            if numbers is None or not numbers.size or not np.isfinite(numbers).all():
+            if numbers is None or not numbers.size or not (np.abs(numbers) <= LARGEST).all():
                 continue
             deviation = float(numbers.std())
             if deviation > 1e-9 * max(1.0, abs(float(numbers.mean()))):
@@ -54,15 +54,19 @@ def told(statistics: Mapping[str, Statistics]) -> dict[str, Reference]:
     return {
         name: Reference(one.mean, one.deviation, one.edges, one.shares)
         for name, one in statistics.items()
-        if one.deviation > 1e-9 * max(1.0, abs(one.mean))
+        if one.deviation > 1e-9 * max(1.0, abs(one.mean)) and abs(one.mean) <= LARGEST
     }
 
 
 def spread_of(numbers: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The edges between tenths of some numbers, each once, and the shares they make."""
     edges = np.unique(np.quantile(numbers, np.linspace(0.1, 0.9, 9), method="lower"))
-    counts = _counts(edges, numbers)
-    return tuple(map(float, edges)), tuple(float(count) / numbers.size for count in counts)
+    return tuple(map(float, edges)), shares_of(tuple(edges), numbers)
+
+
+def shares_of(edges: Sequence[float], numbers: Array) -> tuple[float, ...]:
+    """How much of some numbers lies below the first edge, between each two, and from the last."""
+    return tuple(float(count) / numbers.size for count in _counts(np.asarray(edges), numbers))
 
 
 def observe(moments: Moments, array: Array, reference: Reference | None = None) -> None:
@@ -70,7 +74,7 @@ def observe(moments: Moments, array: Array, reference: Reference | None = None) 
     numbers = numbers_of(array)
     if numbers is None:
         return
-    finite = np.abs(numbers) <= _LARGEST
+    finite = np.abs(numbers) <= LARGEST
     if not finite.all():
         moments.strange += int(numbers.size - np.count_nonzero(finite))
         numbers = numbers[finite]

@@ -109,9 +109,7 @@ class Rollout:
         drawn, self._drawn = self._drawn, None
         return random.random() if drawn is None else drawn  # noqa: S311
 
-    def put_back(
-        self, where: float, asker: Mapping[str, object] | str | None, origin: str
-    ) -> None:
+    def put_back(self, where: float, asker: Mapping[str, object] | str | None, origin: str) -> None:
         """A request goes another way; one that was drawn is to have the same place there."""
         # The place of a key is found again: kept here, the next one to be drawn would get it.
         if self.key_of(asker, origin) is None:

@@ -9,6 +9,8 @@ from msgspec import UNSET
 from converters.statistics import gather_statistics
 from edged.errors import ManifestError
 from edged.manifest import Statistics, canonical_json, parse_manifest
+from edged.rollout.drift import observe, psi_of, told
+from edged.rollout.tally import Moments
 from edged.strings import strings
 from tests.bundles import make_manifest
 from tests.models import double
@@ -26,6 +28,15 @@ def test_tenths_of_the_samples():
     assert len(one.edges) == 9
     assert one.shares == pytest.approx([0.1] * 10, abs=0.002)
     assert found == gather_statistics({"x": X}, {"y": X * 2})
+
+
+@pytest.mark.parametrize("values", [(0.2, 0.7, 0.9), (0.1, 0.3, 0.6), tuple(np.arange(20) / 20)])
+def test_the_samples_themselves_have_not_moved(values: tuple[float, ...]):
+    """Few values, each an edge: what is written of an edge may lie above the number itself."""
+    array = CHANCE.choice(np.array(values, np.float32), (400, 8))
+    reference, moments = told(gather_statistics({"x": array}, {}))["in.x"], Moments()
+    observe(moments, array, reference)
+    assert psi_of(reference, moments) < 0.01
 
 
 def test_of_what_is_no_number_there_are_none():
