@@ -111,6 +111,13 @@ class TestWhatRepeats:
     def test_what_has_no_like(self, data: bytes) -> None:
         assert same_part(*read(data)) == b""
 
+    @pytest.mark.parametrize("end", [b"\r\n", b"\n", b"\r\n\r\n"])
+    def test_empty_lines_behind_it(self, end: bytes) -> None:
+        """Its tensors do not end with what arrived: the next ones would be read out of place."""
+        assert same_part(*read(post(X) + end)) == b""
+        known = repeat(b"\r\n" + post(X))
+        np.testing.assert_array_equal(known.inputs(b"\r\n" + post(X * 2))["x0"], X * 2)
+
     def test_json_that_is_as_long_as_its_tensor(self) -> None:
         """Without a length of the JSON none of the body is a tensor."""
         for count in range(60):
