@@ -44,6 +44,9 @@ _HEAD_BYTES: Final = 512
 _CODECS: Final = ("json", "cbor", "msgpack", "auto")
 _UNMARKED: Final = (None, None, None)
 _TARGETS_KEPT: Final = 4096
+_LOOK_AGAIN_S: Final = 0.1
+"""Where there was no way, so long the next is not looked for: that takes half as long as a message
+goes the usual way, and how fast a model is shows in time."""
 
 
 @runtime_checkable
@@ -80,6 +83,7 @@ class PlainWay:
         self._set: BindingSet | None = None
         self._cap = PAYLOAD_BYTES
         self._ways: dict[Binding, Way | None] = {}
+        self._looked_s: dict[Binding, float] = {}
         self._targets: set[str] = set()
         self._way: Way | None = None
         self._works: list[PlainWork] = []
@@ -95,6 +99,7 @@ class PlainWay:
         self.run()
         self._set, self._cap = bindings, min(PAYLOAD_BYTES, bindings.max_request_bytes)
         self._ways.clear()
+        self._looked_s.clear()
         self._targets.clear()
 
     def forget(self) -> None:
@@ -189,6 +194,9 @@ class PlainWay:
         if self._prepare is None or not _may_be_plain(route):
             self._ways[binding] = None  # nor ever will be, with this configuration
             return None
+        now_s = self._outlet.loop.time()
+        if now_s - self._looked_s.get(binding, float("-inf")) < _LOOK_AGAIN_S:
+            return None
         try:
             way = self._made(route)
         except EdgedError:
@@ -197,6 +205,7 @@ class PlainWay:
             self._ways[binding] = way
         else:
             self._ways.pop(binding, None)
+            self._looked_s[binding] = now_s
         return way
 
     def _made(self, route: Route) -> Way | None:

@@ -412,3 +412,18 @@ async def test_what_waited_longer_than_its_time_ends_as_one_by_one():
     (letter,) = bench.session.documents("edged/n/error/b")
     assert letter["code"] == "DEADLINE_EXCEEDED"
     assert bench.session.acked[-1] == message.mid
+
+
+@on_loop
+async def test_where_there_is_no_way_none_is_looked_for_with_each_message():
+    bench = Bench()
+    bench.release.batch_rows = 0
+    looked = []
+    bench.bindings._plain._prepare = lambda request: (
+        looked.append(1) or bench.plane.prepare(request)
+    )
+    for n in range(50):
+        bench.send(float(n))
+    await settle(120)
+    assert len(bench.answers()) == 50
+    assert len(looked) < 50
