@@ -62,6 +62,8 @@ class _Device:
 
     known: dict[str, dict[str, _Known]] = field(default_factory=dict)
     is_born: bool = False
+    is_too_large: bool = False
+    """For the broker of this connection; tried again when an answer is about it, without a word."""
 
     def metrics(self, names: Collection[str] | None = None) -> list[Metric]:
         """As they are said at birth; those of some names, with a number where they have one."""
@@ -156,7 +158,7 @@ class SparkplugNode:
             if not device.known:
                 self._die(name)
             elif gone:
-                device.is_born = False
+                device.is_born = device.is_too_large = False
         self._pace()
 
     def tell(
@@ -204,21 +206,32 @@ class SparkplugNode:
         topic = f"{NAMESPACE}/{self._group}/{kind}/{self._node}"
         return topic if device is None else f"{topic}/{device}"
 
-    def _say(self, kind: str, metrics: Sequence[Metric], device: str | None = None) -> bool:
+    def _say(
+        self,
+        kind: str,
+        metrics: Sequence[Metric],
+        device: str | None = None,
+        *,
+        is_known_large: bool = False,
+    ) -> bool:
         """Send with the next number, unless the broker would end the connection for it."""
         if self._session is None or not self._connection:
             return False
         payload = encode_sparkplug(metrics, _now_ms(), self._seq)
         publication = Publication(self._topic(kind, device), payload, qos=0)
         if self._limit is not None and publication.size_bytes > self._limit:
-            log.warning("%s is larger than the broker takes: not said", publication.topic[:128])
+            if not is_known_large:
+                log.warning("%s is larger than the broker takes: not said", publication.topic[:128])
             return False
         self._seq = (self._seq + 1) % 256
         self._session.publish(publication)
         return True
 
     def _bear(self, name: str, device: _Device) -> None:
-        device.is_born = self._say("DBIRTH", device.metrics(), name)
+        device.is_born = self._say(
+            "DBIRTH", device.metrics(), name, is_known_large=device.is_too_large
+        )
+        device.is_too_large = bool(self._connection) and not device.is_born
         self.births += device.is_born
 
     def _die(self, name: str) -> None:
@@ -281,7 +294,8 @@ class SparkplugNode:
         self._stop_pacing()
         if not self._connection or self._loop is None:
             return
-        unborn = [one for one in self._devices.items() if not one[1].is_born]
+        devices = self._devices.items()
+        unborn = [one for one in devices if not (one[1].is_born or one[1].is_too_large)]
         for name, device in unborn[:_AT_A_TIME]:
             self._bear(name, device)
         if len(unborn) > _AT_A_TIME:
@@ -300,7 +314,7 @@ class SparkplugNode:
             self._rebirth_timer.cancel()
             self._rebirth_timer = None
         for device in self._devices.values():
-            device.is_born = False
+            device.is_born = device.is_too_large = False
 
 
 def _fitting(value: Any, kind: DataType) -> Any:

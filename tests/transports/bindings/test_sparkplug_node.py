@@ -228,3 +228,29 @@ async def test_a_binding_shows_its_answers_beside_to_or_alone() -> None:
         ("DBIRTH/n/hall", 1, {"vib/sum": 3.0}),
         ("DBIRTH/n/hall", 2, {"vib/sum": 3.0, "alone/sum": 3.0}),
     ]
+
+
+def test_devices_that_the_broker_does_not_take_keep_no_others_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sparkplug_node, "_PAUSE_S", 0)
+
+    @on_loop
+    async def work() -> None:
+        rig = Rig()
+        for number in range(25):
+            rig.tell(f"large{number}", label="x" * 500)
+        rig.tell("small")
+        rig.connect(limit=400)
+        await until(lambda: rig.node.births == 2)
+        await settle(50)
+        for _ in range(3):
+            rig.tell("large0", label="x" * 501)
+        assert len(caplog.records) == 25, "each is said to be too large once a connection"
+        rig.tell("large0", label="short now")
+        assert [one[0] for one in rig.said()][-1] == "DBIRTH/n/large0"
+        rig.session.disconnect()
+        rig.connect()
+        await until(lambda: rig.node.births == 3 + 1 + 26)
+
+    work()
