@@ -38,8 +38,10 @@ from edged.errors import (
 from edged.generation.trusted import load_trust
 from edged.runtimes.engine import Host, differences
 from edged.store.bundle import Bundle, open_bundle, stage_bundle
+from edged.store.floors import Floors
 from edged.store.repository import check_requires
 from edged.store.stored import StoredRelease
+from edged.store.targets import check_targets, device_words
 
 _LOOK_S = 0.5
 """How often a person sees what it is doing."""
@@ -80,7 +82,7 @@ def build_ahead(
     directory = state_dir / FOLDER
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     cache = EngineCache(directory, int(snapshot.config.engines.cache_size))
-    with _unpacked(snapshot, name, release) as stored:
+    with _unpacked(snapshot, state_dir, name, release) as stored:
         found = wishes(
             stored.manifest,
             stored.digest,
@@ -149,9 +151,11 @@ def _entry(one: Kept, host: Host | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _unpacked(snapshot: Snapshot, name: str, release: str) -> Iterator[StoredRelease]:
+def _unpacked(
+    snapshot: Snapshot, state_dir: Path, name: str, release: str
+) -> Iterator[StoredRelease]:
     """The release of a model that serves, or the one that is named, out of its verified bundle."""
-    trust, config = load_trust(snapshot), snapshot.config.models[name]
+    trust, config = load_trust(snapshot, state_dir), snapshot.config.models[name]
     wanted = release or ("" if config.serve == "newest" else str(config.serve))
     wanted = str(config.aliases.get(wanted, wanted))
     with contextlib.ExitStack() as stack:
@@ -169,6 +173,8 @@ def _unpacked(snapshot: Snapshot, name: str, release: str) -> Iterator[StoredRel
             raise IncompatibleError(f'the bundle holds model "{bundle.manifest.name}"')
         trust.verify(bundle.manifest_bytes, bundle.signatures)
         check_requires(bundle.manifest)
+        check_targets(bundle.manifest, device_words(snapshot.config.labels))
+        Floors(state_dir).check(bundle.manifest)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edged-build-")))
         stage_bundle(bundle, folder)
         yield StoredRelease(bundle.digest, bundle.manifest, folder)

@@ -66,7 +66,8 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
 def _install(options: argparse.Namespace) -> int:
     from edged.incoming.installing import install  # noqa: PLC0415
 
-    print(install(options.config, options.file, older=options.older), flush=True)
+    done = install(options.config, options.file, older=options.older, state_dir=options.state_dir)
+    print(done, flush=True)
     return _wait(options)
 
 
@@ -75,9 +76,11 @@ def _pull(options: argparse.Namespace) -> int:
 
     try:
         if options.model:
-            done = pull_model(options.config, options.model)
+            done = pull_model(options.config, options.model, state_dir=options.state_dir)
         else:
-            done = pull(options.config, options.reference, older=options.older)
+            done = pull(
+                options.config, options.reference, older=options.older, state_dir=options.state_dir
+            )
     except EdgedError as exc:
         if not options.json:
             raise

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 FOLDER = "downloads"
 _RESERVE = 1.2
+_OURS = re.compile(r"[0-9a-f]{32}\.(?:part|json|edgb|note|lock)", re.ASCII)
 _NOTE_CAP_BYTES = 16 << 10
 _KEPT_S = 30 * 24 * 3600.0
 
@@ -92,40 +94,55 @@ class _Pull:
         return self.folder / f"{self.key}.{ending}"
 
 
-def pull_model(config: Path, model: str) -> Pulled:
+def pull_model(config: Path, model: str, *, state_dir: Path | None = None) -> Pulled:
     """What the daemon does now and then: ask for a model what its ``pull`` says.
+
+    Args:
+        config: edged.yaml or its directory.
+        model: its name.
+        state_dir: of the device; default: as the configuration or the service manager says.
 
     Raises:
         EdgedError: as ``pull``; what was refused before is refused again unfetched.
     """
-    snapshot = load_in_effect(config)
+    state = state_dir or find_state_dir(config)
+    snapshot = load_in_effect(config, state)
     if model not in snapshot.config.models or snapshot.config.models[model].pull is None:
         raise ConfigError(f'models.{model[:64]}.pull: no such model, or it has no "pull"')
     reference = parse_reference(str(snapshot.config.models[model].pull))
-    return _pull(config, snapshot, reference, model=model, again=False, older=False)
+    return _pull(config, state, snapshot, reference, model=model, again=False, older=False)
 
 
-def pull(config: Path, text: str, *, older: bool = False) -> Pulled:
+def pull(config: Path, text: str, *, older: bool = False, state_dir: Path | None = None) -> Pulled:
     """Fetch a bundle and install it.
 
     Args:
         config: edged.yaml or its directory.
         text: the reference, as ``factory/digits:stable``.
         older: also where a newer release of the model is there already.
+        state_dir: as ``pull_model``.
 
     Raises:
         EdgedError: the source is away or has no such bundle, or the bundle is refused.
     """
-    snapshot = load_in_effect(config)
+    state = state_dir or find_state_dir(config)
+    snapshot = load_in_effect(config, state)
     reference = parse_reference(text)
-    return _pull(config, snapshot, reference, model="", again=True, older=older)
+    return _pull(config, state, snapshot, reference, model="", again=True, older=older)
 
 
 def _pull(
-    config: Path, snapshot: Snapshot, reference: Reference, *, model: str, again: bool, older: bool
+    config: Path,
+    state_dir: Path,
+    snapshot: Snapshot,
+    reference: Reference,
+    *,
+    model: str,
+    again: bool,
+    older: bool,
 ) -> Pulled:
     settings = _settings(snapshot, reference.source)
-    folder = find_state_dir(config) / FOLDER
+    folder = state_dir / FOLDER
     key = hashlib.sha256(str(reference).encode()).hexdigest()[:32]
     job = _Pull(config, snapshot, reference, model, older, folder, key)
     with _locked(job):
@@ -133,6 +150,8 @@ def _pull(
         found = find(web, settings, reference.name, reference.tag, reference.digest)
         note, against = _read_note(job), _against(job)
         if note.digest == found.digest and note.bundle and _has(snapshot, note.bundle):
+            with contextlib.suppress(OSError):
+                os.utime(job.path("note"))  # is of use: without it, it would be fetched anew
             return Pulled("current", f"{reference}: what it has is here already", found.digest)
         if found.bundle and _has(snapshot, found.bundle):
             return Pulled("current", f"{reference}: what it has is here already", found.digest)
@@ -182,7 +201,7 @@ def _install(job: _Pull, found: Found, file: Path) -> tuple[str, str]:
     if found.bundle and found.bundle != digest:
         raise DigestMismatchError(f"the bundle is sha256:{digest}; the source states another")
     _check_model(job, Head(data, manifest, signatures))
-    text = install(job.config, file, older=job.older)
+    text = install(job.config, file, older=job.older, state_dir=job.folder.parent)
     fault("pull.installed")
     _clean(job)
     return text, digest
@@ -196,7 +215,7 @@ def _look(job: _Pull) -> Callable[[Partial], bool]:
         if head is None:
             return False
         _check_model(job, head)
-        admit(find_state_dir(job.config), job.snapshot, head, older=job.older)
+        admit(job.folder.parent, job.snapshot, head, older=job.older)
         return True
 
     return look
@@ -227,7 +246,7 @@ def _is_passing(exc: EdgedError) -> bool:
 
 def _against(job: _Pull) -> str:
     """What a refusal was decided by: while it is the same, so is the refusal."""
-    trust = load_trust(job.snapshot)
+    trust = load_trust(job.snapshot, job.folder.parent)
     said = [job.snapshot.digest, str(trust.version), *sorted(trust.keys)]
     said += [f"{model}@{n}" for model, n in sorted(Floors(job.folder.parent).all().items())]
     return hashlib.sha256("\0".join(said).encode()).hexdigest()
@@ -274,11 +293,14 @@ def _locked(job: _Pull) -> Iterator[None]:
     state_dir = job.folder.parent
     try:
         job.folder.mkdir(mode=0o700, exist_ok=True)
+        if job.folder.is_symlink():
+            raise ApplyError(f"{job.folder} is a link, which is not followed; make it a folder")
         _hand_over(job.folder, state_dir)
         path = job.path("lock")
         _sweep(job.folder)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(path, flags, 0o600)
+        os.utime(fd)  # a lock is never written, and would grow old under whoever holds it
     except OSError as exc:
         raise ApplyError(f"cannot write to {job.folder}: {exc.strerror}") from exc
     try:
@@ -302,12 +324,20 @@ def _hand_over(path: Path, state_dir: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what nobody went on with for a long time: its reference is asked for no more."""
+    """Remove what nobody went on with for a long time: its reference is asked for no more.
+
+    Of our own names, in this very folder: the daemon's user owns it, and could have put a link in
+    its place for root to follow.
+    """
     oldest = time.time() - _KEPT_S
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < oldest:
-                path.unlink()
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for name in filter(_OURS.fullmatch, os.listdir(fd)):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime < oldest:
+                    os.unlink(name, dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def _clean(job: _Pull) -> None:

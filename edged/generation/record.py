@@ -221,8 +221,12 @@ def _last_good(history: History, state_dir: Path, crash: str) -> Snapshot | None
         return None
 
 
-def load_in_effect(config_path: Path) -> Snapshot:
+def load_in_effect(config_path: Path, state_dir: Path | None = None) -> Snapshot:
     """The files, with the document that came over MQTT where one may.
+
+    Args:
+        config_path: edged.yaml or its directory.
+        state_dir: of the device; default: ``find_state_dir``.
 
     Raises:
         ConfigProblemsError: carries every problem found.
@@ -230,7 +234,7 @@ def load_in_effect(config_path: Path) -> Snapshot:
     snapshot = load(config_path)
     if not takes_documents(snapshot):
         return snapshot
-    return load(config_path, find_state_dir(config_path) / DOCUMENTS)
+    return load(config_path, (state_dir or find_state_dir(config_path)) / DOCUMENTS)
 
 
 def find_state_dir(config_path: Path) -> Path:

@@ -52,10 +52,10 @@ def install(config: Path, file: Path, *, older: bool = False, state_dir: Path | 
         NoPlaceError: it cannot be written.
         EdgedError: it is not trusted, not whole, not for this device, or nobody asks for it.
     """
-    snapshot = load_in_effect(config)
+    state = state_dir or find_state_dir(config)
+    snapshot = load_in_effect(config, state)
     data, manifest, signatures = read_manifest(file)
     # From the original, so that nothing is written of what nobody signed.
-    state = state_dir or find_state_dir(config)
     trust, target = admit(state, snapshot, Head(data, manifest, signatures), older=older)
     with _alone(target.parent):
         if target.exists():

@@ -169,7 +169,12 @@ class Poller:
 
     async def _pull(self, one: Polled) -> None:
         try:
-            outcome = await run_pull(self._config_path, self._state_dir, one.model)
+            try:
+                outcome = await run_pull(self._config_path, self._state_dir, one.model)
+            except Exception as exc:
+                # Out of threads, say: asked again at once, that would go round and round.
+                log.exception("a pull failed in an unexpected way")
+                outcome = Outcome("failed", f"{type(exc).__name__}: {exc}; see the daemon's log")
             self._note(one, outcome)
         finally:
             self._task, self._pulling = None, ""

@@ -17,11 +17,15 @@ from edged.engines.bench import EngineBench
 from edged.engines.cache import EngineCache
 from edged.manifest import ArtefactEntry
 from edged.runtimes.tensorrt_host import PROBE
+from edged.store.floors import Floors
+from edged.store.trust_document import parse_trust
+from edged.store.trust_state import TrustState
 from tests.bundles import make_bundle
 from tests.e2e.process import running, wait_for
 from tests.engines import DRIVER
 from tests.fakes.tensorrt_site import make_site
 from tests.models import double
+from tests.trust import Ring
 
 HALF = ArtefactEntry("onnx", "model.onnx", "float16")
 BODY = """trust: {require_signatures: false}
@@ -102,6 +106,26 @@ def test_what_cannot_be_built_is_said_before_anything_is_asked_of_the_device(
 ):
     assert edged(box, *words) == status
     assert told in capsys.readouterr().err
+
+
+def test_what_may_not_serve_here_is_not_built_either(box, capsys):
+    Floors(box / "state").rise({"m": 2})
+    assert edged(box, "build", "m@1") == 78
+    assert "is below the floor of this device" in capsys.readouterr().err
+
+
+def test_trust_is_that_of_the_state_directory_which_is_named(box, capsys, tmp_path):
+    ring = Ring(tmp_path)
+    for version in (1, 2):
+        (box / f"{version}.trust").write_bytes(ring.signed(ring.document(version)))
+    body = (
+        (box / "edged.yaml").read_text().replace("{require_signatures: false}", "{root: 1.trust}")
+    )
+    (box / "edged.yaml").write_text(body.replace(str(box / "state"), str(box / "elsewhere")))
+    TrustState(box / "state").apply(parse_trust((box / "2.trust").read_bytes()))
+    (box / "1.trust").write_bytes(b"not what counts")
+    assert edged(box, "build", "m") == 78
+    assert "signed by 0 of 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from edged.cli import main
 from edged.commands.pulling import FOLDER, Pulled, pull, pull_model
 from edged.config.documents import FOLDER as DOCUMENTS
 from edged.errors import (
+    ApplyError,
     BundleError,
     ConfigError,
     DeniedError,
@@ -32,6 +34,7 @@ from edged.errors import (
 )
 from edged.generation.documents import Documents
 from edged.sources import download
+from edged.store.floors import Floors
 from edged.store.signing import generate_key
 from tests.bundles import make_bundle
 from tests.models import double
@@ -318,13 +321,51 @@ class TestTheDevice:
         box.mirror(3)
         folder = box.folder / "state" / FOLDER
         folder.mkdir()
-        for name, age_s in (("old.part", 10**8), ("new.part", 10)):
+        old, new, other = f"{1:032x}.part", f"{2:032x}.part", "none-of-ours.part"
+        for name, age_s in ((old, 10**8), (new, 10), (other, 10**8)):
             (folder / name).touch()
             then = (folder / name).stat().st_mtime - age_s
             os.utime(folder / name, (then, then))
         box.pull()
-        assert not (folder / "old.part").exists()
-        assert (folder / "new.part").exists()
+        there = {path.name for path in folder.iterdir()}
+        assert {old, new, other} & there == {new, other}
+
+    def test_a_link_in_place_of_the_folder(self, box: Box, tmp_path_factory):
+        """The daemon's user owns it; root, who pulls, must not be led elsewhere."""
+        box.mirror(3)
+        elsewhere = tmp_path_factory.mktemp("etc")
+        victim = elsewhere / f"{1:032x}.part"
+        victim.touch()
+        os.utime(victim, (0, 0))
+        (box.folder / "state" / FOLDER).symlink_to(elsewhere)
+        with pytest.raises(ApplyError, match="is a link, which is not followed"):
+            box.pull()
+        assert [one.name for one in elsewhere.iterdir()] == [victim.name]
+
+    def test_what_is_of_use_does_not_grow_old(self, box: Box):
+        """Its lock would be removed under whoever holds it, and an image be fetched every month."""
+        box.mirror(3)
+        box.pull()
+        folder = box.folder / "state" / FOLDER
+        then = time.time() - 20 * 24 * 3600
+        for path in folder.iterdir():
+            os.utime(path, (then, then))
+        assert box.pull().state == "current"
+        ages = {path.suffix: path.stat().st_mtime for path in folder.iterdir()}
+        assert ages.keys() == {".lock", ".note"}
+        assert min(ages.values()) > then + 3600
+
+    def test_another_state_directory(self, box: Box, capsys: pytest.CaptureFixture[str]):
+        box.mirror(3)
+        other = box.folder / "other"
+        other.mkdir()
+        Floors(other).rise({"m": 9})
+        file = str(box.bundle(4))
+        for words in (["pull", "files/m:stable"], ["install", file]):
+            place = ["--config", str(box.folder), "--state-dir", str(other)]
+            assert main(["bundle", *words, *place]) != 0
+            assert "is below the floor of this device" in capsys.readouterr().err
+        assert box.there() == []
 
 
 def test_a_model_of_a_document_over_mqtt(box: Box):

@@ -104,6 +104,23 @@ async def test_what_fails_is_said_and_tried_soon(monkeypatch: pytest.MonkeyPatch
 
 
 @on_loop
+async def test_what_fails_as_nobody_thought_is_not_tried_at_once(monkeypatch: pytest.MonkeyPatch):
+    desk = Desk(monkeypatch)
+
+    async def fail(_config: Path, _state: Path, model: str) -> Outcome:
+        desk.asked.append(model)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(module, "run_pull", fail)
+    desk.poller.follow(config(a="r/a"))
+    await until(lambda: desk.shown("a")["state"] == "failed")
+    assert desk.asked == ["a"]
+    assert desk.shown("a")["next_in_s"] > 20  # type: ignore[operator]
+    assert "can't start new thread" in desk.health.degradations()["pull.a"]
+    desk.poller.stop()
+
+
+@on_loop
 async def test_a_model_that_asks_no_more(monkeypatch: pytest.MonkeyPatch):
     desk = Desk(monkeypatch)
     desk.answers["a"] = Outcome("failed", "away")
