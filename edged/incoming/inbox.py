@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edged.config.problems import ConfigProblemsError
-from edged.errors import ApplyError, EdgedError
+from edged.errors import ApplyError, BundleError, EdgedError
 from edged.faults import fault
 from edged.incoming.installing import NoPlaceError
 
@@ -262,9 +262,10 @@ class Inbox:
         try:
             # Once more: what lay by that name may have been exchanged before we had it.
             if reason := self._unfit(name, path.lstat()):
-                raise ApplyError(reason)
+                raise BundleError(reason)
             said = deliver(path)
-        except (NoPlaceError, ConfigProblemsError, OSError) as exc:
+        except (NoPlaceError, ApplyError, ConfigProblemsError, OSError) as exc:
+            # What is in the way is the device's, not the file's.
             with contextlib.suppress(OSError):
                 path.rename(path.with_name(name))
             return f"{name} has to wait: {exc}"

@@ -7,6 +7,7 @@ Which copy counts is its reader's decision.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -14,10 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edged.atomic import write_atomically
+from edged.errors import ApplyError
 from edged.faults import fault
 
 log = logging.getLogger("edged.store")
 
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Says nothing of a copy: this process or machine has run out of something, for a while."""
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -37,7 +41,12 @@ class Twice:
         self.copies = (f"{name}.json", f"{name}-2.json")
 
     def read(self) -> Iterator[tuple[str, bytes]]:
-        """The copies that can be read, by name."""
+        """The copies that can be read, by name.
+
+        Raises:
+            ApplyError: they are there, and what they say cannot be known now. Believed to be gone,
+                they would let in again what they keep out.
+        """
         for name in self.copies:
             try:
                 fd = os.open(self._directory / name, os.O_RDONLY | _FLAGS)
@@ -46,6 +55,11 @@ class Twice:
             except FileNotFoundError:
                 continue
             except OSError as exc:
+                if exc.errno in _SHORT:
+                    raise ApplyError(
+                        f"{self._directory / name} cannot be read at the moment: {exc.strerror}; "
+                        "try again"
+                    ) from exc
                 log.error("%s cannot be read; the other copy counts: %s", name, exc.strerror)
                 continue
             yield name, data

@@ -211,6 +211,14 @@ class TestWaits:
         assert (inbox.tally.waiting, inbox.tally.problem) == (0, "")
         assert inbox.tally.refused == 0
 
+    def test_for_a_device_that_has_run_out_of_something(self, device: Device) -> None:
+        device.error = ApplyError("it cannot be kept: No space left on device")
+        (device.folder / "site.trust").write_bytes(b"x")
+        inbox = device.inbox()
+        inbox.look(0, (), retry=True)
+        assert (device.names(TAKEN), device.names(REFUSED)) == (["site.trust"], [])
+        assert "has to wait: it cannot be kept" in inbox.tally.problem
+
     def test_over_restarts(self, device: Device) -> None:
         device.error = NoPlaceError("no room")
         (device.folder / "m-1.edgb").write_bytes(b"x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.errors import BundleError, IncompatibleError
+from edged.errors import ApplyError, BundleError, IncompatibleError
 from edged.store.floors import Floors
 from tests.bundles import make_manifest
 from tests.models import double
@@ -37,6 +38,26 @@ def test_they_rise_by_bundles_and_fall_by_operators_alone(tmp_path: Path):
     assert floors.all() == {"m": 1, "n": 4}
     floors.set("n", 0)
     assert floors.all() == {"m": 1}
+
+
+def test_one_that_rises_loses_no_other_while_files_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    floors = Floors(tmp_path)
+    floors.rise({"m": 3})
+    real, left = os.open, [4]
+
+    def short(path: os.PathLike[str], *words: int, **more: int) -> int:
+        if left[0] and Path(path).name in COPIES:
+            left[0] -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(os, "open", short)
+    with pytest.raises(ApplyError, match="Too many open files"):
+        floors.rise({"n": 4})
+    left[0] = 0
+    assert floors.all() == {"m": 3}
 
 
 def test_what_is_below_is_refused(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.errors import SignatureError
+from edged.errors import ApplyError, SignatureError
 from edged.store.floors import Floors
 from edged.store.signing import RetiredKeyError, sign_manifest
 from edged.store.trust_document import TrustError, parse_trust
@@ -63,6 +64,28 @@ def test_the_configured_one_counts_while_none_is_kept(tmp_path: Path, ring: Ring
         state.apply(stranger, first)
     assert not state.apply(first, first)
     assert version(tmp_path) == 3
+
+
+def test_the_first_one_does_not_come_back_while_files_cannot_be_opened(
+    tmp_path: Path, ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = TrustState(tmp_path)
+    first, second = (parse_trust(ring.signed(ring.document(n))) for n in (1, 2))
+    state.adopt(first)
+    state.apply(second)
+    real, left = os.open, [4]
+
+    def short(path: os.PathLike[str], *words: int, **more: int) -> int:
+        if left[0] and Path(path).name in COPIES:
+            left[0] -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(os, "open", short)
+    with pytest.raises(ApplyError, match="Too many open files"):
+        state.adopt(first)
+    left[0] = 0
+    assert version(tmp_path) == 2
 
 
 def test_its_floors_rise(tmp_path: Path, ring: Ring) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from edged.errors import ApplyError
 from edged.store.twice import Twice
 
 
@@ -43,3 +45,19 @@ def test_no_more_is_read_than_there_may_be(tmp_path: Path) -> None:
     files = Twice(tmp_path, "note", 10)
     files.write(b"x" * 100)
     assert {len(data) for _, data in files.read()} == {11}
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_cannot_be_read_for_a_while_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Whoever holds many connections could else bring an older release or key back."""
+    files = Twice(tmp_path, "note", 10)
+    files.write(b"one")
+
+    def fail(*_words: object, **_more: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(ApplyError, match=f"cannot be read at the moment: {os.strerror(code)}"):
+        list(files.read())
