@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edged.errors import InvalidRequestError
 from edged.protocol.mqtt import Publication
 from edged.transports.bindings.reply_topic import checked_reply_topic
 from edged.transports.bindings.work import Job
@@ -14,6 +15,8 @@ class ShownJob(Job):
         self._reply_to = checked_reply_topic(self._message.response_topic, self._bindings)
         if self._reply_to is not None:
             super()._begin()
+        elif not self._route.shown:
+            raise InvalidRequestError(self._problem or "it is about no device")
         else:
             self._take_up()
 

@@ -35,3 +35,13 @@ async def test_without_a_node_it_is_acknowledged_all_the_same() -> None:
     message = bench.session.receive("in/hall", GOOD)
     await settle()
     assert bench.session.acked == [message.mid]
+
+
+@on_loop
+async def test_what_is_about_no_device_is_a_dead_letter() -> None:
+    bench = Bench(binding(from_="in/{site}/v", to=None, sparkplug=SHOWN))
+    message = bench.session.receive("in//v", GOOD)
+    await settle()
+    assert bench.session.acked == [message.mid]
+    assert len(bench.letters()) == 1
+    assert bench.counters()["answered"] == 0
