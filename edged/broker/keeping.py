@@ -62,6 +62,7 @@ class Keeping:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             await asyncio.to_thread(keeper.stop)
+        self._health.restore(_NAME)
 
     async def _open(self) -> None:
         from edged.outbox.state_keeper import StateKeeper  # noqa: PLC0415 - only if used

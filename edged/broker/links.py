@@ -6,6 +6,7 @@ Decides which lines there are; what happens on one is ``link.py``'s, which knows
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from edged.broker.link import BrokerLinks
+from edged.broker.results import left_on_disk
 from edged.config.binding import BindingConfig
 from edged.config.broker_lines import Line, config_of, line_of, lines_of
 from edged.config.load import Snapshot
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from edged.transports.bindings.desired import Offer
     from edged.transports.bindings.questions import Call
 
+
+log = logging.getLogger("edged.mqtt")
 
 FOLDER = "brokers"
 """In the state directory, a folder for each line but the first."""
@@ -70,6 +74,9 @@ class Brokers:
         self._lines = {Line(): BrokerLinks(dataplane, health, state_dir, calls)}
         self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._is_drained = False
+        self._said_left: set[str] = set()
+        self._unmade: list[str] = []
+        """Keys of the health of lines that have no folder."""
 
     def prepare(
         self, snapshot: Snapshot, bindings: Sequence[BindingConfig], of: ManifestOf
@@ -102,21 +109,52 @@ class Brokers:
                 replace(snapshot, config=structs.replace(snapshot.config, mqtt=None)), None
             )
             await link.drain(0)
+        while self._unmade:
+            self._health.restore(self._unmade.pop())
         for line, bindings in wanted.items():
-            if line not in self._lines:
-                self._lines[line] = self._make(line)
-                if self._announced is not None:
-                    self._lines[line].announce(*self._announced)
-            await self._lines[line].swap(_of(snapshot, line), bindings)
+            await self._swap_line(line, _of(snapshot, line), bindings)
         if Line() not in wanted:
             await self._lines[Line()].swap(snapshot, None)
+        await asyncio.to_thread(self._say_left, {_folder(line) for line in wanted})
 
-    def _make(self, line: Line) -> BrokerLinks:
-        folder = self._state_dir / FOLDER / line.name.replace(" ", ".")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return BrokerLinks(
+    async def _swap_line(self, line: Line, snapshot: Snapshot, bindings: BindingSet | None) -> None:
+        if self._is_drained:
+            return  # meanwhile; what is opened now nobody would close
+        link = self._lines.get(line) or self._made(line)
+        if link is not None:
+            await link.swap(snapshot, bindings)
+
+    def _made(self, line: Line) -> BrokerLinks | None:
+        folder = self._state_dir / FOLDER / _folder(line)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            # The messages stay with their broker; those of the other lines flow.
+            text = f"{folder}: cannot be made: {exc.strerror}"
+            log.error("%s", text)
+            key = f"brokers.{line.name}"
+            self._unmade.append(key)
+            self._health.degrade(key, text)
+            return None
+        made = self._lines[line] = BrokerLinks(
             self._dataplane, _Health(self._health, line), folder, {}, speaks=line.speaks
         )
+        if self._announced is not None:
+            made.announce(*self._announced)
+        return made
+
+    def _say_left(self, used: set[str]) -> None:
+        """Say once of each line that is no more what it has not delivered."""
+        for folder in sorted((self._state_dir / FOLDER).glob("*")):
+            if folder.name in used:
+                self._said_left.discard(folder.name)
+            elif folder.name not in self._said_left and left_on_disk(folder):
+                self._said_left.add(folder.name)
+                log.warning(
+                    "results are left in %s: no binding goes that way any more; write one again "
+                    "to deliver them, or remove the folder",
+                    folder,
+                )
 
     async def refresh(self, snapshot: Snapshot) -> None:
         """Look again at passwords and certificates; other ones mean another connection."""
@@ -167,6 +205,10 @@ class Brokers:
         """Take nothing new, finish what is in hand, and say goodbye, on all lines at once."""
         self._is_drained = True
         await asyncio.gather(*(link.drain(timeout_s) for link in self._lines.values()))
+
+
+def _folder(line: Line) -> str:
+    return line.name.replace(" ", ".")
 
 
 def _of(snapshot: Snapshot, line: Line) -> Snapshot:

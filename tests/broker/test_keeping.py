@@ -66,7 +66,10 @@ def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
     health = Health()
 
     async def work() -> None:
-        assert not await Keeping(tmp_path, health).follow([KEPT])
+        keeping = Keeping(tmp_path, health)
+        assert not await keeping.follow([KEPT])
+        assert "cannot be read" in str(health.degradations())
+        await keeping.close()  # as of a line that is gone: its health is nobody's
+        assert health.degradations() == {}
 
     asyncio.run(work())
-    assert "cannot be read" in str(health.degradations())

@@ -91,3 +91,63 @@ def test_a_binding_that_cannot_serve_is_named_by_its_place(tmp_path: Path) -> No
         assert caught.value.path == "bindings[2].to"
 
     asyncio.run(work())
+
+
+def test_a_line_without_a_folder_stops_no_other(tmp_path: Path) -> None:
+    health = Health()
+    (tmp_path / "brokers").write_text("no folder")
+
+    async def work() -> None:
+        brokers = Brokers(FakeDoor(), health, tmp_path)  # type: ignore[arg-type]
+        made = snapshot(
+            tmp_path, binding("b", broker="plant"), binding("c", results="plant"), binding("a")
+        )
+        await brokers.swap(made, brokers.prepare(made, made.config.bindings, of))
+        assert "cannot be made: Not a directory" in health.degradations()["brokers.plant"]
+        stats = brokers.stats()
+        assert stats is not None
+        assert [*stats["bindings"]] == ["a"]
+        fewer = snapshot(tmp_path, binding("a"))
+        await brokers.swap(fewer, brokers.prepare(fewer, fewer.config.bindings, of))
+        assert "brokers.plant" not in health.degradations()
+        (tmp_path / "brokers").unlink()
+        await brokers.swap(made, brokers.prepare(made, made.config.bindings, of))
+        stats = brokers.stats()
+        assert stats is not None
+        assert {*stats["brokers"]} == {"plant", "mqtt to plant"}
+        await brokers.drain(0)
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_what_a_line_that_is_gone_has_not_delivered_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        brokers = Brokers(FakeDoor(), Health(), tmp_path)  # type: ignore[arg-type]
+        left = tmp_path / "brokers/mqtt.to.plant/outbox"
+        left.mkdir(parents=True)
+        (left / "1.log").touch()
+        made = snapshot(tmp_path, binding("a"))
+        for _ in range(2):
+            await brokers.swap(made, brokers.prepare(made, made.config.bindings, of))
+        (said,) = [one for one in caplog.messages if "results are left" in one]
+        assert "brokers/mqtt.to.plant" in said
+        await brokers.drain(0)
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_nothing_is_opened_behind_the_end(tmp_path: Path) -> None:
+    async def work() -> None:
+        brokers = Brokers(FakeDoor(), Health(), tmp_path)  # type: ignore[arg-type]
+        made = snapshot(tmp_path, binding("a"), binding("b", broker="plant"))
+        prepared = brokers.prepare(made, made.config.bindings, of)
+        swap = asyncio.create_task(brokers.swap(made, prepared))
+        await asyncio.sleep(0)
+        await brokers.drain(0)
+        await swap
+        assert brokers.stats() is None
+        assert [one.stats() for one in brokers._lines.values()] == [None] * len(brokers._lines)
+
+    asyncio.run(asyncio.wait_for(work(), 60))
