@@ -17,6 +17,10 @@ class Turn(Protocol):
         """Whether nobody else has asked for anything lately."""
         ...
 
+    def is_still_alone(self, asker: object) -> bool:
+        """The same, noting nothing; where it says no, ``is_alone`` is still to be asked."""
+        ...
+
 
 class Pumped(Protocol):
     """What stands in the turn's line; see ``edged.serving.scheduling.turn.Runs``."""

@@ -224,6 +224,9 @@ class EchoDoor:
     def is_alone(self, asker: object, *, is_many: bool = False) -> bool:
         return self.is_quiet
 
+    def is_still_alone(self, asker: object) -> bool:
+        return self.is_quiet
+
     def release_all(self) -> None:
         held, self.held = self.held, []
         for request, on_response in held:

@@ -112,6 +112,14 @@ class Turn:
         self._asked_then = self._asked + (0 if is_many and self._line else 1)
         return False
 
+    def is_still_alone(self, asker: object) -> bool:
+        """As ``is_alone``, for one that asks ``is_alone`` where the answer is no.
+
+        Nothing is noted: noted twice, its one request would be another's, and it never alone again.
+        """
+        is_last = asker is self._asker and self._asked == self._asked_then
+        return is_last and self._streak >= _ALONE and not self._line
+
     def overlook(self, count: int) -> None:
         """So many have asked whom one that is alone need not heed: nobody waits for them."""
         self._asked_then += count

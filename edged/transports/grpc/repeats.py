@@ -130,7 +130,9 @@ class Repeats:
         call = known.call
         if call.is_apart or not call.is_current or known.lane.answer_bytes > ANSWER_BYTES:
             return None
-        return self._alone(known, head, message)
+        if not call.turn.is_still_alone(self._asker):
+            return None
+        return self._by_lane(known, head, message)
 
     def _alone(self, known: _Known, head: Head, message: Buffer) -> bytes | None:
         call = known.call
@@ -138,7 +140,10 @@ class Repeats:
         is_short = call.outlook[2] < _SHORT_NS
         if not known.has_lane or not call.turn.is_alone(self._asker, is_many=is_short):
             return None
-        lane = known.lane
+        return self._by_lane(known, head, message)
+
+    def _by_lane(self, known: _Known, head: Head, message: Buffer) -> bytes | None:
+        call, lane = known.call, known.lane
         if lane is None:
             try:
                 lane = GrpcLane(known.repeat, call, call.outputs, call.release)

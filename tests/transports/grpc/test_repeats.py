@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 from edged.errors import ModelNotReadyError, RunError
+from edged.messages import InferRequest
 from edged.protocol.grpc_call import Head, Status
 from edged.protocol.grpc_repeat import REPEAT_BYTES
 from edged.protocol.oip_messages import INFER_REQUEST, INFER_RESPONSE
 from edged.protocol.protobuf import decode, encode
+from edged.serving.scheduling.turn import Turn
 from edged.transports.grpc import repeats
 from edged.transports.grpc.service import Asker, GrpcService
 from tests.fakes.calls import OIP, Call
@@ -152,6 +155,47 @@ def test_messages_that_are_long_are_few(service: Asker, door: EchoDoor) -> None:
     assert 1 < len(repeats._known) < 5
     assert sum(repeats._known) <= 2 * REPEAT_BYTES
     assert sum(repeats._seen) <= 2 * REPEAT_BYTES
+
+
+def test_alone_again_after_somebody_else_asked(
+    service: Asker, door: EchoDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever carries the call asks twice, first on the spot: that is still one request."""
+    turn, loop = Turn(), asyncio.new_event_loop()
+    head = Head(OIP + "ModelInfer")
+    monkeypatch.setattr(EchoCall, "turn", turn)
+    monkeypatch.setattr(door, "submit", _through(turn, loop, door.submit))
+
+    def call() -> bool:
+        if service.ask_alone(head, message(1)) is not None:
+            return True
+        answers(service, 1)
+        loop.run_until_complete(asyncio.sleep(0))  # the end of the turn
+        return False
+
+    for _ in range(2):
+        found = [call() for _ in range(16)]
+        assert not found[0]
+        assert found[-1]
+        assert not turn.is_alone("somebody else")
+        door.submit(InferRequest("m", {"x": X}), lambda *_: None)
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+class _Nothing:
+    rank, due_ns, expected_ns = 1, 1 << 62, 0
+
+    def pump(self) -> int:
+        return 0
+
+
+def _through(turn: Turn, loop: asyncio.AbstractEventLoop, submit: Any) -> Any:
+    def queued(request: InferRequest, on_response: Any) -> Any:
+        turn.ask(_Nothing(), loop)
+        return submit(request, on_response)
+
+    return queued
 
 
 def test_on_the_spot(service: Asker, door: EchoDoor, monkeypatch: pytest.MonkeyPatch) -> None:
