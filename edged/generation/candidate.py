@@ -31,10 +31,10 @@ from edged.pipelines.build import plan_all
 from edged.serving.manager import Desired
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.floors import BelowFloorError, Floors
-from edged.store.repository import Repository, StoredRelease, check_requires
+from edged.store.repository import Repository, StoredRelease, check_here
 from edged.store.seen import SEEN
 from edged.store.signing import RetiredKeyError, TrustStore
-from edged.store.targets import check_targets, device_words
+from edged.store.targets import device_words
 from edged.store.trust_state import Trusted
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class _Taker:
             stored.verify(self._trust)
         except RetiredKeyError as exc:
             stored = self._serving_on(stored, exc)
-        check_targets(stored.manifest, self._device)
+        check_here(stored.manifest, self._device)
         self._repository.floors.check(stored.manifest)
         return Found(stored.digest, stored.manifest, stored)
 
@@ -169,7 +169,7 @@ class _Taker:
         """Retired keys stop no model: what was trusted and serves goes on until it is changed."""
         if not may_serve_on(self._repository.state_dir, stored.manifest, stored.digest):
             raise exc
-        check_targets(stored.manifest, self._device)
+        check_here(stored.manifest, self._device)
         self._repository.floors.check(stored.manifest)
         name, number = stored.manifest.name, stored.manifest.release
         self._numbers[name] = number
@@ -257,8 +257,7 @@ def inspect_bundles(
         except RetiredKeyError:
             if state_dir is None or not may_serve_on(state_dir, manifest, bundle_digest(data)):
                 raise
-        check_requires(manifest)
-        check_targets(manifest, device)
+        check_here(manifest, device)
         if state_dir is not None:
             Floors(state_dir).check(manifest)
         return Found(bundle_digest(data), manifest, manifest)

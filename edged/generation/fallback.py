@@ -16,10 +16,10 @@ from edged.generation.trusted import load_trust
 from edged.serving.manager import Desired, Manager
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
-from edged.store.repository import Repository
+from edged.store.repository import Repository, check_here
 from edged.store.signing import RetiredKeyError
 from edged.store.stored import StoredRelease
-from edged.store.targets import check_targets, device_words
+from edged.store.targets import device_words
 
 log = logging.getLogger("edged.reload")
 
@@ -135,7 +135,7 @@ def _trusted(
                 "model %s: release %s stands in, although %s", name, digest[:12], exc.message
             )
         repository.floors.check(stored.manifest)
-        check_targets(stored.manifest, device_words(candidate.snapshot.config.labels))
+        check_here(stored.manifest, device_words(candidate.snapshot.config.labels))
     except (EdgedError, OSError) as exc:
         log.warning("model %s: the last good release is lost too: %s", name, exc)
         return None

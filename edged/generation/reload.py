@@ -365,6 +365,7 @@ class Reloader(Returns):
             house.health.restore("last-good")
         except (EdgedError, OSError) as exc:
             house.health.degrade("last-good", f"what serves could not be noted on disk: {exc}")
+        await self._raise_floors()
         await self._collect()
         changed = restart_changes(self._boot_config, self.config)
         if changed:

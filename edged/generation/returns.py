@@ -45,7 +45,7 @@ class Returns(Exchanges):
         self.on_end: Callable[[], None] = _nothing
         self.on_verdict: Callable[[], None] = _nothing
         self._proving = Proving(self._look, self._window_over)
-        self._must_prove = self._is_booted = False
+        self._must_prove = self._was_good = self._is_booted = False
         self._windows = 0
         self._origin = "files"
         self._ending: set[asyncio.Task[None]] = set()
@@ -116,6 +116,7 @@ class Returns(Exchanges):
             self._must_prove = await asyncio.to_thread(
                 history.begin, self.digest, has_crashed=bool(crash), is_boot=True
             )
+            self._was_good = not self._must_prove
         except OSError as exc:
             # A read-only disk must not keep a box from answering.
             log.error("that this configuration is new could not be noted: %s", exc)
@@ -124,6 +125,7 @@ class Returns(Exchanges):
         """Note what is about to be loaded: a crash meanwhile is held against it."""
         try:
             self._must_prove = await asyncio.to_thread(self._history.begin, digest)
+            self._was_good = not self._must_prove
         except OSError as exc:
             raise ApplyError(f"the state directory cannot be written: {exc.strerror}") from exc
 
@@ -277,6 +279,15 @@ class Returns(Exchanges):
         await self._confirm_document()
         self._house.health.restore("generation")
         await asyncio.to_thread(self._house.record.raise_floors, self._house.dataplane.table)
+
+    async def _raise_floors(self) -> None:
+        """Of what proved good before: a cut or a full disk may have come before its floors."""
+        if self._was_good and not self._candidate.problems:
+            house = self._house
+            try:
+                await asyncio.to_thread(house.record.raise_floors, house.dataplane.table)
+            except (OSError, EdgedError) as exc:
+                log.warning("the floors of what proved good could not be noted: %s", exc)
 
     async def _confirm_document(self) -> None:
         documents = self._house.record.documents

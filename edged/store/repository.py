@@ -49,7 +49,7 @@ from edged.store.stored import StoredRelease, open_release
 from edged.store.targets import check_targets
 from edged.version import __version__
 
-__all__ = ["Repository", "StoredRelease", "check_requires"]
+__all__ = ["Repository", "StoredRelease", "check_here", "check_requires"]
 
 log = logging.getLogger("edged.store")
 
@@ -123,13 +123,13 @@ class Repository:
         stored = None if look is None else self._intact.find(look)
         if look is not None and stored is not None:
             trust.verify(look.manifest_bytes, look.signatures)
-            _check_here(look.manifest, device)
+            check_here(look.manifest, device)
             self.floors.check(look.manifest)
             return stored
         with SEEN.opened(path) as bundle, self._mutex:
             self.collector.claim(bundle.digest)
             trust.verify(bundle.manifest_bytes, bundle.signatures)
-            _check_here(bundle.manifest, device)
+            check_here(bundle.manifest, device)
             self.floors.check(bundle.manifest)
             try:
                 before = self._intact.stamps(bundle.digest, bundle.manifest)
@@ -383,7 +383,8 @@ class Repository:
         return fd
 
 
-def _check_here(manifest: Manifest, device: Mapping[str, str] | None) -> None:
+def check_here(manifest: Manifest, device: Mapping[str, str] | None) -> None:
+    """Refuse a bundle for a newer edged or other devices; raises IncompatibleError."""
     check_requires(manifest)
     if device is not None:
         check_targets(manifest, device)

@@ -11,6 +11,7 @@ import pytest
 
 from edged.generation.candidate import Candidate, build_candidate
 from edged.generation.fallback import Fallbacks, find_fallbacks, keep_fallbacks, lost_models
+from edged.manifest import Requires
 from edged.runtimes.registry import create_runtime
 from edged.serving.lifecycle import State
 from edged.serving.manager import Desired, Manager
@@ -70,6 +71,21 @@ def test_a_damaged_one_is_passed_over(site: Site, repository: Repository) -> Non
     current = repository.current("m")
     (site.state / f"store/{current}/manifest.json").write_text("{}")
     assert numbers(find_fallbacks(wanted(site, repository, 3), ["m"], repository)) == {"m": 1}
+
+
+def test_one_for_a_newer_edged_is_passed_over(
+    site: Site, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever went back to an edged from before had taken it with the newer one."""
+    site.bundle("m", 3, key=site.directory / "ours.key", requires=Requires(edged="0.0.1"))
+    newest = wanted(site, repository, 3).desired()[0]
+    repository.activate("m", newest.digest)
+    monkeypatch.setattr("edged.store.repository.__version__", "0.0.0")
+    candidate = wanted(site, repository, 3)
+    assert "needs edged 0.0.1 or newer" in candidate.problems[0].message
+    assert newest.digest not in {
+        one.digest for one in find_fallbacks(candidate, ["m"], repository).values()
+    }
 
 
 def test_nothing_for_models_without_a_past(site: Site, repository: Repository) -> None:

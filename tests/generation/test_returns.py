@@ -132,6 +132,26 @@ class TestWindow:
 
         run(work())
 
+    def test_a_floor_that_a_cut_came_before_rises_with_the_next_start(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_words: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        async def work() -> None:
+            floors = Floors(site.state)
+            site.bundle("m", 2, floor=2)
+            site.write(FAST + TWO)
+            with monkeypatch.context() as cut:
+                cut.setattr(Floors, "rise", fail)
+                async with booted(site):
+                    await eventually(lambda: confirmed(site, 1))
+            assert floors.all() == {}
+            async with booted(site):
+                await eventually(lambda: floors.all() == {"m": 2})
+
+        run(work())
+
     def test_the_bundles_come_from_the_store(self, site: Site) -> None:
         """The last good configuration is there with its files, also when they are gone."""
 
