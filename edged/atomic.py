@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from edged.faults import fault
+
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Says nothing of a file that cannot be read: we have run out of something, for a while. Whoever
+takes the file for gone then, and writes it, has lost what it held."""
 
 
 def write_atomically(path: Path, data: bytes, point: str = "") -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -159,10 +157,11 @@ def _remove(options: argparse.Namespace) -> int:
 def _tell(socket: str | None) -> str:
     """Have a daemon that runs look at its files."""
     from edged.client import Client  # noqa: PLC0415
+    from edged.commands.generations import signal_daemon  # noqa: PLC0415
 
     try:
         with Client(socket) as client:
-            os.kill(client.call("status", part="config")["pid"], signal.SIGHUP)
+            signal_daemon(client.call("status", part="config")["pid"])
     except DisconnectedError:
         return "the daemon does not answer; it starts without it"
     except (EdgedError, OSError) as exc:

@@ -59,7 +59,7 @@ def ask(
         if "begun" not in before["config"]:
             raise ApplyError("the daemon is older than this command; restart it first")
         _leave(state_dir, order)
-        _signal(before["pid"])
+        signal_daemon(before["pid"])
         if until == "asked":
             return "asked; what comes of it: edged status"
         number, limit = before["config"]["begun"], time.monotonic() + timeout_s
@@ -136,7 +136,10 @@ def _leave(state_dir: Path, order: Order | None, absent: EdgedError | None = Non
     return "the daemon does not answer; it is done at its next start"
 
 
-def _signal(pid: int) -> None:
+def signal_daemon(pid: Any) -> None:
+    """Have a daemon look at its files; raises ApplyError."""
+    if not isinstance(pid, int) or pid <= 1:  # -1 would be everybody, where root asks
+        raise ApplyError(f"what answers says that it is process {str(pid)[:20]}, no daemon")
     try:
         os.kill(pid, signal.SIGHUP)
     except (PermissionError, ProcessLookupError) as exc:

@@ -27,7 +27,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from edged.atomic import make_directory, sync_directory, write_atomically
+from edged.atomic import SHORT, make_directory, sync_directory, write_atomically
 from edged.config.load import Snapshot, parse
 from edged.config.problems import ConfigProblemsError
 from edged.config.saved import read_copy, write_copy
@@ -219,8 +219,8 @@ class History:
                     return self.read(entry.generation)
         return self.before()
 
-    def marks(self) -> Marks:
-        """What was learnt so far."""
+    def marks(self, *, to_write: bool = False) -> Marks:
+        """What was learnt so far; raises OSError where it is to be written and cannot be known."""
         if self._unwritten is not None:
             return self._unwritten
         try:
@@ -228,6 +228,8 @@ class History:
         except FileNotFoundError:
             return Marks()
         except (OSError, msgspec.MsgspecError) as exc:
+            if to_write and isinstance(exc, OSError) and exc.errno in SHORT:
+                raise
             log.warning("what was learnt of generations is lost: %s", exc)
             return Marks()
 
@@ -243,7 +245,7 @@ class History:
             OSError: it cannot be noted.
         """
         with self._mutex:
-            marks = self.marks()
+            marks = self.marks(to_write=True)
             if self._is_confirmed(digest, marks):
                 if marks.trying is not None:
                     self._write(msgspec.structs.replace(marks, trying=None))
@@ -258,7 +260,7 @@ class History:
     def confirm(self, generation: int, digest: str) -> None:
         """Note that a generation proved good; raises OSError when that cannot be noted."""
         with self._mutex:
-            marks = self.marks()
+            marks = self.marks(to_write=True)
             if generation in marks.confirmed and marks.trying is None:
                 return
             confirmed = tuple(sorted({*marks.confirmed, generation}))[-KEPT:]
@@ -272,7 +274,7 @@ class History:
             OSError: it cannot be noted; it holds for the life of this object all the same.
         """
         with self._mutex:
-            marks = self.marks()
+            marks = self.marks(to_write=True)
             others = tuple(one for one in marks.rejected if one.digest != rejection.digest)
             rejected = (*others, rejection)[-_REJECTED_CAP:]
             confirmed = tuple(one for one in marks.confirmed if one != rejection.generation)
@@ -281,7 +283,7 @@ class History:
     def lift(self, digest: str) -> None:
         """Let a content be applied again, with a clean sheet; raises OSError."""
         with self._mutex:
-            marks = self.marks()
+            marks = self.marks(to_write=True)
             rejected = tuple(one for one in marks.rejected if one.digest != digest)
             trying = marks.trying
             if trying is not None and trying.digest == digest:
@@ -292,10 +294,9 @@ class History:
     def end(self) -> None:
         """The daemon ends in good order: no start so far is held against the content."""
         with self._mutex:
-            marks = self.marks()
-            if marks.trying is not None and marks.trying != (
-                fresh := Trying(marks.trying.digest, 0)
-            ):
+            marks = self.marks(to_write=True)
+            trying = marks.trying
+            if trying is not None and trying != (fresh := Trying(trying.digest, 0)):
                 self._write(msgspec.structs.replace(marks, trying=fresh))
 
     def doubt(self, digest: str, *, has_crashed: bool) -> str:

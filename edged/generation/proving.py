@@ -209,9 +209,13 @@ class Proving:
         if must_prove:
             self._open(rules, seen)
 
-    def begin_again(self, rules: ConfirmConfig) -> None:
+    def begin_again(self, rules: ConfirmConfig, after_s: float = 0.0) -> None:
         """It failed and stays: let it prove itself anew, as soon as no model is lost."""
         self.stop()
+        if after_s:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(after_s, self.begin_again, rules)
+            return
         seen = self._look()
         if seen.lost:
             loop = asyncio.get_running_loop()

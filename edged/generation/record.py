@@ -5,7 +5,6 @@ Everything is written so that a power cut leaves the old or the new, wholly.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -16,7 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from edged.atomic import write_atomically
+from edged.atomic import SHORT, write_atomically
 from edged.config.documents import FOLDER
 from edged.config.documents import FOLDER as DOCUMENTS
 from edged.config.load import Snapshot, load, load_saved, save, takes_documents
@@ -62,13 +61,16 @@ class Record:
         """The number for a configuration: one more than the last, or the same for the same.
 
         Raises:
-            OSError: it cannot be written; then no number was used.
+            OSError: it cannot be read or written; then no number was used.
         """
         path = self._directory / _GENERATION
         number, last = 0, ""
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        try:
             noted = msgspec.json.decode(path.read_bytes(), type=_Noted)
             number, last = noted.generation, noted.digest
+        except (OSError, msgspec.MsgspecError) as exc:
+            if isinstance(exc, OSError) and exc.errno in SHORT:
+                raise  # a number is never given twice
         if number == 0:  # lost: what the history has is not numbered a second time
             number = max((one.generation for one in self.history.entries()), default=0)
         if last == digest and number > 0:

@@ -26,6 +26,9 @@ from edged.store.leftovers import remove_installs
 
 log = logging.getLogger("edged.reload")
 
+_AFTER_S = 60.0
+"""Until a verdict that could not be carried out is asked for once more."""
+
 _NOT_THERE = "there is no generation {} to go back to; see which there are: edged history"
 
 
@@ -271,6 +274,8 @@ class Returns(Exchanges):
             except (EdgedError, OSError) as exc:
                 said = exc.message if isinstance(exc, EdgedError) else str(exc)
                 self._house.health.degrade("generation", f"{reason or 'confirmed'}: {said}")
+                # A full disk, say: what could not be noted or undone now is not left at that.
+                self._proving.begin_again(self.config.reload.confirm, _AFTER_S)
 
     async def _confirm(self) -> None:
         number = self._house.dataplane.table.generation

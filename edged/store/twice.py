@@ -7,21 +7,18 @@ Which copy counts is its reader's decision.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from edged.atomic import write_atomically
+from edged.atomic import SHORT, write_atomically
 from edged.errors import ApplyError
 from edged.faults import fault
 
 log = logging.getLogger("edged.store")
 
-_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Says nothing of a copy: this process or machine has run out of something, for a while."""
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -55,7 +52,7 @@ class Twice:
             except FileNotFoundError:
                 continue
             except OSError as exc:
-                if exc.errno in _SHORT:
+                if exc.errno in SHORT:
                     raise ApplyError(
                         f"{self._directory / name} cannot be read at the moment: {exc.strerror}; "
                         "try again"

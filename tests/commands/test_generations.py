@@ -4,12 +4,14 @@ tests/e2e/test_generations.py."""
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from edged.commands.generations import ask, history_document, render_history
+from edged.commands.generations import ask, history_document, render_history, signal_daemon
 from edged.config.load import load
 from edged.errors import ApplyError, DisconnectedError
 from edged.generation.history import Entry, History, Order, Rejection
@@ -59,6 +61,14 @@ def test_but_not_a_wrong_one(state: Path, tmp_path: Path) -> None:
         order(tmp_path / "elsewhere", Order(0))
     with pytest.raises(DisconnectedError):
         order(state, None)
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1, "1", None])
+def test_only_a_process_is_told(pid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers on the socket says who it is, and root asks."""
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("somebody was told"))
+    with pytest.raises(ApplyError, match="no daemon"):
+        signal_daemon(pid)
 
 
 def test_a_daemon_of_before(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -185,6 +187,25 @@ class TestMarks:
         assert history.marks() == Marks()
         (tmp_path / "state/history/order.json").write_bytes(content)
         assert history.ordered() in (None, Order())
+
+    def test_none_is_lost_while_files_cannot_be_opened(
+        self, history: History, etc: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add(history, etc, 1)
+        history.reject(Rejection("d2", 2, 1.0, "it was worse"))
+        real, left = Path.open, [1]
+
+        def short(path: Path, *words: Any) -> Any:
+            if left[0] and path.name == "marks.json":
+                left[0] -= 1
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real(path, *words)
+
+        monkeypatch.setattr(Path, "open", short)
+        with pytest.raises(OSError, match="Too many open files"):
+            history.begin("d3")
+        assert [one.digest for one in history.marks().rejected] == ["d2"]
+        assert history.marks().confirmed == (1,)
 
     @pytest.mark.parametrize(("generation", "again"), [(3, False), (0, False), (None, True)])
     def test_orders(self, history: History, generation: int | None, again: bool) -> None:

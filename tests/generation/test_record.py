@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -60,6 +61,20 @@ def note(record: Record, tmp_path: Path, content: bytes) -> int:
 class TestGeneration:
     def test_a_digest_keeps_its_number(self, record: Record) -> None:
         assert [record.next_generation(digest) for digest in "aabba"] == [1, 1, 2, 2, 3]
+
+    def test_none_is_given_twice_while_files_cannot_be_opened(
+        self, record: Record, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record.next_generation("a")
+        with monkeypatch.context() as short:
+
+            def fail(_path: Path) -> bytes:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+            short.setattr(Path, "read_bytes", fail)
+            with pytest.raises(OSError, match="Too many open files"):
+                record.next_generation("b")
+        assert record.next_generation("b") == 2
 
     def test_it_survives_a_restart(self, record: Record, tmp_path: Path) -> None:
         record.next_generation("a")

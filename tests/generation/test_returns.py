@@ -198,6 +198,25 @@ class TestWindow:
 
         run(work())
 
+    def test_a_way_back_that_the_disk_was_in_is_taken_later(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def work() -> None:
+            async with booted(site) as box:
+                monkeypatch.setattr("edged.generation.returns._AFTER_S", 0.05)
+                await eventually(lambda: confirmed(site, 1))
+                site.write(SLOW + TWO)
+                assert await box.reloader.reload()
+                monkeypatch.setenv(ERROR_VARIABLE, "marks.before")
+                fail(box)
+                await eventually(lambda: "generation" in box.degraded)
+                assert await box.factor() == 3.0
+                monkeypatch.delenv(ERROR_VARIABLE)
+                await eventually(lambda: bool(fail(box)) or box.generation == 3)
+                assert await box.factor() == 2.0
+
+        run(work())
+
     def test_a_verdict_that_comes_late_is_of_another_window(self, site: Site) -> None:
         """It waited for a reload that applied the very same content anew."""
 
