@@ -12,6 +12,7 @@ import fcntl
 import fnmatch
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from edged.store.targets import check_targets, device_words
 
 _TEMPORARY = ".install-"
 _CHUNK_BYTES = 1 << 20
+_LOCK_S, _LOCK_POLL_S = 60.0, 0.05
 _RESERVE = 1.2
 """Room asked for beyond the file itself: a full disk stops more than an update."""
 
@@ -148,12 +150,29 @@ def _alone(folder: Path) -> Iterator[None]:
         raise NoPlaceError(f"cannot write to {folder}: {exc.strerror}{way}") from exc
     try:
         with contextlib.suppress(OSError):  # a network's folder may know no locks
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            _lock(fd, folder)
             for old in folder.glob(f"{_TEMPORARY}*"):
                 old.unlink()
         yield
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, folder: Path) -> None:
+    """Not waited for without end: whoever may read a folder may lock it, and say nothing."""
+    limit = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > limit:
+                raise NoPlaceError(
+                    f"something else is being installed into {folder} for {_LOCK_S:g} s, or "
+                    "somebody holds its lock (lsof says who); try again later"
+                ) from None
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return
 
 
 def _copy(file: Path, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError, SignatureError
-from edged.incoming.installing import install
+from edged.incoming import installing
+from edged.incoming.installing import NoPlaceError, install
 from edged.store.floors import Floors
 from edged.store.signing import generate_key
 from tests.bundles import make_bundle
@@ -152,6 +154,19 @@ def test_killed_in_a_step_leaves_the_old_or_the_new(box: Path, point: str):
     assert whole.read_bytes() == file.read_bytes()
     install(box, bundle(box, 4))
     assert there(box) == ["m-3.edgb", "m-4.edgb"], "what was left is removed"
+
+
+def test_a_folder_that_somebody_locks_for_good(box: Path, monkeypatch: pytest.MonkeyPatch):
+    """Any user who may read it can; the inbox, and the daemon's end, do not wait for that."""
+    monkeypatch.setattr(installing, "_LOCK_S", 0.2)
+    held = os.open(box / "bundles", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(NoPlaceError, match="somebody holds its lock"):
+            install(box, bundle(box, 3))
+    finally:
+        os.close(held)
+    assert install(box, bundle(box, 3)).endswith("release 3 of m")
 
 
 def test_a_file_that_is_changed_while_it_is_copied(box: Path, monkeypatch: pytest.MonkeyPatch):
