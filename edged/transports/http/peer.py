@@ -46,7 +46,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
-        self._reader = HttpReader(server.max_request_bytes)
+        self._max_bytes = server.max_request_bytes
+        self._reader = HttpReader(self._max_bytes)
         self._requests = Requests(server, self._answered, self._write)
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -204,8 +205,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._requests.ask_apart(data):
             return
         # What it may ask has changed since: read it as what nobody knows.
-        reader = HttpReader(self._server.max_request_bytes)
-        (request,) = reader.feed(data)
+        (request,) = HttpReader(self._max_bytes).feed(data)
         self._requests.begin(request)
 
     def _wait_awake(self) -> None:

@@ -145,8 +145,12 @@ def test_who_leaves_meanwhile_is_not_waited_for(web: Web, socks: list[socket.soc
 def test_what_a_client_may_is_looked_at_again(
     web: Web, socks: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rights that change while requests wait for their run are those that hold for it."""
+    """Rights that change while requests wait for their run are those that hold for it.
+
+    Limits are those that their connections were made with.
+    """
     all_answered(web, socks)
+    web.server.max_request_bytes = 64  # room for its tensors, not for all of it
 
     def review() -> None:
         for connection in web.server.connections:
