@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from edged.atomic import make_directory, write_atomically
+from edged.atomic import SHORT, make_directory, write_atomically
 from edged.errors import QuarantinedError
 from edged.store.slots import check_digest
 
@@ -143,11 +143,21 @@ class Probation:
         return msgspec.structs.replace(standing, quarantine=condemned[2])
 
     def _read(self, digest: str) -> Standing:
+        """What is on disk; what cannot be read for a while may be of a release that does harm."""
+        try:
+            return self._on_disk(digest)
+        except OSError as exc:
+            reason = f"what is known of it cannot be read at the moment ({exc.strerror})"
+            return Standing(quarantine=Quarantine(reason=reason, at=self._now()))
+
+    def _on_disk(self, digest: str) -> Standing:
         try:
             with self._path(digest).open("rb") as file:
                 data = file.read(_FILE_CAP_BYTES)
             return msgspec.json.decode(data, type=Standing)
-        except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
+        except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
+            if isinstance(exc, OSError) and exc.errno in SHORT:
+                raise
             return Standing()
 
     def admit(self, digest: str) -> None:
@@ -233,8 +243,8 @@ class Probation:
         """Bring to disk what was condemned."""
         with self._mutex:
             for digest, (model, release, mark) in list(self._condemned.items()):
-                self._change(digest, model, release, quarantine=mark, is_on_probation=False)
-                del self._condemned[digest]
+                if self._change(digest, model, release, quarantine=mark, is_on_probation=False):
+                    del self._condemned[digest]
 
     def lift(self, digest: str) -> None:
         """Let a release be tried again, with a clean sheet.
@@ -247,12 +257,18 @@ class Probation:
             self._condemned.pop(digest, None)
             self._path(digest).unlink(missing_ok=True)
 
-    def _change(self, digest: str, model: str, release: int, **changes: object) -> None:
-        before = self._unwritten.get(digest) or self._read(digest)
+    def _change(self, digest: str, model: str, release: int, **changes: object) -> bool:
+        """Note something; False where that would lose what is known already."""
+        try:
+            before = self._unwritten.get(digest) or self._on_disk(digest)
+        except OSError as exc:
+            log.warning("what was learnt of a release is not noted: %s", exc.strerror)
+            return False
         after = msgspec.structs.replace(before, model=model, release=release, **changes)
         # What is on disk was synced when it was written. A reload back and forth costs no wear.
         if after != before or digest in self._unwritten:
             self._put(digest, after)
+        return True
 
     def _put(self, digest: str, standing: Standing) -> None:
         with self._mutex:

@@ -158,6 +158,37 @@ class TestQuarantine:
         with pytest.raises(QuarantinedError, match="by hand"):
             probation.admit(A)
 
+    def test_holds_and_is_not_overwritten_while_files_cannot_be_opened(
+        self, directory: Path, probation: Probation, monkeypatch: pytest.MonkeyPatch
+    ):
+        probation.quarantine(A, "m", 1, "it did harm")
+        probation.note_passed(B, "m", 2, ORT)
+        fresh = Probation(directory)
+        real, left = Path.open, [6]
+
+        def short(path: Path, *words: Any) -> Any:
+            if left[0] and path.suffix == ".json":
+                left[0] -= 1
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real(path, *words)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", short)
+            with pytest.raises(QuarantinedError, match="cannot be read at the moment"):
+                fresh.admit(A)
+            fresh.note_passed(A, "m", 1, ORT)
+            fresh.note_passed(A, "m", 1, ORT)
+            fresh.quarantine(B, "m", 2, "it did harm, too")
+        assert left == [0]
+        with pytest.raises(QuarantinedError, match="it did harm"):
+            Probation(directory).admit(A)
+        with pytest.raises(QuarantinedError, match="too"):
+            fresh.admit(B)
+        fresh.write_condemned()
+        assert Probation(directory).get(B).passed == (ORT,)
+        with pytest.raises(QuarantinedError, match="too"):
+            Probation(directory).admit(B)
+
 
 class TestPassed:
     def test_for_each_runtime_and_version(self, directory: Path, probation: Probation):
