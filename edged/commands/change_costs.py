@@ -6,7 +6,7 @@ nothing. What never ran here is told by the size of its files, and so said to be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from edged.serving.desired import Desired
 from edged.serving.lifecycle import ReleaseKey
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.footprints import Footprints
+from edged.tensors import TensorSpec
 
 _MODELS = {"onnx", "onnx-data", "openvino", "safetensors"}
 _MB = 1_000_000
@@ -33,12 +34,14 @@ class Cost:
         number: of the release.
         size: bytes, once it is loaded.
         is_measured: whether it was loaded on this device before; else by its files.
+        tensors: what it takes and gives, in words.
     """
 
     name: str
     number: int
     size: int
     is_measured: bool
+    tensors: str = ""
 
     def __str__(self) -> str:
         """As a line says it."""
@@ -74,6 +77,7 @@ def format_costs(applied: Snapshot, wanted: Snapshot, state_dir: Path, history: 
     lines = [f"{name}: none of its bundles can be read; see edged check" for name in unread]
     lines += [f"loads {one}" for one in sorted(loads, key=_order)]
     lines += [f"ends {one}" for one in sorted(ends, key=_order)]
+    lines += _changed_tensors(sorted(loads, key=_order), sorted(before.values(), key=_order))
     if loads or ends:
         lines.append(
             f"memory: {coming / _MB:+.1f} MB until what ends is unloaded, "
@@ -83,6 +87,17 @@ def format_costs(applied: Snapshot, wanted: Snapshot, state_dir: Path, history: 
     lines += [f"subscribes to {name}" for name in sorted(new - old)]
     lines += [f"unsubscribes from {name}" for name in sorted(old - new)]
     return lines
+
+
+def _changed_tensors(loads: Sequence[Cost], before: Sequence[Cost]) -> Iterator[str]:
+    """Whoever asks such a model has to ask it in another way from then on."""
+    for one in loads:
+        known = [other.tensors for other in before if other.name == one.name]
+        if known and one.tensors not in known:
+            yield (
+                f"{one.name} release {one.number} takes and gives other tensors than what serves: "
+                f"{one.tensors}; it was {known[-1]}"
+            )
 
 
 def _order(cost: Cost) -> tuple[str, int]:
@@ -116,11 +131,16 @@ def _releases(
 
 def _cost(name: str, digest: str, manifest: Manifest, footprints: Footprints) -> Cost:
     known = [figures[1] for figures in footprints.all(digest).values() if figures is not None]
+    tensors = f"{_words(manifest.input_specs())} -> {_words(manifest.output_specs())}"
     if known:
-        return Cost(name, manifest.release, known[-1], is_measured=True)
+        return Cost(name, manifest.release, known[-1], is_measured=True, tensors=tensors)
     files = {entry.file for entry in manifest.artefacts[:1]}
     size = sum(m.size for m in manifest.members if m.name in files or m.type == "onnx-data")
-    return Cost(name, manifest.release, size, is_measured=False)
+    return Cost(name, manifest.release, size, is_measured=False, tensors=tensors)
+
+
+def _words(specs: Iterable[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec}" for spec in specs)
 
 
 def _filters(snapshot: Snapshot) -> set[str]:

@@ -12,6 +12,7 @@ from edged.generation.history import Entry, History
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.footprints import Footprints
 from tests.fakes.site import Site
+from tests.models import double
 
 MQTT = "mqtt: {host: localhost}\n"
 BINDING = "bindings:\n  - {name: one, from: '%s', to: out, model: m}\n"
@@ -49,6 +50,14 @@ def test_a_release_for_another(site: Site) -> None:
     assert first == "loads m release 2 (0.0 MB, by its files)"
     assert second == "ends m release 1 (0.0 MB, by its files)"
     assert memory.startswith("memory: +0.0 MB until what ends is unloaded")
+
+
+def test_other_tensors_are_told(site: Site) -> None:
+    """They are no fault, but whoever asks has to ask in another way."""
+    site.bundle("m", 3, double(width=3))
+    *_, told, _ = costs(site, models("m-1.edgb"), models("m-3.edgb"))
+    assert told.startswith("m release 3 takes and gives other tensors than what serves: x float32[")
+    assert "; it was x float32[" in told
 
 
 def test_what_was_loaded_here_before_is_told_as_measured(site: Site) -> None:
