@@ -20,6 +20,8 @@ from edged.runtimes.registry import all_offers
 
 _WIDTH = 110
 """Longer texts are wrapped."""
+SET_ASIDE = "the files were set aside"
+"""So begins what the daemon says of files that were in effect and are no longer."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -46,6 +48,13 @@ def desired_line(desired: dict[str, Any]) -> str:
     return line
 
 
+def _files_words(config: dict[str, Any]) -> str:
+    if config["applied"]:
+        return ""
+    is_aside = any(line.startswith(SET_ASIDE) for line in config["problems"])
+    return f" (the files are {'set aside' if is_aside else 'REFUSED'}, see below)"
+
+
 def render_status(document: dict[str, Any]) -> str:
     """``edged status``."""
     config = document["config"]
@@ -56,7 +65,7 @@ def render_status(document: dict[str, Any]) -> str:
             f"{_seconds(document['uptime_s'])}, {_size(document['rss_bytes'])} resident"
         ),
         f"generation {document['generation']}, configuration {config['digest'][:12]}"
-        + ("" if config["applied"] else " (the files are REFUSED, see below)")
+        + _files_words(config)
         + _window_words(config.get("window_left_s")),
         _socket_line(document["socket"]),
     ]

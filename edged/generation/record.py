@@ -17,7 +17,6 @@ from msgspec import Meta, Struct
 
 from edged.atomic import SHORT, write_atomically
 from edged.config.documents import FOLDER
-from edged.config.documents import FOLDER as DOCUMENTS
 from edged.config.load import Snapshot, load, load_saved, save, takes_documents
 from edged.config.problems import ConfigProblemsError
 from edged.config.source import read_source
@@ -236,7 +235,7 @@ def load_in_effect(config_path: Path, state_dir: Path | None = None) -> Snapshot
     snapshot = load(config_path)
     if not takes_documents(snapshot):
         return snapshot
-    return load(config_path, (state_dir or find_state_dir(config_path)) / DOCUMENTS)
+    return load(config_path, (state_dir or find_state_dir(config_path)) / FOLDER)
 
 
 def find_state_dir(config_path: Path) -> Path:

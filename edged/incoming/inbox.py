@@ -274,7 +274,7 @@ class Inbox:
             return ""
         fault("inbox.delivered")
         path.unlink()
-        log.info("inbox: %s: %s", name, said)
+        log.info("%s: %s", name, said)
         self._note(installed=self.tally.installed + 1, last=f"{name}: {said}")
         return ""
 
@@ -283,7 +283,7 @@ class Inbox:
         whole = Path(path.name.removesuffix(AGAIN))
         name = whole.stem[:_LONGEST_NAME] + whole.suffix
         reason = reason.replace(f"{path.parent}/", "")
-        log.warning("inbox: %s is refused: %s", name, reason)
+        log.warning("%s is refused: %s", name, reason)
         self._note(refused=self.tally.refused + 1, last=f"{name} is refused: {reason}")
         aside = self._refused
         try:
@@ -294,7 +294,7 @@ class Inbox:
                 file.write(f"{reason}\n".encode("utf-8", "backslashreplace"))
             self._prune(aside)
         except OSError as exc:
-            log.warning("inbox: %s could not be moved aside: %s", name, exc.strerror)
+            log.warning("%s could not be moved aside: %s", name, exc.strerror)
             return False
         return True
 

@@ -13,6 +13,7 @@ from edged.commands.rendering import (
     render_status,
     table,
 )
+from edged.generation.record import set_aside
 
 
 def release(**more: Any) -> dict[str, Any]:
@@ -90,6 +91,11 @@ class TestStatus:
         line = render_status(status(releases=[item], rss_bytes=None)).splitlines()[5]
         assert line.split()[2:4] == ["failed", "-"]
         assert line.split()[-2:] == ["-", "no"]
+
+    def test_files_that_were_in_effect_are_set_aside(self) -> None:
+        said = set_aside("an operator went back to generation 3")
+        config = {"digest": "", "applied": False, "at": 0.0, "problems": [said]}
+        assert "(the files are set aside, see below)" in render_status(status(config=config))
 
     def test_everything_that_is_wrong_is_shown(self) -> None:
         config = {"digest": "", "applied": False, "at": 0.0, "problems": ["edged.yaml:3:1: no"]}
