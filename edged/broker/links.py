@@ -96,6 +96,10 @@ class Brokers:
                 made[line] = self._lines[Line()].prepare(_of(snapshot, line), own, of)
             except FieldError as exc:
                 raise FieldError(renumbered(exc.path, numbers), exc.reason) from exc
+        for line, found in made.items():
+            others = [one for at, one in made.items() if at != line and at.broker == line.broker]
+            if found is not None:
+                found.beside = tuple(binding for one in others if one for binding in one.bindings)
         return made
 
     async def swap(self, snapshot: Snapshot, prepared: Prepared | None) -> None:

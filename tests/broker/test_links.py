@@ -10,6 +10,7 @@ import pytest
 
 from edged.broker.links import Brokers
 from edged.config.binding import BindingConfig
+from edged.config.broker_lines import Line
 from edged.config.brokers import NamedBrokerConfig
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
@@ -17,6 +18,7 @@ from edged.config.schema import Config
 from edged.errors import FieldError
 from edged.specs import Duration
 from edged.telemetry.health import Health
+from edged.transports.bindings.binding_set import with_waiting
 from tests.fakes.broker import free_port
 from tests.fakes.door import SUM, FakeDoor
 from tests.transports.conftest import until
@@ -151,3 +153,21 @@ def test_nothing_is_opened_behind_the_end(tmp_path: Path) -> None:
         assert [one.stats() for one in brokers._lines.values()] == [None] * len(brokers._lines)
 
     asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_no_answer_goes_where_another_line_of_the_broker_reads(tmp_path: Path) -> None:
+    async def work() -> None:
+        brokers = Brokers(FakeDoor(), Health(), tmp_path)  # type: ignore[arg-type]
+        made = snapshot(
+            tmp_path, binding("a"), binding("b", results="plant"), binding("c", broker="plant")
+        )
+        prepared = brokers.prepare(made, made.config.bindings, of)
+        first, second = prepared[Line()], prepared[Line("mqtt", "plant")]
+        assert first is not None
+        assert second is not None
+        for found in (first, second):
+            for kept in (found, found.part(None), with_waiting(found, ()), found.after(found)):
+                assert [kept.is_input(f"{name}/in") for name in "abc"] == [True, True, False]
+        assert first.routes("b/in") == second.routes("a/in") == (), "each answers by its own way"
+
+    asyncio.run(work())

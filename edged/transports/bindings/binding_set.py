@@ -37,6 +37,7 @@ class BindingSet:
         max_request_bytes: larger payloads are refused (``limits.max_request``).
         leaving: those of shared filters that were given back; the broker may still send them some.
         readers: also those of other sessions, where there are some.
+        beside: those that read from the same broker and answer by another way.
     """
 
     def __init__(
@@ -46,9 +47,12 @@ class BindingSet:
         max_request_bytes: int = MAX_REQUEST_BYTES,
         leaving: Sequence[Binding] = (),
         readers: Sequence[Binding] = (),
+        *,
+        beside: Sequence[Binding] = (),
     ) -> None:
         self.bindings = tuple(bindings)
         self.leaving = tuple(leaving)
+        self.beside = tuple(beside)
         self._readers = tuple(readers) or self.bindings
         everybody = (*self.bindings, *self.leaving, *self._readers)
         self._has_groups = any(binding.filter.group for binding in everybody)
@@ -90,14 +94,14 @@ class BindingSet:
         if not found:
             return self
         leaving = tuple(found.values())[-_LEAVING_KEPT:]
-        return BindingSet(
-            self.bindings, self.topics, self.max_request_bytes, leaving, self._readers
-        )
+        size, readers = self.max_request_bytes, self._readers
+        return BindingSet(self.bindings, self.topics, size, leaving, readers, beside=self.beside)
 
     def part(self, session: str | None) -> BindingSet:
         """What belongs to one session; it knows the others' topics."""
         own = [binding for binding in self.bindings if binding.config.session == session]
-        return BindingSet(own, self.topics, self.max_request_bytes, readers=self.bindings)
+        size = self.max_request_bytes
+        return BindingSet(own, self.topics, size, readers=self.bindings, beside=self.beside)
 
     def filters(self) -> dict[str, int]:
         """What to subscribe to: MQTT filters and the highest QoS wanted for each."""
@@ -166,9 +170,8 @@ class BindingSet:
 
     def is_input(self, topic: str) -> bool:
         """Whether some binding reads this topic; publishing a result to it would be a loop."""
-        return any(
-            one.match(topic) is not None for binding in self._readers for one in binding.filters
-        )
+        readers = (*self._readers, *self.beside)
+        return any(one.match(topic) is not None for binding in readers for one in binding.filters)
 
 
 def _routes_of(topic: str, bindings: Sequence[Binding]) -> list[Route]:
@@ -273,7 +276,8 @@ def with_waiting(prepared: BindingSet, configs: Sequence[BindingConfig]) -> Bind
         except FieldError:
             continue  # its own words are at fault; no model will help it
         bindings.append(binding)
-    return BindingSet(bindings, prepared.topics, prepared.max_request_bytes)
+    size = prepared.max_request_bytes
+    return BindingSet(bindings, prepared.topics, size, beside=prepared.beside)
 
 
 def _check_discovery(binding: Binding, path: str, bindings: list[Binding]) -> None:
