@@ -89,7 +89,8 @@ class Generation:
         asked = self._asked
         deadline_ns = time.monotonic_ns() + asked.timeout_us * 1000 if asked.timeout_us else None
         version = int(route.version) if route.version is not None else None
-        what = (route.model, asked.inputs, version, (), deadline_ns, origin)
+        asker = {"id": asked.id} if asked.id else None
+        what = (route.model, asked.inputs, version, (), deadline_ns, origin, asker)
         if asked.sequence is not None:
             request: InferRequest = SequencedRequest(*what, sequence=asked.sequence)
         elif self._flow is not None:

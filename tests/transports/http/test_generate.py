@@ -147,6 +147,16 @@ def test_an_answer_alone(stand: Stand, visitor: Visitor) -> None:
     np.testing.assert_array_equal(request.inputs["x"], X["x"])
 
 
+@pytest.mark.parametrize("path", [ONE, MANY])
+def test_its_id_may_keep_it_on_one_side_of_a_rollout(
+    stand: Stand, visitor: Visitor, path: str
+) -> None:
+    stand.door.at_once = [(InferResponse("m", 7, 3, X), True)]
+    visitor.ask("POST", path, b'{"x": [1, 2], "id": "mine"}')
+    visitor.ask("POST", path, BODY)
+    assert [request.asker for request, _ in stand.door.asked] == [{"id": "mine"}, None]
+
+
 def test_a_text(stand: Stand, visitor: Visitor) -> None:
     visitor.request("POST", "/v2/models/story/generate_stream", b'{"text_input": "a"}')
     assert list(stand.asked().inputs) == ["request"]
