@@ -25,6 +25,8 @@ INDEX_CAP_BYTES = 4 << 20
 _LEAST_CHUNK, _MOST_CHUNK = 64 << 10, 64 << 20
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
+_Tag = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")]
+"""As in a reference; they are shown on terminals."""
 _Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
@@ -41,7 +43,7 @@ class _Release(msgspec.Struct, frozen=True):
 class _Index(msgspec.Struct, frozen=True):
     format: str
     name: str
-    tags: Annotated[dict[str, int], Meta(max_length=1000)]
+    tags: Annotated[dict[_Tag, int], Meta(max_length=1000)]
     releases: Annotated[tuple[_Release, ...], Meta(max_length=1000)]
 
 

@@ -63,6 +63,13 @@ def test_what_it_has_not(server: Server, tag: str, digest: str):
         ask(server, {**LIST, "tags": {}, "releases": []})
 
 
+@pytest.mark.parametrize("tag", ["", "\x1b]0;x\x07", "a\nb", "x" * 129])
+def test_tags_that_are_none(server: Server, tag: str):
+    with pytest.raises(BundleError, match=r"index.json: .*\$\.tags") as caught:
+        ask(server, {**LIST, "tags": {tag: 1}}, "none")
+    assert tag not in caught.value.message or not tag
+
+
 @pytest.mark.hostile("X12 names in a list of files that are paths or addresses")
 @pytest.mark.parametrize(
     "file",
