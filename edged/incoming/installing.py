@@ -61,6 +61,7 @@ def install(config: Path, file: Path, *, older: bool = False, state_dir: Path | 
     trust, target = admit(state, snapshot, Head(data, manifest, signatures), older=older)
     with _alone(target.parent):
         if target.exists():
+            _check_there(target, bundle_digest(data))
             return f"{target} is there already"
         temporary = _copy(file, target.parent)
         try:
@@ -95,9 +96,12 @@ def admit(
     Floors(state_dir).check(head.manifest)
     check_quota(state_dir, snapshot, head.manifest)
     target = _target(snapshot, head.manifest)
-    if not target.exists():
+    is_there = target.exists()
+    if not is_there:
         check_not_expired(load_trusted(snapshot, state_dir))
     _check_others(snapshot, head.manifest, bundle_digest(head.data), older=older)
+    if is_there:
+        _check_there(target, bundle_digest(head.data))
     return trust, target
 
 
@@ -117,6 +121,25 @@ def _target(snapshot: Snapshot, manifest: Manifest) -> Path:
         f'{name}-{manifest.release}.edgb is no file that models.{name}.bundle takes ("{shown}"); '
         f"write a pattern, such as bundles/{name}-*.edgb"
     )
+
+
+def _check_there(target: Path, digest: str) -> None:
+    """Refuse a name that something else has: it is never replaced, and nobody may believe it was.
+
+    Raises:
+        NoPlaceError: it has.
+    """
+    try:
+        data, manifest, _ = read_manifest(target)
+        what = f"release {manifest.release} of {manifest.name}"
+        is_same = bundle_digest(data) == digest
+    except EdgedError as exc:
+        what, is_same = f"no whole bundle ({exc.message})", False
+    if not is_same:
+        raise NoPlaceError(
+            f"{target} is there and holds {what}; no file is ever replaced: remove it, or write a "
+            "pattern for `bundle` that takes NAME-RELEASE.edgb"
+        )
 
 
 def _check_others(snapshot: Snapshot, manifest: Manifest, digest: str, *, older: bool) -> None:

@@ -156,6 +156,21 @@ def test_killed_in_a_step_leaves_the_old_or_the_new(box: Path, point: str):
     assert there(box) == ["m-3.edgb", "m-4.edgb"], "what was left is removed"
 
 
+@pytest.mark.parametrize("what", ["an older release", "half a file"])
+def test_a_name_that_something_else_has(box: Path, what: str):
+    """It was said to be there already, and the inbox threw the new one away."""
+    config = box / "edged.yaml"
+    config.write_text(config.read_text().replace("m-*.edgb", "m.edgb"))
+    install(box, bundle(box, 3))
+    there = box / "bundles/m.edgb"
+    if what == "half a file":
+        there.write_bytes(there.read_bytes()[:1000])
+    kept = there.read_bytes()
+    with pytest.raises(NoPlaceError, match=r"m.edgb is there and holds .*; no file is ever repl"):
+        install(box, bundle(box, 4))
+    assert there.read_bytes() == kept
+
+
 def test_a_folder_that_somebody_locks_for_good(box: Path, monkeypatch: pytest.MonkeyPatch):
     """Any user who may read it can; the inbox, and the daemon's end, do not wait for that."""
     monkeypatch.setattr(installing, "_LOCK_S", 0.2)
