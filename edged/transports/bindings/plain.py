@@ -246,7 +246,9 @@ class PlainWay:
     def _ask(self, way: Way, works: list[PlainWork], values: list[float]) -> None:
         rows, call = len(works), way.call
         deadline_ns = works[0].arrival.message.arrived_ns + way.timeout_ns
-        if time.monotonic_ns() >= deadline_ns:
+        if time.monotonic_ns() >= deadline_ns or not call.is_current:
+            # Now, in order. And a call that looks up who answers now would be current again, while
+            # the way is that of the release before: each message behind would be run twice.
             self._give_all_back(works)
             return
         now_s = self._outlet.loop.time()

@@ -427,3 +427,22 @@ async def test_where_there_is_no_way_none_is_looked_for_with_each_message():
     await settle(120)
     assert len(bench.answers()) == 50
     assert len(looked) < 50
+
+
+@on_loop
+async def test_what_was_taken_before_a_swap_is_answered_once_and_so_is_what_comes_behind_it():
+    bench = Bench(pauses=True)
+    bench.send(1.0)
+    bench.session.on_pause()
+    await settle()
+    bench.send(2.0)
+    bench.serve(2)
+    bench.session.on_pause()
+    for n in range(3, 9):
+        bench.send(float(n))
+        bench.session.on_pause()
+        await settle(n % 2)
+    await settle(60)
+    assert bench.answers() == [2.0 * n for n in range(1, 9)]
+    assert [one["release"] for one in bench.session.documents("out/hall")] == [1] + [2] * 7
+    assert bench.release.counters.requests == 7, "none was run for the release before it"
