@@ -204,7 +204,8 @@ class Daemon:
         await self._listeners.start_gate(config)
         # Before models load, which may take minutes: probes are told that we start.
         await self._listeners.start_scrape(config)
-        await self.reloader.boot(self._breaker.crash)
+        async with self.reloader.changing:
+            await self.reloader.boot(self._breaker.crash)
         if self._boot_problems:
             self.reloader.rejected(self._boot_problems)
         await self.desired.start()

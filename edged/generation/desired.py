@@ -54,7 +54,7 @@ class Desired:
         self._looks: set[asyncio.Task[None]] = set()
         self._state = State()
         self._refusal: dict[str, Any] | None = None
-        self._is_open = False
+        self._is_open = self._is_started = False
         reloader.on_verdict = self.refresh_soon
 
     @property
@@ -62,7 +62,13 @@ class Desired:
         return self._house.record.documents
 
     async def start(self) -> None:
-        """After the boot: finish what a death of the daemon interrupted."""
+        """After the boot: finish what a death of the daemon interrupted, then what came since."""
+        await self._settle()
+        self._is_started = True
+        if self._waiting is not None and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _settle(self) -> None:
         await self.refresh()
         verdict = self._state.verdict
         if verdict is None or verdict.what != "trying":
@@ -90,7 +96,8 @@ class Desired:
         if self._waiting is not None:
             self._waiting[1]()
         self._waiting = (payload, on_done)
-        if self._task is None or self._task.done():
+        # A broker may have one kept for us while the boot is still under way.
+        if self._is_started and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._work())
 
     def review(self) -> None:

@@ -103,6 +103,26 @@ def test_of_several_that_wait_the_newest_counts(
     run(work())
 
 
+def test_one_that_comes_while_the_daemon_boots_waits(site: Site) -> None:
+    """A broker may have it kept for us; the boot is no reload, and builds what it would change."""
+
+    async def work() -> None:
+        async with booted(site) as box:
+            stand = Stand(box)
+            await eventually(lambda: box.reloader.window_left_s is None)
+            stand.offer(stand.message(1), 1)
+            for _ in range(5):
+                await asyncio.to_thread(int)
+            assert (stand.desired._task, stand.documents.state().seen) == (None, 0)
+            await stand.desired.start()
+            await stand.decided(1, "accepted")
+            assert stand.models() == ["m", "n"]
+            stand.desired.stop()
+            await asyncio.sleep(0)
+
+    run(work())
+
+
 def test_a_version_is_used_once_also_by_a_refusal(site: Site) -> None:
     async def work() -> None:
         async with standing(site) as stand:
