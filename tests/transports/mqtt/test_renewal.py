@@ -80,6 +80,14 @@ class Authority:
     def signed(self, subject: x509.Name, key: Any, *, is_ca: bool = False) -> x509.Certificate:
         now = dt.datetime.now(dt.timezone.utc)
         names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+        # Python 3.13 asks for these, as RFC 5280 does.
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        usage = x509.KeyUsage(
+            digital_signature=True, content_commitment=False, key_encipherment=False,
+            data_encipherment=False, key_agreement=False, key_cert_sign=is_ca, crl_sign=is_ca,
+            encipher_only=False, decipher_only=False,
+        )  # fmt: skip
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -90,6 +98,9 @@ class Authority:
             .not_valid_after(now + dt.timedelta(days=2))
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
             .add_extension(names, critical=False)
+            .add_extension(issuer, critical=False)
+            .add_extension(own, critical=False)
+            .add_extension(usage, critical=True)
             .sign(self.key, hashes.SHA256())
         )
 
