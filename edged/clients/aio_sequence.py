@@ -12,11 +12,10 @@ from types import TracebackType
 from typing import Protocol
 
 from edged.clients.aio_link import Pending
+from edged.clients.course import Course
 from edged.errors import EdgedError
 from edged.messages import SequencedRequest
-from edged.protocol import asking, steps
 from edged.protocol.asking import InferResult
-from edged.protocol.steps import check_sequence
 from edged.tensors import Array
 
 
@@ -28,7 +27,7 @@ class Asker(Protocol):
         ...
 
 
-class Sequence:
+class Sequence(Course):
     """Made by ``Client.sequence``; see ``edged.clients.sequence.Sequence``.
 
     Args:
@@ -45,11 +44,7 @@ class Sequence:
         sequence_id: int | str | None,
         release: int | str | None,
     ) -> None:
-        self.id = steps.new_sequence() if sequence_id is None else sequence_id
-        check_sequence(self.id)
-        self.model, self.release = model, release
-        self.is_open = False
-        """Whether its first request was sent, and its last was not."""
+        super().__init__(model, sequence_id, release)
         self._client = client
 
     async def __aenter__(self) -> Sequence:  # noqa: PYI034 - typing.Self is not in Python 3.10
@@ -96,22 +91,17 @@ class Sequence:
         **tensors: Array,
     ) -> Pending:
         """Send a request; ``await`` what it returns for the answer."""
-        request = steps.sequenced_request(
-            self.model, asking.named_arrays(inputs, tensors), self.release, outputs,
-            (self.id, not self.is_open, end),
-        )  # fmt: skip
+        request, was_open = self._request(inputs, tensors, outputs, end=end), self.is_open
+        # Before it is sent: what other tasks submit meanwhile comes after it.
         self.is_open = not end
-        return await self._client.submit_step(request, timeout)
-
-    def restart(self) -> None:
-        """Let the next request begin anew, with a fresh state."""
-        self.is_open = False
+        try:
+            return await self._client.submit_step(request, timeout)
+        except BaseException:
+            self.is_open = was_open  # nothing was sent
+            raise
 
     async def end(self) -> None:
         """Let the daemon forget the state; the next request would begin anew."""
-        if self.is_open:
-            self.is_open = False
-            request = steps.sequenced_request(
-                self.model, {}, self.release, (), (self.id, False, True)
-            )
+        request = self._last()
+        if request is not None:
             await (await self._client.submit_step(request, None)).result()

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol
 
+from edged.clients.course import Course
 from edged.clients.pending import Pending
 from edged.errors import EdgedError
 from edged.messages import SequencedRequest
-from edged.protocol import asking, steps
 from edged.protocol.asking import InferResult
-from edged.protocol.steps import check_sequence
 from edged.tensors import Array
 
 
@@ -29,7 +28,7 @@ class Asker(Protocol):
         ...
 
 
-class Sequence:
+class Sequence(Course):
     """Made by ``Client.sequence``. Its first request begins it; used by one thread at a time.
 
     Args:
@@ -46,11 +45,7 @@ class Sequence:
         sequence_id: int | str | None,
         release: int | str | None,
     ) -> None:
-        self.id = steps.new_sequence() if sequence_id is None else sequence_id
-        check_sequence(self.id)
-        self.model, self.release = model, release
-        self.is_open = False
-        """Whether its first request was sent, and its last was not."""
+        super().__init__(model, sequence_id, release)
         self._client = client
 
     def __enter__(self) -> Sequence:  # noqa: PYI034 - typing.Self is not in Python 3.10
@@ -109,23 +104,13 @@ class Sequence:
         **tensors: Array,
     ) -> Pending:
         """Send a request without waiting; those of one sequence run in the order they were sent."""
-        request = steps.sequenced_request(
-            self.model, asking.named_arrays(inputs, tensors), self.release, outputs,
-            (self.id, not self.is_open, end),
-        )  # fmt: skip
+        request = self._request(inputs, tensors, outputs, end=end)
         pending = self._client.submit_step(request, timeout)
         self.is_open = not end
         return pending
 
-    def restart(self) -> None:
-        """Let the next request begin anew, with a fresh state."""
-        self.is_open = False
-
     def end(self) -> None:
         """Let the daemon forget the state; the next request would begin anew."""
-        if self.is_open:
-            self.is_open = False
-            request = steps.sequenced_request(
-                self.model, {}, self.release, (), (self.id, False, True)
-            )
+        request = self._last()
+        if request is not None:
             self._client.submit_step(request, None).result()

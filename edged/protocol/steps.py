@@ -7,7 +7,6 @@ sequence runs nothing. RESULT or ERROR answers it. Full description: docs/protoc
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from typing import Generic
 
 import msgspec
@@ -26,7 +25,6 @@ from edged.protocol.native import (
     pack,
     unpack,
 )
-from edged.tensors import Array
 
 
 class StepHead(msgspec.Struct, Generic[H], array_like=True, frozen=True, gc=False):
@@ -93,14 +91,3 @@ def check_sequence(sequence: int | str) -> None:
 def new_sequence() -> str:
     """An id that no other process of this user comes upon."""
     return uuid.uuid4().hex
-
-
-def sequenced_request(
-    model: str,
-    inputs: Mapping[str, Array],
-    release: int | str | None,
-    outputs: tuple[str, ...],
-    step: tuple[int | str, bool, bool],
-) -> SequencedRequest:
-    """A request of a sequence: ``step`` is its id, whether it starts, and whether it ends."""
-    return SequencedRequest(model, inputs, release, tuple(outputs), sequence=SequenceStep(*step))

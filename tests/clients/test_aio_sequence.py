@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edged.aio import Client
-from edged.errors import RunError, SequenceNotFoundError
+from edged.errors import DisconnectedError, RunError, SequenceNotFoundError
 from tests.fakes.house import LOOPS, House, houses
 from tests.fakes.stateful import door
 
@@ -74,5 +74,26 @@ def test_what_goes_wrong(run: Run):
         assert count(await sequence.infer(x=ONE)) == 0
         await sequence.end()
         await sequence.end()
+
+    run(scene)
+
+
+def test_what_was_not_sent_did_not_begin_it(run: Run, house: House, tmp_path: Path):
+    async def scene(client: Client) -> None:
+        sequence = client.sequence("gate")
+        client.path = str(tmp_path / "nobody")
+        for ask in (sequence.infer, sequence.submit):
+            with pytest.raises(DisconnectedError):
+                await ask(x=ONE)
+            assert not sequence.is_open
+        client.path = str(house.path)
+        assert count(await sequence.infer(x=ONE)) == 0
+        await client.close()
+        client.path = str(tmp_path / "nobody")
+        with pytest.raises(DisconnectedError):
+            await sequence.submit(x=ONE, end=True)
+        assert sequence.is_open
+        client.path = str(house.path)
+        assert count(await sequence.infer(x=ONE, end=True)) == 1
 
     run(scene)
