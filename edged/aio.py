@@ -19,10 +19,11 @@ from types import TracebackType
 from typing import Any
 
 from edged.clients.aio_link import Link, Pending
-from edged.clients.aio_placed import Placed, Pool, Usual, make_bound
+from edged.clients.aio_placed import Placed, Pool, make_bound
 from edged.clients.aio_sequence import Sequence
 from edged.clients.aio_stream import Stream
 from edged.clients.places import goes_by_memory
+from edged.clients.stock import Kinds
 from edged.errors import DeadlineExceededError, DisconnectedError, LayoutChangedError
 from edged.messages import InferRequest, SequencedRequest
 from edged.protocol import asking, native, prepared, steps, streams
@@ -57,7 +58,7 @@ class Prepared:
     def __init__(self, client: Client, plan: Plan, opened: Opened) -> None:
         self._client = client
         self._plan = plan
-        self._pool = Pool(lambda rows: make_bound(client, plan, rows))
+        self._pool = Pool(client, plan)
         self.outputs = opened.outputs
         """What answers hold, as far as it was known when the call was prepared."""
 
@@ -139,7 +140,7 @@ class Client:
         self.path = asking.socket_path(path)
         self.timeout = timeout
         self._link: Link | None = None
-        self._usual = Usual(self)
+        self._usual = Kinds(functools.partial(Pool, self))
         self._connecting: asyncio.Task[Link] | None = None
 
     async def __aenter__(self) -> Client:  # noqa: PYI034 - typing.Self is not in Python 3.10
@@ -168,7 +169,9 @@ class Client:
         """Ask a model and wait for its answer; as ``edged.Client.infer``."""
         request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         if goes_by_memory(request.inputs):
-            result = await self._usual.ask(request, timeout)
+            pool, asker = self._usual.find(request), request.asker
+            known = asker if isinstance(asker, str) else None
+            result = await pool.ask(request.inputs, 0, timeout, known)
             if result is not None:
                 return result
         return await (await self._submit(request, timeout)).result()

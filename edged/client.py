@@ -26,10 +26,11 @@ from typing import Any
 
 from edged.clients.link import Link, NothingSentError
 from edged.clients.pending import Pending
-from edged.clients.placed import Placed, Usual
+from edged.clients.placed import Placed, Pool
 from edged.clients.places import goes_by_memory
 from edged.clients.prepared import Prepared
 from edged.clients.sequence import Sequence
+from edged.clients.stock import Kinds
 from edged.clients.stream import Stream
 from edged.errors import DisconnectedError
 from edged.messages import InferRequest, SequencedRequest
@@ -71,7 +72,7 @@ class Client:
         self.timeout = timeout
         self.link: Link | None = None
         self._lock = threading.Lock()
-        self._usual = Usual(self)
+        self._usual = Kinds(functools.partial(Pool, self))
 
     def __enter__(self) -> Client:  # noqa: PYI034 - typing.Self is not in Python 3.10
         return self
@@ -117,7 +118,9 @@ class Client:
         """
         request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         if goes_by_memory(request.inputs):
-            result = self._usual.ask(request, timeout)
+            pool, asker = self._usual.find(request), request.asker
+            known = asker if isinstance(asker, str) else None
+            result = pool.ask(request.inputs, 0, timeout, known)
             if result is not None:
                 return result
         return self._submit(request, timeout).result()

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol, TypeGuard
 
 from edged.clients.aio_link import Link, Pending
 from edged.clients.places import Places, expect
-from edged.errors import DisconnectedError, EdgedError, LayoutChangedError
-from edged.messages import InferRequest, PrepareRequest
+from edged.clients.stock import Stock
+from edged.errors import DisconnectedError, LayoutChangedError
 from edged.protocol import memory, prepared
 from edged.protocol.asking import InferResult, Opened, Plan
 from edged.protocol.frames import Kind
 from edged.protocol.keys import Key, key_text
-from edged.tensors import Array, TensorSpec
+from edged.tensors import Array
 
-_AT_ONCE = 4
-"""As many pieces of memory, and kinds of requests, as the other client has."""
 _TRIES = 3
 
 
@@ -181,15 +179,13 @@ class Pool:
     """Memory of one prepared call that requests are copied into; as ``placed.Pool``.
 
     Args:
-        make: makes a piece of memory for so many rows, or raises what ``make_bound`` does.
+        client: whose.
+        plan: the call.
     """
 
-    def __init__(self, make: Callable[[int], Awaitable[Bound]]) -> None:
-        self._make = make
-        self._idle: list[Bound] = []
-        self._made = 0
-        self._rows = -1
-        self._is_refused = False
+    def __init__(self, client: Client, plan: Plan) -> None:
+        self._client, self._plan = client, plan
+        self._stock = Stock[Bound]()
 
     async def ask(
         self,
@@ -203,7 +199,11 @@ class Pool:
         Raises:
             EdgedError: as for ``Client.infer``.
         """
-        bound = await self._take(rows)
+        stock = self._stock
+        bound, is_to_make = stock.take(rows)
+        if is_to_make:
+            with stock.making():
+                bound = await make_bound(self._client, self._plan, rows)
         if bound is None:
             return None
         try:
@@ -211,81 +211,13 @@ class Pool:
                 return None
             return await bound.run(timeout, copied=True, key=key)
         finally:
-            self._give(bound)
+            stock.give(bound)
 
     def close(self) -> None:
         """Take all of it back."""
-        idle, self._idle = self._idle, []
-        self._made, self._rows, self._is_refused = 0, -1, False
-        for bound in idle:
-            _end(bound)
-
-    async def _take(self, rows: int) -> Bound | None:
-        if self._is_refused:
-            return None
-        if rows != self._rows:
-            # Made for requests that come again: the first of a kind goes by the socket.
-            self.close()
-            self._rows = rows
-            return None
-        if self._idle:
-            return self._idle.pop()
-        if self._made >= _AT_ONCE:
-            return None
-        self._made += 1
-        try:
-            return await self._make(rows)
-        except DisconnectedError:
-            self._made = max(0, self._made - 1)
-        except (EdgedError, OSError):
-            self._is_refused = True  # until the call is closed; the socket says what is wrong
-        except BaseException:
-            self._made = max(0, self._made - 1)
-            raise
-        return None
-
-    def _give(self, bound: Bound) -> None:
-        """Not used again where something may still write to it."""
-        if bound.is_idle and bound.places.rows == self._rows:
-            self._idle.append(bound)
-        else:
-            self._made = max(0, self._made - 1)
-            _end(bound)
-
-
-class Usual:
-    """Requests that were not prepared and come again and again; as ``placed.Usual``.
-
-    Args:
-        client: whose.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._pools: dict[object, Pool] = {}
-
-    async def ask(self, request: InferRequest, timeout: float | None) -> InferResult | None:
-        """Ask by memory; None when nothing was sent, and the socket has to do."""
-        kinds = [(name, array.dtype.name, array.shape) for name, array in request.inputs.items()]
-        key = (request.model, request.release, request.outputs, *kinds)
-        pool = self._pools.pop(key, None)
-        if pool is None:
-            specs = tuple(TensorSpec(*kind) for kind in kinds)
-            plan = Plan(PrepareRequest(request.model, specs, request.release, request.outputs))
-            pool = Pool(lambda rows: make_bound(self._client, plan, rows))
-            if len(self._pools) >= _AT_ONCE:
-                self._pools.pop(next(iter(self._pools))).close()
-        self._pools[key] = pool
-        asker = request.asker
-        known = asker if isinstance(asker, str) else None
-        return await pool.ask(request.inputs, 0, timeout, known)
+        self._stock.close()
 
 
 def _is_up(link: Link | None) -> TypeGuard[Link]:
     """Whether it can be asked on, by this loop."""
     return link is not None and link.error is None and link.loop is asyncio.get_running_loop()
-
-
-def _end(bound: Bound) -> None:
-    bound.forget()
-    bound.places.close()

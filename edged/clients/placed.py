@@ -7,9 +7,7 @@ with frames.place() as placed:
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol
 
@@ -17,21 +15,19 @@ from edged.clients.lane import NOTHING, Lane, lane_by_memory
 from edged.clients.link import Link, NothingSentError
 from edged.clients.pending import Pending
 from edged.clients.places import Places, expect
+from edged.clients.stock import Stock
 from edged.errors import (
     DeadlineExceededError,
     DisconnectedError,
     EdgedError,
     LayoutChangedError,
 )
-from edged.messages import InferRequest, PrepareRequest
 from edged.protocol import memory, prepared
 from edged.protocol.asking import InferResult, Opened, Plan
 from edged.protocol.frames import Kind
 from edged.protocol.keys import Key, key_text
-from edged.tensors import Array, TensorSpec
+from edged.tensors import Array
 
-_AT_ONCE = 4
-"""Pieces of memory of one prepared call: with more threads at once, the others go by the socket."""
 _TRIES = 3
 
 
@@ -223,13 +219,14 @@ class Placed:
         self._bound.places.close()
 
 
-def make_bound(client: Client, plan: Plan, rows: int, until: float | None) -> Bound:
+def make_bound(client: Client, plan: Plan, rows: int) -> Bound:
     """Memory for a prepared call, lent and bound.
 
     Raises:
         EdgedError: the daemon takes none, or not that call.
         OSError: there is no memory.
     """
+    until = client.make_pending("", None)[0].until
     _, opened = client.open_plan(plan, until)
     bound = Bound(client, plan, Places(plan, opened.answers, rows))
     try:
@@ -244,16 +241,13 @@ class Pool:
     """Memory of one prepared call that requests are copied into, as they come.
 
     Args:
-        make: makes a piece of memory for so many rows, or raises what ``make_bound`` does.
+        client: whose.
+        plan: the call.
     """
 
-    def __init__(self, make: Callable[[int], Bound]) -> None:
-        self._make = make
-        self._idle: deque[Bound] = deque()
-        self._lock = threading.Lock()
-        self._made = 0
-        self._rows = -1
-        self._is_refused = False
+    def __init__(self, client: Client, plan: Plan) -> None:
+        self._client, self._plan = client, plan
+        self._stock = Stock[Bound]()
 
     def ask(
         self,
@@ -267,99 +261,20 @@ class Pool:
         Raises:
             EdgedError: as for ``Client.infer``.
         """
-        bound = self._take(rows)
+        stock = self._stock
+        bound, is_to_make = stock.take(rows)
+        if is_to_make:
+            with stock.making():
+                bound = make_bound(self._client, self._plan, rows)
         if bound is None:
             return None
-        if not bound.places.fill(tensors):
-            self._give(bound)
-            return None
         try:
+            if not bound.places.fill(tensors):
+                return None
             return bound.run(timeout, copied=True, key=key)
         finally:
-            self._give(bound)
+            stock.give(bound)
 
     def close(self) -> None:
         """Take all of it back."""
-        with self._lock:
-            idle, self._idle = self._idle, deque()
-            self._made, self._rows, self._is_refused = 0, -1, False
-        for bound in idle:
-            self._end(bound)
-
-    def _take(self, rows: int) -> Bound | None:
-        if self._is_refused:
-            return None
-        if rows != self._rows:
-            # Made for requests that come again: the first of a kind goes by the socket.
-            self.close()
-            self._rows = rows
-            return None
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pass
-        with self._lock:
-            if self._made >= _AT_ONCE:
-                return None
-            self._made += 1
-        try:
-            return self._make(rows)
-        except DisconnectedError:
-            with self._lock:
-                self._made = max(0, self._made - 1)
-        except (EdgedError, OSError):
-            self._is_refused = True  # until the call is closed; the socket says what is wrong
-        return None
-
-    def _give(self, bound: Bound) -> None:
-        """Not used again where something may still write to it."""
-        with self._lock:
-            if bound.is_idle and bound.places.rows == self._rows:
-                self._idle.append(bound)
-                return
-            self._made = max(0, self._made - 1)
-        self._end(bound)
-
-    def _end(self, bound: Bound) -> None:
-        bound.forget()
-        bound.places.close()
-
-
-class Usual:
-    """Requests that were not prepared and come again and again: prepared unasked, to go by memory.
-
-    Args:
-        client: whose.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._pools: dict[object, Pool] = {}
-        self._lock = threading.Lock()
-
-    def ask(self, request: InferRequest, timeout: float | None) -> InferResult | None:
-        """Ask by memory; None when nothing was sent, and the socket has to do."""
-        kinds = [(name, array.dtype.name, array.shape) for name, array in request.inputs.items()]
-        key = (request.model, request.release, request.outputs, *kinds)
-        with self._lock:
-            pool = self._pools.pop(key, None)
-            left = None
-            if pool is None:
-                specs = tuple(TensorSpec(*kind) for kind in kinds)
-                made = PrepareRequest(request.model, specs, request.release, request.outputs)
-                pool = self._pool(Plan(made))
-                if len(self._pools) >= _AT_ONCE:
-                    left = self._pools.pop(next(iter(self._pools)))
-            self._pools[key] = pool
-        if left is not None:
-            left.close()
-        asker = request.asker
-        return pool.ask(request.inputs, 0, timeout, asker if isinstance(asker, str) else None)
-
-    def _pool(self, plan: Plan) -> Pool:
-        client = self._client
-
-        def make(rows: int) -> Bound:
-            return make_bound(client, plan, rows, client.make_pending("", None)[0].until)
-
-        return Pool(make)
+        self._stock.close()

@@ -12,7 +12,7 @@ from edged.clients import placed
 from edged.clients.lane import Lane
 from edged.clients.link import Link
 from edged.clients.pending import Pending
-from edged.clients.placed import Bound, Placed, Pool, make_bound
+from edged.clients.placed import Placed, Pool, make_bound
 from edged.clients.places import goes_by_memory
 from edged.errors import LayoutChangedError
 from edged.protocol.asking import InferResult, Opened, Plan
@@ -51,7 +51,7 @@ class Prepared:
         self._client = client
         self._plan = plan
         self._lane: Lane | None = None
-        self._pool = Pool(self._make_bound)
+        self._pool = Pool(client, plan)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -114,18 +114,13 @@ class Prepared:
             EdgedError: the daemon takes no memory, or the call no such rows; the message says why.
             OSError: there is no memory.
         """
-        return Placed(self._make_bound(rows))
+        return Placed(make_bound(self._client, self._plan, rows))
 
     def close(self) -> None:
         """Let the daemon forget the call; using it again prepares it again."""
         self._lane = None
         self._pool.close()
         self._client.forget(self._plan)
-
-    def _make_bound(self, rows: int) -> Bound:
-        client = self._client
-        until = client.make_pending("", None)[0].until
-        return make_bound(client, self._plan, rows, until)
 
     def _ask(self, tensors: Mapping[str, Array], timeout: float | None, key: Key) -> InferResult:
         client, plan, lane = self._client, self._plan, self._lane
