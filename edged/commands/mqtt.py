@@ -35,6 +35,7 @@ def add_mqtt(commands: Any, config: Callable[[Any], None], socket: Callable[[Any
     verbs = mqtt.add_subparsers(required=True, metavar="VERB")
     status = _verb(verbs, "status", _status, "Show session, outbox, and each binding's counts.")
     status.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    status.add_argument("--broker", metavar="NAME", help="only what comes from it or goes to it")
     socket(status)
     record = _verb(verbs, "record", _record, "Write what the broker brings into a file.")
     config(record)
@@ -42,6 +43,10 @@ def add_mqtt(commands: Any, config: Callable[[Any], None], socket: Callable[[Any
     record.add_argument(
         "--topic", action="append", default=[], metavar="FILTER",
         help="what to record; may be repeated (default: what the bindings read)",
+    )  # fmt: skip
+    record.add_argument(
+        "--broker", default="mqtt", metavar="NAME",
+        help="one of `brokers:` (default: that of `mqtt:`)",
     )  # fmt: skip
     record.add_argument("--count", type=int, default=1000, help="stop after so many messages")
     record.add_argument("--seconds", type=float, default=60.0, help="stop after so long")
@@ -71,17 +76,19 @@ def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text:
 
 def _status(options: argparse.Namespace) -> int:
     from edged.client import Client  # noqa: PLC0415
-    from edged.commands.mqtt_report import render_mqtt  # noqa: PLC0415
+    from edged.commands.mqtt_report import about_broker, is_well, render_mqtt  # noqa: PLC0415
 
     with Client(options.socket) as client:
         found = client.status()["mqtt"]
+    if options.broker is not None and found is not None:
+        found = about_broker(found, options.broker)
     print(json.dumps(found, indent=2) if options.json else render_mqtt(found))
-    return 0 if found is not None and not found.get("problem") else STATUS[Code.UNAVAILABLE].exit
+    return 0 if found is not None and is_well(found) else STATUS[Code.UNAVAILABLE].exit
 
 
 def _record(options: argparse.Namespace) -> int:
     from edged.commands.capture import CaptureWriter  # noqa: PLC0415
-    from edged.commands.recording import filters_of, record  # noqa: PLC0415
+    from edged.commands.recording import at_broker, filters_of, record  # noqa: PLC0415
     from edged.config.load import load  # noqa: PLC0415
 
     if not 1 <= options.count <= _MOST_MESSAGES:
@@ -91,13 +98,12 @@ def _record(options: argparse.Namespace) -> int:
     if not 0 < options.seconds < math.inf:
         raise InvalidRequestError(f"--seconds {options.seconds}: expected a number above 0")
     snapshot = load(options.config)
-    filters = filters_of(snapshot, options.topic)
+    asked = at_broker(snapshot, options.broker)
+    filters = filters_of(snapshot, options.topic, options.broker)
     limits = {"max_messages": options.count, "max_bytes": options.max_bytes}
     with CaptureWriter(options.file, **limits) as capture:
         try:
-            record(
-                snapshot, filters, capture, options.seconds, lambda line: print(line, flush=True)
-            )
+            record(asked, filters, capture, options.seconds, _say_line)
         finally:
             print(f"{options.file}: {capture.messages} messages, {capture.bytes} bytes")
     return 0

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from edged.commands.rendering import table
+from edged.config.brokers import MAIN
+from edged.config.problems import did_you_mean, quote
+from edged.errors import InvalidRequestError
 
 _COLUMNS = ("received", "answered", "dead_lettered", "expired", "duplicates", "abandoned",
             "undeliverable", "in_flight")  # fmt: skip
@@ -23,14 +26,44 @@ def render_mqtt(mqtt: dict[str, Any] | None) -> str:
     """
     if mqtt is None:
         return "no broker is configured"
-    lines = [*_connection(mqtt), *_work(mqtt), *_results(mqtt.get("results"))]
+    lines = []
+    if "state" in mqtt:
+        lines = [*_connection(mqtt), *_work(mqtt), *_results(mqtt.get("results"))]
     if mqtt.get("problem"):
         lines.append(f"PROBLEM: {mqtt['problem']}")
     if mqtt.get("bindings"):
         lines += ["", _bindings(mqtt["bindings"])]
     for name, other in (mqtt.get("brokers") or {}).items():
         lines += ["", f"{name}:", textwrap.indent(render_mqtt(other), "  ")]
-    return "\n".join(lines)
+    return "\n".join(lines).lstrip("\n")
+
+
+def about_broker(mqtt: dict[str, Any], name: str) -> dict[str, Any]:
+    """What comes from one broker, and below it what else goes there or comes from there.
+
+    Args:
+        mqtt: ``mqtt`` of the status document.
+        name: as configured; ``mqtt`` is that of the section.
+
+    Raises:
+        InvalidRequestError: the daemon uses none of that name.
+    """
+    ways = {MAIN: mqtt, **(mqtt.get("brokers") or {})}
+    ends = {way: way.removesuffix(" by disk").split(" to ") for way in ways}
+    found = {way: ways[way] for way in ways if name in ends[way]}
+    if not found:
+        known = sorted({end for both in ends.values() for end in both})
+        near, listed = did_you_mean(name, known), ", ".join(known)
+        raise InvalidRequestError(
+            f"--broker: no broker in use is named {quote(name)}{near}; in use: {listed}"
+        )
+    own = found.pop(name, {})
+    return {**own, "brokers": found}
+
+
+def is_well(mqtt: dict[str, Any]) -> bool:
+    """Whether messages flow on all that is shown."""
+    return not mqtt.get("problem") and all(map(is_well, (mqtt.get("brokers") or {}).values()))
 
 
 def _connection(mqtt: dict[str, Any]) -> Iterator[str]:

@@ -14,7 +14,10 @@ from dataclasses import replace
 
 from edged.broker.options import session_options
 from edged.commands.capture import CaptureWriter
+from edged.config.broker_lines import Line, config_of
+from edged.config.brokers import MAIN
 from edged.config.load import Snapshot
+from edged.config.problems import did_you_mean, quote
 from edged.errors import DisconnectedError, InvalidRequestError
 from edged.protocol.mqtt import (
     BrokerSession,
@@ -28,20 +31,43 @@ from edged.topics import TopicFilter
 from edged.transports.mqtt.clients import open_session
 
 _STOP_S = 2.0
+_NO_BROKER = "the configuration names no broker: add `mqtt: {host: NAME}`"
 
 
-def filters_of(snapshot: Snapshot, topics: Sequence[str]) -> list[str]:
-    """What to subscribe to: the topics that were asked for, else what the bindings read.
+def filters_of(snapshot: Snapshot, topics: Sequence[str], broker: str = MAIN) -> list[str]:
+    """What to subscribe to: the topics that were asked for, else what the bindings read there.
 
     Raises:
         InvalidRequestError: there is none.
         FieldError: a topic is none.
     """
-    asked = topics or [binding.from_ for binding in snapshot.config.bindings]
-    found = [TopicFilter.parse(text, "--topic").plain for text in asked]
+    bindings = [one for one in snapshot.config.bindings if (one.broker or MAIN) == broker]
+    read = [text for one in bindings for text in (one.from_, *(part.from_ for part in one.join))]
+    found = [TopicFilter.parse(text, "--topic").plain for text in topics or read]
     if not found:
-        raise InvalidRequestError("the configuration has no bindings: name a topic by --topic")
+        whose = "" if broker == MAIN else f" that read from {quote(broker)}"
+        raise InvalidRequestError(
+            f"the configuration has no bindings{whose}: name a topic by --topic"
+        )
     return list(dict.fromkeys(found))
+
+
+def at_broker(snapshot: Snapshot, name: str) -> Snapshot:
+    """The configuration as a broker of it is told: that one is its ``mqtt``.
+
+    Raises:
+        InvalidRequestError: there is none of that name.
+    """
+    config = snapshot.config
+    if config.mqtt is None:
+        raise InvalidRequestError(_NO_BROKER)
+    known = sorted({MAIN, *config.brokers})
+    if name not in known:
+        near, listed = did_you_mean(name, known), ", ".join(known)
+        raise InvalidRequestError(
+            f"--broker: no broker is named {quote(name)}{near}; brokers: {listed}"
+        )
+    return replace(snapshot, config=config_of(config, Line(name)))
 
 
 def record(
@@ -53,6 +79,13 @@ def record(
 ) -> None:
     """Write what comes until the capture is full or the time is over.
 
+    Args:
+        snapshot: its ``mqtt`` is the broker; see ``at_broker``.
+        filters: what to subscribe to.
+        capture: where it goes.
+        seconds: the time.
+        say: told what is recorded, once the broker agreed.
+
     Raises:
         InvalidRequestError: there is no ``mqtt:`` section.
         ApplyError: the password or a certificate cannot be read.
@@ -60,7 +93,7 @@ def record(
     """
     mqtt = snapshot.config.mqtt
     if mqtt is None:
-        raise InvalidRequestError("the configuration names no broker: add `mqtt: {host: NAME}`")
+        raise InvalidRequestError(_NO_BROKER)
     options = session_options(snapshot, mqtt)
     name = f"{options.client_id[:40]}-record-{os.getpid()}"
     options = replace(options, client_id=name, session_expiry_s=0, has_will=False)

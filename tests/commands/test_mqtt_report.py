@@ -1,6 +1,9 @@
 """The broker's side in words."""
 
-from edged.commands.mqtt_report import render_mqtt
+import pytest
+
+from edged.commands.mqtt_report import about_broker, is_well, render_mqtt
+from edged.errors import InvalidRequestError
 
 BASE = {
     "state": "connected", "protocol": "5", "session": "kept", "broker": "b:1883", "last_error": None,
@@ -42,3 +45,27 @@ def test_what_is_wrong():
     assert "results to far:8883: connecting, 1 on their way" in text
     assert "outbox: 3 results, 50 % full, oldest 61 s, waiting for room 2" in text
     assert text.endswith("PROBLEM: refused")
+
+
+def test_one_broker_of_several():
+    """Its own messages first; and the ways that begin or end at it, also where it has no own."""
+    names = ("plant", "plant to cloud", "mqtt to cloud by disk")
+    ways = {name: {**BASE, "broker": f"{name}:1"} for name in names}
+    whole = {**BASE, "brokers": ways}
+    main, plant, cloud = (about_broker(whole, name) for name in ("mqtt", "plant", "cloud"))
+    assert (main["broker"], list(main["brokers"])) == ("b:1883", ["mqtt to cloud by disk"])
+    assert (plant["broker"], list(plant["brokers"])) == ("plant:1", ["plant to cloud"])
+    assert list(cloud) == ["brokers"]
+    assert list(cloud["brokers"]) == ["plant to cloud", "mqtt to cloud by disk"]
+    lines = render_mqtt(cloud).splitlines()
+    assert lines[:2] == [
+        "plant to cloud:",
+        "  broker plant to cloud:1: connected, MQTT 5, kept session",
+    ]
+    with pytest.raises(InvalidRequestError, match=r'"plan".*did you mean.*cloud, mqtt, plant'):
+        about_broker(whole, "plan")
+    ways["plant to cloud"]["problem"] = "gone"
+    assert [is_well(about_broker(whole, name)) for name in ("mqtt", "plant", "cloud")] == [
+        True, False, False,
+    ]  # fmt: skip
+    assert not is_well(whole)
