@@ -36,8 +36,13 @@ def open_node(
     from edged.transports.mqtt.clients import open_session  # noqa: PLC0415 - only if used
 
     node = SparkplugNode(
-        config.group, config.node or name, aliases=config.aliases, on_change=on_change
-    )
-    options = replace(options.named(NAME), will=node.death, session_expiry_s=0, max_inflight=8)
+        config.group, config.node or name,
+        aliases=config.aliases, host=config.primary_host, on_change=on_change,
+    )  # fmt: skip
+    # The state of the host is a retained message.
+    options = replace(
+        options.named(NAME), will=node.death, session_expiry_s=0, max_inflight=8,
+        takes_retained=config.primary_host is not None,
+    )  # fmt: skip
     node.start(open_session(options, client))
     return node

@@ -20,6 +20,10 @@ class SparkplugNodeConfig(Section, frozen=True, kw_only=True):
     aliases: Annotated[
         bool, Meta(description="data has numbers for the names that were said at birth")
     ] = False
+    primary_host: Annotated[
+        NodeId | None,
+        Meta(description="id of the host application without which nothing is said"),
+    ] = None
 
 
 class SparkplugConfig(Section, frozen=True, kw_only=True):

@@ -26,16 +26,21 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize(("node", "name"), [(None, "host"), ("own", "own")])
-def test_a_session_of_its_own(made: list[Any], node: str | None, name: str) -> None:
+@pytest.mark.parametrize(
+    ("node", "name", "host"), [(None, "host", None), ("own", "own", None), (None, "host", "scada")]
+)
+def test_a_session_of_its_own(
+    made: list[Any], node: str | None, name: str, host: str | None
+) -> None:
     @on_loop
     async def work() -> None:
-        config = SparkplugNodeConfig(group="g", node=node)
+        config = SparkplugNodeConfig(group="g", node=node, primary_host=host)
         options = SessionOptions("edged-n", "edged/n", max_inflight=64)
         open_node(config, "host", options, "native", lambda: None)
 
     work()
     ((options, client),) = made
     assert (options.client_id, options.session_expiry_s, client) == ("edged-n-spb", 0, "native")
+    assert options.takes_retained == (host is not None), "its STATE is a retained message"
     will = options.last_words()
     assert (will.topic, will.qos) == (f"spBv1.0/g/NDEATH/{name}", 1)

@@ -17,10 +17,10 @@ from tests.models import double
 pytestmark = pytest.mark.broker
 
 
-def body(broker: Mosquitto, client: str) -> str:
+def body(broker: Mosquitto, client: str, more: str = "") -> str:
     return (
         "trust: {require_signatures: false}\nreload: {settle: 20ms, poll: 300ms}\n"
-        f"mqtt: {{host: 127.0.0.1, port: {broker.port}, client: {client}, sparkplug: {{group: g, node: n}}}}\n"
+        f"mqtt: {{host: 127.0.0.1, port: {broker.port}, client: {client}, sparkplug: {{group: g, node: n{more}}}}}\n"
         "models:\n  m: {bundle: m-1.edgb}\nbindings:\n"
         "  - {name: b, from: 'in/{id}', to: 'shown/{id}', model: m, sparkplug: {device: '{id}'}}\n"
         "  - {name: c, from: 'spBv1.0/plc/DDATA/{node}/{device}', to: 'out/{device}', model: m,\n"
@@ -39,6 +39,10 @@ class Host:
             pass
         return parse_sparkplug(message.payload)
 
+    def state(self, at_ms: int, *, online: bool) -> None:
+        payload = json.dumps({"online": online, "timestamp": at_ms})
+        self._device.publish("spBv1.0/STATE/scada", payload, retain=True)
+
     def command(self, topic: str) -> None:
         metric = Metric("Node Control/Rebirth", DataType.BOOLEAN, value=True)
         self._device.publish(topic, encode_sparkplug([metric], 1), qos=0)
@@ -50,9 +54,13 @@ def test_a_node_from_birth_to_death(tmp_path: Path, client: str) -> None:
     with (
         Mosquitto(tmp_path) as broker,
         Device(broker, "spBv1.0/g/#") as device,
-        running(tmp_path, body(broker, client)) as daemon,
+        running(tmp_path, body(broker, client, ", primary_host: scada")) as daemon,
     ):
         host = Host(device)
+        wait_for(
+            lambda: "is not online" in daemon.status()["degradations"].get("mqtt.sparkplug", "")
+        )
+        host.state(1000, online=True)
         born = host.next("spBv1.0/g/NBIRTH/n")
         wait_for(lambda: daemon.status()["mqtt"]["state"] == "connected")
         device.publish("in/press", json.dumps([[1, 2, 3, 4]]))
@@ -63,8 +71,23 @@ def test_a_node_from_birth_to_death(tmp_path: Path, client: str) -> None:
         assert host.next("spBv1.0/g/NBIRTH/n")["bdSeq"] == born["bdSeq"]
         assert host.next("spBv1.0/g/DBIRTH/n/press")["b/y/3"] == 10.0
         assert daemon.status()["mqtt"]["sparkplug"]["rebirths"] == 1
-        daemon.kill()
+        # An older word changes nothing; a newer one ends the session, and the next one waits.
+        host.state(999, online=False)
+        device.publish("in/press", json.dumps([[1, 2, 3, 6]]))
+        assert host.next("spBv1.0/g/DDATA/n/press")["b/y/3"] == 12.0
+        host.state(1000, online=False)
         assert host.next("spBv1.0/g/NDEATH/n")["bdSeq"] == born["bdSeq"]
+        device.publish("in/press", json.dumps([[1, 2, 3, 7]]))
+        wait_for(
+            lambda: "is not online" in daemon.status()["degradations"].get("mqtt.sparkplug", "")
+        )
+        wait_for(lambda: daemon.status()["mqtt"]["bindings"]["b"]["answered"] == 4)
+        host.state(2000, online=True)
+        again = host.next("spBv1.0/g/NBIRTH/n")
+        assert again["bdSeq"] == (born["bdSeq"] + 1) % 256
+        assert host.next("spBv1.0/g/DBIRTH/n/press")["b/y/3"] == 14.0
+        daemon.kill()
+        assert host.next("spBv1.0/g/NDEATH/n")["bdSeq"] == again["bdSeq"]
 
 
 def test_a_stranger_is_asked_for_its_birth_and_understood_then(tmp_path: Path) -> None:

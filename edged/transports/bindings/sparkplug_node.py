@@ -2,7 +2,7 @@
 
 Decides what is said when: at birth all that there is, then only what changed, and all again when
 somebody asks. What Sparkplug shows are states, with QoS 0: no acknowledgement depends on it, and
-what changes while the broker is away stands in the next birth.
+what changes while the broker is away, or the primary host, stands in the next birth.
 Source: Sparkplug 3.0, 4 "Sparkplug Topics and Messages" and 5 "Operational Behavior".
 """
 
@@ -25,9 +25,11 @@ from edged.protocol.mqtt import (
     Message,
     Publication,
     SessionEvent,
+    Subscribed,
 )
 from edged.protocol.sparkplug import DataType, Metric, encode_sparkplug, parse_sparkplug
 from edged.protocol.sparkplug_births import NAMESPACE, REBIRTH
+from edged.transports.bindings.primary_host import PrimaryHost
 
 log = logging.getLogger("edged.mqtt")
 
@@ -39,6 +41,8 @@ _REBIRTH_PAUSE_S = 1.0
 """However many ask, all is said once in so long."""
 _COMMAND_CAP_BYTES = 16 << 10
 _GOODBYE_S = 2.0
+_HOST_PAUSE_S = 1.0
+"""Between the connection that ended with its host and the next: a host may come and go quickly."""
 _KINDS = {
     "number": DataType.DOUBLE,
     "whole": DataType.INT64,
@@ -85,6 +89,7 @@ class SparkplugNode:
         group: as configured.
         node: likewise.
         aliases: data has numbers instead of names.
+        host: the primary host application; what there is is said while it is online. None: always.
         on_change: called when ``problem`` may have changed.
     """
 
@@ -94,10 +99,12 @@ class SparkplugNode:
         node: str,
         *,
         aliases: bool = False,
+        host: str | None = None,
         on_change: Callable[[], None] | None = None,
     ) -> None:
         self.problem: str | None = "not connected to the broker yet"
         self._group, self._node, self._has_aliases = group, node, aliases
+        self._host = PrimaryHost(host) if host is not None else None
         self._on_change = on_change or (lambda: None)
         self._session: BrokerSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -108,6 +115,8 @@ class SparkplugNode:
         self._devices: OrderedDict[str, _Device] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._rebirth_timer: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._return_timer: asyncio.TimerHandle | None = None
         self._born_s = 0.0
         self.births = self.data = self.rebirths = 0
 
@@ -134,9 +143,13 @@ class SparkplugNode:
         session, self._session = self._session, None
         if session is None:
             return
-        if self._connection:
+        if self._is_live:
             session.publish(self._death())
         self._forget()
+        if self._leaving is not None:
+            await self._leaving
+        if self._return_timer is not None:
+            self._return_timer.cancel()
         await session.stop(_GOODBYE_S)
 
     def stats(self) -> dict[str, Any]:
@@ -147,6 +160,7 @@ class SparkplugNode:
             "devices": len(self._devices),
             "metrics": sum(device.count() for device in self._devices.values()),
             "births": self.births, "data": self.data, "rebirths": self.rebirths,
+            "host_online": self._host.is_online if self._host is not None else None,
         }  # fmt: skip
 
     def keep(self, bindings: Collection[str]) -> None:
@@ -192,9 +206,14 @@ class SparkplugNode:
             self._bear(name, device)
             return
         news = {metric for metric, one in now.items() if before[metric] != one}
-        if news and self._connection:
+        if news and self._is_live:
             self.data += 1
             self._say("DDATA", device.metrics(news), name)
+
+    @property
+    def _is_live(self) -> bool:
+        """Whether anything may be said."""
+        return bool(self._connection) and (self._host is None or self._host.is_online)
 
     def _alias(self) -> int | None:
         if not self._has_aliases:
@@ -215,7 +234,7 @@ class SparkplugNode:
         is_known_large: bool = False,
     ) -> bool:
         """Send with the next number, unless the broker would end the connection for it."""
-        if self._session is None or not self._connection:
+        if self._session is None or not self._is_live:
             return False
         payload = encode_sparkplug(metrics, _now_ms(), self._seq)
         publication = Publication(self._topic(kind, device), payload, qos=0)
@@ -231,7 +250,7 @@ class SparkplugNode:
         device.is_born = self._say(
             "DBIRTH", device.metrics(), name, is_known_large=device.is_too_large
         )
-        device.is_too_large = bool(self._connection) and not device.is_born
+        device.is_too_large = self._is_live and not device.is_born
         self.births += device.is_born
 
     def _die(self, name: str) -> None:
@@ -242,21 +261,56 @@ class SparkplugNode:
     def _on_event(self, event: SessionEvent) -> None:
         if isinstance(event, Connected):
             self._connection, self._limit = event.connection, event.maximum_packet_bytes
-            self.problem = None
             if self._session is not None:
-                self._session.subscribe([(self._topic("NCMD"), 1)])
+                own = [self._host.topic] if self._host is not None else []
+                self._session.subscribe([(text, 1) for text in (self._topic("NCMD"), *own)])
+            self._review()
             self._begin()
-            self._on_change()
         elif isinstance(event, Disconnected):
             self._forget()
             self.problem = event.reason
             self._on_change()
-        elif isinstance(event, Message) and event.connection == self._connection:
-            self._on_command(event)
+        elif event.connection != self._connection:
+            return
+        elif isinstance(event, Message):
+            if self._session is not None:
+                self._session.ack(event)
+            if self._host is not None and event.topic == self._host.topic:
+                self._on_state(event.payload)
+            else:
+                self._on_command(event)
+        elif isinstance(event, Subscribed) and self._host is not None:
+            self._host.refusal = dict(event.failures).get(self._host.topic, self._host.refusal)
+            self._review()
+
+    def _review(self) -> None:
+        """Say why nothing is said on a connection that is up."""
+        self.problem = self._host.problem if self._host is not None else None
+        self._on_change()
+
+    def _on_state(self, payload: bytes) -> None:
+        host, session = self._host, self._session
+        if host is None or session is None or not host.hears(payload):
+            return
+        if host.is_online:
+            self._begin()
+        else:
+            # The will of this connection has the number of a birth that is over: another one.
+            session.publish(self._death())
+            self._forget()
+            self._leaving = asyncio.create_task(self._leave(session))
+        self._review()
+
+    async def _leave(self, session: BrokerSession) -> None:
+        """End this connection; the next waits for the host."""
+        await session.stop(_GOODBYE_S)
+        self._leaving = None
+        if self._session is session and self._loop is not None:
+            self._return_timer = self._loop.call_later(
+                _HOST_PAUSE_S, session.start, self._loop, self._on_event
+            )
 
     def _on_command(self, message: Message) -> None:
-        if self._session is not None:
-            self._session.ack(message)
         if message.retain or len(message.payload) > _COMMAND_CAP_BYTES or self._loop is None:
             return
         try:
@@ -264,7 +318,7 @@ class SparkplugNode:
         except EdgedError as exc:
             log.warning("a command on %s cannot be read: %s", message.topic[:128], exc.message)
             return
-        if asked is True and self._rebirth_timer is None:
+        if asked is True and self._is_live and self._rebirth_timer is None:
             self.rebirths += 1
             left_s = self._born_s + _REBIRTH_PAUSE_S - self._loop.time()
             self._rebirth_timer = self._loop.call_later(max(0.0, left_s), self._begin)
@@ -274,8 +328,9 @@ class SparkplugNode:
         if self._rebirth_timer is not None:
             self._rebirth_timer.cancel()
             self._rebirth_timer = None
-        if self._loop is not None:
-            self._born_s = self._loop.time()
+        if self._loop is None or not self._is_live:
+            return
+        self._born_s = self._loop.time()
         self._seq = 0
         self.births += 1
         self._say(
@@ -292,7 +347,7 @@ class SparkplugNode:
     def _pace(self) -> None:
         """Bear devices, a few at a time."""
         self._stop_pacing()
-        if not self._connection or self._loop is None:
+        if not self._is_live or self._loop is None:
             return
         devices = self._devices.items()
         unborn = [one for one in devices if not (one[1].is_born or one[1].is_too_large)]
@@ -309,6 +364,8 @@ class SparkplugNode:
     def _forget(self) -> None:
         """The connection is gone, and with it who was born on it."""
         self._connection = 0
+        if self._host is not None:
+            self._host.forget()
         self._stop_pacing()
         if self._rebirth_timer is not None:
             self._rebirth_timer.cancel()

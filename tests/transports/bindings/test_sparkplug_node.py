@@ -9,6 +9,7 @@ import pytest
 
 from edged.config.sparkplug import SparkplugConfig
 from edged.processing.readings import Reading
+from edged.protocol.mqtt import Subscribed
 from edged.protocol.sparkplug import DataType, Metric, encode_sparkplug, read_metrics
 from edged.protocol.sparkplug_births import Births
 from edged.transports.bindings import sparkplug_node
@@ -28,6 +29,11 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sparkplug_node, "MOST_DEVICES", 50)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparkplug_node, "_HOST_PAUSE_S", 0.01)
 
 
 class Rig:
@@ -52,6 +58,10 @@ class Rig:
         metric = Metric("Node Control/Rebirth", DataType.BOOLEAN, value=True)
         payload = encode_sparkplug([metric], 9)
         self.session.receive("spBv1.0/g/NCMD/n", payload, **words)
+
+    def state(self, at_ms: int, *, online: bool) -> None:
+        payload = f'{{"online": {str(online).lower()}, "timestamp": {at_ms}}}'.encode()
+        self.session.receive("spBv1.0/STATE/scada", payload, retain=True)
 
     def said(self) -> list[tuple[str, int | None, dict[Any, Any]]]:
         """And forgets it."""
@@ -93,7 +103,7 @@ async def test_births_first_and_then_only_what_is_news() -> None:
     ]
     assert rig.node.stats() | {"state": ""} == {
         "state": "", "problem": None, "devices": 2, "metrics": 4, "births": 3, "data": 2,
-        "rebirths": 0,
+        "rebirths": 0, "host_online": None,
     }  # fmt: skip
 
 
@@ -202,6 +212,65 @@ async def test_the_numbers_go_round_and_what_is_too_large_is_not_said() -> None:
 @pytest.mark.parametrize("value", [None, "text", [1], float("inf")])
 def test_values_that_have_no_such_type_are_null(value: Any) -> None:
     assert sparkplug_node._fitting(value, DataType.DOUBLE) in (None, float("inf"))
+
+
+@pytest.mark.usefixtures("quick")
+@on_loop
+async def test_nothing_is_said_before_the_primary_host_is_there_nor_when_it_went() -> None:
+    rig = Rig(host="scada")
+    first = rig.connect()["metrics"][0]["long_value"]
+    assert rig.session.of("subscribe") == [[("spBv1.0/g/NCMD/n", 1), ("spBv1.0/STATE/scada", 1)]]
+    rig.tell()
+    rig.command()
+    rig.state(1000, online=False)
+    rig.tell(score=0.75)
+    assert rig.said() == []
+    assert rig.node.problem == 'the primary host "scada" is not online'
+    rig.state(1000, online=True)
+    assert rig.node.problem is None
+    assert [one[:2] for one in rig.said()] == [("NBIRTH/n", 0), ("DBIRTH/n/d", 1)]
+    rig.state(2000, online=True)
+    rig.state(1999, online=False)  # the will of its last connection, overtaken by its next birth
+    rig.tell(score=0.5)
+    assert rig.said() == [("DDATA/n/d", 2, {"b/score": 0.5})]
+    rig.state(2000, online=False)
+    rig.tell(score=0.25)
+    assert rig.said() == [("NDEATH/n", None, {"bdSeq": first})]
+    await until(lambda: rig.session.stopped)
+    assert rig.node.stats()["host_online"] is False
+    # The next connection, with a will of its own, waits again, and then says how it is now.
+    await until(lambda: rig.node._return_timer is not None)
+    second = rig.connect()["metrics"][0]["long_value"]
+    assert second == (first + 1) % 256
+    assert rig.said() == []
+    rig.state(2500, online=True)
+    (_, seq, node), (topic, _, device) = rig.said()
+    assert (seq, node["bdSeq"], topic, device["b/score"]) == (0, second, "DBIRTH/n/d", 0.25)
+    await rig.node.stop()
+    assert rig.said() == [("NDEATH/n", None, {"bdSeq": second})]
+
+
+@on_loop
+async def test_a_node_that_ends_while_its_host_is_away_says_no_death_and_stays_away() -> None:
+    rig = Rig(host="scada")
+    rig.connect()
+    rig.state(1000, online=True)
+    rig.state(1000, online=False)
+    rig.said()
+    await rig.node.stop()
+    await settle()
+    assert rig.said() == []
+    assert rig.node._return_timer is None
+
+
+@on_loop
+async def test_a_refused_subscription_to_the_host_is_said() -> None:
+    rig = Rig(host="scada")
+    rig.session.auto = False
+    rig.connect()
+    rig.session.emit(Subscribed(1, 1, (("spBv1.0/STATE/scada", "not authorised"),)))
+    assert rig.node.problem is not None
+    assert rig.node.problem.endswith("not authorised")
 
 
 SHOWN = SparkplugConfig(device="{site}")
