@@ -99,7 +99,7 @@ build/http_load: benchmarks/http_load.c
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o $@ $< -lm
 
-build/mqtt_load: benchmarks/mqtt_load.c
+build/mqtt_load build/mqtt_echo_floor: build/%: benchmarks/%.c benchmarks/mqtt.h
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o $@ $<
 
@@ -107,7 +107,7 @@ build/grpc_client_floor: benchmarks/grpc_client_floor.c
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o $@ $<
 
-bench: broker build/load build/http_load build/mqtt_load
+bench: broker build/load build/http_load build/mqtt_load build/mqtt_echo_floor
 	@.ci/venv $(VENV) $(PYTHON) demo grpc
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 

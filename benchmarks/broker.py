@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import figures
@@ -16,7 +17,7 @@ from benchmarks.frame import make_frame, pictures
 from benchmarks.mqtt_client import ask
 from benchmarks.native import config, cpu_seconds
 from benchmarks.results import Row, measured, not_measured
-from benchmarks.stand import BenchError, Daemon, Stand, load_average
+from benchmarks.stand import BenchError, Daemon, Stand, load_average, program
 
 ROUNDS = 5
 ROUND_S = 2.0
@@ -28,10 +29,11 @@ PAYLOAD = (
 """A hundred bytes, as a small device sends them."""
 PIXELS, PICTURE = (1, 183, 182, 3), (1, 360, 480, 3)
 """100 kB as they are, and such a picture that its JPEG takes about as many."""
-PAHO, NATIVE = "mqtt-qos1", "mqtt-native"
+PAHO, NATIVE, FLOOR = "mqtt-qos1", "mqtt-native", "mqtt-native-floor"
 ROWS = {
     PAHO: ">= 0.6",
     NATIVE: ">= 1.5",
+    FLOOR: "",
     "mqtt-qos0": ">= 2.5",
     "mqtt-one-p50": "<= 1.3",
     "mqtt-one-p99": "<= 1.3",
@@ -43,14 +45,18 @@ Found = dict[str, list[dict[str, float]]]
 
 def binding(stand: Stand) -> list[Row]:
     """All rows: each round asks the echo and the daemons one right after the other."""
-    program = program_of()
-    if program is None:
+    broker = program_of()
+    if broker is None:
         return [_none(name, "mosquitto is not installed") for name in ROWS]
     payload = stand.folder / "payload"
     payload.write_bytes(PAYLOAD)
     model = stand.tiny()
-    with mosquitto(program, stand.folder) as port, contextlib.ExitStack() as stack:
+    pids: list[int] = []
+    with mosquitto(broker, stand.folder, pids) as port, contextlib.ExitStack() as stack:
         echo = stack.enter_context(stand.child("mqtt_echo", str(port)))
+        floor = stack.enter_context(
+            program(stand.load.with_name("mqtt_echo_floor"), port, "in/floor1", "out/floor1")
+        )
         daemons = {
             client: stack.enter_context(stand.daemon(config(model) + _bindings(port, client)))
             for client in ("paho", "native")
@@ -62,29 +68,31 @@ def binding(stand: Stand) -> list[Row]:
             for qos, in_flight in ((1, 32), (0, 32), (1, 1)):
                 for side, pid in (
                     ("echo", echo.pid), *((name, one.pid) for name, one in daemons.items()),
+                    ("floor", floor.pid),
                 ):  # fmt: skip
-                    if side == "paho" and (qos, in_flight) != (1, 32):
+                    if side in {"paho", "floor"} and (qos, in_flight) != (1, 32):
                         continue
                     found.setdefault(f"{side} qos{qos} {in_flight}", []).append(
-                        measure(stand, port, f"{side}{qos}", payload, pid, qos, in_flight)
+                        measure(stand, port, f"{side}{qos}", payload, pid, qos, in_flight, pids)
                     )
     raw = {"load_average": load_average(), **found}
 
     def row(name: str, side: str, of: str, what: str = "per_s") -> Row:
-        ours, floor = ([one[what] for one in found[f"{key} {of}"]] for key in (side, "echo"))
-        return measured(name, figures.paired_ratio(ours, floor), UNIT, ROWS[name], raw)
+        ours, bare = ([one[what] for one in found[f"{key} {of}"]] for key in (side, "echo"))
+        return measured(name, figures.paired_ratio(ours, bare), UNIT, ROWS[name], raw)
 
     return [
         row(PAHO, "paho", "qos1 32"),
         row(NATIVE, "native", "qos1 32"),
+        row(FLOOR, "floor", "qos1 32"),
         row("mqtt-qos0", "native", "qos0 32"),
         row("mqtt-one-p50", "native", "qos1 1", "p50_us"),
         row("mqtt-one-p99", "native", "qos1 1", "p99_us"),
-        *_frames(stand, program),
+        *_frames(stand, broker),
     ]
 
 
-def _frames(stand: Stand, program: str) -> list[Row]:
+def _frames(stand: Stand, broker: str) -> list[Row]:
     """Pictures of 100 kB, 8 on their way: pixels as they are, and a JPEG beside."""
     raw_payload, jpeg_payload = stand.folder / "pixels", stand.folder / "jpeg"
     raw_payload.write_bytes(pictures(PIXELS)[0].tobytes())
@@ -95,7 +103,7 @@ def _frames(stand: Stand, program: str) -> list[Row]:
     }
     models = ", ".join(f"{name}: {{bundle: {bundle}}}" for name, bundle in bundles.items())
     found: Found = {}
-    with mosquitto(program, stand.folder) as port, stand.child("mqtt_echo", str(port)) as echo:
+    with mosquitto(broker, stand.folder) as port, stand.child("mqtt_echo", str(port)) as echo:
         body = (
             f"runtime: {{threads: 1}}\nmodels: {{{models}}}\n"
             f"mqtt: {{host: 127.0.0.1, port: {port}, client: native}}\nbindings:\n"
@@ -124,16 +132,30 @@ def _frames(stand: Stand, program: str) -> list[Row]:
 
 
 def measure(  # noqa: PLR0917 - one cell of a table
-    stand: Stand, port: int, name: str, payload: Path, pid: int, qos: int, in_flight: int
+    stand: Stand,
+    port: int,
+    name: str,
+    payload: Path,
+    pid: int,
+    qos: int,
+    in_flight: int,
+    brokers: Sequence[int] = (),
 ) -> dict[str, float]:
-    """One round, with the processor's time of the process that answers."""
-    before = cpu_seconds(pid)
+    """One round, with the processor's time of who answers, of the broker and of who asks."""
+
+    def clocks() -> tuple[float, float, float]:
+        own = resource.getrusage(resource.RUSAGE_CHILDREN)  # of those that ended: the generator
+        broker = sum(map(cpu_seconds, brokers))
+        return cpu_seconds(pid), broker, own.ru_utime + own.ru_stime
+
+    before = clocks()
     seconds = ROUND_S * stand.scale
     found = ask(stand, (port, port), name, payload, qos=qos, in_flight=in_flight, seconds=seconds)
     # A fifth more than is counted was asked before the clock started.
-    used = (cpu_seconds(pid) - before) / 1.2
+    used = [(now - then) / 1.2e-6 for now, then in zip(clocks(), before, strict=True)]
+    names = ("cpu_us", "broker_cpu_us", "asker_cpu_us")[: 3 if brokers else 1]
     return {key: found[key] for key in ("per_s", "p50_us", "p99_us")} | {
-        "cpu_us": used / found["answered"] * 1e6
+        key: value / found["answered"] for key, value in zip(names, used, strict=False)
     }
 
 
@@ -178,8 +200,8 @@ def wait_for_broker(daemon: Daemon) -> None:
 
 
 @contextlib.contextmanager
-def mosquitto(program: str, folder: Path) -> Iterator[int]:
-    """A broker on a free port; yields the port."""
+def mosquitto(program: str, folder: Path, pids: list[int] | None = None) -> Iterator[int]:
+    """A broker on a free port; yields the port, and puts its process down among ``pids``."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
@@ -193,6 +215,8 @@ def mosquitto(program: str, folder: Path) -> Iterator[int]:
         process = subprocess.Popen(
             [program, "-c", str(conf)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
+    if pids is not None:
+        pids.append(process.pid)
     try:
         until = time.monotonic() + 10
         while time.monotonic() < until:

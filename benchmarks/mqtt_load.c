@@ -9,28 +9,12 @@
  * that a client in Python takes, so that what is measured is the other side. One line of JSON tells what it
  * found.
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
+#define NAME "mqtt_load"
+#include "mqtt.h"
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-enum { CAPACITY = 8 << 20, MOST = 1 << 22, RING = 1 << 16, SILENCE_MS = 5000 };
-enum { CONNACK = 2, PUBLISH = 3, PUBACK = 4, SUBACK = 9 };
-
-typedef struct {
-    int fd, is_up, is_subscribed;
-    unsigned char *in, *out;
-    size_t filled, waiting;
-} Connection;
+enum { MOST = 1 << 22, RING = 1 << 16, SILENCE_MS = 5000 };
 
 static char *payload, *topic;
 static size_t payload_size;
@@ -39,16 +23,6 @@ static uint64_t answered, errors, refused, from_ns, since_ns[RING];
 static uint32_t asked, heard;
 static uint16_t packet_id;
 static float *times_us;
-
-static void die(const char *what) {
-    fprintf(stderr, "mqtt_load: %s: %s\n", what, errno ? strerror(errno) : "failed");
-    exit(1);
-}
-
-static void fail(const char *what) {
-    errno = 0;
-    die(what);
-}
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -64,38 +38,6 @@ static char *read_file(const char *path, size_t *size) {
     *size = fread(data, 1, (size_t)about.st_size, file);
     fclose(file);
     return data;
-}
-
-static void flush(Connection *one) {
-    for (size_t sent = 0; sent < one->waiting;) {
-        ssize_t n = send(one->fd, one->out + sent, one->waiting - sent, MSG_NOSIGNAL);
-        if (n <= 0) die("send");
-        sent += (size_t)n;
-    }
-    one->waiting = 0;
-}
-
-/* Put a packet of so many bytes behind what waits; where its body goes. */
-static unsigned char *packet(Connection *one, int first, size_t length) {
-    if (one->waiting + length + 5 > CAPACITY) flush(one);
-    unsigned char *at = one->out + one->waiting;
-    *at++ = (unsigned char)first;
-    size_t left = length;
-    do *at++ = (unsigned char)((left & 127) | (left > 127 ? 128 : 0)); while (left >>= 7);
-    one->waiting = (size_t)(at - one->out) + length;
-    return at;
-}
-
-static unsigned char *put(unsigned char *at, const void *data, size_t size) {
-    memcpy(at, data, size);
-    return at + size;
-}
-
-static unsigned char *put_text(unsigned char *at, const char *text) {
-    size_t size = strlen(text);
-    *at++ = (unsigned char)(size >> 8);
-    *at++ = (unsigned char)size;
-    return put(at, text, size);
 }
 
 static void ask(Connection *one) {
@@ -130,57 +72,8 @@ static void on_packet(Connection *one, Connection *asks, const unsigned char *at
     switch (first >> 4) {
     case PUBLISH: on_publish(one, asks, at, size, first & 15); break;
     case PUBACK: refused += size > 2 && at[2] >= 0x80; break;
-    case CONNACK: if (at[1]) fail("the broker refused us"); one->is_up = 1; break;
-    case SUBACK: if (at[size - 1] >= 0x80) fail("the broker refused the subscription"); one->is_subscribed = 1; break;
-    default: fail("a packet of a kind that was not awaited");
+    default: on_answer(one, at, size, first);
     }
-}
-
-/* Read once and act on all that is whole. */
-static void receive(Connection *one, Connection *asks) {
-    ssize_t n = recv(one->fd, one->in + one->filled, CAPACITY - one->filled, 0);
-    if (n <= 0) { if (!n) errno = 0; die("the broker closed the connection"); }
-    one->filled += (size_t)n;
-    size_t at = 0;
-    while (one->filled - at >= 2) {
-        size_t length = 0, head = 1;
-        int is_whole = 0;
-        for (; head < 5 && at + head < one->filled && !is_whole; head++) {
-            length |= (size_t)(one->in[at + head] & 127) << 7 * (head - 1);
-            is_whole = one->in[at + head] < 128;
-        }
-        if (!is_whole || one->filled - at < head + length) break;
-        if (head + length > CAPACITY) fail("a packet that is too large");
-        on_packet(one, asks, one->in + at + head, length, one->in[at]);
-        at += head + length;
-    }
-    memmove(one->in, one->in + at, one->filled -= at);
-}
-
-static void open_at(Connection *one, int port, const char *name) {
-    struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int at_once = 1;
-    char id[64];
-    one->in = malloc(CAPACITY);
-    one->out = malloc(CAPACITY);
-    one->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connect(one->fd, (void *)&place, sizeof place)) die("connect");
-    setsockopt(one->fd, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
-    snprintf(id, sizeof id, "load-%s-%d", name, getpid());
-    unsigned char *at = packet(one, 0x10, 11 + 2 + strlen(id));
-    at = put(at, "\0\4MQTT\5\2\0\0\0", 11);
-    put_text(at, id);
-    flush(one);
-    while (!one->is_up) receive(one, one);
-}
-
-static void subscribe(Connection *one, const char *filter) {
-    unsigned char *at = packet(one, 0x82, 3 + 2 + strlen(filter) + 1);
-    at = put_text(put(at, "\0\1\0", 3), filter);
-    *at = (unsigned char)qos;
-    flush(one);
-    while (!one->is_subscribed) receive(one, one);
 }
 
 static int by_size(const void *a, const void *b) {
@@ -200,7 +93,7 @@ int main(int count, char **words) {
     times_us = malloc(MOST * sizeof *times_us);
     open_at(&asks, atoi(words[1]), "asks");
     if (hears != &asks) open_at(hears, atoi(words[2]), "hears");
-    subscribe(hears, words[4]);
+    subscribe(hears, words[4], qos);
     uint64_t now = now_ns(), end_ns;
     from_ns = now + (uint64_t)(seconds * 0.2e9);
     end_ns = from_ns + (uint64_t)(seconds * 1e9);

@@ -197,24 +197,30 @@ class Stand:
     @contextlib.contextmanager
     def child(self, module: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
         """A module of ours as a process; it has said a first line (that it is ready) by then."""
-        command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            env=ENVIRONMENT,
-        )  # fmt: skip
-        try:
-            assert child.stdout is not None
-            if not child.stdout.readline():
-                raise BenchError(f"{module} did not start")
+        with program(sys.executable, "-m", f"benchmarks.{module}", *arguments) as child:
             yield child
-        finally:
-            child.kill()
-            child.communicate()  # to its end, and closes what it said
 
     def _made(self) -> Path:
         folder = self.folder / "models"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+@contextlib.contextmanager
+def program(*command: str | Path | int) -> Iterator[subprocess.Popen[str]]:
+    """A process that has said a first line (that it is ready) by then."""
+    child = subprocess.Popen(
+        list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        cwd=ROOT, env=ENVIRONMENT,
+    )  # fmt: skip
+    try:
+        assert child.stdout is not None
+        if not child.stdout.readline():
+            raise BenchError(f"{command} did not start")
+        yield child
+    finally:
+        child.kill()
+        child.communicate()  # to its end, and closes what it said
 
 
 def machine() -> dict[str, Any]:
