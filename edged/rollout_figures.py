@@ -33,6 +33,7 @@ ROLLOUT_FIGURES: tuple[Figure, ...] = (
         ("model", "tensor"),
     ),
     Figure("edged_rollout_psi", _G, "Its population stability index.", ("model", "tensor")),
+    Figure("edged_rollout_nan", _G, "Percent of it that is NaN or infinite.", ("model", "tensor")),
 )
 
 
@@ -63,6 +64,6 @@ def add_rollouts(add: Add, rollouts: Iterable[Mapping[str, Any]]) -> None:
         for name, outcome in _OUTCOMES.items():
             add("edged_rollout_shadowed", one[name], model, outcome)
         add("edged_rollout_missed", one["missed"], model)
-        for words in ("drift", "psi"):
+        for words in ("drift", "psi", "nan"):
             for tensor, value in one[words].items():
                 add(f"edged_rollout_{words}", value, model, tensor)

@@ -16,6 +16,7 @@ ONE = {
     "missed": 3,
     "drift": {"in.x": 0.5},
     "psi": {"in.x": 0.25},
+    "nan": {"in.x": 1.5},
 }
 
 
@@ -33,4 +34,5 @@ def test_what_is_shown():
     assert found["edged_rollout_shadowed", "m", "differing"] == 2
     assert found["edged_rollout_shadowed", "m", "failed"] == 1
     assert found["edged_rollout_psi", "m", "in.x"] == 0.25
+    assert found["edged_rollout_nan", "m", "in.x"] == 1.5
     assert {name for name, *_ in found} == {figure.name for figure in ROLLOUT_FIGURES}

@@ -62,7 +62,9 @@ def _lines(one: dict[str, Any]) -> Iterator[str]:
     yield from _figures(one)
     for tensor, moved in one["drift"].items():
         said = "no finite number" if moved is None else f"mean moved by {moved:.2f} deviations"
-        yield f"  {tensor}: {said}, psi {one['psi'].get(tensor) or 0:.2f}"
+        strange = one.get("nan", {}).get(tensor) or 0.0
+        apart = f", {strange:.2f} % NaN or infinite" if strange else ""
+        yield f"  {tensor}: {said}, psi {one['psi'].get(tensor) or 0:.2f}{apart}"
     for old in one["before"]:
         yield f"  before: release {old['canary']} after {old['stable']}: {old['phase']}"
         if old["reason"]:

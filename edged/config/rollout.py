@@ -101,6 +101,14 @@ class GuardConfig(Section, frozen=True, kw_only=True):
             "samples, as population stability index; 0.25 is much; default: not looked at"
         ),
     ] = None
+    nan: Annotated[
+        float,
+        Meta(
+            ge=0, le=100,
+            description="percent of the elements of an input or output that are NaN or infinite; "
+            "looked at with drift or psi",
+        ),
+    ] = 1.0  # fmt: skip
     promote: Annotated[
         bool, Meta(description="false: a good one waits for edged rollout promote")
     ] = True

@@ -19,7 +19,11 @@ class StoreConfig(Section, frozen=True, kw_only=True):
     ] = None
     keep: Annotated[
         int,
-        Meta(ge=0, le=100, description="releases of each model that stay though unneeded"),
+        Meta(
+            ge=0,
+            le=100,
+            description="releases of each model that stay though unneeded, while there is room",
+        ),
     ] = 2
     generations: Annotated[
         int,

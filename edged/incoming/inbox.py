@@ -13,6 +13,7 @@ may exchange what is in it, also our two folders: they are ours, and held open w
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import fcntl
 import logging
@@ -34,7 +35,7 @@ log = logging.getLogger("edged.inbox")
 BUNDLE, TRUST = ".edgb", ".trust"
 TAKEN, REFUSED, AGAIN = ".taken", "refused", ".again"
 _MOST_FILES = 256
-"""Looked at in one turn; the rest waits for the next."""
+"""Looked at in one turn; the next begins behind them, so that what stays there holds up nobody."""
 _MOST_REFUSED = 32
 """Older ones are removed: nobody may fill a disk with what is refused."""
 _LONGEST_NAME = 200
@@ -120,7 +121,8 @@ class Inbox:
         self._deliver = {BUNDLE: bundle, TRUST: trust}
         self._settled = Settled()
         self._taken, self._refused = folder / TAKEN, folder / REFUSED
-        self._unmovable: set[tuple[str, Stamp]] = set()
+        self._unmovable: dict[str, Stamp] = {}
+        self._last = ""
         self.tally = Tally()
 
     def start(self) -> None:
@@ -157,8 +159,9 @@ class Inbox:
     def _look(self, now_ns: int, busy: Collection[str], *, retry: bool) -> bool:
         before = self.tally.installed
         problem = "" if retry else self.tally.problem
-        names = self._names()
-        waiting = 0
+        known = self._names()
+        names = self._turn(known)
+        waiting = len(known) - len(names)
         for name in names:
             if self._is_ready(name, now_ns, is_busy=name in busy):
                 taken = self._taken / name
@@ -167,7 +170,9 @@ class Inbox:
                 problem = self._take(taken) or problem
             else:
                 waiting += 1
-        self._settled.keep(names)
+        there = set(known)
+        self._settled.keep(there)
+        self._unmovable = {name: seen for name, seen in self._unmovable.items() if name in there}
         kept = sorted(self._taken.iterdir())
         for path in kept if retry else ():
             problem = self._take(path) or problem
@@ -222,7 +227,15 @@ class Inbox:
                 for one in entries
                 if not one.name.startswith(".") and one.name.endswith((BUNDLE, TRUST))
             ]
-        return sorted(names)[:_MOST_FILES]
+        return sorted(names)
+
+    def _turn(self, names: list[str]) -> list[str]:
+        """Those that are looked at now: of more than a turn takes, those behind the last one."""
+        if len(names) > _MOST_FILES:
+            at = bisect.bisect_right(names, self._last)
+            names = (names[at:] + names[:at])[:_MOST_FILES]
+            self._last = names[-1]
+        return names
 
     def _is_ready(self, name: str, now_ns: int, *, is_busy: bool) -> bool:
         """Whether to take it now; what can never be taken is moved aside at once."""
@@ -232,11 +245,11 @@ class Inbox:
         except OSError:
             return False
         stamp = (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-        if (name, stamp) in self._unmovable:
+        if self._unmovable.get(name) == stamp:
             return False
         if reason := self._unfit(name, info):
             if not self._refuse(path, reason):
-                self._unmovable.add((name, stamp))
+                self._unmovable[name] = stamp
             return False
         is_free = is_unwritten(path)
         if is_free is None and is_busy:

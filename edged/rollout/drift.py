@@ -91,12 +91,16 @@ def observe(moments: Moments, array: Array, reference: Reference | None = None) 
 
 
 def drift_of(reference: Reference, moments: Moments) -> float:
-    """How many standard deviations the mean has moved; infinite where numbers are none."""
-    if moments.strange:
-        return math.inf
+    """How many standard deviations the mean has moved; what is no number is counted apart."""
     if not moments.count:
         return 0.0
     return abs(moments.total / moments.count - reference.mean) / reference.deviation
+
+
+def strange_of(moments: Moments) -> float:
+    """The percentage of elements that are NaN, infinite, or too large to be meant."""
+    total = moments.count + moments.strange
+    return 100 * moments.strange / total if total else 0.0
 
 
 def psi_of(reference: Reference, moments: Moments) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from edged.config.rollout import GuardConfig
-from edged.rollout.drift import Reference, drift_of, psi_of
+from edged.rollout.drift import Reference, drift_of, psi_of, strange_of
 from edged.rollout.tally import Side, Tally
 
 _FLOOR_NS = 500_000
@@ -165,6 +165,12 @@ def _drifts(tally: Tally, guard: GuardConfig, references: Mapping[str, Reference
         found = tally.moments.get(name)
         if found is None or _seen(tally, name) < guard.minimum:
             continue
+        strange = strange_of(found)
+        if strange > guard.nan:
+            yield (
+                f"drift: {found.strange} of {_seen(tally, name)} elements of {name} are NaN or "
+                f"infinite ({strange:.2f} %), at most {guard.nan:g} %"
+            )
         moved = drift_of(reference, found)
         if guard.drift is not None and moved > guard.drift:
             yield (

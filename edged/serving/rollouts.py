@@ -21,7 +21,7 @@ from edged.config.rollout import RolloutConfig
 from edged.config.schema import Config
 from edged.errors import EdgedError, InvalidRequestError, ModelNotFoundError, ModelNotReadyError
 from edged.loading import Stored
-from edged.rollout.drift import Reference, drift_of, psi_of, references, told
+from edged.rollout.drift import Reference, drift_of, psi_of, references, strange_of, told
 from edged.rollout.judge import Phase, Sides, Verdict, judge, missing
 from edged.rollout.ledger import Entry, Ledger
 from edged.serving.release import ServedRelease
@@ -194,6 +194,11 @@ class Rollouts:
             "psi": {
                 name: _finite(psi_of(known, entry.tally.moments[name]))
                 for name, known in (rollout.references or {}).items()
+                if name in entry.tally.moments
+            },
+            "nan": {
+                name: strange_of(entry.tally.moments[name])
+                for name in rollout.references or {}
                 if name in entry.tally.moments
             },
             "before": [_told(one) for one in before],

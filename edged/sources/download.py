@@ -17,9 +17,13 @@ from edged.sources.web import Stream, Web
 
 ATTEMPTS = 5
 """In a row without a byte between them; the next is somebody's next call."""
-_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+_FIRST_PAUSE_S = 0.5
+"""Twice as long after each time that it breaks off, up to ``_LONGEST_WAIT_S``."""
 _PROGRESS_BYTES = 64 << 10
 """Less than this between two failures counts as none: a byte a connection is no download."""
+_FLOW_BYTES = 4 << 20
+"""So much in one go, or as long as the longest pause, and pauses begin anew. Less does not: a
+source that breaks off after each few kilobytes would be asked thousands of times without one."""
 _LONGEST_WAIT_S = 10.0
 """A source that asks for more is asked again later, by whoever asked us."""
 LEAST_RATE = 512
@@ -94,10 +98,10 @@ def fetch(web: Web, url: str, part: Partial, pace: Pace, look: Look | None = Non
         DigestMismatchError: what comes is not what was stated, twice.
         EdgedError: it does not give it, or the disk does not take it.
     """
-    failures = damaged = 0
+    failures = damaged = breaks = 0
     seen = _Seen(part, look)
     while not part.is_whole:
-        before = part.at
+        before, begun = part.at, pace.clock()
         try:
             _fetch_once(web, url, part, pace, seen)
         except DigestMismatchError:
@@ -106,14 +110,19 @@ def fetch(web: Web, url: str, part: Partial, pace: Pace, look: Look | None = Non
             if damaged > 1:
                 raise
         except SourceError as exc:
-            failures = 0 if part.at - before >= _PROGRESS_BYTES else failures + 1
-            wait_s = max(_PAUSES_S[min(failures, len(_PAUSES_S)) - 1], exc.retry_after_ns / 1e9)
+            grown, lasted_s = part.at - before, pace.clock() - begun
+            is_growing = grown >= _PROGRESS_BYTES
+            failures = 0 if is_growing else failures + 1
+            is_flowing = grown >= _FLOW_BYTES or (is_growing and lasted_s >= _LONGEST_WAIT_S)
+            breaks = 0 if is_flowing else breaks
+            pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(breaks, 10), _LONGEST_WAIT_S)
+            breaks += 1
+            wait_s = max(pause_s, exc.retry_after_ns / 1e9)
             if failures >= ATTEMPTS or wait_s > _LONGEST_WAIT_S:
                 kept = f"; {part.at} of {part.wanted.size} bytes are kept for the next attempt"
                 message = exc.message + (kept if part.at else "")
                 raise SourceError(message, retry_after_ns=exc.retry_after_ns) from exc
-            if failures:
-                pace.sleep(wait_s)
+            pace.sleep(wait_s)
 
 
 class _Seen:

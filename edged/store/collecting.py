@@ -103,6 +103,19 @@ def choose(entries: Iterable[Entry], needed: Collection[str], keep: int) -> list
     return sorted(going, key=lambda one: (bool(one.model), one.release))
 
 
+def yielding(entries: Iterable[Entry], needed: Collection[str], keep: int) -> list[Entry]:
+    """Those that may go for one that is asked for, in their order.
+
+    First what would go anyway; then, of each model, the oldest of the ``keep`` that stay though
+    unneeded: a spare release is no reason to refuse one that is wanted, and the newest goes last.
+    """
+    known, order = list(entries), dict[str, Entry]()
+    for left in range(keep, -1, -1):
+        for one in choose(known, needed, left):
+            order.setdefault(one.digest, one)
+    return list(order.values())
+
+
 class Collector:
     """Keeps one store small; the repository's own part, under its mutex.
 
@@ -176,11 +189,12 @@ class Collector:
             going = []
             if self.in_use is not None:
                 needed, _ = self._needed(self.in_use())
-                for one in choose(entries, needed, 0):
-                    if self._fits(held, size, cap):
+                freed = 0
+                for one in yielding(entries, needed, self.rules.keep):
+                    if self._fits(held, size, cap, freed):
                         break
                     going.append(one)
-                    held -= one.size
+                    held, freed = held - one.size, freed + one.size
             if cap is None or held + size <= cap:
                 self._remove(going)
                 return
@@ -191,12 +205,13 @@ class Collector:
             "configurations to go back to (store.generations)"
         )
 
-    def _fits(self, held: int, size: int, cap: int | None) -> bool:
-        return (cap is None or held + size <= cap) and not self._is_disk_short(size)
+    def _fits(self, held: int, size: int, cap: int | None, freed: int = 0) -> bool:
+        return (cap is None or held + size <= cap) and not self._is_disk_short(size, freed)
 
-    def _is_disk_short(self, size: int) -> bool:
+    def _is_disk_short(self, size: int, freed: int) -> bool:
+        """Once so much has left."""
         disk = os.statvfs(self._store)
-        return disk.f_bavail * disk.f_frsize < size * 6 // 5
+        return disk.f_bavail * disk.f_frsize + freed < size * 6 // 5
 
     def _needed(self, needed: Needed) -> tuple[set[str], list[str]]:
         """Every digest that must stay, and the models whose slots nobody needs."""

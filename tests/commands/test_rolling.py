@@ -17,6 +17,7 @@ ONE = {
     "key": "device", "elapsed_s": 12.4, "window_s": 600.0, "waits_for": "100 of 500 answers",
     "compared": 40, "differing": 1, "dropped": 9, "before": [OLD],
     "drift": {"in.x": 0.125, "out.y": None}, "psi": {"in.x": 0.5, "out.y": None},
+    "nan": {"in.x": 0.0, "out.y": 2.5},
 }  # fmt: skip
 
 
@@ -33,7 +34,7 @@ def test_one_under_way_and_the_one_before():
         "  release 2: 100 answers, 3 errors, 99 % within 2.500 ms",
         "  compared: 40, differing: 1, failed: 0, not asked again: 9",
         "  in.x: mean moved by 0.12 deviations, psi 0.50",
-        "  out.y: no finite number, psi 0.00",
+        "  out.y: no finite number, psi 0.00, 2.50 % NaN or infinite",
         "  before: release 2 after 1: rolled back",
         "    errors: 3 of 100",
         "    release 1: 900 answers, 0 errors, 99 % within 2.000 ms",

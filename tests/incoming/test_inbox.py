@@ -193,6 +193,49 @@ class TestRefused:
 
 
 @pytest.mark.usefixtures("free")
+class TestMany:
+    """More than a turn looks at."""
+
+    def stuck(self, device: Device, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        """Links that cannot be moved aside, all before the bundles by their names."""
+        for number in range(count):
+            (device.folder / f"a{number:04}.edgb").symlink_to("nowhere")
+        rename = Path.rename
+
+        def fail(path: Path, target: Path) -> Path:
+            if path.name.startswith("a"):
+                raise OSError(1, "Operation not permitted")
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", fail)
+
+    def test_those_that_cannot_be_moved_hold_up_nobody(
+        self, device: Device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.stuck(device, monkeypatch, 600)
+        inbox = device.inbox()
+        (device.folder / "m-1.edgb").write_bytes(b"x")
+        turns = [inbox.look(moment, (), retry=True) for moment in range(6)]
+        assert turns == [False, False, True, False, False, False]
+        assert (inbox.tally.refused, inbox.tally.waiting) == (600, 600), "each told once"
+
+    def test_those_that_never_get_complete_hold_up_nobody(
+        self, device: Device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "edged.incoming.inbox.is_unwritten",
+            lambda path: None if path.name == "m-1.edgb" else False,
+        )
+        for number in range(300):
+            (device.folder / f"a{number:04}.edgb").write_bytes(b"x")
+        (device.folder / "m-1.edgb").write_bytes(b"x")
+        inbox, found = device.inbox(), 0
+        for second in range(20):
+            found += inbox.look(second * SECOND, (), retry=True)
+        assert found == 1, "and how long it has been the same is known over the turns"
+
+
+@pytest.mark.usefixtures("free")
 class TestWaits:
     """A device that is full or read-only holds nothing against a file."""
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 import numpy as np
 import pytest
 
 from edged.manifest import Statistics
-from edged.rollout.drift import drift_of, observe, psi_of, references, told
+from edged.rollout.drift import drift_of, observe, psi_of, references, strange_of, told
 from edged.rollout.tally import Moments
 from edged.strings import strings
 from edged.tensors import to_bfloat16
@@ -92,11 +90,18 @@ def test_no_column_of_a_long_tensor_is_passed_over():
     assert moments.total / moments.count == pytest.approx(1 / 8, rel=0.01)
 
 
-def test_a_number_that_is_none_is_infinitely_far():
-    moments = Moments()
-    observe(moments, np.array([1.0, np.nan, np.inf]))
-    assert (moments.count, moments.strange) == (1, 2)
-    assert drift_of(references(SAMPLES, {})["in.x"], moments) == math.inf
+def test_a_number_that_is_none_is_counted_apart():
+    """One gap in a sensor's readings is no other distribution."""
+    reference, moments = references(SAMPLES, {})["in.x"], Moments()
+    for _ in range(3):
+        observe(moments, CHANCE.normal(5, 2, (99, 1)), reference)
+        observe(moments, np.array([np.nan]), reference)
+    assert (moments.count, moments.strange, sum(moments.cells)) == (297, 3, 297)
+    assert strange_of(moments) == 1.0
+    assert drift_of(reference, moments) < 0.5
+    assert psi_of(reference, moments) < 0.2
+    only = Moments(strange=9)
+    assert (strange_of(only), drift_of(reference, only), strange_of(Moments())) == (100, 0, 0)
 
 
 def test_what_is_too_large_to_be_summed_is_none_and_the_notes_can_be_read_again():

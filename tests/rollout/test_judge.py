@@ -160,6 +160,21 @@ def test_nothing_leads_out_of_an_end():
     assert all(phase in NEXT[Phase.RUNNING] for phase in OVER)
 
 
+@pytest.mark.parametrize(
+    ("strange", "limit", "is_breach"),
+    [(1, 1.0, False), (10, 1.0, False), (11, 1.0, True), (1, 0.0, True), (990, 100.0, False)],
+)
+def test_what_is_no_number(strange: int, limit: float, is_breach: bool):
+    """Its mean and spread are as they were; the percentage alone tells."""
+    guard = GuardConfig(drift=2.0, minimum=100, nan=limit)
+    tally = Tally(moments={"out.y": Moments(count=1000 - strange, strange=strange)})
+    found = judge(tally, Sides(1, 2), guard, REFERENCES, is_shadowed=False)
+    assert (found is not None) == is_breach
+    if found is not None:
+        assert found.phase is Phase.ROLLED_BACK
+        assert found.reason.startswith(f"drift: {strange} of 1000 elements of out.y are NaN or")
+
+
 def test_another_spread_is_a_breach_once_enough_requests_were_looked_at():
     guard = GuardConfig(psi=0.25, minimum=100)
     known = {"in.x": Reference(0.0, 1.0, (0.0,), (0.5, 0.5))}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 pytest.importorskip("urllib3")
 
 from edged.errors import BundleError, DeniedError, DigestMismatchError, EdgedError, SourceError
+from edged.sources import download
 from edged.sources.download import ATTEMPTS, LEAST_RATE, Pace, fetch
 from edged.sources.partial import Partial, Wanted
 from edged.sources.web import Web
@@ -89,11 +92,40 @@ def test_cut_off(downloads: Downloads, at: int, wanted: Wanted):
 
 
 def test_cut_off_again_and_again_while_it_grows(downloads: Downloads):
-    ends = range(70_000, len(DATA), 70_000)
+    """It comes to its end, and is not asked again at once each time: pauses grow."""
+    ends = range(66_000, len(DATA), 66_000)
     breaks_off(downloads.server, *ends)
     assert downloads.run() == DATA
     assert len(downloads.server.asked) == len(ends) + 1
-    assert downloads.slept == [], "what grows is not waited for"
+    assert downloads.slept == [0.5, 1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("grown", "lasted_s", "slept"),
+    [
+        (64 << 10, 0.1, [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]),
+        (4 << 20, 0.1, [0.5] * 8),
+        (64 << 10, 12.0, [0.5] * 8),
+    ],
+    ids=["little", "much", "long"],
+)
+def test_pauses(monkeypatch: pytest.MonkeyPatch, grown: int, lasted_s: float, slept: list[float]):
+    """They grow up to a limit, and begin anew after so much, or so long, in one go."""
+    found: list[float] = []
+    now = [0.0]
+    pace = Pace(0, 60.0, clock=lambda: now[0], sleep=found.append)
+    part: Any = SimpleNamespace(at=0, wanted=Wanted(9 * grown, ""), is_whole=False)
+
+    def fetch_once(*_words: object) -> None:
+        now[0] += lasted_s
+        part.at += grown
+        part.is_whole = part.at == part.wanted.size
+        if not part.is_whole:
+            raise SourceError("it broke off")
+
+    monkeypatch.setattr(download, "_fetch_once", fetch_once)
+    fetch(Web("http://x"), "", part, pace)
+    assert found == slept
 
 
 def test_a_byte_a_connection_is_no_growth(downloads: Downloads):

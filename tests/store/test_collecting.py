@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from edged.errors import IncompatibleError
 from edged.faults import ERROR_VARIABLE, EXIT_STATUS, VARIABLE
 from edged.specs import Size
 from edged.store import collecting
-from edged.store.collecting import Entry, Needed, choose
+from edged.store.collecting import Entry, Needed, choose, yielding
 from edged.store.repository import Repository
 from edged.store.signing import TrustStore
 from tests.bundles import make_bundle
@@ -43,6 +44,23 @@ def entry(model: str, release: int, *, is_sure: bool = True) -> Entry:
 def test_choose(needed: tuple[str, ...], keep: int, going: list[str]):
     entries = [entry("a", 3), entry("a", 1), entry("b", 1), entry("a", 2)]
     assert [one.digest for one in choose(entries, needed, keep)] == going
+
+
+@pytest.mark.parametrize(
+    ("needed", "keep", "order"),
+    [
+        ((), 0, ["b1", "a7", "a8", "a9"]),
+        ((), 1, ["a7", "a8", "b1", "a9"]),
+        ((), 2, ["a7", "a8", "b1", "a9"]),
+        ((), 9, ["a7", "a8", "b1", "a9"]),
+        (("a9", "b1"), 1, ["a7", "a8"]),
+    ],
+)
+def test_what_is_kept_though_unneeded_makes_room_last(
+    needed: tuple[str, ...], keep: int, order: list[str]
+):
+    entries = [entry("a", 9), entry("a", 7), entry("b", 1), entry("a", 8)]
+    assert [one.digest for one in yielding(entries, needed, keep)] == order
 
 
 def test_what_is_damaged_goes_and_what_cannot_be_read_stays():
@@ -169,6 +187,20 @@ class TestQuota:
         monkeypatch.setattr(collecting.Collector, "_is_disk_short", lambda *_: True)
         shop.digests += [shop.take(5)]
         assert shop.numbers() == [3, 4, 5], "the spare ones too"
+
+    def test_a_disk_that_is_nearly_full(self, shop: Shop, monkeypatch: pytest.MonkeyPatch):
+        """What leaves counts as free: no more of the spare ones go than have to."""
+        shop.rules(keep=4)
+        shop.collector.settle()
+        members = shop.repository.release(shop.digests[0]).manifest.members
+        size = sum(one.size for one in members)
+
+        def statvfs(_path: object) -> SimpleNamespace:
+            return SimpleNamespace(f_bavail=(5 - len(shop.repository.digests())) * size, f_frsize=1)
+
+        monkeypatch.setattr(collecting.os, "statvfs", statvfs)
+        shop.digests += [shop.take(5)]
+        assert shop.numbers() == [2, 3, 4, 5]
 
 
 CODE = """
