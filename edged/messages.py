@@ -46,6 +46,14 @@ class InferRequest:
     asker: Mapping[str, object] | str | None = None
 
 
+@dataclass(slots=True)
+class OrderedRequest(InferRequest):
+    """A request that later ones of its origin do not overtake where they would fill a gap.
+
+    A class of its own, as it is that of few doors: the answers of a binding keep their order.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceStep:
     """Which sequence a request belongs to, and whether it begins or ends it.
@@ -123,6 +131,7 @@ class PrepareRequest:
         release: as in InferRequest.
         outputs: the outputs wanted, in this order, or empty for all.
         asker: as in InferRequest, for every request of the call.
+        keeps_order: its requests are as an OrderedRequest.
     """
 
     model: str
@@ -130,6 +139,7 @@ class PrepareRequest:
     release: int | str | None = None
     outputs: tuple[str, ...] = ()
     asker: Mapping[str, object] | str | None = None
+    keeps_order: bool = False
 
 
 class Ticket(Protocol):

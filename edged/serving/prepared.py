@@ -22,7 +22,7 @@ from edged.errors import (
     RuntimeFailureError,
     TensorMismatchError,
 )
-from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
+from edged.messages import InferRequest, OnResponse, OrderedRequest, PrepareRequest, Ticket
 from edged.serving.lone import LoneRun, ShadowedRun, Watch, adopt, bound_run
 from edged.serving.release import ServedRelease
 from edged.serving.rollout import Rollout
@@ -56,6 +56,7 @@ class PreparedCall:
         self._plane = plane
         self._request = request
         self._wanted = tuple(request.outputs)
+        self._kind = OrderedRequest if request.keeps_order else InferRequest
         self._row_bytes = sum(_bytes(spec) for spec in request.inputs if spec.is_batched)
         self._fixed_bytes = sum(_bytes(spec) for spec in request.inputs if not spec.is_batched)
         self.outputs: tuple[TensorSpec, ...] = ()
@@ -239,7 +240,7 @@ class PreparedCall:
             What withdraws it; None when it has been answered already.
         """
         plane = self._plane
-        request = InferRequest(
+        request = self._kind(
             self._request.model, inputs, self._request.release, self._wanted, deadline_ns, origin
         )
         if self.model in plane.taps:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 
 from edged.config.rollout import USER, RolloutConfig
-from edged.messages import InferRequest, InferResponse, OnResponse
+from edged.messages import InferRequest, InferResponse, OnResponse, OrderedRequest
 from edged.rollout.drift import Reference, observe
 from edged.rollout.judge import OVER, Phase
 from edged.rollout.ledger import Entry
@@ -145,7 +145,7 @@ class Rollout:
         if (
             shadow is not None
             and release.number == self.config.stable
-            and type(request) is InferRequest
+            and type(request) in (InferRequest, OrderedRequest)
         ):
             kept = shadow.keep(request.inputs)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from edged.messages import InferRequest, OnResponse
+from edged.messages import InferRequest, OnResponse, OrderedRequest
 from edged.tensors import TensorSpec
 
 Layout = tuple[tuple[int, ...], ...]
@@ -160,7 +160,7 @@ def deadlines_of(items: Sequence[Waiting]) -> list[int]:
 
 
 def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Batch | WaitUntil:
-    """Choose the next batch, or say when to ask again.
+    """Choose the next batch, or say when to ask again where waiting may fill it.
 
     The first live request leads; requests of the same layout join it in order while rows fit, and
     while the longer run makes nobody in it miss a deadline. A request larger than ``max_rows`` runs
@@ -170,17 +170,14 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
         queue: what waits, in the order it should run in; not empty.
         now_ns: monotonic clock, nanoseconds.
         limits: of the release.
-
-    Returns:
-        Batch, or WaitUntil when waiting may fill it.
     """
     expired: list[Waiting] = []
     hopeless: list[Waiting] = []
     items: list[Waiting] = []
     layout: Layout = ()
     rows, max_rows, times = 0, limits.max_rows, limits.times
-    first_ns: int | None = None
-    roomy_ns = 0
+    first_ns, roomy_ns = None, 0
+    passed: set[str] = set()
     for item in queue:
         deadline_ns = item.request.deadline_ns
         if deadline_ns is not None:
@@ -197,14 +194,17 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
                     continue
         if not items:
             rows, layout, first_ns = item.rows, item.layout, deadline_ns
-        elif rows + item.rows <= max_rows and item.layout == layout:
+        elif (rows + item.rows <= max_rows and item.layout == layout
+                and item.request.origin not in passed):  # fmt: skip
             if first_ns is not None or deadline_ns is not None:
                 soonest_ns = _sooner(first_ns, deadline_ns)
                 if times and now_ns + times.likely_ns(rows + item.rows) > soonest_ns:
+                    _pass(item, passed)
                     continue
                 first_ns = soonest_ns
             rows += item.rows
         else:
+            _pass(item, passed)
             continue
         items.append(item)
         if rows >= max_rows:
@@ -218,6 +218,12 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
         if now_ns < until_ns:
             return WaitUntil(until_ns, tuple(expired))
     return Batch(tuple(items), tuple(expired), rows)
+
+
+def _pass(item: Waiting, passed: set[str]) -> None:
+    """Let others run before one; not those of its origin, where their order matters."""
+    if type(item.request) is OrderedRequest:
+        passed.add(item.request.origin)
 
 
 def _sooner(one_ns: int | None, other_ns: int | None) -> int:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
-from edged.errors import EdgedError, FieldError
+from edged.errors import DeadlineExceededError, EdgedError, FieldError
 from edged.messages import InferResponse, PrepareRequest
 from edged.processing.columns import ColumnsCodec
 from edged.processing.values import are_plain
@@ -223,7 +223,9 @@ class PlainWay:
             return None
         spec = codec.only_table.spec
         layout = TensorSpec(spec.name, spec.dtype, (BATCH, len(codec.only_table.columns)))
-        call = self._prepare(PrepareRequest(binding.model, (layout,), binding.release))
+        call = self._prepare(
+            PrepareRequest(binding.model, (layout,), binding.release, keeps_order=True)
+        )
         if not call.rows_together or call.release != manifest.release:
             return None
         return Way(call, codec, compiled, route)
@@ -245,11 +247,14 @@ class PlainWay:
 
     def _ask(self, way: Way, works: list[PlainWork], values: list[float]) -> None:
         rows, call = len(works), way.call
-        deadline_ns = works[0].arrival.message.arrived_ns + way.timeout_ns
-        if time.monotonic_ns() >= deadline_ns or not call.is_current:
+        if not call.is_current:
             # Now, in order. And a call that looks up who answers now would be current again, while
             # the way is that of the release before: each message behind would be run twice.
             self._give_all_back(works)
+            return
+        late = way.late(works, time.monotonic_ns())
+        if late:
+            self._ask_without(late, way, works, values)
             return
         now_s = self._outlet.loop.time()
         if now_s != self._turn_s:
@@ -268,11 +273,11 @@ class PlainWay:
             if not final:
                 return
             self._queued -= 1
-            if response.error is not None:
-                self._give_all_back(works)
-                return
-            call.also(way.origin, rows - 1, time.monotonic_ns() - began_ns)
             try:
+                if response.error is not None:
+                    self._not_answered(way, works, values, response.error)
+                    return
+                call.also(way.origin, rows - 1, time.monotonic_ns() - began_ns)
                 by = (response.release, response.generation)
                 self._answer(way, works, response.outputs, by)
             except Exception:
@@ -280,7 +285,24 @@ class PlainWay:
                 self._give_all_back(works)
 
         self._queued += 1
-        call.submit(way.inputs(values, rows), rows, deadline_ns, way.origin, on_response)
+        due_ns = way.due_ns(works[0])
+        call.submit(way.inputs(values, rows), rows, due_ns, way.origin, on_response)
+
+    def _ask_without(
+        self, count: int, way: Way, works: list[PlainWork], values: list[float]
+    ) -> None:
+        """Leave out the first ones, whose time is over: the others have theirs yet."""
+        if len(works) > count:
+            self._ask(way, works[count:], values[count * way.columns :])
+        self._give_all_back(works[:count])  # behind them, as in ``_send``
+
+    def _not_answered(
+        self, way: Way, works: list[PlainWork], values: list[float], error: EdgedError
+    ) -> None:
+        if isinstance(error, DeadlineExceededError) and not works[0].is_done:
+            self._ask_without(max(1, way.late(works, time.monotonic_ns())), way, works, values)
+        else:
+            self._give_all_back(works)
 
     def _answer(
         self,

@@ -5,7 +5,7 @@ Decides nothing; which messages are plain, and what becomes of them, is ``plain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -157,6 +157,17 @@ class Way:
         self._values[: rows * self.columns] = values
         ran = run[0].run(self.origin)
         return None if ran is None else (ran, run[1])
+
+    def due_ns(self, work: PlainWork) -> int:
+        """When its time is over."""
+        return work.arrival.message.arrived_ns + self.timeout_ns
+
+    def late(self, works: Sequence[PlainWork], now_ns: int) -> int:
+        """How many of the first ones' time is over; they came one after the other."""
+        for count, work in enumerate(works):
+            if self.due_ns(work) > now_ns:
+                return count
+        return len(works)
 
     def inputs(self, values: list[float], rows: int) -> dict[str, Array]:
         """Memory of their own, for a run that comes later."""

@@ -27,7 +27,7 @@ from edged.errors import (
     TooLargeError,
 )
 from edged.manifest import Manifest
-from edged.messages import InferRequest, InferResponse
+from edged.messages import InferResponse, OrderedRequest
 from edged.processing.codecs import Codec, RawCodec
 from edged.protocol.mqtt import (
     JSON,
@@ -181,7 +181,7 @@ class Job:
 
     def _ask(self, inputs: dict[str, Array]) -> None:
         binding = self._binding
-        request = InferRequest(
+        request = OrderedRequest(
             binding.model, inputs, binding.release, (), self._deadline_ns, binding.origin,
             self._asker,
         )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.messages import InferRequest
+from edged.messages import InferRequest, OrderedRequest
 from edged.serving.scheduling.backlog import due_ns
 from edged.serving.scheduling.scheduler import (
     Batch,
@@ -26,9 +26,15 @@ NOW = 10_000
 
 
 def wait(
-    rows: int = 1, *, layout: tuple = (), deadline: int | None = None, since: int = NOW
+    rows: int = 1,
+    *,
+    layout: tuple = (),
+    deadline: int | None = None,
+    since: int = NOW,
+    of: str = "",
 ) -> Waiting:
-    request = InferRequest("m", {}, deadline_ns=deadline)
+    kind = OrderedRequest if of else InferRequest
+    request = kind("m", {}, deadline_ns=deadline, origin=of or "uds")
     return Waiting(request, lambda *_: None, rows, layout, rows * 16, since, 1)
 
 
@@ -40,6 +46,18 @@ BATCHES = {
     "all that fit": ([wait(3), wait(3), wait(2)], BatchLimits(8), [0, 1, 2], []),
     "no more than max_rows": ([wait(3), wait(3), wait(3)], BatchLimits(8), [0, 1], []),
     "a small one fills the gap": ([wait(3), wait(6), wait(4)], BatchLimits(8), [0, 2], []),
+    "none fills a gap before its own": (
+        [wait(3, of="a"), wait(6, of="a"), wait(4, of="a")],
+        BatchLimits(8),
+        [0],
+        [],
+    ),
+    "others fill it": (
+        [wait(3, of="a"), wait(6, of="a"), wait(of="a"), wait(4, of="b")],
+        BatchLimits(8),
+        [0, 3],
+        [],
+    ),
     "full": ([wait(), wait(), wait()], BatchLimits(2), [0, 1], []),
     "rows cannot be stacked": ([wait(), wait()], BatchLimits(1), [0], []),
     "oversize runs alone": ([wait(100), wait()], BatchLimits(8), [0], []),
@@ -48,6 +66,12 @@ BATCHES = {
         [wait(layout=A), wait(layout=B), wait(layout=A)],
         BatchLimits(8),
         [0, 2],
+        [],
+    ),
+    "none goes before its own of another layout": (
+        [wait(layout=A), wait(layout=B, of="a"), wait(layout=A, of="a"), wait(layout=A)],
+        BatchLimits(8),
+        [0, 3],
         [],
     ),
     "the oldest leads": ([wait(layout=B), wait(layout=A), wait(layout=A)], BatchLimits(8), [0], []),
@@ -110,6 +134,12 @@ BATCHES |= {
         [wait(5), wait(deadline=NOW + 120), wait()],
         TIMED,
         [0, 2],
+        [],
+    ),
+    "none goes before its own that would be late": (
+        [wait(5), wait(deadline=NOW + 120, of="a"), wait(of="a"), wait()],
+        TIMED,
+        [0, 3],
         [],
     ),
     "the earlier deadline of two is the one that counts": (

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.config.binding import BindingConfig
-from edged.errors import RunError
+from edged.errors import DeadlineExceededError, RunError
+from edged.messages import InferResponse
 from edged.processing.cbor_data import encode_cbor
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.router import Route
@@ -54,7 +55,7 @@ class OneByOne:
 
 class Bench:
     def __init__(
-        self, *, together=True, auto=True, limit=None, function=picky, pauses=False, **words
+        self, *, auto=True, limit=None, function=picky, pauses=False, door=lambda one: one, **words
     ):
         self.model = FakeModel(function)
         self.plane = Dataplane()
@@ -62,10 +63,10 @@ class Bench:
         self.session = FakeSession(auto=auto)
         if pauses:
             self.session.on_pause = lambda: None
-        door = self.plane if together else OneByOne(self.plane)
+        self.door = door(self.plane)
         self.bindings = Bindings(
             self.session,
-            door,
+            self.door,
             base="edged/n",
             executor=ThreadPoolExecutor(1),
             forwarder=words.pop("forwarder", None),
@@ -277,7 +278,7 @@ MESSAGES = st.lists(
 def test_it_makes_no_difference_to_anybody(messages):
     def play(together: bool):
         async def work():
-            bench = Bench(together=together)
+            bench = Bench(door=(lambda one: one) if together else OneByOne)
             for payload, topic, more in messages:
                 bench.session.receive(topic, payload, **more)
             await settle(120)
@@ -399,6 +400,19 @@ async def test_what_takes_the_place_of_an_answered_one_does_not_overtake_the_oth
 
 
 @on_loop
+async def test_few_together_do_not_overtake_the_many_before_them():
+    bench = Bench(pauses=True)
+    numbers = iter(range(99))
+    for count in (5, 16, 12, 2):  # 33 of them are more than one run has rows
+        for _ in range(count):
+            bench.send(float(next(numbers)))
+        bench.session.on_pause()
+    bench.send(35.0, correlation=b"c")
+    await settle(60)
+    assert bench.answers() == [2.0 * n for n in range(36)]
+
+
+@on_loop
 async def test_what_waited_longer_than_its_time_ends_as_one_by_one():
     bench = Bench(pauses=True)
     for n in range(20):  # it is known to be alone
@@ -412,6 +426,76 @@ async def test_what_waited_longer_than_its_time_ends_as_one_by_one():
     (letter,) = bench.session.documents("edged/n/error/b")
     assert letter["code"] == "DEADLINE_EXCEEDED"
     assert bench.session.acked[-1] == message.mid
+
+
+@on_loop
+async def test_one_that_is_late_leaves_the_others_their_run():
+    bench = Bench(pauses=True)
+    bench.send(0.0)  # makes the way
+    bench.session.on_pause()
+    await settle()
+    hour_ns = 3600 * 10**9
+    messages = [bench.send(1.0, arrived_ns=time.monotonic_ns() - hour_ns) for _ in range(2)]
+    messages += [bench.send(float(n)) for n in range(2, 9)]
+    bench.session.on_pause()
+    await settle(60)
+    assert bench.model.runs == [1, 7]
+    assert bench.answers() == [0.0, *(2.0 * n for n in range(2, 9))]
+    letters = bench.session.documents("edged/n/error/b")
+    assert [letter["code"] for letter in letters] == ["DEADLINE_EXCEEDED"] * 2
+    assert bench.session.acked[1:] == [message.mid for message in messages]
+    assert (bench.counters["received"], bench.counters["dead_lettered"]) == (10, 2)
+
+
+class Late:
+    """A door whose queue gives up the first of every request of several rows, once."""
+
+    def __init__(self, plane: Dataplane) -> None:
+        self.submit, self.manifest, self._plane = plane.submit, plane.manifest, plane
+        self.asked: list[int] = []
+
+    def prepare(self, request):
+        return LateCall(self._plane.prepare(request), self.asked)
+
+
+class LateCall:
+    def __init__(self, call, asked: list[int]) -> None:
+        self._call, self._asked = call, asked
+
+    def __getattr__(self, name):
+        return getattr(self._call, name)
+
+    def submit(self, inputs, rows, deadline_ns, origin, on_response):
+        self._asked.append(rows)
+        if len(self._asked) > 1:
+            return self._call.submit(inputs, rows, deadline_ns, origin, on_response)
+        error = DeadlineExceededError("no run of it could end in time")
+        late = InferResponse("gate", 1, 7, error=error)
+        return asyncio.get_running_loop().call_soon(on_response, late, True)
+
+
+@on_loop
+async def test_one_that_was_given_up_in_the_queue_leaves_the_others_their_run():
+    bench = Bench(pauses=True, door=Late)
+    messages = [bench.send(float(n)) for n in range(6)]
+    bench.session.on_pause()
+    await settle(60)
+    assert bench.door.asked == [6, 5]
+    assert sorted(bench.answers()) == [2.0 * n for n in range(6)], "the first had a run alone"
+    assert bench.session.acked == [message.mid for message in messages]
+    assert bench.counters["received"] == bench.counters["answered"] == 6
+
+
+@on_loop
+async def test_given_up_in_the_queue_after_the_connection_was_lost():
+    bench = Bench(pauses=True, door=Late)
+    for n in range(6):
+        bench.send(float(n))
+    bench.session.on_pause()
+    bench.session.disconnect()
+    await settle(60)
+    assert (bench.door.asked, bench.answers()) == ([6], [])
+    assert (bench.counters["abandoned"], bench.counters["in_flight"]) == (6, 0)
 
 
 @on_loop
