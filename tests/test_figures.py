@@ -37,6 +37,7 @@ LINKS = {
     "waiting": 3,
     "oldest_unacked_s": 1.5,
     "times_back": 4,
+    "unsent": 0,
     "sessions": {"bulk": {"state": "connected"}},
     "questions": {"answered": 5, "refused": 6, "dropped": 7},
     **asdict(SessionCounters(unmatched=1, acknowledged=9, published=12)),

@@ -36,6 +36,7 @@ BROKER_FIGURES: tuple[Figure, ...] = (
     Figure("edged_mqtt_reports_refused", _C, "Error reports the broker refused.", ("binding",)),
     Figure("edged_mqtt_acknowledged", _C, "QoS 1 messages acknowledged to the broker."),
     Figure("edged_mqtt_published", _C, "Messages published: answers, reports and our own state."),
+    Figure("edged_mqtt_unsent", _C, "Messages of QoS 0 that were not sent; the log says why."),
     Figure("edged_mqtt_received_bytes", _C, "Bytes of payloads received."),
     Figure("edged_mqtt_published_bytes", _C, "Bytes of payloads published."),
     Figure("edged_results_connected", _F, "1 while the broker of results is connected."),
@@ -88,7 +89,7 @@ def add_broker(add: Add, links: Mapping[str, Any]) -> None:
             add("edged_broker_outbox_bytes", way["outbox"]["bytes"], name)
     for outcome in ("answered", "refused", "dropped") if links.get("questions") else ():
         add("edged_mqtt_questions", links["questions"][outcome], outcome)
-    for name in ("acknowledged", "published", "received_bytes", "published_bytes"):
+    for name in ("acknowledged", "published", "unsent", "received_bytes", "published_bytes"):
         add(f"edged_mqtt_{name}", links[name])
     for reason in _IGNORED:
         add("edged_mqtt_messages_ignored", links[reason], reason)

@@ -14,7 +14,8 @@ from edged.errors import InvalidRequestError
 _COLUMNS = ("received", "answered", "dead_lettered", "expired", "duplicates", "abandoned",
             "undeliverable", "in_flight")  # fmt: skip
 _SESSION = (
-    "unmatched", "retained", "dropped", "rejected", "acknowledged", "published", "times_back",
+    "unmatched", "retained", "dropped", "rejected", "acknowledged", "published", "unsent",
+    "times_back",
 )  # fmt: skip
 
 
@@ -74,6 +75,8 @@ def _connection(mqtt: dict[str, Any]) -> Iterator[str]:
     yield f"connections so far: {mqtt.get('connections', 0)}{more}"
     if mqtt.get("last_error"):
         yield f"last error: {mqtt['last_error']}"
+    if mqtt.get("suspicion") and mqtt["suspicion"] != mqtt.get("last_error"):
+        yield f"SUSPICION: {mqtt['suspicion']}"
 
 
 def _work(mqtt: dict[str, Any]) -> Iterator[str]:

@@ -73,6 +73,7 @@ class ClientSession:
         emit: takes events, while ``receive`` and ``take`` run; must not raise.
         received: identifiers of QoS 2 that outlive connections; see ``Inflow``.
         bears_excess: see ``Inflow``.
+        on_unsent: called with the reason when a publication is refused whose token is UNTOLD.
     """
 
     def __init__(
@@ -83,16 +84,15 @@ class ClientSession:
         received: set[int] | None = None,
         *,
         bears_excess: bool = False,
+        on_unsent: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.is_up = False
-        self.is_over = False
-        self.is_broken = False
+        self.is_up = self.is_over = self.is_broken = False
         self.reason_code: int | None = None
         self.reason = ""
-        self.rejected = 0
-        self.rejection = ""
+        self.rejected, self.rejection = 0, ""
         self.heard_ns = 0
         self._hello = hello
+        self._on_unsent = on_unsent
         self._is_v5 = hello.is_v5
         self._number = number
         self._emit = emit
@@ -103,8 +103,7 @@ class ClientSession:
         self._in = Inflow(limit, aliases, kept, bears_excess=bears_excess)
         self._outflow = Outflow(hello.receive_maximum)
         self.outgoing = Outgoing(write_connect(hello))
-        self._said_ns = 0
-        self._pinged_ns = 0
+        self._said_ns = self._pinged_ns = 0
         self._terms = Terms.before(hello)
 
     @property
@@ -246,7 +245,9 @@ class ClientSession:
 
     def refuse(self, token: int, reason: int, words: str) -> None:
         """Say that a publication is not sent, when events are due."""
-        if token != UNTOLD:
+        if token == UNTOLD:
+            self._on_unsent(words)
+        else:
             self.outgoing.tell(Published(self._number, token, reason, words))
 
     def ack(self, packet_id: int) -> None:

@@ -10,7 +10,7 @@ from edged.protocol.mqtt import BindingCounters, SessionCounters
 
 LINKS: dict[str, Any] = {
     "state": "connected", "connections": 2, "waiting": 3, "oldest_unacked_s": None,
-    "times_back": 23, "sessions": {},
+    "times_back": 23, "unsent": 27, "sessions": {},
     **dict.fromkeys(SessionCounters.__slots__, 4),
     "bindings": {"b": BindingCounters(received=5, duplicates=6).as_dict()},
 }  # fmt: skip
@@ -44,6 +44,7 @@ def test_all_of_it_is_in_the_catalogue_and_filled_in() -> None:
     found = figures({**LINKS, "results": results, "feeds": feeds, "states": states, **more})
     assert found["edged_mqtt_session_connected", "bulk"] == 1
     assert found["edged_mqtt_questions", "refused"] == 25
+    assert found["edged_mqtt_unsent",] == 27
     assert found["edged_broker_connected", "plant to cloud"] == 1
     assert found["edged_broker_outbox_entries", "plant to cloud"] == 7
     assert found["edged_mqtt_states_dropped", "b/0", "stale"] == 22

@@ -9,7 +9,7 @@ BASE = {
     "state": "connected", "protocol": "5", "session": "kept", "broker": "b:1883", "last_error": None,
     "connections": 2, "heard_s": 1.25, "in_flight": 3, "waiting": 4, "oldest_unacked_s": 1.5,
     "problem": None, "stepped_back": False, "times_back": 7, "unmatched": 0, "retained": 1,
-    "dropped": 2, "acknowledged": 9, "published": 10, "results": None,
+    "dropped": 2, "acknowledged": 9, "published": 10, "unsent": 5, "results": None,
     "bindings": {"vib": {"received": 12, "answered": 11, "dead_lettered": 1, "in_flight": 0}},
 }  # fmt: skip
 
@@ -20,12 +20,14 @@ def test_all_that_an_operator_asks_for():
         "broker b:1883: connected, MQTT 5, kept session",
         "connections so far: 2, heard 1.2 s ago",
         "in flight 3, waiting 4, oldest un-acknowledged 1.5 s",
-        "unmatched 0, retained 1, dropped 2, acknowledged 9, published 10, times back 7",
+        "unmatched 0, retained 1, dropped 2, acknowledged 9, published 10, unsent 5, times back 7",
     ]
     assert lines[-1].split()[:4] == ["vib", "12", "11", "1"]
     named = render_mqtt({**BASE, "brokers": {"plant": BASE}}).splitlines()
     at = named.index("plant:")
     assert named[at + 1] == "  broker b:1883: connected, MQTT 5, kept session"
+    suspicious = render_mqtt({**BASE, "suspicion": "another client"}).splitlines()
+    assert suspicious[2] == "SUSPICION: another client"
     assert render_mqtt(None) == "no broker is configured"
 
 

@@ -103,7 +103,7 @@ class FakeSession:
         self.stopped = True
 
     def stats(self) -> dict[str, Any]:
-        return {"state": "connected"}
+        return {"state": "connected", "unsent": 0}
 
     def of(self, verb: str) -> list[Any]:
         return [what for done, what in self.log if done == verb]

@@ -37,6 +37,7 @@ log = logging.getLogger("edged.mqtt")
 
 UNREAD_BYTES = 8 << 20
 """So much may wait for a broker that does not read; QoS 0 beyond it is refused and counted."""
+_UNREAD_WORDS = "the broker does not read what we send"
 TOPIC_ALIASES = 64
 """So many topics a broker may send as a number."""
 
@@ -89,15 +90,19 @@ class NativeSession:
         token = self._token()
         if (session := self._current(self._number)) is not None:
             if publication.qos == 0 and session.outgoing.size_bytes > UNREAD_BYTES:
-                session.refuse(token, FULL_QUEUE, "the broker does not read what we send")
+                session.refuse(token, FULL_QUEUE, _UNREAD_WORDS)
             else:
                 session.publish(token, publication)
         return token
 
     def send(self, publication: Publication) -> None:
-        """Send with QoS 0 what nobody waits for: no event tells whether it left."""
+        """Send with QoS 0 what nobody waits for: no event tells whether it left, a count does."""
         session = self._current(self._number)
-        if session is not None and session.outgoing.size_bytes <= UNREAD_BYTES:
+        if session is None:
+            return
+        if session.outgoing.size_bytes > UNREAD_BYTES:
+            session.refuse(UNTOLD, FULL_QUEUE, _UNREAD_WORDS)
+        else:
             session.publish(UNTOLD, publication)
 
     def ack(self, message: Message) -> None:
@@ -191,8 +196,9 @@ class NativeSession:
         # mosquitto 2.0 sends more than we take after it resumed a session. Whoever refused that
         # would never get out of it: the same messages come again on the next connection.
         session = ClientSession(
-            self._hello(), self._number, self._emit, self._received, bears_excess=True
-        )
+            self._hello(), self._number, self._emit, self._received, bears_excess=True,
+            on_unsent=self._standing.left_unsent,
+        )  # fmt: skip
         link = self._link = BrokerLink(session, self.options, self._heard, self._paused)
         words, verdict = "", None
         try:

@@ -26,6 +26,9 @@ from edged.transports.mqtt.reconnect import (
 
 log = logging.getLogger("edged.mqtt")
 
+SAY_AGAIN_S = 60.0
+"""So long after it was said that messages are not sent, it is said again."""
+
 
 class Ending(NamedTuple):
     """How a connection ended, or an attempt at one.
@@ -80,6 +83,9 @@ class Standing:
         self._brief = 0
         self._attempt = 0
         self._troubled_since_ns: int | None = None
+        self._suspicion: str | None = None
+        self._unsent = 0
+        self._unsent_said_ns: int | None = None
 
     @property
     def protocol(self) -> Protocol:
@@ -115,10 +121,11 @@ class Standing:
         is_odd = ending.is_up and not ending.is_silent and ending.reason_code is None
         self._brief = self._brief + 1 if is_odd and not is_steady else 0
         verdict = ending.verdict or judged
+        self._suspicion = None
         if self._brief >= BRIEF_LIMIT and judged is Verdict.RETRY:
             verdict = Verdict.SLOWLY
             if not ending.is_broken:
-                reason = BRIEF_WORDS.format(self._options.client_id)
+                reason = self._suspicion = BRIEF_WORDS.format(self._options.client_id)
         reason = reason or ending.reason or ending.words or "the connection was closed"
         is_instant = ending.reached_broker and not ending.is_up
         is_instant = is_instant and self._choice.refused(ending.reason_code)
@@ -139,8 +146,22 @@ class Standing:
         return Next(reason, is_instant or verdict is not Verdict.STOP, 0.0 if is_instant else delay)
 
     def _was_steady(self) -> bool:
-        since = self._up_since_ns
-        return since > 0 and time.monotonic_ns() - since >= STEADY_S * 1e9
+        steady_s, since = STEADY_S, self._up_since_ns
+        if self._brief >= BRIEF_LIMIT:
+            # Another one of us grows as tired of it: for so long it may only be waiting.
+            steady_s = max(steady_s, 2 * self._options.longest_pause_s)
+        return since > 0 and time.monotonic_ns() - since >= steady_s * 1e9
+
+    def left_unsent(self, why: str) -> None:
+        """Count a message that was not sent and that nobody waits for, and say so now and then."""
+        self._unsent += 1
+        now_ns, said_ns = time.monotonic_ns(), self._unsent_said_ns
+        if said_ns is None or now_ns - said_ns >= SAY_AGAIN_S * 1e9:
+            self._unsent_said_ns = now_ns
+            where = f"{self._options.host}:{self._options.port}"
+            log.warning(
+                "broker %s: a message of QoS 0 is lost: %s (%d so far)", where, why, self._unsent
+            )
 
     def _report(self, verdict: Verdict, reason: str, *, was_up: bool) -> None:
         self.state = "refused" if verdict is Verdict.STOP else "connecting"
@@ -159,8 +180,10 @@ class Standing:
             "since": self._since if is_up else None,
             "broker": f"{self._options.host}:{self._options.port}",
             "last_error": self.last_error or None,
+            "suspicion": None if self._was_steady() else self._suspicion,
             "connections": self.connections,
             "heard_s": heard,
+            "unsent": self._unsent,
         }
 
     @property

@@ -168,6 +168,39 @@ def test_a_broker_that_does_not_read_costs_bounded_memory():
     run(main)
 
 
+def test_what_nobody_waits_for_is_counted_where_it_is_not_sent(caplog):
+    """Neither to a broker that does not read, nor what it does not take."""
+    go_on = asyncio.Event()
+    # MQTT 5: packets of 200,000 bytes at most, no retained messages.
+    connack = b"\x20\x0a\x00\x00\x07\x27\x00\x03\x0d\x40\x25\x00"
+    got = 0
+
+    async def act(reader, writer):
+        nonlocal got
+        writer.write(connack)
+        await go_on.wait()
+        while data := await reader.read(1 << 20):
+            got += len(data)
+
+    async def main():
+        async with broker_that(act) as port, Talk(port=port) as talk:
+            await talk.connected()
+            talk.session.send(Publication("t", bytes(200_001), qos=0))
+            talk.session.send(Publication("t", b"", qos=0, retain=True))
+            assert talk.session.stats()["unsent"] == 2
+            for _ in range(400):
+                talk.session.send(Publication("t", bytes(100_000), qos=0))
+            unsent = talk.session.stats()["unsent"] - 2
+            assert 100 < unsent < 400
+            go_on.set()
+            await until(lambda: got > (400 - unsent) * 100_000)
+            assert got < (401 - unsent) * 100_010
+        assert talk.session.stats()["unsent"] == unsent + 2, "the count outlives its connection"
+
+    run(main)
+    assert caplog.text.count("is lost: ") == 1, "it is said once a minute"
+
+
 def test_exactly_once_into_the_daemon(broker):
     """QoS 2: the same message after a cut between PUBREC and PUBREL is not given on twice."""
 

@@ -122,6 +122,66 @@ def test_two_that_take_the_session_from_each_other_grow_tired_of_it(monkeypatch)
     assert min(fight(600)) >= 30
 
 
+@pytest.mark.parametrize("other_pauses_s", [None, 1.0])
+def test_two_of_one_name_both_know_it_for_as_long_as_it_lasts(monkeypatch, other_pauses_s):
+    """Each one's connection ends the other's, as brokers before MQTT 5 have it: without a word."""
+    clock, both = Clock(monkeypatch), [standing(), standing()]
+    due, up, told, ends = [clock.at_ns, clock.at_ns + 1], None, [0, 0], []
+    begun = clock.at_ns
+    while clock.at_ns - begun < 3600 * 1e9:
+        mine = due.index(min(due))
+        clock.at_ns, due[mine] = due[mine], 1 << 63
+        both[mine].begin()
+        both[mine].connected(UP)
+        if up is not None:
+            following = both[up].ended(Ending(True, True))
+            told[up] += "another client" in following.reason
+            pause_s = other_pauses_s if up == 1 and other_pauses_s else following.delay_s
+            due[up] = clock.at_ns + int(pause_s * 1e9)
+            ends.append(clock.at_ns)
+        up = mine
+    assert min(told) >= len(ends) // 2 - BRIEF_LIMIT
+    assert all("another client" in one.stats()["suspicion"] for one in both), "connected or not"
+    late = [end for end in ends if end - begun > 1800 * 1e9]
+    assert len(late) < 1800 / 15, "a connection of either lasts for a quarter of a minute"
+
+
+def test_a_suspicion_ends_with_a_connection_that_lasts(monkeypatch):
+    clock, made = Clock(monkeypatch), standing()
+    for _ in range(BRIEF_LIMIT):
+        made.begin()
+        made.connected(UP)
+        made.ended(Ending(True, True))
+    made.begin()
+    made.connected(UP)
+    clock.at_ns += 119 * 10**9
+    assert "another client" in made.stats()["suspicion"]
+    clock.at_ns += 2 * 10**9
+    assert made.stats()["suspicion"] is None
+    assert "another client" not in made.ended(Ending(True, True)).reason
+
+
+def test_a_broker_that_was_away_meanwhile_is_no_other_client():
+    made = standing()
+    for _ in range(BRIEF_LIMIT):
+        made.begin()
+        made.connected(UP)
+        made.ended(Ending(True, True))
+        made.begin()
+        made.ended(Ending(False, False, words="refused"))
+    assert made.stats()["suspicion"] is None
+
+
+def test_what_was_not_sent_is_counted_and_said_once_a_minute(monkeypatch, caplog):
+    clock, made = Clock(monkeypatch), standing()
+    for _ in range(2000):
+        made.left_unsent("the broker does not read")
+        clock.at_ns += 10**8
+    assert made.stats()["unsent"] == 2000
+    assert caplog.text.count("the broker does not read") == 4
+    assert "(1201 so far)" in caplog.text
+
+
 def test_the_longest_pause_is_the_operators():
     made = standing(longest_pause_s=2.0)
     assert max(made.ended(Ending(False, False)).delay_s for _ in range(100)) <= 2
