@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_engines(command)
     _add_rollout(command)
     add_bundles(commands, _config_option, _socket_option)
-    add_trust(commands, _config_option)
+    add_trust(commands, _config_option, _socket_option)
     add_mqtt(commands, _config_option, _socket_option)
     add_desired(commands, _config_option, _socket_option)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edged.commands.changes import wait
 from edged.errors import STATUS, ApplyError, Code, EdgedError, InvalidRequestError
 
 Option = Callable[[argparse.ArgumentParser], None]
@@ -68,7 +68,7 @@ def _install(options: argparse.Namespace) -> int:
 
     done = install(options.config, options.file, older=options.older, state_dir=options.state_dir)
     print(done, flush=True)
-    return _wait(options)
+    return wait(options) if options.wait else 0
 
 
 def _pull(options: argparse.Namespace) -> int:
@@ -92,7 +92,7 @@ def _pull(options: argparse.Namespace) -> int:
         print(json.dumps({"state": done.state, "text": done.text, "digest": done.digest}))
     else:
         print(done.text, flush=True)
-    return _wait(options)
+    return wait(options) if options.wait else 0
 
 
 def _remove(options: argparse.Namespace) -> int:
@@ -100,7 +100,7 @@ def _remove(options: argparse.Namespace) -> int:
 
     model, number = _named(options.release)
     print(remove(options.config, model, number, older=options.older), flush=True)
-    return _wait(options)
+    return wait(options) if options.wait else 0
 
 
 def _floor(options: argparse.Namespace) -> int:
@@ -147,20 +147,3 @@ def _list(options: argparse.Namespace) -> int:
     print(json.dumps(document, indent=2) if options.json else render_listed(document))
     is_bad = any(one["problem"] for one in document)
     return STATUS[Code.FAILED_PRECONDITION].exit if is_bad else 0
-
-
-def _wait(options: argparse.Namespace) -> int:
-    """The file stays as it is whatever the daemon says of it: what serves goes on meanwhile."""
-    if not options.wait:
-        return 0
-    from edged.commands.generations import Refused, ask  # noqa: PLC0415
-    from edged.generation.record import find_state_dir  # noqa: PLC0415
-
-    state_dir = options.state_dir or find_state_dir(options.config)
-    try:
-        print(ask(options.socket, state_dir, None, timeout_s=options.timeout, until="applied"))
-    except Refused as exc:
-        for line in exc.problems:
-            print(line, file=sys.stderr)
-        return STATUS[Code.FAILED_PRECONDITION].exit
-    return 0

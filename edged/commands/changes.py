@@ -66,6 +66,15 @@ def _rollback(options: argparse.Namespace) -> int:
     return _ask(options, Order(generation=options.generation), "applied")
 
 
+def wait(options: argparse.Namespace) -> int:
+    """Wait until a daemon has taken what lies there now (0) or refused it (78); the rest goes on.
+
+    Args:
+        options: with ``socket``, ``timeout``, ``state_dir`` and ``config``.
+    """
+    return _ask(options, None, "applied")
+
+
 def _ask(options: argparse.Namespace, order: Any, until: str) -> int:
     from edged.commands.generations import Refused, ask  # noqa: PLC0415
     from edged.generation.record import find_state_dir  # noqa: PLC0415

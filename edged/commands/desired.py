@@ -47,15 +47,15 @@ def add_desired(
 
     show = _verb(verbs, "show", _show, "Show what came, what is in effect, and what was refused.")
     show.add_argument("--json", action="store_true", help="print the whole document as JSON")
-    socket(show)
 
     remove = _verb(
         verbs, "remove", _remove,
         "Have no document beside the files; its version and those before are not taken again.",
     )  # fmt: skip
-    config(remove)
-    socket(remove)
-    remove.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+    for sub in (show, remove):
+        config(sub)
+        socket(sub)
+        sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
 
 
 def _verb(
@@ -121,8 +121,13 @@ def _show(options: argparse.Namespace) -> int:
     from edged.client import Client  # noqa: PLC0415
     from edged.commands.rendering import desired_line  # noqa: PLC0415
 
-    with Client(options.socket) as client:
-        document = client.status()["desired"]
+    try:
+        with Client(options.socket) as client:
+            document = client.status()["desired"]
+    except DisconnectedError as exc:
+        # What came lies on disk, also where no daemon runs to say what is in effect.
+        document = _kept(options)
+        print(f"{exc.message}; what the state directory says:", file=sys.stderr)
     if options.json:
         print(json.dumps(document, indent=2))
     elif document is None:
@@ -135,6 +140,34 @@ def _show(options: argparse.Namespace) -> int:
         if document["refused"]:
             print(f"refused since: {document['refused']['problems'][0]}")
     return 0
+
+
+def _kept(options: argparse.Namespace) -> dict[str, Any]:
+    """As the daemon says it, of what is on disk."""
+    from edged.config.documents import FOLDER, REMOVED  # noqa: PLC0415
+    from edged.generation.documents import Documents  # noqa: PLC0415
+    from edged.generation.record import find_state_dir  # noqa: PLC0415
+
+    folder = (options.state_dir or find_state_dir(options.config)) / FOLDER
+    try:
+        state = Documents(folder).state()
+        is_removed = (folder / REMOVED).exists()
+    except OSError as exc:
+        raise ApplyError(f"{folder} cannot be read: {exc.strerror}; run it as root") from exc
+    last = state.verdict
+    return {
+        "version": None if is_removed else state.current or None,
+        "desired": None
+        if last is None
+        else {
+            "version": last.version,
+            "state": last.what,
+            "at": last.at,
+            "problems": list(last.problems),
+        },
+        "left_out": [],
+        "refused": None,
+    }
 
 
 def _remove(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
+from edged.commands.rolling import in_short
 from edged.device.cpu import read_cpu
 from edged.device.jetson import read_jetson
 from edged.device.nvidia import read_nvidia
@@ -94,6 +95,7 @@ def render_status(document: dict[str, Any]) -> str:
         for r in document["releases"]
         if r.get("choice")
     ]
+    lines += in_short(document.get("rollouts") or ())
     lines += [*_engine_lines(document.get("engines") or {}), *_pull_lines(document)]
     lines += [
         f"{r['model']} release {r['release']} is not in memory: {r['reason']}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from edged.client import Client
 from edged.errors import DisconnectedError
 
 ADMIN_SOCKET = "/run/edged/admin.sock"
+_UNDER_WAY = ("running", "passed")
 
 
 def listed(socket: str | None, model: str | None) -> list[dict[str, Any]]:
@@ -45,6 +46,29 @@ def render(rollouts: list[dict[str, Any]]) -> str:
     if not rollouts:
         return "no rollout is configured (models.NAME.rollout)"
     return "\n\n".join("\n".join(_lines(one)) for one in rollouts)
+
+
+def in_short(rollouts: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """What ``edged status`` says of them: who gets how much, how long still, and the figures."""
+    for one in rollouts:
+        yield f"rollout of {one['model']}: " + "; ".join(_standing(one))
+        yield from (_figures(one) if one["phase"] in _UNDER_WAY else ())
+
+
+def _standing(one: dict[str, Any]) -> Iterator[str]:
+    yield one["phase"] + (f" ({one['reason']})" if one["reason"] else "")
+    if one["phase"] not in _UNDER_WAY:
+        return
+    total = sum(one["weights"].values())
+    if total and len(one["weights"]) > 1:
+        shares = (f"release {n} gets {100 * w / total:.3g} %" for n, w in one["weights"].items())
+        yield ", ".join(shares) + (f", by {one['key']}" if one["key"] else "")
+    if one.get("shadow"):
+        yield f"release {one['shadow']} is asked the same again"
+    if one["canary"] and one["phase"] == "running":
+        yield f"{max(one['window_s'] - one['elapsed_s'], 0.0):.0f} s of its window are left"
+        if one["waits_for"]:
+            yield f"not enough yet: {one['waits_for']}"
 
 
 def _lines(one: dict[str, Any]) -> Iterator[str]:

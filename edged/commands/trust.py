@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from edged.commands.changes import wait
 from edged.errors import ApplyError
 
 Option = Callable[[argparse.ArgumentParser], None]
 """Adds an option that other commands have too."""
 
 
-def add_trust(commands: Any, config_option: Option) -> None:
+def add_trust(commands: Any, config_option: Option, socket_option: Option) -> None:
     """Give the command line its trust."""
     text = "Show or change whose bundles this device accepts."
     verbs = commands.add_parser("trust", help=text, description=text).add_subparsers(
@@ -37,7 +38,13 @@ def add_trust(commands: Any, config_option: Option) -> None:
     apply = verb(
         "apply", _apply, "Go by another trust document, signed by the old root and its own."
     )
-    apply.add_argument("file", type=Path)
+    apply.add_argument("file", type=Path, help="made by edged-convert trust and signed")
+    apply.add_argument(
+        "--wait", action="store_true",
+        help="until the daemon goes by it (exit status 0), or refuses its files with it (78)",
+    )  # fmt: skip
+    apply.add_argument("--timeout", type=float, default=300.0, help="seconds (default: 300)")
+    socket_option(apply)
     verb("forget", _forget, "Go by the file of trust.root again, as a new device; needs root.")
 
 
@@ -89,14 +96,17 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _apply(options: argparse.Namespace) -> int:
-    from edged.config.load import load  # noqa: PLC0415
+    from edged.generation.record import load_or_last_good  # noqa: PLC0415
     from edged.generation.trusted import apply_trust  # noqa: PLC0415
 
+    state_dir = _state_dir(options)
     try:
-        print(apply_trust(load(options.config), options.file, _state_dir(options)))
+        # A stolen key does not wait until somebody has mended the configuration.
+        done = apply_trust(load_or_last_good(options.config, state_dir), options.file, state_dir)
     except OSError as exc:
         raise ApplyError(f"it cannot be kept: {exc.strerror}; run it as root") from exc
-    return 0
+    print(done, flush=True)
+    return wait(options) if options.wait else 0
 
 
 def _forget(options: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ from edged.credential import is_open_to_all
 from edged.errors import ApplyError, EdgedError, FieldError
 from edged.generation.candidate import about_runtimes, inspect_bundles, inspect_pipelines
 from edged.generation.record import HISTORY, find_state_dir, load_last_good
+from edged.generation.table import NEEDS_RESTART
 from edged.generation.trusted import trust_warnings
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import BaseTopics
@@ -216,9 +217,12 @@ def diff_config(path: Path, state_dir: Path | None) -> str:
             f"{state} holds no applied configuration yet; start the daemon first, or name its "
             "state directory with --state-dir"
         ) from exc
-    changes = format_changes(diff(applied.config, snapshot.config))
+    found = diff(applied.config, snapshot.config)
+    changes = format_changes(found, NEEDS_RESTART)
     costs = format_costs(applied, snapshot, state, state / HISTORY)
     if not (changes or costs):
         return ""
     said = costs or ["no load, no memory, no subscription"]
+    if found and all(change.path in NEEDS_RESTART for change in found):
+        said = ["nothing before a restart: systemctl restart edged"]
     return "\n".join([*filter(None, [changes]), "costs:", *(f"  {line}" for line in said)])

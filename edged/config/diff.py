@@ -7,7 +7,7 @@ place. Pure; never decides what to do about a change.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ class Change:
     after: Any
 
 
+_LATER = "   (takes effect after a restart)"
 _SIGNS: dict[Action, str] = {"add": "+", "remove": "-", "change": "~"}
 
 
@@ -51,9 +52,16 @@ def diff(old: Config, new: Config) -> list[Change]:
     return list(_structs(old, new, ""))
 
 
-def format_changes(changes: Iterable[Change]) -> str:
-    """One line a change, as ``~ models.digits.bundle: a -> b``; empty for no change."""
-    return "\n".join(_line(change) for change in changes)
+def format_changes(changes: Iterable[Change], at_start: Container[str] = ()) -> str:
+    """One line a change, as ``~ models.digits.bundle: a -> b``; empty for no change.
+
+    Args:
+        changes: the differences.
+        at_start: paths that a daemon that runs goes by after a restart only.
+    """
+    return "\n".join(
+        _line(change) + (_LATER if change.path in at_start else "") for change in changes
+    )
 
 
 def _line(change: Change) -> str:

@@ -271,3 +271,19 @@ def _search_state_dir(config_path: Path) -> Path:
 def load_last_good(state_dir: Path) -> Snapshot:
     """The configuration that was applied last; raises EdgedError or OSError when there is none."""
     return load_saved(state_dir / _LAST_GOOD)
+
+
+def load_or_last_good(config_path: Path, state_dir: Path) -> Snapshot:
+    """The files; while they are broken, what the daemon goes by.
+
+    Raises:
+        ConfigProblemsError: they are broken, and nothing was applied yet.
+    """
+    try:
+        return load(config_path)
+    except ConfigProblemsError:
+        try:
+            return load_last_good(state_dir)
+        except (EdgedError, OSError):
+            pass
+        raise

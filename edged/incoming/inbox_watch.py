@@ -19,8 +19,9 @@ from inotify_simple import INotify, flags
 
 from edged.config.access_check import user_number
 from edged.config.inbox import InboxConfig
-from edged.config.load import Snapshot, load
+from edged.config.load import Snapshot
 from edged.errors import ApplyError, EdgedError
+from edged.generation.record import load_or_last_good
 from edged.generation.trusted import apply_trust
 from edged.incoming.inbox import Inbox
 from edged.incoming.installing import install
@@ -173,7 +174,8 @@ class InboxWatch:
 
     def _apply(self, path: Path) -> str:
         try:
-            return apply_trust(load(self._config_path), path, self._state_dir)
+            snapshot = load_or_last_good(self._config_path, self._state_dir)
+            return apply_trust(snapshot, path, self._state_dir)
         except OSError as exc:
             raise ApplyError(f"it cannot be kept: {exc.strerror}") from exc
 

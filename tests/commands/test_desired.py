@@ -69,3 +69,24 @@ def test_removing_without_a_daemon(tmp_path: Path, capsys: pytest.CaptureFixture
     documents.take(1)
     assert main(words) == 0
     assert "it starts without it" in capsys.readouterr().out
+
+
+def test_without_a_daemon_the_state_directory_says_what_came(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--socket", str(tmp_path / "no.sock"), "--state-dir", str(tmp_path)]
+    assert main(["desired", "show", *words]) == 0
+    captured = capsys.readouterr()
+    assert "configuration over MQTT: none in effect" in captured.out
+    assert "no.sock" in captured.err
+    documents = Documents(tmp_path / "desired")
+    documents.begin(7, "ab" * 32, "models: {}\n", "base")
+    documents.take(7)
+    documents.decide("accepted")
+    assert main(["desired", "show", "--json", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["version"], found["desired"]["state"]) == (7, "accepted")
+    assert main(["desired", "remove", *words]) == 0
+    capsys.readouterr()
+    assert main(["desired", "show", "--json", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] is None

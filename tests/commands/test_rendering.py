@@ -14,6 +14,7 @@ from edged.commands.rendering import (
     table,
 )
 from edged.generation.record import set_aside
+from tests.commands.test_rolling import ONE
 
 
 def release(**more: Any) -> dict[str, Any]:
@@ -91,6 +92,11 @@ class TestStatus:
         line = render_status(status(releases=[item], rss_bytes=None)).splitlines()[5]
         assert line.split()[2:4] == ["failed", "-"]
         assert line.split()[-2:] == ["-", "no"]
+
+    def test_rollouts_in_short(self) -> None:
+        assert "rollout of pumps: running; release 2 gets 10 %" in render_status(
+            status(rollouts=[ONE])
+        )
 
     def test_files_that_were_in_effect_are_set_aside(self) -> None:
         said = set_aside("an operator went back to generation 3")

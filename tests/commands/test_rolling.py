@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edged.commands.rolling import render
+from edged.commands.rolling import in_short, render
 
 SIDES = {
     "1": {"answers": 900, "errors": 0, "p99_ms": 2.0},
@@ -48,4 +48,33 @@ def test_one_that_is_over_shares_nothing():
         "pumps: promoted",
         "  good",
         "  when there is time, write it: stable: 2, without canary",
+    ]
+
+
+def test_in_short_for_the_status():
+    assert list(in_short([ONE])) == [
+        (
+            "rollout of pumps: running; release 2 gets 10 %, release 1 gets 90 %, by device; "
+            "588 s of its window are left; not enough yet: 100 of 500 answers"
+        ),
+        "  release 1: 900 answers, 0 errors, 99 % within 2.000 ms",
+        "  release 2: 100 answers, 3 errors, 99 % within 2.500 ms",
+        "  compared: 40, differing: 1, failed: 0, not asked again: 9",
+    ]
+
+
+def test_in_short_without_a_canary_and_with_a_shadow():
+    none = {**ONE, "canary": 0, "key": "", "sides": {}, "compared": 0, "waits_for": ""}
+    assert list(in_short([none])) == [
+        "rollout of pumps: running; release 2 gets 10 %, release 1 gets 90 %"
+    ]
+    shadow = {**none, "canary": 2, "weights": {"1": 100}, "shadow": 2, "elapsed_s": 700.0}
+    assert list(in_short([shadow])) == [
+        "rollout of pumps: running; release 2 is asked the same again; 0 s of its window are left"
+    ]
+
+
+def test_in_short_of_one_that_is_over():
+    assert list(in_short([{**ONE, "phase": "rolled back", "reason": "errors: 3 of 100"}])) == [
+        "rollout of pumps: rolled back (errors: 3 of 100)"
     ]

@@ -143,6 +143,23 @@ class TestDiff:
         assert lines[:2] == ["+ models.m: {bundle: m-1.edgb}", "costs:"]
         assert lines[2].startswith("  loads m release 1 (0.0 MB, by its files)")
 
+    def test_what_a_restart_is_for(self, site: Site) -> None:
+        site.write("models: {}\n")
+        self.keep(site, site.state)
+        site.write("models: {}\nreload: {watch: false}\n")
+        assert diff_config(site.config, None).splitlines() == [
+            "~ reload.watch: true -> false   (takes effect after a restart)",
+            "costs:",
+            "  nothing before a restart: systemctl restart edged",
+        ]
+        site.write("models: {}\nreload: {watch: false, confirm: {window: 1s}}\n")
+        assert diff_config(site.config, None).splitlines() == [
+            "~ reload.watch: true -> false   (takes effect after a restart)",
+            "~ reload.confirm.window: 10s -> 1s",
+            "costs:",
+            "  no load, no memory, no subscription",
+        ]
+
     def test_another_state_directory(self, site: Site, tmp_path: Path) -> None:
         site.write("models: {}\n")
         self.keep(site, tmp_path / "other")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,3 +137,31 @@ def test_trust_changes_hands_by_the_inbox(daemon: DaemonProcess, ring: Ring) -> 
     drop(daemon, bundle(daemon.directory / "any", ring, 21, "b"), "new.edgb")
     wait_for(lambda: serving(daemon) == 21, PATIENCE_S)
     wait_for(lambda: "trust" not in status(daemon)["degradations"], PATIENCE_S)
+
+
+def test_trust_by_hand_waits_until_it_counts_and_says_when_it_does_not(
+    daemon: DaemonProcess, ring: Ring
+) -> None:
+    """The first tests left version 2 or 1 in effect; each of these is above both."""
+    file = daemon.directory / "by-hand.trust"
+    file.write_bytes(ring.signed(ring.document(7, release="a b"), "r1 r2"))
+    done = apply_trust(daemon, file)
+    assert (done.returncode, status(daemon)["trust"]["version"]) == (0, 7), done.stderr
+    assert "is in effect (" in done.stdout
+    good = daemon.config.read_text()
+    daemon.config.write_text(good.replace("inbox: {", "inboxes: {"))
+    file.write_bytes(ring.signed(ring.document(8, release="a b"), "r1 r2"))
+    done = apply_trust(daemon, file)
+    assert done.returncode == 78
+    assert "inboxes" in done.stderr
+    assert "trust version 8 is in effect" in done.stdout  # a stolen key does not wait for an editor
+    daemon.config.write_text(good)
+
+
+def apply_trust(daemon: DaemonProcess, file: Path) -> subprocess.CompletedProcess[str]:
+    words = ["trust", "apply", str(file), "--wait", "--config", str(daemon.config)]
+    words += ["--socket", str(daemon.socket), "--state-dir", str(daemon.directory / "state")]
+    return subprocess.run(
+        [sys.executable, "-m", "edged", *words],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
