@@ -350,8 +350,17 @@ class Daemon:
             metrics=shown(self._scrape.place),
         )
         more = {"http": self._listeners.http_place, "engines": self.engines.as_dict()}
-        more["inbox"], more["desired"] = self.inbox.as_dict(), self.desired.document()
-        return {**document, **more, "pulls": self.poller.as_list(), "log_level": self.steward.level}
+        more["desired"], more["log_level"] = self.desired.document(), self.steward.level
+        return {**document, **self._supply(), **more}
+
+    def _supply(self) -> dict[str, Any]:
+        """What comes here: bundles into the store, by the inbox and from sources."""
+        return {
+            "store": self._repository.collector.as_dict(),
+            "inbox": self.inbox.as_dict(),
+            "pulls": self.poller.as_list(),
+            "documents": self.desired.as_dict(),
+        }
 
     async def _collect(self, arguments: dict[str, Any]) -> dict[str, Any]:
         return await self.reloader.collect(arguments)
@@ -371,6 +380,7 @@ class Daemon:
             lag=self._lag.times,
             engines=self.engines.samples(),
             denied=self.gate.refusals,
+            supply=self._supply(),
         )
         if self._listeners.http_place:
             families += triton_families([*self.manager.releases(), *pipelines(self.dataplane)])

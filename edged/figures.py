@@ -24,6 +24,7 @@ from edged.serving.scheduling.slots import DeviceSlots
 from edged.serving.sequences.open_sequences import OpenSequences
 from edged.serving.served import Served
 from edged.status import is_ready, pipelines
+from edged.supply_figures import SUPPLY_FIGURES, add_supply
 from edged.telemetry.exposition import Family, Figure, Kind, Times, Value, merged
 from edged.telemetry.health import Health
 from edged.telemetry.process import ProcessFigures, read_process
@@ -122,6 +123,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("edged_connections_sent_bytes", _C, "Bytes written to peers.", ("listener",)),
     *BROKER_FIGURES,
     *ROLLOUT_FIGURES,
+    *SUPPLY_FIGURES,
     Figure("edged_loop_lag_seconds", _H, "Lateness of the event loop, each second while scraped."),
     Figure("process_resident_memory_bytes", _G, "Resident memory of the daemon."),
     Figure("process_cpu_seconds", _C, "Processor time of the daemon, user and system."),
@@ -180,6 +182,7 @@ def collect(
     lag: Times | None = None,
     engines: Iterable[tuple[str, float, tuple[str, ...]]] = (),
     denied: Mapping[str, int] | None = None,
+    supply: Mapping[str, Any] | None = None,
 ) -> list[Family]:
     """Every figure that has a value now.
 
@@ -194,6 +197,7 @@ def collect(
         lag: how late the loop was; None while nobody measures.
         engines: figures of engines, with the values of their labels.
         denied: what the rules and bounds of clients refused, by reason.
+        supply: what the status page shows of the store and of what comes here.
     """
     sheet = _Sheet()
     sheet.add("edged_build", 1, __version__, platform.python_version())
@@ -216,6 +220,7 @@ def collect(
     for model, sequences in manager.shelves.items():
         _add_sequences(sheet, model, sequences)
     add_rollouts(sheet.add, manager.rollouts.as_list())
+    add_supply(sheet.add, supply or {})
     _add_memory(sheet, manager)
     _add_workers(sheet, manager)
     _add_listeners(sheet, listeners, denied or {})

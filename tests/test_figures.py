@@ -30,6 +30,7 @@ from tests.fakes.site import Site
 from tests.generation.test_reload import Box, booted
 from tests.models import double, remembering
 from tests.test_rollout_figures import ONE
+from tests.test_supply_figures import SUPPLY
 
 LINKS = {
     "state": "connected",
@@ -97,6 +98,7 @@ def look(box: Box, links: dict[str, Any] | None = None) -> Any:
         lag=Times((0,) * CELLS, 0),
         engines=ENGINES,
         denied={"rule": 2},
+        supply=SUPPLY,
     )
 
     async def text() -> str:

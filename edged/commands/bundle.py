@@ -72,24 +72,25 @@ def _install(options: argparse.Namespace) -> int:
 
 
 def _pull(options: argparse.Namespace) -> int:
-    from edged.commands.pulling import pull, pull_model  # noqa: PLC0415
+    from edged.commands.pulling import Meter, pull, pull_model  # noqa: PLC0415
 
+    state_dir, meter = options.state_dir, Meter()
     try:
         if options.model:
-            done = pull_model(options.config, options.model, state_dir=options.state_dir)
+            done = pull_model(options.config, options.model, state_dir=state_dir, meter=meter)
         else:
-            done = pull(
-                options.config, options.reference, older=options.older, state_dir=options.state_dir
-            )
+            words = options.config, options.reference
+            done = pull(*words, older=options.older, state_dir=state_dir, meter=meter)
     except EdgedError as exc:
         if not options.json:
             raise
         pause_s = getattr(exc, "retry_after_ns", 0) / 1e9
         outcome = {"state": "failed", "text": exc.message, "digest": "", "retry_after_s": pause_s}
-        print(json.dumps(outcome))
+        print(json.dumps(outcome | {"bytes": meter.bytes}))
         return STATUS[exc.code].exit
     if options.json:
-        print(json.dumps({"state": done.state, "text": done.text, "digest": done.digest}))
+        outcome = {"state": done.state, "text": done.text, "digest": done.digest}
+        print(json.dumps(outcome | {"bytes": meter.bytes}))
     else:
         print(done.text, flush=True)
     return wait(options) if options.wait else 0

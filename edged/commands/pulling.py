@@ -69,6 +69,17 @@ class Pulled(msgspec.Struct, frozen=True):
     digest: str
 
 
+@dataclass(slots=True)
+class Meter:
+    """What a pull took of the line, also one that failed.
+
+    Args:
+        bytes: of the bundle, before they were unpacked; some lines are paid by them.
+    """
+
+    bytes: int = 0
+
+
 class _Note(msgspec.Struct, frozen=True):
     """What became of the last bundle under a reference; anything else counts as none."""
 
@@ -89,18 +100,22 @@ class _Pull:
     older: bool
     folder: Path
     key: str
+    meter: Meter
 
     def path(self, ending: str) -> Path:
         return self.folder / f"{self.key}.{ending}"
 
 
-def pull_model(config: Path, model: str, *, state_dir: Path | None = None) -> Pulled:
+def pull_model(
+    config: Path, model: str, *, state_dir: Path | None = None, meter: Meter | None = None
+) -> Pulled:
     """What the daemon does now and then: ask for a model what its ``pull`` says.
 
     Args:
         config: edged.yaml or its directory.
         model: its name.
         state_dir: of the device; default: as the configuration or the service manager says.
+        meter: told what came over the line.
 
     Raises:
         EdgedError: as ``pull``; what was refused before is refused again unfetched.
@@ -110,10 +125,18 @@ def pull_model(config: Path, model: str, *, state_dir: Path | None = None) -> Pu
     if model not in snapshot.config.models or snapshot.config.models[model].pull is None:
         raise ConfigError(f'models.{model[:64]}.pull: no such model, or it has no "pull"')
     reference = parse_reference(str(snapshot.config.models[model].pull))
-    return _pull(config, state, snapshot, reference, model=model, again=False, older=False)
+    job = _job(config, state, snapshot, reference, model=model, meter=meter)
+    return _pull(job, again=False)
 
 
-def pull(config: Path, text: str, *, older: bool = False, state_dir: Path | None = None) -> Pulled:
+def pull(
+    config: Path,
+    text: str,
+    *,
+    older: bool = False,
+    state_dir: Path | None = None,
+    meter: Meter | None = None,
+) -> Pulled:
     """Fetch a bundle and install it.
 
     Args:
@@ -121,6 +144,7 @@ def pull(config: Path, text: str, *, older: bool = False, state_dir: Path | None
         text: the reference, as ``factory/digits:stable``.
         older: also where a newer release of the model is there already.
         state_dir: as ``pull_model``.
+        meter: as ``pull_model``.
 
     Raises:
         EdgedError: the source is away or has no such bundle, or the bundle is refused.
@@ -128,23 +152,28 @@ def pull(config: Path, text: str, *, older: bool = False, state_dir: Path | None
     state = state_dir or find_state_dir(config)
     snapshot = load_in_effect(config, state)
     reference = parse_reference(text)
-    return _pull(config, state, snapshot, reference, model="", again=True, older=older)
+    job = _job(config, state, snapshot, reference, older=older, meter=meter)
+    return _pull(job, again=True)
 
 
-def _pull(
+def _job(
     config: Path,
     state_dir: Path,
     snapshot: Snapshot,
     reference: Reference,
     *,
-    model: str,
-    again: bool,
-    older: bool,
-) -> Pulled:
-    settings = _settings(snapshot, reference.source)
-    folder = state_dir / FOLDER
+    model: str = "",
+    older: bool = False,
+    meter: Meter | None,
+) -> _Pull:
     key = hashlib.sha256(str(reference).encode()).hexdigest()[:32]
-    job = _Pull(config, snapshot, reference, model, older, folder, key)
+    folder = state_dir / FOLDER
+    return _Pull(config, snapshot, reference, model, older, folder, key, meter or Meter())
+
+
+def _pull(job: _Pull, *, again: bool) -> Pulled:
+    snapshot, reference = job.snapshot, job.reference
+    settings = _settings(snapshot, reference.source)
     with _locked(job):
         web = open_source(settings)
         found = find(web, settings, reference.name, reference.tag, reference.digest)
@@ -183,6 +212,8 @@ def _bring(job: _Pull, web: Web, settings: Settings, found: Found) -> tuple[str,
         except DigestMismatchError as exc:
             # Damaged on its way, or on the server: the bundle itself may be good.
             raise SourceError(f"{job.reference}: {exc.message}") from exc
+        finally:
+            job.meter.bytes += part.came
     fault("pull.fetched")
     if found.is_packed:
         unpack(file, job.path("edgb"), settings.max_bytes)

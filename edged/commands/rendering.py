@@ -75,6 +75,7 @@ def render_status(document: dict[str, Any]) -> str:
         lines.append(f"Open Inference Protocol on {document['http']}")
     if document.get("metrics"):
         lines.append(f"figures and health on {document['metrics']}")
+    lines += [*_store_lines(document.get("store") or {})]
     lines += _inbox_lines(document.get("inbox") or {})
     if document["mqtt"]:
         lines.append(_mqtt_line(document["mqtt"]))
@@ -244,6 +245,13 @@ def _socket_line(socket: dict[str, Any]) -> str:
     )
 
 
+def _store_lines(store: dict[str, Any]) -> Iterator[str]:
+    if store:
+        cap = f" of {_size(store['max_bytes'])}" if store["max_bytes"] is not None else ""
+        gone = f", {store['collected']} collected since the start" if store["collected"] else ""
+        yield f"store: {store['releases']} releases, {_size(store['bytes'])}{cap}{gone}"
+
+
 def _inbox_lines(inbox: dict[str, Any]) -> Iterator[str]:
     if not inbox:
         return
@@ -275,9 +283,18 @@ def _worker_lines(workers: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def _pull_lines(document: dict[str, Any]) -> list[str]:
     return [
-        f"{p['model']} from {p['pull']}: {p['state']}, asked again in {_seconds(p['next_in_s'])}"
+        f"{p['model']} from {p['pull']}: {p['state']}, {_good_words(p)}asked again in "
+        f"{_seconds(p['next_in_s'])}"
         for p in document.get("pulls") or ()
     ]
+
+
+def _good_words(pull: dict[str, Any]) -> str:
+    """Since when a source that fails has not answered."""
+    if pull["state"] != "failed":
+        return ""
+    ago_s = pull.get("good_ago_s")
+    return "never answered, " if ago_s is None else f"last answered {_seconds(ago_s)} ago, "
 
 
 def _engine_lines(engines: dict[str, Any]) -> Iterator[str]:

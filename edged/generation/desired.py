@@ -148,6 +148,17 @@ class Desired:
             "refused": self._refusal,
         }
 
+    def as_dict(self) -> dict[str, int] | None:
+        """What is counted of messages, and the version in effect; None where none may come."""
+        if self._config() is None:
+            return None
+        return {
+            "version": version_in(self._reloader.snapshot.files),
+            "taken": self.taken,
+            "refused": self.refused,
+            "repeated": self.repeated,
+        }
+
     def _said(self, verdict: Verdict) -> dict[str, Any]:
         return {
             "version": verdict.version,

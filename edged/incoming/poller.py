@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ _FAILED_S = 30.0
 _LONGEST_PULL_S = 24 * 3600.0
 _ANSWER_CAP_BYTES = 64 << 10
 _NICE = 10
+_STATES = ("installed", "current", "failed")
 _GIVEN = ("CREDENTIALS_DIRECTORY", "EDGED_FAULT_AT")
 """Of our environment, beside what every child gets: where systemd put the secrets."""
 
@@ -48,11 +49,12 @@ class Outcome(msgspec.Struct, frozen=True):
     text: str
     digest: str = ""
     retry_after_s: float = 0.0
+    bytes: int = 0
 
 
 @dataclass(slots=True)
 class Polled:
-    """One model, and how asking for it goes."""
+    """One model, and how asking for it goes; ``failures`` are in a row, ``ended`` counts all."""
 
     model: str
     reference: str
@@ -61,6 +63,9 @@ class Polled:
     failures: int = 0
     last: Outcome | None = None
     at: float = 0.0
+    good_s: float | None = None
+    bytes: int = 0
+    ended: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_STATES, 0))
 
 
 def wait_s(poll_s: float, failures: int, retry_after_s: float, luck: float) -> float:
@@ -144,6 +149,9 @@ class Poller:
                 "digest": one.last.digest if one.last is not None else "",
                 "at": one.at,
                 "failures": one.failures,
+                "ended": dict(one.ended),
+                "bytes": one.bytes,
+                "good_ago_s": None if one.good_s is None else round(now - one.good_s, 1),
                 "next_in_s": round(max(one.due_s - now, 0.0), 1),
             }
             for one in self._polled.values()
@@ -185,6 +193,9 @@ class Poller:
         has_failed = outcome.state == "failed"
         one.failures = one.failures + 1 if has_failed else 0
         one.last, one.at = outcome, time.time()
+        one.bytes += max(outcome.bytes, 0)
+        one.ended[outcome.state if outcome.state in one.ended else "failed"] += 1
+        one.good_s = one.good_s if has_failed else time.monotonic()
         pause_s = wait_s(one.poll_s, one.failures, outcome.retry_after_s, self._luck())
         one.due_s = time.monotonic() + pause_s
         if self._polled.get(one.model) is not one:

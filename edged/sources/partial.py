@@ -59,7 +59,7 @@ class Partial:
 
     def __init__(self, path: Path, wanted: Wanted) -> None:
         self.path, self.wanted = path, wanted
-        self.at = 0
+        self.at = self.came = 0
         self.etag = ""
         self._note = path.with_suffix(".json")
         self._whole = hashlib.sha256()
@@ -119,6 +119,7 @@ class Partial:
             DigestMismatchError: it is more than the file has, or a chunk is not what it must be;
                 the chunk is thrown away, those before it stay.
         """
+        self.came += len(data)
         if self.at + len(data) > self.wanted.size:
             raise DigestMismatchError(
                 f"more comes than the {self.wanted.size} bytes that are stated"

@@ -137,9 +137,20 @@ class Collector:
         self._mutex, self._slots, self._proven = mutex, slots, proven
         self._known: dict[str, tuple[str, int]] = {}
         self._claimed: set[str] = set()
+        self._held = self._held_bytes = self._gone = self._gone_bytes = 0
         self.rules: Rules = Usual()
         self.in_use: Callable[[], Needed] | None = None
         """Raises OSError when it cannot be known; None: nothing is ever removed."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the status: as it was at the last look, and what left since the start."""
+        return {
+            "releases": self._held,
+            "bytes": self._held_bytes,
+            "max_bytes": self.rules.max_bytes,
+            "collected": self._gone,
+            "collected_bytes": self._gone_bytes,
+        }
 
     def claim(self, digest: str) -> None:
         """It was asked for by a change that is being built: it stays until that is decided."""
@@ -163,6 +174,7 @@ class Collector:
         """
         with self._mutex:
             entries = self._entries()
+            self._held, self._held_bytes = len(entries), sum(one.size for one in entries)
             if self.in_use is None:
                 return Plan((), tuple(entries))
             needed, forgotten = self._needed(self.in_use())
@@ -184,6 +196,8 @@ class Collector:
         with self._mutex:
             entries, cap = self._entries(), self.rules.max_bytes
             held = sum(one.size for one in entries)
+            # With what comes; where it does not come after all, the next look mends it.
+            self._held, self._held_bytes = len(entries) + 1, held + size
             if self._fits(held, size, cap):
                 return
             going = []
@@ -198,6 +212,7 @@ class Collector:
             if cap is None or held + size <= cap:
                 self._remove(going)
                 return
+            self._held, self._held_bytes = len(entries), sum(one.size for one in entries)
         raise IncompatibleError(
             f"release {manifest.release} of {manifest.name} has {_mib(size)}, and the "
             f"{len(entries) - len(going)} releases that are needed have {_mib(held)}: "
@@ -244,6 +259,10 @@ class Collector:
             is_sure = not isinstance(exc.__cause__, OSError) or isinstance(exc.__cause__, _GONE)
         return Entry(digest, *self._known.get(digest, ("", 0)), size, is_sure)
 
+    def _count_gone(self, one: Entry) -> None:
+        self._held, self._held_bytes = self._held - 1, self._held_bytes - one.size
+        self._gone, self._gone_bytes = self._gone + 1, self._gone_bytes + one.size
+
     def _remove(self, going: Collection[Entry]) -> None:
         if not going:
             return
@@ -255,6 +274,7 @@ class Collector:
             trash.append(place)
             self._proven.discard(one.digest)
             self._known.pop(one.digest, None)
+            self._count_gone(one)
         fd = os.open(self._store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)

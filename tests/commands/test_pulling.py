@@ -19,7 +19,7 @@ from converters.publishing import mirror
 from converters.publishing.mirror import publish_to_mirror
 from converters.publishing.publish import publish
 from edged.cli import main
-from edged.commands.pulling import FOLDER, Pulled, pull, pull_model
+from edged.commands.pulling import FOLDER, Meter, Pulled, pull, pull_model
 from edged.config.documents import FOLDER as DOCUMENTS
 from edged.errors import (
     ApplyError,
@@ -145,14 +145,17 @@ class TestMirror:
                 request.reply(503)
 
         box.server.answer = answer
+        meter = Meter()
         with pytest.raises(SourceError, match=rf"200000 of {size} bytes are kept"):
-            box.pull()
+            pull(box.folder, "files/m:stable", meter=meter)
+        assert meter.bytes == cut  # also of what failed: some lines are paid by them
         box.server.answer = rest
         words = ["bundle", "pull", "files/m:stable", "--config", str(box.folder), "--json"]
         run = subprocess.run(
             [sys.executable, "-m", "edged", *words], capture_output=True, timeout=60, check=False
         )
-        assert json.loads(run.stdout)["state"] == "installed", run
+        said = json.loads(run.stdout)
+        assert (said["state"], said["bytes"]) == ("installed", size - cut), run
         assert box.server.asked[-1].headers["range"] == "bytes=200000-"
         assert box.there() == ["m-3.edgb"]
 

@@ -93,6 +93,20 @@ class TestStatus:
         assert line.split()[2:4] == ["failed", "-"]
         assert line.split()[-2:] == ["-", "no"]
 
+    def test_what_comes_here_in_short(self) -> None:
+        pull = {
+            "model": "gate", "pull": "factory/gate:stable", "state": "failed", "next_in_s": 30.0,
+        }  # fmt: skip
+        store = {"releases": 3, "bytes": 5 << 20, "max_bytes": None, "collected": 0}
+        lines = render_status(status(store=store, pulls=[pull])).splitlines()
+        assert lines[3] == "store: 3 releases, 5.0 MiB"
+        assert "gate from factory/gate:stable: failed, never answered, asked again in 30 s" in lines
+        store |= {"max_bytes": 1 << 30, "collected": 2}
+        text = render_status(status(store=store, pulls=[{**pull, "good_ago_s": 7300.0}]))
+        assert "store: 3 releases, 5.0 MiB of 1.0 GiB, 2 collected since the start" in text
+        assert "failed, last answered 2.0 h ago, asked" in text
+        assert "current, asked" in render_status(status(pulls=[{**pull, "state": "current"}]))
+
     def test_rollouts_in_short(self) -> None:
         assert "rollout of pumps: running; release 2 gets 10 %" in render_status(
             status(rollouts=[ONE])

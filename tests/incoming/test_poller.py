@@ -104,6 +104,23 @@ async def test_what_fails_is_said_and_tried_soon(monkeypatch: pytest.MonkeyPatch
 
 
 @on_loop
+async def test_what_is_counted(monkeypatch: pytest.MonkeyPatch):
+    desk = Desk(monkeypatch)
+    desk.answers["a"] = Outcome("failed", "away", bytes=10)
+    desk.poller.follow(config(a="r/a"))
+    await desk.settled(1)
+    assert (desk.shown("a")["bytes"], desk.shown("a")["good_ago_s"]) == (10, None)
+    desk.answers["a"] = Outcome("installed", "m-3.edgb", bytes=30)
+    desk.poller._polled["a"].due_s = 0.0
+    desk.poller._arm()
+    await desk.settled(2)
+    assert desk.shown("a")["ended"] == {"installed": 1, "current": 0, "failed": 1}
+    assert desk.shown("a")["bytes"] == 40
+    assert desk.shown("a")["good_ago_s"] is not None
+    desk.poller.stop()
+
+
+@on_loop
 async def test_what_fails_as_nobody_thought_is_not_tried_at_once(monkeypatch: pytest.MonkeyPatch):
     desk = Desk(monkeypatch)
 

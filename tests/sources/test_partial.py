@@ -35,6 +35,7 @@ def test_it_goes_on_at_the_byte(tmp_path: Path, wanted: Wanted, cut: int):
         assert (part.at, part.etag, part.is_whole) == (cut, '"one"', False)
         part.append(DATA[cut:])
         assert part.is_whole
+        assert part.came == len(DATA) - cut
         assert part.finish().read_bytes() == DATA
         part.discard()
     assert list(tmp_path.iterdir()) == []

@@ -132,6 +132,17 @@ class TestCollect:
         assert shop.take(1) == shop.digests[0]
         assert shop.repository.release(shop.digests[0]).artefact("onnx")
 
+    def test_what_is_told_of_it(self, shop: Shop):
+        told = shop.collector.as_dict()
+        assert (told["releases"], told["collected"], told["max_bytes"]) == (4, 0, None)
+        shop.collector.settle()
+        told = shop.collector.as_dict()
+        on_disk = [one.stat().st_size for one in (shop.state / "store").glob("*/*")]
+        assert (told["releases"], told["bytes"], told["collected"]) == (2, sum(on_disk), 2)
+        assert told["collected_bytes"] > 0
+        shop.take(1)
+        assert shop.collector.as_dict()["releases"] == 3
+
     def test_nothing_goes_when_nobody_says_what_is_needed(self, shop: Shop):
         def unknown() -> Needed:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
