@@ -17,6 +17,7 @@ from edged.errors import STATUS, ApplyError, Code, EdgedError, InvalidRequestErr
 
 Option = Callable[[argparse.ArgumentParser], None]
 """Adds an option that other commands have too."""
+_LEAP = "also one whose number is further above the newest than trust.max_leap"
 
 
 def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> None:
@@ -35,11 +36,13 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
     install = verb("install", _install, "Verify a bundle and put it where it is looked for.")
     install.add_argument("file", type=Path)
     install.add_argument("--older", action="store_true", help="also one older than what is there")
+    install.add_argument("--leap", action="store_true", help=_LEAP)
     pull = verb("pull", _pull, "Fetch a bundle from a source of the configuration and install it.")
     what = pull.add_mutually_exclusive_group(required=True)
     what.add_argument("reference", nargs="?", metavar="SOURCE/NAME[:TAG][@sha256:DIGEST]")
     what.add_argument("--model", help="what its `pull` says, as the daemon does by itself")
     pull.add_argument("--older", action="store_true", help="also one older than what is there")
+    pull.add_argument("--leap", action="store_true", help=_LEAP)
     pull.add_argument("--json", action="store_true", help="print the outcome as a line of JSON")
     remove = verb("remove", _remove, "Remove a release that the configuration can do without.")
     remove.add_argument("release", metavar="MODEL@RELEASE")
@@ -66,7 +69,8 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
 def _install(options: argparse.Namespace) -> int:
     from edged.incoming.installing import install  # noqa: PLC0415
 
-    done = install(options.config, options.file, older=options.older, state_dir=options.state_dir)
+    allowed = {"older": options.older, "leap": options.leap}
+    done = install(options.config, options.file, **allowed, state_dir=options.state_dir)
     print(done, flush=True)
     return wait(options) if options.wait else 0
 
@@ -80,7 +84,8 @@ def _pull(options: argparse.Namespace) -> int:
             done = pull_model(options.config, options.model, state_dir=state_dir, meter=meter)
         else:
             words = options.config, options.reference
-            done = pull(*words, older=options.older, state_dir=state_dir, meter=meter)
+            allowed = {"older": options.older, "leap": options.leap}
+            done = pull(*words, **allowed, state_dir=state_dir, meter=meter)
     except EdgedError as exc:
         if not options.json:
             raise

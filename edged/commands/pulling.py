@@ -98,6 +98,7 @@ class _Pull:
     reference: Reference
     model: str
     older: bool
+    leap: bool
     folder: Path
     key: str
     meter: Meter
@@ -134,6 +135,7 @@ def pull(
     text: str,
     *,
     older: bool = False,
+    leap: bool = False,
     state_dir: Path | None = None,
     meter: Meter | None = None,
 ) -> Pulled:
@@ -143,6 +145,7 @@ def pull(
         config: edged.yaml or its directory.
         text: the reference, as ``factory/digits:stable``.
         older: also where a newer release of the model is there already.
+        leap: also one that is further above it than ``trust.max_leap``.
         state_dir: as ``pull_model``.
         meter: as ``pull_model``.
 
@@ -152,7 +155,7 @@ def pull(
     state = state_dir or find_state_dir(config)
     snapshot = load_in_effect(config, state)
     reference = parse_reference(text)
-    job = _job(config, state, snapshot, reference, older=older, meter=meter)
+    job = _job(config, state, snapshot, reference, older=older, leap=leap, meter=meter)
     return _pull(job, again=True)
 
 
@@ -164,11 +167,12 @@ def _job(
     *,
     model: str = "",
     older: bool = False,
+    leap: bool = False,
     meter: Meter | None,
 ) -> _Pull:
     key = hashlib.sha256(str(reference).encode()).hexdigest()[:32]
     folder = state_dir / FOLDER
-    return _Pull(config, snapshot, reference, model, older, folder, key, meter or Meter())
+    return _Pull(config, snapshot, reference, model, older, leap, folder, key, meter or Meter())
 
 
 def _pull(job: _Pull, *, again: bool) -> Pulled:
@@ -232,7 +236,8 @@ def _install(job: _Pull, found: Found, file: Path) -> tuple[str, str]:
     if found.bundle and found.bundle != digest:
         raise DigestMismatchError(f"the bundle is sha256:{digest}; the source states another")
     _check_model(job, Head(data, manifest, signatures))
-    text = install(job.config, file, older=job.older, state_dir=job.folder.parent)
+    state_dir = job.folder.parent
+    text = install(job.config, file, older=job.older, leap=job.leap, state_dir=state_dir)
     fault("pull.installed")
     _clean(job)
     return text, digest
@@ -246,7 +251,7 @@ def _look(job: _Pull) -> Callable[[Partial], bool]:
         if head is None:
             return False
         _check_model(job, head)
-        admit(job.folder.parent, job.snapshot, head, older=job.older)
+        admit(job.folder.parent, job.snapshot, head, older=job.older, leap=job.leap)
         return True
 
     return look

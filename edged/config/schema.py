@@ -45,6 +45,15 @@ class TrustConfig(Section, frozen=True, kw_only=True):
         tuple[Path, ...], Meta(description="files with Ed25519 public keys made by edged-convert")
     ] = ()
     threshold: Annotated[int, Meta(ge=1, le=16, description="distinct keys that must sign")] = 1
+    max_leap: Annotated[
+        int,
+        Meta(
+            ge=0,
+            lt=2**53,
+            description="how far above the newest release of a model an installed one may be, or "
+            "twice that release; 0 = any; what is signed by mistake stays in the way of the next",
+        ),
+    ] = 1_000_000
     root: Annotated[
         Path | None,
         Meta(

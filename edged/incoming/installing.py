@@ -41,13 +41,21 @@ class NoPlaceError(IncompatibleError):
     """The device cannot take it now; the bundle is none the worse for it."""
 
 
-def install(config: Path, file: Path, *, older: bool = False, state_dir: Path | None = None) -> str:
+def install(
+    config: Path,
+    file: Path,
+    *,
+    older: bool = False,
+    leap: bool = False,
+    state_dir: Path | None = None,
+) -> str:
     """Install a bundle; returns what was done, for people.
 
     Args:
         config: edged.yaml or its directory.
         file: the bundle.
         older: also where a newer release of the model is there already.
+        leap: also one that is further above it than ``trust.max_leap``.
         state_dir: of the device; default: as the configuration or the service manager says.
 
     Raises:
@@ -58,7 +66,8 @@ def install(config: Path, file: Path, *, older: bool = False, state_dir: Path | 
     snapshot = load_in_effect(config, state)
     data, manifest, signatures = read_manifest(file)
     # From the original, so that nothing is written of what nobody signed.
-    trust, target = admit(state, snapshot, Head(data, manifest, signatures), older=older)
+    head = Head(data, manifest, signatures)
+    trust, target = admit(state, snapshot, head, older=older, leap=leap)
     with _alone(target.parent):
         if target.exists():
             _check_there(target, bundle_digest(data))
@@ -79,7 +88,7 @@ def install(config: Path, file: Path, *, older: bool = False, state_dir: Path | 
 
 
 def admit(
-    state_dir: Path, snapshot: Snapshot, head: Head, *, older: bool
+    state_dir: Path, snapshot: Snapshot, head: Head, *, older: bool, leap: bool = False
 ) -> tuple[TrustStore, Path]:
     """All that its first bytes say against a bundle; also asked before the rest is fetched.
 
@@ -93,13 +102,17 @@ def admit(
     trust.verify(head.data, head.signatures)
     check_requires(head.manifest)
     check_targets(head.manifest, device_words(snapshot.config.labels))
-    Floors(state_dir).check(head.manifest)
+    floors = Floors(state_dir)
+    floors.check(head.manifest)
     check_quota(state_dir, snapshot, head.manifest)
     target = _target(snapshot, head.manifest)
     is_there = target.exists()
     if not is_there:
         check_not_expired(load_trusted(snapshot, state_dir))
-    _check_others(snapshot, head.manifest, bundle_digest(head.data), older=older)
+    newest = _check_others(snapshot, head.manifest, bundle_digest(head.data), older=older)
+    if not leap:
+        known = max(newest, floors.all().get(head.manifest.name, 0))
+        check_leap(head.manifest, known, snapshot.config.trust.max_leap)
     if is_there:
         _check_there(target, bundle_digest(head.data))
     return trust, target
@@ -142,8 +155,33 @@ def _check_there(target: Path, digest: str) -> None:
         )
 
 
-def _check_others(snapshot: Snapshot, manifest: Manifest, digest: str, *, older: bool) -> None:
-    """Refuse a number that stands for other contents, and a step back that nobody asked for."""
+def check_leap(manifest: Manifest, known: int, most: int) -> None:
+    """Refuse a number that can only be a mistake: no number after it would be higher.
+
+    Numbers that are dates or seconds go far with each release, and never to twice what they were.
+
+    Args:
+        manifest: of the bundle.
+        known: the newest release, or the floor, of its model here; 0 for none.
+        most: ``trust.max_leap``.
+
+    Raises:
+        IncompatibleError: it is too far above.
+    """
+    if known and most and manifest.release > known + max(most, known):
+        raise IncompatibleError(
+            f"release {manifest.release} of {manifest.name} is far above release {known}, the "
+            f"newest here: no later one could follow a number that is a mistake (trust.max_leap, "
+            f"{most}); where it is none: edged bundle install --leap"
+        )
+
+
+def _check_others(snapshot: Snapshot, manifest: Manifest, digest: str, *, older: bool) -> int:
+    """Refuse a number that stands for other contents, and a step back that nobody asked for.
+
+    Returns:
+        The newest release that is there; 0 for none.
+    """
     newest = 0
     for path in snapshot.bundle_paths(manifest.name):
         try:
@@ -161,6 +199,7 @@ def _check_others(snapshot: Snapshot, manifest: Manifest, digest: str, *, older:
             f"release {manifest.release} of {manifest.name} is older than release {newest}, which "
             "is there; to install it all the same: edged bundle install --older"
         )
+    return newest
 
 
 @contextlib.contextmanager

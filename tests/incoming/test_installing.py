@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError, SignatureError
 from edged.incoming import installing
-from edged.incoming.installing import NoPlaceError, install
+from edged.incoming.installing import NoPlaceError, check_leap, install
 from edged.store.floors import Floors
 from edged.store.signing import generate_key
 from tests.bundles import make_bundle
@@ -154,6 +156,40 @@ def test_killed_in_a_step_leaves_the_old_or_the_new(box: Path, point: str):
     assert whole.read_bytes() == file.read_bytes()
     install(box, bundle(box, 4))
     assert there(box) == ["m-3.edgb", "m-4.edgb"], "what was left is removed"
+
+
+@pytest.mark.parametrize(
+    ("known", "release", "most", "is_refused"),
+    [
+        (0, 2**32 - 1, 1_000_000, False),  # the first one says how they are numbered
+        (3, 1_000_003, 1_000_000, False), (3, 1_000_004, 1_000_000, True),
+        (3, 2**32 - 1, 0, False), (3, 2**32 - 1, 2**33, False), (3, 12, 10, False),
+        (3, 14, 10, True), (20261128, 20270101, 1_000_000, False), (3, 20261128, 1_000_000, True),
+        (1_790_000_000, 1_800_000_000, 1_000_000, False),
+        (1_790_000_000, 2**32 - 1, 1_000_000, True), (5, 2, 1, False),
+    ],
+)  # fmt: skip
+def test_how_far_a_number_may_leap(known: int, release: int, most: int, *, is_refused: bool):
+    manifest = SimpleNamespace(release=release, name="m")
+    refused = pytest.raises(IncompatibleError, match=r"far above .* --leap")
+    with refused if is_refused else contextlib.nullcontext():
+        check_leap(manifest, known, most)  # type: ignore[arg-type]
+
+
+def test_a_mistake_is_not_installed_unless_on_purpose(box: Path):
+    install(box, bundle(box, 5))
+    mistake = bundle(box, 2**32 - 1)
+    with pytest.raises(IncompatibleError, match=r"release 4294967295 of m is far above release 5"):
+        install(box, mistake)
+    assert install(box, mistake, leap=True).endswith("release 4294967295 of m")
+
+
+def test_a_floor_says_how_far_numbers_are_where_no_file_is_left(box: Path):
+    state = box / "state"
+    state.mkdir(exist_ok=True)
+    Floors(state).set("m", 7)
+    with pytest.raises(IncompatibleError, match="far above release 7"):
+        install(box, bundle(box, 2**32 - 1), state_dir=state)
 
 
 @pytest.mark.parametrize("what", ["an older release", "half a file"])
