@@ -81,8 +81,17 @@ def test_ten_thousand_user_properties(broker: Mosquitto, site: type[Rig]) -> Non
     run(work())
 
 
-def speak(listener: socket.socket, pieces: list[bytes], heard: list[bytes]) -> None:
-    """A broker that hangs up behind each piece, but for the last, whose result it takes."""
+def speak(
+    listener: socket.socket, pieces: list[bytes], heard: list[bytes], last: bytes = b"out/hall"
+) -> None:
+    """A broker that hangs up behind each piece, but for the last, whose result it takes.
+
+    Args:
+        listener: where it is.
+        pieces: what it says.
+        heard: what it was told, by piece.
+        last: behind this it hangs up too.
+    """
     for data in pieces:
         client, _ = listener.accept()
         with client:
@@ -90,7 +99,7 @@ def speak(listener: socket.socket, pieces: list[bytes], heard: list[bytes]) -> N
             client.sendall(CONNACK + data)
             client.settimeout(10 if data is pieces[-1] else 0.3)
             said = b""
-            while b"out/hall" not in said:
+            while last not in said or b"out/hall" not in said:
                 try:
                     more = client.recv(4096)
                 except TimeoutError:
@@ -120,6 +129,55 @@ def test_a_request_that_is_cut_is_no_request(site: type[Rig]) -> None:
     run(work())
     assert [b"out/hall" in said for said in heard] == [False, False, True]
     assert not any(b"\x40\x02\x00\x05" in said for said in heard), "acknowledged before its result"
+
+
+def published(first: int, topic: bytes, mid: int, properties: bytes = b"") -> bytes:
+    """A request as a broker brings it; ``first`` has its flags."""
+    body = len(topic).to_bytes(2, "big") + topic + mid.to_bytes(2, "big")
+    body += bytes((len(properties),)) + properties + GOOD.encode()
+    return bytes((first, len(body))) + body
+
+
+def ack(mid: int) -> bytes:
+    """PUBACK."""
+    return b"\x40\x02" + mid.to_bytes(2, "big")
+
+
+@pytest.mark.hostile("E6 a retained request at each reconnect")
+def test_old_state_and_what_came_too_late_do_not_run(site: type[Rig]) -> None:
+    """All at once: what is retained or expired is acknowledged and no more, the rest in its order."""
+    expired, heard = b"\x02\x00\x00\x00\x00", list[bytes]()
+    brought = [
+        published(0x33, b"in/kept", 1),
+        published(0x3B, b"in/kept", 2),
+        published(0x32, b"in/late", 3, expired),
+        published(0x3A, b"in/late", 4, expired),
+        published(0x3B, b"in/kept", 5, expired),
+        published(0x3A, b"in/again", 6),
+        published(0x32, b"in/hall", 7),
+    ]
+
+    async def work() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            pieces = [b"".join(brought)]
+            thread = threading.Thread(
+                target=speak, args=(listener, pieces, heard, ack(5)), daemon=True
+            )
+            thread.start()
+            async with site(listener.getsockname()[1], wait=False, protocol="5") as rig:
+                await until(lambda: rig.vib["expired"] == 2, 30)
+                await until(lambda: not thread.is_alive(), 30)
+                assert rig.stats["retained"] == 3
+
+    run(work())
+    (said,) = heard
+    assert b"out/kept" not in said
+    assert b"out/late" not in said
+    assert said.index(b"out/again") < said.index(b"edged-dup") < said.index(b"out/hall")
+    acks = [said.find(ack(mid)) for mid in range(1, 8)]
+    assert sorted(acks[:5]) == acks[:5], "in the order of arrival"
+    assert acks[0] > 0
+    assert acks[5:] == [-1, -1], "their results are not with the broker yet"
 
 
 @pytest.mark.broker

@@ -270,6 +270,17 @@ def test_what_must_not_be_sent_is_answered_in_words(connack, publication, code):
     assert talk.session.take(0) != b"", "nothing is stuck behind it"
 
 
+def test_a_packet_as_long_as_the_broker_takes_is_sent_and_no_longer_one():
+    talk = Talk(connack=packet(0x20, "\0\0\5\x27\0\0\0\x20"))
+    for token, size in ((1, 26), (2, 27)):
+        talk.session.publish(token, Publication("t", bytes(size), qos=0))
+    assert len(talk.session.take(0)) == 0x20
+    assert [event.reason_code for event in sorted(talk.events, key=lambda one: one.token)] == [
+        0,
+        0x95,
+    ]
+
+
 @pytest.mark.parametrize("is_v5", [True, False])
 def test_qos_2_is_done_when_it_is_completed(is_v5):
     """MQTT-4.3.3-2 to -5; the place in the window is taken until then."""

@@ -474,6 +474,26 @@ async def test_a_result_too_large_for_the_broker_does_not_kill_the_connection():
     assert "the broker takes 600" in bench.letters()[0]["message"]
 
 
+@on_loop
+async def test_errors_too_large_for_the_broker_are_not_said_and_stop_nobody():
+    bench = Bench(limit=1000)
+    mids = [
+        bench.session.receive("in/hall", b"{", response_topic="r", correlation=b"c" * 1000).mid,
+        bench.session.receive("in/hall", b"{", response_topic="r").mid,
+    ]
+    await settle()
+    letters, replies = bench.letters(), bench.session.to("r")
+    assert (len(letters), len(replies)) == (2, 1), "the reply with so much correlation data is not"
+    bench.session.connect(limit=200)
+    said = len(bench.session.of("publish"))
+    mids.append(bench.session.receive("in/hall", b"{", response_topic="r").mid)
+    await settle()
+    assert bench.session.of("publish")[said:] == []
+    assert bench.session.acked == mids
+    assert bench.counters()["dead_lettered"] == 3
+    assert bench.counters()["undeliverable"] == 1
+
+
 @pytest.mark.hostile("R38 PNG and JPEG only, capped from the header")
 @on_loop
 async def test_large_payloads_are_decoded_off_the_loop():

@@ -352,6 +352,22 @@ async def test_results_for_another_broker_are_acknowledged_when_they_are_kept():
     assert bench.counters["answered"] == 3
 
 
+@pytest.mark.parametrize(("far", "near"), [(600, None), (None, 600)])
+@on_loop
+async def test_the_limit_is_that_of_the_broker_that_gets_the_results(far, near):
+    forwarder = KeepsEverything()
+    forwarder.max_packet_bytes = far
+    bench = Bench(forwarder=forwarder, limit=near)
+    message = bench.session.receive("in/" + "h" * 120, b'{"a": 1, "b": 2}')
+    await settle()
+    for _, on_kept in forwarder.held:
+        on_kept("")
+    await settle()
+    assert len(forwarder.held) == (far is None)
+    assert bench.counters["dead_lettered"] == (near is None)
+    assert bench.session.acked == [message.mid]
+
+
 @on_loop
 async def test_a_result_that_the_outbox_never_takes_ends_as_a_dead_letter():
     forwarder = KeepsEverything()
