@@ -1,7 +1,7 @@
 """The power of the whole daemon, cut again and again: what it had acknowledged is on its disk.
 
-``python -m tests.chaos.power [--cuts 500] [--seed 1] [--pretend]`` prints what was found. The daemon
-lives on an ext4 image that is mounted by loop; the image is copied while it works. The copy holds
+``python -m tests.chaos.power [--cuts 500] [--seed 1] [--pretend] [--fs xfs]`` prints what was found. The
+daemon lives on an ext4 image that is mounted by loop; the image is copied while it works. The copy holds
 what had reached the block layer: what was only in the file system's cache is gone, as after a cut. It
 does not model a drive that lies. Needs root and loop devices.
 """
@@ -14,11 +14,9 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,53 +25,18 @@ from edged.outbox.disk import Disk
 from edged.outbox.segment_log import SegmentLog
 from tests.bundles import make_bundle
 from tests.chaos.book import Book
+from tests.chaos.images import fs_option, mounted, new_image, problem
 from tests.chaos.parties import Device, Listener
 from tests.chaos.tap import Tap
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.fakes.broker import Mosquitto
 from tests.models import double
 
-IMAGE_BYTES = 48 << 20
 CAP = "16MiB"
-TOOLS = ("mkfs.ext4", "mount", "umount")
 WHOLE_EVERY = 25
 """Every so many cuts a whole daemon is started on the copy, and delivers what it finds."""
 AWAY_EVERY = 10
 """Every so many cuts the broker of results goes, or comes back."""
-
-
-def run(*command: str | Path) -> bool:
-    return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
-
-
-def problem() -> str:
-    """Why it cannot be done on this machine, or nothing."""
-    if os.geteuid() != 0 or not all(shutil.which(tool) for tool in TOOLS):
-        return "needs root, mkfs.ext4 and mount"
-    with tempfile.TemporaryDirectory() as name:
-        try:
-            with mounted(new_image(Path(name) / "image"), Path(name) / "m"):
-                return ""
-        except OSError as exc:
-            return str(exc)
-
-
-def new_image(path: Path, size: int = IMAGE_BYTES) -> Path:
-    with path.open("wb") as file:
-        file.truncate(size)
-    assert run("mkfs.ext4", "-q", path)
-    return path
-
-
-@contextlib.contextmanager
-def mounted(image: Path, where: Path) -> Iterator[Path]:
-    where.mkdir(exist_ok=True)
-    if not run("mount", "-o", "loop", image, where):
-        raise OSError("no loop device can be mounted here")
-    try:
-        yield where
-    finally:
-        wait_for(lambda: run("umount", where), 20, 0.05)
 
 
 @dataclass
@@ -140,10 +103,10 @@ class Plant:
         pretends: the control, with syncs that do nothing.
     """
 
-    def __init__(self, folder: Path, *, pretends: bool) -> None:
+    def __init__(self, folder: Path, *, pretends: bool, kind: str = "ext4") -> None:
         self.folder = folder
         self.book = Book()
-        self.image = new_image(folder / "image")
+        self.image = new_image(folder / "image", kind=kind)
         self._module = "tests.chaos.pretending" if pretends else "edged"
         for name in ("first", "second", "third"):
             (folder / name).mkdir()
@@ -231,13 +194,20 @@ def start_whole(folder: Path, copy: Path, due: set[int], found: Found) -> None:
             daemon.stop()
 
 
-def cuts(count: int, seed: int, *, pretends: bool = False, whole_every: int = WHOLE_EVERY) -> Found:
+def cuts(
+    count: int,
+    seed: int,
+    *,
+    pretends: bool = False,
+    whole_every: int = WHOLE_EVERY,
+    kind: str = "ext4",
+) -> Found:
     """Cut so often; what was found."""
     rng = random.Random(seed)
     found = Found()
     with tempfile.TemporaryDirectory(prefix="edged-power-") as name:
         folder = Path(name)
-        with Plant(folder, pretends=pretends) as plant:
+        with Plant(folder, pretends=pretends, kind=kind) as plant:
             is_up = False
             plant.second.stop()
             for number in range(1, count + 1):
@@ -271,12 +241,13 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pretend", action="store_true", help="the control: syncs do nothing")
+    fs_option(parser)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    if reason := problem():
+    if reason := problem(args.fs):
         print(f"not done: {reason}")
         return 1
-    found = cuts(args.cuts, args.seed, pretends=args.pretend)
+    found = cuts(args.cuts, args.seed, pretends=args.pretend, kind=args.fs)
     print("\n".join(found.lines()))
     return 0 if not (found.lost or found.whole_lost or found.problems) else 1
 

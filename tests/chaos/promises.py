@@ -26,6 +26,7 @@ from edged.generation.record import load_for_boot
 from edged.store.bundle import open_bundle
 from edged.store.floors import Floors
 from edged.store.signing import TrustStore
+from tests.chaos.images import mount_command
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.fakes.site import Site
 from tests.generation.test_reload import Box, booted
@@ -161,7 +162,7 @@ def _inspect(pipe: Connection, image: Image, promises: Promises, known: Known, w
         raise OSError(ctypes.get_errno(), "no mounts of its own")
     for command in (
         ["mount", "--make-rprivate", "/"],
-        ["mount", "-o", "loop", str(image.path), str(image.home)],
+        mount_command(image.path, image.home),
     ):
         subprocess.run(command, check=True, timeout=60)
     inspector = Inspector(known)

@@ -1,6 +1,6 @@
 """The power cut in the steps of changes, ways back, installs, floors, rollouts and collections.
 
-``python -m tests.chaos.store [--cuts 500] [--seed 1] [--pretend]`` prints what was found. The method
+``python -m tests.chaos.store [--cuts 500] [--seed 1] [--pretend] [--fs xfs]`` prints what was found. The method
 is that of ``power.py``: the daemon lives on an ext4 image, and a copy of the image is what a cut
 would leave. Here the daemon waits at each of its fault points, and is stopped there or a moment
 later; the copy is then booted (``promises.py``), half of the time with a configuration that cannot be
@@ -31,13 +31,13 @@ from edged.incoming import installing
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.floors import Floors
 from tests.bundles import make_bundle, make_keys
-from tests.chaos.power import mounted, new_image, problem
+from tests.chaos.images import fs_option, mounted, new_image, problem
 from tests.chaos.promises import Found, Image, Known, Promises, copy_of, inspect
 from tests.chaos.stopping import PRETENDS, STOPS_AT, STOPS_UNTIL
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.models import double
 
-IMAGE_BYTES = 24 << 20
+IMAGE_BYTES = {"ext4": 24 << 20, "xfs": 48 << 20}
 WHOLE_EVERY = 10
 """Every so many cuts a whole daemon is started on the copy."""
 OFTEN = 0.4
@@ -84,10 +84,11 @@ class Plant:
         seed: of what happens.
         pretends: the control, with syncs that do nothing.
         whole_every: see WHOLE_EVERY.
+        kind: of the file system.
     """
 
     def __init__(
-        self, folder: Path, count: int, seed: int, *, pretends: bool, whole_every: int
+        self, folder: Path, count: int, seed: int, *, pretends: bool, whole_every: int, kind: str
     ) -> None:
         self.folder, self.count, self.pretends = folder, count, pretends
         self.found = Found()
@@ -104,7 +105,7 @@ class Plant:
         self._is_begun = False
         self._key, self._public = make_keys(folder)
         self._known = Known(self._public, self._digests)
-        self.image = new_image(folder / "image", IMAGE_BYTES)
+        self.image = new_image(folder / "image", IMAGE_BYTES[kind], kind=kind)
         self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> Plant:  # noqa: PYI034 - typing.Self is 3.11
@@ -358,10 +359,12 @@ def cuts(
     pretends: bool = False,
     whole_every: int = WHOLE_EVERY,
     found: Found | None = None,
+    kind: str = "ext4",
 ) -> Found:
     """Cut so often; what was found, also while it goes on."""
     with tempfile.TemporaryDirectory(prefix="edged-store-") as name:
-        plant = Plant(Path(name), count, seed, pretends=pretends, whole_every=whole_every)
+        folder = Path(name)
+        plant = Plant(folder, count, seed, pretends=pretends, whole_every=whole_every, kind=kind)
         plant.found = plant.found if found is None else found
         was = installing.fault
         try:
@@ -378,14 +381,15 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pretend", action="store_true", help="the control: syncs do nothing")
+    fs_option(parser)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    if reason := problem():
+    if reason := problem(args.fs):
         print(f"not done: {reason}")
         return 1
     found = Found()
     try:
-        cuts(args.cuts, args.seed, pretends=args.pretend, found=found)
+        cuts(args.cuts, args.seed, pretends=args.pretend, found=found, kind=args.fs)
     finally:  # also of a run that is stopped
         print("\n".join(found.lines()), flush=True)
     return 0 if found.is_good else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.power import problem
+from tests.chaos.images import problem
 from tests.chaos.store import cuts
 
 pytestmark = [
