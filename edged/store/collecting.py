@@ -144,10 +144,11 @@ class Collector:
 
     def as_dict(self) -> dict[str, Any]:
         """For the status: as it was at the last look, and what left since the start."""
+        cap = self.rules.max_bytes
         return {
             "releases": self._held,
             "bytes": self._held_bytes,
-            "max_bytes": self.rules.max_bytes,
+            "max_bytes": None if cap is None else int(cap),
             "collected": self._gone,
             "collected_bytes": self._gone_bytes,
         }
