@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from typing import TYPE_CHECKING, Final, cast
 
 from edged.access.visit import Visit
-from edged.errors import QuotaError
+from edged.errors import BusyError, QuotaError
 from edged.protocol.frames import Buffer
 from edged.protocol.grpc_wire import encode_only
 from edged.protocol.http2_frames import BrokenConnectionError, Reason
 from edged.transports.awake import AWAKE_NS, read_awake
-from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.grpc.http2_calls import Call, Calls
 from edged.transports.grpc.infer import failure
-from edged.transports.tls import certificate_name, certificate_origin
 
 if TYPE_CHECKING:
     from edged.transports.grpc.endpoint import GrpcServer
@@ -71,40 +68,15 @@ class Peer(asyncio.Protocol):
         """Note who it is; refuse when there are too many."""
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = transport = cast(asyncio.Transport, transport)
-        server = self._server
-        if len(server.connections) >= server.max_connections:
-            server.refused += 1
-            text = (
-                f"{server.max_connections} connections are open, the most allowed "
-                "(listen.max_connections)"
-            )
-            self._connection.fail(BrokenConnectionError(Reason.ENHANCE_YOUR_CALM, text))
-            self._flush()
-            self._is_over = True
-            transport.close()
-            return
-        sock = transport.get_extra_info("socket")
-        certificate = certificate_name(transport.get_extra_info("peercert"))
         try:
-            peer = peer_of(sock, server.entry)._replace(certificate=certificate)
-            self._visit = server.gate.enter(peer, self._asker.review)
-        except QuotaError as exc:
-            server.refused += 1
+            guest = self._server.admit(self, transport, self._asker.review)
+        except BusyError as exc:
             self._turn_away(exc)
             return
-        self._asker.enter(self._visit)
-        server.accepted += 1
-        server.connections.add(self)
-        if certificate:
-            self.calls.origin = certificate_origin("grpc", certificate)
-        else:
-            self._descriptor = sock.fileno()
-        if sock.family == socket.AF_UNIX:
-            pid, uid, gid = peer_credentials(sock)
-            self.calls.origin = f"grpc:{uid}"
-            log.debug("connected: pid %d uid %d gid %d", pid, uid, gid)
-        # As in native/peer.py: an answer leaves at once.
-        transport.set_write_buffer_limits(high=0)
+        self._visit = guest.visit
+        self._asker.enter(guest.visit)
+        self.calls.origin = guest.origin
+        self._descriptor = guest.descriptor
         self._flush()
         self._watch()
         self._idle = self._loop.call_later(_IDLE_S, self._on_idle)
@@ -127,13 +99,14 @@ class Peer(asyncio.Protocol):
         if exc is not None:
             log.debug("a connection of %s broke: %s", self.calls.origin, exc)
 
-    def _turn_away(self, error: QuotaError) -> None:
+    def _turn_away(self, error: BusyError) -> None:
         """Refuse what it asks for a moment, so that its user reads why, and end.
 
-        Of many at once only a few are told so: each costs a descriptor that no bound counts.
+        Of many at once only a few are told so, and none where all connections there may be are
+        open: each costs a descriptor that no bound counts.
         """
         server, transport = self._server, cast(asyncio.Transport, self._transport)
-        if len(server.turned_away) >= _TURNED_AWAY:
+        if not isinstance(error, QuotaError) or len(server.turned_away) >= _TURNED_AWAY:
             self._connection.fail(BrokenConnectionError(Reason.ENHANCE_YOUR_CALM, error.message))
             self._flush()
             self._is_over = True

@@ -1,30 +1,27 @@
 """One client of the HTTP socket: its requests one after another, each answered before the next.
 
 Decides how long a request may take to arrive, in which order answers leave and when the connection
-ends; what a request asks for is ``http_requests``'.
+ends; what a request asks for is ``requests``'.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from edged.access.visit import Visit
-from edged.errors import QuotaError
+from edged.errors import BusyError, QuotaError
 from edged.protocol.frames import Buffer
 from edged.protocol.http_answer import CONTINUE, encode_error
 from edged.protocol.http_get import RefusedError
 from edged.protocol.http_reader import HttpReader, HttpRequest
 from edged.transports.awake import AWAKE_NS, read_awake
-from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.http.gathering import Gathering
 from edged.transports.http.requests import Requests
 from edged.transports.oip_door import Entry
-from edged.transports.tls import certificate_name, certificate_origin
 
 if TYPE_CHECKING:
     from edged.transports.http.endpoint import HttpServer
@@ -35,6 +32,7 @@ _IDLE_S = 120.0
 """Between requests; clients keep a few connections and notice one that was closed."""
 
 _LINGER_S = 1.0
+_SOON = "Retry-After: 1\r\n"
 
 
 class Connection(asyncio.Protocol):
@@ -65,41 +63,17 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is; refuse when there are too many."""
         self._transport = transport = cast(asyncio.Transport, transport)
-        server = self._server
-        if len(server.connections) >= server.max_connections:
-            server.refused += 1
-            text = (
-                f"{server.max_connections} connections are open, the most allowed "
-                "(listen.max_connections)"
-            )
-            self._write(encode_error(503, text, "Retry-After: 1\r\n", keeps_alive=False))
-            transport.close()
-            return
-        sock = transport.get_extra_info("socket")
-        shown = transport.get_extra_info("peercert")
-        certificate = certificate_name(shown)
-        peer = peer_of(sock, server.entry)._replace(certificate=certificate)
         try:
-            self._visit = server.gate.enter(peer, self._requests.review)
-        except QuotaError as exc:
-            server.refused += 1
-            self._write(encode_error(429, exc.message, "Retry-After: 1\r\n", keeps_alive=False))
+            guest = self._server.admit(self, transport, self._requests.review)
+        except BusyError as exc:
+            status = 429 if isinstance(exc, QuotaError) else 503
+            self._write(encode_error(status, exc.message, _SOON, keeps_alive=False))
             transport.close()
             return
-        self._requests.enter(self._visit)
-        server.accepted += 1
-        server.connections.add(self)
-        if certificate:
-            self._requests.origin = certificate_origin("http", certificate)
-        else:
-            self._descriptor = sock.fileno()
-        if sock.family == socket.AF_UNIX:
-            pid, uid, gid = peer_credentials(sock)
-            self._requests.origin = f"http:{uid}"
-            self._requests.user = uid
-            log.debug("connected: pid %d uid %d gid %d", pid, uid, gid)
-        # As in native/peer.py: an answer leaves at once.
-        transport.set_write_buffer_limits(high=0)
+        self._visit = guest.visit
+        self._requests.enter(guest.visit)
+        self._requests.origin, self._requests.user = guest.origin, guest.uid
+        self._descriptor = guest.descriptor
         self._wait(_IDLE_S)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, cast
 
 from edged.access.visit import Visit
 from edged.errors import (
+    BusyError,
     EdgedError,
-    QueueFullError,
-    QuotaError,
     RemoteProtocolError,
     RuntimeFailureError,
 )
 from edged.protocol import native
 from edged.protocol.frames import Buffer, FrameReader, Kind
 from edged.transports.awake import AWAKE_NS, read_awake
-from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.native.passing import Passing, close_all
 from edged.transports.native.requests import Requests
 
@@ -69,36 +67,16 @@ class Connection(asyncio.BufferedProtocol):
         """Note who it is; refuse when there are too many."""
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = transport = cast(asyncio.Transport, transport)
-        server = self._server
-        if len(server.connections) >= server.max_connections:
-            server.refused += 1
-            error = QueueFullError(
-                f"{server.max_connections} connections are open, the most allowed "
-                "(listen.max_connections)"
-            )
-            self._write(native.encode_error(0, error))
-            transport.close()
-            return
-        sock = transport.get_extra_info("socket")
         try:
-            self._visit = server.gate.enter(peer_of(sock, server.entry), self._requests.review)
-        except QuotaError as exc:
-            server.refused += 1
+            guest = self._server.admit(self, transport, self._requests.review)
+        except BusyError as exc:
             self._write(native.encode_error(0, exc))
             transport.close()
             return
-        self._requests.enter(self._visit)
-        server.accepted += 1
-        server.connections.add(self)
-        self._descriptor = sock.fileno()
-        pid, uid, gid = peer_credentials(sock)
-        self._requests.origin = f"uds:{uid}"
-        # An answer leaves at once: uvloop otherwise keeps it until the loop's turn is over, and the
-        # client could already be at work on its next request.
-        transport.set_write_buffer_limits(high=0)
-        log.debug(
-            "connected: pid %d uid %d gid %d (%d open)", pid, uid, gid, len(server.connections)
-        )
+        self._visit = guest.visit
+        self._requests.enter(guest.visit)
+        self._requests.origin = guest.origin
+        self._descriptor = guest.descriptor
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it, and withdraw what still waits: nobody would read the answers."""

@@ -1,6 +1,6 @@
 """The Unix socket that local applications connect to, over the native protocol.
 
-Decides where to listen and which limits hold; what one client may do is ``native_peer``'s.
+Decides where to listen and which limits hold; what one client may do is ``peer``'s.
 """
 
 from __future__ import annotations
@@ -9,23 +9,22 @@ import asyncio
 import logging
 import socket
 import sys
-import time
 from typing import Any, Literal
 
 from edged.access.gate import Gate
 from edged.config.listen import SocketConfig
 from edged.config.schema import Config
-from edged.patience import Patience
 from edged.protocol.frames import Limits
 from edged.transports.admin_peer import AdminConnection, Other
 from edged.transports.native.door import Call, Door
 from edged.transports.native.peer import Connection
+from edged.transports.server import Server
 from edged.transports.socket_file import BACKLOG, bind_socket, remove_socket, set_access
 
 log = logging.getLogger("edged.uds")
 
 
-class UnixServer:
+class UnixServer(Server[Connection]):
     """Listens on one Unix socket.
 
     Args:
@@ -42,28 +41,20 @@ class UnixServer:
         gate: Gate | None = None,
         entry: Literal["native", "admin"] = "native",
     ) -> None:
+        super().__init__("uds", entry, gate, log)
         self.door = door
-        self.entry = entry
         self.other: Other | None = None
         """Makes the protocol for who speaks another one on this socket; None where nobody may."""
-        self.gate = gate or Gate()
         self.calls = calls
         self.limits = Limits()
         self.max_in_flight = 1024
-        self.max_connections = 256
-        self.frame_timeout_s = 10.0
-        self.patience = Patience(0)
         self.shares_core = True
         self.max_unread_bytes = 64 << 20
         self.stream_wait_s = 60.0
         self.max_regions = 16
         self.max_shared_bytes = 256 << 20
         self.lent: set[int] = set()
-        self.connections: set[Connection] = set()
-        self.accepted = 0
-        self.refused = 0
         self.requests = 0
-        self.received_bytes = self.sent_bytes = 0
         self._server: asyncio.AbstractServer | None = None
         self._socket: SocketConfig | None = None
         self._is_passed = False
@@ -84,16 +75,14 @@ class UnixServer:
 
     def configure(self, config: Config) -> None:
         """Take over limits; they hold for connections made from now on."""
+        super().configure(config)
         self.limits = Limits(body_bytes=int(config.limits.max_request))
         self.max_in_flight = config.limits.max_in_flight
-        self.frame_timeout_s = int(config.limits.frame_timeout) / 1e9
         self.max_unread_bytes = int(config.limits.max_unread)
         self.stream_wait_s = int(config.limits.stream_wait) / 1e9
         self.max_regions = config.limits.max_regions
         self.max_shared_bytes = int(config.limits.max_shared)
-        self.patience = Patience(int(config.limits.busy_wait))
         self.shares_core = config.limits.share_core
-        self.max_connections = config.listen.max_connections
 
     async def apply(self, config: Config) -> None:
         """Follow a changed configuration: the new socket is there before the old one goes.
@@ -131,19 +120,6 @@ class UnixServer:
             self._server = None
             if not self._is_passed:
                 remove_socket(self.path)
-
-    def close(self) -> None:
-        """End every connection; what was written is still sent, and streams are told."""
-        self.close_listener()
-        for connection in list(self.connections):
-            connection.end()
-
-    async def closed(self, timeout_s: float) -> None:
-        """After ``close``: wait until what was written has left, but no longer than this."""
-        until = time.monotonic() + timeout_s
-        # Looked at, not signalled: this happens once, when the process stops.
-        while self.connections and time.monotonic() < until:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
     async def _listen(self, sock: socket.socket, config: SocketConfig) -> None:
         sock.setblocking(False)
