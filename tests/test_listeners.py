@@ -16,6 +16,7 @@ from edged.config.listen import (
     ListenConfig,
     MetricsConfig,
     SharedMemoryConfig,
+    SocketConfig,
 )
 from edged.config.schema import Config
 from edged.errors import ApplyError
@@ -33,12 +34,16 @@ class Part:
         self.refuse: Exception | None = None
         self.break_commit: OSError | None = None
         self.place: Any = None
+        self.path = ""
         self.other: Any = None
         self.refreshed = 0
 
     def _maybe(self) -> None:
         if self.refuse is not None:
             raise self.refuse
+
+    async def start(self, config: Config) -> None:
+        self._maybe()
 
     async def apply(self, config: Config) -> None:
         self._maybe()
@@ -52,7 +57,7 @@ class Part:
     def abandon(self, staged: Any) -> None:
         self.told.append("abandoned")
 
-    async def commit(self, staged: Any, config: Any = None) -> None:
+    async def commit(self, staged: Any, config: Config) -> None:
         if self.break_commit is not None:
             raise self.break_commit
         self.told.append("committed")
@@ -183,9 +188,6 @@ def grpc_config(port: int | None) -> Config:
 class GrpcPart(Part):
     """Stands for the gRPC server."""
 
-    async def commit(self, staged: Any, config: Config) -> None:
-        await super().commit(staged)
-
     def close_listener(self) -> None:
         self.told.append("listener closed")
 
@@ -257,9 +259,9 @@ def test_what_changed_under_the_same_configuration() -> None:
 
     async def work() -> None:
         box = Box()
-        await box.listeners.refresh(with_http())  # HTTP was never wanted
+        await box.listeners.refresh(Config())  # HTTP was never wanted
         http: Any = Part()
-        box.listeners._http = http
+        box.listeners._http.server = http
         http.refuse = ApplyError("the key is unreadable")
         await box.listeners.refresh(with_http())
         assert box.health.degradations() == {"http": "the key is unreadable"}
@@ -278,11 +280,51 @@ def test_what_changed_under_the_same_configuration() -> None:
     asyncio.run(work())
 
 
+def test_figures_whose_port_was_taken_are_tried_again() -> None:
+    async def work() -> None:
+        box = Box()
+        box.scrape.refuse = ApplyError("in use")
+        await box.listeners.start_scrape(config(1))
+        await box.listeners.refresh(config(1))
+        assert box.health.degradations() == {"metrics": "in use"}
+        box.scrape.refuse = None
+        await box.listeners.refresh(config(1))
+        assert box.scrape.told == ["prepared", "committed"]
+        assert box.health.degradations() == {}
+        assert box.lag.times is not None
+        box.scrape.place = config(1).listen.metrics
+        await box.listeners.refresh(config(1))
+        assert box.scrape.told == ["prepared", "committed"]
+        box.listeners.close_scrape()
+
+    asyncio.run(work())
+
+
+def test_the_socket_of_administrators_is_tried_again() -> None:
+    async def work() -> None:
+        box, wanted = Box(), Config(listen=ListenConfig(admin=SocketConfig(path="/run/a")))
+        box.admin.refuse = ApplyError("no such folder")
+        await box.listeners.refresh(wanted)
+        assert box.admin.told == [], "not before it was started"
+        await box.listeners.start_admin(wanted)
+        await box.listeners.refresh(wanted)
+        assert box.health.degradations() == {"admin": "no such folder"}
+        box.admin.refuse = None
+        await box.listeners.refresh(wanted)
+        assert box.health.degradations() == {}
+        assert box.admin.told == ["applied"]
+        box.admin.path = "/run/a"
+        await box.listeners.refresh(wanted)
+        assert box.admin.told == ["applied"]
+
+    asyncio.run(work())
+
+
 def test_what_changed_for_grpc() -> None:
     async def work() -> None:
         box = Box()
         grpc: Any = Part()
-        box.listeners._grpc = grpc
+        box.listeners._grpc.server = grpc
         grpc.refuse = ApplyError("the key is unreadable")
         await box.listeners.refresh(grpc_config(1))
         assert box.health.degradations() == {"grpc": "the key is unreadable"}

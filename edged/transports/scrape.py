@@ -66,7 +66,10 @@ class ScrapeServer:
         """Undo ``prepare``."""
         self._listener.abandon(staged)
 
-    async def commit(self, staged: Staged) -> None:
+    def refresh(self, config: Config) -> None:
+        """There are no certificates to be read again."""
+
+    async def commit(self, staged: Staged, config: Config) -> None:  # noqa: ARG002
         """Answer where ``prepare`` bound, and there alone."""
         await self._listener.commit(staged)
 

@@ -59,7 +59,7 @@ class Stand:
     def apply(self, metrics: MetricsConfig | None) -> None:
         async def work() -> None:
             config = Config(listen=ListenConfig(metrics=metrics))
-            await self.server.commit(self.server.prepare(config))
+            await self.server.commit(self.server.prepare(config), config)
 
         self.run(work())
 
