@@ -88,6 +88,29 @@ def test_one_sync_keeps_many_and_none_is_reported_before_it() -> None:
     assert box.outbox.stats()["entries"] == 0
 
 
+def test_the_broker_may_have_it_while_the_disk_syncs_and_nobody_is_told_before() -> None:
+    box = Box(CutDisk())
+    box.taken()  # it waits for more
+    sync, seen = box.disk.sync, []
+
+    def watched(file: int) -> None:
+        posted, box.posted[:] = box.posted[:], []
+        for act in posted:
+            act()
+        entry = box.outbox.take()
+        seen.append((entry and entry.data, box.kept[:]))
+        sync(file)
+
+    box.put("first")
+    box.step()
+    assert box.taken() == ["first"]
+    box.put("a")
+    box.disk.sync = watched  # type: ignore[method-assign]
+    box.step()
+    assert seen == [(b"a", ["first"])]
+    assert box.kept == ["first", "a"]
+
+
 def test_without_durability_nothing_is_synced() -> None:
     box = Box(CutDisk())
     box.put("a")
@@ -153,6 +176,19 @@ def test_blocking_ones_wait_for_room_in_order() -> None:
 
 
 @pytest.mark.hostile("E12 an outbox at its cap")
+def test_small_ones_that_come_later_do_not_take_the_room_of_what_waits() -> None:
+    box = Box(CutDisk())
+    box.put("old", size=CAP // 2)
+    box.step()
+    box.put("large", size=CAP // 2)
+    box.step()
+    box.put("small", "tiny")
+    box.step()
+    assert (box.kept, box.outbox.stats()["waiting"]) == (["old"], 3)
+    assert box.taken() == ["old", "large", "small", "tiny"]
+    assert box.kept == ["old", "large", "small", "tiny"]
+
+
 def test_dropping_ones_never_wait_and_are_counted() -> None:
     box = Box(CutDisk())
     box.put(*(f"{one}" for one in range(3000)), size=500, policy=Policy.DROP_OLDEST)
