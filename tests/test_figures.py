@@ -36,6 +36,7 @@ LINKS = {
     "state": "connected",
     "connections": 2,
     "waiting": 3,
+    "places": 64,
     "oldest_unacked_s": 1.5,
     "times_back": 4,
     "unsent": 0,

@@ -24,6 +24,7 @@ BROKER_FIGURES: tuple[Figure, ...] = (
     Figure("edged_mqtt_messages_ended", _C, "What became of messages.", ("binding", "outcome")),
     Figure("edged_mqtt_messages_in_flight", _G, "Messages at work.", ("binding",)),
     Figure("edged_mqtt_messages_waiting", _G, "Messages that wait for a place (max_inflight)."),
+    Figure("edged_mqtt_places", _G, "Messages that the broker may give before an acknowledgement."),
     Figure("edged_mqtt_oldest_unacked_seconds", _G, "Age of the oldest request not acknowledged."),
     Figure("edged_mqtt_stepped_back", _C, "Times that the groups of shared filters were left."),
     Figure("edged_mqtt_session_connected", _F, "1 while it is connected.", ("session",)),
@@ -75,6 +76,7 @@ def add_broker(add: Add, links: Mapping[str, Any]) -> None:
     add("edged_mqtt_connected", int(links["state"] == "connected"))
     add("edged_mqtt_connections", links["connections"])
     add("edged_mqtt_messages_waiting", links["waiting"])
+    add("edged_mqtt_places", links["places"])
     add("edged_mqtt_oldest_unacked_seconds", links["oldest_unacked_s"] or 0.0)
     add("edged_mqtt_stepped_back", links["times_back"])
     for name, side in links["sessions"].items():

@@ -252,6 +252,7 @@ class BrokerLinks:
         branch: Branch | None,
     ) -> None:
         from edged.transports.bindings.bindings import Bindings  # noqa: PLC0415 - only if used
+        from edged.transports.bindings.places import Places  # noqa: PLC0415
         from edged.transports.bindings.sessions import Sessions  # noqa: PLC0415
         from edged.transports.bindings.subscriptions import (  # noqa: PLC0415
             SubscriptionMemory,
@@ -270,12 +271,13 @@ class BrokerLinks:
 
         def make(name: str | None) -> Bindings:
             words = options if name is None else options.named(name)
+            own = Places(options.max_inflight, name, lambda: self._prepared, self._dataplane.places)
             made = Bindings(
-                open_session(words, mqtt.client),
+                open_session(replace(words, places=own.take), mqtt.client),
                 self._dataplane,
                 base=options.base,
                 executor=decoders,
-                max_inflight=options.max_inflight,
+                places=own,
                 memory=SubscriptionMemory.of_session(self._state_dir, name),
                 steps_back=mqtt.step_back,
                 on_change=self._review,

@@ -82,7 +82,8 @@ def _connection(mqtt: dict[str, Any]) -> Iterator[str]:
 def _work(mqtt: dict[str, Any]) -> Iterator[str]:
     oldest = mqtt.get("oldest_unacked_s")
     more = f", oldest un-acknowledged {oldest:.1f} s" if oldest is not None else ""
-    yield f"in flight {mqtt['in_flight']}, waiting {mqtt['waiting']}{more}"
+    places = f" of {mqtt['places']} places" if "places" in mqtt else ""
+    yield f"in flight {mqtt['in_flight']}{places}, waiting {mqtt['waiting']}{more}"
     if mqtt.get("stepped_back"):
         yield "stepped back from the groups of shared filters until there is room"
     yield ", ".join(f"{name.replace('_', ' ')} {mqtt[name]}" for name in _SESSION if name in mqtt)

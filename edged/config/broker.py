@@ -85,7 +85,7 @@ class BrokerConfig(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=65535,
-            description="QoS 1 messages taken, and on their way, at a time; bounds memory",
+            description="QoS 1 messages taken, and on their way, at a time, at most; bounds memory",
         ),
     ] = 64
     max_packet_size: Annotated[

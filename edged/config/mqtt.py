@@ -46,7 +46,7 @@ class MqttConfig(BrokerConfig, frozen=True, kw_only=True):
     step_back: Annotated[
         bool,
         Meta(
-            description="leave the groups of shared filters while all max_inflight places are "
+            description="leave the groups of shared filters while all places are "
             "taken; at least one member of each group must not"
         ),
     ] = False

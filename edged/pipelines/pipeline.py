@@ -68,6 +68,7 @@ class PipelineRelease:
     precision = choice = ""
     costs = ()
     batch_rows = instances = 1
+    places = 0
     most_rows = sys.maxsize
     is_inline = False
     is_free = is_quick = is_free_for_one = False

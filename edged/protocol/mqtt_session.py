@@ -101,7 +101,7 @@ class ClientSession:
         aliases = hello.topic_aliases if hello.is_v5 else 0
         kept = set() if received is None else received
         self._in = Inflow(limit, aliases, kept, bears_excess=bears_excess)
-        self._outflow = Outflow(hello.receive_maximum)
+        self._outflow = Outflow(hello.window)
         self.outgoing = Outgoing(write_connect(hello))
         self._said_ns = self._pinged_ns = 0
         self._terms = Terms.before(hello)

@@ -45,7 +45,7 @@ class Terms:
     @classmethod
     def before(cls, hello: Hello) -> Terms:
         """What holds until the broker has said anything."""
-        return cls(window=hello.receive_maximum, ping_ns=hello.keep_alive_s * 1_000_000_000)
+        return cls(window=hello.window, ping_ns=hello.keep_alive_s * 1_000_000_000)
 
     @classmethod
     def of(cls, connack: Connack, hello: Hello) -> Terms:
@@ -58,7 +58,7 @@ class Terms:
         asked_ns = said.get(Property.SERVER_KEEP_ALIVE, 0) * 1_000_000_000
         return cls(
             receive_maximum,
-            min(hello.receive_maximum, receive_maximum),
+            min(hello.window, receive_maximum),
             min(cap, largest or cap),
             largest,
             min(HIGHEST_QOS, said.get(Property.MAXIMUM_QOS, HIGHEST_QOS)),

@@ -36,7 +36,8 @@ class Hello:
         clean_start: forget the session that the broker may have.
         will: published by the broker when we vanish.
         session_expiry_s: how long the broker keeps our session; of MQTT 5, as the following.
-        receive_maximum: messages of QoS 1 and 2 that may be unacknowledged.
+        receive_maximum: messages of QoS 1 and 2 to us that may be unacknowledged.
+        most_sent: those of ours that may be; None = as many.
         maximum_packet_bytes: longer packets are not sent to us; None = no limit.
         topic_aliases: so many topics may be given a number.
         takes_retained: whether SUBSCRIBE asks for what was kept from before, too.
@@ -54,6 +55,12 @@ class Hello:
     maximum_packet_bytes: int | None = None
     topic_aliases: int = 0
     takes_retained: bool = False
+    most_sent: int | None = None
+
+    @property
+    def window(self) -> int:
+        """Messages of ours that may be unacknowledged, where the broker takes so many."""
+        return self.receive_maximum if self.most_sent is None else self.most_sent
 
 
 def write_connect(hello: Hello) -> bytes:

@@ -89,6 +89,16 @@ class Dataplane:
         """The manifest of the release that would answer, or None when none would."""
         return self.table.manifest(model, release)
 
+    def places(self, model: str, release: int | str | None = None) -> int:
+        """Requests that the release that would answer can have in hand; 0 = not known."""
+        route = self.table.routes.get(model)
+        if route is None:
+            return 0
+        try:
+            return choose_release(route, release).places
+        except EdgedError:
+            return 0
+
     def submit(self, request: InferRequest, on_response: OnResponse) -> Ticket | None:
         """Answer a request, now or later.
 

@@ -14,6 +14,7 @@ from edged.serving.lifecycle import ReleaseKey
 from edged.serving.resting import Resting
 from edged.serving.scheduling.admission import Pace, lateness_ns, queue_full, too_late
 from edged.serving.scheduling.backlog import due_ns
+from edged.serving.scheduling.capacity import places_of
 from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.scheduling.slots import DeviceSlots
 
@@ -47,6 +48,12 @@ class Entrance(Resting):
     def is_short(self) -> bool:
         """Whether its runs are short; see ``precedence.Want``."""
         raise NotImplementedError
+
+    @property
+    def places(self) -> int:
+        """Requests that somebody far away may have under way; 0 = not known."""
+        run_ns = self.forecast.likely_ns(self.batch_rows)
+        return places_of(self.batch_rows * self.instances, run_ns, self.config.queue.max_rows)
 
     def shuts_out(self, rows: int, deadline_ns: int | None, now_ns: int) -> QueueFullError | None:
         """What a request is told that would be refused as the one before; None to look closely.

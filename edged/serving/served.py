@@ -139,6 +139,11 @@ class Served(Protocol):
         ...
 
     @property
+    def places(self) -> int:
+        """Requests that somebody far away may have under way; 0 = not known."""
+        ...
+
+    @property
     def in_flight(self) -> int:
         """Requests taken and not answered yet."""
         ...

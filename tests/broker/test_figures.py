@@ -9,7 +9,7 @@ from edged.outbox.tally import Tally
 from edged.protocol.mqtt import BindingCounters, SessionCounters
 
 LINKS: dict[str, Any] = {
-    "state": "connected", "connections": 2, "waiting": 3, "oldest_unacked_s": None,
+    "state": "connected", "connections": 2, "waiting": 3, "places": 64, "oldest_unacked_s": None,
     "times_back": 23, "unsent": 27, "sessions": {},
     **dict.fromkeys(SessionCounters.__slots__, 4),
     "bindings": {"b": BindingCounters(received=5, duplicates=6).as_dict()},

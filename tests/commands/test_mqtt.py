@@ -44,7 +44,7 @@ def test_status(house, capsys) -> None:
     assert main(["mqtt", "status", "--socket", str(daemon.socket)]) == 0
     text = capsys.readouterr().out
     assert f"broker 127.0.0.1:{broker.port}: connected, MQTT 5, new session" in text
-    assert "in flight 0, waiting 0" in text
+    assert "in flight 0 of 64 places, waiting 0" in text
     assert main(["mqtt", "status", "--json", "--socket", str(daemon.socket)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["bindings"]["b"]["answered"] >= 1

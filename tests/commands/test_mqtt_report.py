@@ -31,6 +31,10 @@ def test_all_that_an_operator_asks_for():
     assert render_mqtt(None) == "no broker is configured"
 
 
+def test_the_places_of_the_connection():
+    assert "in flight 3 of 5 places, waiting 4" in render_mqtt({**BASE, "places": 5})
+
+
 def test_what_is_wrong():
     outbox = {"bytes": 50, "max_bytes": 100, "entries": 3, "oldest_s": 61.0, "waiting": 2}
     results = {"state": "connecting", "broker": "far:8883", "on_way": 1, "outbox": outbox}

@@ -39,6 +39,9 @@ class FakeDoor:
     def manifest(self, model: str, release: int | str | None = None) -> Manifest | None:
         return self.manifests.get(model)
 
+    def places(self, model: str, release: int | str | None = None) -> int:
+        return 0
+
     def submit(self, request: InferRequest, on_response: OnResponse) -> None:
         self.seen.append(request)
         if self.on_submit is not None:

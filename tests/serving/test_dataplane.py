@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from edged.config.schema import ModelConfig, QueueConfig
+from edged.config.schema import BatchingConfig, ModelConfig, QueueConfig
 from edged.errors import (
     DeadlineExceededError,
     DrainingError,
@@ -146,6 +146,15 @@ async def test_draining_takes_nothing_new_and_finishes_what_it_has():
     assert isinstance(ask(plane).error, DrainingError)
     await turns()
     assert first[0].error is None
+
+
+@on_loop
+async def test_places_of_a_release_that_is_measured():
+    release = served(FakeSession(), batching=BatchingConfig(max_batch=1, instances=1))
+    assert door(release).places("gate") == 0, "nothing was measured"
+    release.loaded(FakeSession(), "onnxruntime", 10**8, ((1, 10**8),))
+    assert door(release).places("gate") == door(release).places("gate", 1) == 10
+    assert [door(release).places(*one) for one in (("gate", 2), ("a",), ("none",))] == [0] * 3
 
 
 @on_loop

@@ -45,6 +45,7 @@ from edged.transports.bindings.keyed_states import KeyedStates
 from edged.transports.bindings.lanes import Lanes
 from edged.transports.bindings.made import MadeAnswers
 from edged.transports.bindings.outlet import Door
+from edged.transports.bindings.places import Places
 from edged.transports.bindings.plain import PlainWay
 from edged.transports.bindings.profiles import Profiles
 from edged.transports.bindings.subscriber import Subscriber
@@ -69,6 +70,7 @@ class Bindings:
         executor: decodes pictures and large payloads.
         max_inflight: messages worked on at a time; QoS 1 beyond it waits un-acknowledged, QoS 0 is
             dropped and counted.
+        places: the same, and how many of them the broker may take; None = all.
         memory: where the session's filters are remembered across processes.
         steps_back: leave the groups of shared filters while every place is taken.
         on_change: called when ``problem`` may have changed.
@@ -87,6 +89,7 @@ class Bindings:
         base: str,
         executor: Executor,
         max_inflight: int = 64,
+        places: Places | None = None,
         memory: SubscriptionMemory | None = None,
         steps_back: bool = False,
         on_change: Callable[[], None] | None = None,
@@ -111,8 +114,8 @@ class Bindings:
         memory = memory or SubscriptionMemory.none()
         self._subscriber = Subscriber(session, memory, steps_back=steps_back)
         self._changed = on_change or (lambda: None)
-        self._ack_early, self._is_main, self._max_inflight = ack_early, is_main, max_inflight
-        self._set = BindingSet((), self.topics)
+        self._ack_early, self._is_main = ack_early, is_main
+        self._set, self._places = BindingSet((), self.topics), places or Places(max_inflight)
         self._by_binding: dict[str, BindingCounters] = {}
         self._connection, self._is_draining = 0, False  # 0 = none is up
         self._order, self._waiting = deque[Arrival](), deque[Arrival]()
@@ -125,8 +128,6 @@ class Bindings:
         self._announcer = Announcer(self.topics, self.say)
         self._plain = PlainWay(self, session, self._jobs, self._part_done, self._start_job)
         self._lost: Disconnected | None = None
-        if ack_early:
-            log.warning("MESSAGES ARE ACKNOWLEDGED BEFORE THEY ARE ANSWERED: this loses messages")
 
     def prepare(self, configs: Sequence[BindingConfig], of: ManifestOf | None = None) -> BindingSet:
         """Make a set that could be swapped in; changes nothing.
@@ -219,6 +220,7 @@ class Bindings:
             "oldest_unacked_s": self._order[0].age_s() if self._order else None,
             "in_flight": self._in_flight,
             "waiting": len(self._waiting),
+            "places": self._places.now,
             **self._subscriber.stats(),
             "problem": self.problem,
             "results": self.forwarder.stats() if self.forwarder is not None else None,
@@ -230,11 +232,8 @@ class Bindings:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether more than half of the session's places are taken.
-
-        Also by what is answered but stands behind an open one: acknowledgements keep their order.
-        """
-        return max(self._in_flight, len(self._order)) * 2 > self._max_inflight
+        """Whether more than half of the places are taken, also by what waits for its order."""
+        return max(self._in_flight, len(self._order)) * 2 > self._places.now
 
     def is_current(self, connection: int) -> bool:
         """Whether the connection a message arrived on is still up."""
@@ -314,7 +313,7 @@ class Bindings:
             return  # stays un-acknowledged: the broker keeps it for the next connection
         arrival = Arrival(message)
         if message.qos == 0:
-            if self._in_flight < self._max_inflight:
+            if self._in_flight < self._places.most:
                 self._take(arrival)
             else:
                 self.counters.dropped += 1
@@ -325,11 +324,11 @@ class Bindings:
         if self._ack_early:
             self.counters.early_acks += 1
             self._acknowledge(message)
-        if self._in_flight < self._max_inflight:
+        if self._in_flight < self._places.most:
             self._take(arrival)
         else:
             self._waiting.append(arrival)
-        self._subscriber.weigh(len(self._order), self._max_inflight)
+        self._subscriber.weigh(len(self._order), self._places.now)
 
     def _take(self, arrival: Arrival) -> None:
         """Hand a message to every binding it belongs to."""
@@ -379,7 +378,7 @@ class Bindings:
             if not self._ack_early:
                 self._acknowledge(done.message)
         self._pump()
-        self._subscriber.weigh(len(order), self._max_inflight)
+        self._subscriber.weigh(len(order), self._places.now)
         if self._in_flight == 0:
             self._idle.set()
 
@@ -393,7 +392,7 @@ class Bindings:
             return
         self._is_pumping = True
         try:
-            while self._waiting and self._in_flight < self._max_inflight and not self._is_draining:
+            while self._waiting and self._in_flight < self._places.most and not self._is_draining:
                 self._take(self._waiting.popleft())
         finally:
             self._is_pumping = False

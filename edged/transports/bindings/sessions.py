@@ -16,7 +16,13 @@ from edged.protocol.mqtt import BrokerSession, Publication, SessionCounters
 from edged.transports.bindings.binding_set import BindingSet
 from edged.transports.bindings.bindings import Bindings
 
-_SUMS = ("in_flight", "waiting", "unsent", *(item.name for item in fields(SessionCounters)))
+_SUMS = (
+    "in_flight",
+    "waiting",
+    "places",
+    "unsent",
+    *(item.name for item in fields(SessionCounters)),
+)
 
 
 class Sessions:

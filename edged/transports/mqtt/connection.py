@@ -24,7 +24,7 @@ class SessionOptions:
         protocol: ``auto``, ``5`` or ``3.1.1``.
         keepalive_s: the broker is taken for dead after one and a half of it.
         session_expiry_s: how long the broker keeps our session while we are away (MQTT 5).
-        max_inflight: unacknowledged QoS 1 messages in either direction.
+        max_inflight: unacknowledged QoS 1 messages in either direction, at most.
         tls: None for plain TCP.
         websocket: path of the broker's WebSocket; None = MQTT without it.
         max_packet_bytes: the longest packet we take (MQTT 5); None = as long as MQTT has.
@@ -36,6 +36,8 @@ class SessionOptions:
             ``has_will`` says.
         renew: reads password and certificates again; None = they stay what they are.
         takes_retained: whether we want what the broker kept from before we subscribed.
+        places: says at each connection, by whether it is MQTT 5, how many messages we take before
+            the first is acknowledged; None = ``max_inflight``.
     """
 
     client_id: str
@@ -58,6 +60,11 @@ class SessionOptions:
     takes_retained: bool = False
     will: Callable[[], Publication] | None = field(default=None, compare=False)
     renew: Renew | None = field(default=None, compare=False, repr=False)
+    places: Callable[[bool], int] | None = field(default=None, compare=False, repr=False)
+
+    def receive_maximum(self, *, is_v5: bool) -> int:
+        """How many messages we take, on the connection that begins now."""
+        return self.max_inflight if self.places is None else self.places(is_v5)
 
     def last_words(self) -> Publication | None:
         """What the broker is to publish when we vanish from the connection that begins now."""

@@ -246,17 +246,18 @@ class NativeSession:
             log.exception("MQTT messages could not be handled")
 
     def _hello(self) -> Hello:
-        options = self.options
+        options, is_v5 = self.options, self._standing.protocol == "5"
         return Hello(
             options.client_id,
-            self._standing.protocol == "5",
+            is_v5,
             min(0xFFFF, max(1, round(options.keepalive_s))),
             clean_start=options.session_expiry_s == 0,
             username=options.username,
             password=options.password,
             will=options.last_words(),
             session_expiry_s=min(0xFFFF_FFFF, options.session_expiry_s),
-            receive_maximum=options.max_inflight,
+            receive_maximum=options.receive_maximum(is_v5=is_v5),
+            most_sent=options.max_inflight,
             maximum_packet_bytes=options.max_packet_bytes,
             topic_aliases=TOPIC_ALIASES,
             takes_retained=options.takes_retained,

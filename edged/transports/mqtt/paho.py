@@ -128,10 +128,11 @@ class PahoConnection:
         """Open the socket and send CONNECT; raises OSError."""
         options = self._options
         properties = None
+        takes = options.receive_maximum(is_v5=self._protocol == "5")
         if self._protocol == "5":
             properties = _properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = options.session_expiry_s
-            properties.ReceiveMaximum = options.max_inflight
+            properties.ReceiveMaximum = takes
             if options.max_packet_bytes is not None:
                 properties.MaximumPacketSize = options.max_packet_bytes
         self._client.connect(

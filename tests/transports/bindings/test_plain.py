@@ -405,7 +405,7 @@ async def test_what_takes_the_place_of_an_answered_one_does_not_overtake_the_oth
         bench.session.on_pause()
         await settle()
     before = len(bench.answers())
-    bench.bindings._max_inflight = 3
+    bench.bindings._places.most = 3
     for n in range(4):
         bench.send(float(100 + n))
     bench.send(104.0, correlation=b"c")

@@ -1,0 +1,55 @@
+"""How many requests a broker may give a session before the first of them is acknowledged.
+
+Decides at each connection, for there MQTT 5 fixes it (Receive Maximum): as many as the models that
+are asked answer within a second. What they can take then changes with each run; while a connection
+is up, that shows in acknowledgements that come later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edged.transports.bindings.binding_set import BindingSet
+
+Capacity = Callable[[str, "int | str | None"], int]
+"""Requests that the release that would answer can have in hand; 0 = not known."""
+
+
+class Places:
+    """Those of one session; see above.
+
+    Args:
+        most: as configured.
+        session: its name; None = the main one.
+        bindings: of all sessions, as they are now.
+        capacity: of models.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        session: str | None = None,
+        bindings: Callable[[], BindingSet | None] = lambda: None,
+        capacity: Capacity | None = None,
+    ) -> None:
+        self.now = most
+        """Of the connection that is up."""
+        self.most = most
+        self._session, self._bindings, self._capacity = session, bindings, capacity
+
+    def take(self, is_v5: bool) -> int:
+        """Those of a connection that begins; MQTT 3.1.1 has no word for it."""
+        self.now = self._look() if is_v5 else self.most
+        return self.now
+
+    def _look(self) -> int:
+        every = self._bindings()
+        if self._capacity is None or every is None:
+            return self.most
+        bindings = [one for one in every.bindings if one.config.session == self._session]
+        if any(one.config.window is not None or one.config.join for one in bindings):
+            return self.most  # most of their messages ask nothing and only wait for the disk
+        asked = {(one.model, one.release) for one in bindings}
+        found = [self._capacity(*one) for one in asked]
+        # One of which nothing is known, say because it is still loaded, counts as a fast one.
+        return min(self.most, sum(found)) if found and all(found) else self.most
