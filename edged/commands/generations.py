@@ -184,6 +184,8 @@ def _went_back(status: dict[str, Any], back: dict[str, Any] | None) -> str:
     if back is None or back["problem"]:
         raise Refused([back["problem"] if back else "the daemon did not find the order"])
     said = f"generation {status['generation']} is in effect ({status['config']['digest'][:12]})"
+    if back.get("trust"):
+        said += f"; NOTE: {back['trust']}"
     if not status["config"]["applied"]:
         said += "; the files are set aside until they change, or until: edged apply --again"
     return said

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import yaml
+from msgspec import structs
 
 from edged.config import saved
 from edged.config.check import check
@@ -155,12 +156,14 @@ def parse(source: Source, shown: Path) -> Snapshot:
                 key=lambda p: (order.get(p.file, -1), p.line, p.column, p.path),
             )
         )
+    trust = source.trust
     snapshot = Snapshot(
-        config=draft.config,
+        config=draft.config if trust is None else structs.replace(draft.config, trust=trust),
         root=source.root,
         files=dict(source.files),
         marks=draft.marks,
         environment=substitution.used,
+        narrowed=trust,
     )
     return snapshot.with_absolute_socket()
 

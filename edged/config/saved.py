@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from edged.atomic import make_directory
 from edged.config.problems import ConfigProblemsError, Problem
+from edged.config.schema import TrustConfig
 from edged.config.snapshot import Snapshot
 from edged.config.source import MAX_FILE_BYTES, MAX_FILES, Source
 from edged.faults import fault
@@ -40,11 +41,12 @@ class SavedFile(Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
-class SavedIndex(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a copy holds."""
+class SavedIndex(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a copy holds, and whom it trusts where that is not what the files say."""
 
     root: str
     files: list[SavedFile]
+    trust: TrustConfig | None = None
 
 
 def save(snapshot: Snapshot, directory: Path) -> None:
@@ -61,7 +63,8 @@ def save(snapshot: Snapshot, directory: Path) -> None:
     wanted = _index(snapshot)
     with contextlib.suppress(ConfigProblemsError):
         source, _ = read_saved(directory)
-        if source.root == snapshot.root and list(source.files.items()) == list(
+        files = list(source.files.items())
+        if (source.root, source.trust) == (snapshot.root, snapshot.narrowed) and files == list(
             snapshot.files.items()
         ):
             return
@@ -122,7 +125,12 @@ def read_copy(copy: Path, directory: Path) -> Source:
     root = Path(index.root)
     if not files or not root.is_absolute():
         _refuse(directory, "holds a damaged saved configuration (no files); it is not used")
-    return Source(root, files)
+    return Source(root, files, index.trust)
+
+
+def read_trust(copy: Path) -> TrustConfig | None:
+    """Whom a copy trusts, where that is not what its files say; raises OSError, MsgspecError."""
+    return msgspec.json.decode((copy / _INDEX).read_bytes(), type=SavedIndex).trust
 
 
 def write_copy(snapshot: Snapshot, copy: Path) -> None:
@@ -134,7 +142,7 @@ def _index(snapshot: Snapshot) -> SavedIndex:
     items = [
         SavedFile(name, hashlib.sha256(data).hexdigest()) for name, data in snapshot.files.items()
     ]
-    return SavedIndex(str(snapshot.root), items)
+    return SavedIndex(str(snapshot.root), items, snapshot.narrowed)
 
 
 def _read_member(path: Path, sha256: str) -> bytes:

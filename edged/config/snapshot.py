@@ -19,7 +19,7 @@ from edged.config.access_check import name_problems
 from edged.config.binding import BindingConfig
 from edged.config.broker_lines import files_of_brokers
 from edged.config.problems import Mark, Problem, field_path, parent_path, problem_at
-from edged.config.schema import Config
+from edged.config.schema import Config, TrustConfig
 from edged.config.sources import source_files
 from edged.config.tls_files import TLS_FILES, tls_file_problems, tls_sections, tls_warnings
 
@@ -53,6 +53,7 @@ class Snapshot:
         marks: field path -> place, for every field that was written.
         environment: each variable that a value used, with what it said.
         kept: of a generation that comes back; its bundles are those in the store.
+        narrowed: whom it trusts, where it came back and keys of its files were revoked since.
         left_out: why the document that came over MQTT is not part of it, where it should be.
     """
 
@@ -62,6 +63,7 @@ class Snapshot:
     marks: Mapping[str, Mark] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict)
     kept: Kept | None = None
+    narrowed: TrustConfig | None = None
     left_out: tuple[Problem, ...] = ()
 
     @property

@@ -11,8 +11,12 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edged.config.problems import ConfigProblemsError, Mark, Problem, problem_at
+
+if TYPE_CHECKING:
+    from edged.config.schema import TrustConfig
 
 MAX_FILE_BYTES = 1 << 20
 """A hand-written file of 1 MiB has some 30,000 lines; beyond that it is a mistake or an attack."""
@@ -33,10 +37,12 @@ class Source:
     Args:
         root: absolute directory of the main file; relative paths start here.
         files: name relative to root -> bytes; the main file first, then conf.d in name order.
+        trust: whom it trusts, in the place of what the files say (``Snapshot.narrowed``).
     """
 
     root: Path
     files: dict[str, bytes]
+    trust: TrustConfig | None = None
 
 
 class _ChangedError(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -18,6 +19,7 @@ from edged.config.load import Snapshot, check_files, full_digest
 from edged.config.pipeline_files import step_files
 from edged.config.problems import Problem
 from edged.errors import BundleError, EdgedError
+from edged.generation.kept import in_store, releases_of, same_file
 from edged.generation.release_checks import (
     check_name,
     check_releases,
@@ -89,10 +91,9 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     Runs on a thread: it reads and hashes whole bundles.
     """
     repository.collector.rules = snapshot.config.store
-    kept = _kept_bundles(snapshot, repository)
     files = [*check_files(snapshot), *about_runtimes(snapshot)]
-    for name in kept:
-        about = _about(name, files)
+    if snapshot.kept is not None:
+        about = [one for name in snapshot.config.models for one in _about(name, files)]
         files = [one for one in files if one not in about]
     try:
         adopt(snapshot, repository.state_dir)
@@ -106,8 +107,8 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     problems = list(files)
     broken = {}
     for name, config in snapshot.config.models.items():
-        paths = kept.get(name)
-        how = taker.take if paths is None else taker.take_kept
+        paths = releases_of(snapshot, name)
+        how = taker.take if paths is None else partial(taker.take_kept, snapshot, name)
         found, trouble = _gather(snapshot, name, how, files, paths)
         items = sorted(found.items())
         taker.chose(name, config.serve, found)
@@ -154,9 +155,12 @@ class _Taker:
             stored = self._serving_on(self._repository.release(SEEN.digest(path)), exc)
         return Found(stored.digest, stored.manifest, stored)
 
-    def take_kept(self, path: Path) -> Found[StoredRelease]:
-        """One that is in the store."""
-        stored = self._repository.release(path.name)
+    def take_kept(self, snapshot: Snapshot, name: str, path: Path) -> Found[StoredRelease]:
+        """One that a generation had, by its digest."""
+        try:
+            stored = in_store(self._repository, path.name)
+        except EdgedError as exc:
+            return self.take(same_file(snapshot, name, path.name, exc))
         try:
             stored.verify(self._trust)
         except RetiredKeyError as exc:
@@ -175,18 +179,6 @@ class _Taker:
         self._numbers[name] = number
         self.retired[name] = f"release {number} is {exc.message}"
         return stored
-
-
-def _kept_bundles(snapshot: Snapshot, repository: Repository) -> dict[str, tuple[Path, ...]]:
-    """Of a generation that comes back: its bundles in the store, of models that are whole there."""
-    if snapshot.kept is None:
-        return {}
-    there = set(repository.digests())
-    return {
-        model: tuple(map(Path, digests))
-        for model, digests in snapshot.kept.releases.items()
-        if model in snapshot.config.models and digests and there.issuperset(digests)
-    }
 
 
 def _numbered(items: Sequence[Desired]) -> dict[int, Manifest]:
@@ -334,6 +326,8 @@ def _gather(
                 problems.append(snapshot.problem(bundle_path, f"{path.name}: {reason}"))
         else:
             found[one.manifest.release] = one
+    if paths is not None and not paths:
+        problems.append(snapshot.problem(bundle_path, "the generation served no release of it"))
     if found:
         problems += check_releases(snapshot, name, snapshot.config.models[name], set(found))
         problems += check_rollout(snapshot, name, {n: one.manifest for n, one in found.items()})

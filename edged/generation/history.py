@@ -30,7 +30,7 @@ from msgspec import Meta, Struct
 from edged.atomic import SHORT, make_directory, sync_directory, write_atomically
 from edged.config.load import Snapshot, parse
 from edged.config.problems import ConfigProblemsError
-from edged.config.saved import read_copy, write_copy
+from edged.config.saved import read_copy, read_trust, write_copy
 from edged.config.snapshot import Kept
 from edged.faults import fault
 
@@ -77,12 +77,14 @@ class Rejection(Struct, frozen=True):
         generation: its number, when it was in effect; else 0.
         at: since when, seconds since 1970.
         reason: why; one sentence.
+        is_ordered: an operator went back from it; whom what came back trusts is their word too.
     """
 
     digest: str
     generation: _Number
     at: float
     reason: str
+    is_ordered: bool = False
 
 
 class Trying(Struct, frozen=True):
@@ -165,7 +167,8 @@ class History:
         """
         folder = self._folder(entry.generation)
         with contextlib.suppress(OSError, msgspec.MsgspecError):
-            if _read(folder / "entry.json", Entry).digest == entry.digest:
+            there = _read(folder / "entry.json", Entry).digest, read_trust(folder)
+            if there == (entry.digest, snapshot.narrowed):
                 return
         make_directory(self._directory)
         fresh = self._directory / f".new-{secrets.token_hex(8)}"
@@ -387,12 +390,9 @@ class History:
         with contextlib.suppress(OSError):
             paths = sorted(self._directory.iterdir())
             known = [path for path in paths if _NAME.fullmatch(path.name)]
-            for path in known[:-kept]:
-                if int(path.name) not in (newest, good):
-                    shutil.rmtree(path, ignore_errors=True)
-            for path in paths:
-                if path.name.startswith(".new-"):
-                    shutil.rmtree(path, ignore_errors=True)
+            old = [path for path in known[:-kept] if int(path.name) not in (newest, good)]
+            for path in (*old, *self._directory.glob(".new-*")):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _read(path: Path, kind: type[T]) -> T:

@@ -5,6 +5,7 @@ Everything is written so that a power cut leaves the old or the new, wholly.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -24,6 +25,8 @@ from edged.errors import EdgedError
 from edged.generation.candidate import content_digest
 from edged.generation.documents import Documents
 from edged.generation.history import History, Order, Rejection
+from edged.generation.kept import is_there
+from edged.generation.trust_back import narrow, regained
 from edged.serving.dataplane import ServingTable
 from edged.serving.release import ServedRelease
 from edged.store.repository import Repository
@@ -148,14 +151,20 @@ def load_for_boot(config_path: Path, state_dir: Path) -> tuple[Snapshot, tuple[s
             raise
         return saved, tuple(str(problem) for problem in exc.problems)
     if ordered is not None:
+        if again := regained(ordered, files):
+            log.warning("%s: %s", went_back_to(ordered), again)
         return ordered, (set_aside(went_back_to(ordered)),)
     marks = history.marks()
     if order.again or (not marks.rejected and marks.trying is None):
         return files, ()
     digest = content_digest(files)
     reason = history.doubt(digest, has_crashed=bool(crash))
-    back = next(history.last_good(digest), None) if reason else None
-    return (files, ()) if back is None else (back, (set_aside(reason),))
+    back = _way_back(history, digest, state_dir) if reason else None
+    if back is None:
+        return files, ()
+    rejection = marks.rejection(digest)
+    is_ordered = rejection is not None and rejection.is_ordered
+    return back if is_ordered else narrow(back, files), (set_aside(reason),)
 
 
 def settle_boot(config_path: Path, snapshot: Snapshot, record: Record, crash: str) -> None:
@@ -176,7 +185,10 @@ def settle_boot(config_path: Path, snapshot: Snapshot, record: Record, crash: st
             history.lift(snapshot.kept.digest)
             reason = went_back_to(snapshot)
         if reason and digest not in ("", snapshot.kept.digest):
-            history.reject(Rejection(digest, 0, time.time(), reason))
+            before = history.marks().rejection(digest)
+            is_ordered = order is not None and order.generation is not None
+            is_ordered = is_ordered or (before is not None and before.is_ordered)
+            history.reject(Rejection(digest, 0, time.time(), reason, is_ordered))
     history.forget_order()
     documents.settle_boot(snapshot)
 
@@ -214,12 +226,19 @@ def ordered_back(history: History, generation: int | None) -> Snapshot | None:
 def _last_good(history: History, state_dir: Path, crash: str) -> Snapshot | None:
     """With its bundles where the history has it; else the copy of what was applied last."""
     found = history.last_applied(has_crashed=bool(crash))
-    if found is not None:
-        return found
-    try:
-        return load_saved(state_dir / _LAST_GOOD)
-    except (EdgedError, OSError):
-        return None
+    last = None
+    with contextlib.suppress(EdgedError, OSError):
+        last = load_saved(state_dir / _LAST_GOOD)
+    if found is None or last is None:
+        return found or last
+    # It may be older: whom the last one trusts no more stays out.
+    return narrow(found, last)
+
+
+def _way_back(history: History, digest: str, state_dir: Path) -> Snapshot | None:
+    """The newest good one whose bundles are in the store; without any, the newest."""
+    ways = list(history.last_good(digest))
+    return next((one for one in ways if is_there(one, state_dir)), ways[0] if ways else None)
 
 
 def load_in_effect(config_path: Path, state_dir: Path | None = None) -> Snapshot:

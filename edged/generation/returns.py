@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 
 from edged.config.load import Snapshot
+from edged.config.problems import ConfigProblemsError
 from edged.errors import ApplyError, EdgedError
 from edged.generation.candidate import Candidate, content_digest
 from edged.generation.exchange import Exchanges
@@ -21,6 +22,7 @@ from edged.generation.history import Entry, History, Order, Rejection
 from edged.generation.house import House
 from edged.generation.proving import Proving, Seen, look
 from edged.generation.record import files_digest, ordered_back, set_aside, settle_boot, went_back_to
+from edged.generation.trust_back import narrow, regained
 from edged.store.collecting import Needed
 from edged.store.leftovers import remove_installs
 
@@ -212,7 +214,7 @@ class Returns(Exchanges):
         order = await asyncio.to_thread(history.ordered)
         if order is None:
             return
-        problem = ""
+        problem = trust = ""
         try:
             if order.again:
                 await asyncio.to_thread(history.lift, await self._files_digest())
@@ -223,7 +225,10 @@ class Returns(Exchanges):
                     await asyncio.to_thread(history.order, Order(back.kept.generation))
                 if back is None:
                     raise ApplyError(_NOT_THERE.format(order.generation or "before that is good"))
+                trust = await asyncio.to_thread(regained, back, self.snapshot)
                 await self._go_back(back, went_back_to(back), "rollback")
+                if trust:
+                    log.warning("%s: %s", went_back_to(back), trust)
         except EdgedError as exc:
             problem = exc.message
         except OSError as exc:
@@ -233,7 +238,8 @@ class Returns(Exchanges):
         if problem:
             log.error("could not go back: %s", problem)
         if order.generation is not None:
-            self.went_back = {"to": order.generation, "at": time.time(), "problem": problem}
+            said = {"problem": problem, "trust": "" if problem else trust}
+            self.went_back = {"to": order.generation, "at": time.time(), **said}
 
     async def _go_back(self, back: Snapshot, reason: str, origin: str) -> None:
         assert back.kept is not None
@@ -250,7 +256,8 @@ class Returns(Exchanges):
         unwanted = {files, self.digest if origin == "return" else ""}
         for digest in unwanted - {"", back.kept.digest}:
             of = number if digest == self.digest else 0
-            await asyncio.to_thread(history.reject, Rejection(digest, of, time.time(), reason))
+            aside = Rejection(digest, of, time.time(), reason, origin == "rollback")
+            await asyncio.to_thread(history.reject, aside)
         if back.kept.digest == self.digest:
             return
         self._origin = origin
@@ -258,6 +265,27 @@ class Returns(Exchanges):
             await self._apply(back, back.kept.digest)
         finally:
             self._origin = "files"
+
+    async def _go_one_of(self, back: Snapshot, older: Iterator[Snapshot], reason: str) -> None:
+        """Go back to the first that can be served; nothing trusts again whom this one does not.
+
+        Raises:
+            EdgedError: why the first cannot, where none can.
+        """
+        refused: ConfigProblemsError | None = None
+        way: Snapshot | None = back
+        while way is not None:
+            try:
+                way = await asyncio.to_thread(narrow, way, self.snapshot)
+                await self._go_back(way, reason, "return")
+            except ConfigProblemsError as exc:
+                log.error("%s", exc.message)
+                refused = refused or exc
+                way = await asyncio.to_thread(next, older, None)
+            else:
+                return
+        assert refused is not None
+        raise refused
 
     def _window_over(self, reason: str) -> None:
         task = asyncio.get_running_loop().create_task(self._end(self._windows, reason))
@@ -315,7 +343,8 @@ class Returns(Exchanges):
     async def _return(self, reason: str) -> None:
         number = self._house.dataplane.table.generation
         log.error("generation %d is worse than the one before: %s", number, reason)
-        back = await asyncio.to_thread(_newest, self._history, self.digest)
+        ways = self._history.last_good(self.digest)
+        back = await asyncio.to_thread(next, ways, None)
         if back is None:
             said = f"generation {number} serves badly, and none before it proved good: {reason}"
             self._house.health.degrade("generation", said)
@@ -323,17 +352,13 @@ class Returns(Exchanges):
             return
         self.on_begin()
         try:
-            await self._go_back(back, f"generation {number} was worse: {reason}", "return")
+            await self._go_one_of(back, ways, f"generation {number} was worse: {reason}")
             if await self._files_digest() == self.digest:
                 self.accepted()  # what was worse was a document, and is none of the files any more
             else:
                 self.rejected((set_aside(f"generation {number} was worse: {reason}"),))
         finally:
             self.on_end()
-
-
-def _newest(history: History, unlike: str) -> Snapshot | None:
-    return next(history.last_good(unlike), None)
 
 
 def _nothing() -> None:

@@ -167,7 +167,7 @@ def tell_trust(
     """Say in the log and the status what is not as it should be, at every start and change."""
     if not snapshot.config.trust.require_signatures:
         log.warning("%s", UNCHECKED)
-    if warnings := _warnings(trusted, retired):
+    if warnings := _warnings(snapshot, trusted, retired):
         health.degrade("trust", "; ".join(warnings))
     else:
         health.restore("trust")
@@ -205,7 +205,7 @@ def trust_document(
     """What the status says of it."""
     trust = snapshot.config.trust
     document = None if trusted is None else trusted.document
-    warnings = _warnings(trusted, retired)
+    warnings = _warnings(snapshot, trusted, retired)
     return {
         "required": trust.require_signatures,
         "threshold": trust.threshold if document is None else document.release.threshold,
@@ -216,10 +216,15 @@ def trust_document(
     }
 
 
-def _warnings(trusted: Trusted | None, retired: Mapping[str, str]) -> list[str]:
+def _warnings(snapshot: Snapshot, trusted: Trusted | None, retired: Mapping[str, str]) -> list[str]:
     """A list of sentences for people."""
     said = expiry(trusted) if trusted is not None else ""
     found = [f"{said}: nothing new is installed"] if said else []
+    if snapshot.narrowed is not None:
+        found.append(
+            "the configuration came back by itself, and trusts nobody of its own time whom the "
+            "later one did not trust any more"
+        )
     return found + [
         f"model {name} serves on, although {why}" for name, why in sorted(retired.items())
     ]

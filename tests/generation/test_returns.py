@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from edged.errors import BusyError, InvalidRequestError, QueueFullError, RunError
 from edged.faults import ERROR_VARIABLE
+from edged.generation.candidate import content_digest
 from edged.generation.history import History, Order
 from edged.serving.release import ServedRelease
+from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.floors import Floors
 from tests.fakes.site import Site
 from tests.generation.test_reload import ONE, TWO, Box, booted, eventually, run
+from tests.models import double
 
 FAST = "reload: {confirm: {window: 0}}\n"
 SLOW = "reload: {confirm: {window: 1h}}\n"
@@ -163,8 +167,50 @@ class TestWindow:
                 assert await box.reloader.reload()
                 assert await box.factor() == 3.0
                 fail(box)
-                await eventually(lambda: box.generation == 3)
+                await eventually(lambda: box.generation == 3 and "config" in box.degraded)
                 assert await box.factor() == 2.0
+            async with booted(site) as box:
+                assert await box.factor() == 2.0
+
+        run(work())
+
+    def test_never_by_other_contents_than_it_had(self, site: Site) -> None:
+        """A generation whose bundle is lost is passed over; the one before it is whole."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                lost = site.bundle("m", 3)
+                site.write(FAST + ONE.replace("m-1", "m-3"))
+                assert await box.reloader.reload()
+                await eventually(lambda: confirmed(site, 1, 2))
+                shutil.rmtree(site.state / "store" / bundle_digest(read_manifest(lost)[0]))
+                site.bundle("m", 3, double(factor=9))  # is not what generation 2 served
+                site.write(SLOW + ONE.replace("m-1", "m-2"))
+                assert await box.reloader.reload()
+                fail(box)
+                await eventually(lambda: box.generation == 4 and "config" in box.degraded)
+                assert await box.factor() == 2.0
+                history(site).order(Order(2))
+                await box.reloader.reload()
+                assert box.reloader.went_back is not None
+                assert "generation 2 served it" in box.reloader.went_back["problem"]
+                assert (await box.factor(), box.generation) == (2.0, 4)
+
+        run(work())
+
+    def test_a_start_passes_over_what_is_lost_too(self, site: Site) -> None:
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                lost = site.bundle("m", 3)
+                site.write(FAST + ONE.replace("m-1", "m-3"))
+                assert await box.reloader.reload()
+                await eventually(lambda: confirmed(site, 1, 2))
+            shutil.rmtree(site.state / "store" / bundle_digest(read_manifest(lost)[0]))
+            site.write(SLOW + TWO)
+            for _ in range(6):
+                history(site).begin(content_digest(site.load()), is_boot=True)
             async with booted(site) as box:
                 assert await box.factor() == 2.0
 
