@@ -182,11 +182,11 @@ def _pull(job: _Pull, *, again: bool) -> Pulled:
         web = open_source(settings)
         found = find(web, settings, reference.name, reference.tag, reference.digest)
         note, against = _read_note(job), _against(job)
-        if note.digest == found.digest and note.bundle and _has(snapshot, note.bundle):
+        if note.digest == found.digest and note.bundle and _has(job, note.bundle):
             with contextlib.suppress(OSError):
                 os.utime(job.path("note"))  # is of use: without it, it would be fetched anew
             return Pulled("current", f"{reference}: what it has is here already", found.digest)
-        if found.bundle and _has(snapshot, found.bundle):
+        if found.bundle and _has(job, found.bundle):
             return Pulled("current", f"{reference}: what it has is here already", found.digest)
         if not again and note.refused and (note.digest, note.against) == (found.digest, against):
             raise BundleError(f"{note.refused} (refused before; the source has nothing else yet)")
@@ -313,12 +313,15 @@ def _login(snapshot: Snapshot, source: SourceConfig) -> tuple[str, str] | None:
     return source.username, read_secret(snapshot, source.password)
 
 
-def _has(snapshot: Snapshot, digest: str) -> bool:
-    """Whether a bundle lies where the configuration looks for it."""
-    for model in snapshot.config.models:
-        for path in snapshot.bundle_paths(model):
+def _has(job: _Pull, digest: str) -> bool:
+    """Whether a bundle lies where the configuration looks, signed by those who count now."""
+    trust = load_trust(job.snapshot, job.folder.parent)
+    for model in job.snapshot.config.models:
+        for path in job.snapshot.bundle_paths(model):
             with contextlib.suppress(EdgedError):
-                if bundle_digest(read_manifest(path)[0]) == digest:
+                data, _, signatures = read_manifest(path)
+                if bundle_digest(data) == digest:
+                    trust.verify(data, signatures)
                     return True
     return False
 

@@ -27,7 +27,7 @@ from edged.store.bundle import Bundle, bundle_digest, check_model, open_bundle, 
 from edged.store.floors import Floors
 from edged.store.head import Head
 from edged.store.repository import check_requires
-from edged.store.signing import TrustStore
+from edged.store.signing import TrustStore, parse_signatures
 from edged.store.targets import check_targets, device_words
 
 _TEMPORARY = ".install-"
@@ -69,22 +69,25 @@ def install(
     head = Head(data, manifest, signatures)
     trust, target = admit(state, snapshot, head, older=older, leap=leap)
     with _alone(target.parent):
-        if target.exists():
+        is_there = target.exists()
+        if is_there:
             _check_there(target, bundle_digest(data))
-            return f"{target} is there already"
+            if not _is_better_signed(trust, target, signatures):
+                return f"{target} is there already"
         temporary = _copy(file, target.parent)
         try:
             fault("install.copied")
             with open_bundle(temporary) as bundle:
                 _verify(bundle, trust, bundle_digest(data))
             fault("install.verified")
-            _name(temporary, target)
+            _name(temporary, target, over=is_there)
             fault("install.named")
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-    unsigned = "" if trust.required else "; NOT CHECKED WHO SIGNED IT (trust.require_signatures)"
-    return f"{target}: release {manifest.release} of {manifest.name}{unsigned}"
+    said = "" if trust.required else "; NOT CHECKED WHO SIGNED IT (trust.require_signatures)"
+    said += ", signed by others than before" if is_there else ""
+    return f"{target}: release {manifest.release} of {manifest.name}{said}"
 
 
 def admit(
@@ -174,6 +177,20 @@ def check_leap(manifest: Manifest, known: int, most: int) -> None:
             f"newest here: no later one could follow a number that is a mistake (trust.max_leap, "
             f"{most}); where it is none: edged bundle install --leap"
         )
+
+
+def _is_better_signed(trust: TrustStore, target: Path, signatures: bytes | None) -> bool:
+    """Whether of the same contents the one there is not trusted any more, or signed by fewer."""
+    try:
+        data, _, old = read_manifest(target)
+        trust.verify(data, old)
+        return _signers(old) < _signers(signatures)
+    except EdgedError:
+        return True
+
+
+def _signers(signatures: bytes | None) -> set[str]:
+    return set() if signatures is None else {name for name, _ in parse_signatures(signatures)}
 
 
 def _check_others(snapshot: Snapshot, manifest: Manifest, digest: str, *, older: bool) -> int:
@@ -288,10 +305,10 @@ def _verify(bundle: Bundle, trust: TrustStore, digest: str) -> None:
                 pass
 
 
-def _name(temporary: Path, target: Path) -> None:
-    """Give the copy its name, in one step and over nothing that is there."""
+def _name(temporary: Path, target: Path, *, over: bool) -> None:
+    """Give the copy its name, in one step; over nothing but the same contents, signed anew."""
     try:
-        os.link(temporary, target)
+        (os.replace if over else os.link)(temporary, target)
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)

@@ -101,7 +101,7 @@ def server() -> Iterator[Server]:
 def box(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Box:
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.setattr(mirror, "CHUNK_BYTES", 64 << 10)
-    monkeypatch.setattr(download, "_PAUSES_S", (0.001,))
+    monkeypatch.setattr(download, "_FIRST_PAUSE_S", 0.001)
     return Box(tmp_path, server)
 
 
@@ -122,6 +122,17 @@ class TestMirror:
             box.mirror(release)
             assert pull_model(box.folder, "m").state == "installed"
         assert box.there() == ["m-1.edgb", "m-2.edgb"]
+
+    def test_one_that_was_signed_anew_after_its_key_was_retired(self, box: Box):
+        box.mirror(3)
+        assert box.pull().state == "installed"
+        config = box.folder / "edged.yaml"
+        config.write_text(config.read_text().replace("site.pub", "stranger.pub"))
+        with pytest.raises(SignatureError):
+            box.pull()
+        box.mirror(3, key="stranger")
+        assert box.pull().state == "installed"
+        assert box.pull().state == "current"
 
     def test_by_number_and_digest(self, box: Box):
         box.mirror(1)

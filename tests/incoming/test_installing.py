@@ -17,7 +17,7 @@ from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError
 from edged.incoming import installing
 from edged.incoming.installing import NoPlaceError, check_leap, install
 from edged.store.floors import Floors
-from edged.store.signing import generate_key
+from edged.store.signing import Signer, generate_key
 from tests.bundles import make_bundle
 from tests.models import double
 
@@ -156,6 +156,31 @@ def test_killed_in_a_step_leaves_the_old_or_the_new(box: Path, point: str):
     assert whole.read_bytes() == file.read_bytes()
     install(box, bundle(box, 4))
     assert there(box) == ["m-3.edgb", "m-4.edgb"], "what was left is removed"
+
+
+def test_one_that_is_signed_by_another_key_takes_the_place_of_the_same(box: Path):
+    """Else a key could be retired, and nothing be done for what it had signed."""
+    file = bundle(box, 3)
+    install(box, file)
+    generate_key(box / "next")
+    config = box / "edged.yaml"
+    config.write_text(config.read_text().replace("site.pub", "next.pub"))
+    with pytest.raises(SignatureError):
+        install(box, file)
+    again = bundle(box, 3, signer="next")
+    said = install(box, again)
+    assert said == f"{box}/bundles/m-3.edgb: release 3 of m, signed by others than before"
+    assert (box / "bundles/m-3.edgb").read_bytes() == again.read_bytes()
+    assert there(box) == ["m-3.edgb"]
+    assert install(box, again).endswith("m-3.edgb is there already")
+    config.write_text(config.read_text().replace("next.pub", "next.pub, site.pub"))
+    assert install(box, file).endswith("is there already"), "both are trusted, and one is enough"
+    both = make_bundle(
+        box / "usb/both", double(), name="m", release=3,
+        key=[Signer.from_file(box / f"{name}.key") for name in ("site", "next")],
+    )  # fmt: skip
+    assert "signed by others than before" in install(box, both)
+    assert install(box, again).endswith("is there already"), "no signature is lost"
 
 
 @pytest.mark.parametrize(
