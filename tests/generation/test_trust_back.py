@@ -134,7 +134,7 @@ class TestByItself:
             assert (await box.factor(), trusted(box.reloader.snapshot)) == (2.0, "a")
             assert "whom the later one did not trust" in box.degraded["trust"]
 
-    @pytest.mark.hostile("R32 removing a right also removes what it already granted")
+    @pytest.mark.hostile("R32 a right that goes takes along what it granted")
     def test_a_revoked_key_stays_out_also_after_restarts(self, site: Site) -> None:
         async def work() -> None:
             await self.left(site)
