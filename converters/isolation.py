@@ -53,12 +53,6 @@ def limit_memory(most_bytes: int) -> None:
     _limit(resource.RLIMIT_DATA, min(most_bytes, _physical_bytes()))
 
 
-def end_with_parent() -> None:
-    """Let the kernel end this process with the one that started it, however that ends."""
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
 def _limit(which: int, value: int) -> None:
     _, hard = resource.getrlimit(which)
     if hard != resource.RLIM_INFINITY:

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper, save_model
 
-Floats = npt.NDArray[np.float32]
 _IR, _OPSET = 10, 21
 _MERGES = ("t h", "i n", "e r", "th e", "a n", "o n", "r e", "Ġ a", "Ġ the", "i s", "u m", "p um")
 """Pairs of pieces that become one, the first first: as a tokenizer learns them from English."""

@@ -21,7 +21,6 @@ from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.footprints import Footprints
 from edged.tensors import TensorSpec
 
-_MODELS = {"onnx", "onnx-data", "openvino", "safetensors"}
 _MB = 1_000_000
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _MOST_MESSAGES = 1_000_000
 _MOST_BYTES = 1 << 30
-Command = Callable[[str, Callable[[argparse.Namespace], int], str], Any]
 
 
 def add_mqtt(commands: Any, config: Callable[[Any], None], socket: Callable[[Any], None]) -> None:

@@ -58,7 +58,6 @@ class BuildProcess:
         self._folder = folder
         self._job = job
         self._sha256 = sha256(model)
-        self._is_killed = False
         try:
             _lay_out(folder, job, model, inputs, timing)
             with (folder / "log").open("wb") as log:
@@ -100,7 +99,6 @@ class BuildProcess:
 
     def kill(self) -> None:
         """End it and whatever it started; may be called at any time from any thread."""
-        self._is_killed = True
         self._signal(signal.SIGKILL)
 
     def wait(self) -> None:

@@ -11,7 +11,6 @@ import msgspec
 from edged.errors import BundleError
 from edged.sources.partial import Wanted
 
-SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 
 

@@ -1,4 +1,4 @@
-"""What the HTTP transport is given: the dataplane, and what is said of models, as it sees them."""
+"""What HTTP and gRPC are given: the dataplane, and what is said of models, as they see them."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Prepared(Protocol):
 
 
 class Door(Protocol):
-    """The dataplane as this transport sees it."""
+    """The dataplane as both see it."""
 
     def submit(self, request: InferRequest, on_response: OnResponse) -> Ticket | None:
         """Answer a request, now or later."""

@@ -226,10 +226,6 @@ class DeviceSlots:
         """What waited at its threads was taken back."""
         self._eager.discard(holder)
 
-    def is_in_line(self, holder: Holder) -> bool:
-        """Whether it waits for a slot."""
-        return holder in self._line
-
     def has_room(self, holder: Ranked) -> bool:
         """Whether a run of its could begin at once, before anybody who waits."""
         return self.held.total < self._plenty or may_start(

@@ -37,7 +37,7 @@ log = logging.getLogger("edged.http")
 
 
 class Asker(Protocol):
-    """Who is answered; see ``http_requests``."""
+    """Who is answered; see ``requests``."""
 
     def write(self, buffers: list[Buffer]) -> None:
         """Send a part of the answer."""
