@@ -47,17 +47,3 @@ def visible(visit: Visit, call: str, document: Any) -> Any:
     if call != "models" or visit.sees_all:
         return document
     return [one for one in document if visit.allows(_METADATA, one["name"])]
-
-
-def visible_pages(visit: Visit, document: Any) -> Any:
-    """A page of the Open Inference Protocol without the models that its asker may not see."""
-    if isinstance(document, list):
-        return [one for one in document if visit.allows(_METADATA, one["name"])]
-    if "model_stats" in document:
-        shown = [one for one in document["model_stats"] if visit.allows(_METADATA, one["name"])]
-        return {**document, "model_stats": shown}
-    if "not_ready" in document:
-        reasons = document["not_ready"].items()
-        shown_ = {name: why for name, why in reasons if visit.allows(_METADATA, name)}
-        return {**document, "not_ready": shown_}
-    return document

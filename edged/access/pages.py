@@ -1,11 +1,13 @@
-"""Pages about models and the server, as one connection may see them."""
+"""Pages about models and the server, as one connection may see them.
+
+The one place where it is said which right a page needs, for HTTP and gRPC.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edged.access.calls import visible_pages
 from edged.access.visit import Visit
 from edged.tensors import TensorSpec
 
@@ -54,12 +56,14 @@ class VisiblePages:
         if name is not None:
             return self._of("statistics", name, version)
         found: dict[str, Any] = self._pages.statistics(None, version)
-        return found if self._visit.sees_all else visible_pages(self._visit, found)
+        if self._visit.sees_all:
+            return found
+        return {**found, "model_stats": self._visible(found["model_stats"])}
 
     def index(self, *, ready: bool) -> list[dict[str, Any]]:
         """As of the real ones, for the models that may be seen."""
         found: list[dict[str, Any]] = self._pages.index(ready=ready)
-        return found if self._visit.sees_all else visible_pages(self._visit, found)
+        return found if self._visit.sees_all else self._visible(found)
 
     def labels(self, name: str, release: int) -> dict[str, Sequence[str]]:
         """As of the real ones: of a model that has answered."""
@@ -82,6 +86,9 @@ class VisiblePages:
         self._visit.require("metrics")
         found: tuple[int, bytes, str] = await self._pages.metrics(accept)
         return found
+
+    def _visible(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [one for one in entries if self._visit.allows(_METADATA, one["name"])]
 
     def _of(self, page: str, name: str, version: str | None) -> dict[str, Any]:
         self._visit.require(_METADATA, name)

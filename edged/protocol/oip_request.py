@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from edged.errors import DecodeError, InvalidRequestError
-from edged.messages import SequenceStep
+from edged.messages import InferRequest, SequencedRequest, SequenceStep
 from edged.protocol.oip_outline import MOST_TENSORS, check_outline
 from edged.protocol.oip_shared import REGION, Memory, Place, needed, place_of
 from edged.protocol.oip_tensor import (
@@ -112,6 +112,27 @@ class Asked:
         if not self.id:
             return self.parameters
         return {"id": self.id, **(self.parameters or {})}
+
+    @property
+    def wants_labels(self) -> bool:
+        """Whether its answer names classes."""
+        return any(one.classes for one in self.outputs)
+
+    def request(
+        self, model: str, release: int | None, deadline_ns: int | None, origin: str
+    ) -> InferRequest:
+        """What the dataplane is asked.
+
+        Args:
+            model: its name.
+            release: which; None for the one that serves.
+            deadline_ns: monotonic clock, nanoseconds; None for none.
+            origin: who asks, for logs and sequences.
+        """
+        wanted = tuple([one.name for one in self.outputs])
+        what = (model, self.inputs, release, wanted, deadline_ns, origin, self.asker)
+        step = self.sequence
+        return InferRequest(*what) if step is None else SequencedRequest(*what, sequence=step)
 
 
 def decode_request(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edged.access.calls import check_call, visible, visible_pages
+from edged.access.calls import check_call, visible
 from edged.access.gate import Access, Gate
 from edged.access.policy import Peer, Policy, build_rule
 from edged.access.visit import Visit
@@ -62,10 +62,5 @@ def test_lists_show_what_may_be_seen():
     check_call(asker, "models", {})
     assert visible(asker, "models", both) == both[:1]
     assert visible(asker, "status", both) == both
-    assert visible_pages(asker, both) == both[:1]
-    assert visible_pages(asker, {"model_stats": both}) == {"model_stats": both[:1]}
-    unready = {"ready": False, "not_ready": {"cam-1": "loads", "secret": "failed"}}
-    assert visible_pages(asker, unready) == {"ready": False, "not_ready": {"cam-1": "loads"}}
-    assert visible_pages(asker, {"live": True}) == {"live": True}
     free = Gate().enter(Peer("native", 7), lambda: None)
     assert visible(free, "models", both) == both

@@ -11,7 +11,6 @@ from edged.messages import (
     InferRequest,
     InferResponse,
     OnResponse,
-    SequencedRequest,
     Ticket,
 )
 from edged.protocol.frames import Buffer
@@ -104,11 +103,7 @@ class Inferences:
         """What the dataplane is asked; the earlier deadline holds, the call's or the request's."""
         asked = inference.asked
         deadline_ns = deadline_ns_of(head, asked.timeout_us)
-        wanted = tuple([one.name for one in asked.outputs])
-        model, release = inference.model, inference.release
-        what = (model, asked.inputs, release, wanted, deadline_ns, head.origin, asked.asker)
-        step = asked.sequence
-        return InferRequest(*what) if step is None else SequencedRequest(*what, sequence=step)
+        return asked.request(inference.model, inference.release, deadline_ns, head.origin)
 
     def reply(self, asked: Asked, response: InferResponse, origin: str) -> Reply:
         """What came of it."""
@@ -137,8 +132,9 @@ class Inferences:
         self, asked: Asked, response: InferResponse, *, is_end: bool | None = None
     ) -> list[Buffer]:
         """An answer as a ModelInferResponse; ``is_end`` as in ``encode_infer``."""
-        has_classes = any(one.classes for one in asked.outputs)
-        labels = self._pages.labels(response.model, response.release) if has_classes else {}
+        labels = {}
+        if asked.wants_labels:
+            labels = self._pages.labels(response.model, response.release)
         return encode_infer(asked, response, labels, is_end)
 
 

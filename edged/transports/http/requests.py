@@ -10,17 +10,17 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from edged.access.calls import visible_pages
 from edged.access.guard import Guard, guarded
 from edged.access.memory import guarded_memory
+from edged.access.pages import VisiblePages
 from edged.access.visit import Visit
 from edged.errors import EdgedError, RuntimeFailureError
 from edged.flow import Flow
-from edged.messages import InferRequest, InferResponse, SequencedRequest, Ticket
+from edged.messages import InferResponse, Ticket
 from edged.protocol import oip
 from edged.protocol.frames import Buffer
 from edged.protocol.http_answer import BINARY, JSON, encode_answer, encode_error
@@ -36,9 +36,10 @@ from edged.runtimes.base import StillRunningError
 from edged.transports.http.admin import answer_admin, check_right
 from edged.transports.http.gathering import Gathering
 from edged.transports.http.generate import Generation
+from edged.transports.http.pages import document_of
 from edged.transports.http.repeats import Repeats
-from edged.transports.http.routes import FREE, VERBS, Page, Route, route_of
-from edged.transports.oip_door import Entry
+from edged.transports.http.routes import INFERENCE, PROBES, Page, Route, route_of
+from edged.transports.oip_door import Entry, Pages
 
 if TYPE_CHECKING:
     from edged.transports.http.endpoint import HttpServer
@@ -66,6 +67,7 @@ class Requests:
         self.user: int | None = None
         self._server = server
         self._door = server.door
+        self._pages: Pages = server.pages
         self._visit: Visit | None = None
         self._on_answered = on_answered
         self.write = write
@@ -144,6 +146,7 @@ class Requests:
     def enter(self, visit: Visit) -> None:
         """Ask through this from now on."""
         self._visit = visit
+        self._pages = VisiblePages(self._server.pages, visit)
         self.review()
 
     def review(self) -> None:
@@ -202,9 +205,9 @@ class Requests:
     def _allowed(self, request: HttpRequest, route: Route) -> None:
         """Answer what may be asked for on this socket, if this client may."""
         if self._visit is not None:
-            if (verb := VERBS.get(route.page)) is not None and (route.model or verb == "metrics"):
-                self._visit.require(verb, route.model)
-            if route.page not in FREE:
+            if route.page in INFERENCE:
+                self._visit.require("infer", route.model)  # and is counted at the door
+            elif route.page not in PROBES:
                 self._visit.ask()
         if route.page is Page.INFER:
             self._infer(request, route)
@@ -216,9 +219,9 @@ class Requests:
             work = self._metrics(request.headers.get("accept", ""))
             self._task = asyncio.get_running_loop().create_task(work)
         else:
-            status, document = self._page(request, route)
-            if self._visit is not None and not self._visit.sees_all:
-                document = visible_pages(self._visit, document)
+            server = self._server
+            has = {"has_memory": server.memory.is_on, "has_admin": server.admin is not None}
+            status, document = document_of(self._pages, route, request.body, **has)
             body: list[Buffer] = [msgspec.json.encode(document)]
             self.answer(encode_answer(body, status, keeps_alive=self._keeps_alive))
 
@@ -245,38 +248,14 @@ class Requests:
             memory.unregister(region)
         self.answer(encode_answer([body], keeps_alive=self._keeps_alive))
 
-    def _page(self, request: HttpRequest, route: Route) -> tuple[int, Any]:
-        pages, page = self._server.pages, route.page
-        document: Any
-        if page is Page.READY:
-            reasons = pages.unready()
-            document = {"live": True, "ready": not reasons}
-            if reasons:
-                return 503, {**document, "not_ready": dict(reasons)}
-        elif page is Page.LIVE:
-            document = {"live": True}
-        elif page is Page.SERVER:
-            document = pages.server()
-            more = ["system_shared_memory"] if self._server.memory.is_on else []
-            more += ["logging"] if self._server.admin is not None else []
-            extensions = (*document.get("extensions", ()), "generate", *more)
-            document = {**document, "extensions": extensions}
-        elif page is Page.MODEL:
-            document = pages.model(route.model, route.version)
-        elif page is Page.MODEL_READY:
-            document = pages.model_ready(route.model, route.version)
-        elif page is Page.CONFIG:
-            document = pages.config(route.model, route.version)
-        elif page is Page.STATS:
-            document = pages.statistics(route.model or None, route.version)
-        else:
-            document = pages.index(ready=oip.wants_ready_only(request.body))
-        return 200, document
-
     async def _metrics(self, accept: str) -> None:
         try:
-            status, text, content_type = await self._server.pages.metrics(accept)
+            status, text, content_type = await self._pages.metrics(accept)
             answer = encode_answer([text], status, content_type, keeps_alive=self._keeps_alive)
+        except EdgedError as exc:
+            self._task = None
+            self.fail(exc)
+            return
         except Exception:
             log.exception("the figures could not be read")
             text_ = "the figures could not be read; see the log"
@@ -290,10 +269,7 @@ class Requests:
         if request.whole and not self._coding:
             self._repeats.notice(request, asked, route.model, version)
         deadline_ns = time.monotonic_ns() + asked.timeout_us * 1000 if asked.timeout_us else None
-        wanted = tuple(one.name for one in asked.outputs)
-        what = (route.model, asked.inputs, version, wanted, deadline_ns, self.origin, asked.asker)
-        step = asked.sequence
-        asking = InferRequest(*what) if step is None else SequencedRequest(*what, sequence=step)
+        asking = asked.request(route.model, version, deadline_ns, self.origin)
 
         def on_response(response: InferResponse, final: bool) -> None:
             if final:
@@ -306,8 +282,8 @@ class Requests:
             self._ticket = ticket
 
     def _generate(self, request: HttpRequest, route: Route) -> None:
-        server, name = self._server, (route.model, route.version)
-        specs, makes_text = server.pages.inputs(*name), server.pages.makes_text(*name)
+        server, pages, name = self._server, self._pages, (route.model, route.version)
+        specs, makes_text = pages.inputs(*name), pages.makes_text(*name)
         cap = server.max_request_bytes
         asked = decode_generate(request.body, specs, cap, makes_text=makes_text)
         flow = None
@@ -326,7 +302,7 @@ class Requests:
         if (given := request.headers.get(oip.HEADER_LENGTH)) is not None:
             length = oip.header_length(given, len(body))
         if length == 0 and body:
-            return decode_raw(body, self._server.pages.inputs(route.model, route.version))
+            return decode_raw(body, self._pages.inputs(route.model, route.version))
         return decode_request(body, length, self._server.max_request_bytes, self._memory())
 
     def _memory(self) -> Memory | None:
@@ -336,11 +312,12 @@ class Requests:
         if response.error is not None:
             self.fail(response.error)
             return
-        pages = self._server.pages
+        pages = self._pages
 
         def encode() -> list[Buffer] | None:
-            has_classes = any(one.classes for one in asked.outputs)
-            labels = pages.labels(response.model, response.release) if has_classes else {}
+            labels = {}
+            if asked.wants_labels:
+                labels = pages.labels(response.model, response.release)
             if self._coding:
                 body = encode_response(asked, response, labels)
                 if sum(memoryview(part).nbytes for part in body.parts) >= LEAST_BYTES:

@@ -37,19 +37,10 @@ class Page(enum.Enum):
     """The same of a GPU, which is not served."""
 
 
-VERBS: Final = {
-    Page.INFER: "infer",
-    Page.GENERATE: "infer",
-    Page.GENERATE_STREAM: "infer",
-    Page.MODEL: "metadata",
-    Page.MODEL_READY: "metadata",
-    Page.CONFIG: "metadata",
-    Page.STATS: "metadata",
-    Page.METRICS: "metrics",
-}
-"""What a page needs a right for; of lists, what may not be seen is left out."""
-FREE: Final = (Page.INFER, Page.GENERATE, Page.GENERATE_STREAM, Page.LIVE, Page.READY)
-"""Requests for inference are counted at the door, and probes never."""
+INFERENCE: Final = (Page.INFER, Page.GENERATE, Page.GENERATE_STREAM)
+"""What runs a model."""
+PROBES: Final = (Page.LIVE, Page.READY)
+"""What no bound counts."""
 
 
 class Route(NamedTuple):
