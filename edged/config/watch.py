@@ -202,7 +202,7 @@ class Watcher:
             return True
         path = watch.directory / event.name
         is_open = bool(event.mask & flags.MODIFY) or (
-            bool(event.mask & flags.CREATE) and _is_being_made(path)
+            bool(event.mask & flags.CREATE) and is_being_made(path)
         )
         if watch.config.matters(event.name):
             if is_open:
@@ -330,7 +330,7 @@ def _look(main: Path, followed: tuple[Path, ...]) -> _State:
     return _State(fingerprint(main), fingerprint_followed(followed))
 
 
-def _is_being_made(path: Path) -> bool:
+def is_being_made(path: Path) -> bool:
     """A new regular file is open until its maker closes it; a link or directory is complete."""
     try:
         info = path.lstat()

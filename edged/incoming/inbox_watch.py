@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from inotify_simple import INotify, flags
 from edged.config.access_check import user_number
 from edged.config.inbox import InboxConfig
 from edged.config.load import Snapshot
+from edged.config.watch import is_being_made
 from edged.errors import ApplyError, EdgedError
 from edged.generation.record import load_or_last_good
 from edged.generation.trusted import apply_trust
@@ -200,19 +200,10 @@ class InboxWatch:
             if event.mask & flags.Q_OVERFLOW:
                 self._busy.clear()
             elif event.mask & flags.MODIFY or (
-                event.mask & flags.CREATE and _is_being_made(folder / event.name)
+                event.mask & flags.CREATE and is_being_made(folder / event.name)
             ):
                 self._busy.add(event.name)
                 continue
             else:
                 self._busy.discard(event.name)
             self.look()
-
-
-def _is_being_made(path: Path) -> bool:
-    """A new regular file is open until its maker closes it; a link or folder is complete."""
-    try:
-        info = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISREG(info.st_mode) and info.st_nlink == 1
