@@ -22,6 +22,7 @@ from benchmarks import (
     crowd,
     engine_swap,
     frame,
+    gathered,
     generation,
     idle,
     isolation,
@@ -108,6 +109,7 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
         ],
     ),
     "mqtt": (broker.binding, [(name, "x", bar) for name, bar in broker.ROWS.items()]),
+    "gathered": (gathered.gathered, gathered.ROWS),
     "outbox": (outbox.outbox, outbox.ROWS),
 }
 """What is measured together, and the rows that come of it: a failure leaves them not measured."""
