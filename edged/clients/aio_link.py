@@ -121,7 +121,12 @@ class Link(Conversation, asyncio.BufferedProtocol):
         Args:
             pending: gets the answer.
             encode: makes the frame for that id.
+
+        Raises:
+            EdgedError: the connection has ended; nothing was sent, and nothing waits.
         """
+        if self.error is not None:
+            raise self.error
         pending.link = self
         number = self.add(pending)
         try:

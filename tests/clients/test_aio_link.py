@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -108,4 +109,24 @@ async def test_a_request_that_cannot_be_encoded_leaves_nothing_behind(path: Path
     await until(link.closed.done)
     assert link.error.message == "first"
     link.write(encode(1))
+    await ended(server, link)
+
+
+@on_loop
+async def test_who_waited_to_lend_is_told_that_the_connection_broke(path: Path):
+    """The second waits for the first, and takes its turn on a connection that is no more."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parser, kinds = FrameReader(Limits()), []
+        while Kind.LEND not in kinds:
+            kinds += [frame.kind for frame in parser.feed(await reader.read(1 << 16))]
+        writer.close()
+
+    server, link = await linked(path, serve)
+    descriptor = os.memfd_create("lent")
+    lends = [link.lend(descriptor, 1 << 16, None) for _ in range(2)]
+    found = await asyncio.wait_for(asyncio.gather(*lends, return_exceptions=True), 30)
+    os.close(descriptor)
+    assert [type(one) for one in found] == [DisconnectedError] * 2
+    assert not link.waiting
     await ended(server, link)
