@@ -8,31 +8,23 @@ others, and so is the head of the answer. Everything unusual goes the long way t
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
-from edged.errors import InvalidRequestError
 from edged.messages import InferResponse
 from edged.protocol.frames import Buffer
-from edged.protocol.lane import Binds, LoneRun
+from edged.protocol.lane import Binds
 from edged.protocol.layout import COPY_BYTES
 from edged.protocol.oip_grpc import Inference, encode_infer
-from edged.tensors import DTYPES, Array, TensorSpec, aligned
+from edged.protocol.repeated import Field, Repeated, RepeatedLane, bytes_of
+from edged.tensors import TensorSpec
 
 REPEAT_BYTES: Final = 64 << 10
 """What is larger takes longer to copy than to understand."""
 
 
-class _Field(NamedTuple):
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    elements: int
-    offset: int
-
-
-class GrpcRepeat:
+class GrpcRepeat(Repeated):
     """What is known of messages that are like one that was read; see ``repeat_of``.
 
     Args:
@@ -41,11 +33,9 @@ class GrpcRepeat:
         fields: where its tensors lie.
     """
 
-    def __init__(self, message: Buffer, inference: Inference, fields: tuple[_Field, ...]) -> None:
+    def __init__(self, message: Buffer, inference: Inference, fields: tuple[Field, ...]) -> None:
+        super().__init__(fields, len(message))
         self.inference = inference
-        self.size = len(message)
-        self.specs = tuple(TensorSpec(one.name, one.dtype.name, one.shape) for one in fields)
-        self.fields = fields
         kept: list[tuple[int, int, bytes]] = []
         at = 0
         for one in fields:
@@ -65,13 +55,6 @@ class GrpcRepeat:
             if message[start:end] != same:
                 return False
         return True
-
-    def inputs(self, message: Buffer) -> dict[str, Array]:
-        """Its tensors, as views where their elements are at addresses of their own size."""
-        return {
-            name: aligned(np.frombuffer(message, dtype, elements, offset).reshape(shape))
-            for name, dtype, shape, elements, offset in self.fields
-        }
 
     def answer(self, response: InferResponse) -> list[Buffer]:
         """The answer to one of them; ``response`` is without an error."""
@@ -94,7 +77,7 @@ class GrpcRepeat:
         return parts
 
 
-class GrpcLane:
+class GrpcLane(RepeatedLane):
     """The shortest way from such a message to its answer, for a client that is alone.
 
     Args:
@@ -111,43 +94,15 @@ class GrpcLane:
         self, repeat: GrpcRepeat, call: Binds, outputs: tuple[TensorSpec, ...], release: int
     ) -> None:
         asked, model = repeat.inference.asked, repeat.inference.model
-        if any(spec.dtype not in DTYPES for spec in outputs):
-            raise InvalidRequestError("what has no NumPy numbers is not bound")
-        self.inputs = {one.name: np.empty(one.shape, one.dtype) for one in repeat.fields}
-        made = {spec.name: np.empty(_fixed(spec), spec.dtype) for spec in outputs}
-        size = sum(array.nbytes for array in made.values())
-        if not 0 < size <= COPY_BYTES or repeat.size > 2 * COPY_BYTES:
-            raise InvalidRequestError("what is large is not copied")
+        super().__init__(repeat, outputs)
+        made = self.outputs
         answer = encode_infer(asked, InferResponse(model, release, 0, made), {})
         names = [one.name for one in asked.outputs] or list(made)
         parts: list[Buffer] = [bytes(answer[0])]
         for head, name in zip(answer[1::2], names, strict=True):
-            parts += (bytes(head), _bytes(made[name]))
-        self._answer = tuple(parts)
+            parts += (bytes(head), bytes_of(made[name]))
         self.answer_bytes = sum(map(len, parts))
-        self._places = [
-            (_bytes(self.inputs[one.name]), one.offset, one.offset + self.inputs[one.name].nbytes)
-            for one in repeat.fields
-        ]
-        self._run: LoneRun | None = call.bind(self.inputs, made, 0)
-
-    @property
-    def is_current(self) -> bool:
-        """Whether it may be used again; otherwise another one has to be made."""
-        return self._run is not None and self._run.is_current
-
-    def ask(self, message: Buffer, origin: str) -> bytes | None:
-        """Answer a message that fits, or return None when that has to go the usual way.
-
-        Raises:
-            StillRunningError: it runs in a worker and is to be adopted.
-        """
-        run = self._run
-        if run is None:
-            return None
-        for memory, start, end in self._places:
-            memory[:] = message[start:end]
-        return None if run.run(origin) is None else b"".join(self._answer)
+        self.bind(call, parts)
 
 
 def repeat_of(message: Buffer, inference: Inference) -> GrpcRepeat | None:
@@ -169,17 +124,5 @@ def repeat_of(message: Buffer, inference: Inference) -> GrpcRepeat | None:
         if not at <= offset <= len(message) - array.nbytes:
             return None
         at = offset + array.nbytes
-        fields.append(_Field(name, array.dtype, array.shape, array.size, offset))
+        fields.append(Field(name, array.dtype, array.shape, array.size, offset))
     return GrpcRepeat(message, inference, tuple(fields))
-
-
-def _fixed(spec: TensorSpec) -> tuple[int, ...]:
-    """The shape of an output; raises InvalidRequestError where it is only known after a run."""
-    shape = tuple(axis for axis in spec.shape if isinstance(axis, int))
-    if len(shape) != len(spec.shape):
-        raise InvalidRequestError(f'"{spec.name}" has a free axis')
-    return shape
-
-
-def _bytes(array: Array) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data

@@ -15,9 +15,10 @@ import numpy as np
 from edged.errors import InvalidRequestError
 from edged.messages import InferResponse
 from edged.protocol.http_answer import JOIN_BYTES
-from edged.protocol.http_repeat import HttpRepeat, bytes_of, fixed_shape, whole_answer
+from edged.protocol.http_repeat import HttpRepeat, whole_answer
 from edged.protocol.lane import BindsShared, SharedRun
 from edged.protocol.layout import COPY_BYTES
+from edged.protocol.repeated import bytes_of, fixed_shape
 from edged.tensors import DTYPES, Array
 
 _MOST_BYTES: Final = 256 << 10

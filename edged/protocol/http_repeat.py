@@ -8,33 +8,23 @@ goes the long way through ``http_reader`` and ``oip_request``. No socket, clock 
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-import numpy as np
-
-from edged.errors import InvalidRequestError
 from edged.messages import InferResponse
 from edged.protocol import oip
 from edged.protocol.frames import Buffer
 from edged.protocol.http_answer import BINARY, JOIN_BYTES, encode_answer
 from edged.protocol.http_reader import HttpRequest
-from edged.protocol.lane import Binds, LoneRun
+from edged.protocol.lane import Binds
 from edged.protocol.layout import COPY_BYTES
 from edged.protocol.oip_answer import Labels, encode_response
 from edged.protocol.oip_request import Asked
-from edged.tensors import DTYPES, Array, TensorSpec, aligned
+from edged.protocol.repeated import Field, Repeated, RepeatedLane, bytes_of
+from edged.tensors import TensorSpec
 
 REPEAT_BYTES: Final = 64 << 10
 """What is larger takes longer to read than to understand."""
 _HEAD_ENDS: Final = b"\r\n\r\n"
-
-
-class _Field(NamedTuple):
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    elements: int
-    offset: int
 
 
 def same_part(request: HttpRequest, asked: Asked) -> bytes:
@@ -63,7 +53,7 @@ def same_part(request: HttpRequest, asked: Asked) -> bytes:
     return data[:-size] if asked.outputs or asked.is_binary else b""
 
 
-class HttpRepeat:
+class HttpRepeat(Repeated):
     """What is known of requests that begin like one that was read.
 
     Args:
@@ -74,27 +64,17 @@ class HttpRepeat:
     def __init__(self, prefix: bytes, asked: Asked) -> None:
         self.prefix = prefix
         self.asked = asked
-        fields, offset, specs = [], len(prefix), []
+        fields, offset = [], len(prefix)
         for name, array in asked.inputs.items():
-            fields.append(_Field(name, array.dtype, array.shape, array.size, offset))
-            specs.append(TensorSpec(name, array.dtype.name, array.shape))
+            fields.append(Field(name, array.dtype, array.shape, array.size, offset))
             offset += array.nbytes
-        self.fields: tuple[_Field, ...] = tuple(fields)
-        self.size = offset
-        self.specs = tuple(specs)
+        super().__init__(fields, offset)
         self._head = b""
         self._headed: object = None
 
     def fits(self, data: bytes) -> bool:
         """Whether these bytes are one such request, and nothing else."""
         return len(data) == self.size and data.startswith(self.prefix)
-
-    def inputs(self, data: bytes) -> dict[str, Array]:
-        """Its tensors, as views where their elements are at addresses of their own size."""
-        return {
-            name: aligned(np.frombuffer(data, dtype, elements, offset).reshape(shape))
-            for name, dtype, shape, elements, offset in self.fields
-        }
 
     def answer(self, response: InferResponse) -> list[Buffer]:
         """The whole answer to one of them; ``response`` is without an error.
@@ -130,7 +110,7 @@ def whole_answer(
     return encode_answer(body.parts, 200, BINARY, header, keeps_alive=keeps_alive)
 
 
-class HttpLane:
+class HttpLane(RepeatedLane):
     """The shortest way from such a request to its answer, for a client that is alone.
 
     Args:
@@ -152,49 +132,9 @@ class HttpLane:
         model: str,
         release: int,
     ) -> None:
-        if any(spec.dtype not in DTYPES for spec in outputs):
-            raise InvalidRequestError("what has no NumPy numbers is not bound")
-        self.inputs = {one.name: np.empty(one.shape, one.dtype) for one in repeat.fields}
-        shapes = {spec.name: fixed_shape(spec) for spec in outputs}
-        made = {spec.name: np.empty(shapes[spec.name], spec.dtype) for spec in outputs}
-        size = sum(array.nbytes for array in made.values())
-        if not 0 < size <= min(COPY_BYTES, JOIN_BYTES) or repeat.size > 2 * COPY_BYTES:
-            raise InvalidRequestError("what is large is not copied")
+        super().__init__(repeat, outputs, min(COPY_BYTES, JOIN_BYTES))
+        made = self.outputs
         answer = whole_answer(repeat.asked, InferResponse(model, release, 0, made), {})
         names = [one.name for one in repeat.asked.outputs] or list(made)
-        self._answer: tuple[Buffer, ...] = (
-            bytes(answer[0])[:-size],
-            *[bytes_of(made[name]) for name in names],
-        )
-        self._places = [
-            (bytes_of(self.inputs[one.name]), one.offset, one.offset + self.inputs[one.name].nbytes)
-            for one in repeat.fields
-        ]
-        self._run: LoneRun | None = call.bind(self.inputs, made, 0)
-
-    @property
-    def is_current(self) -> bool:
-        """Whether it may be used again; otherwise another one has to be made."""
-        return self._run is not None and self._run.is_current
-
-    def ask(self, data: bytes, origin: str) -> bytes | None:
-        """Answer a request that fits, or return None when that has to go the usual way."""
-        run = self._run
-        if run is None:
-            return None
-        for memory, start, end in self._places:
-            memory[:] = data[start:end]
-        return None if run.run(origin) is None else b"".join(self._answer)
-
-
-def fixed_shape(spec: TensorSpec) -> tuple[int, ...]:
-    """The shape of an output; raises InvalidRequestError where it is only known after a run."""
-    shape = tuple(axis for axis in spec.shape if isinstance(axis, int))
-    if len(shape) != len(spec.shape):
-        raise InvalidRequestError(f'"{spec.name}" has a free axis')
-    return shape
-
-
-def bytes_of(array: Array) -> memoryview:
-    """The memory of one that is dense."""
-    return array.reshape(-1).view(np.uint8).data
+        head = bytes(answer[0])[: -self.output_bytes]
+        self.bind(call, (head, *[bytes_of(made[name]) for name in names]))

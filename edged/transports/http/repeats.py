@@ -56,8 +56,8 @@ class Repeats:
 
     def __init__(self, door: Door, gatherings: Gatherings) -> None:
         self.door = door
+        """What is asked; see ``access.guard``."""
         self._gatherings = gatherings
-        """What is prepared; see ``access.guard``."""
         self._seen = b""
         self._known: _Known | None = None
 

@@ -1,0 +1,89 @@
+"""What HTTP and gRPC know of requests that repeat, without either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edged.errors import InvalidRequestError
+from edged.protocol.layout import COPY_BYTES
+from edged.protocol.repeated import Field, Repeated, RepeatedLane, fixed_shape
+from edged.tensors import TensorSpec
+
+F4, I2 = np.dtype("float32"), np.dtype("int16")
+KNOWN = Repeated([Field("x", F4, (1, 2), 2, 3), Field("n", I2, (2,), 2, 12)], 16)
+DATA = b"abc" + np.float32([1, 2]).tobytes() + b"-" + np.int16([3, 4]).tobytes()
+Y = TensorSpec("y", "float32", (1, 2))
+
+
+class Call:
+    """Adds what it is asked; stands for a prepared call."""
+
+    def __init__(self, *, is_bound: bool = True) -> None:
+        self.is_bound = is_bound
+        self.is_current = self.has_run = True
+        self.origins: list[str] = []
+
+    def bind(self, inputs: Any, outputs: Any, rows: int) -> Any:
+        self._in, self._out = inputs, outputs
+        return self if self.is_bound else None
+
+    def run(self, origin: str, key: str | None = None) -> Any:
+        self.origins.append(origin)
+        self._out["y"][:] = self._in["x"] + self._in["n"]
+        return (1, 1, 1, 1) if self.has_run else None
+
+
+def test_where_tensors_lie():
+    assert KNOWN.specs == (TensorSpec("x", "float32", (1, 2)), TensorSpec("n", "int16", (2,)))
+    found = KNOWN.inputs(DATA)
+    np.testing.assert_array_equal(found["x"], [[1, 2]])
+    np.testing.assert_array_equal(found["n"], [3, 4])
+    assert all(array.flags.aligned for array in found.values())
+
+
+def test_an_answer_is_what_was_written_between_its_heads():
+    lane, call = RepeatedLane(KNOWN, [Y]), Call()
+    assert not lane.is_current
+    assert lane.ask(DATA, "me") is None
+    lane.bind(call, (b"head:", lane.outputs["y"].reshape(-1).view(np.uint8).data, b":end"))
+    assert lane.ask(DATA, "me") == b"head:" + np.float32([4, 6]).tobytes() + b":end"
+    assert call.origins == ["me"]
+    call.has_run = False
+    assert lane.ask(DATA, "me") is None
+    assert lane.is_current
+    call.is_current = False
+    assert not lane.is_current
+
+
+def test_a_call_that_cannot_be_bound_goes_the_usual_way():
+    lane = RepeatedLane(KNOWN, [Y])
+    lane.bind(Call(is_bound=False), (b"head",))
+    assert lane.ask(DATA, "me") is None
+    assert not lane.is_current
+
+
+@pytest.mark.parametrize(
+    ("spec", "most", "words"),
+    [
+        (TensorSpec("y", "string", (1,)), COPY_BYTES, "no NumPy numbers"),
+        (TensorSpec("y", "float32", ("batch", 2)), COPY_BYTES, '"y" has a free axis'),
+        (TensorSpec("y", "float32", (COPY_BYTES,)), COPY_BYTES, "what is large"),
+        (TensorSpec("y", "float32", (0,)), COPY_BYTES, "what is large"),
+        (Y, 7, "what is large"),
+    ],
+)
+def test_what_has_no_lane(spec: TensorSpec, most: int, words: str):
+    with pytest.raises(InvalidRequestError, match=words):
+        RepeatedLane(KNOWN, [spec], most)
+
+
+def test_a_large_request_has_no_lane():
+    with pytest.raises(InvalidRequestError, match="what is large"):
+        RepeatedLane(Repeated(KNOWN.fields, 2 * COPY_BYTES + 1), [Y])
+
+
+def test_shapes():
+    assert fixed_shape(Y) == (1, 2)
