@@ -111,7 +111,8 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="how long to wait awake for the next request of a client that is alone; "
-            "waking a core takes longer than a small model; at most 1ms, 0 to sleep at once",
+            "waking a core takes longer than a small model; over gRPC three times as long; at most "
+            "1ms, 0 to sleep at once",
         ),
     ] = Duration(100_000)
     share_core: Annotated[

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from typing import Final
+
+from edged.patience import Patience
 
 AWAKE_NS: Final = 500_000
 """As long as inline runs of one turn may take: so much one client may delay the others."""
@@ -30,3 +33,47 @@ def read_awake(descriptor: int, buffer: memoryview, wait_ns: int) -> int:
         except OSError:
             break
     return 0
+
+
+class Vigil:
+    """Staying awake for longer than the loop may be held up: over its turns, which serve others.
+
+    A core that sleeps is woken late and finds its caches cold; a turn costs some microseconds.
+    """
+
+    def __init__(self) -> None:
+        self._patience: Patience | None = None
+        self._until_ns = 0
+        self._is_called = False
+
+    def begin(self, patience: Patience, wait_ns: int) -> None:
+        """Stay awake until ``end``, but no longer than that.
+
+        Args:
+            patience: that said it is worth it; it is told how it ended.
+            wait_ns: how long.
+        """
+        self._patience = patience
+        self._until_ns = time.monotonic_ns() + wait_ns
+        if not self._is_called:
+            self._go_on()
+
+    def end(self, *, in_time: bool) -> None:
+        """What was waited for has come, or is waited for no more; without a vigil, nothing."""
+        patience, self._patience = self._patience, None
+        if patience is not None:
+            patience.ended(in_time=in_time)
+
+    def _go_on(self) -> None:
+        self._is_called = True
+        asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._is_called = False
+        if self._patience is None:
+            return
+        if time.monotonic_ns() >= self._until_ns:
+            self.end(in_time=False)
+            return
+        os.sched_yield()  # as above
+        self._go_on()

@@ -1,11 +1,16 @@
-"""What is read while awake: at once when it is there; what never comes costs time alone."""
+"""Staying awake: what is there is read at once; what never comes costs time, and nobody waits."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 
-from edged.transports.awake import read_awake
+import pytest
+
+from edged.patience import Patience
+from edged.transports import awake
+from edged.transports.awake import Vigil, read_awake
 
 
 def test_what_is_there_and_what_comes() -> None:
@@ -24,3 +29,57 @@ def test_what_is_there_and_what_comes() -> None:
         theirs.close()
         assert read_awake(ours.fileno(), buffer, 10**10) == 0, "it is gone: the loop sees to it"
     assert read_awake(-1, buffer, 10**10) == 0
+
+
+class Noted(Patience):
+    """How each wait ended."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.ends: list[bool] = []
+
+    def ended(self, *, in_time: bool) -> None:
+        self.ends.append(in_time)
+
+
+class TestVigil:
+    def test_others_have_their_turns_until_it_is_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        patience, vigil, now_ns = Noted(), Vigil(), 0
+        monkeypatch.setattr(awake.time, "monotonic_ns", lambda: now_ns)
+
+        async def main() -> None:
+            nonlocal now_ns
+            vigil.begin(patience, 1000)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert patience.ends == []
+            now_ns = 1000
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert patience.ends == [False]
+            vigil.end(in_time=True)
+
+        asyncio.run(main())
+        assert patience.ends == [False], "it is told once"
+
+    def test_what_comes_ends_it_and_the_next_begins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        patience, vigil = Noted(), Vigil()
+        turns: list[bool] = []
+        monkeypatch.setattr(awake.os, "sched_yield", lambda: turns.append(True))
+
+        async def main() -> None:
+            vigil.end(in_time=True)
+            assert patience.ends == [], "there was none"
+            for number in range(1, 4):
+                vigil.begin(patience, 10**12)
+                await asyncio.sleep(0)
+                assert len(turns) == number, "one turn of it waits in the loop, not one for each"
+                vigil.end(in_time=True)
+            assert patience.ends == [True] * 3
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert len(turns) == 3
+
+        asyncio.run(main())

@@ -14,6 +14,7 @@ from edged.access.visit import Visit
 from edged.config.listen import WebConfig
 from edged.config.schema import Config
 from edged.protocol.grpc_call import Service
+from edged.transports.awake import Vigil
 from edged.transports.grpc.http2_peer import Peer
 from edged.transports.web_server import WebServer
 
@@ -69,6 +70,8 @@ class GrpcServer(WebServer[Peer]):
         self.max_unread_bytes = 64 << 20
         self.latest: Peer | None = None
         """The connection that sent something last."""
+        self.vigil = Vigil()
+        """For that one."""
         self.turned_away: set[Peer] = set()
         """Those of clients that have as many as they may, for as long as they are told so."""
 

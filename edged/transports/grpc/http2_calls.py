@@ -231,7 +231,12 @@ class Calls:
         asking, shape, head = known
         if shape is not Shape.UNARY or asking.refusal is not None or asking.coding:
             return None
-        message = self.service.ask_alone(head, found.message)
+        try:
+            message = self.service.ask_alone(head, found.message)
+        except Exception:
+            # Nothing has been said yet; the long way says what is wrong.
+            log.exception("a call of %s could not be answered on the spot", self.origin)
+            return None
         return None if message is None else self.short.answer(found, message)
 
     def on_data(self, stream: Stream, data: bytes) -> None:

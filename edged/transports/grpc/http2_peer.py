@@ -30,6 +30,9 @@ _IDLE_S: Final = 300.0
 connect again by themselves, and those that were forgotten cost descriptors."""
 _LINGER_S: Final = 1.0
 _TURNED_AWAY: Final = 16
+_VIGIL: Final = 2
+"""So many times as long as the loop is held up for a client that is alone, it is then watched for:
+one of Python's takes some 200 us from an answer to its next call."""
 _JOIN_BYTES: Final = 64 << 10
 """Joining so little costs less than a second call of the kernel."""
 
@@ -88,6 +91,7 @@ class Peer(asyncio.Protocol):
         self._server.connections.discard(self)
         if self._server.latest is self:
             self._server.latest = None
+            self._server.vigil.end(in_time=False)
         self._server.turned_away.discard(self)
         for timer in (self._sweep, self._idle):
             if timer is not None:
@@ -121,6 +125,7 @@ class Peer(asyncio.Protocol):
         """Take what came, as much as one turn allows."""
         server = self._server
         before, server.latest = server.latest, self
+        server.vigil.end(in_time=before is self)
         # Where several ask in turn, the next one to ask is another.
         if self._takes_call(data) and before is self:
             self._wait_awake()
@@ -148,23 +153,26 @@ class Peer(asyncio.Protocol):
 
     def _wait_awake(self) -> None:
         """As in native/peer.py: wait a moment for the next call without going to sleep."""
-        patience = self._server.patience
+        server = self._server
+        patience, buffer = server.patience, server.buffer
         until_ns = time.monotonic_ns() + AWAKE_NS
-        buffer = self._server.buffer
-        while time.monotonic_ns() < until_ns and patience.is_worth_it():
+        while self._is_readable and patience.is_worth_it():
             count = 0
-            if self._is_readable:
+            if self._descriptor >= 0 and time.monotonic_ns() < until_ns:
                 count = read_awake(self._descriptor, buffer, patience.wait_ns)
-            patience.ended(in_time=count > 0)
-            if not count or not self._takes_call(bytes(buffer[:count])):
+            if not count:
+                # Clients of gRPC take longer between two calls than the loop may be held up.
+                server.vigil.begin(patience, _VIGIL * patience.wait_ns)
+                return
+            patience.ended(in_time=True)
+            if not self._takes_call(bytes(buffer[:count])):
                 return
 
     @property
     def _is_readable(self) -> bool:
-        """Whether it may be read beside the loop."""
+        """Whether more may be read of it now."""
         transport = self._transport
-        is_open = transport is not None and not transport.is_closing()
-        return is_open and self._descriptor >= 0 and not self._is_stuck
+        return transport is not None and not transport.is_closing() and not self._is_stuck
 
     def eof_received(self) -> None:
         """The client is gone: those of HTTP/2 do not close one side only."""

@@ -141,6 +141,7 @@ class Asker:
             on_reply(failure(exc))
         except Exception:
             log.exception("a call of %s could not be handled", head.origin)
+            self._inferences.forget()  # the next one is taken anew
             on_reply(failure(RuntimeFailureError("the call could not be handled; see the log")))
         return None
 

@@ -151,12 +151,12 @@ class Connection(asyncio.Protocol):
     @property
     def gathering(self) -> Gathering | None:
         """Where its requests may be asked together with those of others."""
-        return self._requests.gathering
+        return self._requests.repeats.gathering
 
     @property
     def entry(self) -> Entry | None:
         """Lets them in there; None where nothing holds them."""
-        return self._requests.entry
+        return self._requests.repeats.entry
 
     def answer_gathered(self, answer: bytes) -> None:
         """Write the answer to a request that was asked with those of others."""

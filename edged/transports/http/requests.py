@@ -39,7 +39,7 @@ from edged.transports.http.generate import Generation
 from edged.transports.http.pages import document_of
 from edged.transports.http.repeats import Repeats
 from edged.transports.http.routes import INFERENCE, PROBES, Page, Route, route_of
-from edged.transports.oip_door import Entry, Pages
+from edged.transports.oip_door import Pages
 
 if TYPE_CHECKING:
     from edged.transports.http.endpoint import HttpServer
@@ -79,7 +79,7 @@ class Requests:
         self._task: asyncio.Task[None] | None = None
         self._generation: Generation | None = None
         self._is_held = False
-        self._repeats = Repeats(server.door, server.gatherings)
+        self.repeats = Repeats(server.door, server.gatherings)
 
     def begin(self, request: HttpRequest) -> None:
         """Answer a request, now or later; the one before has been answered."""
@@ -90,25 +90,12 @@ class Requests:
         self._is_open = True
         try:
             self._handle(request)
-        except EdgedError as exc:
-            self.fail(exc)
-        except Exception:
-            log.exception("a request of %s could not be handled", self.origin)
-            self.fail(RuntimeFailureError("the request could not be handled; see the log"))
+        except Exception as exc:
+            self._broke(exc)
 
     def is_again(self, data: bytes) -> bool:
         """Whether these bytes are one request, whole, that ``begin_again`` takes."""
-        return self._repeats.fits(data)
-
-    @property
-    def gathering(self) -> Gathering | None:
-        """Where what ``is_again`` may be asked together with other connections."""
-        return self._repeats.gathering
-
-    @property
-    def entry(self) -> Entry | None:
-        """Lets it in there; None where nothing holds it."""
-        return self._repeats.entry
+        return self.repeats.fits(data)
 
     def begin_again(self, data: bytes) -> Gathering | None:
         """Answer a request that differs from one before it in its tensors only.
@@ -118,28 +105,33 @@ class Requests:
         """
         self._keeps_alive = self._is_open = True
         try:
-            answer = self._repeats.answer_alone(data, self.origin, self)
+            answer = self.repeats.answer_alone(data, self.origin, self)
+            if answer is not None:
+                self.answer([answer])
+                return None
+            gathering = self.repeats.gathered()
+            if gathering is None:
+                self._submit_again(data)
+            return gathering
         except StillRunningError:
-            self._repeats.adopt(self.origin, self._respond_again)
-            return None
-        if answer is not None:
-            self.answer([answer])
-            return None
-        gathering = self._repeats.gathered()
-        if gathering is None:
-            self._submit_again(data)
-        return gathering
+            self.repeats.adopt(self.origin, self._respond_again)
+        except Exception as exc:
+            self._broke(exc)
+        return None
 
     def ask_apart(self, data: bytes) -> bool:
         """Answer one that was to be asked with others; False where nothing is known of it now."""
         self._keeps_alive = self._is_open = True
         if not self.is_again(data):
             return False
-        self._submit_again(data)
+        try:
+            self._submit_again(data)
+        except Exception as exc:
+            self._broke(exc)
         return True
 
     def _submit_again(self, data: bytes) -> None:
-        ticket = self._repeats.submit(data, self.origin, self._respond_again)
+        ticket = self.repeats.submit(data, self.origin, self._respond_again)
         if self._is_open:
             self._ticket = ticket
 
@@ -154,15 +146,15 @@ class Requests:
         if self._visit is None:
             return
         self._door = guarded(self._server.door, self._visit, self._door)
-        self._repeats.door = self._door
-        self._repeats.clear()
+        self.repeats.door = self._door
+        self.repeats.clear()
         if isinstance(self._door, Guard):
             self._door.withdraw()
 
     def withdraw(self) -> None:
         """The client is gone: nobody would read the answer."""
         self._is_open = False
-        self._repeats.clear()  # the turn keeps who asked last, for as long as nobody else does
+        self.repeats.clear()  # the turn keeps who asked last, for as long as nobody else does
         if self._task is not None:
             self._task.cancel()
         if self._ticket is not None:
@@ -267,7 +259,7 @@ class Requests:
         asked = self._decoded(request, route)
         version = int(route.version) if route.version is not None else None
         if request.whole and not self._coding:
-            self._repeats.notice(request, asked, route.model, version)
+            self.repeats.notice(request, asked, route.model, version)
         deadline_ns = time.monotonic_ns() + asked.timeout_us * 1000 if asked.timeout_us else None
         asking = asked.request(route.model, version, deadline_ns, self.origin)
 
@@ -336,7 +328,7 @@ class Requests:
             self._encoded(lambda: repeat.answer(response))
             return
         # What the call was prepared for may be no more: the long way looks again.
-        self._repeats.clear()
+        self.repeats.clear()
         self.fail(response.error)
 
     async def _compressed(self, body: Body) -> None:
@@ -364,6 +356,15 @@ class Requests:
 
     def _refuse(self, status: int, text: str, headers: str = "") -> None:
         self.answer(encode_error(status, text, headers, keeps_alive=self._keeps_alive))
+
+    def _broke(self, error: Exception) -> None:
+        """A request could not be handled: say so, where nothing has been said."""
+        if not isinstance(error, EdgedError):
+            self.repeats.clear()  # the next one is read anew
+            log.error("a request of %s could not be handled", self.origin, exc_info=error)
+            error = RuntimeFailureError("the request could not be handled; see the log")
+        if self._is_open:
+            self.fail(error)
 
     def fail(self, error: EdgedError) -> None:
         """Answer with what went wrong."""

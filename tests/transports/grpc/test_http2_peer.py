@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edged.patience import Patience
-from edged.protocol.grpc_call import Reply, Status
+from edged.protocol.grpc_call import Head, Reply, Status
 from edged.protocol.grpc_wire import encode_only
 from edged.protocol.http2_frames import (
     END_STREAM,
@@ -100,6 +100,28 @@ class TestTurns:
         assert house.service.alone[6:] == [b"z"] * 2
         caller.close()
 
+    def test_what_cannot_be_answered_on_the_spot_goes_the_long_way(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        house.start()
+        house.service.is_quiet = True
+        caller = Caller(house.path)
+        for _ in range(3):
+            caller.answer(caller.ask("/t/echo", b"x"))
+        broken: list[bytes] = []
+
+        def breaks(_: Head, message: bytes) -> bytes:
+            broken.append(message)
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(house.service, "ask_alone", breaks)
+            assert caller.answer(caller.ask("/t/echo", b"y"))[0] == framed(b"y")
+        assert broken == [b"y"]
+        assert caller.answer(caller.ask("/t/echo", b"z"))[0] == framed(b"z")
+        assert house.service.alone[-1] == b"z"
+        caller.close()
+
     def test_awake_only_for_one_that_asks_twice_in_a_row(self, house: House) -> None:
         """Where several ask in turn, waiting for one of them keeps the others waiting."""
         house.start()
@@ -123,6 +145,33 @@ class TestTurns:
         for caller in callers:
             caller.close()
         eventually(lambda: house.server.latest is None)
+
+    def test_one_that_takes_its_time_is_watched_for(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Until it asks again, or somebody else does; others are served meanwhile."""
+        house.start()
+        ends: list[bool] = []
+
+        class Noted(Patience):
+            def ended(self, *, in_time: bool) -> None:
+                ends.append(in_time)
+
+        monkeypatch.setattr(http2_peer, "read_awake", lambda *_: 0)
+        house.server.patience = Noted(0)
+        house.server.patience.wait_ns = 10**12  # also where there is one core
+        first = Caller(house.path)
+        for wanted in ([], [], [True], [True, True]):
+            first.answer(first.ask("/t/echo", b"x"))
+            assert house.call(list, ends) == wanted
+        second = Caller(house.path)
+        for _ in range(2):
+            second.answer(second.ask("/t/echo", b"x"))
+            assert house.call(list, ends) == [True, True, False]
+        for caller in (first, second):
+            caller.close()
+        eventually(lambda: house.server.latest is None)
+        eventually(lambda: ends == [True, True, False, False])
 
     def test_a_connection_that_is_turned_away_is_told_so_each_time(self, house: House) -> None:
         house.start()

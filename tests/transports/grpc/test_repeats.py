@@ -82,6 +82,24 @@ def test_what_cannot_be_bound_is_asked_all_the_same(
     answers(service, *range(1, 6))
 
 
+def test_a_fault_of_ours_is_answered_and_nothing_of_it_used_again(
+    service: Asker, door: EchoDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door.is_quiet = True
+    answers(service, *range(1, 6))
+
+    def breaks(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(repeats.GrpcLane, "ask", breaks)
+        (reply,) = ask(service, 6).replies
+        assert (reply.status, "see the log" in reply.text) == (Status.INTERNAL, True)
+        answers(service, 7)
+    answers(service, *range(1, 4))
+    assert door.prepared == 2
+
+
 def test_a_run_that_goes_on_in_a_worker(service: Asker, door: EchoDoor) -> None:
     door.is_quiet = door.is_late = True
     answers(service, *range(1, 6))

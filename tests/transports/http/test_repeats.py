@@ -13,6 +13,7 @@ from edged.errors import ModelNotReadyError, RunError
 from edged.specs import Duration
 from edged.transports import awake
 from edged.transports.http import peer as http_peer
+from edged.transports.http import repeats
 from tests.fakes.house import LOOPS, eventually
 from tests.fakes.web import Web, drained
 from tests.fakes.wire import EchoCall
@@ -105,6 +106,27 @@ class TestShortWay:
         web.door.error = RunError("m r7: it cannot add")
         assert b"it cannot add" in ask(sock, post(X))
         answers(sock, 4, 5, 6)
+
+    @pytest.mark.parametrize("part", ["answer_alone", "gathered", "submit"])
+    def test_a_fault_of_ours_is_answered_and_the_connection_stays(
+        self, web: Web, sock: socket.socket, monkeypatch: pytest.MonkeyPatch, part: str
+    ) -> None:
+        web.start()
+        web.door.is_quiet = part == "answer_alone"
+        sock.connect(str(web.path))
+        answers(sock, *range(1, 8))
+
+        def breaks(*_: object) -> None:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(repeats.Repeats, part, breaks)
+            answer = ask(sock, post(X))
+            assert answer.startswith(b"HTTP/1.1 500 ")
+            assert b"could not be handled; see the log" in answer
+        prepared = web.door.prepared
+        answers(sock, *range(1, 4))
+        assert web.door.prepared == prepared + 1, "nothing of it is used again"
 
     def test_what_was_swapped_is_looked_up_anew(self, web: Web, sock: socket.socket) -> None:
         """The first request after a change goes the long way, where it may be refused."""
