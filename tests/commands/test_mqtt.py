@@ -50,6 +50,10 @@ def test_status(house, capsys) -> None:
     assert found["bindings"]["b"]["answered"] >= 1
     assert found["oldest_unacked_s"] is None
     assert found["session"] == "new"
+    assert main(["mqtt", "status", "--broker", "mqtt", "--socket", str(daemon.socket)]) == 0
+    assert "in flight 0" in capsys.readouterr().out
+    assert main(["mqtt", "status", "--broker", "plant", "--socket", str(daemon.socket)]) != 0
+    assert 'no broker in use is named "plant"; in use: mqtt' in capsys.readouterr().err
 
 
 def test_what_is_recorded_is_replayed_without_a_broker(house, tmp_path, capsys) -> None:
@@ -106,6 +110,7 @@ def test_what_is_recorded_is_replayed_without_a_broker(house, tmp_path, capsys) 
         (["--seconds", "nan"], "--seconds nan"),
         (["--max-bytes", "0"], "--max-bytes 0"),
         (["--topic", "a/#/b"], "last level"),
+        (["--broker", "plant"], 'no broker is named "plant"; brokers: mqtt'),
     ],
 )
 def test_what_cannot_be_recorded_is_said(house, tmp_path, capsys, words, said) -> None:

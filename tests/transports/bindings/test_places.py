@@ -77,7 +77,7 @@ def test_a_broker_keeps_to_it_from_the_next_connection_on(broker: Mosquitto, cli
 
     async def main() -> None:
         # A session that ends with its connection: mosquitto 2.0.11 sends more on one that was kept,
-        # and two for each acknowledgement, so no more is looked at than what it sends before.
+        # and three for each acknowledgement, so no more is looked at than what it sends before.
         words = {"session_expiry_s": 0, "places": lambda _: next(told)}
         async with Rig(broker.port, hold=True, **words) as rig:
             for times, most in ((1, 3), (2, 5)):
