@@ -98,6 +98,8 @@ def _results(results: dict[str, Any] | None) -> Iterator[str]:
     age = f", oldest {oldest:.0f} s" if oldest is not None else ""
     where = results.get("broker") or "the same broker"
     yield f"results to {where}: {results['state']}, {results['on_way']} on their way"
+    if results.get("suspicion"):
+        yield f"SUSPICION: {results['suspicion']}"
     yield (
         f"outbox: {outbox['entries']} results, {fill:.0f} % full{age}, waiting for room "
         f"{outbox['waiting']}"

@@ -37,7 +37,8 @@ def test_the_places_of_the_connection():
 
 def test_what_is_wrong():
     outbox = {"bytes": 50, "max_bytes": 100, "entries": 3, "oldest_s": 61.0, "waiting": 2}
-    results = {"state": "connecting", "broker": "far:8883", "on_way": 1, "outbox": outbox}
+    results = {"state": "connecting", "broker": "far:8883", "on_way": 1, "outbox": outbox,
+               "suspicion": "another client"}  # fmt: skip
     text = render_mqtt(
         {
             **BASE, "state": "connecting", "protocol": None, "heard_s": None,
@@ -49,6 +50,7 @@ def test_what_is_wrong():
     assert "last error: refused" in text
     assert "stepped back" in text
     assert "results to far:8883: connecting, 1 on their way" in text
+    assert "SUSPICION: another client" in text
     assert "outbox: 3 results, 50 % full, oldest 61 s, waiting for room 2" in text
     assert text.endswith("PROBLEM: refused")
 

@@ -105,6 +105,7 @@ class WaitUntil(NamedTuple):
     expired: tuple[Waiting, ...] = ()
 
 
+_NOBODY: frozenset[str] = frozenset()
 _WORTH_IT = 1.1
 """More rows must bring this much more a second: each also waits for the others' run."""
 _RISING = 1.25
@@ -177,7 +178,7 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
     layout: Layout = ()
     rows, max_rows, times = 0, limits.max_rows, limits.times
     first_ns, roomy_ns = None, 0
-    passed: set[str] = set()
+    passed = _NOBODY
     for item in queue:
         deadline_ns = item.request.deadline_ns
         if deadline_ns is not None:
@@ -199,12 +200,12 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
             if first_ns is not None or deadline_ns is not None:
                 soonest_ns = _sooner(first_ns, deadline_ns)
                 if times and now_ns + times.likely_ns(rows + item.rows) > soonest_ns:
-                    _pass(item, passed)
+                    passed = _after(passed, item)
                     continue
                 first_ns = soonest_ns
             rows += item.rows
         else:
-            _pass(item, passed)
+            passed = _after(passed, item)
             continue
         items.append(item)
         if rows >= max_rows:
@@ -220,10 +221,10 @@ def form_batch(queue: Sequence[Waiting], now_ns: int, limits: BatchLimits) -> Ba
     return Batch(tuple(items), tuple(expired), rows)
 
 
-def _pass(item: Waiting, passed: set[str]) -> None:
-    """Let others run before one; not those of its origin, where their order matters."""
-    if type(item.request) is OrderedRequest:
-        passed.add(item.request.origin)
+def _after(passed: frozenset[str], item: Waiting) -> frozenset[str]:
+    """Whom later ones must not overtake when others run before one: its origin keeps its order."""
+    request = item.request
+    return passed | {request.origin} if type(request) is OrderedRequest else passed
 
 
 def _sooner(one_ns: int | None, other_ns: int | None) -> int:
