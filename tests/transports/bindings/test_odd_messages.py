@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.fakes.clock import on_loop
+from edged.transports.bindings.time_left import has_expired
+from tests.fakes.clock import on_loop, until
 from tests.fakes.session import settle
 from tests.transports.bindings import test_joined, test_sequenced, test_windowed
 from tests.transports.bindings.test_bindings import Bench, binding
@@ -100,3 +101,34 @@ async def test_a_joined_topic_keeps_its_latest(name: str) -> None:
     await settle()
     assert sums(made) == [11]
     assert message.mid in made.session.acked
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@on_loop
+async def test_the_same_bytes_under_the_same_identifier_are_a_new_request(kind: str) -> None:
+    """A broker gives an identifier again when it was acknowledged; only DUP says that it repeats."""
+    bench, payload, _, _ = KINDS[kind]
+    made = bench()
+    first = made.session.receive("in/x", payload(1))
+    await settle()
+    made.session.emit(first)
+    made.session.receive("in/x", payload(1))
+    await settle(60)
+    expected = {"usual": [1, 1, 1], "windowed": [3], "sequenced": [1, 2, 3], "joined": [11] * 3}
+    assert sums(made) == expected[kind]
+    assert not any(("edged-dup", "1") in one.properties for one in made.session.to("out/x"))
+
+
+@on_loop
+async def test_what_expires_while_the_model_is_at_work_is_not_answered() -> None:
+    made = Bench(binding(), hold=True)
+    passed_ns = 5 * 10**9 - 10**7
+    message = made.session.receive(
+        "in/x", test_sequenced.number(1), expiry_s=5, arrived_ns=time.monotonic_ns() - passed_ns
+    )
+    await until(lambda: has_expired(message))
+    made.door.release_all()
+    await settle()
+    assert sums(made) == []
+    assert made.counters()["expired"] == 1
+    assert made.session.acked == [message.mid]

@@ -125,6 +125,27 @@ async def test_what_the_model_still_has_when_the_connection_breaks_counts_once()
 
 
 @on_loop
+async def test_what_comes_again_is_not_taken_for_an_equal_one_that_had_its_identifier_before() -> (
+    None
+):
+    made = bench(hold=True)
+    first = made.session.receive("in/x", number(1))
+    made.door.release_all()
+    await settle()
+    other = made.session.receive("in/x", number(10))
+    made.session.emit(first)  # a new request, equal in all; the model has not got it yet
+    made.session.disconnect()
+    made.door.release_all()
+    made.session.connect(session_present=True)
+    for message in (other, first):
+        made.session.emit(message._replace(connection=2, dup=True))
+    made.door.release_all()
+    await settle()
+    assert sums(made) == [1, 11, 12]
+    assert made.door.sums == {"x": 12.0}
+
+
+@on_loop
 async def test_a_broker_that_has_forgotten_us_delivers_nothing_again() -> None:
     made = bench(auto=False)
     made.session.receive("in/x", number(1))
