@@ -52,8 +52,11 @@ def desired_line(desired: dict[str, Any]) -> str:
 def _files_words(config: dict[str, Any]) -> str:
     if config["applied"]:
         return ""
-    is_aside = any(line.startswith(SET_ASIDE) for line in config["problems"])
-    return f" (the files are {'set aside' if is_aside else 'REFUSED'}, see below)"
+    return f" (the files are {'set aside' if _is_aside(config) else 'REFUSED'}, see below)"
+
+
+def _is_aside(config: dict[str, Any]) -> bool:
+    return any(line.startswith(SET_ASIDE) for line in config["problems"])
 
 
 def render_status(document: dict[str, Any]) -> str:
@@ -84,7 +87,8 @@ def render_status(document: dict[str, Any]) -> str:
     if document.get("memory"):
         lines += _memory_lines(document["memory"], document["releases"])
     lines += _worker_lines(document.get("workers", ()))
-    lines += ["", _releases(document["releases"])]
+    answering = {(one["name"], one["serving"]) for one in document["models"]}
+    lines += ["", _releases(document["releases"], answering)]
     lines += [
         f"{r['model']} release {r['release']}: {r['runtime']} computes floats in {r['computes_in']}"
         for r in document["releases"]
@@ -112,6 +116,7 @@ def render_status(document: dict[str, Any]) -> str:
 def _trouble_lines(document: dict[str, Any]) -> list[str]:
     """What is not as it should be."""
     lines: list[str] = []
+    problems = document["config"]["problems"]
     if document.get("not_ready"):
         lines += ["", "not ready, because of:"]
         lines += [f"  {name}: {reason}" for name, reason in document["not_ready"].items()]
@@ -119,13 +124,20 @@ def _trouble_lines(document: dict[str, Any]) -> list[str]:
         ages = document.get("degraded_for_s", {})
         lines += ["", "degraded:"]
         lines += [
-            f"  {key}{_age(ages.get(key))}: {text}"
+            f"  {key}{_age(ages.get(key))}: {_without(problems, text) if key == 'config' else text}"
             for key, text in document["degradations"].items()
         ]
-    if document["config"]["problems"]:
-        lines += ["", "the last change was refused:"]
-        lines += [f"  {line}" for line in document["config"]["problems"]]
+    if problems:
+        is_aside = _is_aside(document["config"])
+        lines += ["", f"the last change was {'set aside' if is_aside else 'refused'}:"]
+        lines += [f"  {line}" for line in problems]
     return lines
+
+
+def _without(problems: list[str], text: str) -> str:
+    """A sentence that ends with a problem that is listed below."""
+    end = f": {problems[0]}" if problems else ""
+    return f"{text[: -len(end)]}, see below" if end and text.endswith(end) else text
 
 
 def _window_words(left_s: float | None) -> str:
@@ -218,13 +230,16 @@ def render_device(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _releases(releases: list[dict[str, Any]]) -> str:
+def _releases(releases: list[dict[str, Any]], answering: set[tuple[str, int]]) -> str:
+    """Of several that are ready, one answers whoever names none."""
     head = ("model", "release", "state", "runtime", "requests", "failed", "rows", "batches",
             "run us", "inline")  # fmt: skip
     rows = [
         (
-            r["model"], r["release"], r["state"], r["runtime"], r["requests"], r["failures"],
-            r["rows"], r["batches"], r["typical_run_us"] if r["runtime"] else None,
+            r["model"], r["release"],
+            r["state"] + (", serves" if (r["model"], r["release"]) in answering else ""),
+            r["runtime"], r["requests"], r["failures"], r["rows"], r["batches"],
+            r["typical_run_us"] if r["runtime"] else None,
             "yes" if r["inline"] else "no",
         )
         for r in releases
@@ -249,7 +264,8 @@ def _store_lines(store: dict[str, Any]) -> Iterator[str]:
     if store:
         cap = f" of {_size(store['max_bytes'])}" if store["max_bytes"] is not None else ""
         gone = f", {store['collected']} collected since the start" if store["collected"] else ""
-        yield f"store: {store['releases']} releases, {_size(store['bytes'])}{cap}{gone}"
+        noun = "release" if store["releases"] == 1 else "releases"
+        yield f"store: {store['releases']} {noun}, {_size(store['bytes'])}{cap}{gone}"
 
 
 def _inbox_lines(inbox: dict[str, Any]) -> Iterator[str]:

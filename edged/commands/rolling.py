@@ -57,6 +57,8 @@ def in_short(rollouts: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def _standing(one: dict[str, Any]) -> Iterator[str]:
     yield one["phase"] + (f" ({one['reason']})" if one["reason"] else "")
+    if one["phase"] == "promoted":
+        yield f"when there is time, write it: stable: {one['canary']}, without canary"
     if one["phase"] not in _UNDER_WAY:
         return
     total = sum(one["weights"].values())
@@ -98,10 +100,8 @@ def _lines(one: dict[str, Any]) -> Iterator[str]:
 
 def _figures(one: dict[str, Any]) -> Iterator[str]:
     for number, side in one["sides"].items():
-        yield (
-            f"  release {number}: {side['answers']} answers, {side['errors']} errors, "
-            f"99 % within {side['p99_ms']:.3f} ms"
-        )
+        slow = f", 99 % within {side['p99_ms']:.3f} ms" if side["answers"] else ""
+        yield f"  release {number}: {side['answers']} answers, {side['errors']} errors{slow}"
     if one["compared"] or one["failed_again"]:
         yield (
             f"  compared: {one['compared']}, differing: {one['differing']}, failed: "

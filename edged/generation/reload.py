@@ -386,7 +386,7 @@ class Reloader(Returns):
         generation = self._house.dataplane.table.generation
         self._house.health.degrade(
             "config",
-            f"the files are refused; the last good configuration (generation {generation}) "
+            f"the files are not in effect; the last good configuration (generation {generation}) "
             f"serves: {problems[0]}",
         )
 

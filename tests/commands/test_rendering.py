@@ -87,6 +87,12 @@ class TestStatus:
             "gate release 3: openvino computes floats in float32"
         )
 
+    def test_which_of_several_answers(self) -> None:
+        models = [{"name": "gate", "serving": 3}]
+        lines = render_status(status(models=models, releases=[release(), release(release=2)]))
+        assert "gate         3  ready, serves  onnxruntime" in lines
+        assert "gate         2  ready          onnxruntime" in lines
+
     def test_what_was_never_loaded_has_no_figures(self) -> None:
         item = release(state="failed", runtime="", inline=False, typical_run_us=0.0, requests=0)
         line = render_status(status(releases=[item], rss_bytes=None)).splitlines()[5]
@@ -115,7 +121,11 @@ class TestStatus:
     def test_files_that_were_in_effect_are_set_aside(self) -> None:
         said = set_aside("an operator went back to generation 3")
         config = {"digest": "", "applied": False, "at": 0.0, "problems": [said]}
-        assert "(the files are set aside, see below)" in render_status(status(config=config))
+        text = render_status(status(config=config, degradations={"config": f"an end: {said}"}))
+        assert "(the files are set aside, see below)" in text
+        assert text.endswith(
+            f"degraded:\n  config: an end, see below\n\nthe last change was set aside:\n  {said}"
+        )
 
     def test_everything_that_is_wrong_is_shown(self) -> None:
         config = {"digest": "", "applied": False, "at": 0.0, "problems": ["edged.yaml:3:1: no"]}

@@ -78,3 +78,14 @@ def test_in_short_of_one_that_is_over():
     assert list(in_short([{**ONE, "phase": "rolled back", "reason": "errors: 3 of 100"}])) == [
         "rollout of pumps: rolled back (errors: 3 of 100)"
     ]
+    assert list(in_short([{**ONE, "phase": "promoted", "reason": "by an operator"}])) == [
+        (
+            "rollout of pumps: promoted (by an operator); when there is time, write it: stable: 2, "
+            "without canary"
+        )
+    ]
+
+
+def test_of_no_answers_nothing_is_said_of_their_time():
+    sides = {"2": {"answers": 0, "errors": 0, "p99_ms": 0.0}}
+    assert "  release 2: 0 answers, 0 errors" in list(in_short([{**ONE, "sides": sides}]))
