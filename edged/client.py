@@ -35,7 +35,8 @@ from edged.clients.stream import Stream
 from edged.errors import DisconnectedError
 from edged.messages import InferRequest, SequencedRequest
 from edged.protocol import asking, native, prepared, steps, streams
-from edged.protocol.asking import InferResult, Layout, Opened, Plan
+from edged.protocol.asking import Layout, Plan
+from edged.protocol.conversation import InferResult, Opened
 from edged.protocol.frames import Buffer
 from edged.protocol.keys import Key
 from edged.protocol.stream_asking import StreamAnswer

@@ -1,6 +1,6 @@
 """One connection of the asyncio client: how bytes move on the loop, and how a task waits.
 
-What is said, and which answer is whose, is ``protocol/asking.py``'s.
+What is said, and which answer is whose, is ``protocol/conversation.py``'s.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from edged.errors import (
     DisconnectedError,
     EdgedError,
 )
-from edged.protocol import asking, memory, prepared
-from edged.protocol.asking import Asked, Conversation, InferResult
+from edged.protocol import memory, prepared
+from edged.protocol.conversation import Asked, Conversation, InferResult, hello_frame
 from edged.protocol.frames import Buffer, Kind
 
 _JOIN_BYTES = 64 << 10
@@ -56,7 +56,7 @@ class Link(Conversation, asyncio.BufferedProtocol):
         with contextlib.suppress(OSError):
             number = os.dup(transport.get_extra_info("socket").fileno())
             self._spare = socket.socket(fileno=number)
-        self.write(asking.hello_frame())
+        self.write(hello_frame())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what waits."""

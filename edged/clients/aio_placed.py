@@ -11,7 +11,8 @@ from edged.clients.places import Places, expect
 from edged.clients.stock import Stock
 from edged.errors import DisconnectedError, LayoutChangedError
 from edged.protocol import memory, prepared
-from edged.protocol.asking import InferResult, Opened, Plan
+from edged.protocol.asking import Plan
+from edged.protocol.conversation import InferResult, Opened
 from edged.protocol.frames import Kind
 from edged.protocol.keys import Key, key_text
 from edged.tensors import Array

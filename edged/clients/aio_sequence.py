@@ -15,7 +15,7 @@ from edged.clients.aio_link import Pending
 from edged.clients.course import Course
 from edged.errors import EdgedError
 from edged.messages import SequencedRequest
-from edged.protocol.asking import InferResult
+from edged.protocol.conversation import InferResult
 from edged.tensors import Array
 
 

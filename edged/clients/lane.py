@@ -19,7 +19,8 @@ from edged.clients.link import Link, Waiter
 from edged.errors import EdgedError
 from edged.messages import PrepareRequest
 from edged.protocol import asking, memory, prepared
-from edged.protocol.asking import InferResult, Opened, Plan
+from edged.protocol.asking import Plan
+from edged.protocol.conversation import InferResult, Opened
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.tensors import Array
 

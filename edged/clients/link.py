@@ -20,8 +20,8 @@ from collections.abc import Callable
 from edged.clients.nearby import Nearby
 from edged.clients.places import expect
 from edged.errors import DeadlineExceededError, DisconnectedError, EdgedError
-from edged.protocol import asking, memory, prepared
-from edged.protocol.asking import Asked, Conversation
+from edged.protocol import memory, prepared
+from edged.protocol.conversation import Asked, Conversation, hello_frame
 from edged.protocol.frames import Buffer, Kind
 from edged.protocol.layout import BodyLayout
 
@@ -84,7 +84,7 @@ class Link(Conversation):
                 "(edged run), and may this user use its socket?"
             ) from exc
         self.send_lock = threading.Lock()
-        self.greeting = asking.hello_frame()
+        self.greeting = hello_frame()
         self._limit_s = 0.0
         self.read_lock = threading.Lock()
         self._sleepers: list[Waiter] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edged.clients.link import Waiter
 from edged.errors import CancelledError
-from edged.protocol.asking import InferResult
+from edged.protocol.conversation import InferResult
 from edged.protocol.frames import Frame
 
 

@@ -23,7 +23,8 @@ from edged.errors import (
     LayoutChangedError,
 )
 from edged.protocol import memory, prepared
-from edged.protocol.asking import InferResult, Opened, Plan
+from edged.protocol.asking import Plan
+from edged.protocol.conversation import InferResult, Opened
 from edged.protocol.frames import Kind
 from edged.protocol.keys import Key, key_text
 from edged.tensors import Array

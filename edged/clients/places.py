@@ -14,7 +14,8 @@ import numpy as np
 
 from edged.errors import RemoteProtocolError
 from edged.protocol import native, prepared
-from edged.protocol.asking import InferResult, Plan
+from edged.protocol.asking import Plan
+from edged.protocol.conversation import InferResult
 from edged.protocol.frames import Buffer, Frame, Kind
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.protocol.memory import ALIGNED, BindHead, Source, Target

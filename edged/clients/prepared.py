@@ -15,7 +15,8 @@ from edged.clients.pending import Pending
 from edged.clients.placed import Placed, Pool, make_bound
 from edged.clients.places import goes_by_memory
 from edged.errors import LayoutChangedError
-from edged.protocol.asking import InferResult, Opened, Plan
+from edged.protocol.asking import Plan
+from edged.protocol.conversation import InferResult, Opened
 from edged.protocol.keys import Key, key_text
 from edged.tensors import Array, TensorSpec
 

@@ -16,7 +16,7 @@ from edged.clients.course import Course
 from edged.clients.pending import Pending
 from edged.errors import EdgedError
 from edged.messages import SequencedRequest
-from edged.protocol.asking import InferResult
+from edged.protocol.conversation import InferResult
 from edged.tensors import Array
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from edged.errors import EdgedError, InvalidRequestError, RemoteProtocolError
 from edged.messages import InferResponse
 from edged.protocol import native, streams
-from edged.protocol.asking import ANSWER_LIMITS, Asked, InferResult
+from edged.protocol.conversation import ANSWER_LIMITS, Asked, InferResult
 from edged.protocol.frames import Frame, Kind
 
 _PART = int(Kind.PART)

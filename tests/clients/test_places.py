@@ -9,7 +9,8 @@ from edged.clients.places import LARGE_BYTES, MOST_BYTES, Places, expect, goes_b
 from edged.errors import LayoutChangedError, RemoteProtocolError
 from edged.messages import InferResponse, PrepareRequest
 from edged.protocol import memory, native
-from edged.protocol.asking import InferResult, Plan
+from edged.protocol.asking import Plan
+from edged.protocol.conversation import InferResult
 from edged.protocol.frames import Kind
 from edged.protocol.layout import BodyLayout
 from edged.protocol.memory import Source, Target

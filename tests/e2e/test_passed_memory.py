@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.protocol.asking import ANSWER_LIMITS
+from edged.protocol.conversation import ANSWER_LIMITS
 from edged.protocol.frames import Kind
 from edged.protocol.native import decode_response
 from edged.tensors import TensorSpec

@@ -12,7 +12,7 @@ import numpy as np
 from edged.errors import EdgedError
 from edged.messages import PrepareRequest
 from edged.protocol import memory, native, prepared
-from edged.protocol.asking import ANSWER_LIMITS
+from edged.protocol.conversation import ANSWER_LIMITS
 from edged.protocol.frames import Frame, Kind
 from edged.protocol.memory import BindHead, Source, Target
 from edged.protocol.prepared import RUN_FRAME, RUN_HEAD_BYTES, RUN_START

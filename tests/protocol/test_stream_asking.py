@@ -16,11 +16,11 @@ from edged.errors import (
 )
 from edged.messages import InferResponse
 from edged.protocol import native, streams
-from edged.protocol.asking import Asked, Conversation
+from edged.protocol.conversation import Asked, Conversation
 from edged.protocol.frames import Buffer
 from edged.protocol.stream_asking import Received
 from tests.fakes.wire import joined, pieces_of
-from tests.protocol.test_asking import hear
+from tests.protocol.test_conversation import hear
 
 
 def part(number: int, index: int) -> list[Buffer]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edged.protocol import memory
-from edged.protocol.asking import ANSWER_LIMITS
+from edged.protocol.conversation import ANSWER_LIMITS
 from edged.protocol.frames import Frame, Kind, encode_frame
 from edged.protocol.native import decode_response
 from tests.fakes.house import LOOPS, House, Peer, houses

@@ -21,7 +21,7 @@ from edged.config.schema import Config
 from edged.errors import EdgedError
 from edged.messages import PrepareRequest
 from edged.protocol import memory, native, prepared
-from edged.protocol.asking import ANSWER_LIMITS
+from edged.protocol.conversation import ANSWER_LIMITS
 from edged.protocol.frames import Frame, Kind, Limits, encode_frame
 from edged.protocol.layout import BodyLayout
 from edged.protocol.memory import BindHead, Source, Target
