@@ -21,10 +21,11 @@ from edged.timeslice import be_prompt
 
 log = logging.getLogger("edged.daemon")
 
-_SWITCH_S = 0.0005
-"""The longest that the event loop waits for a thread that computes in Python: one that loads, seals
-or writes. With the interpreter's own 5 ms, each such wait is twenty times what a small model takes;
-a thread that runs a model holds the interpreter for less than this anyway."""
+_SWITCH_S = 0.0001
+"""The longest that a thread waits for one that computes in Python: the event loop for whoever
+loads, checks or writes, and a run that has ended for the loop, so that the next one can begin. With
+the interpreter's own 5 ms each such wait is twenty times what a small model takes; with 0.1 instead
+of 0.5 ms two models at their peak did 8 % more (``benchmarks/overload.py``)."""
 
 
 def run(config_path: Path, state_dir: Path | None = None) -> int:

@@ -25,6 +25,7 @@ from edged.config.watch import Watcher
 from edged.engine_house import EngineHouse
 from edged.errors import ConfigError
 from edged.figures import collect
+from edged.garbage import settle
 from edged.generation.breaker import Breaker
 from edged.generation.desired import Desired
 from edged.generation.house import House
@@ -211,6 +212,7 @@ class Daemon:
         await self.desired.start()
         self._reloads.start(self.reloader.report, self.dataplane.table.generation)
         self._try_again()
+        settle()
         # Only now do clients connect: the first request already finds its model.
         await self.server.start(config, passed[0] if passed else None)
         await self._listeners.start_admin(self.reloader.config)

@@ -65,6 +65,8 @@ class Snapshot:
     kept: Kept | None = None
     narrowed: TrustConfig | None = None
     left_out: tuple[Problem, ...] = ()
+    _resolved: dict[str, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was resolved before: hundreds of paths are asked for on the event loop again."""
 
     @property
     def digest(self) -> str:
@@ -81,7 +83,10 @@ class Snapshot:
 
     def resolve(self, path: str) -> Path:
         """A path from the configuration, absolute; relative ones start at ``root``."""
-        return Path(os.path.normpath(self.root / path))
+        known = self._resolved.get(path)
+        if known is None:
+            known = self._resolved[path] = Path(os.path.normpath(self.root / path))
+        return known
 
     def with_absolute_socket(self) -> Snapshot:
         """The same with the sockets' paths resolved: they are compared and bound, not opened."""

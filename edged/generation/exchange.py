@@ -104,11 +104,12 @@ class Exchanges:
 
     def _carried(self, candidate: Candidate) -> Candidate:
         """A new configuration with the releases that were exchanged, where it still wants them."""
-        editions = {(one.key.model, one.digest): one.edition for one in self._candidate.desired()}
-        releases = {
-            name: tuple(
-                replace(item, edition=editions.get((name, item.digest), 0)) for item in items
-            )
-            for name, items in candidate.releases.items()
-        }
+        releases = dict(candidate.releases)
+        for one in self._candidate.desired():
+            name = one.key.model
+            if one.edition and name in releases:
+                releases[name] = tuple(
+                    replace(item, edition=one.edition) if item.digest == one.digest else item
+                    for item in releases[name]
+                )
         return replace(candidate, releases=releases)

@@ -95,7 +95,9 @@ def look(dataplane: Dataplane) -> Seen:
     for name, route in table.routes.items():
         releases = [one for one in route.releases.values() if isinstance(one, ServedRelease)]
         for one in releases:
-            ours = sum(count for code, count in one.counters.failed.items() if code not in _ASKERS)
+            ours = 0
+            for code, count in one.counters.failed.items():
+                ours += 0 if code in _ASKERS else count
             answers[name, one.key] = (one.counters.requests, ours)
         if releases and not route.is_ready:
             bad = [one for one in releases if one.state is State.FAILED]

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,32 +35,17 @@ from edged.generation.candidate import (
 from edged.generation.fallback import lost_models
 from edged.generation.fitting import fit_all, fit_possible
 from edged.generation.house import House
+from edged.generation.reload_tally import Report
 from edged.generation.rereading import reread
 from edged.generation.returns import Returns
 from edged.generation.table import build_table, failed_problems, restart_changes, trouble_of
 from edged.generation.trusted import tell_trust, trust_document
+from edged.manifest import Manifest
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired
 from edged.store.trust_state import TrustState
 
 log = logging.getLogger("edged.reload")
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How the last try to change the configuration went.
-
-    Args:
-        applied: whether the files are what is in effect.
-        at: wall-clock time, seconds since 1970.
-        problems: why not; one line each, with file and line.
-        number: of the look at the files that it came from.
-    """
-
-    applied: bool
-    at: float
-    problems: tuple[str, ...] = ()
-    number: int = 0
 
 
 class Reloader(Returns):
@@ -231,11 +215,12 @@ class Reloader(Returns):
             self.on_begin()
             async with self._lock:
                 await self.reload()
+            await asyncio.sleep(0)
             self.on_end()
 
     async def _apply(self, snapshot: Snapshot, digest: str) -> None:
         house = self._house
-        candidate = await asyncio.to_thread(build_candidate, snapshot, house.repository)
+        candidate, changes = await asyncio.to_thread(self._look_at, snapshot)
         if candidate.problems:
             raise ConfigProblemsError(candidate.problems)
         candidate = self._carried(candidate)
@@ -247,6 +232,7 @@ class Reloader(Returns):
         house.manager.memories.set_budgets(budgets_of(snapshot.config))
         house.manager.want(desired, leaving=before)
         try:
+            await asyncio.sleep(0)
             fault("reload.begun")
             new = {item.key for item in desired} - {item.key for item in before}
             prepared, waiting = await self._build(candidate, new, fallbacks)
@@ -265,24 +251,32 @@ class Reloader(Returns):
         # From here on nothing is refused any more: what serves is exchanged between two turns of
         # the loop, and the rest follows it; with hundreds of models in several turns, so that
         # those who ask meanwhile never wait for all of it.
+        await asyncio.sleep(0)
         house.manager.schedule(snapshot.config, desired)
-        house.dataplane.swap(build_table(candidate, house.manager, generation, fallbacks))
-        changes = diff(self.config, snapshot.config)
+        await asyncio.sleep(0)
+        table = build_table(candidate, house.manager, generation, fallbacks)
+        await asyncio.sleep(0)
+        house.dataplane.swap(table)
         gone = [binding.name for binding in self.config.bindings]
         self._candidate, self.digest = candidate, digest
         self._prove()  # at once: what breaks with the first request is well now
         self._note_bindings(waiting, gone)
-        self._fallbacks.keep(fallbacks, house.dataplane.table.routes)
         await asyncio.sleep(0)
+        self._fallbacks.keep(fallbacks, house.dataplane.table.routes)
         await house.links.swap(snapshot, prepared)
         house.manager.want([*desired, *self._fallbacks.serving.values()])
-        log.info(
-            "generation %d is in effect (%d changed fields, %d loaded)",
-            generation, len(changes), len(new),
-        )  # fmt: skip
+        told = "generation %d is in effect (%d changed fields, %d loaded)"
+        log.info(told, generation, changes, len(new))
         await asyncio.sleep(0)
         self.review()
+        await asyncio.sleep(0)
         await self._remember(is_good=True)
+        await asyncio.sleep(0)
+
+    def _look_at(self, snapshot: Snapshot) -> tuple[Candidate, int]:
+        """What a configuration asks for, and how many fields are changed; on a thread."""
+        changes = len(diff(self.config, snapshot.config))
+        return build_candidate(snapshot, self._house.repository), changes
 
     async def _build(
         self, candidate: Candidate, new: set[ReleaseKey], fallbacks: dict[str, Desired]
@@ -293,9 +287,15 @@ class Reloader(Returns):
         problems = failed_problems(candidate, house.manager, new)
         if problems:
             raise ConfigProblemsError(problems)
-        number = house.dataplane.table.generation
-        of = build_table(candidate, house.manager, number, fallbacks).manifest
-        return fit_all(house.links.prepare, candidate.snapshot, self._pending, of)
+        await asyncio.sleep(0)
+        number, table = house.dataplane.table.generation, None
+
+        def manifest_of(model: str, selector: int | str | None) -> Manifest | None:
+            nonlocal table  # only bindings ask
+            table = table or build_table(candidate, house.manager, number, fallbacks)
+            return table.manifest(model, selector)
+
+        return fit_all(house.links.prepare, candidate.snapshot, self._pending, manifest_of)
 
     async def _next_generation(self, digest: str) -> int:
         try:

@@ -1,10 +1,25 @@
-"""How reloads ended, counted for the figures."""
+"""How reloads ended: the last one in words, all of them counted for the figures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from edged.generation.reload import Report
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How the last try to change the configuration went.
+
+    Args:
+        applied: whether the files are what is in effect.
+        at: wall-clock time, seconds since 1970.
+        problems: why not; one line each, with file and line.
+        number: of the look at the files that it came from.
+    """
+
+    applied: bool
+    at: float
+    problems: tuple[str, ...] = ()
+    number: int = 0
 
 
 @dataclass(slots=True)

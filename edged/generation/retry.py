@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from edged.generation.reload import Report
+from edged.generation.reload_tally import Report
 
 _PASSING = (
     *(

@@ -179,11 +179,16 @@ class Returns(Exchanges):
 
     async def _collect(self) -> None:
         """What took effect needs no other bundles: those that nothing needs leave the store."""
-        snapshot = self._candidate.snapshot
-        patterns = [one for model in self.config.models.values() for one in model.bundles]
+        snapshot, collector = self._candidate.snapshot, self._house.repository.collector
+
+        def collect() -> None:
+            collector.settle()
+            models = snapshot.config.models.values()
+            patterns = [one for model in models for one in model.bundles]
+            remove_installs({snapshot.resolve(pattern).parent for pattern in patterns})
+
         try:
-            await asyncio.to_thread(self._house.repository.collector.settle)
-            await asyncio.to_thread(remove_installs, {snapshot.resolve(p).parent for p in patterns})
+            await asyncio.to_thread(collect)
         except OSError as exc:
             log.warning("nothing is removed from the store: %s", exc)
 

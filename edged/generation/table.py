@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edged.config.diff import diff
 from edged.config.problems import Problem
 from edged.config.schema import Config
 from edged.generation.candidate import Candidate
@@ -108,5 +107,11 @@ def trouble_of(route: Route, broken: str) -> str:
 
 def restart_changes(boot: Config, now: Config) -> list[str]:
     """Changed settings that take effect only after a restart."""
-    changed = {change.path for change in diff(boot, now)}
-    return [path for path in NEEDS_RESTART if path in changed]
+    return [path for path in NEEDS_RESTART if _at(boot, path) != _at(now, path)]
+
+
+def _at(config: Config, path: str) -> object:
+    found: object = config
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found

@@ -136,8 +136,9 @@ class Probation:
 
     def get(self, digest: str) -> Standing:
         """What is known of a release; the disk is asked, since an operator may have lifted it."""
-        standing = self._unwritten.get(digest) or self._read(digest)
+        # First what is to be written: it leaves this memory when it is on disk, on another thread.
         condemned = self._condemned.get(digest)
+        standing = self._unwritten.get(digest) or self._read(digest)
         if condemned is None:
             return standing
         return msgspec.structs.replace(standing, quarantine=condemned[2])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from edged.generation.reload import Report
-from edged.generation.reload_tally import ReloadTally
+from edged.generation.reload_tally import ReloadTally, Report
 
 
 def test_how_reloads_end():

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from edged.generation.reload import Report
+from edged.generation.reload_tally import Report
 from edged.generation.retry import Retry
 
 

@@ -307,6 +307,20 @@ class TestCondemned:
             assert not thread.is_alive()
             assert probation.get(A).quarantine is not None
 
+    def test_it_holds_while_it_is_being_written(self, probation: Probation, monkeypatch):
+        """The disk was read before another thread wrote, and what is to be written after."""
+        probation.condemn(A, "gate", 3, "its workers die")
+        read = probation._read
+
+        def slowly(digest: str) -> Standing:
+            found = read(digest)
+            probation.write_condemned()
+            return found
+
+        monkeypatch.setattr(probation, "_read", slowly)
+        assert probation.get(A).quarantine is not None
+        assert probation.get(A).quarantine is not None, "from the disk"
+
     def test_lifted_before_it_was_written(self, probation: Probation):
         probation.condemn(A, "gate", 3, "why")
         probation.lift(A)

@@ -1,0 +1,37 @@
+"""Whether garbage collection leaves alone what a start has made; in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SCRIPT = """
+import gc
+from edged.garbage import settle
+
+class Node:
+    pass
+
+def cycle():
+    node = Node()
+    node.self = node
+
+kept = [Node() for _ in range(1000)]
+cycle()
+settle()
+assert gc.get_freeze_count() > 1000, gc.get_freeze_count()
+assert not any(isinstance(one, Node) for one in gc.get_objects()), "looked at again"
+cycle()
+assert gc.collect() >= 1, "what came since is not looked at any more"
+young, middle, _ = gc.get_threshold()
+assert young * middle <= 2000
+"""
+
+
+def test_only_what_came_since_is_looked_at() -> None:
+    """Without ``gc.freeze`` the second assertion fails; with ``gc.disable`` the next but one would
+    not, so the thresholds are read too."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
