@@ -17,6 +17,7 @@ from typing import Any
 from edged.commands.bundle import add_bundles
 from edged.commands.changes import add_generations
 from edged.commands.desired import add_desired
+from edged.commands.manual import add_manual
 from edged.commands.mqtt import add_mqtt
 from edged.commands.trust import add_trust
 from edged.errors import STATUS, Code, EdgedError, InvalidRequestError
@@ -72,9 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _config_option(run)
     run.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
 
-    check = command(
-        "check", _check, "Check a configuration and its bundles; exit status 78 if bad."
-    )
+    check = command("check", _check, "Check a configuration and its bundles, without a daemon.")
     _config_option(check)
     check.add_argument("--no-files", action="store_true", help="the YAML only, no bundles or keys")
     check.add_argument("--json", action="store_true", help="what is wrong, as JSON, on stdout")
@@ -117,11 +116,12 @@ def _parser() -> argparse.ArgumentParser:
 
     device = command("device", _device, "Show this machine: processor, GPUs, runtimes, heat.")
     device.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    add_manual(parser)
     return parser
 
 
 def _add_explain(command: Callable[..., Any]) -> None:
-    text = "Say whether a client may do something, and which rule decides; exit status 77 if not."
+    text = "Say whether a client may do something, and which rule decides."
     sub = command("explain", _explain, text)
     _config_option(sub)
     sub.add_argument("verb", help="infer, metadata, status, metrics, load, reload, …")
@@ -138,7 +138,10 @@ def _add_engines(command: Callable[..., Any]) -> None:
     """The commands about TensorRT engines that this device builds."""
     build = command("build", _build, "Build a model's engines for this device, ahead of time.")
     build.add_argument("model", help="NAME, NAME@RELEASE or NAME@ALIAS")
-    build.add_argument("--precision", choices=("float32", "float16", "int8"), default="")
+    build.add_argument(
+        "--precision", choices=("float32", "float16", "int8"), default="",
+        help="default: what models.NAME.precision says",
+    )  # fmt: skip
     build.add_argument("--again", action="store_true", help="also those that are there already")
     engines = command("engines", _engines, "Show the engines that this device has built.")
     engines.add_argument("--json", action="store_true", help="print the whole document as JSON")
@@ -150,8 +153,8 @@ def _add_engines(command: Callable[..., Any]) -> None:
 def _add_rollout(command: Callable[..., Any]) -> None:
     text = "Show how new releases do beside the stable ones; promote one, or take it back."
     sub = command("rollout", _rollout, text)
-    sub.add_argument("verb", choices=("status", "promote", "abort"))
-    sub.add_argument("model", nargs="?", help="which; all of them for status")
+    sub.add_argument("verb", choices=("status", "promote", "abort"), help="what to do")
+    sub.add_argument("model", nargs="?", help="which; left out: all of them, of status")
     sub.add_argument("--json", action="store_true", help="print the whole document as JSON")
     sub.add_argument(
         "--socket",

@@ -34,18 +34,21 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
         return sub
 
     install = verb("install", _install, "Verify a bundle and put it where it is looked for.")
-    install.add_argument("file", type=Path)
+    install.add_argument("file", type=Path, help="made and signed by edged-convert")
     install.add_argument("--older", action="store_true", help="also one older than what is there")
     install.add_argument("--leap", action="store_true", help=_LEAP)
     pull = verb("pull", _pull, "Fetch a bundle from a source of the configuration and install it.")
     what = pull.add_mutually_exclusive_group(required=True)
-    what.add_argument("reference", nargs="?", metavar="SOURCE/NAME[:TAG][@sha256:DIGEST]")
+    what.add_argument(
+        "reference", nargs="?", metavar="SOURCE/NAME[:TAG][@sha256:DIGEST]",
+        help="of a source in `sources` of the configuration",
+    )  # fmt: skip
     what.add_argument("--model", help="what its `pull` says, as the daemon does by itself")
     pull.add_argument("--older", action="store_true", help="also one older than what is there")
     pull.add_argument("--leap", action="store_true", help=_LEAP)
     pull.add_argument("--json", action="store_true", help="print the outcome as a line of JSON")
     remove = verb("remove", _remove, "Remove a release that the configuration can do without.")
-    remove.add_argument("release", metavar="MODEL@RELEASE")
+    remove.add_argument("release", metavar="MODEL@RELEASE", help="see: edged bundle list")
     remove.add_argument("--older", action="store_true", help="also if an older one serves then")
     for sub in (install, pull, remove):
         sub.add_argument(
@@ -56,12 +59,17 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
         sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
         socket_option(sub)
     floor = verb("floor", _floor, "Show or set the lowest release of a model that is accepted.")
-    floor.add_argument("release", nargs="?", metavar="MODEL@RELEASE", help="0 for no floor")
+    floor.add_argument(
+        "release", nargs="?", metavar="MODEL@RELEASE", help="what to set; release 0: no floor"
+    )
     floor.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
     gc = verb("gc", _gc, "Remove from the daemon's store what nothing needs any more.")
     gc.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
     gc.add_argument("--json", action="store_true", help="print the whole document as JSON")
-    socket_option(gc)
+    gc.add_argument(
+        "--socket",
+        help="listen.admin of the daemon; default: $EDGED_ADMIN_SOCKET, else /run/edged/admin.sock",
+    )
     show = verb("list", _list, "Show the bundles where the configuration looks, and their signers.")
     show.add_argument("--json", action="store_true", help="print the whole document as JSON")
 

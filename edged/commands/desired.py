@@ -28,7 +28,7 @@ def add_desired(
         config: adds ``--config``.
         socket: adds ``--socket``.
     """
-    text = "Configuration that comes over MQTT: sign it, look at it, remove it."
+    text = "Sign, show or remove configuration that comes over MQTT."
     desired = commands.add_parser("desired", help=text, description=text)
     verbs = desired.add_subparsers(required=True, metavar="VERB")
 

@@ -29,7 +29,7 @@ def add_mqtt(commands: Any, config: Callable[[Any], None], socket: Callable[[Any
         config: adds ``--config``.
         socket: adds ``--socket``.
     """
-    text = "The connection to the broker: what it does, and what comes over it."
+    text = "Show what the connection to the broker does, and record what comes over it."
     mqtt = commands.add_parser("mqtt", help=text, description=text)
     verbs = mqtt.add_subparsers(required=True, metavar="VERB")
     status = _verb(verbs, "status", _status, "Show session, outbox, and each binding's counts.")
