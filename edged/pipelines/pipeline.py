@@ -68,7 +68,6 @@ class PipelineRelease:
     precision = choice = ""
     costs = ()
     batch_rows = instances = 1
-    places = 0
     most_rows = sys.maxsize
     is_inline = False
     is_free = is_quick = is_free_for_one = False
@@ -125,6 +124,14 @@ class PipelineRelease:
     def typical_run_ns(self) -> int:
         """From the first step to the last, as it was on average."""
         return self.counters.run_ns // max(self.counters.batches, 1)
+
+    @property
+    def places(self) -> int:
+        """As many as its slowest model's, and beside them two batches of each for the way."""
+        self._look()
+        members = tuple(self._members.values())
+        most = min((one.places for one in members), default=0)
+        return most and most + sum(2 * one.batch_rows * one.instances for one in members)
 
     @property
     def answers(self) -> bool:

@@ -39,6 +39,18 @@ async def test_ready_when_its_models_are():
 
 
 @on_loop
+async def test_its_slowest_model_says_how_many_requests_it_can_have():
+    site = Site(CHAIN, one=model(), two=model())
+    assert site.pipeline.places == 0, "nothing was measured"
+    for name, run_ns in (("one", 10**8), ("two", 10**6)):
+        costs = ((1, run_ns),)
+        site.releases[name].loaded(site.sessions[name], "onnxruntime", run_ns, costs)
+    one, two = site.releases.values()
+    batches = 2 * (one.batch_rows * one.instances + two.batch_rows * two.instances)
+    assert site.pipeline.places == one.places + batches < two.places
+
+
+@on_loop
 async def test_its_models_stay_until_it_has_answered():
     """A release that was replaced is not unloaded under a request that will still need it."""
     site = Site(CHAIN, one=model(ns=10**9), two=model())

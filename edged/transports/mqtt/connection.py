@@ -37,7 +37,7 @@ class SessionOptions:
         renew: reads password and certificates again; None = they stay what they are.
         takes_retained: whether we want what the broker kept from before we subscribed.
         places: says at each connection, by whether it is MQTT 5, how many messages we take before
-            the first is acknowledged; None = ``max_inflight``.
+            the first is acknowledged; None = ``max_inflight``. Asked on the event loop.
     """
 
     client_id: str

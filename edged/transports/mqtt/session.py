@@ -19,6 +19,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent import futures
+from dataclasses import replace
 from typing import Any
 
 from edged.cores import spread
@@ -36,6 +38,9 @@ from edged.transports.mqtt.renewal import renewed
 from edged.transports.mqtt.standing import Ending, Next, Standing
 
 log = logging.getLogger("edged.mqtt")
+
+_ANSWER_S = 1.0
+"""How long the loop may take to say how many messages we take."""
 
 
 class Session:
@@ -200,8 +205,11 @@ class Session:
         if self._epoch > 1:
             self.options = renewed(self.options)
         self._standing.begin()
+        options = self.options
+        if options.places is not None:
+            options = replace(options, places=self._places)
         connection = self._make_connection(
-            self.options, self._standing.protocol, self._epoch, self._emit
+            options, self._standing.protocol, self._epoch, self._emit
         )
         words, verdict, is_silent = "", None, False
         try:
@@ -231,6 +239,18 @@ class Session:
         self._emit(Disconnected(self._epoch, following.reason, following.will_retry))
         self._announce()
         return following
+
+    def _places(self, is_v5: bool) -> int:
+        """How many messages we take, as the loop says it: what it looks at is not for threads."""
+        said: futures.Future[int] = futures.Future()
+        ask, loop = self.options.places, self._loop
+        if ask is None or loop is None:
+            return self.options.max_inflight
+        try:
+            loop.call_soon_threadsafe(lambda: said.set_result(ask(is_v5)))
+            return said.result(_ANSWER_S)
+        except (RuntimeError, futures.TimeoutError):  # closed, or too busy
+            return self.options.max_inflight
 
     def _serve(self, connection: Connection) -> None:
         """Move bytes until the connection ends; raises TimeoutError for a silent broker."""

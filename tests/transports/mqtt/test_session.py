@@ -298,3 +298,29 @@ def test_a_connection_that_comes_up_after_the_stop_says_nothing(connection_class
         assert not connection_class.made[-1].is_up
 
     run(connection_class, main)
+
+
+@pytest.mark.parametrize(("answer_s", "taken"), [(15.0, 5), (0.01, 64)])
+def test_the_loop_says_how_many_messages_are_taken(connection_class, monkeypatch, answer_s, taken):
+    """What it looks at is changed there; a loop that is too busy for a word is not waited for."""
+    monkeypatch.setattr(module, "_ANSWER_S", answer_s)
+    threads, told, is_told = [], [], threading.Event()
+
+    def places(is_v5):
+        threads.append(threading.current_thread())
+        return 5
+
+    class Telling(connection_class):
+        def __init__(self, options, *more):
+            super().__init__(options, *more)
+            told.append(options.receive_maximum(is_v5=True))
+            is_told.set()
+
+    async def main(session, events):
+        if answer_s < 1:
+            assert is_told.wait(10), "the loop stands still here"
+        await until(lambda: events and threads)
+        assert told == [taken]
+        assert threads == [threading.main_thread()]
+
+    run(Telling, main, places=places)
