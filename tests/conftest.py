@@ -21,9 +21,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 from edged.runtimes.cuda import driver_problem  # noqa: E402
 
 # The same examples each time: a core run that fails fails for everybody. New ones are looked for by
-# `make fuzz`, and by `pytest --hypothesis-profile=search`.
-hypothesis.settings.register_profile("core", derandomize=True, deadline=None, database=None)
-hypothesis.settings.register_profile("search", deadline=None, database=None)
+# `make fuzz`, and by `pytest --hypothesis-profile=search`. How long they take to be drawn is no property of
+# ours: on a machine that does something else the first one, which brings imports, takes half a minute.
+hypothesis.settings.register_profile(
+    "search", deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "core", hypothesis.settings.get_profile("search"), derandomize=True
+)
 hypothesis.settings.load_profile("core")
 
 # Empty environments of targets are made from the package index: the tests that mean to say so.

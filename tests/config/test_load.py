@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edged.config import load as loading
@@ -345,7 +345,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(st.lists(st.tuples(WORDS, st.sampled_from([" ", "\n", "\n  ", ": ", ""])), max_size=30))
 def test_random_yaml_raises_nothing_else(parts: list[tuple[str, str]]) -> None:
     text = "".join(word + gap for word, gap in parts)
@@ -391,7 +391,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(st.dictionaries(st.sampled_from(["models", "bindings", "mqtt", "trust", "log"]), VALUES))
 @example({"models": None, "trust": {"keys": [None, None]}})
 def test_random_structures_raise_nothing_else(value: dict[str, object]) -> None:
