@@ -163,10 +163,12 @@ def test_a_suspicion_ends_with_a_connection_that_lasts(monkeypatch):
 
 def test_a_broker_that_was_away_meanwhile_is_no_other_client():
     made = standing()
-    for _ in range(BRIEF_LIMIT):
-        made.begin()
-        made.connected(UP)
-        made.ended(Ending(True, True))
+    for brief in (BRIEF_LIMIT - 1, BRIEF_LIMIT - 1, BRIEF_LIMIT):
+        for _ in range(brief):
+            made.begin()
+            made.connected(UP)
+            made.ended(Ending(True, True))
+        assert bool(made.stats()["suspicion"]) == (brief == BRIEF_LIMIT)
         made.begin()
         made.ended(Ending(False, False, words="refused"))
     assert made.stats()["suspicion"] is None
