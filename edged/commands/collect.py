@@ -11,7 +11,7 @@ from typing import Any
 from edged.client import Client
 from edged.commands.rendering import table
 from edged.commands.rolling import ADMIN_SOCKET
-from edged.errors import ApplyError, DisconnectedError
+from edged.errors import DisconnectedError
 
 
 def collect(socket: str | None, *, dry_run: bool) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def collect(socket: str | None, *, dry_run: bool) -> dict[str, Any]:
         with Client(path) as client:
             document: dict[str, Any] = client.call("collect", dry_run=dry_run)
     except DisconnectedError as exc:
-        raise ApplyError(
-            f"{exc.message}; this asks the daemon on its socket for administrators (listen.admin); "
+        raise DisconnectedError(
+            f"{exc.message} This asks the daemon on its socket for administrators (listen.admin); "
             "at each start and after each change it removes by itself what nothing needs"
         ) from exc
     return document

@@ -127,7 +127,7 @@ def _show(options: argparse.Namespace) -> int:
     except DisconnectedError as exc:
         # What came lies on disk, also where no daemon runs to say what is in effect.
         document = _kept(options)
-        print(f"{exc.message}; what the state directory says:", file=sys.stderr)
+        print(f"{exc.message}\nWhat the state directory says:", file=sys.stderr)
     if options.json:
         print(json.dumps(document, indent=2))
     elif document is None:

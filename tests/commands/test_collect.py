@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edged.commands.collect import collect, render
-from edged.errors import ApplyError
+from edged.errors import DisconnectedError
 
 
 def test_words():
@@ -21,5 +21,5 @@ def test_words():
 
 
 def test_no_daemon(tmp_path: Path):
-    with pytest.raises(ApplyError, match="for administrators"):
+    with pytest.raises(DisconnectedError, match="for administrators"):
         collect(str(tmp_path / "no.sock"), dry_run=True)
