@@ -262,6 +262,7 @@ def test_over_the_socket(tmp_path: Path):
     """The daemon as a process; a reload and a refusal are seen in it."""
     make_bundle(tmp_path / "m-1.edgb", double(), name="m", release=1)
     body = "trust: {require_signatures: false}\nmodels:\n  m: {bundle: m-1.edgb}\n"
+    body += "store: {max_bytes: 1MiB}\n"
     with running(tmp_path, body) as daemon, daemon.client() as client:
         client.infer("m", x=X)
         found = read(client.call("metrics"))
@@ -270,3 +271,5 @@ def test_over_the_socket(tmp_path: Path):
         assert found["edged_ready", frozenset()] == 1
         assert found["edged_generation", frozenset()] == 1
         assert found["process_start_time_seconds", frozenset()] > 1e9
+        assert found["edged_store_max_bytes", frozenset()] == 1 << 20
+        assert client.status()["store"]["releases"] == 1

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from edged.commands.rendering import table
 from edged.config.load import Snapshot, load
+from edged.config.schema import ModelConfig
 from edged.errors import ApplyError, ConfigError, EdgedError, IncompatibleError, NotFoundError
 from edged.faults import fault
 from edged.generation.record import find_state_dir
@@ -35,7 +36,7 @@ def listed(config: Path) -> list[dict[str, Any]]:
     """Every bundle that the configuration takes, by model, the newest first.
 
     Manifests and signatures are read, members are not: ``problem`` says what that shows, and is
-    empty otherwise. ``serves``: by the configuration's word; the daemon says what does.
+    empty otherwise. ``serves`` and ``role`` are the configuration's word; the daemon's may differ.
 
     Raises:
         EdgedError: the configuration or a key is bad.
@@ -61,6 +62,7 @@ def listed(config: Path) -> list[dict[str, Any]]:
                     "file": str(one.path),
                     "signed_by": signed,
                     "serves": one.manifest.release == wanted,
+                    "role": _role(configured, one.manifest.release, wanted),
                     "problem": problem,
                 }
             )
@@ -82,11 +84,25 @@ def render_listed(document: list[dict[str, Any]]) -> str:
             one.get("bytes", "?"),
             len(one.get("signed_by", ())),
             one["file"],
-            one["problem"] or ("serves" if one["serves"] else ""),
+            one["problem"] or one["role"],
         )
         for one in document
     ]
     return table(head, rows)
+
+
+def _role(configured: ModelConfig, release: int, wanted: int | str) -> str:
+    """What a release is for; which side of a rollout answers, its end decides."""
+    rollout = configured.rollout
+    if rollout is None:
+        return "serves" if release == wanted else ""
+    sides = {"stable": rollout.stable}
+    if rollout.canary is not None:
+        sides["canary"] = rollout.canary.release
+    if rollout.shadow is not None:
+        sides.setdefault("shadow", rollout.shadow.release)
+    named = next((side for side, number in sides.items() if number == release), "")
+    return named or ("ab" if release in rollout.weights else "")
 
 
 def remove(config: Path, model: str, release: int, *, older: bool = False) -> str:

@@ -58,7 +58,7 @@ def in_short(rollouts: Iterable[dict[str, Any]]) -> Iterator[str]:
 def _standing(one: dict[str, Any]) -> Iterator[str]:
     yield one["phase"] + (f" ({one['reason']})" if one["reason"] else "")
     if one["phase"] == "promoted":
-        yield f"when there is time, write it: stable: {one['canary']}, without canary"
+        yield _promoted_words(one)
     if one["phase"] not in _UNDER_WAY:
         return
     total = sum(one["weights"].values())
@@ -80,7 +80,7 @@ def _lines(one: dict[str, Any]) -> Iterator[str]:
     if one["reason"]:
         yield f"  {one['reason']}"
     if one["phase"] == "promoted":
-        yield f"  when there is time, write it: stable: {one['canary']}, without canary"
+        yield f"  {_promoted_words(one)}"
     if one["canary"]:
         yield f"  {one['elapsed_s']:.0f} s of a window of {one['window_s']:.0f} s"
     if one["waits_for"]:
@@ -96,6 +96,10 @@ def _lines(one: dict[str, Any]) -> Iterator[str]:
         if old["reason"]:
             yield f"    {old['reason']}"
         yield from (f"  {line}" for line in _figures(old))
+
+
+def _promoted_words(one: dict[str, Any]) -> str:
+    return f"when there is time, write it: serve: {one['canary']}, in place of rollout"
 
 
 def _figures(one: dict[str, Any]) -> Iterator[str]:

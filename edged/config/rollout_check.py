@@ -35,7 +35,8 @@ def _beside(path: str, model: ModelConfig) -> Iterator[tuple[str, str]]:
 def _of_one(path: str, rollout: RolloutConfig) -> Iterator[tuple[str, str]]:
     canary, shadow, ab = rollout.canary, rollout.shadow, rollout.ab
     if canary is None and shadow is None and ab is None:
-        yield path, "tries nothing; expected canary, shadow or ab"
+        text = "tries nothing; expected canary, shadow or ab; for one release alone write"
+        yield path, f"{text} `serve: {rollout.stable}` in its place"
     if canary is not None and ab is not None:
         yield f"{path}.ab", "and canary are two ways to share the same requests; remove one"
     for field, part in (("canary", canary), ("shadow", shadow)):

@@ -47,9 +47,16 @@ def test_the_list_says_which_serves_and_who_signed(box: Path):
     assert all(len(one["signed_by"]) == 1 and not one["problem"] for one in document)
     write(box, ", serve: 2")
     assert [one["release"] for one in listed(box) if one["serves"]] == [2]
+    assert [one["role"] for one in listed(box)] == ["", "serves", ""]
     write(box, ", rollout: {stable: 1, canary: {release: 3, trafficPercent: 10}}")
     assert [one["release"] for one in listed(box) if one["serves"]] == [1]
-    assert "serves" in render_listed(listed(box))
+    # Which of the two answers is the rollout's end's to say, and not the files'.
+    assert [one["role"] for one in listed(box)] == ["canary", "", "stable"]
+    shown = render_listed(listed(box))
+    assert "serves" not in shown
+    assert shown.splitlines()[1].endswith("canary")
+    write(box, ", rollout: {stable: 1, shadow: {release: 3}, ab: {weights: {1: 50, 2: 50}}}")
+    assert [one["role"] for one in listed(box)] == ["shadow", "ab", "stable"]
 
 
 def test_the_list_says_what_is_wrong_with_a_file(box: Path):

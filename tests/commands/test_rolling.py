@@ -47,7 +47,7 @@ def test_one_that_is_over_shares_nothing():
     assert render([over]).splitlines()[:3] == [
         "pumps: promoted",
         "  good",
-        "  when there is time, write it: stable: 2, without canary",
+        "  when there is time, write it: serve: 2, in place of rollout",
     ]
 
 
@@ -80,8 +80,8 @@ def test_in_short_of_one_that_is_over():
     ]
     assert list(in_short([{**ONE, "phase": "promoted", "reason": "by an operator"}])) == [
         (
-            "rollout of pumps: promoted (by an operator); when there is time, write it: stable: 2, "
-            "without canary"
+            "rollout of pumps: promoted (by an operator); when there is time, write it: serve: 2, "
+            "in place of rollout"
         )
     ]
 
