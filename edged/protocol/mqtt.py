@@ -30,7 +30,8 @@ FULL_QUEUE = 0x97
 
 _OWN = frozenset({"status", "info", "models", "config", "error", "metrics", "req", "res"})
 """First levels below the base that only the daemon publishes to; results may lie beside them."""
-_META = ("model", "release", "generation")
+META = frozenset(("model", "release", "generation"))
+"""What an answer says beside a row's own fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +267,7 @@ def answer_document(response: InferResponse, rows: list[dict[str, Any]]) -> dict
 
 def document_of(meta: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """An answer by who answered and what each row shows."""
-    if len(rows) == 1 and rows[0].keys().isdisjoint(_META):
+    if len(rows) == 1 and rows[0].keys().isdisjoint(META):
         return meta | rows[0]
     return meta | {"rows": rows}
 

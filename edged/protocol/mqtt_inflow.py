@@ -6,6 +6,7 @@ acknowledged too, whatever the order in which they are given back (MQTT-4.6.0-2,
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import Final
 
@@ -121,6 +122,16 @@ class Inflow:
         while order and (waiting := self._answered.pop(order[0], None)) is not None:
             answers.append(self._close(order, waiting))
         return qos, answers
+
+    def answer_in_order(self, packet_ids: list[int]) -> bool:
+        """Give back messages of QoS 1, if they are the oldest, in their order; else do nothing."""
+        order = self._order[0]
+        if self._answered or list(itertools.islice(order, len(packet_ids))) != packet_ids:
+            return False
+        for packet_id in packet_ids:
+            order.popleft()
+            del self._open[packet_id]
+        return True
 
     def _close(self, order: deque[int], reason: int) -> tuple[int, int]:
         packet_id = order.popleft()

@@ -93,6 +93,24 @@ class Outflow:
                 return number
         return 0
 
+    def begin(self, tokens: range, qos: int) -> list[bytes] | None:
+        """Packet identifiers, as they are written, for publications that leave now, in this order.
+
+        None, with nothing done, where one of them has to wait, or an identifier is not free. Those
+        of QoS 0 have none.
+        """
+        if self._queue or (qos and len(self._open) + len(tokens) > self.window):
+            return None
+        if not qos:
+            return [b""] * len(tokens)
+        found = range(self._last + 1, self._last + 1 + len(tokens))
+        is_free = found[-1] <= _LAST_ID and not self._subscribing and not self._unsubscribing
+        if not is_free or not self._open.keys().isdisjoint(found):
+            return None
+        self._last = found[-1]
+        self._open.update(zip(found, tokens, strict=True))
+        return [number.to_bytes(2, "big") for number in found]
+
     def alias(self, topic: str) -> tuple[int, bool]:
         """The number of a topic, 0 for none, and whether the broker knows it already."""
         known = self._aliases.get(topic, 0)

@@ -32,11 +32,11 @@ class Outgoing:
         self.size_bytes += len(data)
         self.is_urgent = True
 
-    def acknowledge(self, data: bytes) -> None:
-        """Likewise, without any hurry."""
+    def acknowledge(self, data: bytes, count: int = 1) -> None:
+        """Likewise so many acknowledgements, without any hurry."""
         self._parts.append(data)
         self.size_bytes += len(data)
-        self.acks += 1
+        self.acks += count
 
     def tell(self, event: SessionEvent) -> None:
         """An event for when this has left; never at once, for the caller awaits its token."""

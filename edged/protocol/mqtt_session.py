@@ -46,6 +46,7 @@ from edged.protocol.mqtt_packets import (
 from edged.protocol.mqtt_properties import Property
 from edged.protocol.mqtt_rules import BrokenRuleError, Rule
 from edged.protocol.mqtt_terms import Terms
+from edged.protocol.mqtt_together import JOINED_BYTES, Together
 from edged.protocol.mqtt_writer import (
     PINGREQ,
     Hello,
@@ -60,8 +61,6 @@ from edged.protocol.mqtt_writer import (
 Emit = Callable[[SessionEvent], None]
 UNTOLD = -1
 """The token of a publication of QoS 0 whose end nobody waits for."""
-_JOINED_BYTES = 1024
-"""Payloads up to here are copied once more, which costs less than a part of their own."""
 
 
 class ClientSession:
@@ -104,7 +103,8 @@ class ClientSession:
         self._outflow = Outflow(hello.window)
         self.outgoing = Outgoing(write_connect(hello))
         self._said_ns = self._pinged_ns = 0
-        self._terms = Terms.before(hello)
+        self._terms = terms = Terms.before(hello)
+        self.together = Together(self._in, self._outflow, self.outgoing, terms, is_v5=self._is_v5)
 
     @property
     def excess(self) -> tuple[int, str]:
@@ -231,7 +231,7 @@ class ClientSession:
             words = f"{size} bytes; the broker takes {terms.maximum_packet}"
             self.refuse(token, reasons.TOO_LARGE, words)
             return
-        if len(payload) <= _JOINED_BYTES:
+        if len(payload) <= JOINED_BYTES:
             self.outgoing.say(head + payload)
         else:
             self.outgoing.say(head)
@@ -338,7 +338,7 @@ class ClientSession:
         self.is_up = True
         if not connack.session_present:
             self._in.received.clear()
-        self._terms = terms = Terms.of(connack, self._hello)
+        self._terms = self.together.terms = terms = Terms.of(connack, self._hello)
         self._outflow.window, self._outflow.most_aliases = terms.window, terms.topic_aliases
         self._emit(
             Connected(

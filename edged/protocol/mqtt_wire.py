@@ -228,6 +228,8 @@ def encode_length(value: int) -> bytes:
     """
     if value < 128:
         return _ONE_BYTE[value]
+    if value < 16384:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     if value > LENGTH_CAP:
         raise LocalProtocolError(f"{value} bytes do not fit into an MQTT packet of {LENGTH_CAP}")
     length = bytearray()

@@ -22,7 +22,7 @@ NORMAL: Final = 0x00
 _NO_LOCAL, _NEVER_RETAINED = 0x04, 0x20
 """Subscription options: not our own messages, and none that were kept from before."""
 _LONGEST_KEPT: Final = 256
-_NO_TOPIC: Final = b"\0\0"
+NO_TOPIC: Final = b"\0\0"
 _FIRST: Final = tuple(bytes((number,)) for number in range(256))
 
 
@@ -147,7 +147,7 @@ def write_publish_head(
     qos = publication.qos
     if (qos > 0) != (packet_id > 0) or (dup and not qos):
         raise LocalProtocolError(f"QoS {qos} with packet identifier {packet_id}, dup {dup}")
-    head = encode_topic(publication.topic) if not is_known else _NO_TOPIC
+    head = encode_topic(publication.topic) if not is_known else NO_TOPIC
     if qos:
         head += packet_id.to_bytes(2, "big")
     if is_v5:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edged.protocol.mqtt import (
@@ -16,6 +16,7 @@ from edged.protocol.mqtt import (
     OnEvent,
     Publication,
     Published,
+    SessionEvent,
     Subscribed,
     Unsubscribed,
 )
@@ -113,6 +114,47 @@ class FakeSession:
 
     def documents(self, topic: str) -> list[Any]:
         return [json.loads(found.payload) for found in self.to(topic)]
+
+
+class PausingSession(FakeSession):
+    """One that says at the end of a turn that it has given on all that came."""
+
+    def __init__(self, *, auto: bool = True) -> None:
+        super().__init__(auto=auto)
+        self.on_pause: Callable[[], None] = lambda: None
+        self._is_due = False
+
+    def start(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
+        def emit(event: SessionEvent) -> None:
+            on_event(event)
+            if not self._is_due:
+                self._is_due = True
+                loop.call_soon(self._pause)
+
+        self.emit = emit
+
+    def _pause(self) -> None:
+        self._is_due = False
+        self.on_pause()
+
+
+class TogetherSession(PausingSession):
+    """One that also does several at once."""
+
+    def publish_together(
+        self, topics: Sequence[str], payloads: Sequence[bytes], like: Publication
+    ) -> range:
+        self.log.append(("together", len(topics)))
+        tokens = [
+            self.publish(like._replace(topic=topic, payload=payload))
+            for topic, payload in zip(topics, payloads, strict=True)
+        ]
+        return range(tokens[0], tokens[-1] + 1)
+
+    def ack_together(self, messages: Sequence[Message]) -> None:
+        self.log.append(("ack together", len(messages)))
+        for message in messages:
+            self.ack(message)
 
 
 async def settle(turns: int = 20) -> None:

@@ -6,10 +6,21 @@ lost it.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edged.protocol.mqtt import JSON, BaseTopics, Publication, encode_document
+from edged.protocol.mqtt import (
+    JSON,
+    OFFLINE,
+    BaseTopics,
+    Publication,
+    Published,
+    encode_document,
+)
+
+log = logging.getLogger("edged.mqtt")
 
 _BEGINS = frozenset({"new", "loading", "warming"})
 
@@ -51,6 +62,20 @@ class Announcer:
         """Say everything on a new connection."""
         for publication in self._said.values():
             self._publish(publication)
+
+
+async def say_goodbye(
+    topics: BaseTopics,
+    publish: Callable[[Publication, Callable[[Published], None]], None],
+    timeout_s: float,
+) -> None:
+    """Say that we are gone, and wait until the broker has it."""
+    said = asyncio.Event()
+    publish(Publication(topics.status, OFFLINE, retain=True), lambda _: said.set())
+    try:
+        await asyncio.wait_for(said.wait(), timeout_s)
+    except asyncio.TimeoutError:
+        log.warning("the broker did not take our last word")
 
 
 def model_state(model: Mapping[str, Any]) -> bytes:

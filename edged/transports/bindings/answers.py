@@ -10,18 +10,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from edged.errors import FieldError
 from edged.manifest import Manifest
 from edged.messages import InferResponse
 from edged.processing.cbor_data import CBOR, encode_cbor
 from edged.processing.msgpack_data import MSGPACK, encode_msgpack
 from edged.processing.outputs import Output, build_output
-from edged.protocol.mqtt import JSON, answer_document, document_of, encode_document
+from edged.protocol.mqtt import JSON, META, answer_document, document_of, encode_document
 from edged.specs import OutputSpec
 from edged.tensors import DTYPES, Array
 from edged.transports.bindings.tensor_payload import TENSOR, encode_raw, encode_tensors
 
 RAW = "application/octet-stream"
+_ENCODER = msgspec.json.Encoder()
 _DOCUMENTS: dict[str, tuple[str, Callable[[Any], bytes]]] = {
     "json": (JSON, encode_document),
     "cbor": (CBOR, encode_cbor),
@@ -89,6 +92,8 @@ class AnswerWriter:
         meta = {"model": model, "release": by[0], "generation": by[1]}
         encode = _DOCUMENTS[self._codec][1]
         rows = self._rows(outputs) if self._rows is not None else []
+        if self._codec == "json":
+            return _documents(meta, rows)
         return [encode(document_of(meta, [row])) for row in rows]
 
     def write(self, response: InferResponse) -> Answer:
@@ -100,6 +105,17 @@ class AnswerWriter:
         if self._codec == "tensor":
             return Answer(encode_tensors(response, self._shown), TENSOR, rows)
         return Answer(encode_raw(response.outputs, self._shown[0]), RAW, rows)
+
+
+def _documents(meta: dict[str, Any], rows: list[dict[str, Any]]) -> list[bytes]:
+    """Each row's document as JSON; what all begin with is written once."""
+    begin, encode = encode_document(meta)[:-1] + b",", _ENCODER.encode
+    return [
+        begin + encode(row)[1:]
+        if row and META.isdisjoint(row)
+        else encode_document(document_of(meta, [row]))
+        for row in rows
+    ]
 
 
 def _check_tensors(spec: OutputSpec, manifest: Manifest, *, wants_rows: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from edged.protocol.mqtt import Message
 
@@ -20,3 +21,11 @@ class Arrival:
     def age_s(self) -> float:
         """Seconds since it came."""
         return round((time.monotonic_ns() - self.message.arrived_ns) / 1e9, 3)
+
+
+def take_answered(order: deque[Arrival]) -> list[Arrival]:
+    """Take off those whose work is done, as long as none before them is open."""
+    found = []
+    while order and not order[0].open_jobs:
+        found.append(order.popleft())
+    return found

@@ -19,7 +19,6 @@ from edged.config.binding import BindingConfig
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import (
     DRAINING,
-    OFFLINE,
     ONLINE,
     BaseTopics,
     BindingCounters,
@@ -34,8 +33,8 @@ from edged.protocol.mqtt import (
     Subscribed,
     Unsubscribed,
 )
-from edged.transports.bindings.announcer import Announcer
-from edged.transports.bindings.arrival import Arrival
+from edged.transports.bindings.announcer import Announcer, say_goodbye
+from edged.transports.bindings.arrival import Arrival, take_answered
 from edged.transports.bindings.binding import Route
 from edged.transports.bindings.binding_set import BindingSet, prepare_bindings
 from edged.transports.bindings.branch import Branch
@@ -47,6 +46,7 @@ from edged.transports.bindings.made import MadeAnswers
 from edged.transports.bindings.outlet import Door
 from edged.transports.bindings.places import Places
 from edged.transports.bindings.plain import PlainWay
+from edged.transports.bindings.plain_answers import Together
 from edged.transports.bindings.profiles import Profiles
 from edged.transports.bindings.subscriber import Subscriber
 from edged.transports.bindings.subscriptions import SubscriptionMemory
@@ -101,10 +101,10 @@ class Bindings:
     ) -> None:
         self.session, self.forwarder = session, forwarder
         self._send: Callable[[Publication], None] | None = getattr(session, "send", None)
+        self._together = session if isinstance(session, Together) else None
         self._branch = branch or Branch()
         self._branch.send = self.publish
-        self.door = door
-        self.executor = executor
+        self.door, self.executor = door, executor
         self.lanes, self.made, self.states = Lanes(), MadeAnswers(), states or KeyedStates()
         self.topics = BaseTopics(base)
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -120,13 +120,13 @@ class Bindings:
         self._connection, self._is_draining = 0, False  # 0 = none is up
         self._order, self._waiting = deque[Arrival](), deque[Arrival]()
         self._jobs: set[Any] = set()  # Job or PlainWork
-        self._is_pumping, self._in_flight = False, 0
+        self._is_pumping, self._in_flight, self._shared_s = False, 0, 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self._waiters: dict[int, Callable[[Published], None]] = {}
-        self._shared_s, self._session_kind = 0.0, ""
-        self._announcer = Announcer(self.topics, self.say)
-        self._plain = PlainWay(self, session, self._jobs, self._part_done, self._start_job)
+        self._announcer, self._session_kind = Announcer(self.topics, self.say), ""
+        shared = (self._jobs, self._waiters, self.counters)
+        self._plain = PlainWay(self, session, shared, self._parts_done, self._start_job)
         self._lost: Disconnected | None = None
 
     def prepare(self, configs: Sequence[BindingConfig], of: ManifestOf | None = None) -> BindingSet:
@@ -181,13 +181,7 @@ class Bindings:
         except asyncio.TimeoutError:
             log.warning("%d messages are left for the next start", self._in_flight)
         if self._connection and self._is_main:
-            said = asyncio.Event()
-            offline = Publication(self.topics.status, OFFLINE, retain=True)
-            self.publish(offline, lambda _: said.set())
-            try:
-                await asyncio.wait_for(said.wait(), _GOODBYE_S)
-            except asyncio.TimeoutError:
-                log.warning("the broker did not take our last word")
+            await say_goodbye(self.topics, self.publish, _GOODBYE_S)
         await self.session.stop(_GOODBYE_S)
         self._forget()
 
@@ -312,6 +306,8 @@ class Bindings:
         if self._is_draining or not self.is_current(message.connection):
             return  # stays un-acknowledged: the broker keeps it for the next connection
         arrival = Arrival(message)
+        if self._in_flight >= self._places.most:
+            self._plain.settle()
         if message.qos == 0:
             if self._in_flight < self._places.most:
                 self._take(arrival)
@@ -323,7 +319,7 @@ class Bindings:
         self._order.append(arrival)
         if self._ack_early:
             self.counters.early_acks += 1
-            self._acknowledge(message)
+            self._acknowledge([message])
         if self._in_flight < self._places.most:
             self._take(arrival)
         else:
@@ -352,12 +348,12 @@ class Bindings:
             arrival.open_jobs += len(routes)
             for route in routes:
                 self._start_job(route, arrival)
-        self._part_done(arrival)
+        self._parts_done((arrival,))
 
     def _start_job(self, route: Route, arrival: Arrival) -> None:
         def on_done(job: Job) -> None:
             self._jobs.discard(job)
-            self._part_done(arrival)
+            self._parts_done((arrival,))
 
         counters = self._by_binding.setdefault(route.binding.name, BindingCounters())
         kind = job_kind(route)
@@ -365,26 +361,31 @@ class Bindings:
         self._jobs.add(job)
         job.start()
 
-    def _part_done(self, arrival: Arrival) -> None:
-        arrival.open_jobs -= 1
-        if arrival.open_jobs or not self.is_current(arrival.message.connection):
+    def _parts_done(self, arrivals: Sequence[Arrival]) -> None:
+        before = self._in_flight
+        for arrival in arrivals:
+            arrival.open_jobs -= 1
+            if not arrival.open_jobs and self.is_current(arrival.message.connection):
+                self._in_flight -= 1
+        if self._in_flight == before:
             return
-        self._in_flight -= 1
-        order = self._order
-        while order and not order[0].open_jobs:
-            done = order.popleft()
-            if done.is_shared:
-                self._shared_s = self.loop.time()
-            if not self._ack_early:
-                self._acknowledge(done.message)
+        done = take_answered(self._order)
+        if any(one.is_shared for one in done):
+            self._shared_s = self.loop.time()
+        if done and not self._ack_early:
+            self._acknowledge([one.message for one in done])
         self._pump()
-        self._subscriber.weigh(len(order), self._places.now)
+        self._subscriber.weigh(len(self._order), self._places.now)
         if self._in_flight == 0:
             self._idle.set()
 
-    def _acknowledge(self, message: Message) -> None:
-        self.counters.acknowledged += 1
-        self.session.ack(message)
+    def _acknowledge(self, messages: Sequence[Message]) -> None:
+        self.counters.acknowledged += len(messages)
+        if self._together is not None and len(messages) > 1:
+            self._together.ack_together(messages)
+        else:
+            for message in messages:
+                self.session.ack(message)
 
     def _pump(self) -> None:
         """Take what waits while there is room; a loop, for some messages are done at once."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
 from edged.errors import DeadlineExceededError, EdgedError, FieldError
 from edged.messages import InferResponse, PrepareRequest
@@ -30,8 +30,9 @@ from edged.transports.bindings.binding import Binding, Route
 from edged.transports.bindings.binding_set import BindingSet
 from edged.transports.bindings.job_kinds import job_kind
 from edged.transports.bindings.outlet import Outlet
+from edged.transports.bindings.plain_answers import Pauses, PlainAnswers, Shared
 from edged.transports.bindings.plain_way import Call, PlainWork, Way
-from edged.transports.bindings.work import Job, ignore
+from edged.transports.bindings.work import Job
 
 log = logging.getLogger("edged.mqtt")
 
@@ -39,8 +40,6 @@ PAYLOAD_BYTES: Final = 4096
 """Of larger ones a single one is worth a run of its own."""
 TURN_NS: Final = 500_000
 """After so much in one turn of the loop, runs wait for theirs as everybody's do."""
-_HEAD_BYTES: Final = 512
-"""More than a topic's four bytes a character and the properties of an answer take besides."""
 _CODECS: Final = ("json", "cbor", "msgpack", "auto")
 _UNMARKED: Final = (None, None, None)
 _TARGETS_KEPT: Final = 4096
@@ -49,22 +48,14 @@ _LOOK_AGAIN_S: Final = 0.1
 goes the usual way, and how fast a model is shows in time."""
 
 
-@runtime_checkable
-class Pauses(Protocol):
-    """A session that says when it has given on all that came together."""
-
-    on_pause: Callable[[], None]
-    """Called on the loop, behind the events of one read."""
-
-
 class PlainWay:
     """See above. Used from the event loop only.
 
     Args:
         outlet: the bindings around it.
         session: whose messages they are.
-        jobs: all that is worked on; its works are among them.
-        on_done: called once for each message that was taken and answered.
+        shared: see ``Shared``; its works are among those.
+        on_done: given each message once that was taken and answered.
         usual: takes a message that goes the usual way after all.
     """
 
@@ -72,11 +63,12 @@ class PlainWay:
         self,
         outlet: Outlet,
         session: BrokerSession,
-        jobs: set[Any],
-        on_done: Callable[[Arrival], None],
+        shared: Shared,
+        on_done: Callable[[Sequence[Arrival]], None],
         usual: Callable[[Route, Arrival], None],
     ) -> None:
-        self._jobs, self._on_done = jobs, on_done
+        self._jobs = shared[0]
+        self._answers = PlainAnswers(outlet, session, shared, on_done, self.give_back)
         self._outlet, self._usual = outlet, usual
         self._prepare: Callable[[PrepareRequest], Call] | None
         self._prepare = getattr(outlet.door, "prepare", None)
@@ -88,7 +80,7 @@ class PlainWay:
         self._way: Way | None = None
         self._works: list[PlainWork] = []
         self._values: list[float] = []
-        self._has_pauses = isinstance(session, Pauses)
+        self._has_pauses = self._answers.has_pauses
         if isinstance(session, Pauses):
             session.on_pause = self.run
         self._turn_s, self._spent_ns, self._queued = 0.0, 0, 0
@@ -102,10 +94,15 @@ class PlainWay:
         self._looked_s.clear()
         self._targets.clear()
 
+    def settle(self) -> None:
+        """Acknowledge the messages whose answers are in safety."""
+        self._answers.settle()
+
     def forget(self) -> None:
         """The connection is gone; whoever owns the works has abandoned them."""
         self._works.clear()
         self._values.clear()
+        self._answers.forget()
 
     def takes(
         self, routes: Sequence[Route], arrival: Arrival, counters: dict[str, BindingCounters]
@@ -134,7 +131,7 @@ class PlainWay:
             self.run()
             self._way = way
         own = counters.get(way.name) or counters.setdefault(way.name, BindingCounters())
-        self._take(PlainWork(self, routes[0], arrival, own), values)
+        self._take(PlainWork(self._answers, routes[0], arrival, own), values)
         if len(self._works) >= way.most:
             self.run()
         return True
@@ -231,13 +228,14 @@ class PlainWay:
         return Way(call, codec, compiled, route)
 
     def run(self) -> None:
-        """Answer those that were taken."""
+        """Answer those that were taken, once those are done whose answers are safe."""
+        self._answers.settle()
         works, values, way = self._works, self._values, self._way
         if not works or way is None:
             return
         self._works, self._values = [], []
         try:
-            if not are_plain(values, way.dtype.name):
+            if not are_plain(values, way.dtype_name):
                 self._give_all_back(works)
                 return
             self._ask(way, works, values)
@@ -327,49 +325,14 @@ class PlainWay:
             self._give_all_back(works)
             return
         if way.by != by:
-            way.by, way.properties = by, rows_properties(manifest.name, by)
-        self._send(way, works, payloads)
-
-    def _send(self, way: Way, works: list[PlainWork], payloads: list[bytes]) -> None:
-        outlet, forwarder, qos = self._outlet, self._outlet.forwarder, way.qos
-        limit = (forwarder or outlet).max_packet_bytes
-        content_type, properties = way.compiled.writer.content_type, way.properties
-        sent: list[PlainWork] = []
-        back: list[PlainWork] = []
-        for work, payload in zip(works, payloads, strict=True):
-            target = work.route.target or ""
-            if limit is not None and len(payload) + 4 * len(target) + _HEAD_BYTES > limit:
-                back.append(work)
-                continue
-            publication = Publication(
-                target, payload, qos, way.retain, content_type, None, None, properties
-            )
-            try:
-                if forwarder is not None:
-                    config = work.route.binding.config
-                    forwarder.keep(publication, config, work.arrival.message, work.kept)
-                    continue
-                outlet.publish(publication, work.published if qos else ignore)
-            except Exception:
-                log.exception("an answer could not be published")
-                back.append(work)
-                continue
-            if not qos:
-                sent.append(work)
-        # Behind all of them: who takes a freed place is answered at once, and must not overtake.
-        self._give_all_back(back)
-        for work in sent:
-            if not work.is_done:
-                work.finish()
+            way.by = by
+            by_whom, words = rows_properties(manifest.name, by), way.compiled.writer.content_type
+            way.like = Publication("", b"", way.qos, way.retain, words, None, None, by_whom)
+        self._answers.send(way, works, payloads)
 
     def _give_all_back(self, works: list[PlainWork]) -> None:
         for work in works:
             self.give_back(work)
-
-    def done(self, work: PlainWork) -> None:
-        """One has its answer."""
-        self._jobs.discard(work)
-        self._on_done(work.arrival)
 
     def give_back(self, work: PlainWork) -> None:
         """Let one go the usual way, as if it had just come."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from edged.messages import OnResponse
 from edged.processing.columns import ColumnsCodec
-from edged.protocol.mqtt import REFUSED, BindingCounters, Published
+from edged.protocol.mqtt import REFUSED, BindingCounters, Publication, Published
 from edged.tensors import ALL_DTYPES, Array, TensorSpec
 from edged.transports.bindings.arrival import Arrival
 from edged.transports.bindings.binding import Compiled, Route
@@ -70,7 +70,11 @@ class Plain(Protocol):
     """Whoever owns the works."""
 
     def done(self, work: PlainWork) -> None:
-        """One has its answer."""
+        """One has its answer in safety."""
+        ...
+
+    def finish(self, works: Sequence[PlainWork]) -> None:
+        """Those that are not done are now."""
         ...
 
     def give_back(self, work: PlainWork) -> None:
@@ -103,22 +107,15 @@ class PlainWork:
         """The broker has its answer, or refused it."""
         if event.reason_code >= REFUSED:
             self.plain.give_back(self)
-        elif not self.is_done:
-            self.finish()
+        else:
+            self.plain.done(self)
 
     def kept(self, reason: str) -> None:
         """The outbox has its answer, or never will."""
         if reason:
             self.plain.give_back(self)
-        elif not self.is_done:  # else left for the next connection, and known again then
-            self.finish()
-
-    def finish(self) -> None:
-        """It is answered."""
-        self.is_done = True
-        self.counters.in_flight -= 1
-        self.counters.answered += 1
-        self.plain.done(self)
+        else:
+            self.plain.finish([self])
 
 
 class Way:
@@ -135,12 +132,12 @@ class Way:
         self.is_auto = config.codec == "auto"
         self.most = max(1, min(TOGETHER, call.rows_together))
         self.columns, self._name = len(table.columns), table.spec.name
-        self.dtype = ALL_DTYPES[table.spec.dtype].numpy
+        self.dtype, self.dtype_name = ALL_DTYPES[table.spec.dtype].numpy, table.spec.dtype
         self._values = np.zeros(self.most * self.columns, self.dtype)
         self._outputs = memory_of(call.outputs, self.most)
         self._runs: list[Any] = [None] * (self.most + 1)
         self.by = (-1, -1)
-        self.properties: tuple[tuple[str, str], ...] = ()
+        self.like = Publication("", b"")
 
     def run(self, values: list[float], rows: int) -> tuple[Any, Mapping[str, Array]] | None:
         """Run at once, where nobody else has to be heeded."""

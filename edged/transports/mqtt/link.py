@@ -63,7 +63,7 @@ class BrokerLink(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._small = self._buffer[:SMALL_READ_BYTES]
-        self._is_due = False
+        self._is_due = self._is_reading = False
         self._acks_at_once = max(1, min(ACKS_AT_ONCE, options.max_inflight // 4))
         self._acks_timer: asyncio.TimerHandle | None = None
         self._lone_acks = 0
@@ -79,12 +79,14 @@ class BrokerLink(asyncio.BufferedProtocol):
 
     def schedule(self) -> None:
         """Write at the end of this turn of the loop."""
-        if not self._is_due:
+        if not self._is_due and not self._is_reading:
             self._is_due = True
             self._loop.call_soon(self._turn)
 
     def schedule_acks(self) -> None:
         """Write acknowledgements, soon: with what is said next, or when there are several."""
+        if self._is_reading:
+            return
         if self._lone_acks or self.session.outgoing.acks >= self._acks_at_once:
             self._lone_acks = max(0, self._lone_acks - 1)
             self.schedule()
@@ -160,8 +162,12 @@ class BrokerLink(asyncio.BufferedProtocol):
         now_ns = time.monotonic_ns()
         self._on_heard(now_ns)
         session = self.session
-        session.receive(bytes(self._buffer[:nbytes]), now_ns)
-        self._on_pause()
+        self._is_reading = True  # what is said meanwhile is written below
+        try:
+            session.receive(bytes(self._buffer[:nbytes]), now_ns)
+            self._on_pause()
+        finally:
+            self._is_reading = False
         if session.outgoing.is_urgent or session.is_over:
             self._flush()
         elif session.outgoing.acks:

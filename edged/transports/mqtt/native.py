@@ -105,6 +105,37 @@ class NativeSession:
         else:
             session.publish(UNTOLD, publication)
 
+    def publish_together(
+        self, topics: Sequence[str], payloads: Sequence[bytes], like: Publication
+    ) -> range:
+        """Send several that differ in topic and payload alone; their tokens.
+
+        Of QoS 0 nothing is told, as in ``send``.
+        """
+        tokens = range(self._tokens + 1, self._tokens + 1 + len(topics))
+        self._tokens = tokens[-1]
+        session = self._current(self._number)
+        if session is None:
+            return tokens
+        if not like.qos and session.outgoing.size_bytes > UNREAD_BYTES:
+            for _ in tokens:
+                session.refuse(UNTOLD, FULL_QUEUE, _UNREAD_WORDS)
+        elif session.is_over or not session.together.publish(tokens, topics, payloads, like):
+            for token, topic, payload in zip(tokens, topics, payloads, strict=True):
+                publication = like._replace(topic=topic, payload=payload)
+                session.publish(token if like.qos else UNTOLD, publication)
+        return tokens
+
+    def ack_together(self, messages: Sequence[Message]) -> None:
+        """Acknowledge messages of one connection and of QoS 1 or 2, in this order."""
+        link = self._link
+        if self._is_current(link, messages[0].connection):
+            packet_ids = [message.mid for message in messages]
+            if link.session.is_over or not link.session.together.acknowledge(packet_ids):
+                for packet_id in packet_ids:
+                    link.session.ack(packet_id)
+            link.schedule_acks()
+
     def ack(self, message: Message) -> None:
         """Acknowledge, on the connection the message arrived on or not at all."""
         if not message.qos:

@@ -24,7 +24,7 @@ from tests.fakes.clock import on_loop
 from tests.fakes.manifests import make_manifest
 from tests.fakes.model import FakeSession as FakeModel
 from tests.fakes.model import double
-from tests.fakes.session import FakeSession, settle
+from tests.fakes.session import FakeSession, PausingSession, TogetherSession, settle
 from tests.serving.test_dataplane import served
 
 POISON = 666.0
@@ -60,9 +60,8 @@ class Bench:
         self.model = FakeModel(function)
         self.plane = Dataplane()
         self.serve(1)
-        self.session = FakeSession(auto=auto)
-        if pauses:
-            self.session.on_pause = lambda: None
+        kind = PausingSession if pauses else FakeSession
+        self.session = words.pop("session", kind)(auto=auto)
         self.door = door(self.plane)
         self.bindings = Bindings(
             self.session,
@@ -123,6 +122,7 @@ async def test_an_asker_that_is_alone_does_not_wait_for_the_turn():
     assert bench.answers() == [2.0 * n for n in range(20)]
     assert bench.session.acked == [], "no result is in the broker's hands yet"
     bench.session.puback_all()
+    bench.session.on_pause()
     assert len(bench.session.acked) == 20
 
 
@@ -276,9 +276,9 @@ MESSAGES = st.lists(
 @settings(deadline=None, max_examples=60)
 @given(MESSAGES)
 def test_it_makes_no_difference_to_anybody(messages):
-    def play(together: bool):
+    def play(together: bool, session=FakeSession):
         async def work():
-            bench = Bench(door=(lambda one: one) if together else OneByOne)
+            bench = Bench(door=(lambda one: one) if together else OneByOne, session=session)
             for payload, topic, more in messages:
                 bench.session.receive(topic, payload, **more)
             await settle(120)
@@ -298,6 +298,7 @@ def test_it_makes_no_difference_to_anybody(messages):
         assert sorted(map(repr, together[0][topic])) == sorted(map(repr, seen))
     assert together[0].keys() == one_by_one[0].keys()
     assert together[1:] == one_by_one[1:]
+    assert play(True, TogetherSession) == play(True, PausingSession)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,35 @@ def test_answers_to_what_was_read_leave_with_that_read():
     run(main)
 
 
+def test_what_is_said_while_bytes_are_handled_leaves_with_them(monkeypatch):
+    async def main(joined):
+        def pause():
+            joined.publish(1)
+            joined.link.schedule_acks()
+
+        monkeypatch.setattr(joined.link, "_on_pause", pause)
+        joined.hear(b"\xd0\0")
+        assert joined.events[1:] == [Published(1, 1)]
+        assert not joined.link._is_due, "no further turn of the loop is asked for"
+        assert joined.link._acks_timer is None
+        assert len(joined.wire.writes) == 1
+
+    run(main)
+
+
+def test_a_fault_in_the_middle_of_a_read_stops_nothing_that_is_said_later(monkeypatch):
+    async def main(joined):
+        with monkeypatch.context() as patched:
+            patched.setattr(joined.link, "_on_pause", lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                joined.hear(b"\xd0\0")
+        joined.publish(1)
+        await asyncio.sleep(0)
+        assert len(joined.wire.writes) == 1
+
+    run(main)
+
+
 def test_nothing_is_given_to_a_transport_that_is_full():
     async def main(joined):
         joined.link.pause_writing()
