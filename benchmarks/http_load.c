@@ -1,12 +1,14 @@
 /* A load generator for HTTP/1.1 on a Unix socket or a port of this machine: many connections, one thread.
  *
- *     http_load PLACE REQUEST WANTED SECONDS CONNECTIONS [RATE [SEED]]
+ *     http_load PLACE REQUEST WANTED SECONDS CONNECTIONS [RATE [SEED [ID]]]
  *
  * PLACE is the path of a socket, or the number of a port of 127.0.0.1. It sends the bytes of REQUEST again and
  * again, one request at a time on each connection, and reads each answer to the end that its Content-Length
  * says. Any status but 200 is an error. The body of every answer must contain the bytes of WANTED. What it
  * found is one line of JSON. Without RATE it is a closed loop; with it, so many requests a second are due at
  * random times (Poisson), each goes out on a connection that is free, and counts from when it was due.
+ * ID is a text in REQUEST: in its place each request has a number of its own, as long, which its answer must
+ * contain too.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -32,10 +34,12 @@ typedef struct {
     char *buffer;
     size_t filled, head, expected;
     uint64_t since_ns;
+    char id[32];
 } Connection;
 
-static char *request, *wanted;
-static size_t request_size, wanted_size;
+static char *request, *wanted, *id_place;
+static size_t request_size, wanted_size, id_size;
+static unsigned long next_id;
 static uint64_t answered, errors, wrong, from_ns;
 static Connection *all;
 static int connections, poller;
@@ -66,6 +70,10 @@ static void ask(Connection *one, uint64_t since_ns) {
     one->filled = one->head = one->expected = 0;
     one->is_busy = 1;
     one->since_ns = since_ns;
+    if (id_size) {
+        snprintf(one->id, sizeof one->id, "%0*lu", (int)id_size, next_id++);
+        memcpy(id_place, one->id, id_size);
+    }
     for (size_t sent = 0; sent < request_size;) {
         ssize_t n = send(one->fd, request + sent, request_size - sent, MSG_NOSIGNAL);
         if (n <= 0) die("send");
@@ -80,6 +88,7 @@ static void judge(Connection *one, uint64_t now) {
     answered++;
     if (memcmp(one->buffer + 9, "200", 3)) errors++;
     else if (!memmem(one->buffer + one->head, one->expected - one->head, wanted, wanted_size)) wrong++;
+    else if (id_size && !memmem(one->buffer + one->head, one->expected - one->head, one->id, id_size)) wrong++;
 }
 
 /* The value of Content-Length, in whatever letters it is written; the head is whole by now. */
@@ -184,12 +193,17 @@ static uint64_t run(double rate) {
 }
 
 int main(int count, char **words) {
-    if (count < 6 || count > 8) { errno = 0; die("PLACE REQUEST WANTED SECONDS CONNECTIONS [RATE [SEED]]"); }
+    if (count < 6 || count > 9) { errno = 0; die("PLACE REQUEST WANTED SECONDS CONNECTIONS [RATE [SEED [ID]]]"); }
     request = read_file(words[2], &request_size);
     wanted = read_file(words[3], &wanted_size);
     double seconds = atof(words[4]), rate = count > 6 ? atof(words[6]) : 0;
     connections = atoi(words[5]);
     srand48(count > 7 ? atol(words[7]) : 1);
+    if (count > 8) {
+        id_size = strlen(words[8]);
+        id_place = memmem(request, request_size, words[8], id_size);
+        if (!id_place || id_size < 8 || id_size >= sizeof all->id) { errno = 0; die("ID: 8 to 31 letters of REQUEST"); }
+    }
     poller = epoll_create1(0);
     all = calloc((size_t)connections, sizeof *all);
     times_us = malloc(MOST * sizeof *times_us);

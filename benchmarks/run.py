@@ -52,7 +52,14 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
             ("batching-1", "x", ">= 0.95"),
         ],
     ),
-    "http": (web.small_tensors, [("http-1", "us", "<= 60"), ("http-16", "/s", ">= 25000")]),
+    "http": (
+        web.small_tensors,
+        [
+            ("http-1", "us", "<= 60"),
+            ("http-16", "/s", ">= 25000"),
+            ("http-16-ids", "/s", ">= 25000"),
+        ],
+    ),
     "native-frame": (
         frame.frames,
         [(frame.NAMES[0], "us", "<= 80"), (frame.NAMES[1], "us", ""), (frame.NAMES[2], "us", "")],

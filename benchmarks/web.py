@@ -15,15 +15,21 @@ from benchmarks.stand import BenchError, Stand, load_average
 from benchmarks.wire import run_load
 from edged.tensors import DTYPES
 
+ID = "request-00000001"
+
 
 def small_tensors(stand: Stand) -> list[Row]:
-    """p50 of one connection, and requests a second of sixteen; the native protocol beside both."""
+    """p50 of one connection, and requests a second of sixteen; the native protocol beside both.
+
+    Clients that give each request an id of its own, as Triton's may, are asked for apart.
+    """
     model = stand.tiny()
     found: dict[str, list[float]] = {
-        key: [] for key in ("p50_us", "per_s", "native_p50_us", "native_per_s", "cpu_us")
+        key: []
+        for key in ("p50_us", "per_s", "ids_per_s", "native_p50_us", "native_per_s", "cpu_us")
     }
     with stand.daemon(config(model), has_http=True) as daemon:
-        files = files_for(daemon.folder, model)
+        files, with_id = files_for(daemon.folder, model), files_for(daemon.folder, model, ID)
         script = script_for(daemon, model)
         seconds = ROUND_S * stand.scale
         for _ in range(ROUNDS):
@@ -35,6 +41,8 @@ def small_tensors(stand: Stand) -> list[Row]:
             used = (cpu_seconds(daemon.pid) - before) / 1.2
             found["cpu_us"].append(used / many["answered"] * 1e6)
             found["per_s"].append(many["per_s"])
+            named = ask(stand, daemon.http, with_id, seconds, 16, request_id=ID)
+            found["ids_per_s"].append(named["per_s"])
             for key, name, count in (("native_p50_us", "p50_us", 1), ("native_per_s", "per_s", 16)):
                 report = run_load(stand, daemon.socket, script, seconds=seconds, connections=count)
                 found[key].append(report[name])
@@ -42,16 +50,18 @@ def small_tensors(stand: Stand) -> list[Row]:
     return [
         measured("http-1", figures.median(found["p50_us"]), "us", "<= 60", details),
         measured("http-16", figures.median(found["per_s"]), "/s", ">= 25000", details),
+        measured("http-16-ids", figures.median(found["ids_per_s"]), "/s", ">= 25000", details),
     ]
 
 
-def files_for(folder: Path, model: Model) -> tuple[Path, Path]:
+def files_for(folder: Path, model: Model, request_id: str = "") -> tuple[Path, Path]:
     """A request, and the bytes that its answer contains: what ONNX Runtime alone gives."""
     session = raw.open_session(model.onnx, 1)
     inputs = model.request(0)
     output = session.get_outputs()[0].name
     (values,) = session.run([output], inputs)
-    head = {
+    head: dict[str, Any] = {"id": request_id} if request_id else {}
+    head |= {
         "inputs": [
             {
                 "name": name,
@@ -65,7 +75,7 @@ def files_for(folder: Path, model: Model) -> tuple[Path, Path]:
     }
     text = json.dumps(head, separators=(",", ":")).encode()
     body = text + b"".join(array.tobytes() for array in inputs.values())
-    request, tail = folder / "http.request", folder / "http.tail"
+    request, tail = folder / f"http{request_id}.request", folder / "http.tail"
     request.write_bytes(
         f"POST /v2/models/{model.name}/infer HTTP/1.1\r\nHost: localhost\r\n"
         f"Inference-Header-Content-Length: {len(text)}\r\n"
@@ -85,6 +95,7 @@ def ask(
     *,
     rate: float = 0.0,
     seed: int = 1,
+    request_id: str = "",
 ) -> dict[str, Any]:
     """Run the generator to its end.
 
@@ -96,12 +107,14 @@ def ask(
         connections: of one thread.
         rate: requests a second of an open loop; 0 for a closed one.
         seed: of the open loop's times.
+        request_id: that of the request, in whose place each has one of its own; empty for none.
 
     Raises:
         BenchError: an answer was wrong, refused, or never came.
     """
     program = stand.load.with_name("http_load")
     command = [program, str(place), *files, str(seconds), str(connections), str(rate), str(seed)]
+    command += [request_id] if request_id else []
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
         raise BenchError(f"http_load: {done.stdout}{done.stderr}")

@@ -13,6 +13,10 @@ from edged.errors import EdgedError
 from edged.flow import Flow
 from edged.tensors import Array, TensorSpec
 
+Asker = Mapping[str, object] | str | None
+"""What a request says of who asks beside its tensors, which may keep it on one side of a rollout:
+parameters or topic levels by name, or the key itself; None for nothing."""
+
 
 class LentInputs(dict[str, Array]):
     """Inputs in memory that whoever asked may still write to while they are read.
@@ -33,8 +37,7 @@ class InferRequest:
         outputs: the outputs wanted, or empty for all.
         deadline_ns: monotonic clock, nanoseconds; None for no deadline.
         origin: who asks, for logs and metrics; e.g. ``uds`` or ``mqtt:vibration``.
-        asker: what it says of itself beside the tensors, which may keep it on one side of a
-            rollout: parameters or topic levels by name, or the key itself; None for nothing.
+        asker: what it says of itself beside the tensors.
     """
 
     model: str
@@ -43,7 +46,7 @@ class InferRequest:
     outputs: tuple[str, ...] = ()
     deadline_ns: int | None = None
     origin: str = "local"
-    asker: Mapping[str, object] | str | None = None
+    asker: Asker = None
 
 
 @dataclass(slots=True)
@@ -138,7 +141,7 @@ class PrepareRequest:
     inputs: tuple[TensorSpec, ...]
     release: int | str | None = None
     outputs: tuple[str, ...] = ()
-    asker: Mapping[str, object] | str | None = None
+    asker: Asker = None
     keeps_order: bool = False
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from edged.access.visit import Visit
 from edged.errors import CancelledError, EdgedError
-from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest, Ticket
+from edged.messages import Asker, InferRequest, InferResponse, OnResponse, PrepareRequest, Ticket
 from edged.tensors import Array
 
 _INFER = "infer"
@@ -150,7 +150,7 @@ class GuardedCall:
         origin: str,
         on_response: OnResponse,
         *,
-        key: str | None = None,
+        key: Asker = None,
     ) -> Ticket | None:
         """As of the real one."""
         waiter = self._guard.admit(self.model, inputs, on_response)
@@ -180,7 +180,7 @@ class GuardedRun:
         """Whether it may be used again."""
         return self._visit.stamp == self._stamp and bool(self._run.is_current)
 
-    def run(self, origin: str, key: str | None = None) -> Any:
+    def run(self, origin: str, key: Asker = None) -> Any:
         """As of the real one; None, to go the usual way and be refused there, where it may not."""
         if self._visit.stamp != self._stamp:
             return None

@@ -34,7 +34,7 @@ class GrpcRepeat(Repeated):
     """
 
     def __init__(self, message: Buffer, inference: Inference, fields: tuple[Field, ...]) -> None:
-        super().__init__(fields, len(message))
+        super().__init__(fields, len(message), inference.asked)
         self.inference = inference
         kept: list[tuple[int, int, bytes]] = []
         at = 0

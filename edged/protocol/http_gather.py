@@ -68,10 +68,10 @@ class HttpGather:
             room = self._inputs[one.name].reshape(self.most, -1).view(np.uint8)
             self._places.append((room, one.offset, one.offset + room.shape[1]))
         answer = whole_answer(repeat.asked, InferResponse(model, release, 0, made), {})
-        head = bytes(answer[0])[:-size]
+        head = repeat.head(answer, size)
         names = [one.name for one in repeat.asked.outputs] or list(made)
         parts = [_pieces(self._outputs[name], self.most) for name in names]
-        self._answers = [(head, *pieces) for pieces in zip(*parts, strict=True)]
+        self._answers = [(*head, *pieces) for pieces in zip(*parts, strict=True)]
         self._runs: dict[int, SharedRun | None] = {}
 
     def ask(self, requests: Sequence[bytes], askers: Sequence[tuple[str, int]]) -> int:
@@ -95,9 +95,9 @@ class HttpGather:
             room[:count] = laid[:, start:end]
         return run.run_for(askers)
 
-    def answer(self, place: int) -> bytes:
+    def answer(self, place: int, request: bytes) -> bytes:
         """What the request at this place in the last run is answered."""
-        return b"".join(self._answers[place])
+        return b"".join(self.repeat.filled(self._answers[place], request))
 
     def _bound(self, count: int) -> SharedRun | None:
         rows = count * self._rows

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from edged.errors import InvalidRequestError
+from edged.messages import Asker
 from edged.protocol import prepared
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.tensors import Array, TensorSpec
@@ -26,7 +27,7 @@ class LoneRun(Protocol):
         """Whether nothing was swapped, loaded or unloaded since it was made."""
         ...
 
-    def run(self, origin: str, key: str | None = None) -> tuple[int, int, int, int] | None:
+    def run(self, origin: str, key: Asker = None) -> tuple[int, int, int, int] | None:
         """Run: release, generation, nanoseconds and rows; None when the usual way has to be gone.
 
         A key keeps it on one side, where there are any.

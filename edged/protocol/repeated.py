@@ -1,4 +1,4 @@
-"""Requests that differ in their tensors only, over HTTP or gRPC: what both know of them.
+"""Requests that differ in tensors and id only, over HTTP or gRPC: what both know of them.
 
 Where the tensors lie in the bytes, and the memory that a run reads and writes of a client that is
 alone. How such requests are told, and what stands around the tensors, is ``http_repeat``'s and
@@ -8,15 +8,20 @@ alone. How such requests are told, and what stands around the tensors, is ``http
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from edged.errors import InvalidRequestError
+from edged.messages import Asker
 from edged.protocol.frames import Buffer
 from edged.protocol.lane import Binds, LoneRun
 from edged.protocol.layout import COPY_BYTES
+from edged.protocol.oip_request import Asked
 from edged.tensors import DTYPES, Array, TensorSpec, aligned
+
+_PLAIN: Final = bytes(letter for letter in range(32, 127) if letter not in b'"\\')
 
 
 class Field(NamedTuple):
@@ -35,11 +40,17 @@ class Repeated:
     Args:
         fields: their tensors.
         size: of a whole one.
+        asked: what one of them asks for.
+        hole: where each has an id of its own; nowhere when it ends at 0.
     """
 
-    def __init__(self, fields: Sequence[Field], size: int) -> None:
+    def __init__(
+        self, fields: Sequence[Field], size: int, asked: Asked, hole: tuple[int, int] = (0, 0)
+    ) -> None:
         self.fields = tuple(fields)
         self.size = size
+        self.asked = asked
+        self.id_at, self.id_end = hole
         self.specs = tuple(TensorSpec(one.name, one.dtype.name, one.shape) for one in fields)
 
     def inputs(self, data: Buffer) -> dict[str, Array]:
@@ -48,6 +59,43 @@ class Repeated:
             name: aligned(np.frombuffer(data, dtype, elements, offset).reshape(shape))
             for name, dtype, shape, elements, offset in self.fields
         }
+
+    def asker(self, data: Buffer) -> Asker:
+        """What such a request says of who asks, where each says it for itself."""
+        if not self.id_end:
+            return None
+        return {"id": self._id_of(data), **(self.asked.parameters or {})}
+
+    def asked_by(self, data: Buffer) -> Asked:
+        """What it asks for."""
+        return replace(self.asked, id=self._id_of(data)) if self.id_end else self.asked
+
+    def _id_of(self, data: Buffer) -> str:
+        return bytes(data[self.id_at : self.id_end]).decode("ascii")
+
+    def around(self, head: bytes, begin: bytes) -> tuple[bytes, ...]:
+        """An answer's head: what goes before an id, and behind it; one piece where all share one.
+
+        Args:
+            head: to the request that ``asked`` is of.
+            begin: what stands before the id in it.
+
+        Raises:
+            InvalidRequestError: something else in it reads like that.
+        """
+        if not self.id_end:
+            return (head,)
+        request_id = self.asked.id.encode()
+        parts = head.split(begin + request_id)
+        if len(parts) != 2:
+            raise InvalidRequestError("something else in the answer reads as the id")
+        return parts[0] + begin, parts[1]
+
+    def filled(self, around: Sequence[Buffer], data: Buffer) -> tuple[Buffer, ...]:
+        """The pieces of an answer to such a request; those that ``around`` gave come first."""
+        if not self.id_end:
+            return tuple(around)
+        return around[0], data[self.id_at : self.id_end], *around[1:]
 
 
 class RepeatedLane:
@@ -77,6 +125,7 @@ class RepeatedLane:
             (bytes_of(self.inputs[one.name]), one.offset, one.offset + self.inputs[one.name].nbytes)
             for one in repeated.fields
         ]
+        self._repeated = repeated
         self._answer: tuple[Buffer, ...] = ()
         self._run: LoneRun | None = None
 
@@ -85,7 +134,8 @@ class RepeatedLane:
 
         Args:
             call: what the requests ask, prepared.
-            answer: its pieces; those that are tensors are the memory of ``outputs``.
+            answer: its pieces, those of ``Repeated.around`` first; those that are tensors are the
+                memory of ``outputs``.
         """
         self._answer = tuple(answer)
         self._run = call.bind(self.inputs, self.outputs, 0)
@@ -106,7 +156,17 @@ class RepeatedLane:
             return None
         for memory, start, end in self._places:
             memory[:] = data[start:end]
-        return None if run.run(origin) is None else b"".join(self._answer)
+        repeated = self._repeated
+        if not repeated.id_end:
+            return None if run.run(origin) is None else b"".join(self._answer)
+        if run.run(origin, repeated.asker(data)) is None:
+            return None
+        return b"".join(repeated.filled(self._answer, data))
+
+
+def is_plain(text: Buffer) -> bool:
+    """Whether an id has only letters that JSON writes as they are."""
+    return not bytes(text).translate(None, _PLAIN)
 
 
 def fixed_shape(spec: TensorSpec) -> tuple[int, ...]:

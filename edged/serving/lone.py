@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from edged.errors import RunError
+from edged.messages import Asker
 from edged.rollout.tally import Side
 from edged.runtimes.base import BoundRun, StillRunningError
 from edged.serving.executor import RemoteBatch
@@ -76,7 +77,7 @@ class LoneRun:
             self._bound is not None and release.is_free_for_one and self._rows <= self._inline.rows
         )
 
-    def run(self, origin: str, key: str | None = None) -> Ran | None:  # noqa: ARG002
+    def run(self, origin: str, key: Asker = None) -> Ran | None:  # noqa: ARG002
         """Run what the inputs' memory holds, on the loop, now, and count it.
 
         Args:
@@ -174,7 +175,7 @@ class ShadowedRun(LoneRun):
         super().__init__(plane, release, bound, rows)
         self._watch = watch
 
-    def run(self, origin: str, key: str | None = None) -> Ran | None:
+    def run(self, origin: str, key: Asker = None) -> Ran | None:
         """As of LoneRun; what is asked again is copied before the memory is the asker's again."""
         ran = super().run(origin, key)
         if ran is not None:

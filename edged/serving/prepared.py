@@ -22,7 +22,7 @@ from edged.errors import (
     RuntimeFailureError,
     TensorMismatchError,
 )
-from edged.messages import InferRequest, OnResponse, OrderedRequest, PrepareRequest, Ticket
+from edged.messages import Asker, InferRequest, OnResponse, OrderedRequest, PrepareRequest, Ticket
 from edged.serving.lone import LoneRun, ShadowedRun, Watch, adopt, bound_run
 from edged.serving.release import ServedRelease
 from edged.serving.rollout import Rollout
@@ -224,7 +224,7 @@ class PreparedCall:
         origin: str,
         on_response: OnResponse,
         *,
-        key: str | None = None,
+        key: Asker = None,
     ) -> Ticket | None:
         """Answer a request, now or later.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from edged.messages import Asker
 from edged.serving.lone import LoneRun, Ran, ask_again, bound_run
 from edged.serving.rollout import Rollout
 from edged.serving.served import Served
@@ -52,7 +53,7 @@ class SidedRun(LoneRun):
         self._runs = runs
         self._side_watch = watch
 
-    def run(self, origin: str, key: str | None = None) -> Ran | None:
+    def run(self, origin: str, key: Asker = None) -> Ran | None:
         """As of LoneRun, by the side of the key; None also while another side is busy.
 
         A side that is left to the queue more often than the other would get less than its share.

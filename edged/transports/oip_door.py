@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
-from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
+from edged.messages import Asker, InferRequest, OnResponse, PrepareRequest, Ticket
 from edged.protocol.lane import SharedRun
 from edged.tensors import Array, TensorSpec
 
@@ -125,8 +125,10 @@ class Prepared(Protocol):
         deadline_ns: int | None,
         origin: str,
         on_response: OnResponse,
+        *,
+        key: Asker = None,
     ) -> Ticket | None:
-        """Answer a request of the prepared layout, now or later."""
+        """Answer a request of the prepared layout, now or later; a key is this one's own."""
         ...
 
 

@@ -9,6 +9,7 @@ import contextlib
 import time
 
 from edged.errors import EdgedError
+from edged.messages import Asker
 from edged.protocol import prepared
 from edged.protocol.lane import LANE_ROWS, Lane
 from edged.protocol.layout import BodyLayout
@@ -73,7 +74,7 @@ class Bound:
     def __init__(self, run: BoundRun) -> None:
         self._run = run
 
-    def run(self, _origin: str, _key: str | None = None) -> tuple[int, int, int, int] | None:
+    def run(self, _origin: str, _key: Asker = None) -> tuple[int, int, int, int] | None:
         """Run; None when it failed, and the usual way says why."""
         began_ns = time.monotonic_ns()
         try:

@@ -142,7 +142,7 @@ class EchoCall:
         origin: str,
         on_response: OnResponse,
         *,
-        key: str | None = None,
+        key: Any = None,
     ) -> Held | None:
         request = InferRequest(self.request.model, inputs, None, (), deadline_ns, origin, key)
         self.door.keys.append(key)
@@ -162,7 +162,7 @@ class EchoLone:
     outputs: dict[str, np.ndarray]
     is_current: bool = True
 
-    def run(self, origin: str, key: str | None = None) -> tuple[int, int, int, int] | None:
+    def run(self, origin: str, key: Any = None) -> tuple[int, int, int, int] | None:
         door = self.call.door
         if door.is_holding or door.error is not None:
             return None
@@ -197,7 +197,7 @@ class EchoDoor:
         self.adopted = 0
         self.bound = 0
         self.lone: list[str] = []
-        self.keys: list[str | None] = []
+        self.keys: list[Any] = []
         """Of the runs of prepared calls, whichever way they took."""
         self.lone_ns = 1000
         self.gathers = 0

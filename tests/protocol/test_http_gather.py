@@ -55,18 +55,18 @@ ASKERS = [(f"http:{at}", at) for at in range(8)]
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=8), st.integers(1, 2))
 def test_each_is_answered_its_own(numbers: list[int], rows: int) -> None:
     x = np.repeat(X, rows, axis=0)
-    first = post(x)
+    first = post(x, id="00")
     call = Doubling(TensorSpec("y", "float32", (rows, 4)), gathers=8 * rows)
     gather = HttpGather(repeat(first), call, "m")
-    asked = read(first)[1]
     assert gather.most == 8
-    assert gather.ask([post(x * number) for number in numbers], ASKERS[: len(numbers)]) == 700
+    sent = [post(x * number, id=f"{number:02}") for number in numbers]
+    assert gather.ask(sent, ASKERS[: len(numbers)]) == 700
     assert call.bound == [len(numbers) * rows]
     assert call.asked == [ASKERS[: len(numbers)]]
     for place, number in enumerate(numbers):
         response = InferResponse("m", 5, 0, {"y": x * number * 2})
-        (wanted,) = whole_answer(asked, response, {})
-        assert gather.answer(place) == wanted
+        (wanted,) = whole_answer(read(sent[place])[1], response, {})
+        assert gather.answer(place, sent[place]) == wanted
 
 
 def test_several_tensors() -> None:
@@ -74,9 +74,9 @@ def test_several_tensors() -> None:
     outputs = (TensorSpec("a", "float32", (1, 4)), TensorSpec("b", "int64", (1, 3)))
     gather = HttpGather(repeat(post(X, long)), Doubling(*outputs), "m")
     assert gather.ask([post(X, long), post(X * 3, long * 5)], ASKERS[:2])
-    answer = gather.answer(1)
+    answer = gather.answer(1, post(X, long))
     assert answer.endswith((X * 6).tobytes() + (long * 10).tobytes())
-    assert len(answer) == len(gather.answer(0))
+    assert len(answer) == len(gather.answer(0, post(X, long)))
 
 
 def test_what_was_bound_is_used_again_until_it_changes() -> None:

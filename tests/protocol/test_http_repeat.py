@@ -53,7 +53,9 @@ def read(data: bytes) -> tuple[HttpRequest, Asked]:
 
 
 def repeat(data: bytes) -> HttpRepeat:
-    return HttpRepeat(same_part(*read(data)), read(data)[1])
+    same = same_part(*read(data))
+    assert same is not None
+    return HttpRepeat(same, read(data)[1])
 
 
 class Doubling:
@@ -66,7 +68,7 @@ class Doubling:
         self.inputs, self.outputs = inputs, outputs
         return self
 
-    def run(self, origin: str, key: str | None = None) -> tuple[int, int, int, int] | None:
+    def run(self, origin: str, key: object = None) -> tuple[int, int, int, int] | None:
         if origin == "busy":
             return None
         for array, made in zip(self.inputs.values(), self.outputs.values(), strict=True):
@@ -109,12 +111,12 @@ class TestWhatRepeats:
         ids=["JSON out", "classes", "JSON by default", "sequence", "bool", "empty", "large"],
     )
     def test_what_has_no_like(self, data: bytes) -> None:
-        assert same_part(*read(data)) == b""
+        assert same_part(*read(data)) is None
 
     @pytest.mark.parametrize("end", [b"\r\n", b"\n", b"\r\n\r\n"])
     def test_empty_lines_behind_it(self, end: bytes) -> None:
         """Its tensors do not end with what arrived: the next ones would be read out of place."""
-        assert same_part(*read(post(X) + end)) == b""
+        assert same_part(*read(post(X) + end)) is None
         known = repeat(b"\r\n" + post(X))
         np.testing.assert_array_equal(known.inputs(b"\r\n" + post(X * 2))["x0"], X * 2)
 
@@ -130,27 +132,67 @@ class TestWhatRepeats:
             body = json.dumps(document, separators=(",", ":")).encode()
             head = f"POST /v2/models/m/infer HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}"
             (request,) = HttpReader(1 << 20).feed(head.encode() + b"\r\n\r\n" + body)
-            assert same_part(request, decode_request(request.body, None, 1 << 20)) == b""
+            assert same_part(request, decode_request(request.body, None, 1 << 20)) is None
 
     def test_a_tensor_in_the_json(self) -> None:
         x = {"name": "x1", "shape": [1], "datatype": "FP32", "data": [1]}
         data = post(X, inputs=[tensor("x0", X), x])
-        assert same_part(*read(data)) == b""
+        assert same_part(*read(data)) is None
 
     @given(st.data())
     def test_any_other_bytes_do_not_fit(self, drawn: st.DataObject) -> None:
         """Whatever fits is read by the long way as the same request."""
-        data = bytearray(post(X, id="abc"))
-        known = repeat(bytes(data))
+        first = post(X, id="abc")
+        known, data = repeat(first), bytearray(first)
         for _ in range(drawn.draw(st.integers(1, 3))):
             at = drawn.draw(st.integers(0, len(data) - 1))
             data[at] = drawn.draw(st.integers(0, 255))
         changed = bytes(data)
-        assert known.fits(changed) == (changed[:-16] == known.prefix)
+        at, end = known.same.hole
+        assert first[at:end] == b"abc"
+        is_same = (changed[:at], changed[end:-16]) == (first[:at], first[end:-16])
+        is_plain = all(32 <= one < 127 and one not in b'"\\' for one in changed[at:end])
+        assert known.fits(changed) == (is_same and is_plain)
         if known.fits(changed):
             asked = read(changed)[1]
-            assert asked.id == "abc"
+            assert known.asker(changed)["id"] == asked.id
+            assert known.asker(changed) == asked.asker
             np.testing.assert_array_equal(known.inputs(changed)["x0"], asked.inputs["x0"])
+
+    @pytest.mark.parametrize("other", ["abd", "x-1", "}{ ", "m~/"])
+    def test_another_id(self, other: str) -> None:
+        known, data = repeat(post(X, id="abc", n="m")), post(X, id=other, n="m")
+        assert known.fits(data)
+        assert known.asker(data) == read(data)[1].asker
+
+    @pytest.mark.parametrize("other", ['a"b', "a\\b", "é ", "\x7f12", "ab", "abcd"])
+    def test_an_id_of_other_letters_or_another_length(self, other: str) -> None:
+        """Among them letters that would end the text, or mean others."""
+        raw = post(X, id="abc").replace(b'"abc"', f'"{other}"'.encode())
+        assert not repeat(post(X, id="abc")).fits(raw)
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"id": "x0"},
+            {"id": "é1"},
+            {"id": 'a"1'},
+            {"id": "abc", "note": "\n"},
+            {"id": "abc", "parameters": {"binary_data_output": True, "of": "abc"}},
+        ],
+        ids=["a name as well", "other letters", "escaped", "something escaped", "twice"],
+    )
+    def test_an_id_whose_place_is_not_sure(self, more: dict[str, Any]) -> None:
+        known, data = repeat(post(X, **more)), post(X * 2, **more)
+        assert known.same.hole == (0, 0)
+        assert known.fits(data)
+        assert not known.fits(data.replace(b'"id": "', b'"id": "\x01', 1)[:-1])
+
+    def test_an_id_written_otherwise_beside_one_that_reads_like_it(self) -> None:
+        inner = {"parameters": {"binary_data_output": True, "id": "x"}}
+        data = post(X, id="QQQQQQ", **inner).replace(b"QQQQQQ", b"\\u0078")
+        assert read(data)[1].id == "x"
+        assert repeat(data).same.hole == (0, 0)
 
     @pytest.mark.parametrize("change", [-1, 1])
     def test_another_length_does_not_fit(self, change: int) -> None:
@@ -161,7 +203,8 @@ class TestWhatRepeats:
 
 class TestAnswer:
     def test_the_same_bytes_as_ever(self) -> None:
-        known = repeat(post(X, id="7"))
+        data = post(X, id="7")
+        known = repeat(data)
         half = X.astype(np.float16)
         responses = [
             InferResponse("m", 5, 1, {"y": X * 3, "z": half}),
@@ -174,14 +217,25 @@ class TestAnswer:
         ]
         for response in responses * 2 + responses[::-1]:
             expected = b"".join(whole_answer(known.asked, response, {}))
-            assert b"".join(known.answer(response)) == expected
+            assert b"".join(known.answer(response, data)) == expected
+
+    @pytest.mark.parametrize("name", ["m", "a1b2"])
+    def test_the_id_of_each(self, name: str) -> None:
+        """Also where the model is called as the first of them."""
+        known = repeat(post(X, id="a1b2"))
+        for number in (5, 6, 6, 7):
+            data = post(X, id=f"{number}-{number}.")
+            response = InferResponse(name, number, 1, {"y": X * number})
+            expected = b"".join(whole_answer(read(data)[1], response, {}))
+            assert b"".join(known.answer(response, data)) == expected
 
     def test_outputs_in_the_order_asked_for(self) -> None:
         wanted = [{"name": name, "parameters": {"binary_data": True}} for name in ("z", "y")]
-        known = repeat(post(X, outputs=wanted))
+        data = post(X, outputs=wanted)
+        known = repeat(data)
         response = InferResponse("m", 5, 1, {"y": X, "z": X * 2})
         for _ in range(3):
-            assert b"".join(known.answer(response)).endswith((X * 2).tobytes() + X.tobytes())
+            assert b"".join(known.answer(response, data)).endswith((X * 2).tobytes() + X.tobytes())
 
 
 class TestLane:
@@ -198,6 +252,8 @@ class TestLane:
             response = InferResponse("m", 5, 1, {"y": now * 2, "z": now[:, :1] * 2})
             expected = b"".join(whole_answer(read(data)[1], response, {}))
             assert lane.ask(post(now, now[:, :1].copy(), id="7"), "a") == expected
+            other = expected.replace(b'"id":"7"', b'"id":"8"')
+            assert lane.ask(post(now, now[:, :1].copy(), id="8"), "a") == other
         assert lane.is_current
 
     def test_what_has_to_go_the_usual_way(self) -> None:

@@ -80,7 +80,8 @@ class Repeats:
             return
         asked = before.inference.asked
         outputs = tuple(one.name for one in asked.outputs)
-        what = PrepareRequest(inference.model, before.specs, inference.release, outputs)
+        specs, release = before.specs, inference.release
+        what = PrepareRequest(inference.model, specs, release, outputs, asked.asker)
         try:
             call = self.door.prepare(what)
         except EdgedError:

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from edged.errors import EdgedError
 from edged.protocol.http_gather import HttpGather
-from edged.protocol.http_repeat import HttpRepeat
+from edged.protocol.http_repeat import HttpRepeat, Same
 from edged.transports.oip_door import Entry, Prepared
 
 log = logging.getLogger("edged.http")
@@ -71,12 +71,12 @@ class Gathering:
         self._gather = gather
         self.call = call
         self.rank = call.outlook[0]
+        self.fits = gather.repeat.fits
         self.size = gather.repeat.size
-        self.prefix = gather.repeat.prefix
         self.is_crowded = False
         """Whether the last run was for more than one."""
         self.due_ns = _NEVER_NS
-        self._tensor_bytes = self.size - len(self.prefix)
+        self._tensor_bytes = gather.repeat.tensor_bytes
         self._waiting: list[_Asked] = []
 
     @property
@@ -109,7 +109,7 @@ class Gathering:
         self.is_crowded = len(there) > 1
         ran = there if run_ns else []
         # All bytes are taken before anybody reads on: the next run writes over them.
-        answers = [self._gather.answer(place) for place in range(len(ran))]
+        answers = [self._gather.answer(place, one.data) for place, one in enumerate(ran)]
         for one, answer in zip(ran, answers, strict=True):
             if one.entry is not None:
                 one.entry.leaves(self._tensor_bytes, has_run=True)
@@ -144,7 +144,7 @@ class Gatherings:
     """Those of one server, each kept as long as any connection asks in it."""
 
     def __init__(self) -> None:
-        self._by_prefix: WeakValueDictionary[bytes, Gathering] = WeakValueDictionary()
+        self._by_kind: WeakValueDictionary[Same, Gathering] = WeakValueDictionary()
 
     def of(self, repeat: HttpRepeat, call: Prepared, model: str) -> Gathering | None:
         """Where such requests are gathered; None where they are not.
@@ -156,14 +156,14 @@ class Gatherings:
         """
         if call.gathers < 2 or repeat.asked.timeout_us:
             return None
-        found = self._by_prefix.get(repeat.prefix)
+        found = self._by_kind.get(repeat.same)
         if found is not None and found.call.is_current and found.size == repeat.size:
             return found
-        if found is None and len(self._by_prefix) >= _MOST:
+        if found is None and len(self._by_kind) >= _MOST:
             return None
         try:
             gather = HttpGather(repeat, call.shared, model)
         except EdgedError:
             return None
-        made = self._by_prefix[repeat.prefix] = Gathering(gather, call.shared)
+        made = self._by_kind[repeat.same] = Gathering(gather, call.shared)
         return made

@@ -95,8 +95,7 @@ class Connection(asyncio.Protocol):
         if (
             gathering is not None
             and gathering.is_crowded
-            and len(data) == gathering.size
-            and data.startswith(gathering.prefix)
+            and gathering.fits(data)
             and self._is_at_rest
             and gathering.join(data, self)
         ):

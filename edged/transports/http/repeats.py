@@ -12,12 +12,13 @@ from collections.abc import Callable
 from edged.errors import EdgedError
 from edged.messages import InferResponse, PrepareRequest, Ticket
 from edged.protocol.http_reader import HttpRequest
-from edged.protocol.http_repeat import HttpLane, HttpRepeat, same_part
+from edged.protocol.http_repeat import HttpLane, HttpRepeat, Same, same_part
 from edged.protocol.oip_request import Asked
 from edged.transports.http.gathering import Gathering, Gatherings
 from edged.transports.oip_door import Door, Entry, Prepared
 
-Respond = Callable[[HttpRepeat, InferResponse], None]
+Respond = Callable[[HttpRepeat, bytes, InferResponse], None]
+"""Told of the answer to a request, with what that is like."""
 
 
 class _Known:
@@ -58,23 +59,24 @@ class Repeats:
         self.door = door
         """What is asked; see ``access.guard``."""
         self._gatherings = gatherings
-        self._seen = b""
+        self._seen: Same | None = None
         self._known: _Known | None = None
 
     def clear(self) -> None:
         """Forget everything."""
-        self._seen, self._known = b"", None
+        self._seen, self._known = None, None
 
     def notice(self, request: HttpRequest, asked: Asked, model: str, version: int | None) -> None:
         """Take note of a request that went the long way."""
-        prefix = same_part(request, asked) if request.is_plain else b""
-        if not prefix or prefix != self._seen:
-            self._seen = prefix
+        same = same_part(request, asked) if request.is_plain else None
+        if same is None or same != self._seen:
+            self._seen = same
             return
-        repeat = HttpRepeat(prefix, asked)
+        repeat = HttpRepeat(same, asked)
         outputs = tuple(one.name for one in asked.outputs)
+        what = PrepareRequest(model, repeat.specs, version, outputs, asked.asker)
         try:
-            call = self.door.prepare(PrepareRequest(model, repeat.specs, version, outputs))
+            call = self.door.prepare(what)
         except EdgedError:
             self.clear()  # the long way says what is wrong
             return
@@ -135,7 +137,7 @@ class Repeats:
             known.lane = None
         return answer
 
-    def adopt(self, origin: str, respond: Respond) -> None:
+    def adopt(self, data: bytes, origin: str, respond: Respond) -> None:
         """Answer the request whose lone run goes on in a worker, when that is over."""
         known = self._known
         assert known is not None
@@ -145,7 +147,7 @@ class Repeats:
 
         def on_response(response: InferResponse, final: bool) -> None:
             if final:
-                respond(repeat, response)
+                respond(repeat, data, response)
 
         known.call.adopt(lane.inputs, 0, origin, on_response)
 
@@ -159,6 +161,7 @@ class Repeats:
 
         def on_response(response: InferResponse, final: bool) -> None:
             if final:
-                respond(repeat, response)
+                respond(repeat, data, response)
 
-        return known.call.submit(repeat.inputs(data), 0, deadline_ns, origin, on_response)
+        inputs, key = repeat.inputs(data), repeat.asker(data)
+        return known.call.submit(inputs, 0, deadline_ns, origin, on_response, key=key)

@@ -114,7 +114,7 @@ class Requests:
                 self._submit_again(data)
             return gathering
         except StillRunningError:
-            self.repeats.adopt(self.origin, self._respond_again)
+            self.repeats.adopt(data, self.origin, self._respond_again)
         except Exception as exc:
             self._broke(exc)
         return None
@@ -320,12 +320,12 @@ class Requests:
 
         self._encoded(encode)
 
-    def _respond_again(self, repeat: HttpRepeat, response: InferResponse) -> None:
+    def _respond_again(self, repeat: HttpRepeat, data: bytes, response: InferResponse) -> None:
         self._ticket = None
         if not self._is_open:
             return
         if response.error is None:
-            self._encoded(lambda: repeat.answer(response))
+            self._encoded(lambda: repeat.answer(response, data))
             return
         # What the call was prepared for may be no more: the long way looks again.
         self.repeats.clear()

@@ -66,6 +66,18 @@ def test_in_turn_with_others(service: Asker, door: EchoDoor) -> None:
     assert door.prepared == 2
 
 
+def test_who_asks_is_said_of_all(
+    service: Asker, door: EchoDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a request says of itself may keep it on one side of a rollout."""
+    askers: list[object] = []
+    prepare = door.prepare
+    monkeypatch.setattr(door, "prepare", lambda what: [prepare(what), askers.append(what.asker)][0])
+    changes = {"parameters": {"user": {"string": "me"}}}
+    answers(service, 1, 2, 3, changes=changes)
+    assert askers == [{"user": "me"}]
+
+
 def test_alone(service: Asker, door: EchoDoor) -> None:
     door.is_quiet = True
     answers(service, *range(1, 10))

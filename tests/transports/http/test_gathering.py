@@ -25,7 +25,7 @@ from tests.fakes.house import LOOPS, eventually
 from tests.fakes.web import Web
 from tests.fakes.wire import EchoCall
 from tests.protocol.test_http_repeat import X, post
-from tests.transports.http.test_repeats import answered, answers
+from tests.transports.http.test_repeats import answered, answers, ask
 
 COUNT = 5
 
@@ -74,6 +74,20 @@ def all_answered(web: Web, socks: list[socket.socket], first: int = 1) -> None:
     at_once(web, socks, *[post(X * number) for number in numbers])
     for sock, number in zip(socks, numbers, strict=True):
         assert answered(sock).endswith((X * number).tobytes())
+
+
+def test_each_with_an_id_of_its_own(web: Web, socks: list[socket.socket]) -> None:
+    numbers = range(1, COUNT + 1)
+    for sock in socks:
+        for number in numbers:
+            assert b'"id":"%03d"' % number in ask(sock, post(X, id=f"{number:03}"))
+    web.door.together.clear()
+    at_once(web, socks, *[post(X * number, id=f"{number:03}") for number in numbers])
+    for sock, number in zip(socks, numbers, strict=True):
+        answer = answered(sock)
+        assert answer.endswith((X * number).tobytes())
+        assert b'"id":"%03d"' % number in answer
+    assert web.door.together == [COUNT]
 
 
 def test_one_run_for_all(web: Web, socks: list[socket.socket]) -> None:

@@ -74,6 +74,26 @@ class TestShortWay:
         sock.sendall(first + second)
         assert drained(sock).count(b"200 OK") == 2
 
+    @pytest.mark.parametrize("is_quiet", [False, True], ids=["in turn", "alone"])
+    def test_each_with_an_id_of_its_own(
+        self, web: Web, sock: socket.socket, monkeypatch: pytest.MonkeyPatch, is_quiet: bool
+    ) -> None:
+        """It is echoed, and says who asks, which may keep it on one side of a rollout."""
+        web.start()
+        web.door.is_quiet = is_quiet
+        askers: list[object] = []
+        prepare = web.door.prepare
+        monkeypatch.setattr(
+            web.door, "prepare", lambda what: [prepare(what), askers.append(what.asker)][0]
+        )
+        sock.connect(str(web.path))
+        ids = [f"{number:04}" for number in range(20)]
+        for request_id in ids:
+            assert f'"id":"{request_id}"'.encode() in ask(sock, post(X, id=request_id))
+        made = [{"id": request_id, "binary_data_output": True} for request_id in ids]
+        assert (askers, web.door.keys) == (made[1:2], made[2:])
+        assert len(web.door.lone) == (18 if is_quiet else 0)
+
     def test_alone(self, web: Web, sock: socket.socket) -> None:
         web.start()
         web.door.is_quiet = True
