@@ -18,7 +18,7 @@ REST := slow or frameworks or gpu
 # Tests start hundreds of processes, and each would compile the whole package anew: twice the time of a start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help venv demo test test-all zoo onnx-suite crowds edits chaos-mqtt chaos-power chaos-store fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
+.PHONY: help venv demo-venv test-venv test-all-venv demo test test-all zoo onnx-suite crowds edits chaos-mqtt chaos-power chaos-store fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
 
 help:
 	@echo "make venv      make $(VENV) and install edged into it"
@@ -47,16 +47,22 @@ venv:
 broker:
 	@.ci/broker
 
-demo: broker
+demo-venv:
 	@.ci/venv $(VENV) $(PYTHON) demo torch-cpu ocr-model
+
+test-venv:
+	@.ci/venv $(VENV) $(PYTHON) test
+
+test-all-venv:
+	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks tensorrt openvino bindings perf-analyzer zoo-half
+
+demo: broker demo-venv
 	@$(BIN)/python docs/demo/run.py $(ARGS)
 
-test: broker
-	@.ci/venv $(VENV) $(PYTHON) test
+test: broker test-venv
 	@$(BIN)/python -m pytest -n $(JOBS) -m "$(CORE)" $(ARGS)
 
-test-all: broker
-	@.ci/venv $(VENV) $(PYTHON) test ocr-model frameworks tensorrt openvino bindings perf-analyzer zoo-half
+test-all: broker test-all-venv
 	@$(BIN)/python -m pytest -n $(JOBS) -m "$(REST)" $(ARGS)
 
 zoo:
