@@ -1,37 +1,31 @@
 """``edged bundle pull``: a bundle is fetched from a source of the configuration, and installed.
 
-Decides what is fetched at all, and where it lies meanwhile: a folder of its own in the state
-directory, until ``install`` takes it as it takes any file. Nothing that install refuses is kept,
-and what was refused is not fetched again until the source or the configuration changes.
+Decides what is fetched at all; it lies in ``downloads`` until ``install`` takes it as it takes any
+file. Nothing that install refuses is kept, and what was refused is not fetched again until the
+source or the configuration changes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
-import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from edged.atomic import write_atomically
+from edged.commands.downloads import Download, Note
 from edged.config.load import Snapshot
 from edged.config.sources import Reference, SourceConfig, parse_reference
 from edged.credential import read_secret
 from edged.errors import (
     ApplyError,
     BundleError,
-    BusyError,
     ConfigError,
     DigestMismatchError,
     EdgedError,
-    IncompatibleError,
     SourceError,
 )
 from edged.faults import fault
@@ -47,12 +41,6 @@ from edged.store.head import Head, read_head
 if TYPE_CHECKING:
     from edged.sources.partial import Partial
     from edged.sources.web import Web
-
-FOLDER = "downloads"
-_RESERVE = 1.2
-_OURS = re.compile(r"[0-9a-f]{32}\.(?:part|json|edgb|note|lock)", re.ASCII)
-_NOTE_CAP_BYTES = 16 << 10
-_KEPT_S = 30 * 24 * 3600.0
 
 
 class Pulled(msgspec.Struct, frozen=True):
@@ -80,15 +68,6 @@ class Meter:
     bytes: int = 0
 
 
-class _Note(msgspec.Struct, frozen=True):
-    """What became of the last bundle under a reference; anything else counts as none."""
-
-    digest: str
-    bundle: str = ""
-    refused: str = ""
-    against: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class _Pull:
     """One pull, on its way."""
@@ -99,12 +78,8 @@ class _Pull:
     model: str
     older: bool
     leap: bool
-    folder: Path
-    key: str
+    download: Download
     meter: Meter
-
-    def path(self, ending: str) -> Path:
-        return self.folder / f"{self.key}.{ending}"
 
 
 def pull_model(
@@ -170,21 +145,19 @@ def _job(
     leap: bool = False,
     meter: Meter | None,
 ) -> _Pull:
-    key = hashlib.sha256(str(reference).encode()).hexdigest()[:32]
-    folder = state_dir / FOLDER
-    return _Pull(config, snapshot, reference, model, older, leap, folder, key, meter or Meter())
+    download = Download(state_dir, reference)
+    return _Pull(config, snapshot, reference, model, older, leap, download, meter or Meter())
 
 
 def _pull(job: _Pull, *, again: bool) -> Pulled:
-    snapshot, reference = job.snapshot, job.reference
+    snapshot, reference, download = job.snapshot, job.reference, job.download
     settings = _settings(snapshot, reference.source)
-    with _locked(job):
+    with download.locked():
         web = open_source(settings)
         found = find(web, settings, reference.name, reference.tag, reference.digest)
-        note, against = _read_note(job), _against(job)
+        note, against = download.read_note(), _against(job)
         if note.digest == found.digest and note.bundle and _has(job, note.bundle):
-            with contextlib.suppress(OSError):
-                os.utime(job.path("note"))  # is of use: without it, it would be fetched anew
+            download.touch_note()
             return Pulled("current", f"{reference}: what it has is here already", found.digest)
         if found.bundle and _has(job, found.bundle):
             return Pulled("current", f"{reference}: what it has is here already", found.digest)
@@ -194,10 +167,11 @@ def _pull(job: _Pull, *, again: bool) -> Pulled:
             text, bundle = _bring(job, web, settings, found)
         except (BundleError, ConfigError) as exc:
             if not _is_passing(exc):
-                _clean(job)
-                _write_note(job, _Note(found.digest, refused=exc.message[:500], against=against))
+                download.clean()
+                told = Note(found.digest, refused=exc.message[:500], against=against)
+                download.write_note(told)
             raise
-        _write_note(job, _Note(found.digest, bundle))
+        download.write_note(Note(found.digest, bundle))
         return Pulled("installed", text, found.digest)
 
 
@@ -207,8 +181,8 @@ def _bring(job: _Pull, web: Web, settings: Settings, found: Found) -> tuple[str,
     from edged.sources.partial import Partial  # noqa: PLC0415
     from edged.sources.unpack import unpack  # noqa: PLC0415
 
-    with Partial(job.path("part"), found.wanted) as part:
-        _check_room(job.folder, found.wanted.size - part.at)
+    with Partial(job.download.path("part"), found.wanted) as part:
+        job.download.check_room(found.wanted.size - part.at)
         pace = Pace(settings.rate, 4 * settings.timeout_s)
         try:
             fetch(web, found.url, part, pace, None if found.is_packed else _look(job))
@@ -220,14 +194,14 @@ def _bring(job: _Pull, web: Web, settings: Settings, found: Found) -> tuple[str,
             job.meter.bytes += part.came
     fault("pull.fetched")
     if found.is_packed:
-        unpack(file, job.path("edgb"), settings.max_bytes)
-        file = job.path("edgb")
+        unpack(file, job.download.path("edgb"), settings.max_bytes)
+        file = job.download.path("edgb")
         fault("pull.unpacked")
     try:
         return _install(job, found, file)
     finally:
         with contextlib.suppress(OSError):
-            job.path("edgb").unlink()
+            job.download.path("edgb").unlink()
 
 
 def _install(job: _Pull, found: Found, file: Path) -> tuple[str, str]:
@@ -236,10 +210,10 @@ def _install(job: _Pull, found: Found, file: Path) -> tuple[str, str]:
     if found.bundle and found.bundle != digest:
         raise DigestMismatchError(f"the bundle is sha256:{digest}; the source states another")
     _check_model(job, Head(data, manifest, signatures))
-    state_dir = job.folder.parent
+    state_dir = job.download.state_dir
     text = install(job.config, file, older=job.older, leap=job.leap, state_dir=state_dir)
     fault("pull.installed")
-    _clean(job)
+    job.download.clean()
     return text, digest
 
 
@@ -251,7 +225,7 @@ def _look(job: _Pull) -> Callable[[Partial], bool]:
         if head is None:
             return False
         _check_model(job, head)
-        admit(job.folder.parent, job.snapshot, head, older=job.older, leap=job.leap)
+        admit(job.download.state_dir, job.snapshot, head, older=job.older, leap=job.leap)
         return True
 
     return look
@@ -265,16 +239,6 @@ def _check_model(job: _Pull, head: Head) -> None:
         )
 
 
-def _check_room(folder: Path, size: int) -> None:
-    disk = os.statvfs(folder)
-    free, wanted = disk.f_bavail * disk.f_frsize, int(size * _RESERVE)
-    if free < wanted:
-        raise IncompatibleError(
-            f"{folder} has {free >> 20} MiB free; this download needs {wanted >> 20} MiB; make "
-            "room, then try again"
-        )
-
-
 def _is_passing(exc: EdgedError) -> bool:
     """Whether the device, not the bundle, is what must change: then what came is kept."""
     return isinstance(exc, ApplyError | NoPlaceError) or "make room" in exc.message
@@ -282,9 +246,9 @@ def _is_passing(exc: EdgedError) -> bool:
 
 def _against(job: _Pull) -> str:
     """What a refusal was decided by: while it is the same, so is the refusal."""
-    trust = load_trust(job.snapshot, job.folder.parent)
+    trust = load_trust(job.snapshot, job.download.state_dir)
     said = [job.snapshot.digest, str(trust.version), *sorted(trust.keys)]
-    said += [f"{model}@{n}" for model, n in sorted(Floors(job.folder.parent).all().items())]
+    said += [f"{model}@{n}" for model, n in sorted(Floors(job.download.state_dir).all().items())]
     return hashlib.sha256("\0".join(said).encode()).hexdigest()
 
 
@@ -315,7 +279,7 @@ def _login(snapshot: Snapshot, source: SourceConfig) -> tuple[str, str] | None:
 
 def _has(job: _Pull, digest: str) -> bool:
     """Whether a bundle lies where the configuration looks, signed by those who count now."""
-    trust = load_trust(job.snapshot, job.folder.parent)
+    trust = load_trust(job.snapshot, job.download.state_dir)
     for model in job.snapshot.config.models:
         for path in job.snapshot.bundle_paths(model):
             with contextlib.suppress(EdgedError):
@@ -324,77 +288,3 @@ def _has(job: _Pull, digest: str) -> bool:
                     trust.verify(data, signatures)
                     return True
     return False
-
-
-@contextlib.contextmanager
-def _locked(job: _Pull) -> Iterator[None]:
-    """The folder, and the right to this reference's files."""
-    state_dir = job.folder.parent
-    try:
-        job.folder.mkdir(mode=0o700, exist_ok=True)
-        if job.folder.is_symlink():
-            raise ApplyError(f"{job.folder} is a link, which is not followed; make it a folder")
-        _hand_over(job.folder, state_dir)
-        path = job.path("lock")
-        _sweep(job.folder)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(path, flags, 0o600)
-        os.utime(fd)  # a lock is never written, and would grow old under whoever holds it
-    except OSError as exc:
-        raise ApplyError(f"cannot write to {job.folder}: {exc.strerror}") from exc
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise BusyError(f"{job.reference} is being pulled already; try again later") from exc
-        yield
-    finally:
-        for ending in ("lock", "part", "json", "note"):
-            _hand_over(job.path(ending), state_dir)
-        os.close(fd)
-
-
-def _hand_over(path: Path, state_dir: Path) -> None:
-    """What an operator made as root: the daemon is another user, and goes on with it."""
-    if os.geteuid() == 0:
-        with contextlib.suppress(OSError):
-            owner = state_dir.stat()
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what nobody went on with for a long time: its reference is asked for no more.
-
-    Of our own names, in this very folder: the daemon's user owns it, and could have put a link in
-    its place for root to follow.
-    """
-    oldest = time.time() - _KEPT_S
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        for name in filter(_OURS.fullmatch, os.listdir(fd)):  # noqa: PTH208
-            with contextlib.suppress(OSError):
-                if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime < oldest:
-                    os.unlink(name, dir_fd=fd)
-    finally:
-        os.close(fd)
-
-
-def _clean(job: _Pull) -> None:
-    for ending in ("part", "json", "edgb"):
-        with contextlib.suppress(OSError):
-            job.path(ending).unlink()
-
-
-def _read_note(job: _Pull) -> _Note:
-    try:
-        with job.path("note").open("rb") as file:
-            return msgspec.json.decode(file.read(_NOTE_CAP_BYTES), type=_Note)
-    except (OSError, ValueError, msgspec.MsgspecError):
-        return _Note("")
-
-
-def _write_note(job: _Pull, note: _Note) -> None:
-    try:
-        write_atomically(job.path("note"), msgspec.json.encode(note))
-    except OSError as exc:
-        raise ApplyError(f"cannot write to {job.folder}: {exc.strerror}") from exc

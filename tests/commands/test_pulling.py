@@ -19,7 +19,8 @@ from converters.publishing import mirror
 from converters.publishing.mirror import publish_to_mirror
 from converters.publishing.publish import publish
 from edged.cli import main
-from edged.commands.pulling import FOLDER, Meter, Pulled, pull, pull_model
+from edged.commands.downloads import FOLDER
+from edged.commands.pulling import Meter, Pulled, pull, pull_model
 from edged.config.documents import FOLDER as DOCUMENTS
 from edged.errors import (
     ApplyError,
@@ -282,7 +283,7 @@ class TestRefused:
 class TestTheDevice:
     def test_no_room(self, box: Box, monkeypatch: pytest.MonkeyPatch):
         box.mirror(3)
-        monkeypatch.setattr("edged.commands.pulling._RESERVE", 2.0**60)
+        monkeypatch.setattr("edged.commands.downloads._RESERVE", 2.0**60)
         with pytest.raises(IncompatibleError, match="make room"):
             box.pull()
         assert "/m/m-3.edgb" not in box.server.paths()
