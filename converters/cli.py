@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters.flags import COMMANDS, build_parser, complete, fields_from
+from converters.flags import COMMANDS, build_parser
+from converters.given import complete, fields_from
 from converters.screen import Screen
 from edged.errors import STATUS, Code, EdgedError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from converters.errors import ConversionError
-from converters.flags import build_parser, complete, fields_from
+from converters.flags import build_parser
+from converters.given import complete, fields_from
 from converters.only_for import parse_only_for
 from converters.recipe import Recipe
 
