@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -110,13 +109,12 @@ class Server(ABC, Generic[C]):
         transport.set_write_buffer_limits(high=0)
         if certificate:
             return Guest(visit, certificate_origin(self._carrier, certificate), None, -1)
-        origin = self._carrier
-        if sock.family == socket.AF_UNIX:
-            pid, uid, gid = peer_credentials(sock)
-            origin = f"{origin}:{uid}"
-            count = len(self.connections)
-            self._log.debug("connected: pid %d uid %d gid %d (%d open)", pid, uid, gid, count)
-        return Guest(visit, origin, peer.uid, sock.fileno())
+        if peer.uid is None:
+            return Guest(visit, self._carrier, None, sock.fileno())
+        if self._log.isEnabledFor(logging.DEBUG):
+            who = (*peer_credentials(sock), len(self.connections))
+            self._log.debug("connected: pid %d uid %d gid %d (%d open)", *who)
+        return Guest(visit, f"{self._carrier}:{peer.uid}", peer.uid, sock.fileno())
 
     @abstractmethod
     def close_listener(self) -> None:
