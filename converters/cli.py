@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from converters.flags import COMMANDS, build_parser
 from converters.given import complete, fields_from
 from converters.screen import Screen
-from edged.errors import STATUS, Code, EdgedError
+from edged.errors import STATUS, Code, EdgedError, first_line
 
 if TYPE_CHECKING:
     from converters.workflow import Report
@@ -84,7 +84,7 @@ def _unexpected(exc: Exception) -> str:
             '"edged[convert]", or the extra of your framework: convert-sklearn, convert-torch, '
             "convert-tf, convert-jax"
         )
-    first = next(iter(str(exc).splitlines()), "")[:400]
+    first = first_line(exc, 400)
     return (
         f"something failed inside edged-convert: {type(exc).__name__}: {first}; {TRACEBACK}=1 in "
         "the environment shows where, for a report of the bug"

@@ -23,6 +23,7 @@ from converters.errors import ConversionError
 from converters.isolation import isolate
 from converters.sources.base import Exported, SourceJob, SourceResult
 from converters.sources.kinds import BY_NAME
+from edged.errors import first_line
 from edged.store.golden import read_safetensors, write_safetensors
 from edged.tensors import Array
 
@@ -50,7 +51,7 @@ def main(folder: Path) -> int:
     except Exception as exc:
         # Frameworks raise anything; the trace is in the log, the caller gets one sentence.
         traceback.print_exc()
-        first = next(iter(str(exc).strip().splitlines()), "")[:400]
+        first = first_line(exc, 400)
         result = SourceResult(
             error=f"{job.framework} failed while converting: {type(exc).__name__}: {first}"
         )

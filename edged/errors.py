@@ -370,3 +370,8 @@ def error_from_wire(code: str, name: str, message: str, retry_after_ns: int = 0)
     if issubclass(cls, BusyError):
         return cls(message, retry_after_ns=retry_after_ns)
     return cls(message)
+
+
+def first_line(exc: BaseException, most: int = 300) -> str:
+    """What an error of somebody else's says first, in so many characters at most."""
+    return next(iter(str(exc).strip().splitlines()), "")[:most]

@@ -22,6 +22,7 @@ from edged.errors import (
     RuntimeFailureError,
     TensorMismatchError,
     error_from_wire,
+    first_line,
 )
 
 CLASSES = [
@@ -105,3 +106,16 @@ def test_field_error_says_where():
     assert str(error) == error.message == "models.gate.bundle: no such file"
     assert (error.path, error.reason) == ("models.gate.bundle", "no such file")
     assert str(FieldError("", "empty file")) == "empty file"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", ""),
+        ("it broke\nat line 3", "it broke"),
+        ("\n\n  it broke  \n trace", "it broke  "),
+        ("x" * 400, "x" * 300),
+    ],
+)
+def test_what_others_say_in_one_line(text: str, line: str):
+    assert first_line(ValueError(text)) == line

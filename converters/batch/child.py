@@ -21,7 +21,7 @@ from converters.batch.job import Job, Message, Outcome
 from converters.lock import Lock
 from converters.steps import Progress
 from converters.workflow import Report, convert
-from edged.errors import STATUS, EdgedError
+from edged.errors import STATUS, EdgedError, first_line
 
 PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
@@ -58,7 +58,7 @@ def do_job(job: Job, progress: Progress) -> Outcome:
         code = STATUS[exc.code].exit
         outcome = msgspec.structs.replace(outcome, error=exc.message, exit=code)
     except Exception as exc:  # one model's trouble must not be the batch's
-        words = next(iter(str(exc).splitlines()), "")[:400]
+        words = first_line(exc, 400)
         error = f"failed inside: {type(exc).__name__}: {words}"
         outcome = msgspec.structs.replace(outcome, error=error, exit=70)
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

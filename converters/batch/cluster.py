@@ -17,6 +17,7 @@ import msgspec
 from converters.batch.executor import LocalExecutor
 from converters.batch.job import Job, Outcome
 from converters.errors import ConversionError
+from edged.errors import first_line
 
 POLL_S = 1.0
 """How often a worker looks whether the batch was interrupted; conversions take seconds."""
@@ -76,7 +77,7 @@ class ClusterExecutor:
         try:
             return msgspec.json.decode(future.result(), type=Outcome)
         except Exception as exc:  # whatever a cluster loses a job by
-            words = next(iter(str(exc).splitlines()), "")[:400]
+            words = first_line(exc, 400)
             error = f"the cluster lost it: {type(exc).__name__}: {words}"
             return Outcome(
                 name=job.name, status="failed", fingerprint=job.fingerprint, error=error, exit=69

@@ -15,6 +15,7 @@ from onnx import compose, helper, version_converter
 
 from converters.errors import UnsupportedModelError
 from converters.registries.triton_model import TritonModel
+from edged.errors import first_line
 from edged.tensors import BATCH
 
 MAX_STEPS = 64
@@ -182,7 +183,7 @@ def _to_opset(model: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto:
     try:
         return version_converter.convert_version(model, opset)
     except Exception as exc:
-        first = next(iter(str(exc).splitlines()), "")[:200]
+        first = first_line(exc, 200)
         raise UnsupportedModelError(
             f'step "{name}" cannot be brought from opset {_opset(model)} to {opset}: {first}'
         ) from exc

@@ -17,6 +17,7 @@ from converters.errors import ConversionError, UnsupportedModelError
 from converters.graph import dtype_of as onnx_dtype
 from converters.registries.files import file_inside
 from converters.registries.triton_model import TritonModel, dtype_of
+from edged.errors import first_line
 from edged.tensors import BATCH
 
 Dims = list[int | None]
@@ -39,7 +40,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise
     except Exception as exc:
         # protobuf, onnx and the file system raise each their own.
-        first = next(iter(str(exc).splitlines()), "")[:200]
+        first = first_line(exc, 200)
         raise ConversionError(
             f'"{path.parent.name}/{path.name}" is not an ONNX file that can be read: {first}'
         ) from exc

@@ -26,6 +26,7 @@ from converters.sources.trees import (
     set_post_transform,
     to_opset,
 )
+from edged.errors import first_line
 from edged.tensors import Array
 
 CLASSES = {"Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll"}
@@ -161,5 +162,5 @@ def _repair(graph: onnx.ModelProto, loss: str, classes: int) -> list[Remedy]:
 
 def _reason(exc: Exception) -> str:
     """The first line without CatBoost's own path and line."""
-    line = next(iter(str(exc).strip().splitlines()), "")
+    line = first_line(exc, 4096)
     return line.split(": ", 1)[-1][:300]

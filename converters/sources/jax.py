@@ -32,6 +32,7 @@ from converters.sources.base import (
 )
 from converters.sources.factory import build
 from converters.walk import nodes
+from edged.errors import first_line
 from edged.tensors import BATCH, Array
 
 LATE_OPSET = 23
@@ -211,5 +212,5 @@ def _settle_sentinels(proto: onnx.ModelProto, outputs: dict[str, Array]) -> bool
 
 
 def _first(exc: Exception) -> str:
-    first = next(iter(str(exc).strip().splitlines()), "")[:300]
+    first = first_line(exc)
     return f"{type(exc).__name__}: {first}"

@@ -28,6 +28,7 @@ from converters.errors import ConversionError, UnsupportedModelError
 from converters.sources.base import Exported, Remedy, SourceJob
 from converters.sources.table import FEATURES, input_name, read_table
 from converters.sources.trees import CONVERTER_OPSET, SPLIT_TREES, label_last, to_opset
+from edged.errors import first_line
 from edged.tensors import Array
 
 TWO_CLASSES = {"binary"}
@@ -303,7 +304,7 @@ def _convert(booster: Any, width: int, split: int | None) -> Any:
             split=split,
         )
     except Exception as exc:
-        first = next(iter(str(exc).strip().splitlines()), "")[:300]
+        first = first_line(exc)
         raise UnsupportedModelError(
             f"onnxmltools {onnxmltools.__version__} cannot convert this booster: "
             f"{type(exc).__name__}: {first}"

@@ -30,6 +30,7 @@ from converters.errors import ConversionError, UnsupportedModelError
 from converters.sources.base import Exported, Remedy, SourceJob
 from converters.sources.table import FEATURES, input_name, read_table
 from converters.sources.trees import CONVERTER_OPSET, label_last, to_opset
+from edged.errors import first_line
 from edged.tensors import Array
 
 TWO_CLASSES = {"binary:logistic"}
@@ -277,5 +278,5 @@ def _reason(exc: Exception) -> str:
     """The first line without XGBoost's clock, and without its own path and line."""
     if isinstance(exc, UnicodeDecodeError):
         return "it is of another kind"
-    line = next(iter(str(exc).strip().splitlines()), "")
+    line = first_line(exc, 4096)
     return re.sub(r"^\[[0-9:]+\] \S+:[0-9]+: ", "", line)[:300]

@@ -32,7 +32,7 @@ from edged.engines.job import (
     BuildJob,
     BuildResult,
 )
-from edged.errors import EdgedError, LoadError
+from edged.errors import EdgedError, LoadError, first_line
 from edged.runtimes.base import Artefact, Session
 from edged.runtimes.tensorrt import TensorRtRuntime
 from edged.runtimes.tensorrt_build import build_engine
@@ -68,7 +68,7 @@ def main(folder: Path) -> int:
     except Exception as exc:
         # TensorRT's bindings raise anything; the trace is in the log, the caller gets a sentence.
         traceback.print_exc()
-        first = next(iter(str(exc).strip().splitlines()), "")[:400]
+        first = first_line(exc, 400)
         result = BuildResult(
             problem=f"TensorRT failed while building: {type(exc).__name__}: {first}",
             kind="refused",
