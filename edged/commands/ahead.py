@@ -174,7 +174,7 @@ def _unpacked(
         trust.verify(bundle.manifest_bytes, bundle.signatures)
         check_requires(bundle.manifest)
         check_targets(bundle.manifest, device_words(snapshot.config.labels))
-        Floors(state_dir).check(bundle.manifest)
+        Floors(state_dir).check(bundle.manifest, bundle.digest)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edged-build-")))
         stage_bundle(bundle, folder)
         yield StoredRelease(bundle.digest, bundle.manifest, folder)

@@ -62,6 +62,10 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
     floor.add_argument(
         "release", nargs="?", metavar="MODEL@RELEASE", help="what to set; release 0: no floor"
     )
+    floor.add_argument(
+        "--from-serving", action="store_true",
+        help="no release before the one that serves, for each model; also where all are damaged",
+    )  # fmt: skip
     floor.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
     gc = verb("gc", _gc, "Remove from the daemon's store what nothing needs any more.")
     gc.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
@@ -122,12 +126,13 @@ def _floor(options: argparse.Namespace) -> int:
     from edged.store.floors import Floors  # noqa: PLC0415
 
     floors = Floors(options.state_dir or find_state_dir(options.config))
-    if options.release is not None:
-        model, number = _named(options.release)
-        try:
-            floors.set(model, number)
-        except OSError as exc:
-            raise ApplyError(f"the floor cannot be set: {exc.strerror}; run it as root") from exc
+    try:
+        if options.from_serving:
+            floors.set_by_serving()
+        if options.release is not None:
+            floors.set(*_named(options.release))
+    except OSError as exc:
+        raise ApplyError(f"the floor cannot be set: {exc.strerror}; run it as root") from exc
     known = sorted(floors.all().items())
     for model, number in known:
         print(f"{model}: no release before {number} is accepted")

@@ -43,6 +43,10 @@ def add_trust(commands: Any, config_option: Option, socket_option: Option) -> No
         "--wait", action="store_true",
         help="until the daemon goes by it (exit status 0), or refuses its files with it (78)",
     )  # fmt: skip
+    apply.add_argument(
+        "--anew", action="store_true",
+        help="what the device went by is damaged: the document follows the file of trust.root",
+    )  # fmt: skip
     apply.add_argument("--timeout", type=float, default=300.0, help="seconds (default: 300)")
     socket_option(apply)
     verb("forget", _forget, "Go by the file of trust.root again, as a new device; needs root.")
@@ -102,7 +106,8 @@ def _apply(options: argparse.Namespace) -> int:
     state_dir = _state_dir(options)
     try:
         # A stolen key does not wait until somebody has mended the configuration.
-        done = apply_trust(load_or_last_good(options.config, state_dir), options.file, state_dir)
+        snapshot = load_or_last_good(options.config, state_dir)
+        done = apply_trust(snapshot, options.file, state_dir, anew=options.anew)
     except OSError as exc:
         raise ApplyError(f"it cannot be kept: {exc.strerror}; run it as root") from exc
     print(done, flush=True)

@@ -19,7 +19,13 @@ from edged.config.load import Snapshot, check_files, full_digest
 from edged.config.pipeline_files import step_files
 from edged.config.problems import Problem
 from edged.errors import BundleError, EdgedError
-from edged.generation.kept import in_store, releases_of, same_file
+from edged.generation.kept import (
+    check_retired,
+    in_store,
+    releases_of,
+    same_file,
+    stored_before,
+)
 from edged.generation.release_checks import (
     check_name,
     check_releases,
@@ -27,7 +33,7 @@ from edged.generation.release_checks import (
     check_states,
     model_path,
 )
-from edged.generation.trusted import adopt, load_trust, load_trusted, may_serve_on
+from edged.generation.trusted import adopted, load_trust, load_trusted, may_serve_on
 from edged.manifest import Manifest, ManifestOf
 from edged.pipelines.build import plan_all
 from edged.serving.manager import Desired
@@ -96,9 +102,7 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
         about = [one for name in snapshot.config.models for one in _about(name, files)]
         files = [one for one in files if one not in about]
     try:
-        adopt(snapshot, repository.state_dir)
-        trusted = load_trusted(snapshot, repository.state_dir)
-        trust = load_trust(snapshot, repository.state_dir)
+        trusted, trust = adopted(snapshot, repository.state_dir)
     except EdgedError as exc:
         broken = dict.fromkeys(snapshot.config.models, exc.message)
         return Candidate(snapshot, {}, _with_trust(snapshot, files, exc), broken)
@@ -152,7 +156,7 @@ class _Taker:
         try:
             stored = self._repository.import_bundle(path, self._trust, self._device)
         except RetiredKeyError as exc:
-            stored = self._serving_on(self._repository.release(SEEN.digest(path)), exc)
+            stored = self._serving_on(stored_before(self._repository, path, exc), exc)
         return Found(stored.digest, stored.manifest, stored)
 
     def take_kept(self, snapshot: Snapshot, name: str, path: Path) -> Found[StoredRelease]:
@@ -166,7 +170,7 @@ class _Taker:
         except RetiredKeyError as exc:
             stored = self._serving_on(stored, exc)
         check_here(stored.manifest, self._device)
-        self._repository.floors.check(stored.manifest)
+        self._repository.floors.check(stored.manifest, stored.digest)
         return Found(stored.digest, stored.manifest, stored)
 
     def _serving_on(self, stored: StoredRelease, exc: RetiredKeyError) -> StoredRelease:
@@ -174,7 +178,7 @@ class _Taker:
         if not may_serve_on(self._repository.state_dir, stored.manifest, stored.digest):
             raise exc
         check_here(stored.manifest, self._device)
-        self._repository.floors.check(stored.manifest)
+        self._repository.floors.check(stored.manifest, stored.digest)
         name, number = stored.manifest.name, stored.manifest.release
         self._numbers[name] = number
         self.retired[name] = f"release {number} is {exc.message}"
@@ -246,12 +250,11 @@ def inspect_bundles(
         data, manifest, signatures = read_manifest(path)
         try:
             trust.verify(data, signatures)
-        except RetiredKeyError:
-            if state_dir is None or not may_serve_on(state_dir, manifest, bundle_digest(data)):
-                raise
+        except RetiredKeyError as exc:
+            check_retired(state_dir, manifest, bundle_digest(data), exc)
         check_here(manifest, device)
         if state_dir is not None:
-            Floors(state_dir).check(manifest)
+            Floors(state_dir).check(manifest, bundle_digest(data))
         return Found(bundle_digest(data), manifest, manifest)
 
     manifests: dict[str, dict[int, Manifest]] = {}

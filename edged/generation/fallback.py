@@ -20,6 +20,7 @@ from edged.store.repository import Repository, check_here
 from edged.store.signing import RetiredKeyError
 from edged.store.stored import StoredRelease
 from edged.store.targets import device_words
+from edged.store.trust_state import LostTrust
 
 log = logging.getLogger("edged.reload")
 
@@ -128,13 +129,16 @@ def _trusted(
 ) -> StoredRelease | None:
     try:
         stored = repository.release(digest)
+        trust = load_trust(candidate.snapshot, repository.state_dir)
         try:
-            stored.verify(load_trust(candidate.snapshot, repository.state_dir))
+            stored.verify(trust)
         except RetiredKeyError as exc:
+            if isinstance(trust, LostTrust) and repository.current(name) != digest:
+                raise
             log.warning(
                 "model %s: release %s stands in, although %s", name, digest[:12], exc.message
             )
-        repository.floors.check(stored.manifest)
+        repository.floors.check(stored.manifest, stored.digest)
         check_here(stored.manifest, device_words(candidate.snapshot.config.labels))
     except (EdgedError, OSError) as exc:
         log.warning("model %s: the last good release is lost too: %s", name, exc)

@@ -10,7 +10,9 @@ import contextlib
 from pathlib import Path
 
 from edged.config.snapshot import Snapshot
-from edged.errors import BundleError, EdgedError
+from edged.errors import BundleError, EdgedError, SignatureError
+from edged.generation.trusted import may_serve_on
+from edged.manifest import Manifest
 from edged.store.repository import Repository, StoredRelease
 from edged.store.seen import SEEN
 
@@ -42,6 +44,25 @@ def same_file(snapshot: Snapshot, model: str, digest: str, why: EdgedError) -> P
         f"generation {number} served it, and no file that the configuration names has its contents "
         f"either ({why.message}); install that bundle again, or go to another one: edged history"
     ) from why
+
+
+def stored_before(repository: Repository, path: Path, why: SignatureError) -> StoredRelease:
+    """What the store has of a file whose keys are not trusted now; raises SignatureError."""
+    try:
+        return repository.release(SEEN.digest(path))
+    except EdgedError:  # what nobody had before is no release that was left lying there
+        raise SignatureError(why.message) from why
+
+
+def check_retired(
+    state_dir: Path | None, manifest: Manifest, digest: str, why: SignatureError
+) -> None:
+    """The same for ``edged check``: raises unless it is what serves its model."""
+    if state_dir is None:
+        raise why
+    if not may_serve_on(state_dir, manifest, digest):
+        is_known = (state_dir / "store" / digest).is_dir()
+        raise why if is_known else SignatureError(why.message)
 
 
 def releases_of(snapshot: Snapshot, model: str) -> tuple[Path, ...] | None:

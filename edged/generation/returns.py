@@ -216,6 +216,7 @@ class Returns(Exchanges):
     async def _go_where_ordered(self) -> None:
         """Carry out what an operator ordered, if anything; ``went_back`` says how that went."""
         history = self._history
+        await self._tell_floors()
         order = await asyncio.to_thread(history.ordered)
         if order is None:
             return
@@ -320,12 +321,23 @@ class Returns(Exchanges):
 
     async def _raise_floors(self) -> None:
         """Of what proved good before: a cut or a full disk may have come before its floors."""
+        await self._tell_floors()
         if self._was_good and not self._candidate.problems:
             house = self._house
             try:
                 await asyncio.to_thread(house.record.raise_floors, house.dataplane.table)
             except (OSError, EdgedError) as exc:
                 log.warning("the floors of what proved good could not be noted: %s", exc)
+
+    async def _tell_floors(self) -> None:
+        """Say while they are lost: nothing but what serves is taken until somebody sets them."""
+        house = self._house
+        try:
+            await asyncio.to_thread(house.repository.floors.all)
+        except EdgedError as exc:
+            house.health.degrade("floors", exc.message)
+        else:
+            house.health.restore("floors")
 
     async def _confirm_document(self) -> None:
         documents = self._house.record.documents

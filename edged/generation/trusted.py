@@ -20,10 +20,10 @@ from edged.config.problems import Problem
 from edged.device.clock import is_synchronised
 from edged.errors import EdgedError
 from edged.manifest import Manifest
+from edged.store.serving import serving_digests
 from edged.store.signing import TrustStore
-from edged.store.slots import DIRECTORY_FLAGS, Slots
 from edged.store.trust_document import CAP_BYTES, SignedTrust, TrustError, check_self, parse_trust
-from edged.store.trust_state import Trusted, TrustState
+from edged.store.trust_state import LostTrust, Trusted, TrustLostError, TrustState
 from edged.telemetry.health import Health
 
 log = logging.getLogger("edged.trust")
@@ -44,7 +44,10 @@ def load_trust(snapshot: Snapshot, state_dir: Path | None = None) -> TrustStore:
         EdgedError: a file is missing, or not what it must be.
     """
     trust = snapshot.config.trust
-    trusted = load_trusted(snapshot, state_dir)
+    try:
+        trusted = load_trusted(snapshot, state_dir)
+    except TrustLostError as exc:
+        return LostTrust({}, 1, trust.require_signatures, lost=exc.message)
     if trusted is not None:
         return trusted.store(required=trust.require_signatures)
     paths = [snapshot.resolve(key) for key in trust.keys]
@@ -58,12 +61,24 @@ def load_trusted(snapshot: Snapshot, state_dir: Path | None = None) -> Trusted |
 
     Raises:
         TrustError: nothing is kept, and the configured file is not good.
+        TrustLostError: what is kept is damaged. An older one would trust keys that were revoked.
     """
     root = snapshot.config.trust.root
     if root is None:
         return None
     kept = TrustState(state_dir or _state_of(snapshot)).read()
     return kept or Trusted(read_trust(snapshot.resolve(root)))
+
+
+def adopted(snapshot: Snapshot, state_dir: Path) -> tuple[Trusted | None, TrustStore]:
+    """For a configuration that is to serve: what its document is, kept from now on, and its keys.
+
+    Raises:
+        EdgedError: see ``load_trust``. What is lost is said by whatever is verified.
+    """
+    adopt(snapshot, state_dir)
+    trust = load_trust(snapshot, state_dir)
+    return None if isinstance(trust, LostTrust) else load_trusted(snapshot, state_dir), trust
 
 
 def read_trust(path: Path) -> SignedTrust:
@@ -93,7 +108,11 @@ def adopt(snapshot: Snapshot, state_dir: Path) -> None:
     """Keep the configured document, so that no older one counts again; a full disk may wait."""
     root = snapshot.config.trust.root
     state = TrustState(state_dir)
-    if root is None or state.read() is not None:
+    try:
+        if root is None or state.read() is not None:
+            return
+    except TrustLostError as exc:
+        log.error("%s", exc.message)
         return
     try:
         state.adopt(read_trust(snapshot.resolve(root)))
@@ -101,8 +120,16 @@ def adopt(snapshot: Snapshot, state_dir: Path) -> None:
         log.warning("the trust document could not be kept in %s: %s", state_dir, exc.strerror)
 
 
-def apply_trust(snapshot: Snapshot, file: Path, state_dir: Path | None = None) -> str:
+def apply_trust(
+    snapshot: Snapshot, file: Path, state_dir: Path | None = None, *, anew: bool = False
+) -> str:
     """Go by another trust document from now on; returns what was done, for people.
+
+    Args:
+        snapshot: the configuration.
+        file: the document.
+        state_dir: of the device; default: as the configuration or the service manager says.
+        anew: also where what the device went by is lost: it must follow the configured file then.
 
     Raises:
         TrustError: the configuration has no ``trust.root``, or the document may not follow.
@@ -115,9 +142,9 @@ def apply_trust(snapshot: Snapshot, file: Path, state_dir: Path | None = None) -
         )
     new, first = read_trust(file), None
     state = TrustState(state_dir or _state_of(snapshot))
-    if state.read() is None:
+    if anew or state.read() is None:
         first = read_trust(snapshot.resolve(root))
-    is_new = state.apply(new, first)
+    is_new = state.apply(new, first, anew=anew)
     version = new.document.version
     if not is_new:
         return f"trust version {version} is in effect already"
@@ -152,11 +179,7 @@ def expiry(trusted: Trusted, today: date | None = None) -> str:
 def may_serve_on(state_dir: Path, manifest: Manifest, digest: str) -> bool:
     """Whether a release is the one that serves its model here, by the disk: it was trusted."""
     try:
-        fd = os.open(state_dir / "slots", DIRECTORY_FLAGS)
-        try:
-            return Slots(fd).read(manifest.name)[0] == digest
-        finally:
-            os.close(fd)
+        return serving_digests(state_dir).get(manifest.name) == digest
     except OSError:
         return False
 
@@ -183,6 +206,8 @@ def trust_warnings(snapshot: Snapshot, state_dir: Path | None = None) -> list[Pr
         return found
     try:
         kept, first = load_trusted(snapshot, state_dir), read_trust(snapshot.resolve(trust.root))
+    except TrustLostError as exc:
+        return [*found, snapshot.problem("trust.root", exc.message)]
     except EdgedError:
         return found  # is a problem, which is said
     if kept is None:

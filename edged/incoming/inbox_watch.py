@@ -25,6 +25,7 @@ from edged.generation.record import load_or_last_good
 from edged.generation.trusted import apply_trust
 from edged.incoming.inbox import Inbox
 from edged.incoming.installing import install
+from edged.store.trust_state import TrustLostError
 from edged.telemetry.health import Health
 
 log = logging.getLogger("edged.inbox")
@@ -176,6 +177,8 @@ class InboxWatch:
         try:
             snapshot = load_or_last_good(self._config_path, self._state_dir)
             return apply_trust(snapshot, path, self._state_dir)
+        except TrustLostError as exc:
+            raise ApplyError(exc.message) from exc  # no fault of the document
         except OSError as exc:
             raise ApplyError(f"it cannot be kept: {exc.strerror}") from exc
 

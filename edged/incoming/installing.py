@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edged.config.load import Snapshot
-from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError
+from edged.errors import ApplyError, BundleError, ConfigError, EdgedError, IncompatibleError
 from edged.faults import fault
 from edged.generation.record import find_state_dir, load_in_effect
 from edged.generation.trusted import check_not_expired, load_trust, load_trusted
@@ -29,6 +29,7 @@ from edged.store.head import Head
 from edged.store.repository import check_requires
 from edged.store.signing import TrustStore, parse_signatures
 from edged.store.targets import check_targets, device_words
+from edged.store.trust_state import LostTrust
 
 _TEMPORARY = ".install-"
 _CHUNK_BYTES = 1 << 20
@@ -102,11 +103,13 @@ def admit(
         EdgedError: it is not trusted, not for this device, older, or nobody asks for it.
     """
     trust = load_trust(snapshot, state_dir)
+    if isinstance(trust, LostTrust) and trust.required:
+        raise ApplyError(trust.lost)  # no fault of the bundle: an inbox keeps it
     trust.verify(head.data, head.signatures)
     check_requires(head.manifest)
     check_targets(head.manifest, device_words(snapshot.config.labels))
     floors = Floors(state_dir)
-    floors.check(head.manifest)
+    floors.check(head.manifest, bundle_digest(head.data))
     check_quota(state_dir, snapshot, head.manifest)
     target = _target(snapshot, head.manifest)
     is_there = target.exists()

@@ -1,15 +1,17 @@
 """The floor of each model: the release below which none is accepted any more.
 
 Decides what the floors are and keeps them twice, each copy replaced whole: the higher number wins,
-so that a lost or damaged copy lowers nothing. A floor is raised by what a bundle says of itself,
-once that bundle proved good; only an operator lowers one. Somebody who is root, or writes the disk
-in another machine, lowers it too: no file can help that.
+so that a lost or damaged copy lowers nothing. Where none of the copies that are there can be read,
+what serves goes on and nothing else is taken, until an operator sets them anew. A floor is raised
+by what a bundle says of itself, once that bundle proved good; only an operator lowers one. Somebody
+who is root, or writes the disk in another machine, lowers it too: no file can help that.
 
     <state>/floor.json      <state>/floor-2.json      {"check": CRC-32, "floors": {"<model>": N}}
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import zlib
 from collections.abc import Mapping
@@ -18,8 +20,9 @@ from typing import Annotated
 
 import msgspec
 
-from edged.errors import IncompatibleError
+from edged.errors import ApplyError, IncompatibleError
 from edged.manifest import Manifest
+from edged.store.serving import serving_releases
 from edged.store.slots import check_model
 from edged.store.twice import Twice
 
@@ -32,6 +35,10 @@ _Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 class BelowFloorError(IncompatibleError):
     """A release that is not to be used any more."""
+
+
+class FloorsLostError(ApplyError):
+    """Which releases are not to be used any more is not known here, so none but what serves is."""
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,23 +54,45 @@ class Floors:
     """
 
     def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
         self._files = Twice(state_dir, _NAME, _FILE_CAP_BYTES)
 
     def all(self) -> Mapping[str, int]:
-        """By model, the lowest release that is accepted; none of a model that has no floor."""
+        """By model, the lowest release that is accepted; none of a model that has no floor.
+
+        Raises:
+            FloorsLostError: there are some, and all copies are damaged.
+        """
+        copies = {name: _parse(data) for name, data in self._files.read()}
+        whole = [one for one in copies.values() if not isinstance(one, str)]
+        if copies and not whole:
+            raise FloorsLostError(
+                f"{' and '.join(self._files.copies)} in {self._state_dir} are damaged, so which "
+                "releases are not to be used any more is not known: what serves goes on, and no "
+                "other is taken; set them anew by what serves: edged bundle floor --from-serving"
+            )
+        for name, flaw in copies.items():
+            if isinstance(flaw, str):
+                log.error("%s is damaged; the other copy counts: %s", name, flaw)
         found: dict[str, int] = {}
-        for name, data in self._files.read():
-            for model, number in self._read(name, data).items():
+        for floors in whole:
+            for model, number in floors.items():
                 found[model] = max(number, found.get(model, 0))
         return found
 
-    def check(self, manifest: Manifest) -> None:
+    def check(self, manifest: Manifest, digest: str) -> None:
         """Refuse a release below its model's floor.
 
         Raises:
             BelowFloorError: it is below.
+            FloorsLostError: that is not known, and another one serves.
         """
-        least = self.all().get(manifest.name, 0)
+        try:
+            floors = self.all()
+        except FloorsLostError as exc:
+            self._only_what_serves(manifest, digest, exc)
+            return
+        least = floors.get(manifest.name, 0)
         if manifest.release < least:
             raise BelowFloorError(
                 f"release {manifest.release} of {manifest.name} is below the floor of this device: "
@@ -94,6 +123,7 @@ class Floors:
 
         Raises:
             BundleError: that is no model's name.
+            FloorsLostError: those of the other models would be gone.
             OSError: the disk does not take it; it is the old or the new.
         """
         check_model(model)
@@ -101,19 +131,50 @@ class Floors:
             floors = {**self.all(), model: release}
             self._write({name: number for name, number in floors.items() if number})
 
-    def _read(self, name: str, data: bytes) -> Mapping[str, int]:
-        try:
-            kept = msgspec.json.decode(data, type=_Kept)
-        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
-            log.error("%s cannot be read; the other copy counts: %s", name, exc)
-            return {}
-        if kept.check != _check(kept.floors):
-            log.error("%s is damaged; the other copy counts", name)
-            return {}
-        return kept.floors
+    def set_by_serving(self) -> None:
+        """An operator's word where they are lost: none before the release that serves is accepted.
+
+        Raises:
+            OSError: the disk does not take it, or does not say what serves.
+        """
+        with self._files.locked():
+            serving = {
+                stored.manifest.name: stored.manifest.release
+                for stored in serving_releases(self._state_dir)
+            }
+            with contextlib.suppress(FloorsLostError):
+                for model, release in self.all().items():
+                    serving[model] = max(release, serving.get(model, 0))
+            self._write(serving)
+
+    def _only_what_serves(self, manifest: Manifest, digest: str, exc: FloorsLostError) -> None:
+        serves = next(
+            (
+                one
+                for one in serving_releases(self._state_dir)
+                if one.manifest.name == manifest.name
+            ),
+            None,
+        )
+        if serves is not None and serves.digest == digest:
+            return
+        if serves is not None and manifest.release < serves.manifest.release:
+            raise BelowFloorError(exc.message)  # lies there from before
+        raise exc
 
     def _write(self, floors: dict[str, int]) -> None:
         self._files.write(msgspec.json.encode(_Kept(_check(floors), floors)))
+
+
+def _parse(data: bytes | None) -> Mapping[str, int] | str:
+    """What a copy says, or what is wrong with it."""
+    if data is None:
+        return "it cannot be read"
+    try:
+        kept = msgspec.json.decode(data, type=_Kept)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
+        return str(exc)
+    return kept.floors if kept.check == _check(kept.floors) else "its check does not fit"
 
 
 def _check(floors: Mapping[str, int]) -> int:

@@ -124,13 +124,13 @@ class Repository:
         if look is not None and stored is not None:
             trust.verify(look.manifest_bytes, look.signatures)
             check_here(look.manifest, device)
-            self.floors.check(look.manifest)
+            self.floors.check(look.manifest, look.digest)
             return stored
         with SEEN.opened(path) as bundle, self._mutex:
             self.collector.claim(bundle.digest)
             trust.verify(bundle.manifest_bytes, bundle.signatures)
             check_here(bundle.manifest, device)
-            self.floors.check(bundle.manifest)
+            self.floors.check(bundle.manifest, bundle.digest)
             try:
                 before = self._intact.stamps(bundle.digest, bundle.manifest)
                 if self._is_kept(bundle):

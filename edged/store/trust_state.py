@@ -19,10 +19,11 @@ import msgspec
 
 from edged.errors import EdgedError
 from edged.store.floors import Floors
-from edged.store.signing import FormerRole, TrustStore
+from edged.store.signing import DOMAIN, FormerRole, RetiredKeyError, TrustStore
 from edged.store.trust_document import (
     SignedTrust,
     TrustDocument,
+    TrustError,
     check_self,
     check_successor,
     former_role,
@@ -36,6 +37,10 @@ log = logging.getLogger("edged.store")
 _FILE_CAP_BYTES = 1 << 20
 _FORMER_CAP = 8
 """Rotations that a device looks back on: what serves from before that is years old."""
+
+
+class TrustLostError(TrustError):
+    """Whom this device trusts is not known here any more."""
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +71,25 @@ class Trusted:
         return trust_store(self.signed, self.former, required=required)
 
 
+@dataclass(frozen=True, slots=True)
+class LostTrust(TrustStore):
+    """Verifies nothing: what serves goes on as if its keys were retired, and all else is refused.
+
+    Args:
+        lost: why.
+    """
+
+    lost: str = ""
+
+    def verify(
+        self, manifest_bytes: bytes, signatures_json: bytes | None, domain: bytes = DOMAIN
+    ) -> tuple[str, ...]:
+        """See ``TrustStore``."""
+        if self.required:
+            raise RetiredKeyError(f"checked against no key: {self.lost}")
+        return TrustStore.verify(self, manifest_bytes, signatures_json, domain)
+
+
 class TrustState:
     """What one state directory keeps, read anew at each call; of any process.
 
@@ -79,9 +103,22 @@ class TrustState:
         self.copies = tuple(state_dir / name for name in self._files.copies)
 
     def read(self) -> Trusted | None:
-        """What is kept; None before there is any."""
-        found = [_parse(name, data) for name, data in self._files.read()]
-        whole = [one for one in found if one is not None]
+        """What is kept; None before there is any.
+
+        Raises:
+            TrustLostError: there is, and all copies are damaged.
+        """
+        found = {name: _parse(data) for name, data in self._files.read()}
+        whole = [one for one in found.values() if isinstance(one, Trusted)]
+        if found and not whole:
+            raise TrustLostError(
+                f"{' and '.join(self._files.copies)} in {self._state_dir} are damaged, so which "
+                "trust document this device went by is not known: what serves goes on, and nothing "
+                "new is taken; give it the newest one again: edged trust apply --anew FILE"
+            )
+        for name, flaw in found.items():
+            if not isinstance(flaw, Trusted):
+                log.error("%s is damaged; the other copy counts: %s", name, flaw)
         return max(whole, key=lambda one: one.document.version, default=None)
 
     def adopt(self, signed: SignedTrust) -> None:
@@ -96,12 +133,15 @@ class TrustState:
             if self.read() is None:
                 self._write(Trusted(signed))
 
-    def apply(self, new: SignedTrust, first: SignedTrust | None = None) -> bool:
+    def apply(
+        self, new: SignedTrust, first: SignedTrust | None = None, *, anew: bool = False
+    ) -> bool:
         """Go by a document from now on; its floors are raised too.
 
         Args:
             new: the document.
             first: what counts where nothing is kept yet.
+            anew: an operator's word: what is kept may be damaged, then ``first`` counts too.
 
         Returns:
             Whether it is another one than before.
@@ -111,7 +151,7 @@ class TrustState:
             OSError: the disk does not take it; the old one is in effect, or the new.
         """
         with self._files.locked():
-            kept = self.read()
+            kept = self._read_or_lost(anew=anew)
             now = Trusted(first) if kept is None and first is not None else kept
             if now is not None and now.document == new.document:
                 check_self(new)
@@ -129,6 +169,14 @@ class TrustState:
             self._write(Trusted(new, _former(now, new.document)))
         return True
 
+    def _read_or_lost(self, *, anew: bool) -> Trusted | None:
+        try:
+            return self.read()
+        except TrustLostError:
+            if not anew:
+                raise
+            return None
+
     def forget(self) -> bool:
         """Remove what is kept, so that the configured file counts again; whether there was any."""
         with self._files.locked():
@@ -140,17 +188,18 @@ class TrustState:
         self._files.write(msgspec.json.encode(_Kept(_check(document, former), document, former)))
 
 
-def _parse(name: str, data: bytes) -> Trusted | None:
+def _parse(data: bytes | None) -> Trusted | str:
+    """What a copy says, or what is wrong with it."""
+    if data is None:
+        return "it cannot be read"
     try:
         kept = msgspec.json.decode(data, type=_Kept)
         if kept.check != _check(kept.document, kept.former):
-            log.error("%s is damaged; the other copy counts", name)
-            return None
+            return "its check does not fit"
         signed = parse_trust(kept.document.encode("utf-8", "surrogatepass"))
         check_self(signed)
     except (ValueError, RecursionError, msgspec.MsgspecError, EdgedError) as exc:
-        log.error("%s cannot be read; the other copy counts: %s", name, exc)
-        return None
+        return str(exc)
     return Trusted(signed, kept.former)
 
 

@@ -37,8 +37,8 @@ class Twice:
         self._cap_bytes = cap_bytes
         self.copies = (f"{name}.json", f"{name}-2.json")
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
-        """The copies that can be read, by name.
+    def read(self) -> Iterator[tuple[str, bytes | None]]:
+        """The copies that are there, by name; None for one that cannot be read.
 
         Raises:
             ApplyError: they are there, and what they say cannot be known now. Believed to be gone,
@@ -57,9 +57,10 @@ class Twice:
                         f"{self._directory / name} cannot be read at the moment: {exc.strerror}; "
                         "try again"
                     ) from exc
-                log.error("%s cannot be read; the other copy counts: %s", name, exc.strerror)
-                continue
-            yield name, data
+                log.warning("%s cannot be read: %s", self._directory / name, exc.strerror)
+                yield name, None
+            else:
+                yield name, data
 
     def write(self, data: bytes) -> None:
         """Replace both; ask for ``locked`` before what is written is decided.

@@ -56,3 +56,9 @@ def test_floors(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert run("m@0") == 0
     assert capsys.readouterr().out == "no model has a floor\n"
     assert main(["bundle", "floor", "m@1", "--state-dir", str(tmp_path / "none")]) == 78
+    for name in ("floor.json", "floor-2.json"):
+        (tmp_path / name).write_bytes(b"")
+    assert (run(), run("m@9")) == (78, 78)
+    assert "edged bundle floor --from-serving" in capsys.readouterr().err
+    assert run("--from-serving") == 0
+    assert capsys.readouterr().out == "no model has a floor\n", "nothing serves here"

@@ -55,6 +55,20 @@ def test_a_rotation(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
         assert said_ in capsys.readouterr().out
 
 
+def test_what_was_lost(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    ring, new = Ring(site.directory), site.directory / "new.trust"
+    (site.directory / "site.trust").write_bytes(ring.signed(ring.document()))
+    new.write_bytes(ring.signed(ring.document(3)))
+    assert edged(site, "apply", new) == 0
+    for name in ("trust.json", "trust-2.json"):
+        (site.state / name).write_bytes(b"")
+    assert (edged(site, "show"), edged(site, "apply", new)) == (78, 78)
+    assert capsys.readouterr().err.count("edged trust apply --anew FILE") == 2
+    assert edged(site, "apply", "--anew", new) == 0
+    assert capsys.readouterr().out.endswith("trust version 3 is in effect\n")
+    assert edged(site, "show") == 0
+
+
 def test_keys_of_the_configuration(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     make_keys(site.directory, "ours")
     site.write("models: {}\n", trust="trust: {keys: [ours.pub]}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from edged.config.problems import Problem
 from edged.config.snapshot import Kept
 from edged.errors import EdgedError
 from edged.generation.candidate import Candidate, build_candidate, inspect_bundles, is_other_trust
-from edged.generation.trusted import load_trust
+from edged.generation.fallback import find_fallbacks
+from edged.generation.trusted import apply_trust, load_trust
 from edged.manifest import Requires
+from edged.store.floors import Floors
 from edged.store.repository import Repository
 from edged.store.signing import Signer
 from edged.store.trust_document import parse_trust
@@ -382,3 +385,85 @@ class TestRetiredKeys:
         candidate, (problem,) = both(site, repository)
         assert "signed by 0 of 1 required trusted keys" in problem.message
         assert not candidate.desired()
+
+
+class TestLost:
+    """What keeps old releases or keys out is damaged: what serves goes on, nothing new is taken."""
+
+    @pytest.fixture
+    def ring(self, site: Site, repository: Repository) -> Ring:
+        """Releases 1 to 3, of which 2 serves, under a trust document."""
+        ring = Ring(site.directory)
+        (site.directory / "site.trust").write_bytes(ring.signed(ring.document()))
+        for number in (1, 2, 3):
+            site.bundle("m", number, key=[ring["a"]])
+        self.write(site, "'m-[12].edgb'")
+        repository.activate("m", build_candidate(site.load(), repository).desired()[-1].digest)
+        repository.floors.rise({"m": 1})
+        return ring
+
+    def write(self, site: Site, words: str) -> None:
+        site.write(f"models:\n  m: {{bundle: {words}}}\n", trust="trust: {root: site.trust}\n")
+
+    def damage(self, site: Site, what: str) -> None:
+        for name in (f"{what}.json", f"{what}-2.json"):
+            (site.state / name).write_bytes(b"")
+
+    @pytest.mark.usefixtures("ring")
+    @pytest.mark.parametrize("what", ["floor", "trust"])
+    def test_what_serves_goes_on_and_nothing_else(
+        self, site: Site, repository: Repository, what: str
+    ) -> None:
+        self.damage(site, what)
+        candidate, problems = both(site, repository)
+        assert not problems
+        assert [one.stored.manifest.release for one in candidate.desired()] == [2]
+        assert bool(candidate.retired) == (what == "trust")
+        for words in ("m-1.edgb", "m-3.edgb", "'m-*.edgb', serve: 3"):
+            self.write(site, words)
+            candidate, problems = both(site, repository)
+            assert any("are damaged" in one.message for one in problems), words
+            assert [one.stored.manifest.release for one in candidate.desired()] in ([], [2])
+
+    @pytest.mark.usefixtures("ring")
+    @pytest.mark.parametrize("what", ["floor", "trust"])
+    def test_nothing_new_is_believed_to_be_there_from_before(
+        self, site: Site, repository: Repository, what: str
+    ) -> None:
+        self.damage(site, what)
+        self.write(site, "'m-*.edgb'")
+        candidate = build_candidate(site.load(), repository)
+        assert any("are damaged" in one.message for one in candidate.problems)
+
+    def test_until_an_operator_has_said(
+        self, site: Site, repository: Repository, ring: Ring
+    ) -> None:
+        self.damage(site, "floor")
+        self.damage(site, "trust")
+        self.write(site, "'m-*.edgb'")
+        Floors(site.state).set_by_serving()
+        new = site.directory / "new.trust"
+        new.write_bytes(ring.signed(ring.document(4, release="a b")))
+        before = build_candidate(site.load(), repository)
+        apply_trust(site.load(), new, site.state, anew=True)
+        assert is_other_trust(before, repository)
+        candidate, problems = both(site, repository)
+        assert not problems
+        assert [one.stored.manifest.release for one in candidate.desired()] == [2, 3]
+
+    @pytest.mark.usefixtures("ring")
+    def test_no_release_of_before_stands_in(self, site: Site, repository: Repository) -> None:
+        """It may be signed by a key that was revoked; the one that serves was not let go for it."""
+        previous = repository.current("m")
+        assert previous is not None
+        self.write(site, "m-3.edgb")
+        repository.activate("m", build_candidate(site.load(), repository).desired()[0].digest)
+        current = repository.current("m")
+        self.write(site, "gone.edgb")
+        candidate = build_candidate(site.load(), repository)
+        found = find_fallbacks(candidate, ["m"], repository)
+        assert found["m"].digest == current
+        shutil.rmtree(site.state / "store" / str(current))
+        assert find_fallbacks(candidate, ["m"], repository)["m"].digest == previous
+        self.damage(site, "trust")
+        assert not find_fallbacks(candidate, ["m"], repository)

@@ -280,6 +280,37 @@ class TestWindow:
         run(work())
 
 
+class TestFloorsLost:
+    def damage(self, site: Site) -> None:
+        for name in ("floor.json", "floor-2.json"):
+            (site.state / name).write_bytes(b"?")
+
+    def test_are_told_until_they_are_set_anew(self, site: Site) -> None:
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+            self.damage(site)
+            async with booted(site) as box:
+                assert (await box.factor(), box.problems) == (2.0, ())
+                assert "edged bundle floor --from-serving" in box.degraded["floors"]
+                site.write(FAST + TWO)
+                assert not await box.reloader.reload()
+                assert "are damaged" in box.degraded["config"]
+                assert await box.factor() == 2.0
+                Floors(site.state).set_by_serving()
+                assert await box.reloader.reload()
+                assert await box.factor() == 3.0
+                assert box.degraded == {}
+                self.damage(site)  # also where a look finds nothing that has changed
+                assert await box.reloader.reload()
+                assert list(box.degraded) == ["floors"]
+                Floors(site.state).set_by_serving()
+                assert await box.reloader.reload()
+                assert box.degraded == {}
+
+        run(work())
+
+
 class TestOrders:
     def test_back_and_forth(self, site: Site) -> None:
         async def work() -> None:

@@ -13,13 +13,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from edged.errors import BundleError, ConfigError, EdgedError, IncompatibleError, SignatureError
+from edged.errors import (
+    ApplyError,
+    BundleError,
+    ConfigError,
+    EdgedError,
+    IncompatibleError,
+    SignatureError,
+)
 from edged.incoming import installing
 from edged.incoming.installing import NoPlaceError, check_leap, install
 from edged.store.floors import Floors
 from edged.store.signing import Signer, generate_key
 from tests.bundles import make_bundle
 from tests.models import double
+from tests.trust import Ring
 
 POINTS = ("install.copied", "install.verified", "install.named")
 
@@ -79,6 +87,19 @@ class TestRefused:
         for signer in ("", "stranger"):
             with pytest.raises(SignatureError):
                 install(box, bundle(box, 3, signer=signer))
+
+    @pytest.mark.parametrize("what", ["floor", "trust"])
+    def test_where_what_keeps_the_old_out_is_damaged(self, box: Path, what: str):
+        """It is the device's fault: an inbox keeps the file until that is mended."""
+        ring = Ring(box)
+        (box / "site.trust").write_bytes(ring.signed(ring.document()))
+        text = (box / "edged.yaml").read_text()
+        (box / "edged.yaml").write_text(text.replace("keys: [site.pub]", "root: site.trust"))
+        (box / "state").mkdir()
+        for name in (f"{what}.json", f"{what}-2.json"):
+            (box / "state" / name).write_bytes(b"")
+        with pytest.raises(ApplyError, match="are damaged"):
+            install(box, bundle(box, 3, signer="a"), state_dir=box / "state")
 
     def test_a_flipped_byte(self, box: Path):
         file = bundle(box, 3)

@@ -6,13 +6,16 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edged.errors import ApplyError, BundleError, IncompatibleError
-from edged.store.floors import Floors
-from tests.bundles import make_manifest
+from edged.store.floors import BelowFloorError, Floors, FloorsLostError
+from edged.store.repository import Repository, StoredRelease
+from edged.store.signing import TrustStore
+from tests.bundles import make_bundle, make_manifest
 from tests.models import double
 
 COPIES = ("floor.json", "floor-2.json")
@@ -67,10 +70,10 @@ def test_what_is_below_is_refused(tmp_path: Path):
         make_manifest(double(), name=name, release=release)[0]
         for name, release in (("m", 2), ("m", 3), ("x", 1))
     )
-    floors.check(high)
-    floors.check(other)
+    floors.check(high, "")
+    floors.check(other, "")
     with pytest.raises(IncompatibleError, match=r"none before 3 .*edged bundle floor m@2"):
-        floors.check(low)
+        floors.check(low, "")
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\xff" * 9, b'{"check":1,"floors":{"m":9}}', None])
@@ -88,6 +91,74 @@ def test_a_damaged_copy_lowers_and_raises_nothing(tmp_path: Path, name: str, dam
     for copy in COPIES:
         (tmp_path / copy).unlink()
         assert floors.all() == ({"m": 4} if copy == COPIES[0] else {})
+
+
+class TestLost:
+    """No copy can be read: nothing is taken but what serves, and nothing is written over them."""
+
+    @pytest.fixture
+    def releases(self, tmp_path: Path) -> Iterator[list[StoredRelease]]:
+        """Releases 1 to 3 of m; 2 serves."""
+        repository = Repository(tmp_path / "state")
+        repository.open()
+        found = [
+            repository.import_bundle(
+                make_bundle(tmp_path / f"{n}.edgb", double(factor=n), name="m", release=n),
+                TrustStore({}, 1, required=False),
+            )
+            for n in (1, 2, 3)
+        ]
+        repository.activate("m", found[1].digest)
+        repository.floors.rise({"m": 1, "x": 7})
+        yield found
+        repository.close()
+
+    def damaged(self, tmp_path: Path, *damage: bytes | None) -> Floors:
+        for name, data in zip(COPIES, damage, strict=True):
+            (tmp_path / "state" / name).unlink()
+            if data is None:
+                (tmp_path / "state" / name).symlink_to("/dev/null")
+            elif data != b"gone":
+                (tmp_path / "state" / name).write_bytes(data)
+        return Floors(tmp_path / "state")
+
+    @pytest.mark.parametrize(
+        "damage", [(b"", b"{}"), (b"gone", b"x"), (b"x", b"gone"), (None,) * 2]
+    )
+    def test_nothing_but_what_serves(
+        self, tmp_path: Path, releases: list[StoredRelease], damage: tuple[bytes | None, ...]
+    ):
+        floors, (old, serving, new) = self.damaged(tmp_path, *damage), releases
+        floors.check(serving.manifest, serving.digest)
+        with pytest.raises(BelowFloorError, match="are damaged"):
+            floors.check(old.manifest, old.digest)
+        other = make_manifest(double(), name="x", release=9)[0]
+        for manifest, digest in ((new.manifest, new.digest), (serving.manifest, "?"), (other, "")):
+            with pytest.raises(FloorsLostError, match="edged bundle floor --from-serving"):
+                floors.check(manifest, digest)
+        before = [path.lstat() for path in sorted((tmp_path / "state").glob("floor*.json"))]
+        for change in (lambda: floors.rise({"m": 9}), lambda: floors.set("m", 1)):
+            with pytest.raises(FloorsLostError):
+                change()
+        assert before == [path.lstat() for path in sorted((tmp_path / "state").glob("floor*.json"))]
+
+    def test_until_they_are_set_anew(self, tmp_path: Path, releases: list[StoredRelease]):
+        floors = self.damaged(tmp_path, b"", b"")
+        floors.set_by_serving()
+        assert floors.all() == {"m": 2}
+        floors.check(releases[2].manifest, releases[2].digest)
+        floors.set("m", 1)
+        floors.check(releases[0].manifest, releases[0].digest)
+        floors.set("x", 8)
+        floors.set_by_serving()
+        assert floors.all() == {"m": 2, "x": 8}, "one that is higher stays"
+
+    @pytest.mark.usefixtures("releases")
+    def test_gone_they_are_as_on_a_new_device(self, tmp_path: Path):
+        """Whoever can remove files of the state can write them, too."""
+        assert self.damaged(tmp_path, b"gone", b"gone").all() == {}
+        Floors(tmp_path).set_by_serving()
+        assert Floors(tmp_path).all() == {}
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a\0", "x" * 65])

@@ -14,7 +14,7 @@ from edged.errors import ApplyError, SignatureError
 from edged.store.floors import Floors
 from edged.store.signing import RetiredKeyError, sign_manifest
 from edged.store.trust_document import TrustError, parse_trust
-from edged.store.trust_state import Trusted, TrustState
+from edged.store.trust_state import Trusted, TrustLostError, TrustState
 from tests.trust import Ring
 
 MANIFEST = b"{}"
@@ -164,6 +164,39 @@ def test_a_damaged_copy_lowers_nothing(
         assert data != whole
     (tmp_path / name).write_bytes(data)
     assert version(tmp_path) == 2
+
+
+@pytest.mark.parametrize("damage", [(b"", b"{}"), (None, b"x"), (b"x", None)])
+def test_damaged_in_both_copies_it_is_lost_and_no_older_one_counts(
+    tmp_path: Path, ring: Ring, damage: tuple[bytes | None, ...]
+) -> None:
+    first, second, third = (parse_trust(ring.signed(ring.document(n))) for n in (1, 2, 3))
+    state = TrustState(tmp_path)
+    state.apply(second, first)
+    for name, data in zip(COPIES, damage, strict=True):
+        (tmp_path / name).unlink() if data is None else (tmp_path / name).write_bytes(data)
+    for ask in (state.read, lambda: state.adopt(first), lambda: state.apply(third, first)):
+        with pytest.raises(TrustLostError, match="edged trust apply --anew FILE"):
+            ask()
+    assert state.apply(third, first, anew=True)
+    assert version(tmp_path) == 3
+    with pytest.raises(TrustError, match="versions only rise"):
+        state.apply(second, first, anew=True)
+
+
+def test_a_document_that_does_not_follow_the_configured_one_is_none_to_begin_anew_with(
+    tmp_path: Path, ring: Ring
+) -> None:
+    first = parse_trust(ring.signed(ring.document(1)))
+    other = parse_trust(ring.signed(ring.document(5, "n1 n2", "b"), "n1 n2"))
+    state = TrustState(tmp_path)
+    state.apply(first)
+    for name in COPIES:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(TrustError, match="of the root keys of version 1"):
+        state.apply(other, first, anew=True)
+    assert state.forget()
+    assert state.read() is None
 
 
 @pytest.mark.parametrize("step", STEPS)

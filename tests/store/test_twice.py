@@ -38,7 +38,7 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path, kind: str) -> None:
     else:
         os.mkfifo(first)
     assert dict(files.read())["note-2.json"] == b"one"
-    assert not dict(files.read()).get("note.json")
+    assert not dict(files.read())["note.json"], "it is there, and says nothing"
 
 
 def test_no_more_is_read_than_there_may_be(tmp_path: Path) -> None:
