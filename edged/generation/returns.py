@@ -143,7 +143,8 @@ class Returns(Exchanges):
 
     def _prove(self) -> None:
         """What took effect has to show that it is no worse than what was before."""
-        self._is_booted = True
+        if not self._is_booted:  # with whatever it was: what comes now comes from the files
+            self._is_booted, self._origin = True, "files"
         self._house.health.restore("generation")
         self._windows += 1
         is_whole = not self._candidate.problems  # at boot it may not be; then releases stand in

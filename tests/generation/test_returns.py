@@ -81,6 +81,7 @@ class TestWindow:
                 assert await box.reloader.reload()
                 assert await box.factor() == 3.0
                 assert box.degraded == {}
+                assert history(site).entries()[-1].origin == "files", "an edit, and no way back"
 
         run(work())
 
