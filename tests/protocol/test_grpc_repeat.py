@@ -68,7 +68,9 @@ def test_every_other_byte_counts() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        message(id="a"),
+        message(id="é1"),
+        message(id="a" * 128),
+        message(id="one", model_name="\x1a\x03one"),
         message(parameters={"sequence_id": {"int64": 4}}),
         message(outputs=[{"name": "y", "parameters": {"classification": {"int64": 1}}}]),
         message(np.array([True])),
@@ -103,17 +105,59 @@ def test_at_every_address() -> None:
 
 
 def test_answers_are_the_long_ways() -> None:
+    data = message()
     made = repeat()
     asked = made.inference.asked
     for number in range(3):
         for outputs in ({"x": X * number}, {"x": X, "y": Y * number}, {"x": np.float32([[1]])}):
             response = InferResponse("m", 4, 1, outputs)
             wanted = b"".join(encode_infer(asked, response, {}))
-            assert b"".join(made.answer(response)) == wanted
-            assert b"".join(made.answer(response)) == wanted
+            assert b"".join(made.answer(response, data)) == wanted
+            assert b"".join(made.answer(response, data)) == wanted
     turned = InferResponse("m", 4, 1, {"x": np.float32([[1, 2], [3, 4]]).T})
     for _ in range(2):
-        assert b"".join(made.answer(turned)) == b"".join(encode_infer(asked, turned, {}))
+        assert b"".join(made.answer(turned, data)) == b"".join(encode_infer(asked, turned, {}))
     nothing = InferResponse("m", 4, 1, {})
     for _ in range(2):
-        assert b"".join(made.answer(nothing)) == b"".join(encode_infer(asked, nothing, {}))
+        assert b"".join(made.answer(nothing, data)) == b"".join(encode_infer(asked, nothing, {}))
+
+
+class TestIds:
+    def test_each_its_own(self) -> None:
+        made = known(message(id="abc", model_name="m"))
+        assert made is not None
+        for number, request_id in enumerate(("abd", "abc", "}{ ", "m~/")):
+            data = message(X * number, id=request_id)
+            assert made.fits(data)
+            assert made.fits(memoryview(data))
+            asked = decode_infer(data, 1 << 30).asked
+            assert made.asker(memoryview(data)) == asked.asker == {"id": request_id}
+            response = InferResponse("m", 4, 1, {"x": X * number, "y": Y})
+            wanted = b"".join(encode_infer(asked, response, {}))
+            for _ in range(2):
+                assert b"".join(made.answer(response, data)) == wanted
+
+    @pytest.mark.parametrize("other", ["ab", "abcd", "é1", "a\nb", 'a"b'])
+    def test_of_other_letters_or_another_length(self, other: str) -> None:
+        made = known(message(id="abc"))
+        assert made is not None
+        assert not made.fits(message(id=other))
+
+    def test_bytes_that_read_like_it_inside_a_field(self) -> None:
+        """The id itself is written in another way, its length in two bytes."""
+        data = message(id="one", model_name="\x1a\x03one")
+        changed = data.replace(b"\x1a\x03one", b"\x1a\x83\x00one").replace(
+            b"\n\x05\x1a\x83\x00one", b"\n\x05\x1a\x03one"
+        )
+        assert decode_infer(changed, 1 << 30).asked.id == "one"
+        assert changed.count(b"\x1a\x03one") == 1
+        assert known(changed) is None
+
+    def test_an_answer_in_which_something_else_reads_like_it(self) -> None:
+        made = known(message(id="abc"))
+        assert made is not None
+        response = InferResponse("\x1a\x03abc", 4, 1, {"x": X})
+        data = message(id="abd")
+        wanted = b"".join(encode_infer(decode_infer(data, 1 << 30).asked, response, {}))
+        for _ in range(2):
+            assert b"".join(made.answer(response, data)) == wanted

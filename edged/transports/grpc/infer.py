@@ -109,11 +109,11 @@ class Inferences:
         """What came of it."""
         return self._told(response, origin, lambda: self.message(asked, response))
 
-    def _again(self, repeat: GrpcRepeat, response: InferResponse) -> Reply:
+    def _again(self, repeat: GrpcRepeat, message: Buffer, response: InferResponse) -> Reply:
         if response.error is not None:
             # What the call was prepared for may be no more: the long way looks again.
             self._repeats.clear()
-        return self._told(response, "a client", lambda: repeat.answer(response))
+        return self._told(response, "a client", lambda: repeat.answer(response, message))
 
     def _told(
         self, response: InferResponse, origin: str, encode: Callable[[], list[Buffer]]

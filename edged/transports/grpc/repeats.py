@@ -22,7 +22,7 @@ from edged.transports.oip_door import Door, Prepared
 
 _T = TypeVar("_T")
 
-Finish = Callable[[GrpcRepeat, InferResponse], Reply]
+Finish = Callable[[GrpcRepeat, Buffer, InferResponse], Reply]
 
 _MOST = 16
 """Kinds of messages that are remembered, by their lengths; more are simply read anew."""
@@ -104,7 +104,7 @@ class Repeats:
 
         def on_response(response: InferResponse, final: bool) -> None:
             if final:
-                on_reply(self._finish(repeat, response))
+                on_reply(self._finish(repeat, message, response))
 
         try:
             answer = self._alone(known, head, message)
@@ -117,8 +117,8 @@ class Repeats:
             on_reply(Reply([answer]))
             return True, None
         deadline_ns = deadline_ns_of(head, repeat.inference.asked.timeout_us)
-        inputs = repeat.inputs(message)
-        return True, call.submit(inputs, 0, deadline_ns, head.origin, on_response)
+        inputs, key = repeat.inputs(message), repeat.asker(message)
+        return True, call.submit(inputs, 0, deadline_ns, head.origin, on_response, key=key)
 
     def ask_alone(self, head: Head, message: bytes) -> bytes | None:
         """The answer to a message that is known, on the spot; None where ``ask`` has to be asked.

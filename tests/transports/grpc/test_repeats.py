@@ -62,8 +62,21 @@ def test_in_turn_with_others(service: Asker, door: EchoDoor) -> None:
     for number in range(1, 5):
         answers(service, number)
         answers(service, number, changes=named)
-        assert decode(INFER_RESPONSE, ask(service, 1, {"id": "a"}).message)["id"] == "a"
+        assert decode(INFER_RESPONSE, ask(service, 1, {"id": "éa"}).message)["id"] == "éa"
     assert door.prepared == 2
+
+
+@pytest.mark.parametrize("is_quiet", [False, True], ids=["in turn", "alone"])
+def test_each_with_an_id_of_its_own(service: Asker, door: EchoDoor, is_quiet: bool) -> None:
+    door.is_quiet = is_quiet
+    ids = [f"{number:04}" for number in range(20)]
+    for number, request_id in enumerate(ids):
+        found = decode(INFER_RESPONSE, ask(service, number, {"id": request_id}).message)
+        assert found["id"] == request_id
+        assert bytes(found["raw_output_contents"][0]) == (X * number).tobytes()
+    assert door.prepared == 1
+    assert door.keys == [{"id": request_id} for request_id in ids[2:]]
+    assert len(door.lone) == (18 if is_quiet else 0)
 
 
 def test_who_asks_is_said_of_all(
