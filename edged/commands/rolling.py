@@ -57,10 +57,11 @@ def in_short(rollouts: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def _standing(one: dict[str, Any]) -> Iterator[str]:
     yield one["phase"] + (f" ({one['reason']})" if one["reason"] else "")
-    if one["phase"] == "promoted":
-        yield _promoted_words(one)
     if one["phase"] not in _UNDER_WAY:
+        yield _what_to_write(one)
         return
+    if one["phase"] == "passed":
+        yield f"waits for you: edged rollout promote {one['model']}, or abort"
     total = sum(one["weights"].values())
     if total and len(one["weights"]) > 1:
         shares = (f"release {n} gets {100 * w / total:.3g} %" for n, w in one["weights"].items())
@@ -79,8 +80,8 @@ def _lines(one: dict[str, Any]) -> Iterator[str]:
     yield f"{one['model']}: {one['phase']}" + (f" ({shares}{key})" if shares else "")
     if one["reason"]:
         yield f"  {one['reason']}"
-    if one["phase"] == "promoted":
-        yield f"  {_promoted_words(one)}"
+    if one["phase"] not in _UNDER_WAY:
+        yield f"  {_what_to_write(one)}"
     if one["canary"]:
         yield f"  {one['elapsed_s']:.0f} s of a window of {one['window_s']:.0f} s"
     if one["waits_for"]:
@@ -98,8 +99,10 @@ def _lines(one: dict[str, Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in _figures(old))
 
 
-def _promoted_words(one: dict[str, Any]) -> str:
-    return f"when there is time, write it: serve: {one['canary']}, in place of rollout"
+def _what_to_write(one: dict[str, Any]) -> str:
+    """It is over, and the section still there: what it came to is to be the files' word."""
+    release = one["canary"] if one["phase"] == "promoted" else one["stable"]
+    return f"when there is time, write it: serve: {release}, in place of rollout"
 
 
 def _figures(one: dict[str, Any]) -> Iterator[str]:

@@ -76,7 +76,10 @@ def test_in_short_without_a_canary_and_with_a_shadow():
 
 def test_in_short_of_one_that_is_over():
     assert list(in_short([{**ONE, "phase": "rolled back", "reason": "errors: 3 of 100"}])) == [
-        "rollout of pumps: rolled back (errors: 3 of 100)"
+        (
+            "rollout of pumps: rolled back (errors: 3 of 100); when there is time, write it: "
+            "serve: 1, in place of rollout"
+        )
     ]
     assert list(in_short([{**ONE, "phase": "promoted", "reason": "by an operator"}])) == [
         (
@@ -84,6 +87,13 @@ def test_in_short_of_one_that_is_over():
             "in place of rollout"
         )
     ]
+
+
+def test_in_short_of_one_that_waits_for_an_operator():
+    (line, *_) = in_short([{**ONE, "phase": "passed", "reason": "good"}])
+    assert line.startswith(
+        "rollout of pumps: passed (good); waits for you: edged rollout promote pumps, or abort; "
+    )
 
 
 def test_of_no_answers_nothing_is_said_of_their_time():
