@@ -98,8 +98,9 @@ class Inflow:
             raise BrokenRuleError(
                 Rule.PUBLISH_IN_USE, f"message {packet_id} again before it was acknowledged"
             )
-        if self._limit is not None and self.unacknowledged >= self._limit:
-            found = f"message {packet_id} beyond the {self._limit} that wait"
+        limit = self._limit
+        if limit is not None and len(self._open) + len(self.received) >= limit:
+            found = f"message {packet_id} beyond the {limit} that wait"
             excess = BrokenRuleError(Rule.PUBLISH_TOO_MANY, found)
             if not self._bears_excess:
                 raise excess

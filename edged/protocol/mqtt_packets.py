@@ -46,6 +46,8 @@ V5_ONLY: Final = frozenset({DISCONNECT, AUTH})
 _ACK_REASONS: Final = {PUBACK: IN_PUBACK, PUBREC: IN_PUBACK, PUBREL: IN_PUBREL, PUBCOMP: IN_PUBREL}
 
 
+_new: Final = tuple.__new__
+"""A named tuple's own makes a call more."""
 _NOT_SHORT: Final = 9
 _BLOCKS_KEPT: Final = 256
 _short_blocks: dict[bytes, tuple[Values, int]] = {}
@@ -190,15 +192,19 @@ def read_publish(first: int, data: bytes, at: int, end: int, *, is_v5: bool) -> 
             at = fields.at
     if not topic and not alias:
         raise BrokenRuleError(Rule.PUBLISH_TOPIC, "PUBLISH without a topic")
-    return Publish(
+    return _new(Publish, (
         packet_id, topic, data[at:end], qos, first & 1 == 1, first & 8 == 8, alias, properties
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+NO_WORDS: Final = (None, None, None, (), None)
+"""What ``message_words`` gives where there are no properties."""
 
 
 def message_words(properties: Values) -> tuple[Any, ...]:
     """What a ``Message`` tells of a PUBLISH's properties, in its order."""
     if len(properties) == 1 and Property.SUBSCRIPTION_ID in properties:  # as nearly all have
-        return None, None, None, properties[Property.SUBSCRIPTION_ID]
+        return None, None, None, properties[Property.SUBSCRIPTION_ID], None
     get = properties.get
     return (
         get(Property.RESPONSE_TOPIC),

@@ -31,6 +31,7 @@ from edged.protocol.mqtt_inflow import Inflow
 from edged.protocol.mqtt_outflow import Asked, Outflow
 from edged.protocol.mqtt_outgoing import Outgoing
 from edged.protocol.mqtt_packets import (
+    NO_WORDS,
     Connack,
     check_kind,
     message_words,
@@ -285,10 +286,9 @@ class ClientSession:
             if packet_id in self._in.received:
                 self.outgoing.say(write_ack(wire.PUBREC, packet_id, is_v5=self._is_v5))
             return
-        more = message_words(properties) if properties else ()
-        self._emit(
-            Message(self._number, packet_id, topic, payload, qos, retain, dup, now_ns, *more)
-        )
+        more = message_words(properties) if properties else NO_WORDS
+        said = (self._number, packet_id, topic, payload, qos, retain, dup, now_ns)
+        self._emit(tuple.__new__(Message, said + more))
 
     def _reject(self, why: BrokenRuleError, qos: int, packet_id: int, *, dup: bool) -> None:
         self.rejected += 1

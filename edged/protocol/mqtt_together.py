@@ -22,8 +22,8 @@ from edged.protocol.mqtt_writer import NO_TOPIC, encode_topic
 
 JOINED_BYTES: Final = 1024
 """Payloads up to here are copied once more, which costs less than a part of their own."""
-_HEAD_BYTES: Final = 7
-"""A packet's first byte, its length and its identifier, at most."""
+_HEAD_BYTES: Final = 5
+"""A packet's first byte and its length, at most."""
 _PUBACK: Final = wire.PUBACK << 24 | 2 << 16
 
 
@@ -64,19 +64,22 @@ class Together:
         if like.retain and not terms.takes_retained:
             return False
         heads = self._heads(topics, like)
-        longest = max(map(len, payloads))
-        if heads is None or longest > JOINED_BYTES:
+        if heads is None or max(map(len, payloads)) > JOINED_BYTES:
             return False
-        widest = max(len(before) + len(behind) for before, behind in heads)
-        if widest + longest + _HEAD_BYTES > terms.maximum_packet:
+        lengths = [
+            len(before) + len(behind) + len(payload) + (2 if qos else 0)
+            for (before, behind), payload in zip(heads, payloads, strict=True)
+        ]
+        if max(lengths) + _HEAD_BYTES > terms.maximum_packet:
             return False
         packet_ids = self._outflow.begin(tokens, qos)
         if packet_ids is None:
             return False
         parts: list[bytes] = []
         first = bytes((wire.PUBLISH | qos << 1 | like.retain,))
-        for (before, behind), packet_id, payload in zip(heads, packet_ids, payloads, strict=True):
-            length = len(before) + len(packet_id) + len(behind) + len(payload)
+        for (before, behind), packet_id, payload, length in zip(
+            heads, packet_ids, payloads, lengths, strict=True
+        ):
             parts += (first, encode_length(length), before, packet_id, behind, payload)
         self._outgoing.say(b"".join(parts))
         return True

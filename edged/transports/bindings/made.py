@@ -48,8 +48,9 @@ class MadeAnswers:
 
     def arrived(self, mid: int) -> None:
         """A new message has this packet identifier: the one before it will not come again."""
-        for request in list(self._by_mid.get(mid, ())):
-            self._drop(request)
+        if mid in self._by_mid:
+            for request in list(self._by_mid[mid]):
+                self._drop(request)
 
     def forget(self) -> None:
         """Nothing comes again: the broker has no session of ours any more."""
