@@ -310,7 +310,7 @@ class TestElsewhere:
     def test_a_full_disk(self, unbuffered: str) -> None:
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
-                [sys.executable, "-m", "edged", "device"],
+                [sys.executable, "-m", "edged", "check", "--explain"],
                 stdout=full,
                 stderr=subprocess.PIPE,
                 timeout=60,

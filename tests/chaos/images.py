@@ -6,7 +6,9 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +23,22 @@ MAKERS: dict[str, tuple[str, ...]] = {
 }
 
 
-def fs_option(parser: argparse.ArgumentParser) -> None:
-    """``--fs``, on a command line."""
+def words(doc: str | None) -> argparse.Namespace | None:
+    """The command line of what cuts the power; None, and said why, where this machine cannot.
+
+    It ends by SIGTERM as by an exception, so that what is mounted is taken off.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    parser.add_argument("--cuts", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pretend", action="store_true", help="the control: syncs do nothing")
     parser.add_argument("--fs", choices=sorted(MAKERS), default="ext4", help="the file system")
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if reason := problem(args.fs):
+        print(f"not done: {reason}")
+        return None
+    return args
 
 
 def run(*command: str | Path) -> bool:

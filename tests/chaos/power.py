@@ -8,7 +8,6 @@ does not model a drive that lies. Needs root and loop devices.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import random
@@ -25,7 +24,7 @@ from edged.outbox.disk import Disk
 from edged.outbox.segment_log import SegmentLog
 from tests.bundles import make_bundle
 from tests.chaos.book import Book
-from tests.chaos.images import fs_option, mounted, new_image, problem
+from tests.chaos.images import mounted, new_image, words
 from tests.chaos.parties import Device, Listener
 from tests.chaos.tap import Tap
 from tests.e2e.process import DaemonProcess, wait_for
@@ -237,15 +236,8 @@ def cuts(
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--cuts", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pretend", action="store_true", help="the control: syncs do nothing")
-    fs_option(parser)
-    args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    if reason := problem(args.fs):
-        print(f"not done: {reason}")
+    args = words(__doc__)
+    if args is None:
         return 1
     found = cuts(args.cuts, args.seed, pretends=args.pretend, kind=args.fs)
     print("\n".join(found.lines()))

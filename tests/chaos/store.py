@@ -9,7 +9,6 @@ read, and a whole daemon is started on some. Needs root and loop devices.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import random
@@ -31,7 +30,7 @@ from edged.incoming import installing
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.floors import Floors
 from tests.bundles import make_bundle, make_keys
-from tests.chaos.images import fs_option, mounted, new_image, problem
+from tests.chaos.images import mounted, new_image, words
 from tests.chaos.promises import Found, Image, Known, Promises, copy_of, inspect
 from tests.chaos.stopping import PRETENDS, STOPS_AT, STOPS_UNTIL
 from tests.e2e.process import DaemonProcess, wait_for
@@ -377,15 +376,8 @@ def cuts(
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--cuts", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pretend", action="store_true", help="the control: syncs do nothing")
-    fs_option(parser)
-    args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    if reason := problem(args.fs):
-        print(f"not done: {reason}")
+    args = words(__doc__)
+    if args is None:
         return 1
     found = Found()
     try:

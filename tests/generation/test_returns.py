@@ -46,11 +46,24 @@ def fail(box: Box, count: int = 10) -> None:
         release.counters.answered("uds:0", RunError("no"), 1)
 
 
-async def worse(box: Box, site: Site) -> None:
-    """Generation 2 takes effect and breaches its window."""
+async def on_trial(box: Box, site: Site) -> None:
+    """Generation 2 takes effect, and its window is open for an hour."""
     await eventually(lambda: confirmed(site, 1))
     site.write(SLOW + TWO)
     assert await box.reloader.reload()
+
+
+async def proven(box: Box, site: Site, models: str) -> None:
+    """Generation 2 takes effect and proves good."""
+    await eventually(lambda: confirmed(site, 1))
+    site.write(FAST + models)
+    assert await box.reloader.reload()
+    await eventually(lambda: confirmed(site, 1, 2))
+
+
+async def worse(box: Box, site: Site) -> None:
+    """Generation 2 takes effect and breaches its window."""
+    await on_trial(box, site)
     assert (await box.factor(), box.generation) == (3.0, 2)
     assert box.reloader.window_left_s is not None
     fail(box)
@@ -90,9 +103,7 @@ class TestWindow:
 
         async def work() -> None:
             async with booted(site) as box:
-                await eventually(lambda: confirmed(site, 1))
-                site.write(SLOW + TWO)
-                assert await box.reloader.reload()
+                await on_trial(box, site)
                 others = (InvalidRequestError("no"), QueueFullError("full"))
                 for model, error in (*(("m", one) for one in others), ("x", BusyError("no"))):
                     # Their own fault, or anybody's who wants to undo a change by asking too much,
@@ -109,10 +120,7 @@ class TestWindow:
     def test_good_ones_are_confirmed(self, site: Site) -> None:
         async def work() -> None:
             async with booted(site) as box:
-                await eventually(lambda: confirmed(site, 1))
-                site.write(FAST + TWO)
-                assert await box.reloader.reload()
-                await eventually(lambda: confirmed(site, 1, 2))
+                await proven(box, site, TWO)
                 assert history(site).marks().trying is None
 
         run(work())
@@ -122,9 +130,7 @@ class TestWindow:
             floors = Floors(site.state)
             site.bundle("m", 2, floor=2)
             async with booted(site) as box:
-                await eventually(lambda: confirmed(site, 1))
-                site.write(SLOW + TWO)
-                assert await box.reloader.reload()
+                await on_trial(box, site)
                 assert await box.factor() == 3.0
                 assert floors.all() == {}, "it may still have to be left"
                 site.write(FAST + TWO)
@@ -180,11 +186,8 @@ class TestWindow:
 
         async def work() -> None:
             async with booted(site) as box:
-                await eventually(lambda: confirmed(site, 1))
                 lost = site.bundle("m", 3)
-                site.write(FAST + ONE.replace("m-1", "m-3"))
-                assert await box.reloader.reload()
-                await eventually(lambda: confirmed(site, 1, 2))
+                await proven(box, site, ONE.replace("m-1", "m-3"))
                 shutil.rmtree(site.state / "store" / bundle_digest(read_manifest(lost)[0]))
                 site.bundle("m", 3, double(factor=9))  # is not what generation 2 served
                 site.write(SLOW + ONE.replace("m-1", "m-2"))
@@ -203,11 +206,8 @@ class TestWindow:
     def test_a_start_passes_over_what_is_lost_too(self, site: Site) -> None:
         async def work() -> None:
             async with booted(site) as box:
-                await eventually(lambda: confirmed(site, 1))
                 lost = site.bundle("m", 3)
-                site.write(FAST + ONE.replace("m-1", "m-3"))
-                assert await box.reloader.reload()
-                await eventually(lambda: confirmed(site, 1, 2))
+                await proven(box, site, ONE.replace("m-1", "m-3"))
             shutil.rmtree(site.state / "store" / bundle_digest(read_manifest(lost)[0]))
             site.write(SLOW + TWO)
             for _ in range(6):
@@ -235,9 +235,7 @@ class TestWindow:
     ) -> None:
         async def work() -> None:
             async with booted(site) as box:
-                await eventually(lambda: confirmed(site, 1))
-                site.write(SLOW + TWO)
-                assert await box.reloader.reload()
+                await on_trial(box, site)
                 monkeypatch.setenv(ERROR_VARIABLE, "marks.before")
                 fail(box)
                 await eventually(lambda: "generation" in box.degraded)
@@ -251,9 +249,7 @@ class TestWindow:
         async def work() -> None:
             async with booted(site) as box:
                 monkeypatch.setattr("edged.generation.returns._AFTER_S", 0.05)
-                await eventually(lambda: confirmed(site, 1))
-                site.write(SLOW + TWO)
-                assert await box.reloader.reload()
+                await on_trial(box, site)
                 monkeypatch.setenv(ERROR_VARIABLE, "marks.before")
                 fail(box)
                 await eventually(lambda: "generation" in box.degraded)
@@ -269,9 +265,7 @@ class TestWindow:
 
         async def work() -> None:
             async with booted(site) as box:
-                await eventually(lambda: confirmed(site, 1))
-                site.write(SLOW + TWO)
-                assert await box.reloader.reload()
+                await on_trial(box, site)
                 async with box.reloader._lock:
                     box.reloader._window_over("it was bad")
                     box.reloader._prove()
@@ -316,10 +310,7 @@ class TestOrders:
     def test_back_and_forth(self, site: Site) -> None:
         async def work() -> None:
             async with booted(site) as box:
-                await eventually(lambda: confirmed(site, 1))
-                site.write(FAST + TWO)
-                assert await box.reloader.reload()
-                await eventually(lambda: confirmed(site, 1, 2))
+                await proven(box, site, TWO)
                 history(site).order(Order(0))
                 assert not await box.reloader.reload()
                 assert (await box.factor(), box.generation) == (2.0, 3)
@@ -342,10 +333,7 @@ class TestOrders:
     ) -> None:
         async def work() -> None:
             async with booted(site) as box:
-                await eventually(lambda: confirmed(site, 1))
-                site.write(FAST + TWO)
-                assert await box.reloader.reload()
-                await eventually(lambda: confirmed(site, 1, 2))
+                await proven(box, site, TWO)
                 monkeypatch.setattr(History, "forget_order", lambda _: None)
                 history(site).order(Order(0))
                 for _ in range(2):
@@ -370,10 +358,7 @@ class TestOrders:
     def test_at_the_next_start(self, site: Site) -> None:
         async def work() -> None:
             async with booted(site) as box:
-                await eventually(lambda: confirmed(site, 1))
-                site.write(FAST + TWO)
-                assert await box.reloader.reload()
-                await eventually(lambda: confirmed(site, 1, 2))
+                await proven(box, site, TWO)
             history(site).order(Order(1))
             for _ in range(2):  # and it stays so
                 async with booted(site) as box:
