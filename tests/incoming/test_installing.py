@@ -6,10 +6,12 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -23,9 +25,11 @@ from edged.errors import (
 )
 from edged.incoming import installing
 from edged.incoming.installing import NoPlaceError, check_leap, install
+from edged.manifest import Requires
 from edged.store.floors import Floors
 from edged.store.signing import Signer, generate_key
 from tests.bundles import make_bundle
+from tests.hostile.test_bundles import custom
 from tests.models import double
 from tests.trust import Ring
 
@@ -61,7 +65,9 @@ def test_one_that_is_trusted_is_where_the_configuration_looks(box: Path):
     assert said == f"{box}/bundles/m-3.edgb: release 3 of m"
     assert there(box) == ["m-3.edgb"]
     assert (box / "bundles/m-3.edgb").read_bytes() == file.read_bytes()
-    assert (box / "bundles/m-3.edgb").stat().st_nlink == 1
+    info = (box / "bundles/m-3.edgb").stat()
+    assert info.st_nlink == 1
+    assert stat.S_IMODE(info.st_mode) == 0o644, "the daemon is another user"
     assert install(box, file).endswith("m-3.edgb is there already")
 
 
@@ -100,6 +106,50 @@ class TestRefused:
             (box / "state" / name).write_bytes(b"")
         with pytest.raises(ApplyError, match="are damaged"):
             install(box, bundle(box, 3, signer="a"), state_dir=box / "state")
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            ({"requires": Requires("99.0")}, "needs edged 99.0 or newer"),
+            ({"targets": {"class": ("gate",)}}, "class"),
+        ],
+    )
+    def test_what_its_first_bytes_say_against_it(
+        self, box: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], said: str
+    ):
+        monkeypatch.setattr("edged.incoming.installing._copy", None)  # nothing is written at all
+        file = make_bundle(
+            box / "usb/m.edgb", double(), name="m", release=3, key=box / "site.key", **more
+        )
+        with pytest.raises(IncompatibleError, match=said):
+            install(box, file)
+
+    def test_one_that_the_store_could_not_take(self, box: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("edged.incoming.installing._copy", None)
+        config = box / "edged.yaml"
+        config.write_text(config.read_text() + "store: {max_bytes: 100B}\n")
+        with pytest.raises(IncompatibleError, match=r"more than store\.max_bytes"):
+            install(box, bundle(box, 3))
+
+    def test_anything_new_under_a_document_that_expired(
+        self, box: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("edged.generation.trusted.is_synchronised", lambda: True)
+        monkeypatch.setattr("edged.incoming.installing._copy", None)
+        ring = Ring(box)
+        document = ring.document(issued="2020-01-01", expires="2020-02-02")
+        (box / "site.trust").write_bytes(ring.signed(document))
+        text = (box / "edged.yaml").read_text()
+        (box / "edged.yaml").write_text(text.replace("keys: [site.pub]", "root: site.trust"))
+        with pytest.raises(EdgedError, match="expired on 2020-02-02"):
+            install(box, bundle(box, 3, signer="a"), state_dir=box / "state")
+
+    def test_a_model_that_asks_for_a_library(self, box: Path):
+        """What the daemon would refuse to load has no name before."""
+        key = box / "site.key"
+        file = make_bundle(box / "usb/m.edgb", custom(), name="m", release=3, key=key)
+        with pytest.raises(EdgedError, match=r"my\.library"):
+            install(box, file)
 
     def test_a_flipped_byte(self, box: Path):
         file = bundle(box, 3)
@@ -277,3 +327,19 @@ def test_a_file_that_is_changed_while_it_is_copied(box: Path, monkeypatch: pytes
     with pytest.raises(BundleError, match="was changed while it was copied"):
         install(box, file)
     assert there(box) == []
+
+
+def test_what_has_its_name_is_on_the_disk(box: Path, monkeypatch: pytest.MonkeyPatch):
+    """The copy is synced before it gets its name, and the folder after it; cuts of the power say so
+    too, which not every machine can have (tests/chaos/store.py)."""
+    steps: list[str] = []
+    sync = os.fsync
+
+    def synced(fd: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "copy")
+        assert (steps[-1] == "folder") == (box / "bundles/m-3.edgb").exists()
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    install(box, bundle(box, 3))
+    assert steps == ["copy", "folder"]

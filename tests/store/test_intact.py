@@ -11,8 +11,10 @@ import pytest
 from edged.errors import BundleError, IncompatibleError, SignatureError
 from edged.store import intact as intact_module
 from edged.store import repository as module
+from edged.store.bundle import open_bundle
+from edged.store.collecting import Needed, Usual
 from edged.store.repository import Repository
-from edged.store.seen import Seen
+from edged.store.seen import Look, Seen
 from edged.store.signing import TrustStore
 from edged.store.stored import StoredRelease
 from edged.store.unchanged import Unchanged
@@ -99,3 +101,45 @@ def test_signatures_that_came_later(shop: Shop, tmp_path: Path, keys) -> None:
     shop.repository.import_bundle(bare, lax)
     assert shop.take() == shop.release
     assert shop.release.verify(shop.trust) == (keys.signer.key_id,)
+
+
+def test_and_whether_it_is_for_this_device(shop: Shop, tmp_path: Path, keys) -> None:
+    path = make_bundle(
+        tmp_path / "b.edgb", double(), release=2, key=keys.private, targets={"class": ("gate",)}
+    )
+    for _ in range(2):
+        shop.repository.import_bundle(path, shop.trust, {"class": "gate"})
+    with pytest.raises(IncompatibleError, match="class"):
+        shop.repository.import_bundle(path, shop.trust, {"class": "desk"})
+
+
+def test_one_that_is_asked_for_stays_until_that_is_decided(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that is not looked at: no collection in between takes it away."""
+    collector, digest = shop.repository.collector, shop.release.digest
+    collector.rules = Usual(keep=0)
+    collector.in_use = lambda: Needed({digest}, ())
+    collector.settle()
+    monkeypatch.setattr(shop.repository, "_is_kept", None)
+    shop.take()
+    collector.in_use = lambda: Needed((), ())
+    collector.collect()
+    assert shop.repository.digests() == [digest]
+    collector.settle()
+    assert shop.repository.digests() == []
+
+
+def test_what_changes_while_it_is_compared_is_not_taken_for_whole(shop: Shop) -> None:
+    """Stamps from before are those of files that were compared; later ones may be of others."""
+    intact = intact_module.Intact(shop.repository.state_dir / "store")
+    digest, manifest = shop.release.digest, shop.release.manifest
+    before = intact.stamps(digest, manifest)
+    with open_bundle(shop.path) as bundle:
+        changed = (*before[:-1], before[-1]._replace(size=1))
+        for stamps, is_known in ((changed, False), ((), False), (before, True)):
+            intact.note(bundle, stamps)
+            look = Seen().known(shop.path) or Look(
+                digest, bundle.manifest_bytes, manifest, bundle.signatures
+            )
+            assert (intact.find(look) is not None) == is_known

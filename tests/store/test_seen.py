@@ -82,3 +82,17 @@ def test_broken_ones_are_not_kept(seen: Seen, tmp_path: Path) -> None:
     path.unlink()
     assert seen.known(path) is None
     assert seen.known(Path("a\0b")) is None
+
+
+def test_what_is_exchanged_while_it_is_read_is_not_kept_under_its_name(
+    seen: Seen, tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at, exchanged, read, and exchanged back: what was read is another file's."""
+    other = make_bundle(tmp_path / "b.edgb", double(), release=2)
+    first, second = Seen().digest(bundle), Seen().digest(other)
+    real = module.open_bundle
+    monkeypatch.setattr(module, "open_bundle", lambda _path: real(other))
+    assert seen.digest(bundle) == second
+    monkeypatch.setattr(module, "open_bundle", real)
+    assert seen.known(bundle) is None
+    assert seen.digest(bundle) == first

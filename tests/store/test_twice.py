@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -61,3 +62,25 @@ def test_what_cannot_be_read_for_a_while_is_not_gone(
     monkeypatch.setattr(os, "open", fail)
     with pytest.raises(ApplyError, match=f"cannot be read at the moment: {os.strerror(code)}"):
         list(files.read())
+
+
+def test_one_at_a_time_among_all_processes(tmp_path: Path) -> None:
+    with (
+        Twice(tmp_path, "note", 10).locked(),
+        (tmp_path / "note.lock").open() as other,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (tmp_path / "note.lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to others, which root alone may")
+def test_what_an_operator_writes_as_root_is_the_daemons(tmp_path: Path) -> None:
+    os.chown(tmp_path, 1234, 1235)
+    files = Twice(tmp_path, "note", 10)
+    with files.locked():
+        files.write(b"one")
+    for name in ("note.json", "note-2.json", "note.lock"):
+        info = (tmp_path / name).stat()
+        assert (info.st_uid, info.st_gid) == (1234, 1235), name

@@ -70,3 +70,11 @@ def test_a_file_that_was_written_in_place_with_its_old_times(tmp_path: Path) -> 
     kept.keep("a", (stamp_of(before),), b"old!")
     assert kept.get("a", (stamp_of(before),)) == b"old!"
     assert kept.get("a", (stamp_of(path.stat()),)) is None
+
+
+def test_a_stamp_has_all_that_tells_files_apart() -> None:
+    """Each number of a look at a file is in its place; the time of the last reading is in none."""
+    numbers = range(100, 110)
+    info = os.stat_result([*numbers, 0, 0, 0], {"st_mtime_ns": 21, "st_ctime_ns": 22})
+    mode, inode, device, _, owner, _, size, *_ = numbers
+    assert stamp_of(info) == Stamp(device, inode, mode, owner, size, 21, 22)
