@@ -4,14 +4,13 @@ those it does not concern."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import figures
 from benchmarks.neighbour import neighbour
 from benchmarks.results import Row, measured
-from benchmarks.stand import BenchError, Daemon, Stand, load_average
+from benchmarks.stand import Daemon, Stand, load_average
 from edged.commands.generations import ask
 
 MODELS, CHANGES, STARTS = 200, 20, 5
@@ -81,7 +80,7 @@ def _apply(daemon: Daemon) -> float:
 def _boot(stand: Stand, bundle: Path) -> tuple[float, dict[str, Any]]:
     with stand.prepared(_body([bundle]).replace("1h", "0")) as daemon:
         daemon.start()
-        _when(lambda: "proved good" in daemon.log.read_text(), daemon)
+        daemon.wait_until_proven()
         daemon.stop()
         good = daemon.config.read_text()
         times: dict[str, list[float]] = {"clean": [], "broken": []}
@@ -91,11 +90,3 @@ def _boot(stand: Stand, bundle: Path) -> tuple[float, dict[str, Any]]:
                 times[name].append(daemon.start())
                 daemon.stop()
     return min(times["broken"]) / min(times["clean"]), {"s": times, "load_average": load_average()}
-
-
-def _when(what: Callable[[], bool], daemon: Daemon, limit_s: float = 60.0) -> None:
-    until = time.monotonic() + limit_s
-    while not what():
-        if time.monotonic() > until:
-            raise BenchError(f"it did not come about:\n{daemon.tail()}")
-        time.sleep(0.05)

@@ -36,6 +36,7 @@ def idle(stand: Stand) -> list[Row]:
         time.sleep(SETTLE_S)
         load = {"load_average": load_average()}
         memory = memory_mb(daemon)
+        daemon.wait_until_proven()  # until then its figures are looked at four times a second
         cpu, switches, seconds = _rest(daemon, IDLE_S * stand.scale)
     serving = [_serving(stand, model, name) for name in SERVING]
     return [

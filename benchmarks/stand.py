@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,18 @@ class Daemon:
                     return
             time.sleep(0.05)
         raise BenchError(f'model "{model}" is not served:\n{self.tail()}')
+
+    def wait_until(self, what: Callable[[], bool], limit_s: float = 60.0) -> None:
+        """Wait until something holds."""
+        until = time.monotonic() + limit_s
+        while not what():
+            if time.monotonic() > until:
+                raise BenchError(f"it did not come about:\n{self.tail()}")
+            time.sleep(0.05)
+
+    def wait_until_proven(self) -> None:
+        """Wait until the configuration has proved good, and nobody looks at it any more."""
+        self.wait_until(lambda: "proved good" in self.log.read_text())
 
     def tail(self) -> str:
         """The end of its log."""

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,16 +50,16 @@ def way_back(stand: Stand) -> list[Row]:
 
 def _round(daemon: Daemon) -> tuple[float, int]:
     """Seconds from the breach to the last answer of the bad release, and all that failed."""
-    _when(lambda: "proved good" in daemon.log.read_text(), daemon)
+    daemon.wait_until_proven()
     text = daemon.config.read_text()
     answers: list[Answer] = []
     is_over = threading.Event()
     caller = threading.Thread(target=_ask, args=(daemon, answers, is_over))
     caller.start()
     try:
-        _when(lambda: len(answers) > 100, daemon)
+        daemon.wait_until(lambda: len(answers) > 100)
         daemon.config.write_text(text.replace("serve: 1", "serve: 2"))
-        _when(lambda: _is_back(answers), daemon)
+        daemon.wait_until(lambda: _is_back(answers))
     finally:
         is_over.set()
         caller.join()
@@ -97,14 +97,6 @@ def _ask(daemon: Daemon, answers: list[Answer], is_over: threading.Event) -> Non
                 release = 0
             answers.append(Answer(time.perf_counter(), release))
             time.sleep(0.001)
-
-
-def _when(what: Any, daemon: Daemon, limit_s: float = 60.0) -> None:
-    until = time.monotonic() + limit_s
-    while not what():
-        if time.monotonic() > until:
-            raise BenchError(f"it did not come about:\n{daemon.tail()}")
-        time.sleep(0.02)
 
 
 def _make(folder: Path, release: int, *, fails: bool) -> Path:
