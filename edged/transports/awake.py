@@ -11,6 +11,8 @@ from edged.patience import Patience
 
 AWAKE_NS: Final = 500_000
 """As long as inline runs of one turn may take: so much one client may delay the others."""
+_SHARED_NS: Final = 20_000
+"""A core that takes longer to come back to whoever offers it to others had some."""
 
 
 def read_awake(descriptor: int, buffer: memoryview, wait_ns: int) -> int:
@@ -39,6 +41,7 @@ class Vigil:
     """Staying awake for longer than the loop may be held up: over its turns, which serve others.
 
     A core that sleeps is woken late and finds its caches cold; a turn costs some microseconds.
+    Where others want the core it does not sleep anyway: nothing is gained there, and it ends.
     """
 
     def __init__(self) -> None:
@@ -72,8 +75,10 @@ class Vigil:
         self._is_called = False
         if self._patience is None:
             return
-        if time.monotonic_ns() >= self._until_ns:
-            self.end(in_time=False)
-            return
-        os.sched_yield()  # as above
-        self._go_on()
+        began_ns = time.monotonic_ns()
+        if began_ns < self._until_ns:
+            os.sched_yield()  # as above
+            if time.monotonic_ns() - began_ns < _SHARED_NS:
+                self._go_on()
+                return
+        self.end(in_time=False)

@@ -64,10 +64,34 @@ class TestVigil:
         asyncio.run(main())
         assert patience.ends == [False], "it is told once"
 
+    def test_none_where_others_want_the_core(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        patience, vigil, now_ns, took_ns = Noted(), Vigil(), 0, 1_000
+
+        def give_way() -> None:
+            nonlocal now_ns
+            now_ns += took_ns
+
+        monkeypatch.setattr(awake.time, "monotonic_ns", lambda: now_ns)
+        monkeypatch.setattr(awake.os, "sched_yield", give_way)
+
+        async def main() -> None:
+            nonlocal took_ns
+            vigil.begin(patience, 10**12)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert (patience.ends, now_ns) == ([], 5_000)
+            took_ns = 100_000
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert (patience.ends, now_ns) == ([False], 105_000)
+
+        asyncio.run(main())
+
     def test_what_comes_ends_it_and_the_next_begins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         patience, vigil = Noted(), Vigil()
         turns: list[bool] = []
         monkeypatch.setattr(awake.os, "sched_yield", lambda: turns.append(True))
+        monkeypatch.setattr(awake, "_SHARED_NS", 10**12)
 
         async def main() -> None:
             vigil.end(in_time=True)

@@ -22,6 +22,7 @@ from edged.protocol.http2_frames import (
     encode_settings,
 )
 from edged.specs import Duration, Size
+from edged.transports import awake
 from edged.transports.grpc import http2_peer
 from tests.fakes.house import LOOPS, eventually
 from tests.fakes.http2 import whole
@@ -158,6 +159,7 @@ class TestTurns:
                 ends.append(in_time)
 
         monkeypatch.setattr(http2_peer, "read_awake", lambda *_: 0)
+        monkeypatch.setattr(awake, "_SHARED_NS", 10**12)  # nobody else wants the core
         house.server.patience = Noted(0)
         house.server.patience.wait_ns = 10**12  # also where there is one core
         first = Caller(house.path)
