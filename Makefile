@@ -31,7 +31,7 @@ help:
 	@echo "make edits     a thousand edits of the configuration by real editors and tools, under load (some 20 minutes)"
 	@echo "make chaos-mqtt  20 minutes of kills and cuts between two brokers, and a book of every message; as root with cables that are pulled"
 	@echo "make chaos-power  the power of the whole daemon cut 500 times (as root: loop devices)"
-	@echo "make chaos-store  the power cut 500 times in the steps of changes, ways back, installs and rollouts (as root; some 10 minutes)"
+	@echo "make chaos-store  the power cut 500 times in the steps of changes, documents over MQTT, ways back, installs and rollouts (as root; some 10 minutes)"
 	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
 	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
 	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
@@ -89,7 +89,7 @@ chaos-power: broker
 	@.ci/venv $(VENV) $(PYTHON) test
 	@$(BIN)/python -m tests.chaos.power $(ARGS)
 
-chaos-store:
+chaos-store: broker
 	@.ci/venv $(VENV) $(PYTHON) test
 	@$(BIN)/python -m tests.chaos.store $(ARGS)
 

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from edged.config.documents import FOLDER, read_document, read_state
 from edged.errors import EdgedError
 from edged.generation.history import History
 from edged.generation.record import load_for_boot
@@ -35,8 +36,8 @@ Pair = tuple[int, int]
 BROKEN = "models: [\n"
 PRELOADED = ["__main__", "tests.chaos.promises", "onnxruntime", "edged.runtimes.onnxruntime"]
 """Imported once, and not by each of hundreds of processes."""
-_NEW_MOUNTS = 0x00020000
-"""CLONE_NEWNS."""
+_OF_ITS_OWN = 0x00020000 | 0x40000000
+"""CLONE_NEWNS, CLONE_NEWNET: a second daemon of one name would take the first one's broker away."""
 
 
 @dataclass
@@ -51,6 +52,9 @@ class Promises:
         installed: bundle files, relative to the home, that were said to be there.
         canary: of the last rollout that was acknowledged to be over, and how it ended.
         is_partial: what the files ask for is half good, and a start serves that half.
+        extra: release of d, the model of documents over MQTT, that was acknowledged; 0 for none.
+        extras: those of a change that is under way.
+        version: of the last document that was decided upon.
     """
 
     pair: Pair = (0, 0)
@@ -60,6 +64,9 @@ class Promises:
     installed: frozenset[str] = frozenset()
     canary: tuple[int, str] | None = None
     is_partial: bool = False
+    extra: int = 0
+    extras: frozenset[int] = frozenset()
+    version: int = 0
 
 
 @dataclass
@@ -158,8 +165,8 @@ def inspect(image: Image, promises: Promises, known: Known, where: str) -> Found
 
 def _inspect(pipe: Connection, image: Image, promises: Promises, known: Known, where: str) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what the parts say of it is expected
-    if ctypes.CDLL(None, use_errno=True).unshare(_NEW_MOUNTS):
-        raise OSError(ctypes.get_errno(), "no mounts of its own")
+    if ctypes.CDLL(None, use_errno=True).unshare(_OF_ITS_OWN):
+        raise OSError(ctypes.get_errno(), "no mounts and network of its own")
     for command in (
         ["mount", "--make-rprivate", "/"],
         mount_command(image.path, image.home),
@@ -212,6 +219,7 @@ class Inspector:
             found.whole = 1
             serving = {one["name"]: one["serving"] for one in daemon.status()["models"]}
             pair = (serving["m"], serving["k"])
+            self._check_extra(serving.get("d", 0), promises, f"{where}: a whole daemon")
             if not promises.is_partial and pair not in {promises.pair, *promises.targets}:
                 found.mixed.append(f"{where}: a whole daemon serves {pair}")
         except AssertionError as exc:
@@ -241,6 +249,7 @@ class Inspector:
                             pass
             except (EdgedError, OSError) as exc:
                 found.lost.append(f"{where}: {name} was installed: {exc}")
+        self._check_documents(home / "state" / FOLDER, promises, where)
         if promises.canary is not None:
             release, phase = promises.canary
             try:
@@ -250,6 +259,27 @@ class Inspector:
             ended = {one["canary"]: one["phase"] for one in [*told["before"], told["now"]]}
             if ended.get(release) != phase:
                 found.lost.append(f"{where}: rollout of {release} was {phase}: {ended}")
+
+    def _check_documents(self, folder: Path, promises: Promises, where: str) -> None:
+        """A version that was decided upon is used for ever, and the one in effect is there."""
+        try:
+            state = read_state(folder)
+        except ValueError as exc:
+            self._found.mixed.append(f"{where}: {exc}")
+            return
+        if state.seen < promises.version:
+            self._found.lost.append(f"{where}: document {promises.version} is new again: {state}")
+        document = read_document(folder, state.current) if state.current else None
+        if state.current and (document is None or b"bundles/d-" not in document.data):
+            self._found.lost.append(
+                f"{where}: document {state.current} is in effect, and not there"
+            )
+
+    def _check_extra(self, extra: int, promises: Promises, where: str) -> None:
+        if extra != promises.extra and extra not in promises.extras:
+            told = f"{promises.extra} or {sorted(promises.extras)}"
+            kind = self._found.mixed if promises.extras else self._found.lost
+            kind.append(f"{where}: d serves {extra}, not {told}")
 
     async def _boot(self, site: Site, promises: Promises, where: str) -> None:
         found = self._found
@@ -266,7 +296,9 @@ class Inspector:
             else:
                 told = f"{pair} serves, of {promises.pair} and {sorted(promises.targets)}"
                 found.mixed.append(f"{where}: {told}")
-            for model, release in zip(("m", "k"), pair, strict=True):
+            extra = self._serving(box, "d", where)
+            self._check_extra(extra, promises, where)
+            for model, release in zip(("m", "k", "d"), (*pair, extra), strict=True):
                 if release and await box.factor(model) != release + 1:
                     found.mixed.append(f"{where}: {model} answers as another release")
             if box.repository.digests() and not routes:

@@ -1,10 +1,10 @@
-"""The power cut in the steps of changes, ways back, installs, floors, rollouts and collections.
+"""The power cut in the steps of changes, documents over MQTT, ways back, installs, floors and rollouts.
 
 ``python -m tests.chaos.store [--cuts 500] [--seed 1] [--pretend] [--fs xfs]`` prints what was found. The method
 is that of ``power.py``: the daemon lives on an ext4 image, and a copy of the image is what a cut
 would leave. Here the daemon waits at each of its fault points, and is stopped there or a moment
 later; the copy is then booted (``promises.py``), half of the time with a configuration that cannot be
-read, and a whole daemon is started on some. Needs root and loop devices.
+read, and a whole daemon is started on some. Needs root, loop devices and mosquitto.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edged.client import Client
+from edged.commands import generations
 from edged.commands.generations import Refused, ask
 from edged.commands.installed import remove
 from edged.commands.rolling import end
+from edged.config.documents import FOLDER, read_state
 from edged.errors import EdgedError, NotFoundError
+from edged.generation.documents import Documents
 from edged.generation.history import Order
 from edged.incoming import installing
 from edged.store.bundle import bundle_digest, read_manifest
@@ -34,6 +39,8 @@ from tests.chaos.images import mounted, new_image, words
 from tests.chaos.promises import Found, Image, Known, Promises, copy_of, inspect
 from tests.chaos.stopping import PRETENDS, STOPS_AT, STOPS_UNTIL
 from tests.e2e.process import DaemonProcess, wait_for
+from tests.fakes.broker import MOSQUITTO, Mosquitto
+from tests.fakes.fleet import Fleet
 from tests.models import double
 
 IMAGE_BYTES = {"ext4": 24 << 20, "xfs": 48 << 20}
@@ -43,7 +50,7 @@ OFTEN = 0.4
 """How often the power is cut at a step that was reached before without a cut."""
 LATER_S = 0.004
 """Some cuts come up to so long after a step."""
-ROUNDS = {"change": 5, "back": 2, "hostile": 1, "rollout": 2, "restart": 1}
+ROUNDS = {"change": 5, "document": 3, "back": 2, "hostile": 1, "rollout": 2, "restart": 1}
 
 
 class Shop(DaemonProcess):
@@ -98,12 +105,15 @@ class Plant:
         self._mutex = threading.RLock()
         self._number, self._canary, self._floor = 0, 1, 0
         self._said_pair = (0, 0)
+        self._versions: dict[int, int] = {}
         self._was: set[tuple[int, int]] = set()
         self._body = ""
         self._env: dict[str, str] = {}
         self._is_begun = False
         self._key, self._public = make_keys(folder)
         self._known = Known(self._public, self._digests)
+        self._fleet_key, self._fleet_public = make_keys(folder, "fleet")
+        self._broker = Mosquitto(folder)
         self.image = new_image(folder / "image", IMAGE_BYTES[kind], kind=kind)
         self._closing = contextlib.ExitStack()
 
@@ -126,7 +136,12 @@ class Plant:
             closing.callback(is_over.set)
             closing.callback(self.daemon.stop)
             installing.fault = self._at_own
-            self._make("r", 1)
+            # It waits at a step for as long as an image is looked at, on a busy machine for long.
+            generations.Client = partial(Client, timeout=600)  # type: ignore[misc,assignment]
+            closing.enter_context(self._broker)
+            self._fleet = closing.enter_context(Fleet(self._broker, [self._fleet_key]))
+            for model, release in (("r", 1), ("d", 1), ("d", 2)):
+                self._make(model, release)
             self._next()
             self.daemon.write(self._body)
             self.daemon.start(**self._env)
@@ -146,7 +161,7 @@ class Plant:
             self.found.rounds[name] += 1
             getattr(self, f"_{name}")()
             with self._mutex:
-                self._promises.targets = frozenset()
+                self._promises.targets = self._promises.extras = frozenset()
             if self._rng.random() < 0.3:
                 self._cut("at rest")
 
@@ -166,7 +181,34 @@ class Plant:
         """An operator goes back to the generation before."""
         with self._mutex:
             self._promises.targets = frozenset(self._was)
+            self._promises.extras = frozenset({0, 1, 2})
         self._ask(Order(0))
+
+    def _document(self) -> None:
+        """A document over MQTT brings a model or exchanges it, or an operator has none any more."""
+        notes = Documents(self.daemon.directory / "state" / FOLDER)
+        with self._mutex:
+            # Also the files, where an operator went back from them: a document is beside these.
+            self._promises.targets = frozenset({(self._number, self._number)})
+            self._promises.extras = frozenset({0, 1, 2})
+        if self._rng.random() < 0.25 and notes.order_removal():
+            self._ask(None)
+            return
+        version = max(self._versions, default=0) + 1
+        self._versions[version] = release = 1 + version % 2
+        with self.daemon.client(timeout=600) as client:
+            against = client.status()["config"]["digest"]
+        document = f"models:\n  d: {{bundle: bundles/d-{release}.edgb}}\n"
+        self._fleet.want(version, document, against)
+        self._fleet.until(lambda report: _is_decided(report, version), 300)
+        with self._mutex:
+            self._promises.version = version
+        self._acknowledge()
+
+    def _of_document(self) -> int:
+        """The release of d that the document beside the files asks for."""
+        state = read_state(self.daemon.directory / "state" / FOLDER)
+        return self._versions.get(state.current, 0)
 
     def _hostile(self) -> None:
         """A bundle that nobody signed, then the files as they were."""
@@ -190,10 +232,11 @@ class Plant:
         self._write_body()
         with self._mutex:
             self._promises.targets = frozenset({(self._number, self._number)})
+            self._promises.extras = frozenset({self._of_document()})
         self.daemon.write(self._body)
         if not self._ask(None):
             return
-        self._promises.targets = frozenset()
+        self._promises.targets = self._promises.extras = frozenset()
         verb, phase = self._rng.choice([("promote", "promoted"), ("abort", "aborted")])
         end(str(self.daemon.directory / "admin.sock"), verb, "r")
         with self._mutex:
@@ -203,11 +246,12 @@ class Plant:
     def _restart(self) -> None:
         """It ends, at any moment or in good order, and starts again."""
         with self._mutex:
+            self._promises.extras = frozenset({self._of_document()})
             self.daemon.kill() if self._rng.random() < 0.5 else None
         self.daemon.stop()
         self.daemon.socket.unlink(missing_ok=True)
         self.daemon.start(wait=False, **self._env)
-        wait_for(self.daemon.is_up, 120)
+        wait_for(self.daemon.is_up, 300)
         self._acknowledge()
 
     def _next(self) -> None:
@@ -219,6 +263,7 @@ class Plant:
         with self._mutex:
             # Also what the files say: with another bundle beside them they were not tried yet.
             self._promises.targets = frozenset({(self._number, self._number), self._said_pair})
+            self._promises.extras = frozenset({self._of_document()})
         self._write_body()
         if self.daemon.config.exists():
             for model in ("m", "k"):
@@ -238,6 +283,8 @@ class Plant:
         )
         self._body = (
             f"trust: {{keys: [{self._public}]}}\ntrial: {{enabled: false}}\n"
+            f"mqtt: {{host: 127.0.0.1, port: {self._broker.port}, longest_pause: 1s,\n"
+            f"  desired: {{keys: [{self._fleet_public}]}}}}\n"
             "reload: {watch: false, confirm: {window: 0}}\nstore: {keep: 0, generations: 4}\n"
             "models:\n"
             f"  m: {{bundle: 'bundles/m-*.edgb', serve: {number}}}\n"
@@ -269,7 +316,7 @@ class Plant:
         """Have the daemon look; what it acknowledges is a promise from then on."""
         home = self.daemon.directory
         try:
-            ask(str(self.daemon.socket), home / "state", order, timeout_s=120, until="applied")
+            ask(str(self.daemon.socket), home / "state", order, timeout_s=600, until="applied")
         except Refused:
             return False
         finally:
@@ -277,13 +324,16 @@ class Plant:
         return True
 
     def _acknowledge(self) -> None:
-        with self.daemon.client(timeout=120) as client:
+        with self.daemon.client(timeout=600) as client:
             status = client.status()
         serving = {one["name"]: one["serving"] for one in status["models"]}
         pair = (serving["m"], serving["k"])
         with self._mutex:
             promises = self._promises
             assert pair == promises.pair or pair in promises.targets, (pair, promises)
+            extra = serving.get("d", 0)
+            assert extra == promises.extra or extra in promises.extras, (extra, promises)
+            promises.extra = extra
             self._was.add(pair)
             promises.pair, promises.generation = pair, status["generation"]
 
@@ -351,6 +401,11 @@ class Plant:
         return number % self._whole_every == 0
 
 
+def _is_decided(report: dict[str, Any], version: int) -> bool:
+    said = report["desired"]
+    return bool(said) and said["version"] == version and said["state"] != "trying"
+
+
 def cuts(
     count: int,
     seed: int,
@@ -371,6 +426,7 @@ def cuts(
                 plant.work()
         finally:
             installing.fault = was
+            generations.Client = Client  # type: ignore[misc]
         return plant.found
 
 
@@ -378,6 +434,9 @@ def main() -> int:
     """The command line."""
     args = words(__doc__)
     if args is None:
+        return 1
+    if not MOSQUITTO:
+        print("not done: needs mosquitto")
         return 1
     found = Found()
     try:

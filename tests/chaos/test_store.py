@@ -8,6 +8,7 @@ from tests.chaos.images import problem
 from tests.chaos.store import cuts
 
 pytestmark = [
+    pytest.mark.broker,
     pytest.mark.slow,
     pytest.mark.timeout(400),
 ]

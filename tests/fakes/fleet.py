@@ -60,9 +60,11 @@ class Fleet(Device):
         """What was reported last."""
         return self.until(lambda report: True)
 
-    def until(self, is_it: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    def until(
+        self, is_it: Callable[[dict[str, Any]], Any], give_up_s: float = GIVE_UP_S
+    ) -> dict[str, Any]:
         """The newest report, as soon as it is like this."""
-        give_up = time.monotonic() + GIVE_UP_S
+        give_up = time.monotonic() + give_up_s
         while True:
             self._drain()
             if self.reports and is_it(self.reports[-1]):
