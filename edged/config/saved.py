@@ -49,6 +49,10 @@ class SavedIndex(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     trust: TrustConfig | None = None
 
 
+_DECODER = msgspec.json.Decoder(SavedIndex)
+"""Made here: two threads that first meet a type with others in it at once can crash msgspec."""
+
+
 def save(snapshot: Snapshot, directory: Path) -> None:
     """Keep a copy of the files; returns when it would survive a power cut.
 
@@ -111,7 +115,7 @@ def read_copy(copy: Path, directory: Path) -> Source:
         ConfigProblemsError: there is none, or its bytes are not the ones that were saved.
     """
     try:
-        index = msgspec.json.decode((copy / _INDEX).read_bytes(), type=SavedIndex)
+        index = _DECODER.decode((copy / _INDEX).read_bytes())
         files = {
             item.name: _read_member(copy / str(number), item.sha256)
             for number, item in enumerate(index.files[:MAX_FILES])
@@ -130,7 +134,7 @@ def read_copy(copy: Path, directory: Path) -> Source:
 
 def read_trust(copy: Path) -> TrustConfig | None:
     """Whom a copy trusts, where that is not what its files say; raises OSError, MsgspecError."""
-    return msgspec.json.decode((copy / _INDEX).read_bytes(), type=SavedIndex).trust
+    return _DECODER.decode((copy / _INDEX).read_bytes()).trust
 
 
 def write_copy(snapshot: Snapshot, copy: Path) -> None:
