@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from edged import decoding
 from edged.errors import ManifestError
 from edged.specs import (
     MODEL_NAME,
@@ -196,7 +197,7 @@ def parse_manifest(data: bytes) -> Manifest:
             f"manifest.json has {len(data)} bytes; the limit is {MANIFEST_CAP_BYTES}"
         )
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = decoding.decode(data, Manifest)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise ManifestError(f"manifest.json: {exc}") from exc
     if canonical_json(manifest) != data:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from edged import decoding
 from edged.errors import IncompatibleError
 from edged.manifest import ArtefactEntry, Manifest
 from edged.runtimes.engine import Host, differences
@@ -86,6 +87,6 @@ def host_said(manifest: Manifest, entry: ArtefactEntry) -> Host | None:
     if not isinstance(told, dict):
         return None
     try:
-        return msgspec.convert(told.get("host"), Host)
+        return decoding.convert(told.get("host"), Host)
     except msgspec.ValidationError:
         return None

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from edged import decoding
 from edged.errors import InvalidRequestError
 from edged.protocol.mqtt import Message
 
@@ -143,7 +144,7 @@ def _message(line: bytes, where: str, number: int) -> Message:
     if len(line) > LINE_CAP_BYTES:
         raise InvalidRequestError(f"{where}: is longer than {LINE_CAP_BYTES} bytes")
     try:
-        found = msgspec.json.decode(line, type=_Line)
+        found = decoding.decode(line, _Line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, binascii.Error) as exc:
         raise InvalidRequestError(f"{where}: is no message: {exc}") from exc
     if (found.payload is None) == (found.payload_base64 is None):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edged import decoding
 from edged.errors import ApplyError, DisconnectedError, EdgedError, InvalidRequestError
 
 _LONGEST = 1 << 20
@@ -80,7 +81,7 @@ def _sign(options: argparse.Namespace) -> int:
         "version": options.version, "node": options.node, "against": against, "document": text,
     }  # fmt: skip
     try:
-        envelope = msgspec.convert(words, Envelope)
+        envelope = decoding.convert(words, Envelope)
     except msgspec.ValidationError as exc:
         raise InvalidRequestError(str(exc)) from None
     _check(text)

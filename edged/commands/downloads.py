@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from edged import decoding
 from edged.atomic import write_atomically
 from edged.config.sources import Reference
 from edged.errors import ApplyError, BusyError, IncompatibleError
@@ -108,7 +109,7 @@ class Download:
         """What became of the last one."""
         try:
             with self.path("note").open("rb") as file:
-                return msgspec.json.decode(file.read(_NOTE_CAP_BYTES), type=Note)
+                return decoding.decode(file.read(_NOTE_CAP_BYTES), Note)
         except (OSError, ValueError, msgspec.MsgspecError):
             return Note("")
 

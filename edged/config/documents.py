@@ -16,6 +16,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
+from edged import decoding
 from edged.config.source import MAX_FILE_BYTES
 
 log = logging.getLogger("edged.reload")
@@ -86,7 +87,7 @@ def read_state(directory: Path) -> State:
     """
     try:
         with (directory / STATE).open("rb") as file:
-            return msgspec.json.decode(file.read(_STATE_CAP_BYTES), type=State)
+            return decoding.decode(file.read(_STATE_CAP_BYTES), State)
     except FileNotFoundError:
         return State()
     except msgspec.MsgspecError as exc:

@@ -22,6 +22,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
+from edged import decoding
 from edged.atomic import make_directory
 from edged.config.problems import ConfigProblemsError, Problem
 from edged.config.schema import TrustConfig
@@ -47,10 +48,6 @@ class SavedIndex(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     root: str
     files: list[SavedFile]
     trust: TrustConfig | None = None
-
-
-_DECODER = msgspec.json.Decoder(SavedIndex)
-"""Made here: two threads that first meet a type with others in it at once can crash msgspec."""
 
 
 def save(snapshot: Snapshot, directory: Path) -> None:
@@ -115,7 +112,7 @@ def read_copy(copy: Path, directory: Path) -> Source:
         ConfigProblemsError: there is none, or its bytes are not the ones that were saved.
     """
     try:
-        index = _DECODER.decode((copy / _INDEX).read_bytes())
+        index = decoding.decode((copy / _INDEX).read_bytes(), SavedIndex)
         files = {
             item.name: _read_member(copy / str(number), item.sha256)
             for number, item in enumerate(index.files[:MAX_FILES])
@@ -134,7 +131,7 @@ def read_copy(copy: Path, directory: Path) -> Source:
 
 def read_trust(copy: Path) -> TrustConfig | None:
     """Whom a copy trusts, where that is not what its files say; raises OSError, MsgspecError."""
-    return _DECODER.decode((copy / _INDEX).read_bytes()).trust
+    return decoding.decode((copy / _INDEX).read_bytes(), SavedIndex).trust
 
 
 def write_copy(snapshot: Snapshot, copy: Path) -> None:

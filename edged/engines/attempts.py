@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from edged import decoding
 from edged.engines.folder import replace_file
 from edged.store.bundle import read_small
 from edged.store.slots import DIRECTORY_FLAGS
@@ -78,7 +79,7 @@ class Attempts:
                     data = read_small(fd, _NAME, _CAP_BYTES)
                 finally:
                     os.close(fd)
-                self._known = msgspec.json.decode(data, type=dict[str, Attempt])
+                self._known = decoding.decode(data, dict[str, Attempt])
         return self._known
 
     def _write(self, known: dict[str, Attempt]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from edged import decoding
 from edged.engines.job import ANSWERS, ENGINE, RESULT, TIMING, BuildJob, BuildResult
 from edged.errors import BuildError, LoadError, ManifestError, NoDeviceError
 from edged.runtimes.engine import Engine, Fingerprint, decode
@@ -58,7 +59,7 @@ def read_built(folder: Path, job: BuildJob, onnx_sha256: str, precision: str) ->
         BuildError: TensorRT refused it, another precision came out, or what was left is not whole.
     """
     try:
-        result = msgspec.json.decode(read_left(folder, RESULT, _RESULT_CAP_BYTES), type=BuildResult)
+        result = decoding.decode(read_left(folder, RESULT, _RESULT_CAP_BYTES), BuildResult)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise BuildError(f"the build process left a malformed result: {exc}") from exc
     if result.kind == "missing":

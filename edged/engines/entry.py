@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from edged import decoding
 from edged.engines.seal import SEAL_BYTES, Seal
 from edged.errors import LoadError
 from edged.runtimes.engine import BuildOptions, Engine, Host, decode, differences, sha256
@@ -110,7 +111,7 @@ def read_record(seal: Seal, start: bytes) -> Record | Refusal:
     if not seal.holds(head, start[16:_FIXED]):
         return Refusal("seal", "its seal is not this device's: forged, or built elsewhere")
     try:
-        return msgspec.json.decode(head, type=Record)
+        return decoding.decode(head, Record)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         return Refusal("form", f"its record does not read: {exc}")
 

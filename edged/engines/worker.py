@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edged import decoding
 from edged.engines.job import (
     ANSWERS,
     ENGINE,
@@ -51,7 +52,7 @@ _FIRST_TO_GO = "1000"
 
 def main(folder: Path) -> int:
     """Do the job that lies in a folder; every outcome but a crash is written to its result."""
-    job = msgspec.json.decode((folder / JOB).read_bytes(), type=BuildJob)
+    job = decoding.decode((folder / JOB).read_bytes(), BuildJob)
     confine(_DESCRIPTORS)
     limit(job)
     _note(folder, _STARTING)

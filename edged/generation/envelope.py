@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
+from edged import decoding
 from edged.config.documents import LAST_VERSION
 from edged.errors import InvalidRequestError, SignatureError
 from edged.store.signing import (
@@ -97,7 +98,7 @@ def open_envelope(payload: bytes, trust: TrustStore, node: str, most_bytes: int)
             f"the message has {len(payload)} bytes; mqtt.desired.max_size allows {most_bytes}"
         )
     try:
-        envelope = msgspec.json.decode(payload, type=Envelope)
+        envelope = decoding.decode(payload, Envelope)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidRequestError(
             f"the message is not one that `edged desired sign` makes: {exc}"
@@ -118,7 +119,7 @@ def seal(envelope: Envelope, signers: Iterable[Signer]) -> bytes:
     signatures = msgspec.json.decode(found)["signatures"]
     whole = {**msgspec.to_builtins(envelope), "signatures": signatures}
     try:
-        msgspec.convert(whole, Envelope)
+        decoding.convert(whole, Envelope)
     except msgspec.ValidationError as exc:
         raise InvalidRequestError(str(exc)) from None
     return msgspec.json.encode(whole)

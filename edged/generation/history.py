@@ -27,6 +27,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from edged import decoding
 from edged.atomic import SHORT, make_directory, sync_directory, write_atomically
 from edged.config.load import Snapshot, parse
 from edged.config.problems import ConfigProblemsError
@@ -397,4 +398,4 @@ class History:
 
 def _read(path: Path, kind: type[T]) -> T:
     with path.open("rb") as file:
-        return msgspec.json.decode(file.read(_FILE_CAP_BYTES), type=kind)
+        return decoding.decode(file.read(_FILE_CAP_BYTES), kind)

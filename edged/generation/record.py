@@ -10,12 +10,14 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
+from edged import decoding
 from edged.atomic import SHORT, write_atomically
 from edged.config.documents import FOLDER
 from edged.config.load import Snapshot, load, load_saved, save, takes_documents
@@ -68,7 +70,7 @@ class Record:
         path = self._directory / _GENERATION
         number, last = 0, ""
         try:
-            noted = msgspec.json.decode(path.read_bytes(), type=_Noted)
+            noted = decoding.decode(path.read_bytes(), _Noted)
             number, last = noted.generation, noted.digest
         except (OSError, msgspec.MsgspecError) as exc:
             if isinstance(exc, OSError) and exc.errno in SHORT:
@@ -306,3 +308,19 @@ def load_or_last_good(config_path: Path, state_dir: Path) -> Snapshot:
         except (EdgedError, OSError):
             pass
         raise
+
+
+def do_all(notes: Iterable[Callable[[], object]]) -> None:
+    """Do each whatever becomes of the others, then raise the first of what went wrong.
+
+    One after the other: side by side they gain nothing on the disk, and each thread that computes
+    beside the event loop has it wait for the interpreter once more.
+    """
+    errors: list[Exception] = []
+    for note in notes:
+        try:
+            note()
+        except Exception as exc:
+            errors.append(exc)
+    for error in errors:
+        raise error

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from edged.generation.candidate import (
 from edged.generation.fallback import lost_models
 from edged.generation.fitting import fit_all, fit_possible
 from edged.generation.house import House
+from edged.generation.record import do_all
 from edged.generation.reload_tally import Report
 from edged.generation.rereading import reread
 from edged.generation.returns import Returns
@@ -352,16 +354,14 @@ class Reloader(Returns):
         """Note on disk what serves: the releases that do, and the configuration if it is whole."""
         made = self._candidate
         tell_trust(made.snapshot, made.trusted, made.retired, self._house.health)
-        house = self._house  # both wait for the disk again and again, and neither for the other
-        notes = [asyncio.to_thread(house.record.activate, house.dataplane.table)]
+        house, snapshot, record = self._house, self._candidate.snapshot, self._house.record
+        notes: list[Callable[[], object]] = [partial(record.activate, house.dataplane.table)]
         if is_good:
-            snapshot, entry = self._candidate.snapshot, self._entry(self._candidate)
-            notes.append(asyncio.to_thread(house.record.keep, snapshot))
-            notes.append(asyncio.to_thread(house.record.history.add, snapshot, entry))
+            entry = self._entry(self._candidate)
+            notes.append(partial(record.keep, snapshot))
+            notes.append(partial(record.history.add, snapshot, entry))
         try:
-            for error in await asyncio.gather(*notes, return_exceptions=True):
-                if error is not None:
-                    raise error
+            await asyncio.to_thread(do_all, notes)
             house.health.restore("last-good")
         except (EdgedError, OSError) as exc:
             house.health.degrade("last-good", f"what serves could not be noted on disk: {exc}")

@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from edged import decoding
 from edged.child import child_environment
 from edged.config.schema import Config
 from edged.config.sources import parse_reference
@@ -252,7 +253,7 @@ async def _all_of(pipe: asyncio.StreamReader) -> bytes:
 
 def _outcome(said: bytes, status: int) -> Outcome:
     try:
-        return msgspec.json.decode(said, type=Outcome)
+        return decoding.decode(said, Outcome)
     except (msgspec.MsgspecError, ValueError):
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return Outcome("failed", f"the pulling process ended without a word ({how})")

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from edged import decoding
 from edged.errors import (
     STATUS,
     BusyError,
@@ -98,7 +99,7 @@ def wants_ready_only(body: Buffer) -> bool:
     if not body:
         return False
     try:
-        return msgspec.json.decode(body, type=_Index).ready
+        return decoding.decode(body, _Index).ready
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise InvalidRequestError(f"Unable to parse the request: {exc}") from None
 

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from edged import decoding
 from edged.errors import DecodeError, InvalidRequestError
 from edged.protocol.frames import Buffer
 from edged.protocol.oip_outline import check_short
@@ -191,7 +192,7 @@ def _decode(body: Buffer, kind: type[_T]) -> _T:
     """
     check_short(body)
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        return decoding.decode(body or b"{}", kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise DecodeError(f"Unable to parse the request: {exc}") from None
 
@@ -199,6 +200,6 @@ def _decode(body: Buffer, kind: type[_T]) -> _T:
 def _taken(settings: Mapping[str, object], kind: type[_T]) -> _T:
     """The same of what another form was read from; raises DecodeError for other types of values."""
     try:
-        return msgspec.convert(dict(settings), type=kind)
+        return decoding.convert(dict(settings), kind)
     except msgspec.ValidationError as exc:
         raise DecodeError(f"Unable to parse the request: {exc}") from None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edged import decoding
 from edged.errors import LoadError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def decode(data: bytes) -> Engine:
     if length > min(_HEAD_CAP_BYTES, len(data) - 16):
         raise LoadError(f"the engine file is cut short: its head has {length} bytes")
     try:
-        fingerprint = msgspec.json.decode(data[16 : 16 + length], type=Fingerprint)
+        fingerprint = decoding.decode(data[16 : 16 + length], Fingerprint)
     except msgspec.DecodeError as exc:
         raise LoadError(f"the engine file's head does not read: {exc}; rebuild") from exc
     plan = data[16 + length :]

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import numpy as np
 
+from edged import decoding
 from edged.errors import EdgedError, LoadError, RunError
 from edged.manifest import ArtefactEntry
 from edged.runtimes.absence import why_not
@@ -41,7 +42,7 @@ def describe(name: str) -> Offer:
         runtime = _make(name, threads=1)
         offer = _ask(name, package, runtime)
         # Our own caps and patterns: what does not pass them here would not pass at the parent.
-        return msgspec.convert(msgspec.to_builtins(offer), Offer)
+        return decoding.convert(msgspec.to_builtins(offer), Offer)
     except LoadError as exc:
         return Offer(name, package, problem=exc.message[:1000])
     except BaseException as exc:

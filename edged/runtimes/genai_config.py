@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from edged import decoding
 from edged.errors import ManifestError
 
 CONFIG = "genai_config.json"
@@ -158,7 +159,7 @@ def read_config(data: bytes, files: Collection[str]) -> GenaiConfig:
         ManifestError: names the field, and what was expected.
     """
     try:
-        config = msgspec.json.decode(data, type=GenaiConfig)
+        config = decoding.decode(data, GenaiConfig)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise ManifestError(
             f"{CONFIG}: {exc} (text models of one decoder are taken; export without other parts)"

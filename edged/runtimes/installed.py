@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from edged import decoding
 from edged.child import child_environment
 from edged.packages import offered
 
@@ -153,7 +154,7 @@ def look_at(name: str, package: str, remedy: str) -> Offer:
         why = f"no process could be started to look at it ({exc.strerror})"
     else:
         try:
-            return msgspec.json.decode(done.stdout, type=Offer)
+            return decoding.decode(done.stdout, Offer)
         except (msgspec.DecodeError, UnicodeDecodeError):
             why = f"importing it ended the process ({_ended(done.returncode)})"
     return Offer(name, package, problem=f"{package}: {why}; {remedy}")

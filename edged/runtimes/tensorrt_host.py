@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import msgspec
 
+from edged import decoding
 from edged.child import child_environment
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact, RuntimeInfo
@@ -102,7 +103,7 @@ def ask_child() -> Told:
         )
         # What a driver prints comes before; the answer is the last line.
         line = done.stdout[-_OUTPUT_CAP:].rsplit(b"\n", 2)[-2:-1]
-        return msgspec.json.decode(b"".join(line), type=Told)
+        return decoding.decode(b"".join(line), Told)
     except OSError as exc:
         return Told(problem=f"a process to look for TensorRT cannot be started: {exc.strerror}")
     except subprocess.TimeoutExpired:

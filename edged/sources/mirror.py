@@ -14,6 +14,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta
 
+from edged import decoding
 from edged.errors import BundleError, NotFoundError
 from edged.sources.found import Found, check_size, parse_object
 from edged.sources.partial import Wanted
@@ -64,7 +65,7 @@ def find(web: Web, name: str, tag: str, digest: str, most: int) -> Found:
     answer = web.document(f"{folder}/index.json", "application/json", INDEX_CAP_BYTES)
     what = f"{name}/index.json"
     try:
-        index = msgspec.convert(parse_object(answer.data, what), _Index)
+        index = decoding.convert(parse_object(answer.data, what), _Index)
     except msgspec.ValidationError as exc:
         raise BundleError(f"{what}: {str(exc)[:200]}") from exc
     if index.format != FORMAT:

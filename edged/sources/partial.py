@@ -17,6 +17,7 @@ from types import TracebackType
 
 import msgspec
 
+from edged import decoding
 from edged.atomic import sync_directory, write_atomically
 from edged.errors import ApplyError, DigestMismatchError
 
@@ -202,7 +203,7 @@ class Partial:
     def _is_same_as_before(self) -> bool:
         try:
             with self._note.open("rb") as file:
-                note = msgspec.json.decode(file.read(_NOTE_CAP_BYTES), type=_Note)
+                note = decoding.decode(file.read(_NOTE_CAP_BYTES), _Note)
         except (OSError, ValueError, msgspec.MsgspecError):
             return False
         is_same = (note.size, note.sha256) == (self.wanted.size, self.wanted.sha256)

@@ -20,6 +20,7 @@ from typing import Annotated
 
 import msgspec
 
+from edged import decoding
 from edged.errors import ApplyError, IncompatibleError
 from edged.manifest import Manifest
 from edged.store.serving import serving_releases
@@ -171,7 +172,7 @@ def _parse(data: bytes | None) -> Mapping[str, int] | str:
     if data is None:
         return "it cannot be read"
     try:
-        kept = msgspec.json.decode(data, type=_Kept)
+        kept = decoding.decode(data, _Kept)
     except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
         return str(exc)
     return kept.floors if kept.check == _check(kept.floors) else "its check does not fit"

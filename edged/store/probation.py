@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from edged import decoding
 from edged.atomic import SHORT, make_directory, write_atomically
 from edged.errors import QuarantinedError
 from edged.store.slots import check_digest
@@ -155,7 +156,7 @@ class Probation:
         try:
             with self._path(digest).open("rb") as file:
                 data = file.read(_FILE_CAP_BYTES)
-            return msgspec.json.decode(data, type=Standing)
+            return decoding.decode(data, Standing)
         except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
             if isinstance(exc, OSError) and exc.errno in SHORT:
                 raise

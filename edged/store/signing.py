@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edged import decoding
 from edged.errors import SignatureError
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ def parse_signatures(data: bytes) -> tuple[tuple[str, bytes], ...]:
             f"signatures.json has {len(data)} bytes; the limit is {SIGNATURES_CAP_BYTES}"
         )
     try:
-        parsed = msgspec.json.decode(data, type=_Signatures)
+        parsed = decoding.decode(data, _Signatures)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise SignatureError(f"signatures.json: {exc}") from exc
     names = [entry.key for entry in parsed.signatures]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from edged import decoding
 from edged.errors import SignatureError
 from edged.manifest import Release, Sha256
 from edged.specs import MODEL_NAME
@@ -104,7 +105,7 @@ def parse_trust(data: bytes) -> SignedTrust:
     if len(data) > CAP_BYTES:
         raise TrustError(f"has {len(data)} bytes; a trust document has at most {CAP_BYTES}")
     try:
-        file = msgspec.json.decode(data, type=_File)
+        file = decoding.decode(data, _File)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise TrustError(f"no trust document: {exc}") from exc
     names = [entry.key for entry in file.signatures]

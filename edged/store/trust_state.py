@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from edged import decoding
 from edged.errors import EdgedError
 from edged.store.floors import Floors
 from edged.store.signing import DOMAIN, FormerRole, RetiredKeyError, TrustStore
@@ -193,7 +194,7 @@ def _parse(data: bytes | None) -> Trusted | str:
     if data is None:
         return "it cannot be read"
     try:
-        kept = msgspec.json.decode(data, type=_Kept)
+        kept = decoding.decode(data, _Kept)
         if kept.check != _check(kept.document, kept.former):
             return "its check does not fit"
         signed = parse_trust(kept.document.encode("utf-8", "surrogatepass"))

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 import msgspec
 
+from edged import decoding
 from edged.blame import Blame
 from edged.device.memory import Taken
 from edged.errors import (
@@ -147,7 +148,7 @@ class WorkerSession:
         self._link.call("load", arguments)
         frame = self._exchange(until)
         try:
-            reply = msgspec.convert(native.decode_reply(frame), LoadReply, strict=False)
+            reply = decoding.convert(native.decode_reply(frame), LoadReply, strict=False)
         except (ProtocolError, msgspec.ValidationError) as exc:
             raise self.lost(RemoteProtocolError(f"a reply that is none: {exc}")) from exc
         self.version, self.placed = reply.version, reply.placed

@@ -27,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from edged import decoding
 from edged.device.memory import forget_peak, taken
 from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
 from edged.messages import InferResponse
@@ -209,7 +210,7 @@ class Worker:
         return self._load(call.arguments)
 
     def _load(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        job = msgspec.convert(arguments, LoadJob, strict=False)
+        job = decoding.convert(arguments, LoadJob, strict=False)
         self._owner = f'model "{job.model}"'
         if job.may_wait_awake:
             self._patience = self._awake(_SPIN_NS)

@@ -18,6 +18,7 @@ from edged.errors import EdgedError
 from edged.generation.record import (
     DEFAULT_STATE_DIR,
     Record,
+    do_all,
     find_state_dir,
     load_for_boot,
     load_last_good,
@@ -289,3 +290,16 @@ def test_numbers_are_written_as_json(record: Record, tmp_path: Path) -> None:
     record.next_generation("abc")
     document = json.loads((tmp_path / "state/generation.json").read_bytes())
     assert document == {"generation": 1, "digest": "abc"}
+
+
+def test_each_note_is_tried_whatever_becomes_of_the_others():
+    done: list[str] = []
+
+    def fails() -> None:
+        done.append("first")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        do_all([fails, lambda: done.append("second")])
+    assert done == ["first", "second"]
+    do_all([])

@@ -12,6 +12,7 @@ import logging
 
 import msgspec
 
+from edged import decoding
 from edged.protocol.sparkplug_births import NAMESPACE
 
 log = logging.getLogger("edged.mqtt")
@@ -56,7 +57,7 @@ class PrimaryHost:
         try:
             if len(payload) > _CAP_BYTES:
                 raise msgspec.DecodeError(f"has more than {_CAP_BYTES} bytes")
-            found = msgspec.json.decode(payload, type=_State)
+            found = decoding.decode(payload, _State)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             if not self._has_said:  # once a connection: whoever sends one may send thousands
                 self._has_said = True
