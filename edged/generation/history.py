@@ -389,8 +389,7 @@ class History:
         """Make room; the one in effect and the last that proved good stay. Raises nothing."""
         good = max(self.marks().confirmed, default=0)
         with contextlib.suppress(OSError):
-            paths = sorted(self._directory.iterdir())
-            known = [path for path in paths if _NAME.fullmatch(path.name)]
+            known = [one for one in sorted(self._directory.iterdir()) if _NAME.fullmatch(one.name)]
             old = [path for path in known[:-kept] if int(path.name) not in (newest, good)]
             for path in (*old, *self._directory.glob(".new-*")):
                 shutil.rmtree(path, ignore_errors=True)

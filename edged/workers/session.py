@@ -22,13 +22,7 @@ import msgspec
 from edged import decoding
 from edged.blame import Blame
 from edged.device.memory import Taken
-from edged.errors import (
-    EdgedError,
-    ProtocolError,
-    RemoteProtocolError,
-    RunError,
-    WorkerDiedError,
-)
+from edged.errors import EdgedError, ProtocolError, RemoteProtocolError, RunError, WorkerDiedError
 from edged.patience import Patience
 from edged.protocol import native
 from edged.protocol.frames import Frame, Kind
