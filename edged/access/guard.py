@@ -124,7 +124,9 @@ class GuardedCall:
         if not visit.allows(_INFER, self.model):
             return None
         run = self._call.bind(inputs, outputs, rows)
-        return None if run is None else GuardedRun(run, visit)
+        if run is None:
+            return None
+        return GuardedRun(run, visit, sum(array.nbytes for array in inputs.values()))
 
     def adopt(
         self, inputs: Mapping[str, Array], rows: int, origin: str, on_response: OnResponse
@@ -165,15 +167,19 @@ class GuardedRun:
     Args:
         run: the real one.
         visit: whose; it was allowed just now.
+        size: bytes of the tensors of each request.
     """
 
-    __slots__ = ("_bucket", "_run", "_stamp", "_visit")
+    __slots__ = ("_account", "_bucket", "_run", "_size", "_stamp", "_visit")
 
-    def __init__(self, run: Any, visit: Visit) -> None:
+    def __init__(self, run: Any, visit: Visit, size: int) -> None:
         self._run = run
         self._visit = visit
+        self._size = size
         self._stamp = visit.stamp
-        self._bucket = visit.account.bucket
+        account = visit.account
+        self._account = account if account.quota.in_flight is not None else None
+        self._bucket = account.bucket
 
     @property
     def is_current(self) -> bool:
@@ -183,6 +189,9 @@ class GuardedRun:
     def run(self, origin: str, key: Asker = None) -> Any:
         """As of the real one; None, to go the usual way and be refused there, where it may not."""
         if self._visit.stamp != self._stamp:
+            return None
+        # Answered before anything else is: only asked whether it fits, not counted.
+        if self._account is not None and self._account.takes(self._size):
             return None
         bucket = self._bucket
         if bucket is None:

@@ -82,8 +82,9 @@ def _around_id(data: bytes, json_at: int, request_id: str) -> Same:
     quoted = b'"%s"' % request_id.encode()
     at = data.find(quoted, json_at) + 1
     end = at + len(quoted) - 2
-    # Where nothing is written otherwise than it is meant, the one text that reads so is the id.
-    is_sure = data.count(quoted, json_at) == 1 and data.find(b"\\", json_at) < 0
+    # Where nothing is written otherwise than it is meant, the one text that reads so is the id; two
+    # may share a quotation mark.
+    is_sure = at > 0 and data.rfind(quoted) + 1 == at and data.find(b"\\", json_at) < 0
     if not request_id or not is_sure or not is_plain(data[at:end]):
         return Same(data)
     return Same(data[:at], data[end:], (at, end))

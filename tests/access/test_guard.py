@@ -195,6 +195,21 @@ def test_requests_come_no_faster_than_they_may_whichever_way():
     assert all(run.run("uds") is not None for _ in range(9)), "without bounds as fast as one likes"
 
 
+def test_one_that_is_alone_has_no_more_in_flight_than_it_may():
+    stand = Stand("m", quota=Quota("q", is_any_user=True, in_flight=15))
+    call = stand.guard.prepare(PrepareRequest("m", LAYOUT))
+    run, large = call.bind(X, X, 1), call.bind({"x": np.zeros((2, 2), np.float32)}, X, 2)
+    assert large.run("uds") is None, "it would never fit, alone or not"
+    assert run.run("uds") is not None
+    stand.visit.account.in_flight = 8  # of another connection, say
+    assert run.run("uds") is None
+    stand.visit.account.in_flight = 0
+    assert run.run("uds") is not None
+    assert (len(stand.door.lone), stand.visit.account.in_flight) == (2, 0)
+    stand.gate.follow(Access(rules("m")))
+    assert call.bind(X, X, 1).run("uds") is not None
+
+
 def test_a_guard_stays_the_same_one():
     stand = Stand("m")
     assert isinstance(stand.guard, Guard)

@@ -194,6 +194,13 @@ class TestWhatRepeats:
         assert read(data)[1].id == "x"
         assert repeat(data).same.hole == (0, 0)
 
+    def test_an_id_that_shares_a_quotation_mark_with_what_reads_like_it(self) -> None:
+        data = post(X, id="Z").replace(b'"id": "Z"', b'"id":":" ')
+        assert read(data)[1].id == ":"
+        known = repeat(data)
+        assert known.fits(data)
+        assert not known.fits(data.replace(b'"id":":" ', b'"id"A":" '))  # this is no JSON
+
     @pytest.mark.parametrize("change", [-1, 1])
     def test_another_length_does_not_fit(self, change: int) -> None:
         data = post(X)
