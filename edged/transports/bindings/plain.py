@@ -83,7 +83,7 @@ class PlainWay:
         self._has_pauses = self._answers.has_pauses
         if isinstance(session, Pauses):
             session.on_pause = self.run
-        self._turn_s, self._spent_ns, self._queued = 0.0, 0, 0
+        self._turn_s, self._spent_ns, self._queued, self._numbers = 0.0, 0, 0, 0
         self._is_due = False
 
     def swap(self, bindings: BindingSet) -> None:
@@ -131,7 +131,8 @@ class PlainWay:
             self.run()
             self._way = way
         own = counters.get(way.name) or counters.setdefault(way.name, BindingCounters())
-        self._take(PlainWork(self._answers, routes[0], arrival, own), values)
+        self._numbers += 1
+        self._take(PlainWork(self._answers, routes[0], arrival, own, self._numbers), values)
         if len(self._works) >= way.most:
             self.run()
         return True
@@ -280,9 +281,12 @@ class PlainWay:
                 self._answer(way, works, response.outputs, by)
             except Exception:
                 log.exception("messages could not be answered together")
-                self._give_all_back(works)
+                self._give_back_from(way, works)
+            finally:
+                way.asked.remove(works)
 
         self._queued += 1
+        way.asked.append(works)
         due_ns = way.due_ns(works[0])
         call.submit(way.inputs(values, rows), rows, due_ns, way.origin, on_response)
 
@@ -300,7 +304,7 @@ class PlainWay:
         if isinstance(error, DeadlineExceededError) and not works[0].is_done:
             self._ask_without(max(1, way.late(works, time.monotonic_ns())), way, works, values)
         else:
-            self._give_all_back(works)
+            self._give_back_from(way, works)
 
     def _answer(
         self,
@@ -322,13 +326,25 @@ class PlainWay:
                 work.abandon()
             return
         if len(payloads) != len(works):
-            self._give_all_back(works)
+            self._give_back_from(way, works)
             return
         if way.by != by:
             way.by = by
             by_whom, words = rows_properties(manifest.name, by), way.compiled.writer.content_type
             way.like = Publication("", b"", way.qos, way.retain, words, None, None, by_whom)
         self._answers.send(way, works, payloads)
+
+    def _give_back_from(self, way: Way, works: list[PlainWork]) -> None:
+        """Those, and who came behind them and was asked for as well: or they were overtaken.
+
+        What the others are answered is for nobody then; the usual way asks again, in order.
+        """
+        works = [work for work in works if not work.is_done]
+        if not works:
+            return  # they went with those before them
+        behind = [one for others in way.asked for one in others if one.number > works[0].number]
+        again = {one.number: one for one in (*works, *behind)}
+        self._give_all_back([again[number] for number in sorted(again)])
 
     def _give_all_back(self, works: list[PlainWork]) -> None:
         for work in works:

@@ -83,17 +83,31 @@ class Plain(Protocol):
 
 
 class PlainWork:
-    """A plain message that is worked on; see ``Job`` for the other kind."""
+    """A plain message that is worked on; see ``Job`` for the other kind.
 
-    __slots__ = ("arrival", "counters", "is_done", "plain", "route")
+    Args:
+        plain: whose.
+        route: the binding and its target topic.
+        arrival: the message.
+        counters: the binding's.
+        number: higher for those that came later.
+    """
+
+    __slots__ = ("arrival", "counters", "is_done", "number", "plain", "route")
 
     def __init__(
-        self, plain: Plain, route: Route, arrival: Arrival, counters: BindingCounters
+        self,
+        plain: Plain,
+        route: Route,
+        arrival: Arrival,
+        counters: BindingCounters,
+        number: int = 0,
     ) -> None:
         self.plain = plain
         self.route = route
         self.arrival = arrival
         self.counters = counters
+        self.number = number
         self.is_done = False
 
     def abandon(self) -> None:
@@ -138,6 +152,8 @@ class Way:
         self._runs: list[Any] = [None] * (self.most + 1)
         self.by = (-1, -1)
         self.like = Publication("", b"")
+        self.asked: list[list[PlainWork]] = []
+        """Those whose runs are somebody else's to begin, and not over."""
 
     def run(self, values: list[float], rows: int) -> tuple[Any, Mapping[str, Array]] | None:
         """Run at once, where nobody else has to be heeded."""

@@ -154,6 +154,23 @@ async def test_a_poisonous_message_stops_no_other():
     assert bench.counters["received"] == 9
 
 
+@pytest.mark.parametrize("session", [PausingSession, TogetherSession])
+@on_loop
+async def test_a_run_that_fails_is_not_overtaken_by_those_behind_it(session):
+    bench = Bench(session=session)
+    numbers = [float(n) for n in range(2 * TOGETHER + 9)]
+    messages = [bench.send(POISON if n == 4 else n) for n in numbers]
+    await settle(60)
+    messages.append(bench.send(99.0))
+    await settle(60)
+    assert bench.answers() == [2 * n for n in [*numbers, 99.0] if n != 4]
+    assert bench.session.acked == [message.mid for message in messages]
+    assert (bench.counters["answered"], bench.counters["dead_lettered"]) == (len(numbers), 1)
+    assert bench.counters["received"] == len(messages)
+    assert bench.counters["in_flight"] == bench.bindings.stats()["in_flight"] == 0
+    assert bench.bindings._plain._way.asked == []
+
+
 @on_loop
 async def test_a_lost_connection_leaves_them_to_the_broker():
     bench = Bench(auto=False)
