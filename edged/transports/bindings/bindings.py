@@ -226,8 +226,8 @@ class Bindings:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether more than half of the places are taken, also by what waits for its order."""
-        return max(self._in_flight, len(self._order)) * 2 > self._places.now
+        """Whether more than half of what models share is taken, also by what is behind others."""
+        return max(self._in_flight, len(self._order)) * 2 > self._places.shared
 
     def is_current(self, connection: int) -> bool:
         """Whether the connection a message arrived on is still up."""

@@ -34,22 +34,30 @@ class Places:
     ) -> None:
         self.now = most
         """Of the connection that is up."""
+        self.shared = most
+        """Those that several models share: with more than half of them a message that only waits
+        would keep another model's from a place."""
         self.most = most
         self._session, self._bindings, self._capacity = session, bindings, capacity
 
     def take(self, is_v5: bool) -> int:
         """Those of a connection that begins; MQTT 3.1.1 has no word for it."""
-        self.now = self._look() if is_v5 else self.most
+        self.now = self.shared = self.most
+        if is_v5:
+            self._look()
         return self.now
 
-    def _look(self) -> int:
+    def _look(self) -> None:
         every = self._bindings()
         if self._capacity is None or every is None:
-            return self.most
+            return
         bindings = [one for one in every.bindings if one.config.session == self._session]
         if any(one.config.window is not None or one.config.join for one in bindings):
-            return self.most  # most of their messages ask nothing and only wait for the disk
+            return  # most of their messages ask nothing and only wait for the disk
         asked = {(one.model, one.release) for one in bindings}
         found = [self._capacity(*one) for one in asked]
         # One of which nothing is known, say because it is still loaded, counts as a fast one.
-        return min(self.most, sum(found)) if found and all(found) else self.most
+        if found and all(found):
+            self.now = min(self.most, sum(found))
+        if len(asked) > 1:
+            self.shared = self.now

@@ -12,7 +12,7 @@ from edged.protocol.mqtt import BaseTopics
 from edged.transports.bindings.binding_set import prepare_bindings
 from edged.transports.bindings.places import Places
 from tests.fakes.broker import Device, Mosquitto
-from tests.fakes.door import SUM
+from tests.fakes.door import SUM, FakeDoor
 from tests.transports.bindings.test_bindings import GOOD, Bench, binding, on_loop
 from tests.transports.conftest import Rig, until
 
@@ -30,23 +30,26 @@ def asks(model: str, **words: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("configs", "taken"),
+    ("configs", "taken", "shared"),
     [
-        ([], 64),
-        ([asks("slow")], 4),
-        ([asks("slow"), asks("slow", name="again")], 4),
-        ([asks("slow"), asks("slow@1")], 8),
-        ([asks("slow"), asks("slower")], 6),
-        ([asks("slow"), asks("fast")], 64),
-        ([asks("slow"), asks("unknown")], 64),
-        ([asks("slow"), asks("fast", session="bulk")], 4),
+        ([], 64, 64),
+        ([asks("slow")], 4, 64),
+        ([asks("slow"), asks("slow", name="again")], 4, 64),
+        ([asks("slow"), asks("slow@1")], 8, 8),
+        ([asks("slow"), asks("slower")], 6, 6),
+        ([asks("slow"), asks("fast")], 64, 64),
+        ([asks("slow"), asks("unknown")], 64, 64),
+        ([asks("slow"), asks("fast", session="bulk")], 4, 64),
     ],
 )
-def test_as_many_as_the_models_of_the_session_can_take(configs: list[Any], taken: int) -> None:
+def test_as_many_as_the_models_of_the_session_can_take(
+    configs: list[Any], taken: int, shared: int
+) -> None:
     found = places(*configs)
     assert found.now == 64, "before the first connection"
     assert found.take(True) == found.now == taken
-    assert found.take(False) == found.now == 64, "MQTT 3.1.1 has no word for it"
+    assert found.shared == shared
+    assert found.take(False) == found.now == found.shared == 64, "MQTT 3.1.1 has no word for it"
 
 
 def test_what_mostly_gathers_is_not_held_back() -> None:
@@ -59,7 +62,7 @@ def test_what_mostly_gathers_is_not_held_back() -> None:
 @on_loop
 async def test_groups_are_left_by_the_places_of_the_connection() -> None:
     few = Places(64, None, lambda: None, None)
-    few.now = 2
+    few.now = few.shared = 2
     shared = binding(from_="$share/g/in/{site}")
     bench = Bench(shared, hold=True, places=few, steps_back=True)
     bench.session.receive("in/hall", GOOD)
@@ -69,6 +72,28 @@ async def test_groups_are_left_by_the_places_of_the_connection() -> None:
     assert bench.bindings.stats()["stepped_back"]
     assert bench.bindings.is_crowded
     assert bench.bindings.stats()["places"] == 2
+
+
+@pytest.mark.parametrize("asked", [["slow"], ["slow", "slower"]])
+def test_a_model_that_is_away_for_a_moment_is_waited_for_where_no_other_is_kept_waiting(
+    asked: list[str],
+) -> None:
+    async def work() -> None:
+        door = FakeDoor(dict.fromkeys(SPEEDS, SUM))
+        own = places(*map(asks, asked))
+        bench = Bench(*map(asks, asked), door=door, connect=False, places=own)
+        own.take(True)
+        bench.session.connect()
+        gone = door.manifests.pop("slow")
+        for _ in range(own.now):
+            bench.session.receive("slow/hall", GOOD)
+        door.manifests["slow"] = gone
+        await until(lambda: bench.bindings.stats()["in_flight"] == 0)
+        counters = bench.counters("slow")
+        assert bool(counters["dead_lettered"]) == (len(asked) > 1)
+        assert counters["answered"] + counters["dead_lettered"] == own.now
+
+    asyncio.run(work())
 
 
 @pytest.mark.broker
