@@ -82,6 +82,8 @@ class BrokerLinks:
         self._state_dir = state_dir
         self._bindings: Sessions | None = None
         self._prepared: BindingSet | None = None
+        self._wanted: BindingSet | None = None
+        """With those that wait for their model."""
         self._identity: tuple[object, ...] = ()
         self._decoders: ThreadPoolExecutor | None = None
         self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
@@ -133,7 +135,7 @@ class BrokerLinks:
             return
         from edged.transports.bindings.binding_set import with_waiting  # noqa: PLC0415 - only if used
 
-        prepared = with_waiting(prepared, snapshot.config.bindings)
+        prepared = self._wanted = with_waiting(prepared, snapshot.config.bindings)
         models = snapshot.config.models.items()
         rules = {name: one.publish for name, one in models if one.publish is not None}
         try:
@@ -271,7 +273,7 @@ class BrokerLinks:
 
         def make(name: str | None) -> Bindings:
             words = options if name is None else options.named(name)
-            own = Places(options.max_inflight, name, lambda: self._prepared, self._dataplane.places)
+            own = Places(options.max_inflight, name, lambda: self._wanted, self._dataplane.places)
             made = Bindings(
                 open_session(replace(words, places=own.take), mqtt.client),
                 self._dataplane,

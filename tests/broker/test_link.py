@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edged.broker.link import BrokerLinks
 from edged.broker.options import session_options
+from edged.config.binding import BindingConfig
 from edged.config.broker import Secret, TlsConfig
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
@@ -30,6 +31,7 @@ from edged.protocol.mqtt import DRAINING, OFFLINE
 from edged.serving.dataplane import Dataplane
 from edged.telemetry.health import Health
 from tests.fakes.broker import Device, Mosquitto
+from tests.fakes.door import SUM
 
 VALUE = "correct-horse-battery"
 
@@ -177,6 +179,32 @@ async def a_side(root: Path) -> AsyncIterator[Side]:
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 60))
+
+
+class FourAtATime(Dataplane):
+    def places(self, model: str, release: int | str | None = None) -> int:
+        return 4 if model == "sum" else 0
+
+
+def test_a_binding_that_waits_for_its_model_counts_as_a_fast_one(tmp_path: Path) -> None:
+    names = ("sum", "late")
+    asked = [
+        BindingConfig(name=name, from_=f"{name}/+", to=f"out/{name}", model=name) for name in names
+    ]
+
+    async def work() -> None:
+        for bindings, places in ((asked[:1], 4), (asked, 64)):
+            links = BrokerLinks(FourAtATime(), Health(), tmp_path)
+            mqtt = MqttConfig(host="127.0.0.1", port=1)
+            config = Config(node="test", mqtt=mqtt, bindings=tuple(bindings))
+            shot = Snapshot(config, tmp_path, {})
+            await links.swap(shot, links.prepare(shot, asked[:1], lambda *_: SUM))
+            assert links._bindings is not None
+            session: Any = links._bindings.session
+            assert session.options.places(True) == places
+            await links.drain(1)
+
+    run(work())
 
 
 @pytest.mark.broker
