@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -39,6 +40,9 @@ _MOST_FILES = 256
 _MOST_REFUSED = 32
 """Older ones are removed: nobody may fill a disk with what is refused."""
 _LONGEST_NAME = 200
+_FIXED = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.EXDEV)
+"""Says of one file that it cannot be moved: immutable, mounted there, of others in a sticky folder.
+What is wrong with the disk or with us stops all of them."""
 _OWN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -163,11 +167,9 @@ class Inbox:
         names = self._turn(known)
         waiting = len(known) - len(names)
         for name in names:
-            if self._is_ready(name, now_ns, is_busy=name in busy):
-                taken = self._taken / name
-                (self.folder / name).rename(taken)
+            if self._is_ready(name, now_ns, is_busy=name in busy) and self._have(name):
                 fault("inbox.taken")
-                problem = self._take(taken) or problem
+                problem = self._take(self._taken / name) or problem
             else:
                 waiting += 1
         there = set(known)
@@ -244,7 +246,7 @@ class Inbox:
             info = path.lstat()
         except OSError:
             return False
-        stamp = (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+        stamp = _stamp(info)
         if self._unmovable.get(name) == stamp:
             return False
         if reason := self._unfit(name, info):
@@ -255,6 +257,24 @@ class Inbox:
         if is_free is None and is_busy:
             is_free = False
         return self._settled.is_complete(name, stamp, now_ns, self._quiet_ns, is_free)
+
+    def _have(self, name: str) -> bool:
+        """Have one by this name alone; whether that worked. One that cannot be moved stays."""
+        path = self.folder / name
+        try:
+            info = path.lstat()
+            path.rename(self._taken / name)
+        except FileNotFoundError:
+            return False  # whoever brought it took it away again
+        except OSError as exc:
+            if exc.errno not in _FIXED:
+                raise
+            self._unmovable[name] = _stamp(info)
+            text = f"{name} cannot be taken: {exc.strerror}; is it protected, or the folder sticky?"
+            log.warning("%s", text)
+            self._note(last=text)
+            return False
+        return True
 
     def _unfit(self, name: str, info: os.stat_result) -> str:
         if not stat.S_ISREG(info.st_mode):
@@ -321,6 +341,10 @@ class Inbox:
     def _note(self, **fields: int | str) -> None:
         values = {name: getattr(self.tally, name) for name in Tally.__slots__}
         self.tally = Tally(**{**values, **fields})
+
+
+def _stamp(info: os.stat_result) -> Stamp:
+    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def is_unwritten(path: Path) -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -190,6 +191,45 @@ class TestRefused:
         for moment in range(3):
             inbox.look(moment, (), retry=True)
         assert inbox.tally.refused == 1
+
+    @pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.EBUSY])
+    def test_a_bundle_that_cannot_be_taken_holds_up_no_other(
+        self, device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+        code: int,
+    ) -> None:  # fmt: skip
+        """An immutable file, say, or one of somebody else in a sticky folder."""
+        inbox, rename = device.inbox(), Path.rename
+
+        def fail(path: Path, target: Path) -> Path:
+            if path.name == "a-1.edgb":
+                raise OSError(code, os.strerror(code))
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", fail)
+        for name in ("a-1.edgb", "m-1.edgb"):
+            (device.folder / name).write_bytes(b"x")
+        assert inbox.look(0, (), retry=True)
+        assert (device.taken, inbox.tally.waiting) == ([("m-1.edgb", b"x")], 1)
+        assert "a-1.edgb cannot be taken: " in caplog.text
+        assert not inbox.look(1, (), retry=True)
+        assert caplog.text.count("cannot be taken") == 1, "told once"
+        monkeypatch.undo()
+        (device.folder / "a-1.edgb").write_bytes(b"xx")
+        monkeypatch.setattr("edged.incoming.inbox.is_unwritten", lambda _path: True)
+        assert inbox.look(2, (), retry=True), "once it is another"
+
+    def test_one_that_is_taken_away_at_the_last_moment_holds_up_no_other(
+        self, device: Device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def is_unwritten(path: Path) -> bool:
+            if path.name == "a-1.edgb":
+                path.unlink()
+            return True
+
+        monkeypatch.setattr("edged.incoming.inbox.is_unwritten", is_unwritten)
+        for name in ("a-1.edgb", "m-1.edgb"):
+            (device.folder / name).write_bytes(b"x")
+        assert device.inbox().look(0, (), retry=True)
 
 
 @pytest.mark.usefixtures("free")
