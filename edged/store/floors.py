@@ -21,10 +21,11 @@ from typing import Annotated
 import msgspec
 
 from edged import decoding
-from edged.errors import ApplyError, IncompatibleError
+from edged.errors import ApplyError, EdgedError, IncompatibleError
 from edged.manifest import Manifest
-from edged.store.serving import serving_releases
+from edged.store.serving import serving_digests, serving_releases
 from edged.store.slots import check_model
+from edged.store.stored import open_release
 from edged.store.twice import Twice
 
 log = logging.getLogger("edged.store")
@@ -149,17 +150,14 @@ class Floors:
             self._write(serving)
 
     def _only_what_serves(self, manifest: Manifest, digest: str, exc: FloorsLostError) -> None:
-        serves = next(
-            (
-                one
-                for one in serving_releases(self._state_dir)
-                if one.manifest.name == manifest.name
-            ),
-            None,
-        )
-        if serves is not None and serves.digest == digest:
+        serving = serving_digests(self._state_dir).get(manifest.name)
+        if serving == digest:
             return
-        if serves is not None and manifest.release < serves.manifest.release:
+        newest = 0
+        with contextlib.suppress(EdgedError):
+            if serving is not None:
+                newest = open_release(self._state_dir / "store", serving).manifest.release
+        if manifest.release < newest:
             raise BelowFloorError(exc.message)  # lies there from before
         raise exc
 

@@ -7,6 +7,7 @@ Which copy counts is its reader's decision.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -40,6 +41,9 @@ class Twice:
     def read(self) -> Iterator[tuple[str, bytes | None]]:
         """The copies that are there, by name; None for one that cannot be read.
 
+        None at all for a user who may not look into the directory, such as one who runs
+        ``edged check``: they are not damaged, and nothing is taken in by that user.
+
         Raises:
             ApplyError: they are there, and what they say cannot be known now. Believed to be gone,
                 they would let in again what they keep out.
@@ -58,6 +62,8 @@ class Twice:
                         "try again"
                     ) from exc
                 log.warning("%s cannot be read: %s", self._directory / name, exc.strerror)
+                if exc.errno == errno.EACCES and not _may_look_into(self._directory):
+                    return
                 yield name, None
             else:
                 yield name, data
@@ -99,3 +105,7 @@ class Twice:
         if os.geteuid() == 0:
             owner = self._directory.stat()
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def _may_look_into(directory: Path) -> bool:
+    return os.access(directory, os.X_OK, effective_ids=True)

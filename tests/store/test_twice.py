@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,26 @@ def test_what_an_operator_writes_as_root_is_the_daemons(tmp_path: Path) -> None:
     for name in ("note.json", "note-2.json", "note.lock"):
         info = (tmp_path / name).stat()
         assert (info.st_uid, info.st_gid) == (1234, 1235), name
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o711], ids=["the folder", "the files"])
+def test_to_whom_the_folder_is_closed_nothing_is_damaged(mode: int) -> None:
+    """Whoever runs ``edged check`` would be told that the device had lost its floors."""
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        place.chmod(0o711)
+        folder = place / "state"
+        folder.mkdir()
+        files = Twice(folder, "note", 10)
+        files.write(b"one")
+        for name in files.copies:
+            (folder / name).chmod(0)
+        folder.chmod(mode)
+        if os.geteuid() == 0:
+            stack.callback(os.seteuid, 0)
+            os.seteuid(65534)
+        elif mode == 0o700:
+            stack.callback(folder.chmod, 0o700)
+            folder.chmod(0)
+        found = list(files.read())
+    assert found == ([] if mode == 0o700 else [("note.json", None), ("note-2.json", None)])
