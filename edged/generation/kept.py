@@ -11,10 +11,12 @@ from pathlib import Path
 
 from edged.config.snapshot import Snapshot
 from edged.errors import BundleError, EdgedError, SignatureError
-from edged.generation.trusted import may_serve_on
+from edged.generation.trusted import load_trust, may_serve_on
 from edged.manifest import Manifest
 from edged.store.repository import Repository, StoredRelease
 from edged.store.seen import SEEN
+from edged.store.signing import RetiredKeyError, TrustStore
+from edged.store.stored import open_release
 
 
 def in_store(repository: Repository, digest: str) -> StoredRelease:
@@ -77,3 +79,24 @@ def is_there(snapshot: Snapshot, state_dir: Path) -> bool:
     models = snapshot.config.models
     paths = [releases_of(snapshot, model) for model in models]
     return all(ones and all((state_dir / "store" / one).is_dir() for one in ones) for ones in paths)
+
+
+def is_trusted(snapshot: Snapshot, state_dir: Path) -> bool:
+    """Whether anything that a generation served was signed by whom it trusts now."""
+    models = snapshot.config.models
+    digests = [one.name for model in models for one in releases_of(snapshot, model) or ()]
+    try:
+        trust = load_trust(snapshot, state_dir)
+    except (EdgedError, OSError):
+        return False
+    return not models or any(_is_signed(state_dir, digest, trust) for digest in digests)
+
+
+def _is_signed(state_dir: Path, digest: str, trust: TrustStore) -> bool:
+    try:
+        open_release(state_dir / "store", digest).verify(trust)
+    except RetiredKeyError:
+        return True  # may serve on; whether it does is asked when it is built
+    except (EdgedError, OSError):
+        return False
+    return True

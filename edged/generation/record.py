@@ -27,7 +27,7 @@ from edged.errors import EdgedError
 from edged.generation.candidate import content_digest
 from edged.generation.documents import Documents
 from edged.generation.history import History, Order, Rejection
-from edged.generation.kept import is_there
+from edged.generation.kept import is_there, is_trusted
 from edged.generation.trust_back import narrow, regained
 from edged.serving.dataplane import ServingTable
 from edged.serving.release import ServedRelease
@@ -161,12 +161,10 @@ def load_for_boot(config_path: Path, state_dir: Path) -> tuple[Snapshot, tuple[s
         return files, ()
     digest = content_digest(files)
     reason = history.doubt(digest, has_crashed=bool(crash))
-    back = _way_back(history, digest, state_dir) if reason else None
-    if back is None:
-        return files, ()
     rejection = marks.rejection(digest)
     is_ordered = rejection is not None and rejection.is_ordered
-    return back if is_ordered else narrow(back, files), (set_aside(reason),)
+    back = _way_back(history, files, digest, state_dir, is_ordered=is_ordered) if reason else None
+    return (files, ()) if back is None else (back, (set_aside(reason),))
 
 
 def settle_boot(config_path: Path, snapshot: Snapshot, record: Record, crash: str) -> None:
@@ -237,10 +235,24 @@ def _last_good(history: History, state_dir: Path, crash: str) -> Snapshot | None
     return narrow(found, last)
 
 
-def _way_back(history: History, digest: str, state_dir: Path) -> Snapshot | None:
-    """The newest good one whose bundles are in the store; without any, the newest."""
-    ways = list(history.last_good(digest))
-    return next((one for one in ways if is_there(one, state_dir)), ways[0] if ways else None)
+def _way_back(
+    history: History, files: Snapshot, digest: str, state_dir: Path, *, is_ordered: bool
+) -> Snapshot | None:
+    """The newest good one whose bundles are in the store; without any, the newest.
+
+    One of which nobody whom it still trusts signed anything is no way: it would serve nothing. Only
+    what an operator went back to last trusts whom it did in its time.
+    """
+    last = next((one.digest for one in history.entries()[-1:]), "") if is_ordered else ""
+    ways = []
+    for one in history.last_good(digest):
+        assert one.kept is not None
+        back = one if one.kept.digest == last else narrow(one, files)
+        if not is_there(back, state_dir):
+            ways.append(back)
+        elif is_trusted(back, state_dir):
+            return back
+    return ways[0] if ways else None
 
 
 def load_in_effect(config_path: Path, state_dir: Path | None = None) -> Snapshot:

@@ -30,9 +30,8 @@ from edged.generation.candidate import (
     Candidate,
     build_candidate,
     content_digest,
-    is_other_trust,
-    is_servable,
 )
+from edged.generation.due import is_due
 from edged.generation.fallback import lost_models
 from edged.generation.fitting import fit_all, fit_possible
 from edged.generation.house import House
@@ -157,12 +156,8 @@ class Reloader(Returns):
             if snapshot is None:
                 return False
             digest = await asyncio.to_thread(content_digest, snapshot)
-            broken = self._candidate.problems
-            if (
-                digest != self.digest
-                or await asyncio.to_thread(is_other_trust, self._candidate, house.repository)
-                or (broken and await asyncio.to_thread(is_servable, snapshot, house.repository))
-            ):
+            made, store = self._candidate, house.repository
+            if digest != self.digest or await asyncio.to_thread(is_due, made, snapshot, store):
                 await self._refuse_set_aside(digest)
                 await self._apply(snapshot, digest)
             else:

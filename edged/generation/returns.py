@@ -265,7 +265,7 @@ class Returns(Exchanges):
             of = number if digest == self.digest else 0
             aside = Rejection(digest, of, time.time(), reason, origin == "rollback")
             await asyncio.to_thread(history.reject, aside)
-        if back.kept.digest == self.digest:
+        if (back.kept.digest, back.narrowed) == (self.digest, self.snapshot.narrowed):
             return
         self._origin = origin
         try:

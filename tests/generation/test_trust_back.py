@@ -185,6 +185,49 @@ class TestByItself:
 
         run(work())
 
+    def test_a_start_takes_no_way_back_of_which_nobody_signed_anything_any_more(
+        self, site: Site
+    ) -> None:
+        """Power that fails six times after a key was exchanged would have left no model at all."""
+
+        async def work() -> None:
+            site.bundle("m", 1, key=[Ring(site.directory)["b"]])
+            trusting(site, "keys: [b.pub]")
+            async with booted(site):
+                await eventually(lambda: confirmed(site, 1))
+            trusting(site, "keys: [a.pub]", SLOW + ONE.replace("m-1", "m-2"))
+            for _ in range(6):
+                history(site).begin(content_digest(site.load()), is_boot=True)
+            async with booted(site) as box:
+                assert (await box.factor(), box.problems) == (3.0, ())
+                fail(box)
+                await eventually(lambda: "generation" in box.degraded)
+            async with booted(site) as box:  # set aside, and still there is no way
+                assert (await box.factor(), box.problems) == (3.0, ())
+
+        run(work())
+
+    def test_the_files_that_came_back_are_an_operators_word_when_they_are_written(
+        self, site: Site
+    ) -> None:
+        async def work() -> None:
+            trusting(site, "keys: [a.pub, b.pub]")
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                trusting(site, "keys: [a.pub]", SLOW + TWO)
+                assert await box.reloader.reload()
+                fail(box)
+                await eventually(lambda: box.generation == 3 and "config" in box.degraded)
+                assert not await box.reloader.reload()
+                assert trusted(box.reloader.snapshot) == "a"
+                trusting(site, "keys: [a.pub, b.pub]")  # their digest is that of what serves
+                assert await box.reloader.reload()
+                assert (trusted(box.reloader.snapshot), box.degraded) == ("ab", {})
+            async with booted(site) as box:
+                assert (trusted(box.reloader.snapshot), box.problems) == ("ab", ())
+
+        run(work())
+
     def test_a_start_that_leaves_a_configuration_that_kills(self, site: Site) -> None:
         async def work() -> None:
             trusting(site, "keys: [a.pub, b.pub]")
@@ -232,5 +275,42 @@ class TestByOrder:
             async with booted(site) as box:
                 assert trusted(box.reloader.snapshot) == "ab"
             assert "b.pub) is trusted again" in caplog.text
+
+        run(work())
+
+    def test_also_where_the_same_came_back_by_itself(self, site: Site) -> None:
+        async def work() -> None:
+            trusting(site, "keys: [a.pub, b.pub]")
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                trusting(site, "keys: [a.pub]", SLOW + TWO)
+                assert await box.reloader.reload()
+                fail(box)
+                await eventually(lambda: box.generation == 3 and "config" in box.degraded)
+                history(site).order(Order(1))
+                assert not await box.reloader.reload()
+                assert box.reloader.went_back is not None
+                assert "b.pub) is trusted again" in box.reloader.went_back["trust"]
+                assert trusted(box.reloader.snapshot) == "ab", "and it is as was said"
+
+        run(work())
+
+    def test_of_no_other_generation_than_the_one_that_was_ordered(self, site: Site) -> None:
+        """It did not prove good before the restart, so an older one comes: by itself."""
+
+        async def work() -> None:
+            trusting(site, "keys: [a.pub, b.pub]")
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                trusting(site, "keys: [a.pub, c.pub]", SLOW + TWO)
+                assert await box.reloader.reload()
+                trusting(site, "keys: [a.pub]", FAST + TWO)
+                assert await box.reloader.reload()
+                await eventually(lambda: confirmed(site, 1, 3))
+                history(site).order(Order(2))
+                assert not await box.reloader.reload()
+                assert trusted(box.reloader.snapshot) == "ac"
+            async with booted(site) as box:
+                assert (await box.factor(), trusted(box.reloader.snapshot)) == (2.0, "a")
 
         run(work())
