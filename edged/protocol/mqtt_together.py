@@ -47,6 +47,11 @@ class Together:
         self._is_v5 = is_v5
         self.terms = terms
 
+    @property
+    def unacknowledged(self) -> int:
+        """Publications of QoS 1 and 2 that are on their way."""
+        return self._outflow.unacknowledged
+
     def publish(
         self, tokens: range, topics: Sequence[str], payloads: Sequence[bytes], like: Publication
     ) -> bool:

@@ -28,6 +28,13 @@ ACK_DELAY_S = 0.001
 us: a device that asks again when it has its answer saves one of two."""
 _LONE_ACKS = 64
 """Where nothing came in that time, so many leave at once before it is tried again."""
+FEW_BYTES = 2 << 10
+MANY_OPEN = 8
+DENSE_NS = 500_000
+REST_S = 0.00001
+"""Where reads follow one another so closely, bring little each, and so much of ours is still on its
+way, the loop rests for so long (less than a tenth of a millisecond, as kernels keep time): the
+broker gets a core meanwhile, and what it sends comes together, at half the cost."""
 LAST_WORDS_S = 1.0
 """How long a broker has to close its side after DISCONNECT, as it must."""
 
@@ -70,6 +77,7 @@ class BrokerLink(asyncio.BufferedProtocol):
         self._is_paused = False
         self._is_ending = False
         self._timer: asyncio.TimerHandle | None = None
+        self._read_ns = 0
         self._begun_ns = self._ticked_ns = time.monotonic_ns()
         self._tick_s = max(0.05, min(options.keepalive_s, options.connect_timeout_s) / 4)
 
@@ -172,6 +180,10 @@ class BrokerLink(asyncio.BufferedProtocol):
             self._flush()
         elif session.outgoing.acks:
             self.schedule_acks()
+        is_dense = now_ns - self._read_ns < DENSE_NS and nbytes < FEW_BYTES
+        if is_dense and session.together.unacknowledged >= MANY_OPEN:
+            time.sleep(REST_S)
+        self._read_ns = now_ns
 
     def pause_writing(self) -> None:
         """The broker does not read: what is to be said waits here, where it is counted."""

@@ -1,6 +1,7 @@
 """How bytes leave, and when a silent broker is given up, over a transport that only notes."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -266,5 +267,35 @@ def test_room_for_a_large_packet_and_for_few_small_ones():
         joined.hear(large[SMALL_READ_BYTES:])
         assert [len(event.payload) for event in joined.events[1:]] == [99_996]
         assert len(joined.link.get_buffer(-1)) == SMALL_READ_BYTES
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("apart_ns", "open_ones", "nbytes", "rests"),
+    [
+        (100_000, 8, 100, 2),
+        (600_000, 8, 100, 0),
+        (100_000, 7, 100, 0),
+        (100_000, 8, 2 << 10, 0),
+    ],
+    ids=["dense", "now-and-then", "little-on-its-way", "much-at-once"],
+)
+def test_a_dense_flow_is_let_gather(monkeypatch, apart_ns, open_ones, nbytes, rests):
+    """Only where the broker has much of ours, and brings little, again and again."""
+
+    async def main(joined):
+        clock, rested = [time.monotonic_ns() + 10**9], []
+        monkeypatch.setattr(mqtt_link.time, "monotonic_ns", lambda: clock[0])
+        monkeypatch.setattr(mqtt_link.time, "sleep", rested.append)
+        for token in range(open_ones):
+            joined.session.publish(token, Publication("t", b"p", qos=1))
+        joined.session.take(clock[0])
+        message = b"\x30" + encode_length(nbytes - 3 - (nbytes > 130)) + b"\0\1t\0"
+        for _ in range(3):
+            clock[0] += apart_ns
+            joined.hear(message.ljust(nbytes, b"x"))
+        assert len(rested) == rests
+        assert all(seconds < 0.0001 for seconds in rested)
 
     run(main)
