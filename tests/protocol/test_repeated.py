@@ -9,11 +9,13 @@ import pytest
 
 from edged.errors import InvalidRequestError
 from edged.protocol.layout import COPY_BYTES
+from edged.protocol.oip_request import Asked
 from edged.protocol.repeated import Field, Repeated, RepeatedLane, fixed_shape
 from edged.tensors import TensorSpec
 
 F4, I2 = np.dtype("float32"), np.dtype("int16")
-KNOWN = Repeated([Field("x", F4, (1, 2), 2, 3), Field("n", I2, (2,), 2, 12)], 16)
+ASKED = Asked("", {}, (), is_binary=True)
+KNOWN = Repeated([Field("x", F4, (1, 2), 2, 3), Field("n", I2, (2,), 2, 12)], 16, ASKED)
 DATA = b"abc" + np.float32([1, 2]).tobytes() + b"-" + np.int16([3, 4]).tobytes()
 Y = TensorSpec("y", "float32", (1, 2))
 
@@ -25,13 +27,15 @@ class Call:
         self.is_bound = is_bound
         self.is_current = self.has_run = True
         self.origins: list[str] = []
+        self.keys: list[object] = []
 
     def bind(self, inputs: Any, outputs: Any, rows: int) -> Any:
         self._in, self._out = inputs, outputs
         return self if self.is_bound else None
 
-    def run(self, origin: str, key: str | None = None) -> Any:
+    def run(self, origin: str, key: object = None) -> Any:
         self.origins.append(origin)
+        self.keys.append(key)
         self._out["y"][:] = self._in["x"] + self._in["n"]
         return (1, 1, 1, 1) if self.has_run else None
 
@@ -58,6 +62,20 @@ def test_an_answer_is_what_was_written_between_its_heads():
     assert not lane.is_current
 
 
+def test_each_has_an_id_of_its_own():
+    """The id of the one that the head was made for stands in no answer to another."""
+    asked = Asked("abc", {}, (), is_binary=True, parameters={"device": "d7"})
+    known = Repeated(KNOWN.fields, 16, asked, (0, 3))
+    lane, call = RepeatedLane(known, [Y]), Call()
+    around = known.around(b'{"id":"abc"}', b'"id":"')
+    lane.bind(call, (*around, lane.outputs["y"].reshape(-1).view(np.uint8).data))
+    answer = lane.ask(b"xyz" + DATA[3:], "me")
+    assert answer == b'{"id":"xyz"}' + np.float32([4, 6]).tobytes()
+    assert call.keys == [{"id": "xyz", "device": "d7"}]
+    with pytest.raises(InvalidRequestError, match="reads as the id"):
+        known.around(b'{"id":"abc","x":"id":"abc"}', b'"id":"')
+
+
 def test_a_call_that_cannot_be_bound_goes_the_usual_way():
     lane = RepeatedLane(KNOWN, [Y])
     lane.bind(Call(is_bound=False), (b"head",))
@@ -82,7 +100,7 @@ def test_what_has_no_lane(spec: TensorSpec, most: int, words: str):
 
 def test_a_large_request_has_no_lane():
     with pytest.raises(InvalidRequestError, match="what is large"):
-        RepeatedLane(Repeated(KNOWN.fields, 2 * COPY_BYTES + 1), [Y])
+        RepeatedLane(Repeated(KNOWN.fields, 2 * COPY_BYTES + 1, ASKED), [Y])
 
 
 def test_shapes():
