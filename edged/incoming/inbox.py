@@ -40,9 +40,9 @@ _MOST_FILES = 256
 _MOST_REFUSED = 32
 """Older ones are removed: nobody may fill a disk with what is refused."""
 _LONGEST_NAME = 200
-_FIXED = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.EXDEV)
+_FIXED = (errno.EPERM, errno.EBUSY)
 """Says of one file that it cannot be moved: immutable, mounted there, of others in a sticky folder.
-What is wrong with the disk or with us stops all of them."""
+What is wrong with the folder, the disk or us stops all of them, and is told as such."""
 _OWN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY

@@ -192,7 +192,7 @@ class TestRefused:
             inbox.look(moment, (), retry=True)
         assert inbox.tally.refused == 1
 
-    @pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.EBUSY])
+    @pytest.mark.parametrize("code", [errno.EPERM, errno.EBUSY])
     def test_a_bundle_that_cannot_be_taken_holds_up_no_other(
         self, device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
         code: int,
@@ -217,6 +217,18 @@ class TestRefused:
         (device.folder / "a-1.edgb").write_bytes(b"xx")
         monkeypatch.setattr("edged.incoming.inbox.is_unwritten", lambda _path: True)
         assert inbox.look(2, (), retry=True), "once it is another"
+
+    def test_a_folder_out_of_which_nothing_can_be_taken_is_told_as_such(
+        self, device: Device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_words: object) -> None:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+        inbox = device.inbox()
+        (device.folder / "m-1.edgb").write_bytes(b"x")
+        monkeypatch.setattr(Path, "rename", fail)
+        with pytest.raises(ApplyError, match="cannot be used: Permission denied"):
+            inbox.look(0, (), retry=True)
 
     def test_one_that_is_taken_away_at_the_last_moment_holds_up_no_other(
         self, device: Device, monkeypatch: pytest.MonkeyPatch
