@@ -222,6 +222,7 @@ class Returns(Exchanges):
         if order is None:
             return
         problem = trust = ""
+        is_cut = False
         try:
             if order.again:
                 await asyncio.to_thread(history.lift, await self._files_digest())
@@ -240,8 +241,12 @@ class Returns(Exchanges):
             problem = exc.message
         except OSError as exc:
             problem = str(exc)
+        except asyncio.CancelledError:
+            is_cut = True  # the daemon ends meanwhile: its next start does it
+            raise
         finally:
-            await asyncio.to_thread(history.forget_order)
+            if not is_cut:
+                await asyncio.to_thread(history.forget_order)
         if problem:
             log.error("could not go back: %s", problem)
         if order.generation is not None:

@@ -40,7 +40,7 @@ def narrow(back: Snapshot, now: Snapshot) -> Snapshot:
         both = {key: path for key, path in _keys(now).items() if key in ids}
         trust = TrustConfig(keys=tuple(map(str, both.values())), threshold=threshold)
         paths = _paths(back, old.keys)
-        is_same = ids == set(both) and threshold == old.threshold and all(map(Path.exists, paths))
+        is_same = ids == set(both) and threshold == old.threshold and all(map(_exists, paths))
     if is_same and required == old.require_signatures:
         return back
     trust = structs.replace(trust, require_signatures=required)
@@ -68,6 +68,13 @@ def _regained(back: Snapshot, now: Snapshot) -> Iterator[str]:
             yield f"key {key[:16]} ({path}) is trusted again"
     if new.root is None and old.threshold < new.threshold:
         yield f"{old.threshold} signatures are enough again, where {new.threshold} had to be"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # in a folder that was closed to us, say: no start may end with that
+        return False
 
 
 def _keys(snapshot: Snapshot) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -307,6 +308,32 @@ class TestFloorsLost:
 
 
 class TestOrders:
+    def test_one_that_the_end_of_the_daemon_interrupts_is_carried_out_by_the_next(
+        self, site: Site
+    ) -> None:
+        """The files are set aside by then, and the newest generation is not the one that was meant."""
+
+        async def work() -> None:
+            site.bundle("m", 3)
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                for number in (2, 3):
+                    site.write(FAST + ONE.replace("m-1", f"m-{number}"))
+                    assert await box.reloader.reload()
+                    await eventually(lambda: confirmed(site, *range(1, number + 1)))  # noqa: B023
+                loads, box.gate = box.loads, threading.Event()
+                history(site).order(Order(1))
+                box.reloader.request()
+                await eventually(lambda: box.loads > loads)
+                box.reloader.stop()
+                await eventually(lambda: not box.reloader.changing.locked())
+                box.gate.set()
+            async with booted(site) as box:
+                assert await box.factor() == 2.0
+                assert "went back to generation 1" in box.problems[0]
+
+        run(work())
+
     def test_back_and_forth(self, site: Site) -> None:
         async def work() -> None:
             async with booted(site) as box:

@@ -56,6 +56,7 @@ class TestNarrow:
             ("keys: [a.pub]", "keys: [a.pub, b.pub]", "a"),
             ("keys: [b.pub, a.pub]", "keys: [a.pub, b-again.pub]", "ab"),
             ("keys: [a.pub, gone.pub]", "keys: [a.pub]", "a"),
+            (f"keys: [a.pub, {'x' * 300}.pub]", "keys: [a.pub]", "a"),
             ("keys: [a.pub]", "keys: [b.pub]", ""),
             ("keys: [a.pub, b.pub, c.pub], threshold: 2", "keys: [a.pub, b.pub]", "ab"),
             ("keys: [b.pub]", "root: site.trust", "a"),
