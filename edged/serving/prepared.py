@@ -105,15 +105,18 @@ class PreparedCall:
         return self._release.turn
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer of it; while those of one run are told, some do."""
+        return not self._release.in_flight
+
+    @property
     def rows_together(self) -> int:
         """So many requests are worth one run as the rows of one; 0 where each needs its own.
 
         It does where it has a side of a rollout, is looked up in a cache, or heard by somebody.
         """
-        release, is_apart = (
-            self._release,
-            self._rollout is not None or self.model in self._plane.taps,
-        )
+        release = self._release
+        is_apart = self._rollout is not None or self.model in self._plane.taps
         if is_apart or not isinstance(release, ServedRelease) or release.cache is not None:
             return 0
         return release.batch_rows if release.is_inline else 0
@@ -306,11 +309,8 @@ class PreparedCall:
             self._share(table, moves)
         self._rows = rows or 1
         by_name = {spec.name: spec for spec in self._request.inputs}
-        self._layout: Layout = (
-            tuple(_shape(by_name[spec.name])[1:] for spec in release.inputs)
-            if release.needs_layout
-            else ()
-        )
+        specs = release.inputs if release.needs_layout else ()
+        self._layout: Layout = tuple(_shape(by_name[spec.name])[1:] for spec in specs)
 
     def _share(self, table: object, moves: int) -> None:
         """Where the model has a rollout, let each request look for its side."""

@@ -258,7 +258,8 @@ class PlainWay:
         now_s = self._outlet.loop.time()
         if now_s != self._turn_s:
             self._turn_s, self._spent_ns = now_s, 0
-        if not self._queued and call.turn.is_alone(self) and self._spent_ns < TURN_NS:
+        is_next = call.is_idle and not self._queued
+        if is_next and call.turn.is_alone(self) and self._spent_ns < TURN_NS:
             found = way.run(values, rows)
             if found is not None:
                 (release, generation, run_ns, _), outputs = found

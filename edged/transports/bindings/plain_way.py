@@ -37,6 +37,11 @@ class Call(Protocol):
         ...
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer of it."""
+        ...
+
+    @property
     def rows_together(self) -> int:
         """So many messages may be the rows of one request; 0 = each needs its own."""
         ...

@@ -434,6 +434,23 @@ async def test_what_takes_the_place_of_an_answered_one_does_not_overtake_the_oth
 
 
 @on_loop
+async def test_what_takes_the_place_of_one_does_not_overtake_those_of_the_same_run():
+    bench = Bench(auto=False, pauses=True, answer_qos=0)
+    for n in range(20):
+        for known in range(n):  # it becomes known to be alone at one of them
+            bench.send(float(known))
+            bench.session.on_pause()
+            await settle()
+        before = len(bench.answers())
+        bench.bindings._places.most = 3
+        for value in range(100, 105):
+            bench.send(float(value), correlation=b"c" if value in {102, 104} else None)
+        bench.session.on_pause()
+        await settle(60)
+        assert bench.answers()[before:] == [2.0 * value for value in range(100, 105)]
+
+
+@on_loop
 async def test_few_together_do_not_overtake_the_many_before_them():
     bench = Bench(pauses=True)
     numbers = iter(range(99))
