@@ -8,6 +8,7 @@ is checked, built beside what serves, swapped in whole, and watched; and it goes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ from edged.generation.documents import TRIES_CAP, Documents
 from edged.generation.envelope import Envelope, load_signers, open_envelope, payload_digest
 from edged.generation.house import House
 from edged.generation.reload import Reloader
+from edged.store.signing import TrustStore
 
 log = logging.getLogger("edged.reload")
 
@@ -215,12 +217,17 @@ class Desired:
             self._refuse(payload, f"could not be noted: {said}")
 
     def _open(self, payload: bytes, config: DesiredConfig) -> Envelope:
-        reloader = self._reloader
-        paths = [reloader.snapshot.resolve(key) for key in config.keys]
-        signed = reloader.config.trust.require_signatures
-        trust = load_signers(paths, config.threshold, is_required=signed)
-        node = node_name(reloader.config)
-        envelope, _ = open_envelope(payload, trust, node, int(config.max_size))
+        node, most_bytes = node_name(self._reloader.config), int(config.max_size)
+        snapshot = self._reloader.snapshot
+        envelope, _ = open_envelope(payload, _signers(snapshot, config), node, most_bytes)
+        if snapshot.kept is not None:
+            # It came back with whom it trusted; the files, which have the last word, may not now.
+            with contextlib.suppress(ConfigProblemsError):
+                files = load(self._house.config_path)
+                mqtt = files.config.mqtt
+                if mqtt is None or mqtt.desired is None:
+                    raise InvalidRequestError("the files, which are set aside, take no documents")
+                open_envelope(payload, _signers(files, mqtt.desired), node, most_bytes)
         seen = self._documents.state().seen
         if envelope.version <= seen:
             raise InvalidRequestError(
@@ -346,3 +353,9 @@ class Desired:
             self._state = await asyncio.to_thread(self._documents.state)
         except (EdgedError, OSError) as exc:
             log.error("what is known of documents cannot be read: %s", exc)
+
+
+def _signers(snapshot: Snapshot, config: DesiredConfig) -> TrustStore:
+    paths = [snapshot.resolve(key) for key in config.keys]
+    is_required = snapshot.config.trust.require_signatures
+    return load_signers(paths, config.threshold, is_required=is_required)

@@ -16,8 +16,9 @@ from edged.generation.desired import Desired
 from edged.generation.documents import TRIES_CAP, Documents
 from edged.generation.envelope import Envelope, payload_digest, seal
 from tests.fakes.site import Site
-from tests.generation.test_reload import ONE, Box, booted, eventually, run
+from tests.generation.test_reload import ONE, TWO, Box, booted, eventually, run
 from tests.generation.test_returns import confirmed, fail
+from tests.trust import Ring
 
 FAST = "reload: {confirm: {window: 0}}\nmqtt: {host: b, desired: {}}\n"
 SLOW = FAST.replace("window: 0", "window: 1h")
@@ -281,5 +282,39 @@ def test_nothing_is_taken_where_nothing_may_come(site: Site) -> None:
             stand.offer(stand.message(1), 1)
             await eventually(lambda: stand.acked == [1])
             assert (stand.models(), stand.reports, stand.desired.document()) == (["m"], [], None)
+
+    run(work())
+
+
+@pytest.mark.hostile("R32 a right that goes takes along what it granted")
+def test_a_key_that_was_taken_away_is_no_word_with_a_configuration_that_came_back(
+    site: Site,
+) -> None:
+    """Whoever has a stolen one may be the one who makes a device go back."""
+    ring, other = Ring(site.directory), FAST.replace("window: 0", "window: 1h")
+    both = "desired: {keys: [a.pub, b.pub]}"
+    site.write(FAST.replace("desired: {}", both) + ONE)
+    signers = {name: ring[name] for name in "ab"}
+
+    def message(stand: Stand, version: int, names: str) -> bytes:
+        envelope = Envelope(version, document=NEW, node="test", against=stand.box.reloader.digest)
+        return seal(envelope, [signers[name] for name in names])
+
+    async def work() -> None:
+        async with standing(site) as stand:
+            await eventually(lambda: confirmed(site, 1))
+            site.bundle("m", 2)
+            site.write(other.replace("desired: {}", "desired: {keys: [a.pub]}") + TWO)
+            assert await stand.box.reloader.reload()
+            fail(stand.box)
+            await eventually(lambda: stand.box.generation == 3 and "config" in stand.box.degraded)
+            stand.offer(message(stand, 1, "b"), 1)
+            await eventually(lambda: stand.acked == [1])
+            (problem,) = stand.reports[-1]["refused"]["problems"]
+            assert "signed by 0 of 1" in problem
+            assert (stand.models(), stand.documents.state().seen) == (["m"], 0)
+            stand.offer(message(stand, 1, "a"), 2)
+            await eventually(lambda: stand.acked == [1, 2])
+            assert stand.documents.state().seen == 1, "by one that both trust"
 
     run(work())
