@@ -163,17 +163,20 @@ class TestTurns:
         house.server.patience = Noted(0)
         house.server.patience.wait_ns = 10**12  # also where there is one core
         first = Caller(house.path)
-        for wanted in ([], [], [True], [True, True]):
+        for _ in range(2):  # what greets may come by itself: from here on it is watched for
+            first.answer(first.ask("/t/echo", b"x"))
+        house.call(ends.clear)
+        for wanted in ([True], [True, True]):
             first.answer(first.ask("/t/echo", b"x"))
             assert house.call(list, ends) == wanted
         second = Caller(house.path)
-        for _ in range(2):
-            second.answer(second.ask("/t/echo", b"x"))
-            assert house.call(list, ends) == [True, True, False]
+        second.answer(second.ask("/t/echo", b"x"))
+        assert house.call(list, ends) == [True, True, False]
+        second.answer(second.ask("/t/echo", b"x"))
         for caller in (first, second):
             caller.close()
         eventually(lambda: house.server.latest is None)
-        eventually(lambda: ends == [True, True, False, False])
+        eventually(lambda: ends[3:] in ([False], [True, False]))
 
     def test_a_connection_that_is_turned_away_is_told_so_each_time(self, house: House) -> None:
         house.start()
