@@ -131,8 +131,16 @@ class GuardedCall:
     def adopt(
         self, inputs: Mapping[str, Array], rows: int, origin: str, on_response: OnResponse
     ) -> None:
-        """As of the real one: it runs already, so it was allowed."""
-        self._call.adopt(inputs, rows, origin, on_response)
+        """As of the real one: it runs already, so it was allowed; from here on it is counted."""
+        account, size = self._visit.account, sum(array.nbytes for array in inputs.values())
+
+        def told(response: InferResponse, final: bool) -> None:
+            if final:
+                account.in_flight -= size
+            on_response(response, final)
+
+        account.in_flight += size
+        self._call.adopt(inputs, rows, origin, told)
 
     def shuts_out(
         self,

@@ -210,6 +210,20 @@ def test_one_that_is_alone_has_no_more_in_flight_than_it_may():
     assert call.bind(X, X, 1).run("uds") is not None
 
 
+def test_a_run_that_goes_on_in_a_worker_is_in_flight():
+    stand = Stand("m", quota=Quota("q", is_any_user=True, in_flight=15))
+    call = stand.guard.prepare(PrepareRequest("m", LAYOUT))
+    stand.door.is_holding = True
+    call.adopt(X, 1, "uds", stand.hear)
+    assert stand.visit.account.in_flight == 8
+    assert call.bind(X, X, 1).run("uds") is None
+    stand.ask()
+    assert stand.code is Code.RESOURCE_EXHAUSTED
+    stand.door.release_all()
+    assert stand.code is None
+    assert stand.visit.account.in_flight == 0
+
+
 def test_a_guard_stays_the_same_one():
     stand = Stand("m")
     assert isinstance(stand.guard, Guard)
