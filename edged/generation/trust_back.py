@@ -38,7 +38,8 @@ def narrow(back: Snapshot, now: Snapshot) -> Snapshot:
     else:
         ids, threshold = set(_keys(back)), max(old.threshold, new.threshold)
         both = {key: path for key, path in _keys(now).items() if key in ids}
-        trust = TrustConfig(keys=tuple(map(str, both.values())), threshold=threshold)
+        keys = tuple(map(str, both.values()))
+        trust = structs.replace(old, keys=keys, threshold=threshold)
         paths = _paths(back, old.keys)
         is_same = ids == set(both) and threshold == old.threshold and all(map(_exists, paths))
     if is_same and required == old.require_signatures:

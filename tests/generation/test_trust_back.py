@@ -85,6 +85,10 @@ class TestNarrow:
         trust = narrow(loaded(site, old), loaded(site, new)).config.trust
         assert (trust.threshold, trust.require_signatures) == (threshold, required)
 
+    def test_all_else_of_the_section_is_that_of_its_time(self, site: Site) -> None:
+        back = loaded(site, "keys: [a.pub, b.pub], max_leap: 7")
+        assert narrow(back, loaded(site, "keys: [a.pub]")).config.trust.max_leap == 7
+
     def test_what_trusts_nobody_else_is_as_it_was(self, site: Site) -> None:
         old = loaded(site, "keys: [a.pub]")
         assert narrow(old, loaded(site, "keys: [b.pub, a.pub]")) is old
