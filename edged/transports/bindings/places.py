@@ -7,9 +7,12 @@ is up, that shows in acknowledgements that come later.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from edged.transports.bindings.binding_set import BindingSet
+
+log = logging.getLogger("edged.mqtt")
 
 Capacity = Callable[[str, "int | str | None"], int]
 """Requests that the release that would answer can have in hand; 0 = not known."""
@@ -44,7 +47,10 @@ class Places:
         """Those of a connection that begins; MQTT 3.1.1 has no word for it."""
         self.now = self.shared = self.most
         if is_v5:
-            self._look()
+            try:
+                self._look()
+            except Exception:  # a session must come up whatever a model says
+                log.exception("how many messages the models can take is not known")
         return self.now
 
     def _look(self) -> None:

@@ -52,6 +52,12 @@ def test_as_many_as_the_models_of_the_session_can_take(
     assert found.take(False) == found.now == found.shared == 64, "MQTT 3.1.1 has no word for it"
 
 
+def test_a_model_that_cannot_say_keeps_no_session_from_its_broker() -> None:
+    found = places(asks("slow"))
+    found._capacity = lambda *_: 1 // 0
+    assert found.take(True) == found.now == found.shared == 64
+
+
 def test_what_mostly_gathers_is_not_held_back() -> None:
     window = WindowConfig(rows=2)
     join = JoinConfig(from_="joined/{site}", fields=("b",))
