@@ -25,7 +25,7 @@ _SWITCH_S = 0.0001
 """The longest that a thread waits for one that computes in Python: the event loop for whoever
 loads, checks or writes, and a run that has ended for the loop, so that the next one can begin. With
 the interpreter's own 5 ms each such wait is twenty times what a small model takes; with 0.1 instead
-of 0.5 ms two models at their peak did 8 % more (``benchmarks/overload.py``)."""
+of 0.5 ms two models at their peak did 8 % more (``benchmarks/overload.py``, beside other work)."""
 
 
 def run(config_path: Path, state_dir: Path | None = None) -> int:
