@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from edged import boot, cores
-from edged.cores import Stay, Worth, spread, usable
+from edged.cores import Stay, spread, usable
 from edged.serving.instance_threads import InstanceThreads
 from edged.serving.memory.loader_thread import make_loader_thread
 from edged.serving.scheduling.turn import Turn
@@ -199,44 +199,3 @@ def test_who_was_given_one_core_keeps_it():
     thread.start()
     thread.join()
     assert found == [{min(ALL)}]
-
-
-class TestWorth:
-    def told(self, apart_ns: int, near_ns: int, runs: int = 200) -> Worth:
-        worth = Worth()
-        for _ in range(runs):
-            is_near = worth.is_wanted
-            worth.ran(near_ns if is_near else apart_ns, is_near=is_near)
-        return worth
-
-    @pytest.mark.parametrize(
-        ("apart_ns", "near_ns", "is_wanted"),
-        [
-            (300, 100, True),
-            (100, 100, False),
-            (100, 95, False),
-            (100, 300, False),
-            (800, 700, True),
-        ],
-    )
-    def test_where_runs_are_faster(self, apart_ns: int, near_ns: int, is_wanted: bool):
-        assert self.told(apart_ns, near_ns).is_wanted is is_wanted
-
-    def test_one_slow_run_decides_nothing(self):
-        worth = Worth()
-        for number in range(200):
-            is_near = worth.is_wanted
-            spike = 10**9 if number % 10 == 0 else 0
-            worth.ran((100 if is_near else 300) + spike, is_near=is_near)
-        assert worth.is_wanted
-
-    def test_is_tried_before_it_is_known(self):
-        assert not self.told(100, 100, runs=15).is_wanted
-        assert self.told(100, 100, runs=16).is_wanted
-
-    def test_is_asked_again(self):
-        worth = self.told(300, 100, runs=cores._AGAIN)
-        assert worth.is_wanted
-        for _ in range(200):
-            worth.ran(100, is_near=worth.is_wanted)
-        assert not worth.is_wanted

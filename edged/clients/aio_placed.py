@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Protocol, TypeGuard
 
@@ -111,6 +112,7 @@ class Bound:
             pending.answers = places.rest
             self.is_idle = False
             is_alone = self._is_large and not link.waiting
+            began_ns = time.monotonic_ns()
             if is_alone:
                 link.nearby.look()
             link.ask(pending, lambda number: places.frame(number, handle, wait_us, key))  # noqa: B023
@@ -118,8 +120,10 @@ class Bound:
                 result = await pending.result()
             finally:
                 self.is_idle = pending.frame is not None
-            if is_alone and (core := link.nearby.answered(result.run_ns)) is not None:
-                link.write(memory.encode_near(core))
+            if is_alone:
+                core = link.nearby.answered(time.monotonic_ns() - began_ns, result.run_ns)
+                if core is not None:
+                    link.write(memory.encode_near(core))
             return places.complete(result, copied=copied)
         raise DisconnectedError("the connection broke again and again")
 

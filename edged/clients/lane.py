@@ -226,6 +226,7 @@ class _NearLane(Lane):
     ) -> InferResult | None:
         """As for any lane."""
         nearby = self.link.nearby
+        began_ns = time.monotonic_ns()
         cores = nearby.stay()
         if cores is None:
             result = super().ask(tensors, seconds, key)
@@ -234,8 +235,10 @@ class _NearLane(Lane):
                 result = super().ask(tensors, seconds, key)
             finally:
                 nearby.go(cores)
-        if result is not None and (core := nearby.answered(result.run_ns)) is not None:
-            self.link.tell(memory.encode_near(core))
+        if result is not None:
+            core = nearby.answered(time.monotonic_ns() - began_ns, result.run_ns)
+            if core is not None:
+                self.link.tell(memory.encode_near(core))
         return result
 
 

@@ -118,8 +118,8 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     share_core: Annotated[
         bool,
         Meta(
-            description="stay on the core of a client that is alone and passes large memory, where "
-            "its runs are faster there"
+            description="stay on the core of a client that is alone, passes large memory and says "
+            "that it waits there"
         ),
     ] = True
 

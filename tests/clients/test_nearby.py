@@ -7,26 +7,30 @@ import os
 import pytest
 
 from edged.clients import nearby
-from edged.clients.nearby import Nearby
+from edged.clients.nearby import NOWHERE, Nearby, Worth
 
 ALL = frozenset(os.sched_getaffinity(0))
-SHORT = 100_000
+SHORT, LONG = 100_000, 5_000_000
+APART, NEAR = 300_000, 200_000
+SAMPLE = nearby._SAMPLE
 several = pytest.mark.skipif(len(ALL) < 2, reason="a stay needs two cores")
 
 
 @pytest.fixture
 def one() -> Nearby:
+    """It has seen how long requests take when nobody stays anywhere."""
     made = Nearby()
-    made.answered(SHORT)
+    for _ in range(SAMPLE):
+        assert made.answered(APART, SHORT) is None
     return made
 
 
-def wait_once(one: Nearby, run_ns: int = SHORT) -> int | None:
+def wait_once(one: Nearby, request_ns: int = NEAR, run_ns: int = SHORT) -> int | None:
     """A request and its answer."""
     found = one.stay()
     assert found is not None
     one.go(found)
-    return one.answered(run_ns)
+    return one.answered(request_ns, run_ns)
 
 
 @several
@@ -55,19 +59,31 @@ class TestNearby:
     def test_who_only_looks_stays_nowhere(self, one: Nearby, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(nearby, "_core_now", lambda: 1)
 
-        def ask(run_ns: int = SHORT) -> int | None:
+        def ask() -> int | None:
             one.look()
             assert os.sched_getaffinity(0) == ALL
-            return one.answered(run_ns)
+            return one.answered(NEAR, SHORT)
 
         assert [ask() for _ in range(3)] == [None, 1, None]
         monkeypatch.setattr(nearby, "_core_now", lambda: 0)
-        assert [ask(5_000_000) for _ in range(3)] == [None, None, None], "these runs are long"
+        assert [ask() for _ in range(3)] == [None, 0, None]
+
+    def test_the_daemon_is_told_to_go_when_nothing_is_won(self, one: Nearby):
+        core = {None, wait_once(one), wait_once(one)} - {None}
+        assert core < ALL
+        told = [wait_once(one, APART) for _ in range(SAMPLE)]
+        assert told == [None] * (SAMPLE - 1) + [NOWHERE]
+        assert one.stay() is None
+        assert one.answered(APART, SHORT) is None
 
     def test_not_while_runs_are_long(self, one: Nearby):
-        wait_once(one, 5_000_000)
+        wait_once(one)
+        wait_once(one)
+        assert wait_once(one, run_ns=LONG) == NOWHERE
         assert one.stay() is None
-        one.answered(SHORT)
+        for _ in range(SAMPLE):
+            assert one.stay() is None
+            assert one.answered(APART, SHORT) is None
         found = one.stay()
         assert found == ALL
         one.go(found)
@@ -80,7 +96,7 @@ class TestNearby:
             patch.setattr(os, "sched_setaffinity", refuse)
             assert one.stay() is None
         assert one.stay() is None
-        assert one.answered(SHORT) is None
+        assert one.answered(NEAR, SHORT) is None
 
 
 def test_not_on_one_core(one: Nearby, monkeypatch: pytest.MonkeyPatch):
@@ -88,12 +104,50 @@ def test_not_on_one_core(one: Nearby, monkeypatch: pytest.MonkeyPatch):
     assert one.stay() is None
 
 
-def test_not_before_a_run_was_timed():
-    assert Nearby().stay() is None
-
-
 def test_not_without_the_call(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(nearby, "_core_now", None)
     one = Nearby()
-    one.answered(SHORT)
-    assert one.stay() is None
+    for _ in range(2 * SAMPLE):
+        assert one.stay() is None
+        assert one.answered(APART, SHORT) is None
+
+
+class TestWorth:
+    def told(self, apart_ns: int, near_ns: int, requests: int = 200) -> Worth:
+        worth = Worth()
+        for _ in range(requests):
+            is_near = worth.is_wanted
+            worth.took(near_ns if is_near else apart_ns, is_near=is_near)
+        return worth
+
+    @pytest.mark.parametrize(
+        ("apart_ns", "near_ns", "is_wanted"),
+        [
+            (300, 100, True),
+            (100, 100, False),
+            (100, 95, False),
+            (100, 300, False),
+            (800, 750, True),
+        ],
+    )
+    def test_where_requests_are_faster(self, apart_ns: int, near_ns: int, is_wanted: bool):
+        assert self.told(apart_ns, near_ns).is_wanted is is_wanted
+
+    def test_one_slow_request_decides_nothing(self):
+        worth = Worth()
+        for number in range(200):
+            is_near = worth.is_wanted
+            spike = 10**9 if number % 10 == 0 else 0
+            worth.took((100 if is_near else 300) + spike, is_near=is_near)
+        assert worth.is_wanted
+
+    def test_is_tried_before_it_is_known(self):
+        assert not self.told(100, 100, requests=SAMPLE - 1).is_wanted
+        assert self.told(100, 100, requests=SAMPLE).is_wanted
+
+    def test_is_asked_again(self):
+        worth = self.told(300, 100, requests=nearby._AGAIN)
+        assert worth.is_wanted
+        for _ in range(200):
+            worth.took(100, is_near=worth.is_wanted)
+        assert not worth.is_wanted

@@ -91,8 +91,6 @@ class Bound:
         in_place = sum(inputs[name].nbytes for name in self._stays)
         self.is_large = in_place >= NEAR_BYTES
         """Whether runs read so much where it lies that it matters which core wrote it."""
-        self.lone_ns = 0
-        """How long the last run of an asker who was alone took."""
 
     def follow(self, call: Prepared) -> None:
         """Ask through this one from now on."""
@@ -106,9 +104,7 @@ class Bound:
             self._lone = lone = self._make_lone()
             if lone is None:
                 return None
-        answer = lone.ask(request_id, origin, key)
-        self.lone_ns = lone.run_ns
-        return answer
+        return lone.ask(request_id, origin, key)
 
     def read(self) -> LentInputs:
         """The inputs of one request.
@@ -203,7 +199,6 @@ class _Lone:
         self._rest = rest.unpack(self._answer, prepared.ANSWER_BODY, rows)
         self._targets = targets
         self._written: list[tuple[Array, Array]] = []
-        self.run_ns = 0
 
     @property
     def is_current(self) -> bool:
@@ -239,7 +234,6 @@ class _Lone:
         ran = run.run(origin, key)
         if ran is None:
             return None
-        self.run_ns = ran[2]
         for place, private in self._written:
             place[...] = private
         prepared.write_answer_head(self._answer, request_id, ran, self._head)

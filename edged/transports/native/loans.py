@@ -17,7 +17,6 @@ import numpy as np
 
 from edged import shm
 from edged.access.visit import Visit
-from edged.cores import Worth
 from edged.errors import (
     DeniedError,
     EdgedError,
@@ -93,7 +92,6 @@ class Loans:
         self._mapped: dict[int, int] = {}
         self._watches: dict[int, weakref.ref[mmap.mmap]] = {}
         self._core = -1
-        self._worth = Worth()
         self.bound: dict[int, Bound] = {}
         """The calls that are bound to places, by handle."""
 
@@ -183,11 +181,8 @@ class Loans:
             Whether the loop stays on the client's core now: then the client cannot go on while the
             loop waits awake.
         """
-        if self._core < 0 or not bound.is_large or not self._server.shares_core:
-            return False
-        stay, worth = bound.call.turn.stay, self._worth
-        worth.ran(bound.lone_ns, is_near=stay.core == self._core)
-        if worth.is_wanted:
+        stay = bound.call.turn.stay
+        if self._core >= 0 and bound.is_large and self._server.shares_core:
             return stay.at(self._core)
         stay.leave()
         return False
