@@ -13,23 +13,25 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from edged.errors import EdgedError
 from edged.processing.readings import Reading
 from edged.protocol.mqtt import (
+    REFUSED,
     BrokerSession,
     Connected,
     Disconnected,
     Message,
     Publication,
+    Published,
     SessionEvent,
     Subscribed,
 )
 from edged.protocol.sparkplug import DataType, Metric, encode_sparkplug, parse_sparkplug
 from edged.protocol.sparkplug_births import NAMESPACE, REBIRTH
 from edged.transports.bindings.primary_host import PrimaryHost
+from edged.transports.bindings.sparkplug_devices import KINDS, Device, Known, fitting
 
 log = logging.getLogger("edged.mqtt")
 
@@ -43,43 +45,8 @@ _COMMAND_CAP_BYTES = 16 << 10
 _GOODBYE_S = 2.0
 _HOST_PAUSE_S = 1.0
 """Between the connection that ended with its host and the next: a host may come and go quickly."""
-_KINDS = {
-    "number": DataType.DOUBLE,
-    "whole": DataType.INT64,
-    "large": DataType.UINT64,
-    "flag": DataType.BOOLEAN,
-    "text": DataType.STRING,
-}
-
-
-class _Known(NamedTuple):
-    """A metric as it stands."""
-
-    kind: DataType
-    value: Any
-    alias: int | None
-
-
-@dataclass
-class _Device:
-    """A device: its metrics by binding and name."""
-
-    known: dict[str, dict[str, _Known]] = field(default_factory=dict)
-    is_born: bool = False
-    is_too_large: bool = False
-    """For the broker of this connection; tried again when an answer is about it, without a word."""
-
-    def metrics(self, names: Collection[str] | None = None) -> list[Metric]:
-        """As they are said at birth; those of some names, with a number where they have one."""
-        return [
-            Metric(name if names is None or one.alias is None else None, *one)
-            for part in self.known.values()
-            for name, one in part.items()
-            if names is None or name in names
-        ]
-
-    def count(self) -> int:
-        return sum(map(len, self.known.values()))
+_SHOWN = 64
+_FIGURES = {"NBIRTH": "births", "DBIRTH": "births", "DDATA": "data"}
 
 
 class SparkplugNode:
@@ -112,7 +79,11 @@ class SparkplugNode:
         self._limit: int | None = None
         # That of another process would do no harm: a broker says deaths before it lets us in again.
         self._bd_seq, self._seq, self._aliases = int(time.time()) % 256, 0, 0
-        self._devices: OrderedDict[str, _Device] = OrderedDict()
+        self._devices: OrderedDict[str, Device] = OrderedDict()
+        self._said: dict[int, str] = {}
+        """What the session has not told the end of, by token: the figure that counts it."""
+        self._refusal = ""
+        """Why the last birth is not whole; nothing more is said until the next."""
         self._timer: asyncio.TimerHandle | None = None
         self._rebirth_timer: asyncio.TimerHandle | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -158,6 +129,7 @@ class SparkplugNode:
             "state": self._session.stats()["state"] if self._session is not None else "stopped",
             "problem": self.problem,
             "devices": len(self._devices),
+            "too_large": sum(device.is_too_large for device in self._devices.values()),
             "metrics": sum(device.count() for device in self._devices.values()),
             "births": self.births, "data": self.data, "rebirths": self.rebirths,
             "host_online": self._host.is_online if self._host is not None else None,
@@ -173,6 +145,8 @@ class SparkplugNode:
                 self._die(name)
             elif gone:
                 device.is_born = device.is_too_large = False
+        if self._connection:
+            self._review()
         self._pace()
 
     def tell(
@@ -190,30 +164,30 @@ class SparkplugNode:
         if device is None:
             if len(self._devices) >= MOST_DEVICES:
                 self._die(next(iter(self._devices)))
-            device = self._devices[name] = _Device()
+            device = self._devices[name] = Device()
         self._devices.move_to_end(name)
         before = device.known.get(binding, {})
-        now: dict[str, _Known] = {}
+        now: dict[str, Known] = {}
         for reading in readings:
             metric = f"{binding}/{reading.name}"
-            kind, old = _KINDS[reading.kind], before.get(metric)
+            kind, old = KINDS[reading.kind], before.get(metric)
             if old is not None and old.kind == kind:
-                now[metric] = old._replace(value=_fitting(reading.of(row), kind))
+                now[metric] = old._replace(value=fitting(reading.of(row), kind))
             else:
-                now[metric] = _Known(kind, _fitting(reading.of(row), kind), self._alias())
+                now[metric] = Known(kind, fitting(reading.of(row), kind), self._alias())
         device.known[binding] = now
         if not device.is_born or before.keys() != now.keys():
             self._bear(name, device)
             return
         news = {metric for metric, one in now.items() if before[metric] != one}
-        if news and self._is_live:
-            self.data += 1
-            self._say("DDATA", device.metrics(news), name)
+        if news and self._is_live and not self._say("DDATA", device.metrics(news), name):
+            self._bear(name, device)  # which is larger yet: what is said of it is out of date
 
     @property
     def _is_live(self) -> bool:
         """Whether anything may be said."""
-        return bool(self._connection) and (self._host is None or self._host.is_online)
+        is_heard = self._host is None or self._host.is_online
+        return bool(self._connection) and is_heard and not self._refusal
 
     def _alias(self) -> int | None:
         if not self._has_aliases:
@@ -243,20 +217,49 @@ class SparkplugNode:
                 log.warning("%s is larger than the broker takes: not said", publication.topic[:128])
             return False
         self._seq = (self._seq + 1) % 256
-        self._session.publish(publication)
+        token = self._session.publish(publication)
+        if figure := _FIGURES.get(kind):
+            self._said[token] = figure
+            setattr(self, figure, getattr(self, figure) + 1)
         return True
 
-    def _bear(self, name: str, device: _Device) -> None:
-        device.is_born = self._say(
-            "DBIRTH", device.metrics(), name, is_known_large=device.is_too_large
-        )
+    def _bear(self, name: str, device: Device) -> None:
+        was_born, was_large = device.is_born, device.is_too_large
+        device.is_born = self._say("DBIRTH", device.metrics(), name, is_known_large=was_large)
         device.is_too_large = self._is_live and not device.is_born
-        self.births += device.is_born
+        if was_born and device.is_too_large:
+            self._say("DDEATH", [], name)  # what was said at its birth is not true any more
+        if was_large != device.is_too_large:
+            self._review()
+
+    def _refused(self, event: Published) -> None:
+        """Something did not leave, as where the broker reads nothing: who hears has a gap.
+
+        What was said behind it makes no sense to anybody, and a device whose birth it was is not
+        born. All is said again from the beginning.
+        """
+        if (figure := self._said.pop(event.token, None)) is not None:
+            setattr(self, figure, getattr(self, figure) - 1)
+        self._break_off(event.reason)
+        if self._rebirth_timer is None and self._loop is not None and self._session is not None:
+            self._rebirth_timer = self._loop.call_later(_REBIRTH_PAUSE_S, self._begin)
+
+    def _break_off(self, why: str) -> None:
+        is_news = not self._refusal
+        self._refusal = why
+        self._stop_pacing()
+        for device in self._devices.values():
+            device.is_born = device.is_too_large = False
+        if is_news:
+            log.warning("the broker takes no births of %s: %s", self._topic("NBIRTH"), why)
+            self._review()
 
     def _die(self, name: str) -> None:
         device = self._devices.pop(name)
         if device.is_born:
             self._say("DDEATH", [], name)
+        elif device.is_too_large:
+            self._review()
 
     def _on_event(self, event: SessionEvent) -> None:
         if isinstance(event, Connected):
@@ -266,6 +269,11 @@ class SparkplugNode:
                 self._session.subscribe([(text, 1) for text in (self._topic("NCMD"), *own)])
             self._review()
             self._begin()
+        elif isinstance(event, Published):
+            if event.connection == self._connection and event.reason_code >= REFUSED:
+                self._refused(event)
+            else:
+                self._said.pop(event.token, None)
         elif isinstance(event, Disconnected):
             self._forget()
             self.problem = event.reason
@@ -286,6 +294,14 @@ class SparkplugNode:
     def _review(self) -> None:
         """Say why nothing is said on a connection that is up."""
         self.problem = self._host.problem if self._host is not None else None
+        large = [name for name, device in self._devices.items() if device.is_too_large]
+        if self.problem is None and self._refusal:
+            self.problem = f"the broker takes no births: {self._refusal}"
+        elif self.problem is None and large:
+            self.problem = (
+                f"the births of {len(large)} devices are larger than the {self._limit} bytes that "
+                f'the broker takes, as that of "{large[0][:_SHOWN]}": nothing is said of them'
+            )
         self._on_change()
 
     def _on_state(self, payload: bytes) -> None:
@@ -328,20 +344,25 @@ class SparkplugNode:
         if self._rebirth_timer is not None:
             self._rebirth_timer.cancel()
             self._rebirth_timer = None
+        was_refused, self._refusal = self._refusal, ""
         if self._loop is None or not self._is_live:
             return
         self._born_s = self._loop.time()
         self._seq = 0
-        self.births += 1
-        self._say(
+        is_said = self._say(
             "NBIRTH",
             [
                 Metric("bdSeq", DataType.INT64, self._bd_seq),
                 Metric(REBIRTH, DataType.BOOLEAN, value=False),
             ],
         )
+        if not is_said:
+            self._break_off(f"that of the node is larger than {self._limit} bytes")
+            return
         for device in self._devices.values():
             device.is_born = False
+        if was_refused:
+            self._review()
         self._pace()
 
     def _pace(self) -> None:
@@ -363,7 +384,8 @@ class SparkplugNode:
 
     def _forget(self) -> None:
         """The connection is gone, and with it who was born on it."""
-        self._connection = 0
+        self._connection, self._refusal = 0, ""
+        self._said.clear()
         if self._host is not None:
             self._host.forget()
         self._stop_pacing()
@@ -372,15 +394,6 @@ class SparkplugNode:
             self._rebirth_timer = None
         for device in self._devices.values():
             device.is_born = device.is_too_large = False
-
-
-def _fitting(value: Any, kind: DataType) -> Any:
-    """A value of a metric's type; anything else is null."""
-    if kind is DataType.STRING:
-        return None if value is None else str(value)
-    if kind is DataType.BOOLEAN:
-        return None if value is None else bool(value)
-    return value if isinstance(value, int | float) else None
 
 
 def _now_ms() -> int:

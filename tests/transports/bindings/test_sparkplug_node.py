@@ -102,8 +102,8 @@ async def test_births_first_and_then_only_what_is_news() -> None:
         ("DBIRTH/n/e", 4, {"b/label": "ok", "b/score": 0.5}),
     ]
     assert rig.node.stats() | {"state": ""} == {
-        "state": "", "problem": None, "devices": 2, "metrics": 4, "births": 3, "data": 2,
-        "rebirths": 0, "host_online": None,
+        "state": "", "problem": None, "devices": 2, "too_large": 0, "metrics": 4, "births": 3,
+        "data": 2, "rebirths": 0, "host_online": None,
     }  # fmt: skip
 
 
@@ -206,12 +206,14 @@ async def test_the_numbers_go_round_and_what_is_too_large_is_not_said() -> None:
     numbers = [seq for _, seq, _ in rig.said()]
     assert numbers == [number % 256 for number in range(301)]
     rig.tell(label="x" * 400)
+    assert [one[0] for one in rig.said()] == ["DDEATH/n/d"], "what was said is out of date"
+    rig.tell(label="x" * 400, score=1.0)
     assert rig.said() == []
-
-
-@pytest.mark.parametrize("value", [None, "text", [1], float("inf")])
-def test_values_that_have_no_such_type_are_null(value: Any) -> None:
-    assert sparkplug_node._fitting(value, DataType.DOUBLE) in (None, float("inf"))
+    assert "larger than the 400 bytes" in (rig.node.problem or "")
+    assert rig.node.stats()["too_large"] == 1
+    rig.tell()
+    assert [one[0] for one in rig.said()] == ["DBIRTH/n/d"]
+    assert (rig.node.problem, rig.node.stats()["too_large"]) == (None, 0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -323,3 +325,45 @@ def test_devices_that_the_broker_does_not_take_keep_no_others_back(
         await until(lambda: rig.node.births == 3 + 1 + 26)
 
     work()
+
+
+@pytest.mark.usefixtures("soon")
+@on_loop
+async def test_a_device_whose_birth_did_not_leave_is_not_born() -> None:
+    rig = Rig()
+    rig.session.auto = False
+    rig.connect()
+    rig.tell("a")
+    rig.session.puback()  # the node's birth left, the broker read no more
+    rig.tell("b")
+    before = rig.said()
+    assert [one[0] for one in before] == ["NBIRTH/n", "DBIRTH/n/a", "DBIRTH/n/b"]
+    rig.session.puback(code=0x97)
+    assert "because" in (rig.node.problem or "")
+    assert rig.node.births == 2
+    rig.tell("a", score=1.0)
+    rig.tell("c")
+    assert rig.said() == [], "nobody would know what it is about"
+    rig.session.puback(code=0x97)
+    await until(lambda: len(rig.session.of("publish")) == 4)
+    assert [one[:2] for one in rig.said()] == [
+        ("NBIRTH/n", 0), ("DBIRTH/n/b", 1), ("DBIRTH/n/a", 2), ("DBIRTH/n/c", 3)
+    ]  # fmt: skip
+    rig.session.puback_all()
+    assert rig.node.problem is None
+    assert rig.node.births == 1 + 4
+    rig.tell("a", score=2.0)
+    assert [one[0] for one in rig.said()] == ["DDATA/n/a"]
+
+
+@on_loop
+async def test_where_the_node_cannot_be_born_nothing_is_said() -> None:
+    rig = Rig()
+    rig.connect(limit=60)
+    rig.tell()
+    assert rig.said() == []
+    assert "that of the node" in (rig.node.problem or "")
+    rig.session.disconnect()
+    rig.connect()
+    assert [one[0] for one in rig.said()] == ["NBIRTH/n", "DBIRTH/n/d"]
+    assert rig.node.problem is None
