@@ -31,13 +31,10 @@ from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.link import BrokerLink
 from edged.transports.mqtt.reconnect import Verdict
 from edged.transports.mqtt.renewal import renewed
-from edged.transports.mqtt.standing import Ending, Next, Standing
+from edged.transports.mqtt.standing import UNREAD_BYTES, UNREAD_WORDS, Ending, Next, Standing
 
 log = logging.getLogger("edged.mqtt")
 
-UNREAD_BYTES = 8 << 20
-"""So much may wait for a broker that does not read; QoS 0 beyond it is refused and counted."""
-_UNREAD_WORDS = "the broker does not read what we send"
 TOPIC_ALIASES = 64
 """So many topics a broker may send as a number."""
 
@@ -90,7 +87,7 @@ class NativeSession:
         token = self._token()
         if (session := self._current(self._number)) is not None:
             if publication.qos == 0 and session.outgoing.size_bytes > UNREAD_BYTES:
-                session.refuse(token, FULL_QUEUE, _UNREAD_WORDS)
+                session.refuse(token, FULL_QUEUE, UNREAD_WORDS)
             else:
                 session.publish(token, publication)
         return token
@@ -101,7 +98,7 @@ class NativeSession:
         if session is None:
             return
         if session.outgoing.size_bytes > UNREAD_BYTES:
-            session.refuse(UNTOLD, FULL_QUEUE, _UNREAD_WORDS)
+            session.refuse(UNTOLD, FULL_QUEUE, UNREAD_WORDS)
         else:
             session.publish(UNTOLD, publication)
 
@@ -119,7 +116,7 @@ class NativeSession:
             return tokens
         if not like.qos and session.outgoing.size_bytes > UNREAD_BYTES:
             for _ in tokens:
-                session.refuse(UNTOLD, FULL_QUEUE, _UNREAD_WORDS)
+                session.refuse(UNTOLD, FULL_QUEUE, UNREAD_WORDS)
         elif session.is_over or not session.together.publish(tokens, topics, payloads, like):
             for token, topic, payload in zip(tokens, topics, payloads, strict=True):
                 publication = like._replace(topic=topic, payload=payload)

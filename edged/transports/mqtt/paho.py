@@ -40,6 +40,7 @@ from edged.protocol.mqtt import (
 from edged.transports.mqtt.buffered import BufferedSocket
 from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.session import Session
+from edged.transports.mqtt.taken import Taken
 
 _OK = MQTTErrorCode.MQTT_ERR_SUCCESS
 _READS = 16
@@ -88,7 +89,12 @@ class PahoConnection:
         self._number = number
         self._emit = emit
         self._window = 1
+        self._taken = Taken()
         self._queue: deque[tuple[int, Publication]] = deque()
+        self._open_bytes: dict[int, int] = {}
+        """Of messages of QoS 0 that paho has and did not write."""
+        self._unread_bytes = 0
+        """Of those, and of all in the queue."""
         self._tokens: dict[int, int] = {}
         self._subscribing: dict[int, tuple[_Asked, list[str]]] = {}
         self._unsubscribing: dict[int, int] = {}
@@ -215,8 +221,13 @@ class PahoConnection:
         """Send PUBLISH once the broker's window has room, in order."""
         if publication.qos > 1 and self._protocol != "5":
             self._window = 1  # see Outflow
-        if self._queue or len(self._tokens) >= self._window:
+        publication = self._taken.fitting(publication)
+        refusal = self._taken.refusal(publication, self._unread_bytes)
+        if refusal is not None:
+            self._emit(Published(self._number, token, *refusal))
+        elif self._queue or len(self._tokens) >= self._window:
             self._queue.append((token, publication))
+            self._unread_bytes += publication.size_bytes
         else:
             self._send(token, publication)
 
@@ -234,6 +245,9 @@ class PahoConnection:
             )
             if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 self._tokens[info.mid] = token
+                if not publication.qos:
+                    self._open_bytes[info.mid] = publication.size_bytes
+                    self._unread_bytes += publication.size_bytes
                 return
         self._emit(Published(self._number, token, FULL_QUEUE, "no packet identifier is free"))
 
@@ -256,6 +270,11 @@ class PahoConnection:
         self.is_up = True
         receive_maximum = int(getattr(properties, "ReceiveMaximum", 65535))
         self._window = min(self._options.max_inflight, receive_maximum)
+        self._taken = taken = Taken(
+            int(getattr(properties, "MaximumQoS", 2)),
+            bool(getattr(properties, "RetainAvailable", 1)),
+            getattr(properties, "MaximumPacketSize", None),
+        )
         self._numbers_filters = self._protocol == "5" and bool(
             getattr(properties, "SubscriptionIdentifierAvailable", 1)
         )
@@ -265,7 +284,7 @@ class PahoConnection:
                 self._protocol,
                 bool(flags.session_present),
                 receive_maximum,
-                getattr(properties, "MaximumPacketSize", None),
+                taken.maximum_packet_bytes,
             )
         )
 
@@ -304,6 +323,7 @@ class PahoConnection:
         self, _client: paho.Client, _: Any, mid: int, reason: ReasonCode, _properties: Any
     ) -> None:
         token = self._tokens.pop(mid, None)
+        self._unread_bytes -= self._open_bytes.pop(mid, 0)
         if token is None:
             return
         if reason.is_failure:
@@ -311,7 +331,9 @@ class PahoConnection:
         else:
             self._emit(Published(self._number, token))
         while self._queue and len(self._tokens) < self._window:
-            self._send(*self._queue.popleft())
+            queued = self._queue.popleft()
+            self._unread_bytes -= queued[1].size_bytes
+            self._send(*queued)
 
     def _on_subscribe(
         self, _client: paho.Client, _: Any, mid: int, reasons: list[ReasonCode], _properties: Any

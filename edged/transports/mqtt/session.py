@@ -30,8 +30,10 @@ from edged.protocol.mqtt import (
     Message,
     OnEvent,
     Publication,
+    Published,
     SessionEvent,
 )
+from edged.protocol.mqtt_session import UNTOLD
 from edged.transports.mqtt.connection import Connection, MakeConnection, SessionOptions
 from edged.transports.mqtt.reconnect import Verdict
 from edged.transports.mqtt.renewal import renewed
@@ -106,6 +108,10 @@ class Session:
         self._command(self._delivered, lambda connection: connection.publish(token, publication))
         return token
 
+    def send(self, publication: Publication) -> None:
+        """Send with QoS 0 what nobody waits for: no event tells whether it left, a count does."""
+        self._command(self._delivered, lambda connection: connection.publish(UNTOLD, publication))
+
     def ack(self, message: Message) -> None:
         """Acknowledge, on the connection the message arrived on or not at all."""
         if message.qos:
@@ -174,6 +180,10 @@ class Session:
         if isinstance(event, Connected):
             event = self.options.bounded(event)
             self._standing.connected(event)
+        elif isinstance(event, Published) and event.token == UNTOLD:
+            if event.reason_code:
+                self._standing.left_unsent(event.reason)
+            return
         self._events.append(event)
 
     def _announce(self) -> None:

@@ -26,6 +26,9 @@ from edged.transports.mqtt.reconnect import (
 
 log = logging.getLogger("edged.mqtt")
 
+UNREAD_BYTES = 8 << 20
+"""So much may wait for a broker that does not read; QoS 0 beyond it is refused and counted."""
+UNREAD_WORDS = "the broker does not read what we send"
 SAY_AGAIN_S = 60.0
 """So long after it was said that messages are not sent, it is said again."""
 

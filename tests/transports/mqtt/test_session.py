@@ -8,7 +8,15 @@ import time
 
 import pytest
 
-from edged.protocol.mqtt import Connected, Disconnected, Message, Publication
+from edged.protocol.mqtt import (
+    FULL_QUEUE,
+    Connected,
+    Disconnected,
+    Message,
+    Publication,
+    Published,
+)
+from edged.protocol.mqtt_session import UNTOLD
 from edged.transports.mqtt import session as module
 from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.session import Session
@@ -114,6 +122,24 @@ def test_commands_go_to_the_connection_that_is_up_in_order(connection_class):
             ("unsubscribe", third, ["b"]),
         ]
         assert first < second < third
+
+    run(connection_class, main)
+
+
+def test_of_what_nobody_waits_for_only_its_loss_is_noted(connection_class):
+    async def main(session, events):
+        await until(lambda: events)
+        (connection,) = connection_class.made
+        session.send(Publication("t", b"", qos=0))
+        await until(lambda: connection.done == [("publish", UNTOLD, "t")])
+        connection.emit(Published(1, UNTOLD))
+        assert session.stats()["unsent"] == 0
+        connection.emit(Published(1, UNTOLD, FULL_QUEUE, "why"))
+        assert session.stats()["unsent"] == 1
+        connection.emit(Published(1, 9))
+        connection.theirs.send(b"x")  # the thread tells the loop
+        await until(lambda: len(events) == 2)
+        assert events[1].token == 9
 
     run(connection_class, main)
 
