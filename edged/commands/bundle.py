@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.commands.changes import wait
+from edged.commands.disk import refused
 from edged.errors import STATUS, ApplyError, Code, EdgedError, InvalidRequestError
 
 Option = Callable[[argparse.ArgumentParser], None]
@@ -60,7 +61,7 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
         socket_option(sub)
     floor = verb("floor", _floor, "Show or set the lowest release of a model that is accepted.")
     floor.add_argument(
-        "release", nargs="?", metavar="MODEL@RELEASE", help="what to set; release 0: no floor"
+        "release", nargs="*", metavar="MODEL@RELEASE", help="what to set; release 0: no floor"
     )
     floor.add_argument(
         "--from-serving", action="store_true",
@@ -125,14 +126,17 @@ def _floor(options: argparse.Namespace) -> int:
     from edged.generation.record import find_state_dir  # noqa: PLC0415
     from edged.store.floors import Floors  # noqa: PLC0415
 
-    floors = Floors(options.state_dir or find_state_dir(options.config))
+    state_dir = options.state_dir or find_state_dir(options.config)
+    floors = Floors(state_dir)
+    said = dict(_named(one) for one in options.release)
     try:
         if options.from_serving:
-            floors.set_by_serving()
-        if options.release is not None:
-            floors.set(*_named(options.release))
+            floors.set_by_serving(said)
+        else:
+            for model, number in said.items():
+                floors.set(model, number)
     except OSError as exc:
-        raise ApplyError(f"the floor cannot be set: {exc.strerror}; run it as root") from exc
+        raise ApplyError(f"the floor cannot be set in {state_dir}: {refused(exc)}") from exc
     known = sorted(floors.all().items())
     for model, number in known:
         print(f"{model}: no release before {number} is accepted")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edged import decoding
+from edged.commands.disk import refused
 from edged.errors import ApplyError, DisconnectedError, EdgedError, InvalidRequestError
 
 _LONGEST = 1 << 20
@@ -154,7 +155,7 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
         state = Documents(folder).state()
         is_removed = (folder / REMOVED).exists()
     except OSError as exc:
-        raise ApplyError(f"{folder} cannot be read: {exc.strerror}; run it as root") from exc
+        raise ApplyError(f"{folder} cannot be read: {refused(exc)}") from exc
     last = state.verdict
     return {
         "version": None if is_removed else state.current or None,
@@ -180,7 +181,7 @@ def _remove(options: argparse.Namespace) -> int:
     try:
         is_there = Documents(state_dir / FOLDER).order_removal()
     except OSError as exc:
-        raise ApplyError(f"{state_dir} cannot be written: {exc.strerror}; run it as root") from exc
+        raise ApplyError(f"{state_dir} cannot be written: {refused(exc)}") from exc
     if not is_there:
         print("there is no document beside the files")
         return 0

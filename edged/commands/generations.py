@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.client import Client
+from edged.commands.disk import refused
 from edged.commands.rendering import table
 from edged.errors import ApplyError, DeadlineExceededError, DisconnectedError, EdgedError
 from edged.generation.history import History, Order
@@ -132,7 +133,7 @@ def _leave(state_dir: Path, order: Order | None, absent: EdgedError | None = Non
     try:
         history.order(order)
     except OSError as exc:
-        raise ApplyError(f"{state_dir} cannot be written: {exc.strerror}; run it as root") from exc
+        raise ApplyError(f"{state_dir} cannot be written: {refused(exc)}") from exc
     return "the daemon does not answer; it is done at its next start"
 
 

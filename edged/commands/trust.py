@@ -7,13 +7,19 @@ store.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edged.commands.changes import wait
-from edged.errors import ApplyError
+from edged.commands.disk import refused
+from edged.errors import ApplyError, EdgedError
+
+if TYPE_CHECKING:
+    from edged.config.load import Snapshot
 
 Option = Callable[[argparse.ArgumentParser], None]
 """Adds an option that other commands have too."""
@@ -109,20 +115,35 @@ def _apply(options: argparse.Namespace) -> int:
         snapshot = load_or_last_good(options.config, state_dir)
         done = apply_trust(snapshot, options.file, state_dir, anew=options.anew)
     except OSError as exc:
-        raise ApplyError(f"it cannot be kept: {exc.strerror}; run it as root") from exc
-    print(done, flush=True)
+        raise ApplyError(f"it cannot be kept in {state_dir}: {refused(exc)}") from exc
+    print(done)
+    with contextlib.suppress(EdgedError, OSError):  # what is odd with them is said elsewhere
+        _tell_serving(snapshot, state_dir)
+    sys.stdout.flush()
     return wait(options) if options.wait else 0
 
 
 def _forget(options: argparse.Namespace) -> int:
+    from edged.generation.record import load_or_last_good  # noqa: PLC0415
     from edged.store.trust_state import TrustState  # noqa: PLC0415
 
+    state_dir = _state_dir(options)
     try:
-        found = TrustState(_state_dir(options)).forget()
+        found = TrustState(state_dir).forget()
     except OSError as exc:
-        raise ApplyError(f"it cannot be removed: {exc.strerror}; run it as root") from exc
+        raise ApplyError(f"it cannot be removed from {state_dir}: {refused(exc)}") from exc
     print("forgotten: the file of trust.root counts again" if found else "none was kept")
+    with contextlib.suppress(EdgedError, OSError):
+        _tell_serving(load_or_last_good(options.config, state_dir), state_dir)
     return 0
+
+
+def _tell_serving(snapshot: Snapshot, state_dir: Path) -> None:
+    """What it means for what serves; that must not be found out at the next restart."""
+    from edged.generation.trusted import about_serving, load_trust  # noqa: PLC0415
+
+    for line in about_serving(load_trust(snapshot, state_dir), state_dir):
+        print(line)
 
 
 def _state_dir(options: argparse.Namespace) -> Path:

@@ -20,8 +20,8 @@ from edged.config.problems import Problem
 from edged.device.clock import is_synchronised
 from edged.errors import EdgedError
 from edged.manifest import Manifest
-from edged.store.serving import serving_digests
-from edged.store.signing import TrustStore
+from edged.store.serving import serving_digests, serving_releases
+from edged.store.signing import RetiredKeyError, TrustStore
 from edged.store.trust_document import CAP_BYTES, SignedTrust, TrustError, check_self, parse_trust
 from edged.store.trust_state import LostTrust, Trusted, TrustLostError, TrustState
 from edged.telemetry.health import Health
@@ -150,6 +150,26 @@ def apply_trust(
         return f"trust version {version} is in effect already"
     log.info("trust version %d is in effect", version)
     return f"trust version {version} is in effect"
+
+
+def about_serving(trust: TrustStore, state_dir: Path) -> list[str]:
+    """What becomes of releases that serve and that nobody who is trusted now signed."""
+    found = []
+    for stored in serving_releases(state_dir):
+        name, number = stored.manifest.name, stored.manifest.release
+        try:
+            stored.verify(trust)
+        except RetiredKeyError:
+            found.append(
+                f"release {number} of {name} serves on, although no key of now signed it: have it "
+                "signed by one (edged-convert sign BUNDLE --key KEY) and install it again"
+            )
+        except EdgedError as exc:
+            found.append(
+                f"release {number} of {name} serves until the next restart and no longer: "
+                f"{exc.message}"
+            )
+    return found
 
 
 def check_not_expired(trusted: Trusted | None) -> None:

@@ -1,10 +1,11 @@
 """The floor of each model: the release below which none is accepted any more.
 
 Decides what the floors are and keeps them twice, each copy replaced whole: the higher number wins,
-so that a lost or damaged copy lowers nothing. Where none of the copies that are there can be read,
-what serves goes on and nothing else is taken, until an operator sets them anew. A floor is raised
-by what a bundle says of itself, once that bundle proved good; only an operator lowers one. Somebody
-who is root, or writes the disk in another machine, lowers it too: no file can help that.
+so that a lost or damaged copy lowers nothing. Where none of the copies can be read, or both are
+gone that were there, what serves goes on and nothing else is taken, until an operator sets them
+anew. A floor is raised by what a bundle says of itself, once that bundle proved good; only an
+operator lowers one. Somebody who is root, or writes the disk in another machine, lowers it too: no
+file can help that.
 
     <state>/floor.json      <state>/floor-2.json      {"check": CRC-32, "floors": {"<model>": N}}
 """
@@ -63,13 +64,14 @@ class Floors:
         """By model, the lowest release that is accepted; none of a model that has no floor.
 
         Raises:
-            FloorsLostError: there are some, and all copies are damaged.
+            FloorsLostError: there are some, and all copies are damaged or gone.
         """
         copies = {name: _parse(data) for name, data in self._files.read()}
         whole = [one for one in copies.values() if not isinstance(one, str)]
-        if copies and not whole:
+        if not whole and (copies or self._files.was_written()):
             raise FloorsLostError(
-                f"{' and '.join(self._files.copies)} in {self._state_dir} are damaged, so which "
+                f"{' and '.join(self._files.copies)} in {self._state_dir} are "
+                f"{'damaged' if copies else 'gone'}, so which "
                 "releases are not to be used any more is not known: what serves goes on, and no "
                 "other is taken; set them anew by what serves: edged bundle floor --from-serving"
             )
@@ -133,21 +135,39 @@ class Floors:
             floors = {**self.all(), model: release}
             self._write({name: number for name, number in floors.items() if number})
 
-    def set_by_serving(self) -> None:
+    def set_by_serving(self, said: Mapping[str, int] | None = None) -> None:
         """An operator's word where they are lost: none before the release that serves is accepted.
 
+        Args:
+            said: the floors of some models, in the place of what serves; 0 for none.
+
         Raises:
+            ApplyError: what serves a model is damaged in the store, and ``said`` has no word of it.
+            BundleError: that is no model's name.
             OSError: the disk does not take it, or does not say what serves.
         """
+        said = said or {}
+        for model in said:
+            check_model(model)
         with self._files.locked():
             serving = {
                 stored.manifest.name: stored.manifest.release
                 for stored in serving_releases(self._state_dir)
             }
+            unknown = serving_digests(self._state_dir).keys() - serving.keys() - said.keys()
+            if unknown:
+                raise ApplyError(
+                    f"the release that serves {', '.join(sorted(unknown))} is damaged in the store "
+                    f"of {self._state_dir}, so its number is not known, and no floor was set: say "
+                    "it: edged bundle floor --from-serving "
+                    + " ".join(f"{model}@RELEASE" for model in sorted(unknown))
+                    + " (0: none)"
+                )
             with contextlib.suppress(FloorsLostError):
                 for model, release in self.all().items():
                     serving[model] = max(release, serving.get(model, 0))
-            self._write(serving)
+            floors = {**serving, **said}
+            self._write({model: number for model, number in floors.items() if number})
 
     def _only_what_serves(self, manifest: Manifest, digest: str, exc: FloorsLostError) -> None:
         serving = serving_digests(self._state_dir).get(manifest.name)

@@ -29,7 +29,7 @@ from edged.store.bundle import (
     read_small,
 )
 from edged.store.golden import read_safetensors
-from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
+from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore, parse_signatures
 from edged.store.slots import DIRECTORY_FLAGS, check_digest
 from edged.tensors import Array, check_tensors
 
@@ -136,15 +136,22 @@ class StoredRelease:
 
     def verify(self, trust: TrustStore) -> tuple[str, ...]:
         """Check the stored signatures against the keys trusted now; see TrustStore.verify."""
+        return trust.verify(canonical_json(self.manifest), self._signatures())
+
+    def signers(self) -> frozenset[str]:
+        """The ids of the keys that signed, trusted or not; raises SignatureError."""
+        signatures = self._signatures()
+        entries = () if signatures is None else parse_signatures(signatures)
+        return frozenset(name for name, _ in entries)
+
+    def _signatures(self) -> bytes | None:
         fd = _open_directory(self.directory)
         try:
-            try:
-                signatures = read_small(fd, SIGNATURES_NAME, SIGNATURES_CAP_BYTES)
-            except FileNotFoundError:
-                signatures = None
+            return read_small(fd, SIGNATURES_NAME, SIGNATURES_CAP_BYTES)
+        except FileNotFoundError:
+            return None
         finally:
             os.close(fd)
-        return trust.verify(canonical_json(self.manifest), signatures)
 
     def is_whole(self) -> bool:
         """Whether every member is there and has its size; cheap, hashes nothing."""

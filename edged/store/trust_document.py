@@ -171,13 +171,16 @@ def check_successor(old: SignedTrust, new: SignedTrust) -> None:
 
 
 def trust_store(
-    signed: SignedTrust, former: Iterable[FormerRole] = (), *, required: bool = True
+    signed: SignedTrust,
+    former: Iterable[FormerRole] = (),
+    spared: Iterable[str] = (),
+    *,
+    required: bool = True,
 ) -> TrustStore:
     """The keys to verify bundles with."""
-    role = signed.document.release
-    return TrustStore(
-        public_keys(role), role.threshold, required, tuple(former), signed.document.version
-    )
+    role, version = signed.document.release, signed.document.version
+    keys, threshold = public_keys(role), role.threshold
+    return TrustStore(keys, threshold, required, tuple(former), version, frozenset(spared))
 
 
 def former_role(document: TrustDocument) -> FormerRole:

@@ -4,23 +4,31 @@ Decides what is kept and that it only rises. Kept twice, each copy replaced whol
 version counts. Before there is one, the file that the configuration names counts (``trust.root``).
 
     <state>/trust.json    <state>/trust-2.json    {"check": CRC-32, "document": …, "former": […]}
+
+Where both are lost, so is who was trusted between the configured document and the one that takes
+their place: what serves by such keys is kept in mind instead (``"spared": [DIGEST]``), as what was
+signed by keys that retired.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import logging
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from edged import decoding
-from edged.errors import EdgedError
+from edged.errors import EdgedError, SignatureError
 from edged.store.floors import Floors
+from edged.store.serving import serving_releases
 from edged.store.signing import DOMAIN, FormerRole, RetiredKeyError, TrustStore
+from edged.store.stored import StoredRelease
 from edged.store.trust_document import (
     SignedTrust,
     TrustDocument,
@@ -44,10 +52,11 @@ class TrustLostError(TrustError):
     """Whom this device trusts is not known here any more."""
 
 
-class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     check: int
     document: str
     former: tuple[FormerRole, ...]
+    spared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +66,12 @@ class Trusted:
     Args:
         signed: the document.
         former: release roles from before, the latest last, without keys that were revoked.
+        spared: digests of what serves on by keys that were forgotten.
     """
 
     signed: SignedTrust
     former: tuple[FormerRole, ...] = ()
+    spared: tuple[str, ...] = ()
 
     @property
     def document(self) -> TrustDocument:
@@ -69,7 +80,7 @@ class Trusted:
 
     def store(self, *, required: bool = True) -> TrustStore:
         """The keys to verify bundles with."""
-        return trust_store(self.signed, self.former, required=required)
+        return trust_store(self.signed, self.former, self.spared, required=required)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +118,14 @@ class TrustState:
         """What is kept; None before there is any.
 
         Raises:
-            TrustLostError: there is, and all copies are damaged.
+            TrustLostError: there is, and all copies are damaged or gone.
         """
         found = {name: _parse(data) for name, data in self._files.read()}
         whole = [one for one in found.values() if isinstance(one, Trusted)]
-        if found and not whole:
+        if not whole and (found or self._files.was_written()):
             raise TrustLostError(
-                f"{' and '.join(self._files.copies)} in {self._state_dir} are damaged, so which "
+                f"{' and '.join(self._files.copies)} in {self._state_dir} are "
+                f"{'damaged' if found else 'gone'}, so which "
                 "trust document this device went by is not known: what serves goes on, and nothing "
                 "new is taken; give it the newest one again: edged trust apply --anew FILE"
             )
@@ -152,12 +164,12 @@ class TrustState:
             OSError: the disk does not take it; the old one is in effect, or the new.
         """
         with self._files.locked():
-            kept = self._read_or_lost(anew=anew)
+            kept, is_lost = self._read_or_lost(anew=anew)
             now = Trusted(first) if kept is None and first is not None else kept
             if now is not None and now.document == new.document:
                 check_self(new)
                 if kept is None:
-                    self._write(now)
+                    self._write(self._sparing(now, is_lost=is_lost))
                 return False
             if now is None:
                 check_self(new)
@@ -167,16 +179,30 @@ class TrustState:
             # floor that rises early was signed by the same keys.
             if new.document.floors:
                 Floors(self._state_dir).rise(new.document.floors)
-            self._write(Trusted(new, _former(now, new.document)))
+            spared = () if now is None else now.spared
+            after = Trusted(new, _former(now, new.document), spared)
+            self._write(self._sparing(after, is_lost=is_lost))
         return True
 
-    def _read_or_lost(self, *, anew: bool) -> Trusted | None:
+    def _read_or_lost(self, *, anew: bool) -> tuple[Trusted | None, bool]:
         try:
-            return self.read()
+            return self.read(), False
         except TrustLostError:
             if not anew:
                 raise
-            return None
+            return None, True
+
+    def _sparing(self, after: Trusted, *, is_lost: bool) -> Trusted:
+        """With what serves of those that were spared; of all, where who was trusted is lost."""
+        if not is_lost and not after.spared:
+            return after
+        known, revoked = trust_store(after.signed, after.former), after.document.revoked
+        spared = [
+            stored.digest
+            for stored in serving_releases(self._state_dir)
+            if (is_lost or stored.digest in after.spared) and _is_forgotten(stored, known, revoked)
+        ]
+        return replace(after, spared=tuple(sorted(spared)))
 
     def forget(self) -> bool:
         """Remove what is kept, so that the configured file counts again; whether there was any."""
@@ -185,8 +211,9 @@ class TrustState:
 
     def _write(self, trusted: Trusted) -> None:
         document = trusted.signed.data.decode("ascii")
-        former = trusted.former
-        self._files.write(msgspec.json.encode(_Kept(_check(document, former), document, former)))
+        former, spared = trusted.former, trusted.spared
+        check = _check(document, former, spared)
+        self._files.write(msgspec.json.encode(_Kept(check, document, former, spared)))
 
 
 def _parse(data: bytes | None) -> Trusted | str:
@@ -195,13 +222,13 @@ def _parse(data: bytes | None) -> Trusted | str:
         return "it cannot be read"
     try:
         kept = decoding.decode(data, _Kept)
-        if kept.check != _check(kept.document, kept.former):
+        if kept.check != _check(kept.document, kept.former, kept.spared):
             return "its check does not fit"
         signed = parse_trust(kept.document.encode("utf-8", "surrogatepass"))
         check_self(signed)
     except (ValueError, RecursionError, msgspec.MsgspecError, EdgedError) as exc:
         return str(exc)
-    return Trusted(signed, kept.former)
+    return Trusted(signed, kept.former, kept.spared)
 
 
 def _former(now: Trusted | None, new: TrustDocument) -> tuple[FormerRole, ...]:
@@ -215,9 +242,24 @@ def _former(now: Trusted | None, new: TrustDocument) -> tuple[FormerRole, ...]:
     return tuple(dict.fromkeys(left))[-_FORMER_CAP:]
 
 
+def _is_forgotten(stored: StoredRelease, known: TrustStore, revoked: Iterable[str]) -> bool:
+    """Whether somebody signed a release, nobody knows who, and none of them is revoked."""
+    try:
+        stored.verify(known)
+    except RetiredKeyError:
+        return False
+    except SignatureError:
+        with contextlib.suppress(EdgedError):
+            signers = stored.signers()
+            return bool(signers) and not signers.intersection(revoked)
+    except EdgedError:
+        pass
+    return False
+
+
 def _id(key: str) -> str:
     return hashlib.sha256(base64.b64decode(key)).hexdigest()
 
 
-def _check(document: str, former: tuple[FormerRole, ...]) -> int:
-    return zlib.crc32(msgspec.json.encode([document, former]))
+def _check(document: str, former: tuple[FormerRole, ...], spared: tuple[str, ...]) -> int:
+    return zlib.crc32(msgspec.json.encode([document, former, *([spared] if spared else [])]))

@@ -1,7 +1,10 @@
 """A small file that is kept twice: a lost or damaged copy loses nothing.
 
 Each copy is replaced whole, one after the other; a lock keeps two processes from writing at once.
-Which copy counts is its reader's decision.
+Which copy counts is its reader's decision. That it was written once is noted in a folder of its
+own: where both copies are gone then, this is no new device.
+
+    <directory>/NAME.json    <directory>/NAME-2.json    <directory>/written/NAME
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from edged.atomic import SHORT, write_atomically
+from edged.atomic import SHORT, make_directory, sync_directory, write_atomically
 from edged.errors import ApplyError
 from edged.faults import fault
 
@@ -37,6 +40,7 @@ class Twice:
         self._name = name
         self._cap_bytes = cap_bytes
         self.copies = (f"{name}.json", f"{name}-2.json")
+        self._mark = directory / "written" / name
 
     def read(self) -> Iterator[tuple[str, bytes | None]]:
         """The copies that are there, by name; None for one that cannot be read.
@@ -68,6 +72,20 @@ class Twice:
             else:
                 yield name, data
 
+    def was_written(self) -> bool:
+        """Whether it was once; asked where neither copy is there.
+
+        Raises:
+            ApplyError: that cannot be known now.
+        """
+        try:
+            self._mark.lstat()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return False
+        except OSError as exc:
+            raise ApplyError(f"{self._mark} cannot be looked at: {exc.strerror}") from exc
+        return True
+
     def write(self, data: bytes) -> None:
         """Replace both; ask for ``locked`` before what is written is decided.
 
@@ -78,10 +96,28 @@ class Twice:
             write_atomically(self._directory / name, data)
             self._hand_over(self._directory / name)
             fault(f"{self._name}.{name}")
+        try:
+            self._note()
+        except OSError as exc:  # both are there, which is what was asked for
+            log.warning("%s cannot be noted: %s", self._mark, exc.strerror)
+
+    def _note(self) -> None:
+        folder = self._mark.parent
+        if os.path.lexists(self._mark):
+            return
+        make_directory(folder)
+        self._hand_over(folder)
+        os.close(os.open(self._mark, os.O_WRONLY | os.O_CREAT | _FLAGS, 0o600))
+        self._hand_over(self._mark)
+        sync_directory(folder)
 
     def remove(self) -> bool:
-        """Remove both; whether there was one."""
+        """Remove both; whether there was one. A cut on the way leaves them as they were."""
         found = False
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self._mark.unlink()
+            sync_directory(self._mark.parent)
+            found = True
         for name in self.copies:
             with contextlib.suppress(FileNotFoundError):
                 (self._directory / name).unlink()

@@ -62,3 +62,6 @@ def test_floors(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "edged bundle floor --from-serving" in capsys.readouterr().err
     assert run("--from-serving") == 0
     assert capsys.readouterr().out == "no model has a floor\n", "nothing serves here"
+    assert run("--from-serving", "m@3", "n@4") == 0
+    assert run("m@0", "n@5") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "n: no release before 5 is accepted"

@@ -51,7 +51,7 @@ def test_a_rotation(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert edged(site, "apply", site.directory / "site.trust") == 78
     assert "goes by version 2 already; versions only rise" in capsys.readouterr().err
     for said_ in ("forgotten", "none was kept"):
-        assert edged(site, "forget") == 0
+        assert edged(site, "forget") == 0  # also what is not there, and nothing serves
         assert said_ in capsys.readouterr().out
 
 
@@ -84,4 +84,4 @@ def test_a_state_directory_that_is_not_there(
     site.state.rmdir()
     for words in (("apply", site.directory / "site.trust"), ("forget",)):
         assert edged(site, *words) == 78
-        assert "run it as root" in capsys.readouterr().err
+        assert "; the daemon makes it at its first start" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from edged.config.snapshot import Kept
 from edged.errors import EdgedError
 from edged.generation.candidate import Candidate, build_candidate, inspect_bundles, is_other_trust
 from edged.generation.fallback import find_fallbacks
-from edged.generation.trusted import apply_trust, load_trust
+from edged.generation.trusted import about_serving, apply_trust, load_trust
 from edged.manifest import Requires
 from edged.store.floors import Floors
 from edged.store.repository import Repository
@@ -450,6 +450,40 @@ class TestLost:
         candidate, problems = both(site, repository)
         assert not problems
         assert [one.stored.manifest.release for one in candidate.desired()] == [2, 3]
+
+    @pytest.mark.parametrize("revoked", [False, True])
+    def test_what_serves_by_keys_that_were_forgotten(
+        self, site: Site, repository: Repository, ring: Ring, *, revoked: bool
+    ) -> None:
+        """Only a lost document trusted them: it goes on all the same, over the next ones too."""
+
+        def go_by(version: int, *, anew: bool = False, **more: Any) -> list[int]:
+            file = site.directory / "new.trust"
+            file.write_bytes(ring.signed(ring.document(version, release="c", **more)))
+            apply_trust(site.load(), file, site.state, anew=anew)
+            candidate = build_candidate(site.load(), repository)
+            return [one.stored.manifest.release for one in candidate.desired()]
+
+        gone = (ring["b"].key_id,)
+        TrustState(site.state).apply(parse_trust(ring.signed(ring.document(2, release="b"))))
+        site.bundle("m", 4, key=[ring["b"]])
+        self.write(site, "m-4.edgb")
+        (one,) = build_candidate(site.load(), repository).desired()
+        repository.activate("m", one.digest)
+        self.damage(site, "trust")
+        if revoked:
+            assert go_by(3, anew=True, revoked=gone) == []
+            (said,) = about_serving(load_trust(site.load(), site.state), site.state)
+            assert said.startswith("release 4 of m serves until the next restart and no longer: ")
+            return
+        assert go_by(3, anew=True) == [4]
+        (said,) = about_serving(load_trust(site.load(), site.state), site.state)
+        assert said.startswith("release 4 of m serves on, although no key of now signed it")
+        assert go_by(4) == [4]
+        self.write(site, "m-3.edgb")
+        assert go_by(5) == [], "what does not serve is not spared"
+        self.write(site, "m-4.edgb")
+        assert go_by(6, revoked=gone) == []
 
     @pytest.mark.usefixtures("ring")
     def test_no_release_of_before_stands_in(self, site: Site, repository: Repository) -> None:

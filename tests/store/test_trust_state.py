@@ -56,6 +56,20 @@ def test_from_the_configured_one_on_it_only_rises(tmp_path: Path, ring: Ring) ->
     assert version(tmp_path) == 0
 
 
+def test_both_gone_it_is_not_the_configured_one_that_counts(tmp_path: Path, ring: Ring) -> None:
+    """An older one would trust keys that were revoked."""
+    state, first = TrustState(tmp_path), parse_trust(ring.signed(ring.document()))
+    third = parse_trust(ring.signed(ring.document(3)))
+    state.apply(third, first)
+    for name in COPIES:
+        (tmp_path / name).unlink()
+    for ask in (state.read, lambda: state.adopt(first), lambda: state.apply(third, first)):
+        with pytest.raises(TrustLostError, match=r"are gone.*edged trust apply --anew FILE"):
+            ask()
+    assert state.apply(third, first, anew=True)
+    assert version(tmp_path) == 3
+
+
 def test_the_configured_one_counts_while_none_is_kept(tmp_path: Path, ring: Ring) -> None:
     first = parse_trust(ring.signed(ring.document(3)))
     stranger = parse_trust(ring.signed(ring.document(9, "n1 n2"), "n1 n2"))

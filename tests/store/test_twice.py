@@ -24,8 +24,12 @@ def test_both_are_read_and_either_will_do(tmp_path: Path) -> None:
     assert (tmp_path / "note.json").stat().st_mode & 0o777 == 0o600
     (tmp_path / "note.json").unlink()
     assert list(files.read()) == [("note-2.json", b"one")]
+    assert files.was_written()
+    (tmp_path / "note-2.json").unlink()
+    assert files.was_written(), "this is no new device"
     assert files.remove()
     assert not files.remove()
+    assert not files.was_written()
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
