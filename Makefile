@@ -21,7 +21,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help venv demo-venv test-venv test-all-venv demo test test-all zoo onnx-suite crowds edits chaos-mqtt chaos-power chaos-store fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
 
 help:
-	@echo "make venv      make $(VENV) and install edged into it"
+	@echo "make venv      make $(VENV) with edged, its CPU runtime and the converter of scikit-learn"
 	@echo "make demo      train, convert, sign, serve over MQTT and a socket, reload under load"
 	@echo "make test      the core tests (at most 10 minutes)"
 	@echo "make test-all  the rest: frameworks, slow tests, faults"
@@ -42,7 +42,7 @@ help:
 	@echo "make clean     remove what these made"
 
 venv:
-	@.ci/venv $(VENV) $(PYTHON)
+	@.ci/venv $(VENV) $(PYTHON) demo
 
 broker:
 	@.ci/broker
