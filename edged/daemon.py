@@ -24,7 +24,8 @@ from edged.config.schema import Config
 from edged.config.watch import Watcher
 from edged.engine_house import EngineHouse
 from edged.errors import ConfigError
-from edged.figures import collect
+from edged.figures.catalogue import collect
+from edged.figures.triton import triton_families
 from edged.garbage import settle
 from edged.generation.breaker import Breaker
 from edged.generation.desired import Desired
@@ -60,7 +61,6 @@ from edged.transports.native.door import Call
 from edged.transports.native.uds import UnixServer
 from edged.transports.scrape import ScrapeServer
 from edged.transports.web_listener import shown
-from edged.triton_figures import triton_families
 
 log = logging.getLogger("edged.daemon")
 

@@ -1,6 +1,6 @@
 """What is measured of the broker's side: messages, results on their way, and the outbox.
 
-A part of the catalogue in ``figures.py``; reads the status page's words and counts nothing itself.
+A part of ``figures/catalogue.py``; reads the status page's words and counts nothing itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The broker's part of the catalogue; tests/test_figures.py has the text a scraper reads."""
+"""The broker's part of the catalogue; tests/figures/test_catalogue.py has the text a scraper reads."""
 
 from __future__ import annotations
 

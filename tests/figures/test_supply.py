@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edged.supply_figures import SUPPLY_FIGURES, add_supply
+from edged.figures.supply import SUPPLY_FIGURES, add_supply
 
 SUPPLY: dict[str, Any] = {
     "store": {

@@ -8,8 +8,8 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from edged.errors import Code
+from edged.figures.triton import FIGURES, triton_families
 from edged.telemetry.exposition import render
-from edged.triton_figures import FIGURES, triton_families
 from tests.fakes.clock import on_loop
 from tests.test_oip_pages import release
 

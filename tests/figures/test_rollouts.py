@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edged.rollout_figures import ROLLOUT_FIGURES, add_rollouts
+from edged.figures.rollouts import ROLLOUT_FIGURES, add_rollouts
 
 ONE = {
     "model": "m",

@@ -1,6 +1,6 @@
 """What is measured of rollouts: where each is, and what its releases did.
 
-A part of the catalogue in ``figures.py``; reads the status page's words and counts nothing itself.
+A part of ``catalogue.py``; reads the status page's words and counts nothing itself.
 """
 
 from __future__ import annotations

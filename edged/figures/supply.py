@@ -1,6 +1,6 @@
 """What is measured of how bundles and configuration come here: store, inbox, sources, documents.
 
-A part of the catalogue in ``figures.py``; reads the status page's words and counts nothing itself.
+A part of ``catalogue.py``; reads the status page's words and counts nothing itself.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edged.rollout_figures import Add
+from edged.figures.rollouts import Add
 from edged.telemetry.exposition import Figure, Kind
 
 _C, _G = Kind.COUNTER, Kind.GAUGE

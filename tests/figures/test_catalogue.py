@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edged import figures
-from edged.figures import FIGURES, collect, names
+from edged.figures import catalogue
+from edged.figures.catalogue import FIGURES, collect, names
 from edged.generation.reload_tally import ReloadTally
 from edged.hosted import HostedWorker
 from edged.messages import InferRequest
@@ -27,10 +27,10 @@ from tests.bundles import make_bundle
 from tests.e2e.models import lying
 from tests.e2e.process import running
 from tests.fakes.site import Site
+from tests.figures.test_rollouts import ONE
+from tests.figures.test_supply import SUPPLY
 from tests.generation.test_reload import Box, booted
 from tests.models import double, remembering
-from tests.test_rollout_figures import ONE
-from tests.test_supply_figures import SUPPLY
 
 LINKS = {
     "state": "connected",
@@ -183,7 +183,7 @@ def test_batches_of_a_worker_are_told_apart(site: Site):
 
 def test_each_family_of_the_catalogue_can_be_seen(site: Site, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        figures, "workers", lambda releases: [HostedWorker(1, 10, tuple(releases)[:1])]
+        catalogue, "workers", lambda releases: [HostedWorker(1, 10, tuple(releases)[:1])]
     )
     site.bundle("kept", 1, remembering())
     kept = "  kept: {bundle: kept-1.edgb, sequence: {state: {h: hN}}}\n"
