@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks import figures
 from benchmarks.models import mobilenet
 from benchmarks.results import Row, measured
-from edged.isolation import WorkerCaps, WorkerRuntime
 from edged.runtimes.base import Artefact, Session
 from edged.runtimes.onnxruntime import OnnxRuntime
 from edged.runtimes.onnxruntime_cuda import OnnxCudaRuntime
 from edged.tensors import Array, TensorSpec
+from edged.workers.isolation import WorkerCaps, WorkerRuntime
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 THREADS = (1, 2, 4, 8)

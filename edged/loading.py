@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 
 from edged.comparing import compare
 from edged.costs import Costs, costs_of
+from edged.engines.packed import engines_of, fitting
 from edged.errors import DeviceLostError, EdgedError, IncompatibleError, LoadError
 from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
-from edged.packed import engines_of, fitting
 from edged.rows import first_row, row_axes
 from edged.runtimes.base import Artefact, Runtime, Session
 from edged.runtimes.registry import kinds_of, problem_of

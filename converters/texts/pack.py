@@ -21,7 +21,6 @@ from converters.texts.folder import Folder, read_folder
 from converters.texts.words import PROMPTS, TOKENS
 from edged import generating
 from edged.errors import EdgedError
-from edged.isolation import WorkerCaps, WorkerRuntime, WorkerSession
 from edged.manifest import (
     ArtefactEntry,
     Golden,
@@ -38,6 +37,7 @@ from edged.store.golden import write_safetensors
 from edged.store.signing import Signer
 from edged.tensors import Array, TensorSpec
 from edged.version import __version__
+from edged.workers.isolation import WorkerCaps, WorkerRuntime, WorkerSession
 
 GOLDEN = "golden.safetensors"
 _DRAWS = 8

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from edged.isolation import SharedWorkers, WorkerCaps, WorkerRuntime, enter_for
 from edged.runtimes.base import Runtime
 from edged.runtimes.registry import APART, device_of
 from edged.serving.choosing.chooser import LoadOrder
 from edged.serving.choosing.preference import Avoiding
+from edged.workers.isolation import SharedWorkers, WorkerCaps, WorkerRuntime, enter_for
 
 
 def inside(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edged.blame import Blame
+from edged.workers.blame import Blame
 
 
 class State(enum.Enum):

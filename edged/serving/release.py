@@ -15,7 +15,6 @@ from edged.config.schema import ModelConfig
 from edged.cores import usable
 from edged.costs import Costs
 from edged.errors import CancelledError, DrainingError, ModelNotReadyError
-from edged.isolation import WorkerSession
 from edged.manifest import Manifest
 from edged.resident import place_of
 from edged.runtimes.base import Session
@@ -47,6 +46,7 @@ from edged.serving.scheduling.scheduler import (
 )
 from edged.serving.scheduling.slots import Devices
 from edged.serving.scheduling.turn import Turn
+from edged.workers.isolation import WorkerSession
 
 _ALONE = 2
 """So many times ``limits.inline_threshold`` may take what runs on the loop for one who is alone: a

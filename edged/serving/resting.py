@@ -26,9 +26,9 @@ from edged.serving.scheduling.scheduler import Waiting
 from edged.tensors import TensorSpec
 
 if TYPE_CHECKING:
-    from edged.isolation import WorkerSession
     from edged.runtimes.base import Session
     from edged.serving.release import ServedRelease
+    from edged.workers.isolation import WorkerSession
 
 
 class Resting(Answering):

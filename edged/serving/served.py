@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edged.costs import Costs
-from edged.isolation import WorkerSession
 from edged.manifest import Manifest
 from edged.messages import Ticket
 from edged.runtimes.base import Session
@@ -18,6 +17,7 @@ from edged.serving.scheduling.inline import InlineRows
 from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.scheduling.turn import Turn
 from edged.tensors import TensorSpec
+from edged.workers.isolation import WorkerSession
 
 
 class Served(Protocol):

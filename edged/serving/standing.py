@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from typing import ClassVar
 
-from edged.blame import Blame
 from edged.serving.counters import Counters
 from edged.serving.lifecycle import Event, ReleaseKey, Snapshot, State, advance
+from edged.workers.blame import Blame
 
 log = logging.getLogger("edged.serving")
 

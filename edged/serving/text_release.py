@@ -19,13 +19,13 @@ from edged.costs import Costs
 from edged.errors import CancelledError, DeadlineExceededError, EdgedError
 from edged.flow import Flow
 from edged.generating import CAPS, REQUEST, TOKENS, Caps, read_request
-from edged.isolation import TextSession
 from edged.messages import InferResponse, StreamRequest
 from edged.runtimes.base import Session
 from edged.serving.executor import BatchResult, Outcome
 from edged.serving.release import ServedRelease
 from edged.serving.scheduling.scheduler import Batch, Waiting
 from edged.tensors import Array
+from edged.workers.isolation import TextSession
 
 
 class TextRelease(ServedRelease):

@@ -28,7 +28,6 @@ from edged.config.schema import ModelConfig, TrialConfig
 from edged.costs import Costs
 from edged.device.memory import half_of_memory
 from edged.errors import EdgedError
-from edged.isolation import Enter, SharedWorkers, WorkerCaps, WorkerRuntime, enter_for
 from edged.loading import Known, Loaded, load_release
 from edged.runtimes.base import Runtime
 from edged.runtimes.registry import AUTO, device_of, home_of
@@ -48,6 +47,7 @@ from edged.serving.memory.footprint import Kept as Footprints
 from edged.serving.memory.footprint import Prepared, Sizes, Sizing
 from edged.serving.memory.text_memory import with_texts
 from edged.serving.warmup import warmed
+from edged.workers.isolation import Enter, SharedWorkers, WorkerCaps, WorkerRuntime, enter_for
 
 __all__ = ["LoadOrder", "Loader", "Measured", "Standings"]
 

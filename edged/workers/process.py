@@ -22,10 +22,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from edged.blame import Blame
 from edged.child import child_environment
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
+from edged.workers.blame import Blame
 from edged.workers.worker import LoadJob, Piece
 
 _CRASHES = frozenset(

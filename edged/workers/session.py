@@ -20,7 +20,6 @@ from dataclasses import replace
 import msgspec
 
 from edged import decoding
-from edged.blame import Blame
 from edged.device.memory import Taken
 from edged.errors import EdgedError, ProtocolError, RemoteProtocolError, RunError, WorkerDiedError
 from edged.patience import Patience
@@ -28,6 +27,7 @@ from edged.protocol import native
 from edged.protocol.frames import Frame, Kind
 from edged.runtimes.base import Artefact, StillRunningError
 from edged.tensors import Array, TensorSpec
+from edged.workers.blame import Blame
 from edged.workers.link import WorkerLink
 from edged.workers.process import (
     Death,

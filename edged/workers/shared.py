@@ -19,8 +19,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edged.blame import Blame, Guest, Guilt, Suspicion, crashed_guest, guilt
 from edged.errors import LoadError
+from edged.workers.blame import Blame, Guest, Guilt, Suspicion, crashed_guest, guilt
 from edged.workers.process import Death, Place, WorkerProcess, socket_pair
 
 log = logging.getLogger("edged.serving")

@@ -1,6 +1,6 @@
 """The child process that hosts one session: trials, and models that are kept apart.
 
-Run as ``python -m edged.workers.worker FD`` by ``edged/isolation.py``, which is its only peer;
+Run as ``python -m edged.workers.worker FD`` by the parent's ``session.py``, which is its only peer;
 ``host.py`` hosts several sessions in one process. It speaks the
 native protocol over the socket it inherited: one CALL ``load`` whose bytes lie in a memory file,
 then RUN frames of the layout that the load named, where that says where everything lies, and INFER

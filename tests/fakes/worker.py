@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from edged.blame import Blame
 from edged.manifest import Manifest
 from edged.protocol import native
 from edged.protocol.frames import Buffer, Frame, FrameReader
@@ -19,6 +18,7 @@ from edged.runtimes.base import Artefact
 from edged.tensors import Array
 from edged.workers import session as worker_session
 from edged.workers import worker
+from edged.workers.blame import Blame
 from edged.workers.process import Death, handed_over
 from edged.workers.session import WorkerCaps, WorkerSession
 from edged.workers.shared import Who

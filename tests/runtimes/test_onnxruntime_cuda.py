@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from edged.errors import LoadError
-from edged.isolation import WorkerCaps, WorkerRuntime
 from edged.runtimes import onnxruntime_cuda
 from edged.runtimes.base import Artefact
 from edged.runtimes.onnxruntime import OnnxRuntime
@@ -22,6 +21,7 @@ from edged.runtimes.onnxruntime_cuda import (
     library_problem,
     placement,
 )
+from edged.workers.isolation import WorkerCaps, WorkerRuntime
 from tests.models import TinyModel, classifier, double, image
 
 ort = pytest.importorskip("onnxruntime")

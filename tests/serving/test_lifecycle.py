@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.blame import Blame
 from edged.serving.lifecycle import (
     BUSY,
     DEATHS_CAP,
@@ -26,6 +25,7 @@ from edged.serving.lifecycle import (
     restart_delay_ns,
     retry_delay_ns,
 )
+from edged.workers.blame import Blame
 
 SECOND = 1_000_000_000
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edged.blame import Blame
 from edged.config.schema import (
     BatchingConfig,
     Config,
@@ -26,6 +25,7 @@ from edged.serving.lifecycle import NEVER_NS, State
 from edged.serving.manager import Desired, Manager
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
+from edged.workers.blame import Blame
 from tests.fakes.clock import on_loop, turns, until
 from tests.fakes.loader import make_loader
 from tests.fakes.model import FakeRuntime, FakeStored, doubler

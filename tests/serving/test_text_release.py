@@ -23,7 +23,6 @@ from edged.errors import (
 )
 from edged.flow import Flow
 from edged.generating import Piece, request
-from edged.isolation import TextSession
 from edged.messages import InferRequest, InferResponse, StreamRequest, Ticket
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import Event, ReleaseKey
@@ -33,6 +32,7 @@ from edged.serving.scheduling.turn import Turn
 from edged.serving.sequences.stateful import Shelves
 from edged.serving.text_release import TextRelease
 from edged.tensors import Array
+from edged.workers.isolation import TextSession
 from tests.fakes.clock import Clock, on_loop, turns
 from tests.fakes.texts import text_manifest, whole
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.blame import Blame
 from edged.config.schema import ModelConfig, TrialConfig, WorkerConfig
 from edged.errors import GoldenMismatchError, LoadError, QuarantinedError, WorkerDiedError
 from edged.loading import Loaded
@@ -17,6 +16,7 @@ from edged.runtimes.registry import create_runtime
 from edged.serving.memory.footprint import PROCESS_BYTES
 from edged.serving.trial import Loader, LoadOrder
 from edged.specs import Duration, Size
+from edged.workers.blame import Blame
 from edged.workers.forked import ForkedWorkers
 from edged.workers.session import WorkerCaps, WorkerSession
 from edged.workers.shared import Who

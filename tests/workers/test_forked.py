@@ -16,10 +16,10 @@ import pytest
 
 from edged.device.memory import taken
 from edged.errors import LoadError, RunError, WorkerDiedError
-from edged.isolation import WorkerCaps, WorkerRuntime, WorkerSession
 from edged.serving.memory.footprint import grown
 from edged.workers import forked as forked_worker
 from edged.workers.forked import ForkedWorkers
+from edged.workers.isolation import WorkerCaps, WorkerRuntime, WorkerSession
 from tests.e2e.harmful import crasher, hoarder
 from tests.e2e.test_isolation import needs_trap
 from tests.fakes.descriptors import descriptors

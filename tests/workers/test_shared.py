@@ -21,10 +21,10 @@ import numpy as np
 import psutil
 import pytest
 
-from edged.blame import Blame
 from edged.errors import LoadError, WorkerDiedError
 from edged.workers import session as worker_session
 from edged.workers import shared as shared_worker
+from edged.workers.blame import Blame
 from edged.workers.process import WorkerProcess
 from edged.workers.session import WorkerCaps, WorkerSession
 from edged.workers.shared import SharedWorkers, Who

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from edged.blame import Blame
 from edged.errors import WorkerDiedError
-from edged.isolation import WorkerRuntime
+from edged.workers.blame import Blame
+from edged.workers.isolation import WorkerRuntime
 from edged.workers.session import WorkerCaps, WorkerSession
 from edged.workers.shared import Lodger, SharedWorkers, Who
 from tests.e2e.harmful import crasher, looper

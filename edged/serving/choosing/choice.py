@@ -16,10 +16,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from edged.costs import Costs
+from edged.engines.packed import engines_of
 from edged.errors import EdgedError, IncompatibleError
 from edged.loading import Loaded
 from edged.manifest import ArtefactEntry, Manifest
-from edged.packed import engines_of
 from edged.runtimes.base import Session
 from edged.tensors import Array
 

@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol
 
 from edged.device.memory import Taken, taken
 from edged.errors import EdgedError
-from edged.isolation import WorkerSession
 from edged.loading import Footprint, Pick, Stored, artefact_of, entries_for
 from edged.runtimes.base import Runtime, Session
+from edged.workers.isolation import WorkerSession
 
 _SPARE = 4
 """One part in so many is added to what was measured: larger batches take larger tensors between

@@ -20,7 +20,6 @@ from edged.errors import (
     ModelNotReadyError,
     QueueFullError,
 )
-from edged.isolation import WorkerSession
 from edged.manifest import Manifest
 from edged.messages import InferRequest, InferResponse, SequencedRequest
 from edged.runtimes.base import Session
@@ -36,6 +35,7 @@ from edged.serving.sequences.open_sequences import OpenSequences, Step
 from edged.serving.sequences.states import Axes, RowsFirst, axes_of, plan_states
 from edged.serving.text_release import TextRelease
 from edged.tensors import Array
+from edged.workers.isolation import WorkerSession
 
 log = logging.getLogger("edged.serving")
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from edged.errors import EdgedError, GoldenMismatchError, LoadError, RunError, RuntimeFailureError
-from edged.isolation import WorkerCaps
 from edged.manifest import ArtefactEntry
 from edged.serving.choosing import contest
 from edged.serving.choosing.choice import Pair
 from edged.serving.choosing.contest import Outcome, hold_contest
+from edged.workers.isolation import WorkerCaps
 from tests.fakes.precisions import TwoRuntime, TwoStored, answering
 from tests.fakes.worker import ThreadProcess, Workers
 

@@ -7,10 +7,10 @@ import os
 import pytest
 
 from edged.device.memory import Taken
-from edged.isolation import WorkerSession
 from edged.loading import Footprint
 from edged.serving.memory import footprint as module
 from edged.serving.memory.footprint import Sizes, Sizing, bounded, grown
+from edged.workers.isolation import WorkerSession
 from tests.fakes.loader import Footprints
 from tests.fakes.model import FakeRuntime, FakeSession, FakeStored, doubler
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from edged.blame import Blame, Guest, Guilt, Suspicion, crashed_guest, guilt
+from edged.workers.blame import Blame, Guest, Guilt, Suspicion, crashed_guest, guilt
 
 A, B, C = 1, 2, 3
 OWN, OTHER, UNCLEAR = Blame.OWN, Blame.OTHER, Blame.UNCLEAR

@@ -9,10 +9,10 @@ import pytest
 from onnx import helper
 
 from edged.errors import LoadError, WorkerDiedError
-from edged.isolation import WorkerCaps, WorkerRuntime
 from edged.loading import load_release
 from edged.manifest import TensorEntry
 from edged.strings import strings
+from edged.workers.isolation import WorkerCaps, WorkerRuntime
 from tests.fakes.model import FakeStored, doubler
 from tests.fakes.worker import FakeProcess, ThreadProcess, Workers, artefact_of
 from tests.models import TinyModel, double, onnx_bytes

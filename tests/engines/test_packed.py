@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from edged.engines.packed import engines_of, fitting, host_said, match
 from edged.errors import IncompatibleError
 from edged.manifest import ArtefactEntry
-from edged.packed import engines_of, fitting, host_said, match
 from edged.runtimes.engine import Host
 from tests.engines import ELSEWHERE, HOST, build, engine_names, with_engines, without_said
 from tests.models import double
