@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import raw
 from benchmarks.models import Model
-from edged.timeslice import be_prompt
+from edged.system.timeslice import be_prompt
 
 
 class Bare(NamedTuple):

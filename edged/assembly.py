@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from edged.atomic import write_atomically
 from edged.checks.budget import budgets_of
 from edged.config.schema import Config
 from edged.device.setting import device_setting
@@ -19,6 +18,7 @@ from edged.serving.dressing import DressingLoader
 from edged.serving.manager import Manager
 from edged.serving.trial import TRIAL_NICE
 from edged.store.findings import Findings
+from edged.system.atomic import write_atomically
 from edged.telemetry.health import Health
 from edged.workers.forked import ForkedWorkers
 

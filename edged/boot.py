@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from edged.cores import spread
 from edged.daemon import Daemon
 from edged.errors import STATUS, EdgedError
 from edged.generation.record import find_state_dir, load_for_boot
-from edged.supervisor import Supervisor
+from edged.system.cores import spread
+from edged.system.supervisor import Supervisor
+from edged.system.timeslice import be_prompt
 from edged.telemetry import log as logging_setup
-from edged.timeslice import be_prompt
 
 log = logging.getLogger("edged.daemon")
 

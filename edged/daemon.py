@@ -26,7 +26,6 @@ from edged.engine_house import EngineHouse
 from edged.errors import ConfigError
 from edged.figures.catalogue import collect
 from edged.figures.triton import triton_families
-from edged.garbage import settle
 from edged.generation.breaker import Breaker
 from edged.generation.desired import Desired
 from edged.generation.house import House
@@ -53,7 +52,8 @@ from edged.status import (
 from edged.steward import Steward
 from edged.store.findings import Findings
 from edged.store.repository import Repository
-from edged.supervisor import Supervisor, passed_sockets
+from edged.system.garbage import settle
+from edged.system.supervisor import Supervisor, passed_sockets
 from edged.telemetry.exposition import Family, render
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag

@@ -20,7 +20,7 @@ from edged.client import Client
 from edged.config.load import load
 from edged.daemon import Daemon
 from edged.errors import InvalidRequestError, ModelNotFoundError, ModelNotReadyError
-from edged.supervisor import Supervisor
+from edged.system.supervisor import Supervisor
 from tests.bundles import make_bundle
 from tests.e2e.models import lying, slow
 from tests.e2e.process import DaemonProcess, running, wait_for

@@ -25,11 +25,11 @@ from edged.config.feed import FeedConfig
 from edged.config.identity import base_topic, node_name
 from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
-from edged.cores import spread
 from edged.errors import ApplyError
 from edged.manifest import ManifestOf
 from edged.protocol.mqtt import JSON, BaseTopics, Publication, encode_document
 from edged.serving.dataplane import Dataplane
+from edged.system.cores import spread
 from edged.telemetry.health import Health
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from edged.protocol.conversation import InferResult
 from edged.protocol.frames import Buffer, Frame, Kind
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.protocol.memory import ALIGNED, BindHead, Source, Target
-from edged.shm import make_memory
+from edged.system.shm import make_memory
 from edged.tensors import Array
 
 LARGE_BYTES = 64 << 10

@@ -18,9 +18,9 @@ from pathlib import Path
 import msgspec
 
 from edged import decoding
-from edged.atomic import write_atomically
 from edged.config.sources import Reference
 from edged.errors import ApplyError, BusyError, IncompatibleError
+from edged.system.atomic import write_atomically
 
 FOLDER = "downloads"
 _RESERVE = 1.2

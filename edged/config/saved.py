@@ -23,12 +23,12 @@ import msgspec
 from msgspec import Struct
 
 from edged import decoding
-from edged.atomic import make_directory
 from edged.config.problems import ConfigProblemsError, Problem
 from edged.config.schema import TrustConfig
 from edged.config.snapshot import Snapshot
 from edged.config.source import MAX_FILE_BYTES, MAX_FILES, Source
 from edged.faults import fault
+from edged.system.atomic import make_directory
 
 _CURRENT = "current"
 _INDEX = "copy.json"

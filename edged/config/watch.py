@@ -30,7 +30,7 @@ from edged.config.places import (
 )
 from edged.config.settle import Settler
 from edged.config.source import main_file
-from edged.cores import spread
+from edged.system.cores import spread
 
 _log = logging.getLogger("edged.config")
 

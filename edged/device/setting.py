@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.cores import usable
 from edged.device.cpu import read_cpu
 from edged.device.jetson import read_jetson
+from edged.system.cores import usable
 
 _CAP = 200
 

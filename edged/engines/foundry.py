@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from edged.cores import spread
 from edged.engines.attempts import Attempt
 from edged.engines.bench import BusyBenchError, EngineBench
 from edged.engines.build import Build, FoundryRules, Wanted
@@ -45,6 +44,7 @@ from edged.engines.policy import (
 )
 from edged.errors import EdgedError, NoDeviceError
 from edged.runtimes.engine import Host
+from edged.system.cores import spread
 
 log = logging.getLogger("edged.engines")
 

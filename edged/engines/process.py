@@ -17,12 +17,12 @@ from pathlib import Path
 
 import msgspec
 
-from edged.child import child_environment
 from edged.engines.built import Built, read_built
 from edged.engines.job import GOLDEN, JOB, MODEL, STEP, STEPS, TIMING, BuildJob
 from edged.errors import BuildError
 from edged.runtimes.engine import sha256
 from edged.store.golden import write_safetensors
+from edged.system.child import child_environment
 from edged.tensors import Array
 
 WORKER = "edged.engines.worker"

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from edged.atomic import sync_directory, write_atomically
 from edged.config.desired import version_in, version_of
 from edged.config.documents import (
     REMOVED,
@@ -31,6 +30,7 @@ from edged.config.documents import (
 from edged.config.snapshot import Snapshot
 from edged.errors import ApplyError
 from edged.faults import fault
+from edged.system.atomic import sync_directory, write_atomically
 
 log = logging.getLogger("edged.reload")
 

@@ -28,12 +28,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edged import decoding
-from edged.atomic import SHORT, make_directory, sync_directory, write_atomically
 from edged.config.load import Snapshot, parse
 from edged.config.problems import ConfigProblemsError
 from edged.config.saved import read_copy, read_trust, write_copy
 from edged.config.snapshot import Kept
 from edged.faults import fault
+from edged.system.atomic import SHORT, make_directory, sync_directory, write_atomically
 
 log = logging.getLogger("edged.reload")
 

@@ -18,7 +18,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edged import decoding
-from edged.atomic import SHORT, write_atomically
 from edged.config.documents import FOLDER
 from edged.config.load import Snapshot, load, load_saved, save, takes_documents
 from edged.config.problems import ConfigProblemsError
@@ -32,6 +31,7 @@ from edged.generation.trust_back import narrow, regained
 from edged.serving.dataplane import ServingTable
 from edged.serving.release import ServedRelease
 from edged.store.repository import Repository
+from edged.system.atomic import SHORT, write_atomically
 from edged.telemetry.crash import CrashMark
 
 log = logging.getLogger("edged.reload")

@@ -24,9 +24,9 @@ from typing import Any
 import msgspec
 
 from edged import decoding
-from edged.child import child_environment
 from edged.config.schema import Config
 from edged.config.sources import parse_reference
+from edged.system.child import child_environment
 from edged.telemetry.health import Health
 
 log = logging.getLogger("edged.sources")

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edged.cores import spread
 from edged.outbox.age import Moment, age_ns, now
 from edged.outbox.disk import Disk
 from edged.outbox.entry import Entry, Policy, is_too_old
 from edged.outbox.segment_log import SegmentLog
+from edged.system.cores import spread
 
 log = logging.getLogger("edged.outbox")
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edged.cores import spread
 from edged.outbox.disk import Disk
 from edged.outbox.outbox import Post
 from edged.outbox.states import StateLog
+from edged.system.cores import spread
 
 log = logging.getLogger("edged.outbox")
 

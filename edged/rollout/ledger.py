@@ -17,9 +17,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct, field
 
-from edged.atomic import make_directory
 from edged.rollout.judge import NEXT, Phase
 from edged.rollout.tally import Tally
+from edged.system.atomic import make_directory
 
 log = logging.getLogger("edged.rollout")
 

@@ -20,8 +20,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edged import decoding
-from edged.child import child_environment
-from edged.packages import offered
+from edged.runtimes.packages import offered
+from edged.system.child import child_environment
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -19,12 +19,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from edged.cores import usable
 from edged.errors import LoadError, RunError
 from edged.runtimes.absence import version_of, why_not
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.runtimes.loss import run_error
 from edged.runtimes.signature import check_fit, check_names
+from edged.system.cores import usable
 from edged.tensors import Array, TensorSpec
 
 _INSTALL = 'install one: pip install "edged[cpu]" (or edged[gpu] where there is an NVIDIA GPU)'

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, NoReturn
 
-from edged.cores import usable
 from edged.errors import EdgedError, InvalidRequestError, LoadError, RunError
 from edged.generating import (
     EOS,
@@ -33,6 +32,7 @@ from edged.runtimes.genai_config import CONFIG, GenaiConfig, read_config
 from edged.runtimes.onnxruntime import clean
 from edged.runtimes.private_folder import private_folder
 from edged.runtimes.stops import Stops
+from edged.system.cores import usable
 from edged.tensors import Array
 
 _INSTALL = 'pip install "edged[cpu,genai]"'

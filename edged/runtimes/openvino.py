@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 
-from edged.cores import usable
 from edged.errors import LoadError
 from edged.runtimes.absence import version_of, why_not
 from edged.runtimes.base import Artefact, RuntimeInfo
@@ -43,6 +42,7 @@ from edged.runtimes.openvino_device import (
 )
 from edged.runtimes.openvino_session import OpenVinoSession, index_of, said
 from edged.runtimes.signature import check_fit, check_names
+from edged.system.cores import usable
 from edged.tensors import Array, TensorSpec
 
 _INSTALL = 'install it: pip install "edged[openvino]"'

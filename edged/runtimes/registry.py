@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from edged.cores import usable
 from edged.runtimes.base import Runtime
 from edged.runtimes.installed import Offer, installed_names, look_again, look_at, offer_of
+from edged.system.cores import usable
 
 ARTEFACT_KINDS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnx",),

@@ -20,11 +20,11 @@ from typing import NoReturn
 import msgspec
 
 from edged import decoding
-from edged.child import child_environment
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact, RuntimeInfo
 from edged.runtimes.engine import Host, engine_bytes
 from edged.runtimes.tensorrt_api import missing_words
+from edged.system.child import child_environment
 
 NAME = "tensorrt"
 _TIMEOUT_S = 60.0

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from edged.cores import spread
 from edged.serving.scheduling.hand import Hand
+from edged.system.cores import spread
 
 log = logging.getLogger("edged.serving")
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from edged.config.schema import Config
-from edged.cores import usable
 from edged.errors import BundleError, EdgedError, ModelNotReadyError, QuarantinedError
 from edged.loading import Loaded, Stored
 from edged.serving.choosing.recovery import Recovery
@@ -44,6 +43,7 @@ from edged.serving.scheduling.turn import Turn
 from edged.serving.sequences.stateful import Shelves
 from edged.serving.trial import Loader
 from edged.serving.workshop import Workshop
+from edged.system.cores import usable
 
 __all__ = ["Desired", "Manager"]
 

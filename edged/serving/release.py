@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 
 from edged.config.schema import ModelConfig
-from edged.cores import usable
 from edged.costs import Costs
 from edged.errors import CancelledError, DrainingError, ModelNotReadyError
 from edged.manifest import Manifest
@@ -46,6 +45,7 @@ from edged.serving.scheduling.scheduler import (
 )
 from edged.serving.scheduling.slots import Devices
 from edged.serving.scheduling.turn import Turn
+from edged.system.cores import usable
 from edged.workers.isolation import WorkerSession
 
 _ALONE = 2

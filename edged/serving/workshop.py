@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import WeakValueDictionary
 
-from edged.cores import spread, usable
 from edged.serving.caching.caches import Caches
 from edged.serving.scheduling.turn import Turn
+from edged.system.cores import spread, usable
 
 log = logging.getLogger("edged.serving")
 

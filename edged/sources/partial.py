@@ -18,8 +18,8 @@ from types import TracebackType
 import msgspec
 
 from edged import decoding
-from edged.atomic import sync_directory, write_atomically
 from edged.errors import ApplyError, DigestMismatchError
+from edged.system.atomic import sync_directory, write_atomically
 
 _READ_BYTES = 1 << 20
 _NOTE_CAP_BYTES = 4 << 10

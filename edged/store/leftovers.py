@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _TEMPORARY = re.compile(r"\..+\.([0-9]{1,10})\.tmp", re.ASCII)
-"""Of ``atomic.py``, with the number of the process that writes it."""
+"""Of ``system/atomic.py``, with the number of the process that writes it."""
 _LOG = re.compile(r"\.activation\.log-[0-9a-f]{16}", re.ASCII)
 _SIGNATURES = re.compile(r"\.signatures\.json-[0-9a-f]{16}", re.ASCII)
 _FOLDERS = ("", "history", "probation", "rollouts", "trust")

@@ -24,9 +24,9 @@ import msgspec
 from msgspec import Struct
 
 from edged import decoding
-from edged.atomic import SHORT, make_directory, write_atomically
 from edged.errors import QuarantinedError
 from edged.store.slots import check_digest
+from edged.system.atomic import SHORT, make_directory, write_atomically
 
 log = logging.getLogger("edged.store")
 

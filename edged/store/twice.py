@@ -17,9 +17,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from edged.atomic import SHORT, make_directory, sync_directory, write_atomically
 from edged.errors import ApplyError
 from edged.faults import fault
+from edged.system.atomic import SHORT, make_directory, sync_directory, write_atomically
 
 log = logging.getLogger("edged.store")
 

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Final
 
-from edged.patience import Patience
+from edged.system.patience import Patience
 
 AWAKE_NS: Final = 500_000
 """As long as inline runs of one turn may take: so much one client may delay the others."""

@@ -17,7 +17,7 @@ from edged.access.gate import Gate
 from edged.access.visit import Visit
 from edged.config.schema import Config
 from edged.errors import QueueFullError, QuotaError
-from edged.patience import Patience
+from edged.system.patience import Patience
 from edged.transports.credentials import peer_credentials, peer_of
 from edged.transports.tls import certificate_name, certificate_origin
 

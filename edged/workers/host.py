@@ -25,7 +25,7 @@ import threading
 import types
 
 from edged.device.memory import hand_back
-from edged.patience import Patience
+from edged.system.patience import Patience
 from edged.workers.worker import Worker, confine, ignore_terminal
 
 WORDS_BYTES = 64

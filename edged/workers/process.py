@@ -22,9 +22,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from edged.child import child_environment
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
+from edged.system.child import child_environment
 from edged.workers.blame import Blame
 from edged.workers.worker import LoadJob, Piece
 

@@ -22,10 +22,10 @@ import msgspec
 from edged import decoding
 from edged.device.memory import Taken
 from edged.errors import EdgedError, ProtocolError, RemoteProtocolError, RunError, WorkerDiedError
-from edged.patience import Patience
 from edged.protocol import native
 from edged.protocol.frames import Frame, Kind
 from edged.runtimes.base import Artefact, StillRunningError
+from edged.system.patience import Patience
 from edged.tensors import Array, TensorSpec
 from edged.workers.blame import Blame
 from edged.workers.link import WorkerLink

@@ -31,12 +31,12 @@ from edged import decoding
 from edged.device.memory import forget_peak, taken
 from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
 from edged.messages import InferResponse
-from edged.patience import Patience
 from edged.protocol import native, prepared
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
 from edged.protocol.repeats import Repeats
 from edged.runtimes.base import Artefact, Session
 from edged.runtimes.registry import create_runtime
+from edged.system.patience import Patience
 from edged.tensors import TensorSpec
 from edged.workers.call import PreparedCall
 from edged.workers.text import make_text

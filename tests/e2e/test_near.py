@@ -42,7 +42,7 @@ def daemon(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[DaemonPro
     body = BODY.format(share_core=getattr(request, "param", "true"))
     # Worth it here, whatever the machine's caches are like and whatever else it does.
     (tmp_path / "sitecustomize.py").write_text(
-        "from edged.cores import Worth\nWorth._decide = lambda self: True\n"
+        "from edged.system.cores import Worth\nWorth._decide = lambda self: True\n"
     )
     with running(tmp_path, body, PYTHONPATH=f"{tmp_path}:{ROOT}") as process:
         yield process

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from edged.cores import Stay
 from edged.errors import CancelledError, EdgedError, RemoteProtocolError
 from edged.messages import InferRequest, InferResponse, OnResponse, PrepareRequest
 from edged.protocol.frames import HEADER, MAGIC, Buffer, Frame, FrameReader, Limits
 from edged.runtimes.base import StillRunningError
+from edged.system.cores import Stay
 from edged.tensors import TensorSpec
 
 Event = tuple[int, int, bytes, bytes] | str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edged.cores import spread
 from edged.serving.memory import loader_thread
+from edged.system.cores import spread
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edged.atomic import write_atomically
 from edged.rollout.judge import Phase
 from edged.rollout.ledger import Entry, Ledger
+from edged.system.atomic import write_atomically
 
 
 def ledger(path: Path) -> Ledger:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.child import child_environment
 from edged.errors import LoadError, RunError
 from edged.runtimes.base import Runtime
+from edged.system.child import child_environment
 from tests.fakes.packages import ROOT
 from tests.models import TinyModel, classifier, double, heavy, with_external_data
 from tests.runtimes.contract import IN_ONE_FILE, artefact, is_old_onnxruntime

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edged.child import child_environment
+from edged.system.child import child_environment
 from tests.fakes.packages import ROOT, write_package
 
 SOURCE = """

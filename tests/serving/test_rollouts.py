@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edged.atomic import write_atomically
 from edged.config.rollout import RolloutConfig
 from edged.config.schema import Config
 from edged.errors import InvalidRequestError, ModelNotFoundError, ModelNotReadyError
@@ -19,6 +18,7 @@ from edged.serving.rollout import Rollout
 from edged.serving.rollouts import Rollouts
 from edged.serving.standing import Standing
 from edged.specs import Duration
+from edged.system.atomic import write_atomically
 from edged.telemetry.health import Health
 from tests.fakes.clock import on_loop, turns, until
 from tests.fakes.model import FakeSession

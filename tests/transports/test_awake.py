@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from edged.patience import Patience
+from edged.system.patience import Patience
 from edged.transports import awake
 from edged.transports.awake import Vigil, read_awake
 

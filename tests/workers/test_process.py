@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edged import child
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
+from edged.system import child
 from edged.workers import process as worker_process
 from edged.workers.process import Death, WorkerProcess, handed_over, reap
 from edged.workers.worker import Piece

@@ -7,7 +7,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from edged.cores import spread
+from edged.system.cores import spread
 
 log = logging.getLogger("edged.serving")
 

@@ -10,7 +10,6 @@ import time
 from typing import Protocol
 
 from edged.config.schema import Config
-from edged.cores import usable
 from edged.runtimes.registry import LINES, device_of
 from edged.serving.scheduling.hand import Begin, Hand
 from edged.serving.scheduling.precedence import (
@@ -25,6 +24,7 @@ from edged.serving.scheduling.precedence import (
     may_start,
     next_turn,
 )
+from edged.system.cores import usable
 
 
 class Ranked(Protocol):

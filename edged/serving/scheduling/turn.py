@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from edged.cores import Stay
 from edged.serving.scheduling.precedence import NEVER_NS
+from edged.system.cores import Stay
 
 BUDGET_NS = 500_000
 """Inline work of one turn: as long as the longest single run that a model may do on the loop, so

@@ -23,7 +23,6 @@ from concurrent import futures
 from dataclasses import replace
 from typing import Any
 
-from edged.cores import spread
 from edged.protocol.mqtt import (
     Connected,
     Disconnected,
@@ -34,6 +33,7 @@ from edged.protocol.mqtt import (
     SessionEvent,
 )
 from edged.protocol.mqtt_session import UNTOLD
+from edged.system.cores import spread
 from edged.transports.mqtt.connection import Connection, MakeConnection, SessionOptions
 from edged.transports.mqtt.reconnect import Verdict
 from edged.transports.mqtt.renewal import renewed

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from edged.cores import Stay
 from edged.errors import EdgedError
 from edged.messages import InferRequest, OnResponse, PrepareRequest, Ticket
 from edged.protocol.frames import Limits
 from edged.protocol.lane import LoneRun
+from edged.system.cores import Stay
 from edged.tensors import Array, TensorSpec
 
 Call = Callable[[dict[str, Any]], Awaitable[Any]]

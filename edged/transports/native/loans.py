@@ -1,7 +1,7 @@
 """The memory that one client lends: its regions, their bounds, and the calls bound to them.
 
-Decides whether a region is taken and whether a place lies in it; what is mapped is ``shm.py``'s
-decision, and how a call uses a place is ``bound.py``'s.
+Decides whether a region is taken and whether a place lies in it; what is mapped, ``system/shm.py``
+decides, and how a call uses a place, ``bound.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from edged import shm
 from edged.access.visit import Visit
 from edged.errors import (
     DeniedError,
@@ -31,6 +30,7 @@ from edged.protocol.frames import Buffer, Frame, Kind
 from edged.protocol.layout import BodyLayout
 from edged.protocol.memory import BindHead, Source, Target
 from edged.protocol.prepared import RunHead
+from edged.system import shm
 from edged.tensors import Array
 from edged.transports.native.bound import Bound, Fixed
 from edged.transports.native.door import Server

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from edged.patience import Patience
 from edged.protocol.grpc_call import Head, Reply, Status
 from edged.protocol.grpc_wire import encode_only
 from edged.protocol.http2_frames import (
@@ -22,6 +21,7 @@ from edged.protocol.http2_frames import (
     encode_settings,
 )
 from edged.specs import Duration, Size
+from edged.system.patience import Patience
 from edged.transports import awake
 from edged.transports.grpc import http2_peer
 from tests.fakes.house import LOOPS, eventually

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edged import shm
 from edged.access.gate import build_access
 from edged.config.access import AccessConfig, QuotaConfig
 from edged.config.schema import Config
@@ -26,8 +25,9 @@ from edged.protocol.frames import Frame, Kind, Limits, encode_frame
 from edged.protocol.layout import BodyLayout
 from edged.protocol.memory import BindHead, Source, Target
 from edged.protocol.native import decode_response
-from edged.shm import make_memory
 from edged.specs import Size
+from edged.system import shm
+from edged.system.shm import make_memory
 from edged.tensors import TensorSpec
 from edged.transports.native import bound as native_bound
 from edged.transports.native.bound import Fixed

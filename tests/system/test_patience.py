@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edged.patience import Patience
+from edged.system.patience import Patience
 
 
 @pytest.fixture(autouse=True)

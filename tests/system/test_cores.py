@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edged import boot, cores
-from edged.cores import Stay, spread, usable
+from edged import boot
 from edged.serving.instance_threads import InstanceThreads
 from edged.serving.memory.loader_thread import make_loader_thread
 from edged.serving.scheduling.turn import Turn
 from edged.serving.workshop import Workshop
+from edged.system import cores
+from edged.system.cores import Stay, spread, usable
 
 ALL = frozenset(os.sched_getaffinity(0))
 several = pytest.mark.skipif(len(ALL) < 2, reason="a stay needs two cores")

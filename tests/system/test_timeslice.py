@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from edged import timeslice
-from edged.timeslice import be_prompt
+from edged.system import timeslice
+from edged.system.timeslice import be_prompt
 
 GET = {"x86_64": 315, "aarch64": 275}
 pytestmark = pytest.mark.skipif(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from edged.child import child_environment
+from edged.system.child import child_environment
 
 
 def test_secrets_stay_and_packages_go(monkeypatch):

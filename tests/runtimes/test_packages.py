@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.packages import offered
+from edged.runtimes.packages import offered
 from tests.fakes.packages import write_package
 
 

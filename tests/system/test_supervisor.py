@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.supervisor import Supervisor, passed_sockets
+from edged.system.supervisor import Supervisor, passed_sockets
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_no_sockets_are_ours(monkeypatch: pytest.MonkeyPatch, pid: str):
 CHILD = """
 import os, sys
 from edged.errors import ConfigError
-from edged.supervisor import passed_sockets
+from edged.system.supervisor import passed_sockets
 if {fd} >= 0:
     os.dup2({fd}, 3, inheritable=True)
 os.environ["LISTEN_FDS"], os.environ["LISTEN_PID"] = {count!r}, str(os.getpid())

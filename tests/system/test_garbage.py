@@ -7,7 +7,7 @@ import sys
 
 SCRIPT = """
 import gc
-from edged.garbage import settle
+from edged.system.garbage import settle
 
 class Node:
     pass

@@ -6,7 +6,7 @@ stays awake for an answer that does not come is time taken from others. Pure: to
 
 from __future__ import annotations
 
-from edged.cores import usable
+from edged.system.cores import usable
 
 _MISSES_CAP, _WITHOUT = 4, 64
 """After so many waits in vain (a slow model, a quiet client) so many are left out."""

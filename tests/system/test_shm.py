@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged import shm
 from edged.errors import InvalidRequestError
-from edged.shm import is_writable, make_memory, map_memory
+from edged.system import shm
+from edged.system.shm import is_writable, make_memory, map_memory
 from tests.fakes.descriptors import descriptors
 
 
@@ -137,7 +137,7 @@ class TestMapMemory:
         script = textwrap.dedent("""
             import mmap, os, sys
             sys.path.insert(0, sys.argv[1])
-            from edged import shm
+            from edged.system import shm
             fd = os.memfd_create("t", os.MFD_ALLOW_SEALING)
             os.ftruncate(fd, 1 << 20)
             try:
@@ -149,7 +149,7 @@ class TestMapMemory:
             os.ftruncate(fd, 0)
             print(sum(memory[:]))
         """)
-        root = str(Path(shm.__file__).parent.parent)
+        root = str(Path(shm.__file__).parent.parent.parent)
         ends = [
             os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", script, root, how])
             for how in ("rule", "none")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.atomic import make_directory, sync_directory, write_atomically
+from edged.system.atomic import make_directory, sync_directory, write_atomically
 
 
 def test_private_and_nothing_beside_it(tmp_path: Path) -> None:
