@@ -35,7 +35,7 @@ from edged.generation.reload_tally import ReloadTally
 from edged.generation.retry import Retry
 from edged.incoming.inbox_watch import InboxWatch
 from edged.incoming.poller import Poller
-from edged.listeners import Listeners
+from edged.listeners.listeners import Listeners
 from edged.oip_pages import OipPages
 from edged.probes import Probes
 from edged.serving.dataplane import Dataplane

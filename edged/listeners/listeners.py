@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edged.access.gate import Gate, build_access
 from edged.config.schema import Config
 from edged.errors import ApplyError
-from edged.listener import Listener
+from edged.listeners.listener import Listener
 from edged.telemetry.exposition import MISSING, is_available
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag

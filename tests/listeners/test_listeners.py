@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from edged import listeners
 from edged.access.gate import Gate
 from edged.config.listen import (
     GrpcConfig,
@@ -20,7 +19,8 @@ from edged.config.listen import (
 )
 from edged.config.schema import Config
 from edged.errors import ApplyError
-from edged.listeners import Listeners
+from edged.listeners import listeners
+from edged.listeners.listeners import Listeners
 from edged.telemetry.exposition import MISSING
 from edged.telemetry.health import Health
 from edged.telemetry.lag import LoopLag

@@ -10,7 +10,7 @@ import pytest
 from edged.config.listen import HttpConfig, ListenConfig
 from edged.config.schema import Config
 from edged.errors import ApplyError
-from edged.listener import Listener
+from edged.listeners.listener import Listener
 from edged.telemetry.health import Health
 
 

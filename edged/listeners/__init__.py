@@ -1,0 +1,1 @@
+"""The doors of the house: ``listener`` is one that may fail, ``listeners`` moves all, or none."""
