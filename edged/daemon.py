@@ -36,11 +36,9 @@ from edged.generation.retry import Retry
 from edged.incoming.inbox_watch import InboxWatch
 from edged.incoming.poller import Poller
 from edged.listeners.listeners import Listeners
-from edged.oip_pages import OipPages
-from edged.probes import Probes
-from edged.serving.dataplane import Dataplane
-from edged.serving.manager import Manager
-from edged.status import (
+from edged.pages.oip import OipPages
+from edged.pages.probes import Probes
+from edged.pages.status import (
     announced_models,
     info_document,
     manifest_text,
@@ -49,6 +47,8 @@ from edged.status import (
     reload_document,
     status_document,
 )
+from edged.serving.dataplane import Dataplane
+from edged.serving.manager import Manager
 from edged.steward import Steward
 from edged.store.findings import Findings
 from edged.store.repository import Repository

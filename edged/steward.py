@@ -25,6 +25,7 @@ from edged.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
 )
+from edged.pages.status import members_of
 from edged.protocol.oip_settings import LEVELS
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import BUSY, NEVER_NS, State
@@ -32,7 +33,6 @@ from edged.serving.manager import Manager
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
 from edged.serving.standing import Standing
-from edged.status import members_of
 from edged.telemetry import log as logging_setup
 from edged.transports.native.door import Call
 

@@ -128,7 +128,17 @@ def test_daemon_file_keeps_packages_in_their_room_and_runs_no_foreign_code(path:
     assert not BANNED.findall(text)
 
 
-HOUSE = {".", "broker", "checks", "commands", "figures", "generation", "incoming", "listeners"}
+HOUSE = {
+    ".",
+    "broker",
+    "checks",
+    "commands",
+    "figures",
+    "generation",
+    "incoming",
+    "listeners",
+    "pages",
+}
 """The rooms of the house."""
 
 

@@ -15,7 +15,8 @@ from edged.figures.rollouts import ROLLOUT_FIGURES, add_rollouts
 from edged.figures.supply import SUPPLY_FIGURES, add_supply
 from edged.generation.reload import Reloader
 from edged.generation.reload_tally import ReloadTally
-from edged.hosted import workers
+from edged.pages.hosted import workers
+from edged.pages.status import is_ready, pipelines
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
@@ -24,7 +25,6 @@ from edged.serving.scheduling.precedence import RANKS
 from edged.serving.scheduling.slots import DeviceSlots
 from edged.serving.sequences.open_sequences import OpenSequences
 from edged.serving.served import Served
-from edged.status import is_ready, pipelines
 from edged.telemetry.exposition import Family, Figure, Kind, Times, Value, merged
 from edged.telemetry.health import Health
 from edged.telemetry.process import ProcessFigures, read_process

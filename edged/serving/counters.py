@@ -1,6 +1,6 @@
 """What one release has done, as plain integers; written on the event loop only.
 
-Decides nothing and formats nothing: who wants to show a figure reads it here (``status.py``,
+Decides nothing and formats nothing: who wants to show a figure reads it here (``pages/status.py``,
 ``figures/catalogue.py``). All of it together costs a request some 0.5 us.
 """
 

@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from edged.figures import catalogue
 from edged.figures.catalogue import FIGURES, collect, names
 from edged.generation.reload_tally import ReloadTally
-from edged.hosted import HostedWorker
 from edged.messages import InferRequest
 from edged.outbox.tally import Tally
+from edged.pages.hosted import HostedWorker
 from edged.protocol.mqtt import BindingCounters, SessionCounters
 from edged.runtimes.placed import Placed
 from edged.serving.choosing.preference import StandIn

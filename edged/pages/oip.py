@@ -12,14 +12,14 @@ from typing import Any
 
 from edged.config.schema import Config
 from edged.errors import ModelNotFoundError
-from edged.probes import Probes
+from edged.pages.probes import Probes
+from edged.pages.status import unready
 from edged.protocol.http_get import Request
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route, choose_release
 from edged.serving.served import Served
-from edged.status import unready
 from edged.tensors import ALL_DTYPES, TensorSpec
 from edged.version import __version__
 

@@ -18,9 +18,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from edged import probes
 from edged.errors import ConfigError
-from edged.probes import Probes
+from edged.pages import probes
+from edged.pages.probes import Probes
 from edged.protocol.http_get import Request
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.telemetry.exposition import Family, Figure, Kind

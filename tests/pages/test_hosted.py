@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged import hosted
 from edged.device.memory import Taken
-from edged.hosted import shared_out, workers
 from edged.loading import Footprint
+from edged.pages import hosted
+from edged.pages.hosted import shared_out, workers
 from edged.serving.lifecycle import ReleaseKey
 
 

@@ -15,8 +15,8 @@ import msgspec
 from edged.config.identity import node_name
 from edged.errors import EdgedError, InvalidRequestError, ModelNotFoundError
 from edged.generation.reload import Reloader
-from edged.hosted import workers
 from edged.manifest import Manifest, canonical_json
+from edged.pages.hosted import workers
 from edged.runtimes.registry import computed_in
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.status import (
+from edged.pages.status import (
     announced_models,
     is_ready,
     models_document,

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import msgspec
 
 from edged.errors import EdgedError
+from edged.pages.status import unready
 from edged.protocol.http_get import JSON, Reply, Request
 from edged.serving.dataplane import Dataplane
-from edged.status import unready
 from edged.telemetry.exposition import Family, render
 from edged.transports.scrape import Page
 

@@ -13,8 +13,8 @@ from edged.config.listen import HttpConfig, ListenConfig
 from edged.config.schema import BatchingConfig, Config, ModelConfig
 from edged.errors import ModelNotFoundError, ModelNotReadyError, VersionNotFoundError
 from edged.messages import InferRequest
-from edged.oip_pages import EXTENSIONS, OipPages
-from edged.probes import Probes
+from edged.pages.oip import EXTENSIONS, OipPages
+from edged.pages.probes import Probes
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import Event, ReleaseKey
 from edged.serving.release import ServedRelease
