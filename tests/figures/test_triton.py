@@ -11,7 +11,7 @@ from edged.errors import Code
 from edged.figures.triton import FIGURES, triton_families
 from edged.telemetry.exposition import render
 from tests.fakes.clock import on_loop
-from tests.test_oip_pages import release
+from tests.pages.test_oip import release
 
 _ORDER = ("model", "version", "reason")
 
