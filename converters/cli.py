@@ -259,7 +259,7 @@ def _diff(args: Namespace, screen: Screen) -> None:
 
 
 def _keygen(args: Namespace, screen: Screen) -> None:
-    from edged.store.signing import generate_key
+    from edged.store.keys import generate_key
 
     private, public = generate_key(args.prefix)
     screen.line(f"{private}: the private key; keep it off devices and out of repositories")

@@ -19,7 +19,8 @@ from msgspec import UNSET
 from converters.atomic import draft
 from converters.errors import ConversionError
 from edged.errors import SignatureError
-from edged.store.signing import Signer, TrustStore, key_id
+from edged.store.keys import key_id
+from edged.store.signing import Signer
 from edged.store.trust_document import (
     CAP_BYTES,
     Role,
@@ -29,9 +30,10 @@ from edged.store.trust_document import (
     sign_trust,
     write_trust,
 )
+from edged.store.trust_store import TrustStore
 
 if TYPE_CHECKING:
-    from edged.store.signing import PublicKey
+    from edged.store.keys import PublicKey
 
 
 def make_trust(args: Namespace) -> list[str]:

@@ -17,7 +17,8 @@ from edged.errors import GoldenMismatchError, IncompatibleError, SignatureError
 from edged.manifest import ArtefactEntry, Golden, Manifest, Tolerance
 from edged.store.bundle import bundle_digest, open_bundle, read_manifest, stage
 from edged.store.golden import read_safetensors
-from edged.store.signing import Signer, TrustStore
+from edged.store.signing import Signer
+from edged.store.trust_store import TrustStore
 from edged.tensors import Array
 
 

@@ -21,7 +21,8 @@ from edged.manifest import (
     canonical_json,
 )
 from edged.store.golden import write_safetensors
-from edged.store.signing import Signer, generate_key, sign_manifest
+from edged.store.keys import generate_key
+from edged.store.signing import Signer, sign_manifest
 
 MODEL, GOLDEN = "model.onnx", "golden.safetensors"
 ONNX = ArtefactEntry("onnx", MODEL)

@@ -75,7 +75,7 @@ def order_of(tmp_path: Path, config: ModelConfig) -> LoadOrder:
     site = Site(tmp_path)
     bundle = site.bundle("m", 1)
     repository = site.repository()
-    from edged.store.signing import TrustStore
+    from edged.store.trust_store import TrustStore
 
     stored = repository.import_bundle(bundle, TrustStore.from_files([], 1, required=False))
     repository.close()

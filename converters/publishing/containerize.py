@@ -20,7 +20,7 @@ from converters.publishing.wheel import WHEEL_NAME, make_wheel
 from converters.targets.table import DEFAULT_TARGET, TARGETS, find_target
 from edged.manifest import Manifest
 from edged.specs import ImageInput
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 
 ARM_ONLY = ("jetpack6", "jetpack7")
 _KEY_CHARACTERS = 16

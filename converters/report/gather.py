@@ -24,7 +24,7 @@ from edged.errors import IncompatibleError
 from edged.manifest import ArtefactEntry, Manifest, Tolerance
 from edged.store.bundle import bundle_digest, read_manifest, stage
 from edged.store.golden import read_safetensors
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 from edged.tensors import Array
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from edged.generation.release_checks import check_releases, check_rollout
 from edged.generation.trusted import load_trust
 from edged.manifest import Manifest
 from edged.store.bundle import bundle_digest, read_manifest
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 
 
 class _Found(NamedTuple):

@@ -41,9 +41,9 @@ from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.floors import BelowFloorError, Floors
 from edged.store.repository import Repository, StoredRelease, check_here
 from edged.store.seen import SEEN
-from edged.store.signing import RetiredKeyError, TrustStore
 from edged.store.targets import device_words
 from edged.store.trust_state import Trusted
+from edged.store.trust_store import RetiredKeyError, TrustStore
 
 if TYPE_CHECKING:
     from edged.pipelines.graph import Plan

@@ -24,7 +24,7 @@ from edged.generation.documents import TRIES_CAP, Documents
 from edged.generation.envelope import Envelope, load_signers, open_envelope, payload_digest
 from edged.generation.house import House
 from edged.generation.reload import Reloader
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 
 log = logging.getLogger("edged.reload")
 

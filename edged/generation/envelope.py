@@ -17,13 +17,8 @@ from msgspec import Meta, Struct
 from edged import decoding
 from edged.config.documents import LAST_VERSION
 from edged.errors import InvalidRequestError, SignatureError
-from edged.store.signing import (
-    DOCUMENT_DOMAIN,
-    SIGNATURES_CAP,
-    Signer,
-    TrustStore,
-    sign_manifest,
-)
+from edged.store.signing import DOCUMENT_DOMAIN, SIGNATURES_CAP, Signer, sign_manifest
+from edged.store.trust_store import TrustStore
 
 ANY_NODE = "*"
 

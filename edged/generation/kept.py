@@ -15,8 +15,8 @@ from edged.generation.trusted import load_trust, may_serve_on
 from edged.manifest import Manifest
 from edged.store.repository import Repository, StoredRelease
 from edged.store.seen import SEEN
-from edged.store.signing import RetiredKeyError, TrustStore
 from edged.store.stored import open_release
+from edged.store.trust_store import RetiredKeyError, TrustStore
 
 
 def in_store(repository: Repository, digest: str) -> StoredRelease:

@@ -16,7 +16,7 @@ from msgspec import structs
 from edged.config.schema import TrustConfig
 from edged.config.snapshot import Snapshot
 from edged.errors import SignatureError
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 
 
 def narrow(back: Snapshot, now: Snapshot) -> Snapshot:

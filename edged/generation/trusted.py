@@ -21,9 +21,9 @@ from edged.device.clock import is_synchronised
 from edged.errors import EdgedError
 from edged.manifest import Manifest
 from edged.store.serving import serving_digests, serving_releases
-from edged.store.signing import RetiredKeyError, TrustStore
 from edged.store.trust_document import CAP_BYTES, SignedTrust, TrustError, check_self, parse_trust
 from edged.store.trust_state import LostTrust, Trusted, TrustLostError, TrustState
+from edged.store.trust_store import RetiredKeyError, TrustStore
 from edged.telemetry.health import Health
 
 log = logging.getLogger("edged.trust")

@@ -27,9 +27,10 @@ from edged.store.bundle import Bundle, bundle_digest, check_model, open_bundle, 
 from edged.store.floors import Floors
 from edged.store.head import Head
 from edged.store.repository import check_requires
-from edged.store.signing import TrustStore, parse_signatures
+from edged.store.signing import parse_signatures
 from edged.store.targets import check_targets, device_words
 from edged.store.trust_state import LostTrust
+from edged.store.trust_store import TrustStore
 
 _TEMPORARY = ".install-"
 _CHUNK_BYTES = 1 << 20

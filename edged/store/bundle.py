@@ -21,7 +21,8 @@ from edged.faults import fault
 from edged.manifest import MANIFEST_CAP_BYTES, Golden, Manifest, Member, parse_manifest
 from edged.store import archive
 from edged.store.onnx_check import check_onnx
-from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
+from edged.store.signing import SIGNATURES_CAP_BYTES
+from edged.store.trust_store import TrustStore
 
 MANIFEST_NAME = "manifest.json"
 SIGNATURES_NAME = "signatures.json"

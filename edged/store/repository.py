@@ -43,10 +43,11 @@ from edged.store.floors import Floors
 from edged.store.intact import Intact
 from edged.store.leftovers import remove_leftovers
 from edged.store.seen import SEEN
-from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore
+from edged.store.signing import SIGNATURES_CAP_BYTES
 from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
 from edged.store.stored import StoredRelease, open_release
 from edged.store.targets import check_targets
+from edged.store.trust_store import TrustStore
 from edged.version import __version__
 
 __all__ = ["Repository", "StoredRelease", "check_here", "check_requires"]

@@ -29,8 +29,9 @@ from edged.store.bundle import (
     read_small,
 )
 from edged.store.golden import read_safetensors
-from edged.store.signing import SIGNATURES_CAP_BYTES, TrustStore, parse_signatures
+from edged.store.signing import SIGNATURES_CAP_BYTES, parse_signatures
 from edged.store.slots import DIRECTORY_FLAGS, check_digest
+from edged.store.trust_store import TrustStore
 from edged.tensors import Array, check_tensors
 
 

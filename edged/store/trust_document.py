@@ -21,19 +21,12 @@ from edged import decoding
 from edged.errors import SignatureError
 from edged.manifest import Release, Sha256
 from edged.specs import MODEL_NAME
-from edged.store.signing import (
-    Entry,
-    FormerRole,
-    Signer,
-    TrustStore,
-    fits,
-    key_from_text,
-    key_id,
-    raw_bytes,
-)
+from edged.store.keys import fits, key_from_text, key_id, raw_bytes
+from edged.store.signing import Entry, Signer
+from edged.store.trust_store import FormerRole, TrustStore
 
 if TYPE_CHECKING:
-    from edged.store.signing import PublicKey
+    from edged.store.keys import PublicKey
 
 FORMAT = "edged-trust-v1"
 DOMAIN = b"edged-trust-v1\0"

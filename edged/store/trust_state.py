@@ -27,7 +27,7 @@ from edged import decoding
 from edged.errors import EdgedError, SignatureError
 from edged.store.floors import Floors
 from edged.store.serving import serving_releases
-from edged.store.signing import DOMAIN, FormerRole, RetiredKeyError, TrustStore
+from edged.store.signing import DOMAIN
 from edged.store.stored import StoredRelease
 from edged.store.trust_document import (
     SignedTrust,
@@ -39,6 +39,7 @@ from edged.store.trust_document import (
     parse_trust,
     trust_store,
 )
+from edged.store.trust_store import FormerRole, RetiredKeyError, TrustStore
 from edged.store.twice import Twice
 
 log = logging.getLogger("edged.store")

@@ -26,7 +26,7 @@ from edged.generation.history import History
 from edged.generation.record import load_for_boot
 from edged.store.bundle import open_bundle
 from edged.store.floors import Floors
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 from tests.chaos.images import mount_command
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.fakes.site import Site

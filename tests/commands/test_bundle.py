@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edged.cli import main
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.models import double
 

@@ -10,7 +10,7 @@ import pytest
 from edged.cli import main
 from edged.generation.documents import Documents
 from edged.generation.envelope import load_signers, open_envelope
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 
 
 @pytest.fixture

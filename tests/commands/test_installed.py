@@ -11,7 +11,7 @@ import pytest
 
 from edged.commands.installed import listed, remove, render_listed
 from edged.errors import ApplyError, ConfigError, IncompatibleError, NotFoundError
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.models import double
 

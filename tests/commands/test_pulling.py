@@ -36,7 +36,7 @@ from edged.errors import (
 from edged.generation.documents import Documents
 from edged.sources import download
 from edged.store.floors import Floors
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.models import double
 from tests.sources.registry import PASSWORD, USER, Registry, registry

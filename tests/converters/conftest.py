@@ -16,7 +16,7 @@ def digits(tmp_path_factory):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from edged.store.signing import generate_key
+    from edged.store.keys import generate_key
 
     folder = tmp_path_factory.mktemp("digits")
     pixels, labels = load_digits(return_X_y=True)

@@ -6,7 +6,9 @@ from converters.errors import ConversionError
 from converters.pack import add_signature, member, pack, write_zip
 from edged.manifest import ArtefactEntry, Manifest, TensorEntry
 from edged.store.bundle import open_bundle
-from edged.store.signing import Signer, TrustStore, generate_key, parse_signatures
+from edged.store.keys import generate_key
+from edged.store.signing import Signer, parse_signatures
+from edged.store.trust_store import TrustStore
 
 MEMBERS = {"model.onnx": b"graph", "notes.txt": b"words"}
 

@@ -86,7 +86,7 @@ def test_a_pipe_in_any_place_is_told_at_once(linear, pipe, tmp_path, capsys, whi
 
 @pytest.mark.parametrize("what", ["source", "samples", "key", "recipe"])
 def test_what_it_is_made_of_survives(linear, tmp_path, capsys, what):
-    from edged.store.signing import generate_key
+    from edged.store.keys import generate_key
 
     recipe = linear()
     generate_key(tmp_path / "k")

@@ -8,7 +8,8 @@ from converters.verify import golden_part, sign_bundle, verify_bundle
 from edged.errors import BundleError, GoldenMismatchError, IncompatibleError, SignatureError
 from edged.store.bundle import read_manifest
 from edged.store.golden import write_safetensors
-from edged.store.signing import generate_key, parse_signatures
+from edged.store.keys import generate_key
+from edged.store.signing import parse_signatures
 from tests.bundles import make_bundle, make_manifest
 from tests.models import double
 

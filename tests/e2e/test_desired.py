@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.fakes.broker import Device, Mosquitto

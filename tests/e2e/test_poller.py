@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("urllib3")
 
 from converters.publishing.mirror import publish_to_mirror
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.models import double

@@ -8,7 +8,7 @@ import pytest
 import converters
 from edged.manifest import parse_manifest
 from edged.processing.codecs import build_codec
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.converters.worded import recipe_of_words, save_worded
 from tests.e2e.process import running, wait_for
 from tests.fakes.broker import Device, Mosquitto

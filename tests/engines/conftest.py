@@ -12,7 +12,7 @@ from edged.engines import process
 from edged.engines.bench import Task
 from edged.engines.sources import wishes
 from edged.manifest import ArtefactEntry
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 from tests.fakes.site import Site
 from tests.fakes.tensorrt_site import make_site
 from tests.models import double

@@ -19,7 +19,7 @@ def stored(tmp_path):
     site = Site(tmp_path)
     bundle = site.bundle("m", 1)
     repository = site.repository()
-    from edged.store.signing import TrustStore
+    from edged.store.trust_store import TrustStore
 
     yield repository.import_bundle(bundle, TrustStore.from_files([], 1, False))
     repository.close()

@@ -12,7 +12,8 @@ from pathlib import Path
 from edged.errors import EdgedError
 from edged.store import archive
 from edged.store.bundle import open_bundle
-from edged.store.signing import Signer, generate_key
+from edged.store.keys import generate_key
+from edged.store.signing import Signer
 from tests.bundles import make_bundle
 from tests.models import double, with_external_data
 

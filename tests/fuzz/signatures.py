@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from edged.errors import EdgedError
-from edged.store.signing import Signer, generate_key, parse_signatures, sign_manifest
+from edged.store.keys import generate_key
+from edged.store.signing import Signer, parse_signatures, sign_manifest
 from tests.fuzz.target import sorted_json
 
 

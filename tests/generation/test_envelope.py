@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from edged.errors import EdgedError, InvalidRequestError, SignatureError
 from edged.generation.envelope import Envelope, load_signers, open_envelope, seal
-from edged.store.signing import Signer, TrustStore, generate_key, sign_manifest
+from edged.store.keys import generate_key
+from edged.store.signing import Signer, sign_manifest
+from edged.store.trust_store import TrustStore
 
 NONE = TrustStore({}, 1, required=False)
 CAP = 1 << 16

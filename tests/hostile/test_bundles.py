@@ -18,7 +18,8 @@ from onnx import TensorProto, helper
 
 from edged.errors import EdgedError
 from edged.manifest import Requires, canonical_json
-from edged.store.signing import Signer, generate_key
+from edged.store.keys import generate_key
+from edged.store.signing import Signer
 from tests.bundles import make_bundle, make_manifest, write_archive, write_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for
 from tests.hostile.baseline import process_of, undisturbed

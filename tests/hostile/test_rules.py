@@ -20,7 +20,7 @@ from edged.processing import codecs
 from edged.processing.json_text import parse_json
 from edged.protocol import native
 from edged.store.repository import Repository
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 from tests.bundles import make_bundle, make_manifest
 from tests.fakes.house import Peer, houses
 from tests.models import double, with_external_data
@@ -146,7 +146,13 @@ def test_libraries_are_loaded_by_fixed_names_only() -> None:
     text += (ROOT / "edged/runtimes/onnxruntime_tensorrt.py").read_text()
     names = set(re.findall(r'^    library = "(.*)"$', text, re.MULTILINE))
     assert names == {f"libonnxruntime_providers_{name}.so" for name in ("cuda", "tensorrt")}
-    plain = ("workers/worker", "device/memory", "device/clock", "clients/nearby", "timeslice")
+    plain = (
+        "workers/worker",
+        "device/memory",
+        "device/clock",
+        "clients/nearby",
+        "system/timeslice",
+    )
     for path in plain:
         found = re.findall(r"CDLL\((.*?)\)", (ROOT / f"edged/{path}.py").read_text())
         assert [one.partition(",")[0] for one in found] == ["None"]

@@ -27,7 +27,8 @@ from edged.incoming import installing
 from edged.incoming.installing import NoPlaceError, check_leap, install
 from edged.manifest import Requires
 from edged.store.floors import Floors
-from edged.store.signing import Signer, generate_key
+from edged.store.keys import generate_key
+from edged.store.signing import Signer
 from tests.bundles import make_bundle
 from tests.hostile.test_bundles import custom
 from tests.models import double

@@ -10,7 +10,7 @@ from edged.errors import IncompatibleError
 from edged.generation.history import Entry, History
 from edged.incoming.quota import check_quota
 from edged.store.bundle import read_manifest
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 from tests.fakes.site import Site
 
 

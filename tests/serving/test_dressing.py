@@ -8,7 +8,7 @@ from edged.config.schema import ModelConfig, TrialConfig
 from edged.runtimes.registry import create_runtime
 from edged.serving.choosing.chooser import LoadOrder
 from edged.serving.dressing import DressingLoader
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 from tests.fakes.loader import Contests, Footprints, Memory, NoStandings
 from tests.fakes.site import Site
 

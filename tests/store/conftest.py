@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from edged.store.signing import Signer, TrustStore
+from edged.store.signing import Signer
+from edged.store.trust_store import TrustStore
 from tests.bundles import make_keys
 
 

@@ -20,7 +20,7 @@ from edged.specs import Size
 from edged.store import collecting
 from edged.store.collecting import Entry, Needed, choose, yielding
 from edged.store.repository import Repository
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 from tests.bundles import make_bundle
 from tests.models import double
 

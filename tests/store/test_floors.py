@@ -14,7 +14,7 @@ import pytest
 from edged.errors import ApplyError, BundleError, IncompatibleError
 from edged.store.floors import BelowFloorError, Floors, FloorsLostError
 from edged.store.repository import Repository, StoredRelease
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 from tests.bundles import make_bundle, make_manifest
 from tests.models import double
 

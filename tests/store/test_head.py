@@ -10,7 +10,7 @@ import pytest
 from edged.errors import EdgedError
 from edged.store.bundle import read_manifest
 from edged.store.head import read_head
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.models import double
 

@@ -15,8 +15,8 @@ from edged.store.bundle import open_bundle
 from edged.store.collecting import Needed, Usual
 from edged.store.repository import Repository
 from edged.store.seen import Look, Seen
-from edged.store.signing import TrustStore
 from edged.store.stored import StoredRelease
+from edged.store.trust_store import TrustStore
 from edged.store.unchanged import Unchanged
 from tests.bundles import make_bundle
 from tests.models import double

@@ -17,7 +17,7 @@ from edged.manifest import Requires, canonical_json
 from edged.store import slots as slots_module
 from edged.store.activation import ATTEMPTS_CAP
 from edged.store.repository import Repository
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 from tests.bundles import make_bundle, make_manifest, write_bundle
 from tests.models import double
 
@@ -298,7 +298,7 @@ CODE = """
 import sys
 from pathlib import Path
 from edged.store.repository import Repository
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 state, bundle, public, act = sys.argv[1:]
 repository = Repository(Path(state))
 repository.open()

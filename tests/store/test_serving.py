@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edged.store.repository import Repository
 from edged.store.serving import serving_digests, serving_releases
-from edged.store.signing import TrustStore
+from edged.store.trust_store import TrustStore
 from tests.bundles import make_bundle
 from tests.models import double
 

@@ -18,8 +18,8 @@ from edged.errors import (
 from edged.manifest import ArtefactEntry, Golden, Tolerance, canonical_json
 from edged.store.bundle import bundle_digest, stage
 from edged.store.golden import write_safetensors
-from edged.store.signing import TrustStore
 from edged.store.stored import StoredRelease, open_release
+from edged.store.trust_store import TrustStore
 from tests.bundles import GOLDEN, ONNX, make_bundle, make_manifest
 from tests.models import classifier, double, scalar, with_external_data
 

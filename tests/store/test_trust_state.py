@@ -12,9 +12,10 @@ import pytest
 
 from edged.errors import ApplyError, SignatureError
 from edged.store.floors import Floors
-from edged.store.signing import RetiredKeyError, sign_manifest
+from edged.store.signing import sign_manifest
 from edged.store.trust_document import TrustError, parse_trust
 from edged.store.trust_state import Trusted, TrustLostError, TrustState
+from edged.store.trust_store import RetiredKeyError
 from tests.trust import Ring
 
 MANIFEST = b"{}"

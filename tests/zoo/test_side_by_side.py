@@ -21,7 +21,7 @@ from edged.client import Client
 from edged.manifest import TensorEntry, parse_manifest
 from edged.processing.codecs import build_codec
 from edged.processing.texts import pack_texts, unpack_texts
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.converters.worded import recipe_of_words, save_worded
 from tests.e2e.process import running

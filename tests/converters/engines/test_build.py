@@ -16,7 +16,7 @@ from edged.errors import BundleError
 from edged.manifest import ArtefactEntry, Golden
 from edged.runtimes.engine import BuildOptions, decode
 from edged.store.bundle import read_manifest
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.bundles import make_bundle, make_manifest
 from tests.converters.precision.test_quantize import residual
 from tests.fakes.tensorrt_site import make_site

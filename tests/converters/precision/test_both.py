@@ -22,8 +22,8 @@ from edged.runtimes.registry import create_runtime
 from edged.serving.trial import Loader, LoadOrder
 from edged.store.bundle import bundle_digest, read_manifest, stage
 from edged.store.golden import read_safetensors, write_safetensors
-from edged.store.signing import TrustStore
 from edged.store.stored import open_release
+from edged.store.trust_store import TrustStore
 from tests.fakes.loader import Contests, Footprints, Memory, NoStandings
 
 BOTH = "float32,int8"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.models import double
 

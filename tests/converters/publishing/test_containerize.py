@@ -16,7 +16,7 @@ from converters.publishing.containerize import containerize
 from converters.publishing.wheel import WHEEL_NAME
 from edged.cli import main as edged
 from edged.specs import ImageInput
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.models import double

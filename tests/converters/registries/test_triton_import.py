@@ -16,7 +16,7 @@ from converters.session import open_session
 from edged.commands.verdict import check_config
 from edged.config.load import load
 from edged.store.bundle import open_bundle
-from edged.store.signing import generate_key
+from edged.store.keys import generate_key
 
 
 def io(inputs, outputs, rest=""):

@@ -13,9 +13,10 @@ from converters.texts.pack import Wish, pack_folder
 from edged.errors import ManifestError
 from edged.loading import open_artefact, prove
 from edged.runtimes.onnxruntime_genai import GenaiRuntime
+from edged.store.keys import generate_key
 from edged.store.repository import Repository
-from edged.store.signing import TrustStore, generate_key
 from edged.store.stored import StoredRelease
+from edged.store.trust_store import TrustStore
 from tests.fakes import texts
 from tests.fakes.texts import PROMPT, greedy, whole
 
