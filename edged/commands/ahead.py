@@ -39,9 +39,8 @@ from edged.generation.trusted import load_trust
 from edged.runtimes.engine import Host, differences
 from edged.store.bundle import Bundle, open_bundle, stage_bundle
 from edged.store.floors import Floors
-from edged.store.repository import check_requires
 from edged.store.stored import StoredRelease
-from edged.store.targets import check_targets, device_words
+from edged.store.targets import check_requires, check_targets, device_words
 
 _LOOK_S = 0.5
 """How often a person sees what it is doing."""

@@ -39,9 +39,9 @@ from edged.pipelines.build import plan_all
 from edged.serving.manager import Desired
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.floors import BelowFloorError, Floors
-from edged.store.repository import Repository, StoredRelease, check_here
+from edged.store.repository import Repository, StoredRelease
 from edged.store.seen import SEEN
-from edged.store.targets import device_words
+from edged.store.targets import check_here, device_words
 from edged.store.trust_state import Trusted
 from edged.store.trust_store import RetiredKeyError, TrustStore
 

@@ -16,9 +16,9 @@ from edged.generation.trusted import load_trust
 from edged.serving.manager import Desired, Manager
 from edged.serving.release import ServedRelease
 from edged.serving.router import Route
-from edged.store.repository import Repository, check_here
+from edged.store.repository import Repository
 from edged.store.stored import StoredRelease
-from edged.store.targets import device_words
+from edged.store.targets import check_here, device_words
 from edged.store.trust_state import LostTrust
 from edged.store.trust_store import RetiredKeyError
 

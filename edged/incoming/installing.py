@@ -26,9 +26,8 @@ from edged.manifest import Manifest
 from edged.store.bundle import Bundle, bundle_digest, check_model, open_bundle, read_manifest
 from edged.store.floors import Floors
 from edged.store.head import Head
-from edged.store.repository import check_requires
 from edged.store.signing import parse_signatures
-from edged.store.targets import check_targets, device_words
+from edged.store.targets import check_requires, check_targets, device_words
 from edged.store.trust_state import LostTrust
 from edged.store.trust_store import TrustStore
 

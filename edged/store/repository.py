@@ -27,9 +27,8 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from edged.errors import BundleError, EdgedError, IncompatibleError
+from edged.errors import BundleError, EdgedError
 from edged.faults import fault
-from edged.manifest import Manifest, version_tuple
 from edged.store.activation import History, Record, Verdict, encode, judge, read_log
 from edged.store.bundle import (
     SIGNATURES_NAME,
@@ -46,11 +45,10 @@ from edged.store.seen import SEEN
 from edged.store.signing import SIGNATURES_CAP_BYTES
 from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
 from edged.store.stored import StoredRelease, open_release
-from edged.store.targets import check_targets
+from edged.store.targets import check_here
 from edged.store.trust_store import TrustStore
-from edged.version import __version__
 
-__all__ = ["Repository", "StoredRelease", "check_here", "check_requires"]
+__all__ = ["Repository", "StoredRelease"]
 
 log = logging.getLogger("edged.store")
 
@@ -382,20 +380,3 @@ class Repository:
     def _keep(self, fd: int) -> int:
         self._fds.callback(os.close, fd)
         return fd
-
-
-def check_here(manifest: Manifest, device: Mapping[str, str] | None) -> None:
-    """Refuse a bundle for a newer edged or other devices; raises IncompatibleError."""
-    check_requires(manifest)
-    if device is not None:
-        check_targets(manifest, device)
-
-
-def check_requires(manifest: Manifest) -> None:
-    """Refuse a bundle that needs a newer edged than this; raises IncompatibleError."""
-    wanted = manifest.requires.edged
-    if version_tuple(wanted) > version_tuple(__version__):
-        raise IncompatibleError(
-            f'model "{manifest.name}" release {manifest.release} needs edged {wanted} or newer; '
-            f"this is {__version__}"
-        )

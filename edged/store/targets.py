@@ -1,4 +1,4 @@
-"""Which devices a bundle is for: by what the machine is, and by the labels that its operator wrote.
+"""Which devices a bundle is for: by what each is, by its operator's labels, and by its edged.
 
 Decides whether a release may be here at all. What a bundle asks for must all be so; it is refused
 before anything of it is stored.
@@ -10,7 +10,8 @@ import platform
 from collections.abc import Mapping
 
 from edged.errors import IncompatibleError
-from edged.manifest import Manifest
+from edged.manifest import Manifest, version_tuple
+from edged.version import __version__
 
 ARCHITECTURE = "architecture"
 """The one word that no operator writes: the machine says it."""
@@ -49,4 +50,21 @@ def check_targets(manifest: Manifest, device: Mapping[str, str]) -> None:
         raise NotForHereError(
             f"release {manifest.release} of {manifest.name} is for other devices: {word} "
             f"{' or '.join(wanted)}; {here}" + ("" if is_ours else " (labels of the configuration)")
+        )
+
+
+def check_here(manifest: Manifest, device: Mapping[str, str] | None) -> None:
+    """Refuse a bundle for a newer edged or other devices; raises IncompatibleError."""
+    check_requires(manifest)
+    if device is not None:
+        check_targets(manifest, device)
+
+
+def check_requires(manifest: Manifest) -> None:
+    """Refuse a bundle that needs a newer edged than this; raises IncompatibleError."""
+    wanted = manifest.requires.edged
+    if version_tuple(wanted) > version_tuple(__version__):
+        raise IncompatibleError(
+            f'model "{manifest.name}" release {manifest.release} needs edged {wanted} or newer; '
+            f"this is {__version__}"
         )
