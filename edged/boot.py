@@ -14,6 +14,7 @@ from typing import Any
 from edged.daemon import Daemon
 from edged.errors import STATUS, EdgedError
 from edged.generation.record import find_state_dir, load_for_boot
+from edged.system.breath import wake_exactly
 from edged.system.cores import spread
 from edged.system.supervisor import Supervisor
 from edged.system.timeslice import be_prompt
@@ -66,6 +67,11 @@ def _run_loop(start: Any) -> None:
 
 
 async def _main(start: Any) -> None:
-    threads = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=spread)
+    threads = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=_begin_thread)
     asyncio.get_running_loop().set_default_executor(threads)
     await start().run()
+
+
+def _begin_thread() -> None:
+    spread()
+    wake_exactly()

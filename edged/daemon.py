@@ -52,6 +52,7 @@ from edged.serving.manager import Manager
 from edged.steward import Steward
 from edged.store.findings import Findings
 from edged.store.repository import Repository
+from edged.system.breath import beside_loop
 from edged.system.garbage import settle
 from edged.system.supervisor import Supervisor, passed_sockets
 from edged.telemetry.exposition import Family, render
@@ -191,7 +192,8 @@ class Daemon:
             await asyncio.wait((start, stopping), return_when=asyncio.FIRST_COMPLETED)
             if start.done():
                 start.result()
-            await self._stopping.wait()
+            with beside_loop():
+                await self._stopping.wait()
         finally:
             start.cancel()
             stopping.cancel()

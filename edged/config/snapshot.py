@@ -22,6 +22,7 @@ from edged.config.problems import Mark, Problem, field_path, parent_path, proble
 from edged.config.schema import Config, TrustConfig
 from edged.config.sources import source_files
 from edged.config.tls_files import TLS_FILES, tls_file_problems, tls_sections, tls_warnings
+from edged.system.breath import breathe
 
 _MAX_MATCHES = 1000
 """A glob that names more bundles than this was meant for something else."""
@@ -162,27 +163,34 @@ def full_digest(snapshot: Snapshot, fingerprint: Callable[[Path], str]) -> str:
 
     Args:
         snapshot: the configuration.
-        fingerprint: answers for one bundle, e.g. the sha256 of its manifest; what it raises as
-            OSError counts as "not readable".
+        fingerprint: answers for one bundle, e.g. its size and the sha256 of its manifest; what it
+            raises as OSError counts as "not readable".
     """
     digest = hashlib.sha256(snapshot.digest.encode())
     for model in sorted(snapshot.config.models):
         for path in snapshot.bundle_paths(model):
+            breathe()
             try:
-                said = f"{path.stat().st_size}:{fingerprint(path)}"
+                said = fingerprint(path)
             except OSError:
                 said = "unreadable"
             digest.update(f"\0{model}\0{path}\0{said}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def check_files(snapshot: Snapshot) -> list[Problem]:
+def check_files(
+    snapshot: Snapshot, is_known: Callable[[Path], bool] = lambda _: False
+) -> list[Problem]:
     """Look whether the files that the configuration names are there and readable.
 
     Separate from loading, because ``edged check`` also runs where the device's files are not.
+
+    Args:
+        snapshot: the configuration.
+        is_known: whether a bundle's file was read before and is that file still.
     """
     names = [snapshot.problem(path, text) for path, text in name_problems(snapshot.config)]
-    return [*_bundle_problems(snapshot), *_named_file_problems(snapshot), *names]
+    return [*_bundle_problems(snapshot, is_known), *_named_file_problems(snapshot), *names]
 
 
 def expiry_warnings(snapshot: Snapshot, now: datetime) -> list[Problem]:
@@ -194,7 +202,7 @@ def expiry_warnings(snapshot: Snapshot, now: datetime) -> list[Problem]:
     ]
 
 
-def _bundle_problems(snapshot: Snapshot) -> Iterator[Problem]:
+def _bundle_problems(snapshot: Snapshot, is_known: Callable[[Path], bool]) -> Iterator[Problem]:
     for name, model in snapshot.config.models.items():
         base = field_path(field_path("models", name), "bundle")
         for index, pattern in enumerate(model.bundles):
@@ -203,7 +211,9 @@ def _bundle_problems(snapshot: Snapshot) -> Iterator[Problem]:
             if not matches:
                 yield snapshot.problem(path, f"no file matches {snapshot.resolve(pattern)}")
             for match in matches:
-                yield from _unreadable(snapshot, path, match)
+                breathe()
+                if not is_known(match):
+                    yield from _unreadable(snapshot, path, match)
 
 
 def _named_file_problems(snapshot: Snapshot) -> Iterator[Problem]:

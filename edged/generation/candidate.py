@@ -6,7 +6,6 @@ nothing that serves: what it writes is the store, where entries are immutable.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from edged.checks.pinned import check_memory
 from edged.checks.runtimes import check_runtimes
-from edged.config.load import Snapshot, check_files, full_digest
-from edged.config.pipeline_files import step_files
+from edged.config.load import Snapshot, check_files
 from edged.config.problems import Problem
 from edged.errors import BundleError, EdgedError
 from edged.generation.kept import (
@@ -40,19 +38,16 @@ from edged.serving.manager import Desired
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.floors import BelowFloorError, Floors
 from edged.store.repository import Repository, StoredRelease
-from edged.store.seen import SEEN
+from edged.store.seen import SEEN, Glance
 from edged.store.targets import check_here, device_words
 from edged.store.trust_state import Trusted
 from edged.store.trust_store import RetiredKeyError, TrustStore
+from edged.system.breath import breathe
 
 if TYPE_CHECKING:
     from edged.pipelines.graph import Plan
 
 T = TypeVar("T")
-
-_KEY_CAP_BYTES = 64 << 10
-_STEP_FILE_BYTES = 64 << 20
-"""More than any step reads of its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,8 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     Runs on a thread: it reads and hashes whole bundles.
     """
     repository.collector.rules = snapshot.config.store
-    files = [*check_files(snapshot), *about_runtimes(snapshot)]
+    glance = Glance(SEEN)
+    files = [*check_files(snapshot, glance.is_known), *about_runtimes(snapshot)]
     if snapshot.kept is not None:
         about = [one for name in snapshot.config.models for one in _about(name, files)]
         files = [one for one in files if one not in about]
@@ -106,7 +102,7 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     except EdgedError as exc:
         broken = dict.fromkeys(snapshot.config.models, exc.message)
         return Candidate(snapshot, {}, _with_trust(snapshot, files, exc), broken)
-    taker = _Taker(repository, trust, device_words(snapshot.config.labels))
+    taker = _Taker(repository, trust, device_words(snapshot.config.labels), glance)
     releases: dict[str, tuple[Desired, ...]] = {}
     problems = list(files)
     broken = {}
@@ -137,11 +133,17 @@ class _Taker:
     """Takes a model's bundles into the store."""
 
     def __init__(
-        self, repository: Repository, trust: TrustStore, device: Mapping[str, str]
+        self,
+        repository: Repository,
+        trust: TrustStore,
+        device: Mapping[str, str],
+        glance: Glance,
     ) -> None:
         self._repository = repository
         self._trust = trust
         self._device = device
+        self._glance = glance
+        self._floors = repository.floors.now()
         self._numbers: dict[str, int] = {}
         self.retired: dict[str, str] = {}
 
@@ -154,7 +156,10 @@ class _Taker:
     def take(self, path: Path) -> Found[StoredRelease]:
         """A bundle's file."""
         try:
-            stored = self._repository.import_bundle(path, self._trust, self._device)
+            look = self._glance.known(path)
+            stored = self._repository.import_bundle(
+                path, self._trust, self._device, look=look, floors=self._floors
+            )
         except RetiredKeyError as exc:
             stored = self._serving_on(stored_before(self._repository, path, exc), exc)
         return Found(stored.digest, stored.manifest, stored)
@@ -170,7 +175,7 @@ class _Taker:
         except RetiredKeyError as exc:
             stored = self._serving_on(stored, exc)
         check_here(stored.manifest, self._device)
-        self._repository.floors.check(stored.manifest, stored.digest)
+        self._floors.check(stored.manifest, stored.digest)
         return Found(stored.digest, stored.manifest, stored)
 
     def _serving_on(self, stored: StoredRelease, exc: RetiredKeyError) -> StoredRelease:
@@ -178,7 +183,7 @@ class _Taker:
         if not may_serve_on(self._repository.state_dir, stored.manifest, stored.digest):
             raise exc
         check_here(stored.manifest, self._device)
-        self._repository.floors.check(stored.manifest, stored.digest)
+        self._floors.check(stored.manifest, stored.digest)
         name, number = stored.manifest.name, stored.manifest.release
         self._numbers[name] = number
         self.retired[name] = f"release {number} is {exc.message}"
@@ -316,6 +321,7 @@ def _gather(
     problems: list[Problem] = []
     low: list[Problem] = []
     for path in snapshot.bundle_paths(name) if paths is None else paths:
+        breathe()
         try:
             one = take(path)
             check_name(one.manifest, name)
@@ -348,46 +354,6 @@ def _with_trust(snapshot: Snapshot, files: list[Problem], error: EdgedError) -> 
         return tuple(files)
     path = "trust.keys" if snapshot.config.trust.root is None else "trust.root"
     return (*files, snapshot.problem(path, error.message))
-
-
-def content_digest(snapshot: Snapshot) -> str:
-    """What a configuration comes to: its files, and every key, bundle and step's file they name.
-
-    Values of secrets are in no digest: it is shown, and a short secret could be guessed from it.
-    """
-    if snapshot.kept is not None:
-        return snapshot.kept.digest
-    digest = hashlib.sha256(full_digest(snapshot, _fingerprint).encode())
-    for key in snapshot.config.trust.files:
-        try:
-            with snapshot.resolve(key).open("rb") as file:
-                data = file.read(_KEY_CAP_BYTES)
-        except OSError:
-            data = b"unreadable"
-        digest.update(b"\0%d:%b" % (len(data), data))
-    schemas = [one.schema.descriptors for one in snapshot.config.bindings if one.schema]
-    for named in [*step_files(snapshot.config.pipelines), *schemas]:
-        name = named.encode("utf-8", "surrogateescape")
-        digest.update(b"\0%d:%b:%b" % (len(name), name, _content(snapshot.resolve(named))))
-    return digest.hexdigest()
-
-
-def _content(path: Path) -> bytes:
-    """A digest of a file; a step that cannot read it, or finds it too long, says so itself."""
-    try:
-        if not path.is_file():
-            return b"no file"
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read(_STEP_FILE_BYTES)).digest()
-    except OSError:
-        return b"unreadable"
-
-
-def _fingerprint(path: Path) -> str:
-    try:
-        return SEEN.digest(path)
-    except EdgedError as exc:
-        return f"broken: {exc.message}"
 
 
 def _check_conflict(one: Found[T], found: Mapping[int, Found[T]]) -> None:

@@ -20,12 +20,13 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from edged import decoding
 from edged.config.load import Snapshot, parse
@@ -33,6 +34,7 @@ from edged.config.problems import ConfigProblemsError
 from edged.config.saved import read_copy, read_trust, write_copy
 from edged.config.snapshot import Kept
 from edged.faults import fault
+from edged.generation.entries import Entries, Entry, Number
 from edged.system.atomic import SHORT, make_directory, sync_directory, write_atomically
 
 log = logging.getLogger("edged.reload")
@@ -49,25 +51,6 @@ _REJECTED_CAP = 64
 _FILE_CAP_BYTES = 1 << 20
 _NAME = re.compile(r"[0-9]{8}", re.ASCII)
 T = TypeVar("T", bound=Struct)
-_Number = Annotated[int, Meta(ge=0, lt=10**8)]
-
-
-class Entry(Struct, frozen=True):
-    """One generation.
-
-    Args:
-        generation: its number.
-        digest: of its content (``candidate.content_digest``).
-        at: when it took effect, seconds since 1970.
-        origin: ``files``, ``desired`` (a document over MQTT), ``rollback`` or ``return``.
-        releases: by model, the digests of the bundles that it served.
-    """
-
-    generation: _Number
-    digest: str
-    at: float
-    origin: str = "files"
-    releases: dict[str, list[str]] = {}
 
 
 class Rejection(Struct, frozen=True):
@@ -82,7 +65,7 @@ class Rejection(Struct, frozen=True):
     """
 
     digest: str
-    generation: _Number
+    generation: Number
     at: float
     reason: str
     is_ordered: bool = False
@@ -105,7 +88,7 @@ class Trying(Struct, frozen=True):
 class Marks(Struct, frozen=True):
     """What was learnt of generations."""
 
-    confirmed: tuple[_Number, ...] = ()
+    confirmed: tuple[Number, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     trying: Trying | None = None
 
@@ -122,7 +105,7 @@ class Order(Struct, frozen=True):
         again: take the files, also if they were set aside.
     """
 
-    generation: _Number | None = None
+    generation: Number | None = None
     again: bool = False
 
 
@@ -136,11 +119,12 @@ class History:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._unwritten: Marks | None = None
+        self._entries = Entries(directory)
         self._mutex = threading.RLock()
 
     def entries(self) -> list[Entry]:
         """Every generation that is kept, ascending."""
-        return list(self._entries())
+        return list(self._entries.all())
 
     def read(self, generation: int) -> Snapshot:
         """A generation, with its bundles as they are in the store.
@@ -346,36 +330,16 @@ class History:
             fault("order.forgotten")
             sync_directory(self._directory)  # or it would be done once more after a power cut
 
-    def pinned(self) -> Mapping[str, frozenset[str]]:
+    def pinned(self) -> Mapping[str, AbstractSet[str]]:
         """By model, what a generation needs to come back; raises OSError if that is unknown."""
-        found: dict[str, frozenset[str]] = {}
-        for path in self._directory.iterdir() if self._directory.exists() else ():
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
-                for model, digests in _read(path / "entry.json", Entry).releases.items():
-                    found[model] = found.get(model, frozenset()).union(digests)
-        return found
+        return self._entries.pinned()
 
     def _is_confirmed(self, digest: str, marks: Marks) -> bool:
-        return any(
-            one.digest == digest and one.generation in marks.confirmed for one in self._entries()
-        )
+        kept = self._entries.all()
+        return any(one.digest == digest and one.generation in marks.confirmed for one in kept)
 
     def _folder(self, generation: int) -> Path:
         return self._directory / f"{generation:08d}"
-
-    def _entries(self) -> Iterator[Entry]:
-        try:
-            names = sorted(path.name for path in self._directory.iterdir())
-        except OSError:
-            return
-        for name in filter(_NAME.fullmatch, names):
-            try:
-                entry = _read(self._directory / name / "entry.json", Entry)
-            except (OSError, msgspec.MsgspecError) as exc:
-                log.warning("generation %d is damaged and left alone: %s", int(name), exc)
-                continue
-            if entry.generation == int(name):
-                yield entry
 
     def _write(self, marks: Marks) -> None:
         self._unwritten = marks

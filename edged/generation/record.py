@@ -23,7 +23,7 @@ from edged.config.load import Snapshot, load, load_saved, save, takes_documents
 from edged.config.problems import ConfigProblemsError
 from edged.config.source import read_source
 from edged.errors import EdgedError
-from edged.generation.candidate import content_digest
+from edged.generation.content import content_digest
 from edged.generation.documents import Documents
 from edged.generation.history import History, Order, Rejection
 from edged.generation.kept import is_there, is_trusted
@@ -32,6 +32,7 @@ from edged.serving.dataplane import ServingTable
 from edged.serving.release import ServedRelease
 from edged.store.repository import Repository
 from edged.system.atomic import SHORT, write_atomically
+from edged.system.breath import breathe
 from edged.telemetry.crash import CrashMark
 
 log = logging.getLogger("edged.reload")
@@ -100,6 +101,7 @@ class Record:
         """
         repository = self._repository
         for route in table.routes.values():
+            breathe()
             serving = route.default_release()
             if not isinstance(serving, ServedRelease) or serving is route.fallback:
                 continue
@@ -120,6 +122,7 @@ class Record:
         """
         wanted = {}
         for route in table.routes.values():
+            breathe()
             serving = route.default_release()
             if isinstance(serving, ServedRelease) and serving.is_proven:
                 floor = serving.manifest.floor

@@ -29,8 +29,8 @@ from edged.faults import fault
 from edged.generation.candidate import (
     Candidate,
     build_candidate,
-    content_digest,
 )
+from edged.generation.content import content_digest
 from edged.generation.due import is_due
 from edged.generation.fallback import lost_models
 from edged.generation.fitting import fit_all, fit_possible

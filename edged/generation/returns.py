@@ -16,9 +16,11 @@ from typing import Any
 from edged.config.load import Snapshot
 from edged.config.problems import ConfigProblemsError
 from edged.errors import ApplyError, EdgedError
-from edged.generation.candidate import Candidate, content_digest
+from edged.generation.candidate import Candidate
+from edged.generation.content import content_digest
+from edged.generation.entries import Entry
 from edged.generation.exchange import Exchanges
-from edged.generation.history import Entry, History, Order, Rejection
+from edged.generation.history import History, Order, Rejection
 from edged.generation.house import House
 from edged.generation.proving import Proving, Seen, look
 from edged.generation.record import files_digest, ordered_back, set_aside, settle_boot, went_back_to

@@ -8,9 +8,11 @@ the archive must have the same ones. Source: the bundle format in docs/bundles.m
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -206,6 +208,26 @@ def read_small(directory_fd: int, name: str, cap_bytes: int) -> bytes:
     """
     with os.fdopen(os.open(name, _READ_FLAGS, dir_fd=directory_fd), "rb") as file:
         return file.read(cap_bytes)
+
+
+def keep_signatures(store_fd: int, digest: str, signatures: bytes | None) -> None:
+    """Replace a stored release's signatures by the ones just verified, if they differ."""
+    if signatures is None:
+        return
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(digest, flags, dir_fd=store_fd)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if read_small(fd, SIGNATURES_NAME, SIGNATURES_CAP_BYTES) == signatures:
+                return
+        temporary = f".{SIGNATURES_NAME}-{secrets.token_hex(8)}"
+        write_file(fd, temporary, iter([signatures]))
+        fault("signatures.written")
+        os.rename(temporary, SIGNATURES_NAME, src_dir_fd=fd, dst_dir_fd=fd)
+        fault("signatures.renamed")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def write_file(directory_fd: int, name: str, chunks: Iterator[bytes]) -> None:

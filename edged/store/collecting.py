@@ -22,6 +22,8 @@ from edged.faults import fault
 from edged.manifest import Manifest
 from edged.store.slots import Slots
 from edged.store.stored import open_release
+from edged.store.unchanged import Stamp, Unchanged, stamp_of
+from edged.system.breath import breathe
 
 log = logging.getLogger("edged.store")
 
@@ -136,6 +138,7 @@ class Collector:
         self._store, self._staging = state_dir / "store", state_dir / "staging"
         self._mutex, self._slots, self._proven = mutex, slots, proven
         self._known: dict[str, tuple[str, int]] = {}
+        self._sizes: Unchanged[int] = Unchanged()
         self._claimed: set[str] = set()
         self._held = self._held_bytes = self._gone = self._gone_bytes = 0
         self.rules: Rules = Usual()
@@ -233,6 +236,7 @@ class Collector:
         """Every digest that must stay, and the models whose slots nobody needs."""
         digests, forgotten = {*needed.digests, *self._claimed}, []
         for model in self._slots().models():
+            breathe()
             if model in needed.models:
                 digests |= self._slots().held(model)
             else:
@@ -247,10 +251,10 @@ class Collector:
         ]
 
     def _entry(self, digest: str) -> Entry:
-        folder, size, is_sure = self._store / digest, 0, True
+        breathe()
+        folder, size, is_sure = f"{self._store}/{digest}", 0, True
         try:
-            with os.scandir(folder) as files:
-                size = sum(one.stat(follow_symlinks=False).st_size for one in files)
+            size = self._size(folder, stamp_of(os.lstat(folder)))
             if digest not in self._known:
                 manifest = open_release(self._store, digest).manifest
                 self._known[digest] = manifest.name, manifest.release
@@ -259,6 +263,16 @@ class Collector:
         except EdgedError as exc:
             is_sure = not isinstance(exc.__cause__, OSError) or isinstance(exc.__cause__, _GONE)
         return Entry(digest, *self._known.get(digest, ("", 0)), size, is_sure)
+
+    def _size(self, folder: str, stamp: Stamp) -> int:
+        """Of a release's files; added up only when one came or went."""
+        known = self._sizes.get(folder, (stamp,))
+        if known is not None:
+            return known
+        with os.scandir(folder) as files:
+            size = sum(one.stat(follow_symlinks=False).st_size for one in files)
+        self._sizes.keep(folder, (stamp,), size)
+        return size
 
     def _count_gone(self, one: Entry) -> None:
         self._held, self._held_bytes = self._held - 1, self._held_bytes - one.size

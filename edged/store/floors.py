@@ -85,24 +85,15 @@ class Floors:
         return found
 
     def check(self, manifest: Manifest, digest: str) -> None:
-        """Refuse a release below its model's floor.
+        """Refuse a release below its model's floor; see ``FloorsNow.check``."""
+        self.now().check(manifest, digest)
 
-        Raises:
-            BelowFloorError: it is below.
-            FloorsLostError: that is not known, and another one serves.
-        """
+    def now(self) -> FloorsNow:
+        """As they are now, for who asks of hundreds of releases; raises nothing until asked."""
         try:
-            floors = self.all()
-        except FloorsLostError as exc:
-            self._only_what_serves(manifest, digest, exc)
-            return
-        least = floors.get(manifest.name, 0)
-        if manifest.release < least:
-            raise BelowFloorError(
-                f"release {manifest.release} of {manifest.name} is below the floor of this device: "
-                f"a later release said that none before {least} is to be used any more; to use it "
-                f"all the same: edged bundle floor {manifest.name}@{manifest.release}"
-            )
+            return FloorsNow(self._state_dir, self.all())
+        except ApplyError as exc:
+            return FloorsNow(self._state_dir, exc)
 
     def rise(self, wanted: Mapping[str, int]) -> dict[str, int]:
         """Raise floors; one that is higher stays.
@@ -169,6 +160,43 @@ class Floors:
             floors = {**serving, **said}
             self._write({model: number for model, number in floors.items() if number})
 
+    def _write(self, floors: dict[str, int]) -> None:
+        self._files.write(msgspec.json.encode(_Kept(_check(floors), floors)))
+
+
+class FloorsNow:
+    """The floors of one state directory as they were at one moment.
+
+    Args:
+        state_dir: theirs.
+        found: by model; or why that is not known.
+    """
+
+    def __init__(self, state_dir: Path, found: Mapping[str, int] | ApplyError) -> None:
+        self._state_dir = state_dir
+        self._found = found
+
+    def check(self, manifest: Manifest, digest: str) -> None:
+        """Refuse a release below its model's floor.
+
+        Raises:
+            BelowFloorError: it is below.
+            FloorsLostError: that is not known, and another one serves.
+            ApplyError: that cannot be known at the moment.
+        """
+        if isinstance(self._found, FloorsLostError):
+            self._only_what_serves(manifest, digest, self._found)
+            return
+        if isinstance(self._found, ApplyError):
+            raise self._found
+        least = self._found.get(manifest.name, 0)
+        if manifest.release < least:
+            raise BelowFloorError(
+                f"release {manifest.release} of {manifest.name} is below the floor of this device: "
+                f"a later release said that none before {least} is to be used any more; to use it "
+                f"all the same: edged bundle floor {manifest.name}@{manifest.release}"
+            )
+
     def _only_what_serves(self, manifest: Manifest, digest: str, exc: FloorsLostError) -> None:
         serving = serving_digests(self._state_dir).get(manifest.name)
         if serving == digest:
@@ -180,9 +208,6 @@ class Floors:
         if manifest.release < newest:
             raise BelowFloorError(exc.message)  # lies there from before
         raise exc
-
-    def _write(self, floors: dict[str, int]) -> None:
-        self._files.write(msgspec.json.encode(_Kept(_check(floors), floors)))
 
 
 def _parse(data: bytes | None) -> Mapping[str, int] | str:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edged.manifest import Manifest
-from edged.store.bundle import MANIFEST_NAME, SIGNATURES_NAME, Bundle
+from edged.store.bundle import MANIFEST_NAME, SIGNATURES_NAME
 from edged.store.seen import Look
-from edged.store.slots import DIRECTORY_FLAGS
 from edged.store.stored import StoredRelease
 from edged.store.unchanged import Stamps, Unchanged, stamp_of
 
@@ -43,36 +42,30 @@ class Intact:
             return None
         return known.stored
 
-    def note(self, bundle: Bundle, before: Stamps) -> None:
+    def note(self, look: Look, before: Stamps) -> None:
         """A bundle was compared with the store.
 
         Args:
-            bundle: the one; what it is signed with is in the store too.
+            look: at the bundle; what it is signed with is in the store too.
             before: the stamps from before that.
         """
-        stamps = self.stamps(bundle.digest, bundle.manifest)
+        stamps = self.stamps(look.digest, look.manifest)
         if stamps and stamps == before:
-            stored = StoredRelease(
-                bundle.digest, bundle.manifest, Path(self._store) / bundle.digest
-            )
-            size_bytes = len(bundle.signatures or b"")  # the manifest is the one of ``seen.py``
-            self._known.keep(bundle.digest, stamps, _Known(stored, bundle.signatures), size_bytes)
+            stored = StoredRelease(look.digest, look.manifest, Path(self._store) / look.digest)
+            size_bytes = len(look.signatures or b"")  # the manifest is the one of ``seen.py``
+            self._known.keep(look.digest, stamps, _Known(stored, look.signatures), size_bytes)
 
     def stamps(self, digest: str, manifest: Manifest) -> Stamps:
         """Of the files of a release, its folder first; empty when some are not there."""
+        # By their paths, each a single system call: a link in the place of the folder or of a
+        # file has a stamp of its own.
+        folder = f"{self._store}/{digest}"
+        names = ["", MANIFEST_NAME, *(member.name for member in manifest.members)]
         try:
-            fd = os.open(f"{self._store}/{digest}", DIRECTORY_FLAGS)
-        except OSError:
-            return ()
-        try:
-            names = [MANIFEST_NAME, *(member.name for member in manifest.members)]
-            found = [stamp_of(os.fstat(fd))]
-            found += [stamp_of(os.stat(name, dir_fd=fd, follow_symlinks=False)) for name in names]
+            found = [stamp_of(os.lstat(f"{folder}/{name}" if name else folder)) for name in names]
             # Once there are signatures, the folder's stamp is another.
             with contextlib.suppress(FileNotFoundError):
-                found.append(stamp_of(os.stat(SIGNATURES_NAME, dir_fd=fd, follow_symlinks=False)))
+                found.append(stamp_of(os.lstat(f"{folder}/{SIGNATURES_NAME}")))
             return tuple(found)
         except OSError:
             return ()
-        finally:
-            os.close(fd)

@@ -31,18 +31,17 @@ from edged.errors import BundleError, EdgedError
 from edged.faults import fault
 from edged.store.activation import History, Record, Verdict, encode, judge, read_log
 from edged.store.bundle import (
-    SIGNATURES_NAME,
     Bundle,
+    keep_signatures,
     read_small,
     stage_bundle,
     write_file,
 )
 from edged.store.collecting import Collector
-from edged.store.floors import Floors
+from edged.store.floors import Floors, FloorsNow
 from edged.store.intact import Intact
 from edged.store.leftovers import remove_leftovers
-from edged.store.seen import SEEN
-from edged.store.signing import SIGNATURES_CAP_BYTES
+from edged.store.seen import SEEN, Look, look_of
 from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
 from edged.store.stored import StoredRelease, open_release
 from edged.store.targets import check_here
@@ -105,9 +104,17 @@ class Repository:
             self._fds.close()
 
     def import_bundle(
-        self, path: Path, trust: TrustStore, device: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        trust: TrustStore,
+        device: Mapping[str, str] | None = None,
+        *,
+        look: Look | None = None,
+        floors: FloorsNow | None = None,
     ) -> StoredRelease:
         """Verify a bundle and keep it; a bundle that is already there is only verified.
+
+        Who asks for hundreds looks at each file, and reads the floors, once for all of it.
 
         Raises:
             SignatureError: not enough trusted signatures.
@@ -115,32 +122,25 @@ class Repository:
                 model's floor.
             BundleError: any other flaw. Nothing stays behind.
         """
-        look = SEEN.known(path)
-        if look is not None:
-            self.collector.claim(look.digest)
+        look = look or SEEN.known(path)
+        floors = floors or self.floors.now()
         # With hundreds of models, nearly all that a reload asks for is as it was.
-        stored = None if look is None else self._intact.find(look)
-        if look is not None and stored is not None:
-            trust.verify(look.manifest_bytes, look.signatures)
-            check_here(look.manifest, device)
-            self.floors.check(look.manifest, look.digest)
-            return stored
+        if look is not None:
+            self._admit(look, trust, device, floors)
+            stored = self._intact.find(look) or self._find_kept(look)
+            if stored is not None:
+                return stored
         with SEEN.opened(path) as bundle, self._mutex:
-            self.collector.claim(bundle.digest)
-            trust.verify(bundle.manifest_bytes, bundle.signatures)
-            check_here(bundle.manifest, device)
-            self.floors.check(bundle.manifest, bundle.digest)
+            said = look_of(bundle)
+            self._admit(said, trust, device, floors)
+            stored = self._find_kept(said)
+            if stored is not None:
+                return stored
             try:
-                before = self._intact.stamps(bundle.digest, bundle.manifest)
-                if self._is_kept(bundle):
-                    self._keep_signatures(bundle)
-                    self._intact.note(bundle, before)
-                else:
-                    self._take_in(bundle)
+                self._take_in(bundle)
             except OSError as exc:
                 raise BundleError(f"the bundle cannot be stored: {exc.strerror}") from exc
-            self._proven_whole.add(bundle.digest)
-            return StoredRelease(bundle.digest, bundle.manifest, self._store / bundle.digest)
+            return self._found_whole(said)
 
     def release(self, digest: str) -> StoredRelease:
         """A release that is in the store.
@@ -322,34 +322,45 @@ class Repository:
         except EdgedError:
             return False
 
-    def _is_kept(self, bundle: Bundle) -> bool:
+    def _admit(
+        self,
+        look: Look,
+        trust: TrustStore,
+        device: Mapping[str, str] | None,
+        floors: FloorsNow,
+    ) -> None:
+        self.collector.claim(look.digest)
+        trust.verify(look.manifest_bytes, look.signatures)
+        check_here(look.manifest, device)
+        floors.check(look.manifest, look.digest)
+
+    def _find_kept(self, look: Look) -> StoredRelease | None:
+        """The release of a bundle that was verified, if the store has it as a whole."""
+        with self._mutex:
+            try:
+                before = self._intact.stamps(look.digest, look.manifest)
+                if not self._is_kept(look):
+                    return None
+                keep_signatures(self._store_fd, look.digest, look.signatures)
+                self._intact.note(look, before)
+            except OSError as exc:
+                raise BundleError(f"the bundle cannot be stored: {exc.strerror}") from exc
+            return self._found_whole(look)
+
+    def _found_whole(self, look: Look) -> StoredRelease:
+        self._proven_whole.add(look.digest)
+        return StoredRelease(look.digest, look.manifest, self._store / look.digest)
+
+    def _is_kept(self, look: Look) -> bool:
         """Whether the store has this bundle; hashed once in the life of this process."""
         try:
-            stored = self.release(bundle.digest)
-            if bundle.digest not in self._proven_whole:
-                for member in bundle.manifest.members:
+            stored = self.release(look.digest)
+            if look.digest not in self._proven_whole:
+                for member in look.manifest.members:
                     stored.read_member(member.name)
         except EdgedError:
             return False
         return stored.is_whole()
-
-    def _keep_signatures(self, bundle: Bundle) -> None:
-        """Replace the stored signatures by the ones just verified, if they differ."""
-        if bundle.signatures is None:
-            return
-        fd = os.open(bundle.digest, DIRECTORY_FLAGS, dir_fd=self._store_fd)
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                if read_small(fd, SIGNATURES_NAME, SIGNATURES_CAP_BYTES) == bundle.signatures:
-                    return
-            temporary = f".{SIGNATURES_NAME}-{secrets.token_hex(8)}"
-            write_file(fd, temporary, iter([bundle.signatures]))
-            fault("signatures.written")
-            os.rename(temporary, SIGNATURES_NAME, src_dir_fd=fd, dst_dir_fd=fd)
-            fault("signatures.renamed")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def _take_in(self, bundle: Bundle) -> None:
         self.collector.make_room(bundle.manifest)

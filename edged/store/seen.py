@@ -26,12 +26,14 @@ class Look:
         manifest_bytes: as stored; what is signed.
         manifest: the same, parsed.
         signatures: the bytes of signatures.json, or None.
+        size: of the file.
     """
 
     digest: str
     manifest_bytes: bytes
     manifest: Manifest
     signatures: bytes | None
+    size: int
 
 
 class Seen:
@@ -67,7 +69,7 @@ class Seen:
             before = None
         with open_bundle(path) as bundle:
             if before is not None and before == stamp_of(os.fstat(bundle.fd)):
-                look = _look(bundle)
+                look = look_of(bundle)
                 size_bytes = len(look.manifest_bytes) + len(look.signatures or b"")
                 self._kept.keep(name, (before,), look, size_bytes)
             yield bundle
@@ -81,9 +83,35 @@ class Seen:
             return bundle.digest
 
 
-def _look(bundle: Bundle) -> Look:
-    data = bundle.manifest_bytes
-    return Look(bundle_digest(data), data, bundle.manifest, bundle.signatures)
+class Glance:
+    """One look at each file, for as long as a configuration is checked; it asks several times.
+
+    A file that is exchanged meanwhile counts as it was at that look: as if it came a moment later,
+    when the next look at what the configuration names finds it.
+
+    Args:
+        seen: what was read of files.
+    """
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+        self._looks: dict[Path, Look | None] = {}
+
+    def known(self, path: Path) -> Look | None:
+        """See ``Seen.known``."""
+        if path not in self._looks:
+            self._looks[path] = self._seen.known(path)
+        return self._looks[path]
+
+    def is_known(self, path: Path) -> bool:
+        """Whether a file was read before, and is that file still."""
+        return self.known(path) is not None
+
+
+def look_of(bundle: Bundle) -> Look:
+    """What an open bundle says of itself."""
+    data, size = bundle.manifest_bytes, os.fstat(bundle.fd).st_size
+    return Look(bundle_digest(data), data, bundle.manifest, bundle.signatures, size)
 
 
 SEEN = Seen()

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 from edged.errors import BundleError
 from edged.faults import fault
+from edged.store.unchanged import Unchanged, stamp_of
 
 CURRENT, PREVIOUS = "current", "previous"
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -56,6 +57,7 @@ class Slots:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._known: Unchanged[dict[str, str | OSError]] = Unchanged()
         self._is_synced = False
         """Whether all folders of models are on disk for sure; a killed run may have left some."""
 
@@ -67,19 +69,14 @@ class Slots:
     def read(self, model: str) -> tuple[str | None, str | None]:
         """The digests in a model's slots: (current, previous)."""
         try:
-            with self._folder(model) as fd:
-                return _read(fd, CURRENT), _read(fd, PREVIOUS)
+            targets = self._targets(model)
         except (FileNotFoundError, NotADirectoryError):
             return None, None
+        return _digest(targets.get(CURRENT)), _digest(targets.get(PREVIOUS))
 
     def held(self, model: str) -> set[str]:
         """The digests in a model's slots; raises OSError when that cannot be known."""
-        found = set()
-        with self._folder(model) as fd:
-            for name in (CURRENT, PREVIOUS):
-                with contextlib.suppress(FileNotFoundError):
-                    found.add(os.readlink(name, dir_fd=fd).removeprefix(_TARGET))
-        return found
+        return {_raised(target).removeprefix(_TARGET) for target in self._targets(model).values()}
 
     def remove(self, model: str) -> None:
         """Forget a model that nobody knows any more; raises OSError."""
@@ -122,7 +119,7 @@ class Slots:
                     with contextlib.suppress(OSError):
                         os.unlink(name, dir_fd=fd)
             for name, digest in ((CURRENT, current), (PREVIOUS, previous)):
-                if _read(fd, name) == digest:
+                if _digest(_target(fd, name)) == digest:
                     continue
                 if digest is not None:
                     _link(fd, name, digest)
@@ -130,6 +127,24 @@ class Slots:
                     with contextlib.suppress(OSError):
                         os.unlink(name, dir_fd=fd)
             os.fsync(fd)
+
+    def _targets(self, model: str) -> dict[str, str | OSError]:
+        """Where the links of a model's slots point; read only if one came or went."""
+        stamp = stamp_of(os.stat(check_model(model), dir_fd=self._fd, follow_symlinks=False))
+        known = self._known.get(model, (stamp,))
+        if known is not None:
+            return known
+        found: dict[str, str | OSError] = {}
+        with self._folder(model) as fd:
+            is_same = stamp == stamp_of(os.fstat(fd))
+            for name in (CURRENT, PREVIOUS):
+                target = _target(fd, name)
+                if target is not None:
+                    found[name] = target
+                    is_same = is_same and isinstance(target, str)
+        if is_same:
+            self._known.keep(model, (stamp,), found)
+        return found
 
     @contextmanager
     def _folder(self, model: str) -> Iterator[int]:
@@ -140,13 +155,28 @@ class Slots:
             os.close(fd)
 
 
-def _read(fd: int, name: str) -> str | None:
-    try:
-        target = os.readlink(name, dir_fd=fd)
-    except OSError:
+def _digest(target: str | OSError | None) -> str | None:
+    """The release that a link points to; None for anything else."""
+    if not isinstance(target, str) or not target.startswith(_TARGET):
         return None
     digest = target.removeprefix(_TARGET)
-    return digest if target.startswith(_TARGET) and _DIGEST.fullmatch(digest) else None
+    return digest if _DIGEST.fullmatch(digest) else None
+
+
+def _target(fd: int, name: str) -> str | OSError | None:
+    """Where a link points; None where there is none."""
+    try:
+        return os.readlink(name, dir_fd=fd)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        return exc
+
+
+def _raised(target: str | OSError) -> str:
+    if isinstance(target, OSError):
+        raise target
+    return target
 
 
 def _link(fd: int, name: str, digest: str) -> None:

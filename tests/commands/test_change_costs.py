@@ -8,7 +8,8 @@ import pytest
 
 from edged.commands.change_costs import format_costs
 from edged.config.load import load
-from edged.generation.history import Entry, History
+from edged.generation.entries import Entry
+from edged.generation.history import History
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.footprints import Footprints
 from tests.fakes.site import Site

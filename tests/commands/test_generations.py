@@ -14,7 +14,8 @@ import pytest
 from edged.commands.generations import ask, history_document, render_history, signal_daemon
 from edged.config.load import load
 from edged.errors import ApplyError, DisconnectedError
-from edged.generation.history import Entry, History, Order, Rejection
+from edged.generation.entries import Entry
+from edged.generation.history import History, Order, Rejection
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edged.config.load import load
-from edged.generation.candidate import content_digest
+from edged.generation.content import content_digest
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.fakes.other_user import needs_root

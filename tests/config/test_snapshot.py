@@ -92,7 +92,7 @@ def test_full_digest_covers_bundles(filled) -> None:
     snapshot = filled.load()
 
     def digest() -> str:
-        return full_digest(snapshot, lambda path: path.read_text()[:1])
+        return full_digest(snapshot, lambda path: f"{path.stat().st_size}:{path.read_text()[:1]}")
 
     digests = {snapshot.digest, digest()}
     filled.write("y", "models/a.edgb")

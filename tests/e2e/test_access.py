@@ -19,7 +19,7 @@ from edged.cli import main
 from edged.client import Client
 from edged.config.load import load
 from edged.errors import DeniedError, EdgedError
-from edged.generation.candidate import content_digest
+from edged.generation.content import content_digest
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, wait_for
 from tests.fakes.other_user import as_user, beside, needs_root

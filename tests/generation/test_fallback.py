@@ -80,7 +80,7 @@ def test_one_for_a_newer_edged_is_passed_over(
     site.bundle("m", 3, key=site.directory / "ours.key", requires=Requires(edged="0.0.1"))
     newest = wanted(site, repository, 3).desired()[0]
     repository.activate("m", newest.digest)
-    monkeypatch.setattr("edged.store.repository.__version__", "0.0.0")
+    monkeypatch.setattr("edged.store.targets.__version__", "0.0.0")
     candidate = wanted(site, repository, 3)
     assert "needs edged 0.0.1 or newer" in candidate.problems[0].message
     assert newest.digest not in {

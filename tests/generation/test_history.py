@@ -15,11 +15,11 @@ import pytest
 from edged.config.load import Snapshot, load
 from edged.config.problems import ConfigProblemsError
 from edged.faults import ERROR_VARIABLE, EXIT_STATUS, VARIABLE
+from edged.generation.entries import Entry
 from edged.generation.history import (
     CRASHES_CAP,
     KEPT,
     STARTS_CAP,
-    Entry,
     History,
     Marks,
     Order,
@@ -124,7 +124,8 @@ class TestEntries:
         snapshot(etc, 2)
         work = (
             "import sys; from pathlib import Path; from edged.config.load import load\n"
-            "from edged.generation.history import Entry, History\n"
+            "from edged.generation.entries import Entry\n"
+            "from edged.generation.history import History\n"
             "History(Path(sys.argv[1])).add(load(Path(sys.argv[2])), Entry(2, 'd2', 1.0))"
         )
         folder = tmp_path / "state/history"

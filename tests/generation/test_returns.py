@@ -10,7 +10,7 @@ import pytest
 
 from edged.errors import BusyError, InvalidRequestError, QueueFullError, RunError
 from edged.faults import ERROR_VARIABLE
-from edged.generation.candidate import content_digest
+from edged.generation.content import content_digest
 from edged.generation.history import History, Order
 from edged.serving.release import ServedRelease
 from edged.store.bundle import bundle_digest, read_manifest

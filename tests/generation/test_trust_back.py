@@ -10,7 +10,7 @@ from msgspec import structs
 
 from edged.config.load import Snapshot
 from edged.errors import SignatureError
-from edged.generation.candidate import content_digest
+from edged.generation.content import content_digest
 from edged.generation.history import Order
 from edged.generation.trust_back import narrow, regained
 from edged.generation.trusted import load_trust

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edged.errors import IncompatibleError
-from edged.generation.history import Entry, History
+from edged.generation.entries import Entry
+from edged.generation.history import History
 from edged.incoming.quota import check_quota
 from edged.store.bundle import read_manifest
 from edged.store.trust_store import TrustStore

@@ -21,6 +21,7 @@ from edged.store import collecting
 from edged.store.collecting import Entry, Needed, choose, yielding
 from edged.store.repository import Repository
 from edged.store.trust_store import TrustStore
+from edged.store.unchanged import Unchanged
 from tests.bundles import make_bundle
 from tests.models import double
 
@@ -254,4 +255,24 @@ def test_killed_in_between(shop: Shop, point: str, model: str):
     if model == "m":
         assert repository.current("m") == shop.digests[3]
         assert repository.previous("m") == shop.digests[2]
+    repository.close()
+
+
+def test_the_size_of_a_release_is_added_up_anew_once_files_came_or_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(collecting, "Unchanged", lambda: Unchanged(now_ns=lambda: 2**62))
+    repository = Repository(tmp_path / "state")
+    repository.open()
+    stored = repository.import_bundle(make_bundle(tmp_path / "a.edgb", double()), ALL)
+    collector = repository.collector
+    collector.collect()
+    size = collector.as_dict()["bytes"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", None)
+        collector.collect()
+    assert collector.as_dict()["bytes"] == size
+    (stored.directory / "more").write_bytes(b"12345")
+    collector.collect()
+    assert collector.as_dict()["bytes"] == size + 5
     repository.close()

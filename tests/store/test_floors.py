@@ -208,3 +208,29 @@ def test_an_error_of_the_disk_in_a_step(
     assert floors.all() == {"m": 5}
     floors.set("m", 2)
     assert floors.all() == {"m": 2}
+
+
+def test_those_of_a_moment_stay_as_they_were(tmp_path: Path):
+    floors, manifest = Floors(tmp_path), make_manifest(double())[0]
+    before = floors.now()
+    floors.set(manifest.name, manifest.release + 1)
+    before.check(manifest, "d")
+    with pytest.raises(BelowFloorError):
+        floors.now().check(manifest, "d")
+
+
+def test_that_they_cannot_be_read_is_said_of_each_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    floors, manifest = Floors(tmp_path), make_manifest(double())[0]
+    floors.set(manifest.name, 1)
+
+    def short(*words: object, **more: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", short)
+        now = floors.now()
+    for _ in range(2):
+        with pytest.raises(ApplyError, match="Too many open files"):
+            now.check(manifest, "d")

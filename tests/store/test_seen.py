@@ -12,7 +12,7 @@ import pytest
 from edged.errors import BundleError
 from edged.store import seen as module
 from edged.store.bundle import read_manifest
-from edged.store.seen import Look, Seen
+from edged.store.seen import Glance, Look, Seen
 from edged.store.unchanged import Unchanged
 from tests.bundles import make_bundle
 from tests.models import double
@@ -96,3 +96,23 @@ def test_what_is_exchanged_while_it_is_read_is_not_kept_under_its_name(
     monkeypatch.setattr(module, "open_bundle", real)
     assert seen.known(bundle) is None
     assert seen.digest(bundle) == first
+
+
+def test_a_glance_looks_once(
+    seen: Seen, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen.digest(bundle)
+    glance = Glance(seen)
+    look = glance.known(bundle)
+    assert look is not None
+    assert look == seen.known(bundle)
+    assert not glance.is_known(tmp_path / "none")
+    monkeypatch.setattr(seen, "known", None)
+    assert glance.is_known(bundle)
+    assert not glance.is_known(tmp_path / "none")
+
+
+def test_the_next_glance_sees_what_changed(seen: Seen, bundle: Path) -> None:
+    seen.digest(bundle)
+    bundle.chmod(0)
+    assert not Glance(seen).is_known(bundle)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from edged.errors import BundleError
+from edged.store import slots as module
 from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
+from edged.store.unchanged import Unchanged
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
@@ -117,3 +119,46 @@ def test_slot_that_is_no_folder(slots: Slots, folder: Path, tmp_path: Path, kind
     with pytest.raises(NotADirectoryError):
         slots.swap("gate", A, None)
     assert kind == "file" or not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.fixture
+def rested(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """As if every folder had been at rest for long."""
+    monkeypatch.setattr(module, "Unchanged", lambda: Unchanged(now_ns=lambda: 2**62))
+    fd = os.open(folder, DIRECTORY_FLAGS)
+    slots = Slots(fd)
+    slots.swap("gate", B, A)
+    assert (slots.read("gate"), slots.held("gate")) == ((B, A), {A, B})
+    yield slots
+    os.close(fd)
+
+
+def test_a_folder_that_did_not_change_is_not_opened(
+    rested: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "open", None)
+    assert (rested.read("gate"), rested.held("gate")) == ((B, A), {A, B})
+
+
+@pytest.mark.parametrize("how", ["by swap", "by hand", "gone", "no link", "a link of the folder"])
+def test_one_that_did_is(rested: Slots, folder: Path, tmp_path: Path, how: str) -> None:
+    current = folder / "gate/current"
+    expected: tuple[str | None, str | None] = (C, B if how == "by swap" else A)
+    if how == "by swap":
+        rested.swap("gate", C, B)
+    elif how == "by hand":
+        current.unlink()
+        current.symlink_to("../../store/" + C)
+    elif how == "a link of the folder":
+        (folder / "gate").rename(tmp_path / "aside")
+        (folder / "gate").symlink_to(tmp_path / "aside")
+        expected = (None, None)
+    else:
+        current.unlink()
+        expected = (None, A)
+        if how == "no link":
+            current.write_text(B)
+    assert rested.read("gate") == expected
+    if how in ("no link", "a link of the folder"):
+        with pytest.raises(OSError):
+            rested.held("gate")
