@@ -14,11 +14,14 @@ import numpy as np
 
 from edged.errors import FieldError
 from edged.manifest import Manifest
+from edged.processing.ranking_text import ranking_texts
 from edged.processing.texts import unpack_texts
 from edged.specs import OutputProcessing, OutputSpec
 from edged.tensors import DTYPES, Array, TensorSpec
 
 Output = Callable[[Mapping[str, Array]], list[dict[str, Any]]]
+Documents = Callable[[bytes, Mapping[str, Array]], "list[bytes] | None"]
+"""The same as JSON documents that begin with these bytes; None where rows must be made first."""
 
 _PLAIN = OutputProcessing()
 _FEW = 64
@@ -61,6 +64,11 @@ def build_output(spec: OutputSpec, manifest: Manifest) -> Output:
     return _Plain(
         tuple((one.name, activations[one.name], _has_rows(one)) for one in shown), frozenset(texts)
     )
+
+
+def documents_of(output: Output) -> Documents | None:
+    """The short way from outputs to JSON, where an output has one."""
+    return output.documents if isinstance(output, _Ranking) else None
 
 
 def shows_ranking(spec: OutputSpec, manifest: Manifest) -> bool:
@@ -190,6 +198,15 @@ class _Ranking:
         if self.threshold is None and scores.shape[1] <= _FEW:
             return [self._few(row) for row in scores.tolist()]
         return [self._row(row) for row in scores]
+
+    def documents(self, begin: bytes, outputs: Mapping[str, Array]) -> list[bytes] | None:
+        """Each row as a JSON document that begins so; None where that has no short way."""
+        values, labels = outputs[self.name], self.labels
+        is_usual = self.threshold is None and not self.top_k and labels and values.ndim == 2
+        if not is_usual or values.shape[1] != len(labels) or len(labels) > _FEW:
+            return None
+        scores: list[float] = activate(values, self.activation).ravel().tolist()
+        return ranking_texts(labels, scores, begin)
 
     def _finite(self, scores: list[Any]) -> dict[str, Any]:
         """The same as ``_few`` where every score is a number."""

@@ -17,7 +17,7 @@ from edged.manifest import Manifest
 from edged.messages import InferResponse
 from edged.processing.cbor_data import CBOR, encode_cbor
 from edged.processing.msgpack_data import MSGPACK, encode_msgpack
-from edged.processing.outputs import Output, build_output
+from edged.processing.outputs import Documents, Output, build_output, documents_of
 from edged.protocol.mqtt import JSON, META, answer_document, document_of, encode_document
 from edged.specs import OutputSpec
 from edged.tensors import DTYPES, Array
@@ -61,8 +61,10 @@ class AnswerWriter:
         self._codec = spec.codec
         is_document = spec.codec in _DOCUMENTS
         self._rows: Output | None = None
+        self._documents: Documents | None = None
         if is_document or wants_rows:
             self._rows = build_output(spec, manifest)
+            self._documents = documents_of(self._rows)
         if not is_document:
             _check_tensors(spec, manifest, wants_rows=wants_rows)
         self._shown: tuple[str, ...] = () if spec.tensor is None else (spec.tensor,)
@@ -91,6 +93,10 @@ class AnswerWriter:
         """
         meta = {"model": model, "release": by[0], "generation": by[1]}
         encode = _DOCUMENTS[self._codec][1]
+        if self._codec == "json" and self._documents is not None:
+            short = self._documents(encode_document(meta)[:-1] + b",", outputs)
+            if short is not None:
+                return short
         rows = self._rows(outputs) if self._rows is not None else []
         if self._codec == "json":
             return _documents(meta, rows)
