@@ -42,8 +42,8 @@ class Outflow:
     """
 
     __slots__ = (
-        "_aliases", "_last", "_open", "_queue", "_stages", "_subscribing", "_unsubscribing",
-        "most_aliases", "window",
+        "_aliases", "_last", "_open", "_stages", "_subscribing", "_unsubscribing",
+        "most_aliases", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, window: int) -> None:
@@ -54,7 +54,8 @@ class Outflow:
         self._open: dict[int, int] = {}
         self._stages: dict[int, int] = {}
         """Of those of QoS 2, the packet that is waited for: PUBREC, then PUBCOMP."""
-        self._queue: deque[tuple[int, Publication]] = deque()
+        self.waiting: deque[tuple[int, Publication]] = deque()
+        """Publications for which the window has no room yet."""
         self._subscribing: dict[int, tuple[Asked, tuple[str, ...]]] = {}
         self._unsubscribing: dict[int, tuple[int, int]] = {}
 
@@ -63,24 +64,19 @@ class Outflow:
         """Publications on their way."""
         return len(self._open)
 
-    @property
-    def queued(self) -> int:
-        """Publications that wait for room in the window."""
-        return len(self._queue)
-
     def must_wait(self, publication: Publication) -> bool:
         """Whether it has to stand behind others; QoS 0 too, so that order is kept."""
-        return bool(self._queue) or (publication.qos > 0 and len(self._open) >= self.window)
+        return bool(self.waiting) or (publication.qos > 0 and len(self._open) >= self.window)
 
     def queue(self, token: int, publication: Publication) -> None:
         """Put it behind the others."""
-        self._queue.append((token, publication))
+        self.waiting.append((token, publication))
 
     def due(self) -> Iterator[tuple[int, Publication]]:
         """Those that have room now, in order."""
-        queue = self._queue
-        while queue and (queue[0][1].qos == 0 or len(self._open) < self.window):
-            yield queue.popleft()
+        waiting = self.waiting
+        while waiting and (waiting[0][1].qos == 0 or len(self._open) < self.window):
+            yield waiting.popleft()
 
     def new_id(self) -> int:
         """A packet identifier that is free; 0 where none is."""
@@ -99,7 +95,7 @@ class Outflow:
         None, with nothing done, where one of them has to wait, or an identifier is not free. Those
         of QoS 0 have none.
         """
-        if self._queue or (qos and len(self._open) + len(tokens) > self.window):
+        if self.waiting or (qos and len(self._open) + len(tokens) > self.window):
             return None
         if not qos:
             return [b""] * len(tokens)

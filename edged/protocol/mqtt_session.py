@@ -74,6 +74,7 @@ class ClientSession:
         received: identifiers of QoS 2 that outlive connections; see ``Inflow``.
         bears_excess: see ``Inflow``.
         on_unsent: called with the reason when a publication is refused whose token is UNTOLD.
+        on_taken: given the token of one that the broker took; False = an event is to tell of it.
     """
 
     def __init__(
@@ -85,15 +86,15 @@ class ClientSession:
         *,
         bears_excess: bool = False,
         on_unsent: Callable[[str], None] = lambda _: None,
+        on_taken: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self.is_up = self.is_over = self.is_broken = False
         self.reason_code: int | None = None
         self.reason = ""
         self.rejected, self.rejection = 0, ""
         self.heard_ns = 0
-        self._hello = hello
-        self._on_unsent = on_unsent
-        self._is_v5 = hello.is_v5
+        self._hello, self._is_v5 = hello, hello.is_v5
+        self._on_unsent, self._on_taken = on_unsent, on_taken
         self._number = number
         self._emit = emit
         self.reader = wire.PacketReader(hello.maximum_packet_bytes or wire.LENGTH_CAP + 5)
@@ -362,24 +363,23 @@ class ClientSession:
         if token is None:
             self.outgoing.say(write_ack(wire.PUBREL, ack.packet_id, is_v5=self._is_v5))
             return
-        if is_failure:
-            said = reasons.words(ack.reason, ack.words)
-            self._emit(Published(self._number, token, ack.reason, said))
-        else:
-            self._emit(Published(self._number, token))
+        words = reasons.words(ack.reason, ack.words) if is_failure else ""
+        self._emit(Published(self._number, token, ack.reason if is_failure else 0, words))
         self._send_due()
 
     def _on_puback(self, packet_id: int) -> None:
         """The broker has a publication: nearly every second packet is this one."""
         if not packet_id:
             raise BrokenRuleError(Rule.PACKET_ID, "PUBACK with packet identifier 0")
-        self._emit(Published(self._number, self._outflow.acknowledged(packet_id)))
-        self._send_due()
+        token = self._outflow.acknowledged(packet_id)
+        if not self._on_taken(token):
+            self._emit(Published(self._number, token))
+        if self._outflow.waiting:
+            self._send_due()
 
     def _send_due(self) -> None:
-        if self._outflow.queued:
-            for waiting in self._outflow.due():
-                self._send(*waiting)
+        for waiting in self._outflow.due():
+            self._send(*waiting)
 
     def _on_suback(self, data: bytes, at: int, end: int) -> None:
         suback = read_suback(data, at, end, is_v5=self._is_v5)

@@ -68,44 +68,37 @@ class Together:
             return False
         if like.retain and not terms.takes_retained:
             return False
-        heads = self._heads(topics, like)
-        if heads is None or max(map(len, payloads)) > JOINED_BYTES:
+        heads, longest = self._heads(set(topics), like), max(map(len, payloads))
+        if heads is None or longest > JOINED_BYTES:
             return False
-        lengths = [
-            len(before) + len(behind) + len(payload) + (2 if qos else 0)
-            for (before, behind), payload in zip(heads, payloads, strict=True)
-        ]
-        if max(lengths) + _HEAD_BYTES > terms.maximum_packet:
+        if max(size for _, _, size in heads.values()) + longest > terms.maximum_packet:
             return False
         packet_ids = self._outflow.begin(tokens, qos)
         if packet_ids is None:
             return False
         parts: list[bytes] = []
         first = bytes((wire.PUBLISH | qos << 1 | like.retain,))
-        for (before, behind), packet_id, payload, length in zip(
-            heads, packet_ids, payloads, lengths, strict=True
-        ):
-            parts += (first, encode_length(length), before, packet_id, behind, payload)
+        for topic, packet_id, payload in zip(topics, packet_ids, payloads, strict=True):
+            before, behind, size = heads[topic]
+            length = encode_length(size - _HEAD_BYTES + len(payload))
+            parts += (first, length, before, packet_id, behind, payload)
         self._outgoing.say(b"".join(parts))
         return True
 
-    def _heads(self, topics: Sequence[str], like: Publication) -> list[tuple[bytes, bytes]] | None:
-        """What stands before and behind each packet identifier."""
-        outflow = self._outflow
+    def _heads(
+        self, topics: set[str], like: Publication
+    ) -> dict[str, tuple[bytes, bytes, int]] | None:
+        """What stands before and behind each packet identifier, and all but a payload's bytes."""
+        heads, id_bytes = {}, 2 if like.qos else 0
         try:
-            properties = encode_properties(like)
-            if not outflow.most_aliases:
-                return [(encode_topic(topic), properties) for topic in topics]
-            heads = []
             for topic in topics:
-                alias, is_known = outflow.alias(topic)
+                alias, is_known = self._outflow.alias(topic)
                 if alias and not is_known:
                     return None
-                heads.append(
-                    (NO_TOPIC, encode_properties(like, alias))
-                    if alias
-                    else (encode_topic(topic), properties)
-                )
+                before = NO_TOPIC if alias else encode_topic(topic)
+                behind = encode_properties(like, alias)
+                size = _HEAD_BYTES + len(before) + id_bytes + len(behind)
+                heads[topic] = (before, behind, size)
         except (LocalProtocolError, OverflowError, UnicodeError):
             return None
         return heads

@@ -39,7 +39,11 @@ NAMES: Final = {
     SUBACK: "SUBACK", UNSUBSCRIBE: "UNSUBSCRIBE", UNSUBACK: "UNSUBACK", PINGREQ: "PINGREQ",
     PINGRESP: "PINGRESP", DISCONNECT: "DISCONNECT", AUTH: "AUTH",
 }  # fmt: skip
-_ONE_BYTE = tuple(bytes((number,)) for number in range(128))
+_SHORT: Final = tuple(
+    bytes((number,) if number < 128 else (number & 0x7F | 0x80, number >> 7))
+    for number in range(1024)
+)
+"""The lengths that nearly all packets have, as they are written."""
 
 
 class PacketReader:
@@ -226,10 +230,8 @@ def encode_length(value: int) -> bytes:
     Raises:
         LocalProtocolError: it is longer than a packet can be.
     """
-    if value < 128:
-        return _ONE_BYTE[value]
-    if value < 16384:
-        return bytes((value & 0x7F | 0x80, value >> 7))
+    if 0 <= value < len(_SHORT):
+        return _SHORT[value]
     if value > LENGTH_CAP:
         raise LocalProtocolError(f"{value} bytes do not fit into an MQTT packet of {LENGTH_CAP}")
     length = bytearray()

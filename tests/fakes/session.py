@@ -123,15 +123,20 @@ class PausingSession(FakeSession):
         super().__init__(auto=auto)
         self.on_pause: Callable[[], None] = lambda: None
         self._is_due = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
         def emit(event: SessionEvent) -> None:
             on_event(event)
-            if not self._is_due:
-                self._is_due = True
-                loop.call_soon(self._pause)
+            self._pause_soon()
 
-        self.emit = emit
+        self.emit, self._loop = emit, loop
+
+    def _pause_soon(self) -> None:
+        assert self._loop is not None
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._pause)
 
     def _pause(self) -> None:
         self._is_due = False
@@ -139,7 +144,21 @@ class PausingSession(FakeSession):
 
 
 class TogetherSession(PausingSession):
-    """One that also does several at once."""
+    """One that also does several at once, and makes no event of what the broker took."""
+
+    def __init__(self, *, auto: bool = True) -> None:
+        super().__init__(auto=auto)
+        self.on_taken: Callable[[int], bool] = lambda _: False
+        self.untold: list[int] = []
+
+    def puback(self, token: int | None = None, code: int = 0) -> None:
+        token = self.open[0] if token is None else token
+        if code or not self.on_taken(token):
+            super().puback(token, code)
+            return
+        self.open.remove(token)
+        self.untold.append(token)
+        self._pause_soon()
 
     def publish_together(
         self, topics: Sequence[str], payloads: Sequence[bytes], like: Publication

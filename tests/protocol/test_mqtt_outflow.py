@@ -32,7 +32,7 @@ def test_order_is_kept_behind_a_full_window():
         if publication.qos:
             outflow.sent(outflow.new_id(), token)
     assert due == [2, 3]
-    assert (outflow.queued, outflow.unacknowledged) == (0, 1)
+    assert (len(outflow.waiting), outflow.unacknowledged) == (0, 1)
 
 
 def test_identifiers_go_round_and_leave_out_what_is_in_use():

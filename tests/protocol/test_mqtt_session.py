@@ -27,11 +27,12 @@ S = 1_000_000_000
 class Talk:
     """A session and what it says; ``hear`` feeds bytes and gives what it wrote."""
 
-    def __init__(self, *, is_v5=True, connack=None, received=None, **hello):
+    def __init__(self, *, is_v5=True, connack=None, received=None, on_taken=None, **hello):
         self.events = []
         words = {"receive_maximum": 4, "topic_aliases": 2, "maximum_packet_bytes": 1000}
         self.hello = Hello("n", is_v5, **words | hello)
-        self.session = ClientSession(self.hello, 1, self.events.append, received)
+        more = {} if on_taken is None else {"on_taken": on_taken}
+        self.session = ClientSession(self.hello, 1, self.events.append, received, **more)
         assert self.session.take(0) == write_connect(self.hello)
         if connack is None:
             connack = CONNACK_V5 if is_v5 else CONNACK_V311
@@ -232,6 +233,17 @@ def test_publications_keep_to_the_window_and_to_their_order():
         Published(1, 1, 0x87, "Not authorized"),
         Published(1, 5),
     ]
+
+
+def test_of_what_somebody_knows_by_its_token_there_is_no_event():
+    talk, known = Talk(on_taken=lambda token: token == 7), []
+    for token in (6, 7):
+        known.append(said(talk.publish(token, qos=1))[0][1][3:5])
+    talk.hear(b"".join(packet(0x40, packet_id) for packet_id in known))
+    assert talk.events == [Published(1, 6)]
+    known = said(talk.publish(7, qos=1))[0][1][3:5]
+    talk.hear(packet(0x40, known + b"\x87"))
+    assert [(event.token, event.reason_code) for event in talk.events[1:]] == [(7, 0x87)]
 
 
 def test_a_publication_of_qos_0_is_done_when_it_is_taken_and_not_before():

@@ -55,7 +55,7 @@ class BindingSet:
         self.beside = tuple(beside)
         self._readers = tuple(readers) or self.bindings
         everybody = (*self.bindings, *self.leaving, *self._readers)
-        self._has_groups = any(binding.filter.group for binding in everybody)
+        self.has_groups = any(binding.filter.group for binding in everybody)
         self.topics = topics
         self.max_request_bytes = max_request_bytes
         self.births = Births()
@@ -64,7 +64,7 @@ class BindingSet:
 
     def is_shared(self, routes: Sequence[Route]) -> bool:
         """Whether a message of these bindings may come by a group."""
-        return self._has_groups and any(route.binding.filter.group for route in routes)
+        return self.has_groups and any(route.binding.filter.group for route in routes)
 
     def admit(self, message: Message, binding: Binding) -> bytes:
         """The payload, if it is not over the limit; raises TooLargeError.
@@ -132,7 +132,7 @@ class BindingSet:
             subscriptions: by which the broker sent this copy. Where filters overlap it may send one
                 copy for each (MQTT 5.0, 3.3.4), and every binding must run once, not once a copy.
         """
-        routes = self._matching(topic)
+        routes = self._routes.get(topic) or self._matching(topic)
         if len(routes) < 2 or not subscriptions:
             return routes
         # None of ours: a subscription that is being given back; better twice than not at all.

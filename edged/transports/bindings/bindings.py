@@ -303,7 +303,7 @@ class Bindings:
         self._idle.set()
 
     def _on_message(self, message: Message) -> None:
-        if self._is_draining or not self.is_current(message.connection):
+        if self._is_draining or message.connection != self._connection:
             return  # stays un-acknowledged: the broker keeps it for the next connection
         arrival = Arrival(message)
         if self._in_flight >= self._places.most:
@@ -324,7 +324,8 @@ class Bindings:
             self._take(arrival)
         else:
             self._waiting.append(arrival)
-        self._subscriber.weigh(len(self._order), self._places.now)
+        if self._subscriber.steps_back:
+            self._subscriber.weigh(len(self._order), self._places.now)
 
     def _take(self, arrival: Arrival) -> None:
         """Hand a message to every binding it belongs to."""
@@ -340,7 +341,7 @@ class Bindings:
             if not routes and not self.profiles.hears(message.topic, message.payload):
                 self.counters.unmatched += 1
                 self._set.say_stray(message.topic)
-            arrival.is_shared = self._set.is_shared(routes)
+            arrival.is_shared = self._set.has_groups and self._set.is_shared(routes)
             if arrival.is_shared:
                 self._shared_s = self.loop.time()
             if self._plain.takes(routes, arrival, self._by_binding):
@@ -365,7 +366,7 @@ class Bindings:
         before = self._in_flight
         for arrival in arrivals:
             arrival.open_jobs -= 1
-            if not arrival.open_jobs and self.is_current(arrival.message.connection):
+            if not arrival.open_jobs and arrival.message.connection == self._connection:
                 self._in_flight -= 1
         if self._in_flight == before:
             return

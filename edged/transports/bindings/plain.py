@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from edged.errors import DeadlineExceededError, EdgedError, FieldError
 from edged.messages import InferResponse, PrepareRequest
@@ -116,12 +116,13 @@ class PlainWay:
         """
         values = way = None
         if len(routes) == 1:
+            route, works, message = routes[0], self._works, arrival.message
             # Between two of the same run nothing is swapped: that comes in a turn of its own.
-            is_next = self._works and self._works[-1].route.binding is routes[0].binding
-            way = self._way if is_next else self._way_of(routes[0])
-            if way is not None and self._is_plain(arrival.message, way, routes[0]):
+            is_next = works and works[-1].route.binding is route.binding
+            way = self._way if is_next else self._way_of(route)
+            if way is not None and self._is_plain(message, way, route):
                 try:
-                    values = way.quick(arrival.message.payload)
+                    values = way.quick(message.payload)
                 except EdgedError:  # the usual way says what is wrong
                     values = None
         if way is None or values is None:
@@ -131,20 +132,19 @@ class PlainWay:
             self.run()
             self._way = way
         own = counters.get(way.name) or counters.setdefault(way.name, BindingCounters())
+        own.received += 1
+        own.in_flight += 1
         self._numbers += 1
-        self._take(PlainWork(self._answers, routes[0], arrival, own, self._numbers), values)
-        if len(self._works) >= way.most:
-            self.run()
-        return True
-
-    def _take(self, work: PlainWork, values: list[Any]) -> None:
-        work.counters.received += 1
-        work.counters.in_flight += 1
+        work = PlainWork(self._answers, route, arrival, own, self._numbers)
         self._jobs.add(work)
         self._values += values
-        self._works.append(work)
-        if len(self._works) == 1 and not self._has_pauses:
+        works = self._works  # others, where those before this one were run
+        works.append(work)
+        if not self._has_pauses:
             self.soon()
+        if len(works) >= way.most:
+            self.run()
+        return True
 
     def soon(self) -> None:
         """Answer at the end of this turn of the loop those that were taken between two reads.

@@ -40,6 +40,14 @@ class Pauses(Protocol):
 
 
 @runtime_checkable
+class Takes(Protocol):
+    """A session that says without an event that the broker took a publication."""
+
+    on_taken: Callable[[int], bool]
+    """Given its token, on the loop; False = nobody knew it, and an event is to tell of it."""
+
+
+@runtime_checkable
 class Together(Protocol):
     """A session that does once what several messages have in common."""
 
@@ -79,6 +87,8 @@ class PlainAnswers:
         self._together = session if isinstance(session, Together) else None
         self.has_pauses = isinstance(session, Pauses)
         self._safe: list[PlainWork] = []
+        if self.has_pauses and isinstance(session, Takes):
+            session.on_taken = self._taken
 
     def forget(self) -> None:
         """The connection is gone."""
@@ -107,7 +117,7 @@ class PlainAnswers:
                     config = work.route.binding.config
                     forwarder.keep(publication, config, work.arrival.message, work.kept)
                     continue
-                outlet.publish(publication, work.published if qos else ignore)
+                outlet.publish(publication, work if qos else ignore)
             except Exception:
                 log.exception("an answer could not be published")
                 back.append(work)
@@ -133,8 +143,16 @@ class PlainAnswers:
         if not way.qos:
             self.finish(works)
             return
-        for token, work in zip(tokens, works, strict=True):
-            self._waiters[token] = work.published
+        self._waiters.update(zip(tokens, works, strict=True))
+
+    def _taken(self, token: int) -> bool:
+        """The broker took a publication, one of these as nearly always: the short way of those."""
+        work = self._waiters.get(token)
+        if type(work) is not PlainWork:
+            return False
+        del self._waiters[token]
+        self._safe.append(work)
+        return True
 
     def done(self, work: PlainWork) -> None:
         """One has its answer in safety; with a session that has pauses it is done at the next."""

@@ -122,7 +122,7 @@ class PlainWork:
             self.counters.in_flight -= 1
             self.counters.abandoned += 1
 
-    def published(self, event: Published) -> None:
+    def __call__(self, event: Published) -> None:
         """The broker has its answer, or refused it."""
         if event.reason_code >= REFUSED:
             self.plain.give_back(self)

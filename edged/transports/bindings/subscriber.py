@@ -34,7 +34,7 @@ class Subscriber:
         self.times_back = 0
         self._session = session
         self._subscriptions = Subscriptions(memory)
-        self._steps_back = steps_back
+        self.steps_back = steps_back
         self._filters: dict[str, int] = {}
         self._is_up = False
         self._asked: dict[int, tuple[str, ...]] = {}
@@ -82,7 +82,7 @@ class Subscriber:
         Brokers hand out in turn, whoever is slow (mosquitto always does): what is left to the slow
         waits, while others are idle. Who never leaves gets the rest.
         """
-        if not self._steps_back or not self._is_up or self._left is not None:
+        if not self.steps_back or not self._is_up or self._left is not None:
             return
         if not self.is_back and taken >= places:
             shared = self._shared()

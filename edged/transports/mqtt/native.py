@@ -52,6 +52,7 @@ class NativeSession:
         self._standing = Standing(options, rng)
         self._on_event: OnEvent = _discard
         self.on_pause: Callable[[], None] = _nothing
+        self.on_taken: Callable[[int], bool] = _unknown
         self._task: asyncio.Task[None] | None = None
         self._stop_asked = asyncio.Event()
         self._link: BrokerLink | None = None
@@ -225,7 +226,7 @@ class NativeSession:
         # would never get out of it: the same messages come again on the next connection.
         session = ClientSession(
             self._hello(), self._number, self._emit, self._received, bears_excess=True,
-            on_unsent=self._standing.left_unsent,
+            on_unsent=self._standing.left_unsent, on_taken=self.on_taken,
         )  # fmt: skip
         link = self._link = BrokerLink(session, self.options, self._heard, self._paused)
         words, verdict = "", None
@@ -325,3 +326,7 @@ def _discard(event: SessionEvent) -> None:
 
 def _nothing() -> None:
     pass
+
+
+def _unknown(_token: int) -> bool:
+    return False

@@ -15,6 +15,7 @@ from edged.config.binding import BindingConfig
 from edged.errors import DeadlineExceededError, RunError
 from edged.messages import InferResponse
 from edged.processing.cbor_data import encode_cbor
+from edged.protocol.mqtt import REFUSED
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.router import Route
 from edged.specs import FeaturesInput, OutputSpec
@@ -139,6 +140,37 @@ async def test_no_acknowledgement_before_the_result_is_safe():
     assert bench.session.acked == [], "they leave in the order of arrival"
     bench.session.puback(first)
     assert bench.session.acked == [message.mid for message in messages]
+
+
+@on_loop
+async def test_what_the_broker_took_needs_no_event_and_what_it_refused_has_one():
+    bench = Bench(session=TogetherSession, auto=False)
+    bench.session.puback_all()
+    assert bench.session.untold == [], "what we say of ourselves is nobody's answer"
+    messages = [bench.send(float(n)) for n in range(3)]
+    await settle()
+    first, second, third = bench.session.open
+    bench.session.puback(third)
+    bench.session.puback(first, REFUSED)
+    await settle()
+    assert bench.session.acked == [], "the first is asked again, and nobody leaves before it"
+    bench.session.puback(second)
+    bench.session.puback_all()
+    await settle()
+    assert bench.session.acked == [message.mid for message in messages]
+    assert bench.session.untold == [third, second]
+
+
+@on_loop
+async def test_what_the_broker_took_on_a_connection_that_is_gone_is_nobodys():
+    bench = Bench(session=TogetherSession, auto=False)
+    bench.session.puback_all()
+    message = bench.send(1.0)
+    await settle()
+    (token,) = bench.session.open
+    bench.session.disconnect()
+    assert not bench.session.on_taken(token)
+    assert message.mid not in bench.session.acked
 
 
 @on_loop
