@@ -261,8 +261,7 @@ class Bindings:
 
     def _on_answered(self, event: Published | Subscribed | Unsubscribed) -> None:
         if isinstance(event, Published):
-            on_published = self._waiters.pop(event.token, None)
-            if on_published is not None:
+            if (on_published := self._waiters.pop(event.token, None)) is not None:
                 on_published(event)
         else:
             self._subscriber.answered(event)
