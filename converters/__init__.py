@@ -35,3 +35,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(workflow, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What completes in a shell: the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

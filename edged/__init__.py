@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from edged.version import __version__
 
 if TYPE_CHECKING:
-    from edged import aio
+    from edged import aio, errors
     from edged.client import Client
 
-__all__ = ["Client", "__version__", "aio"]
+__all__ = ["Client", "__version__", "aio", "errors"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +24,11 @@ def __getattr__(name: str) -> Any:
         from edged.client import Client  # noqa: PLC0415 - lazy by design
 
         return Client
-    if name == "aio":
-        return importlib.import_module("edged.aio")
+    if name in {"aio", "errors"}:
+        return importlib.import_module(f"edged.{name}")
     raise AttributeError(f"module 'edged' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What completes in a shell: the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -54,7 +54,9 @@ _TRIES = 3
 class Client:
     """A connection to the daemon; made with the first request, made again after it broke.
 
-    Arrays that were handed in must not change until the answer is there.
+    Programs ask with ``infer``, ``submit``, ``stream``, ``sequence`` and ``prepare``; what takes a
+    plan or a step is there for the objects that those return. Arrays that were handed in must not
+    change until the answer is there.
 
     Args:
         path: the Unix socket; default $EDGED_SOCKET, else /run/edged/edged.sock.
@@ -88,12 +90,32 @@ class Client:
         /,
         *,
         release: int | str | None = None,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         timeout: float | None = None,
         key: Key = None,
         **tensors: Array,
     ) -> InferResult:
-        """Ask a model and wait for its answer; as ``edged.Client.infer``."""
+        """Ask a model and wait for its answer; as ``edged.Client.infer``.
+
+        Args:
+            model: its name.
+            inputs: arrays by input name, for names that are no Python words; dtypes and shapes as
+                ``models`` says.
+            release: a release number or an alias; None for the one the operator serves.
+            outputs: names of the outputs wanted; empty for all.
+            timeout: seconds the answer stays useful; None for the client's.
+            key: text or number; while a release is tried, requests of one key have one answerer.
+            **tensors: arrays by input name.
+
+        Returns:
+            Arrays by output name; ``.release`` and ``.generation`` say who answered.
+
+        Raises:
+            RequestError: the request cannot be answered as it is.
+            BusyError: it may be answered later; DeadlineExceededError after the timeout,
+                DisconnectedError without a daemon.
+            RuntimeFailureError: the model failed.
+        """
         request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         if goes_by_memory(request.inputs):
             pool, asker = self._usual.find(request), request.asker
@@ -110,12 +132,18 @@ class Client:
         /,
         *,
         release: int | str | None = None,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         timeout: float | None = None,
         key: Key = None,
         **tensors: Array,
     ) -> Pending:
-        """Send a request; ``await`` what it returns for the answer."""
+        """Send a request; ``await`` what it returns for the answer.
+
+        Takes what ``infer`` takes. Cancelling the task that waits for the answer withdraws it.
+
+        Raises:
+            EdgedError: it could not be sent. What else goes wrong, the answer raises.
+        """
         request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         return await self._submit(request, timeout)
 
@@ -132,7 +160,7 @@ class Client:
         /,
         *,
         release: int | str | None = None,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         timeout: float | None = None,
         ahead: int = AHEAD,
         key: Key = None,
@@ -142,6 +170,12 @@ class Client:
 
         The request is sent when the first answer is asked for. To withdraw it, leave the loop, or
         for certain at once: ``async with client.stream(…) as answers``.
+
+        Returns:
+            What ``async for`` goes over: StreamAnswer, with ``.index`` and ``.is_last``.
+
+        Raises:
+            InvalidRequestError: something that is no array; what else goes wrong, the loop raises.
         """
         request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         streams.check_count(ahead, "answers ahead")
@@ -162,7 +196,17 @@ class Client:
         *,
         release: int | str | None = None,
     ) -> Sequence:
-        """Ask a model that keeps state from one request to the next; ``async with``."""
+        """Ask a model that keeps state from one request to the next.
+
+            async with client.sequence("speech") as sequence:
+                (await sequence.infer(input=chunk))["output"]
+
+        Args:
+            model: its name.
+            sequence_id: to go on under that name, also from another connection of this user; None
+                for one that nobody else has.
+            release: as for ``infer``.
+        """
         return Sequence(self, model, sequence_id, release)
 
     async def submit_step(self, request: SequencedRequest, timeout: float | None) -> Pending:
@@ -177,28 +221,44 @@ class Client:
         /,
         *,
         release: int | str | None = None,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         **layouts: Layout,
     ) -> Prepared:
-        """Agree on a model and a layout once; as ``edged.Client.prepare``."""
+        """Agree on a model and a layout once, so that each request costs as little as it can.
+
+            digits = await client.prepare("digits", pixels=((None, 64), "float32"))
+            (await digits(rows))["probabilities"]
+
+        Args:
+            model: its name.
+            inputs: layouts by input name, for names that are no Python words.
+            release: as for ``infer``.
+            outputs: as for ``infer``.
+            **layouts: (shape, dtype) by input name; None as the first number of a shape leaves the
+                rows to each call.
+
+        Raises:
+            TensorMismatchError: the layout does not fit the model; the message says what does.
+            EdgedError: as for ``infer``.
+        """
         plan = Plan(asking.prepare_request(model, inputs, layouts, release, outputs))
         _, opened = await self._open(plan, self._until(self.timeout))
         return Prepared(self, plan, opened)
 
     async def call(self, verb: str, **arguments: Any) -> Any:
-        """Ask the daemon itself, e.g. ``status`` or ``models``; returns plain values."""
+        """Ask the daemon itself, e.g. ``status`` or ``models``; as ``edged.Client.call``."""
         pending, _ = self.make_pending("", None)
         await self._send(pending, lambda number: native.encode_call(number, verb, arguments))
         await pending.wait()
         return pending.reply()
 
     async def status(self) -> dict[str, Any]:
-        """What ``edged status`` shows."""
+        """What ``edged status --json`` shows, as plain values; raises as ``call``."""
         document: dict[str, Any] = await self.call("status")
         return document
 
     async def models(self) -> list[dict[str, Any]]:
-        """Every model with its releases, signature and state."""
+        """Every model with its releases, signature and state; raises as ``call``."""
         document: list[dict[str, Any]] = await self.call("models")
         return document
 

@@ -10,8 +10,9 @@
         for answer in client.stream("page", picture=pixels):
             answer["text"]
 
-Errors are ours, with the server's message. Usable from several threads: each call may be in flight
-at the same time as others, and one of those that wait reads for all.
+What goes wrong is an error of ``edged.errors``, with the daemon's message. Usable from several
+threads: each call may be in flight at the same time as others, and one of those that wait reads for
+all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -61,6 +62,9 @@ _TRIES = 3
 class Client:
     """A connection to the daemon; made with the first call, made again after it broke.
 
+    Programs ask with ``infer``, ``submit``, ``stream``, ``sequence`` and ``prepare``; what takes a
+    plan, a step or a link is there for the objects that those return.
+
     Args:
         path: the Unix socket; default $EDGED_SOCKET, else /run/edged/edged.sock.
         timeout: seconds an answer stays useful; sent with each request. None waits for ever.
@@ -93,7 +97,7 @@ class Client:
         /,
         *,
         release: int | str | None = None,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         timeout: float | None = None,
         key: Key = None,
         **tensors: Array,
@@ -102,19 +106,24 @@ class Client:
 
         Args:
             model: its name.
-            inputs: arrays by input name, for names that are no Python words.
+            inputs: arrays by input name, for names that are no Python words. Each has the dtype
+                and the shape that ``models`` says; where that begins with ``batch``, as many rows
+                as there are, the same for all inputs.
             release: a release number or an alias; None for the one the operator serves.
-            outputs: the outputs wanted; empty for all.
+            outputs: names of the outputs wanted; empty for all.
             timeout: seconds the answer stays useful; None for the client's.
             key: text or number; while a release is tried, requests of one key have one answerer.
             **tensors: arrays by input name.
 
         Returns:
-            Arrays by output name; ``.release`` and ``.generation`` say who answered.
+            Arrays by output name, a row for each row asked; ``.release`` and ``.generation`` say
+            who answered.
 
         Raises:
-            RequestError: the request cannot be answered as it is.
-            BusyError: it may be answered later.
+            RequestError: the request cannot be answered as it is: TensorMismatchError says what
+                the model wants, ModelNotFoundError which models there are.
+            BusyError: it may be answered later, after ``.retry_after_ns`` where that is known;
+                DeadlineExceededError after the timeout, DisconnectedError without a daemon.
             RuntimeFailureError: the model failed.
         """
         request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
@@ -133,12 +142,22 @@ class Client:
         /,
         *,
         release: int | str | None = None,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         timeout: float | None = None,
         key: Key = None,
         **tensors: Array,
     ) -> Pending:
-        """Send a request without waiting; many may be in flight on one connection."""
+        """Send a request without waiting; many may be in flight on one connection.
+
+        Takes what ``infer`` takes.
+
+        Returns:
+            The answer to come: ``result()`` waits for it, ``cancel()`` withdraws the request.
+
+        Raises:
+            InvalidRequestError: something that is no array, or no number of seconds.
+            BusyError: it could not be sent. What else goes wrong, ``result()`` raises.
+        """
         request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         return self._submit(request, timeout)
 
@@ -154,7 +173,7 @@ class Client:
         /,
         *,
         release: int | str | None = None,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         timeout: float | None = None,
         ahead: int = AHEAD,
         key: Key = None,
@@ -175,6 +194,12 @@ class Client:
             ahead: answers that may be on their way unread; then the daemon waits.
             key: as for ``infer``.
             **tensors: as for ``infer``.
+
+        Returns:
+            An iterator over StreamAnswer: arrays by output name, ``.index`` and ``.is_last``.
+
+        Raises:
+            EdgedError: as for ``submit``; what ends the stream, the loop over it raises.
         """
         request = asking.infer_request(model, inputs, tensors, release, outputs, key=key)
         streams.check_count(ahead, "answers ahead")
@@ -222,7 +247,7 @@ class Client:
         /,
         *,
         release: int | str | None = None,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         **layouts: Layout,
     ) -> Prepared:
         """Agree on a model and a layout once, so that each request costs as little as it can.
@@ -247,19 +272,25 @@ class Client:
         return Prepared(self, plan)
 
     def call(self, verb: str, **arguments: Any) -> Any:
-        """Ask the daemon itself, e.g. ``status`` or ``models``; returns plain values."""
+        """Ask the daemon itself, e.g. ``status`` or ``models``; returns plain values.
+
+        Raises:
+            NotFoundError: there is no such verb; the message says which there are.
+            DeniedError: this user may not ask that.
+            BusyError: no answer in the client's timeout, or no daemon.
+        """
         pending, _ = self.make_pending("", None)
         self._send(pending, lambda number: native.encode_call(number, verb, arguments))
         pending.wait()
         return pending.reply()
 
     def status(self) -> dict[str, Any]:
-        """What ``edged status`` shows."""
+        """What ``edged status --json`` shows, as plain values; raises as ``call``."""
         document: dict[str, Any] = self.call("status")
         return document
 
     def models(self) -> list[dict[str, Any]]:
-        """Every model with its releases, signature and state."""
+        """Every model with its releases, signature and state; raises as ``call``."""
         document: list[dict[str, Any]] = self.call("models")
         return document
 

@@ -51,5 +51,13 @@ def test_client_needs_no_daemon_packages():
     assert not names & (HEAVY | {"yaml", "cryptography", "uvloop", "inotify_simple"})
 
 
+@pytest.mark.parametrize("package", ["edged", "converters"])
+def test_public_names_complete_in_a_shell_and_are_there(package: str):
+    loaded_by(
+        f"import {package} as p; missing = set(p.__all__) - set(dir(p)); assert not missing, missing;"
+        " [getattr(p, name) for name in p.__all__]"
+    )
+
+
 def test_control_a_needed_package_is_seen():
     assert "msgspec" in loaded_by("import edged.manifest")

@@ -54,7 +54,7 @@ class Prepared:
     async def __call__(
         self, *arrays: Array, timeout: float | None = None, key: Key = None
     ) -> InferResult:
-        """Ask with arrays in the order of the layout."""
+        """Ask with arrays in the order of the layout; as ``infer``."""
         return await self._ask(self._plan.by_position(arrays), timeout, key)
 
     async def infer(
@@ -66,7 +66,11 @@ class Prepared:
         key: Key = None,
         **tensors: Array,
     ) -> InferResult:
-        """Ask and wait for the answer."""
+        """Ask and wait for the answer; as ``aio.Client.infer``.
+
+        Raises:
+            TensorMismatchError: the arrays are not of the layout, or it no longer fits the model.
+        """
         return await self._ask({**(inputs or {}), **tensors}, timeout, key)
 
     async def submit(

@@ -1,13 +1,13 @@
 """Requests to a model that keeps state, with asyncio; as ``edged.clients.sequence``.
 
 async with client.sequence("speech") as sequence:
-(await sequence.infer(input=chunk))["output"]
+    (await sequence.infer(input=chunk))["output"]
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Protocol
 
@@ -65,12 +65,12 @@ class Sequence(Course):
         inputs: Mapping[str, Array] | None = None,
         /,
         *,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         end: bool = False,
         timeout: float | None = None,
         **tensors: Array,
     ) -> InferResult:
-        """Ask and wait for the answer."""
+        """Ask and wait for the answer; as ``edged.Client``'s sequences, with the same errors."""
         was_open = self.is_open
         pending = await self.submit(inputs, outputs=outputs, end=end, timeout=timeout, **tensors)
         try:
@@ -85,7 +85,7 @@ class Sequence(Course):
         inputs: Mapping[str, Array] | None = None,
         /,
         *,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         end: bool = False,
         timeout: float | None = None,
         **tensors: Array,

@@ -5,7 +5,7 @@ Decides whether a request begins the sequence, goes on with it or ends it; sends
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from edged.messages import SequencedRequest, SequenceStep
 from edged.protocol import asking
@@ -42,14 +42,15 @@ class Course:
         self,
         inputs: Mapping[str, Array] | None,
         tensors: Mapping[str, Array],
-        outputs: tuple[str, ...],
+        outputs: Collection[str],
         *,
         end: bool,
     ) -> SequencedRequest:
         """The next request, of what a caller gave."""
         named = asking.named_arrays(inputs, tensors)
+        wanted = asking.wanted_outputs(outputs)
         step = SequenceStep(self.id, not self.is_open, end)
-        return SequencedRequest(self.model, named, self.release, tuple(outputs), sequence=step)
+        return SequencedRequest(self.model, named, self.release, wanted, sequence=step)
 
     def _last(self) -> SequencedRequest | None:
         """What lets the daemon forget the state; None where it keeps none."""

@@ -67,7 +67,7 @@ class Prepared:
     def __call__(
         self, *arrays: Array, timeout: float | None = None, key: Key = None
     ) -> InferResult:
-        """Ask with arrays in the order of the layout, and wait for the answer."""
+        """Ask with arrays in the order of the layout, and wait for the answer; as ``infer``."""
         return self._ask(self._plan.by_position(arrays), timeout, key)
 
     def infer(

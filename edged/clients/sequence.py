@@ -1,14 +1,14 @@
 """Requests to a model that keeps state, from Python: one object a sequence.
 
 with client.sequence("speech") as sequence:
-for chunk in chunks:
-sequence.infer(input=chunk)["output"]
+    for chunk in chunks:
+        sequence.infer(input=chunk)["output"]
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Protocol
 
@@ -66,7 +66,7 @@ class Sequence(Course):
         inputs: Mapping[str, Array] | None = None,
         /,
         *,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         end: bool = False,
         timeout: float | None = None,
         **tensors: Array,
@@ -98,7 +98,7 @@ class Sequence(Course):
         inputs: Mapping[str, Array] | None = None,
         /,
         *,
-        outputs: tuple[str, ...] = (),
+        outputs: Collection[str] = (),
         end: bool = False,
         timeout: float | None = None,
         **tensors: Array,

@@ -7,7 +7,7 @@ whose is ``conversation``'s.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -55,17 +55,17 @@ def infer_request(
     inputs: Mapping[str, Array] | None,
     tensors: Mapping[str, Array],
     release: int | str | None,
-    outputs: tuple[str, ...],
+    outputs: Collection[str],
     *,
     key: Key = None,
 ) -> InferRequest:
     """A request of what a caller gave.
 
     Raises:
-        InvalidRequestError: something that is no array, or a key that is none.
+        InvalidRequestError: something that is no array, a key that is none, or a text for outputs.
     """
     named = named_arrays(inputs, tensors)
-    return InferRequest(model, named, release, tuple(outputs), asker=key_text(key))
+    return InferRequest(model, named, release, wanted_outputs(outputs), asker=key_text(key))
 
 
 def named_arrays(
@@ -83,6 +83,17 @@ def named_arrays(
     return named
 
 
+def wanted_outputs(names: Collection[str]) -> tuple[str, ...]:
+    """The outputs that a caller wants.
+
+    Raises:
+        InvalidRequestError: one text, which would be taken for as many names as it has letters.
+    """
+    if isinstance(names, str):
+        raise InvalidRequestError(f'outputs="{names}": expected a list of names, as ["{names}"]')
+    return tuple(names)
+
+
 def _no_array(name: str, given: object) -> InvalidRequestError:
     return InvalidRequestError(f'"{name}" is a {type(given).__name__}; expected a NumPy array')
 
@@ -92,12 +103,12 @@ def prepare_request(
     inputs: Mapping[str, Layout] | None,
     layouts: Mapping[str, Layout],
     release: int | str | None,
-    outputs: tuple[str, ...],
+    outputs: Collection[str],
 ) -> PrepareRequest:
     """What to prepare, of ``name=(shape, dtype)`` with None for a free first axis.
 
     Raises:
-        InvalidRequestError: a layout that is none.
+        InvalidRequestError: a layout that is none, or a text for outputs.
     """
     specs = []
     for name, layout in {**(inputs or {}), **layouts}.items():
@@ -120,7 +131,7 @@ def prepare_request(
         rest = tuple(axis for axis in axes[1:] if axis is not None)
         first = tuple(BATCH if axis is None else axis for axis in axes[:1])
         specs.append(TensorSpec(name, dtype, (*first, *rest)))
-    return PrepareRequest(model, tuple(specs), release, tuple(outputs))
+    return PrepareRequest(model, tuple(specs), release, wanted_outputs(outputs))
 
 
 class Plan:

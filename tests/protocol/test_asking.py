@@ -43,6 +43,15 @@ class TestLayouts:
         with pytest.raises(InvalidRequestError, match=f'"x".*{message}'):
             asking.prepare_request("m", None, {"x": layout}, None, ())
 
+    def test_a_text_for_outputs_is_no_list_of_letters(self):
+        for ask in (
+            lambda: asking.prepare_request("m", None, {}, None, "scores"),
+            lambda: asking.infer_request("m", None, {}, None, "scores"),
+        ):
+            with pytest.raises(InvalidRequestError, match=r'expected a list .* \["scores"\]'):
+                ask()
+        assert asking.infer_request("m", None, {}, None, ["a", "b"]).outputs == ("a", "b")
+
     def test_arrays_by_position(self):
         layouts = {"x": ((None, 2), "int8"), "z": ((), "int64")}
         plan = Plan(asking.prepare_request("m", None, layouts, None, ()))
