@@ -1,6 +1,6 @@
 """What a rollout costs who asks: p50 without one, with a shadow of 100 percent, beside a canary.
 
-    python benchmarks/shadow.py [SECONDS]
+    python -m benchmarks.run --only rollout-cost
 
 One client, one request after the other; the three take turns in short windows, and the least of
 the windows' medians counts, so that what else runs on the machine meets all of them.
@@ -9,19 +9,17 @@ the windows' medians counts, so that what else runs on the machine meets all of 
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.bundles import make_bundle  # noqa: E402
-from tests.e2e.process import running  # noqa: E402
-from tests.models import TinyModel, double, heavy  # noqa: E402
+from benchmarks.results import Row, measured
+from benchmarks.stand import Stand
+from tests.bundles import make_bundle
+from tests.e2e.process import running
+from tests.models import TinyModel, double, heavy
 
 KINDS = ("plain", "shadow", "canary")
 MODELS: dict[str, Callable[[], TinyModel]] = {"tiny": double, "small": lambda: heavy(1, 600)}
@@ -32,19 +30,23 @@ ROLLOUTS = {
     "guard: {window: 100h}}",
 }
 ROUNDS = 16
+WINDOW_S = 0.08
+WAYS = ("infer", "prepared")
+BARS = [
+    (f"{kind}-{model}-{way}", "x", "<= 1.1" if kind == "shadow" else "")
+    for kind in KINDS[1:]
+    for model in MODELS
+    for way in WAYS
+]
+"""Name, unit and bar of each row."""
 
 
-def main(seconds: float) -> None:
-    """Print a line for each model and way of asking."""
-    folder = Path(tempfile.mkdtemp())
-    body = "trust: {require_signatures: false}\nmodels:\n"
-    for name, make in MODELS.items():
-        for kind in KINDS:
-            for release in (1, 2):
-                file = folder / f"{kind}-{name}-{release}.edgb"
-                make_bundle(file, make(), name=f"{kind}-{name}", release=release)
-            body += f"  {kind}-{name}: {{bundle: '{kind}-{name}-*.edgb'{ROLLOUTS[kind]}}}\n"
-    with running(folder, body) as daemon, daemon.client() as client:
+def shadow(stand: Stand) -> list[Row]:
+    """All rows."""
+    found: dict[str, float] = {}
+    raw: dict[str, dict[str, float]] = {}
+    folder = Path(tempfile.mkdtemp(dir=stand.folder))
+    with running(folder, _prepare(folder)) as daemon, daemon.client() as client:
         for name, make in MODELS.items():
             x = make().sample(1)["x"]
             layout = {"x": ((None, x.shape[1]), "float32")}
@@ -52,29 +54,42 @@ def main(seconds: float) -> None:
                 "infer": {k: partial(client.infer, f"{k}-{name}", {"x": x}) for k in KINDS},
                 "prepared": {k: partial(client.prepare(f"{k}-{name}", layout), x) for k in KINDS},
             }
-            for way, by_kind in asks.items():
-                best = {k: min(us) for k, us in _windows(by_kind, seconds).items()}
-                shown = ", ".join(
-                    f"{kind} {us:.1f} us ({us / best['plain']:.2f})" for kind, us in best.items()
-                )
-                print(f"{name} {way}: {shown}", flush=True)
-        for one in client.status()["rollouts"]:
-            print(f"{one['model']}: compared {one['compared']}, left out {one['dropped']}")
+            for way in WAYS:
+                best = {k: min(us) for k, us in _windows(asks[way], stand.scale).items()}
+                for kind in KINDS[1:]:
+                    found[f"{kind}-{name}-{way}"] = best[kind] / best["plain"]
+                    raw[f"{kind}-{name}-{way}"] = {"us": best[kind], "plain_us": best["plain"]}
+        rollouts = {
+            one["model"]: {"compared": one["compared"], "left out": one["dropped"]}
+            for one in client.status()["rollouts"]
+        }
+    return [
+        measured(name, found[name], unit, bar, {**raw[name], "rollouts": rollouts})
+        for name, unit, bar in BARS
+    ]
 
 
-def _windows(asks: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
+def _prepare(folder: Path) -> str:
+    """Two releases for each model and kind; returns the configuration."""
+    body = "trust: {require_signatures: false}\nmodels:\n"
+    for name, make in MODELS.items():
+        for kind in KINDS:
+            for release in (1, 2):
+                file = folder / f"{kind}-{name}-{release}.edgb"
+                make_bundle(file, make(), name=f"{kind}-{name}", release=release)
+            body += f"  {kind}-{name}: {{bundle: '{kind}-{name}-*.edgb'{ROLLOUTS[kind]}}}\n"
+    return body
+
+
+def _windows(asks: dict[str, Callable[[], object]], scale: float) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {kind: [] for kind in asks}
-    for _ in range(ROUNDS):
+    for _ in range(max(2, int(ROUNDS * scale))):
         for kind, ask in asks.items():
             times = []
-            end = time.perf_counter() + seconds
+            end = time.perf_counter() + WINDOW_S
             while time.perf_counter() < end:
                 began = time.perf_counter_ns()
                 ask()
                 times.append(time.perf_counter_ns() - began)
             found[kind].append(statistics.median(times) / 1000)
     return found
-
-
-if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 0.25)

@@ -31,4 +31,8 @@ def _agrees(got: Array, wanted: Array, tolerance: float) -> bool:
     if wanted.dtype.kind != "f":
         return bool((got == wanted).all())
     with np.errstate(invalid="ignore", over="ignore"):
+        # Nearly all do, and this takes a third of the time; whatever is not finite is looked at.
+        limit = np.abs(wanted) * tolerance + tolerance
+        if (np.abs(got - wanted) <= limit).all() and (limit < np.inf).all():
+            return True
         return bool(np.allclose(got, wanted, rtol=tolerance, atol=tolerance, equal_nan=True))

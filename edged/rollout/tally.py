@@ -14,6 +14,8 @@ from edged.errors import Code, EdgedError
 _PER_OCTAVE = 8
 _CELLS = 40 * _PER_OCTAVE
 """Up to 2**40 ns, some 18 minutes; more counts as that."""
+_LONGEST = 38
+"""Times whose length in bits, less four, is that much or more fall into the last octave."""
 _NOT_ITS_OWN = frozenset(
     {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.PERMISSION_DENIED, Code.CANCELLED}
 )
@@ -55,8 +57,17 @@ class Side(Struct):
                 self.answers += 1
                 self.errors += 1
             return
+        self.took(duration_ns)
+
+    def took(self, duration_ns: int) -> None:
+        """The same for one that was no error."""
         self.answers += 1
-        self.times[cell_of(duration_ns)] += 1
+        # As ``cell_of``, which is a third of what this would take.
+        shift = duration_ns.bit_length() - 4
+        if 0 < shift < _LONGEST:
+            self.times[(shift << 3) + (duration_ns >> shift)] += 1
+        else:
+            self.times[cell_of(duration_ns)] += 1
 
     @property
     def error_rate(self) -> float:

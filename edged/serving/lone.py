@@ -6,7 +6,6 @@ time lost. Who is alone is ``Turn.is_alone``'s decision; everything unusual goes
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -14,17 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from edged.errors import RunError
 from edged.messages import Asker
-from edged.rollout.tally import Side
+from edged.rollout.together import Inputs
 from edged.runtimes.base import BoundRun, StillRunningError
 from edged.serving.executor import RemoteBatch
 from edged.serving.release import ServedRelease
 from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.served import Served
-from edged.serving.shadow import Shadow
 from edged.tensors import Array
 
 if TYPE_CHECKING:
     from edged.serving.dataplane import Dataplane
+    from edged.serving.rollout import Rollout
 
 log = logging.getLogger("edged.serving")
 
@@ -46,12 +45,19 @@ class LoneRun:
         release: who answers, by the plane's present table.
         bound: its run; None when it has none.
         rows: of every request.
+        watch: who is told of each; None for nobody.
     """
 
-    __slots__ = ("_bound", "_inline", "_moves", "_plane", "_release", "_rows", "_table")
+    __slots__ = ("_bound", "_inline", "_moves", "_plane", "_release", "_rows", "_table", "_watch")
 
     def __init__(
-        self, plane: Dataplane, release: Served, bound: BoundRun | None, rows: int
+        self,
+        plane: Dataplane,
+        release: Served,
+        bound: BoundRun | None,
+        rows: int,
+        *,
+        watch: Watch | None = None,
     ) -> None:
         self._plane = plane
         self._release = release
@@ -60,6 +66,7 @@ class LoneRun:
         self._inline = release.inline
         self._table = plane.table
         self._moves = ServedRelease.moves
+        self._watch = watch
         # Each request has its line in the log at that level; who changes it ends all runs.
         if log.isEnabledFor(logging.DEBUG):
             self._bound = None
@@ -72,9 +79,10 @@ class LoneRun:
     @property
     def is_free(self) -> bool:
         """Whether a run would not have to wait, nor be given to others."""
-        release = self._release
         return (
-            self._bound is not None and release.is_free_for_one and self._rows <= self._inline.rows
+            self._bound is not None
+            and self._release.is_free_for_one
+            and self._rows <= self._inline.rows
         )
 
     def run(self, origin: str, key: Asker = None) -> Ran | None:  # noqa: ARG002
@@ -102,10 +110,13 @@ class LoneRun:
             raise
         except Exception:
             return None
-        run_ns = time.monotonic_ns() - began_ns
+        ended_ns = time.monotonic_ns()
+        run_ns, generation = ended_ns - began_ns, self._table.generation
         self._inline.learn(run_ns, rows)
         release.counters.ran_alone(origin, run_ns, rows, is_inline=release.remote is None)
-        return Ran(release.number, self._table.generation, run_ns, rows)
+        if self._watch is not None:
+            self._watch.saw(run_ns, ended_ns, generation)
+        return Ran(release.number, generation, run_ns, rows)
 
     def run_for(self, askers: Sequence[tuple[str, int]]) -> int:
         """As ``run``, for several who asked in one turn; their rows together are those of a run.
@@ -147,53 +158,37 @@ class LoneRun:
         )
 
 
-class Watch(NamedTuple):
-    """Who asks a request again, who notes all of them, and the memory that runs read and write."""
-
-    shadow: Shadow
-    side: Side
-    inputs: Mapping[str, Array]
-    outputs: Mapping[str, Array]
-
-
-class ShadowedRun(LoneRun):
-    """The same for a release that another one is held against.
+class Watch:
+    """What a rollout notes of the runs of one side: each of them, so next to nothing of each.
 
     Args:
-        plane: as for LoneRun.
-        release: likewise.
-        bound: likewise.
-        rows: likewise.
-        watch: who is told.
+        rollout: that it is a side of.
+        number: of the release.
+        inputs: the memory that runs read.
+        outputs: the memory that they write.
     """
 
-    __slots__ = ("_watch",)
+    __slots__ = ("_canary", "_inputs", "_outputs", "_shadow", "_side", "_tally")
 
-    def __init__(
-        self, plane: Dataplane, release: Served, bound: BoundRun | None, rows: int, *, watch: Watch
-    ) -> None:
-        super().__init__(plane, release, bound, rows)
-        self._watch = watch
+    def __init__(self, rollout: Rollout, number: int, inputs: Inputs, outputs: Inputs) -> None:
+        self._tally = rollout.entry.tally
+        self._side = self._tally.side(number)
+        self._shadow = rollout.shadow if number == rollout.config.stable else None
+        self._canary = rollout if rollout.is_canary(number) else None
+        self._inputs, self._outputs = inputs, outputs
 
-    def run(self, origin: str, key: Asker = None) -> Ran | None:
-        """As of LoneRun; what is asked again is copied before the memory is the asker's again."""
-        ran = super().run(origin, key)
-        if ran is not None:
-            watch = self._watch
-            watch.side.note(None, ran.run_ns)
-            ask_again(watch.shadow, watch.inputs, watch.outputs, ran)
-        return ran
-
-
-def ask_again(
-    shadow: Shadow, inputs: Mapping[str, Array], outputs: Mapping[str, Array], ran: Ran
-) -> None:
-    """Have a request asked again that has just been run, behind its answer."""
-    kept = shadow.keep(inputs)
-    if kept is not None:
-        wanted = {name: array.copy() for name, array in outputs.items()}
-        # Behind the answer, which is written in this turn of the loop.
-        asyncio.get_running_loop().call_soon(shadow.ask, kept, wanted, ran.generation)
+    def saw(self, run_ns: int, now_ns: int, generation: int) -> None:
+        """A run took so long and has just ended; its memory is the asker's again after this."""
+        self._side.took(run_ns)
+        shadow = self._shadow
+        if shadow is not None:
+            if now_ns < shadow.rests_until_ns:
+                self._tally.dropped += 1
+            else:
+                shadow.see(self._inputs, self._outputs, generation)
+        canary = self._canary
+        if canary is not None and canary.references:
+            canary.look(self._inputs, self._outputs, now_ns)
 
 
 def bound_run(

@@ -23,7 +23,7 @@ from edged.errors import (
     TensorMismatchError,
 )
 from edged.messages import Asker, InferRequest, OnResponse, OrderedRequest, PrepareRequest, Ticket
-from edged.serving.lone import LoneRun, ShadowedRun, Watch, adopt, bound_run
+from edged.serving.lone import LoneRun, Watch, adopt, bound_run
 from edged.serving.release import ServedRelease
 from edged.serving.rollout import Rollout
 from edged.serving.scheduling.inline import INLINE_ROWS
@@ -141,22 +141,18 @@ class PreparedCall:
             The runs, as long as they are current; None when the call has to be looked up again,
             which the next request does.
         """
-        plane, release = self._plane, self._release
-        shadow = None if self._rollout is None else self._rollout.shadow
-        if self._rollout is not None and not self._rollout.is_sole:
+        plane, release, rollout = self._plane, self._release, self._rollout
+        if rollout is not None and not rollout.is_sole:
             if plane.table is not self._found or ServedRelease.moves != self._found_moves:
                 return None
-            sides = SideWatch(self._rollout, self._request.asker, inputs, outputs)
+            sides = SideWatch(rollout, self._request.asker, inputs, outputs)
             return bind_sides(plane, release, sides, rows or self._rows)
         session = release.session
         if plane.table is not self._table or ServedRelease.moves != self._moves or session is None:
             return None
         bound = bound_run(plane, release, inputs, outputs, rows or self._rows)
-        if self._rollout is not None and shadow is not None:
-            side = self._rollout.entry.tally.side(release.number)
-            watch = Watch(shadow, side, inputs, outputs)
-            return ShadowedRun(plane, release, bound, rows or self._rows, watch=watch)
-        return LoneRun(plane, release, bound, rows or self._rows)
+        watch = None if rollout is None else Watch(rollout, release.number, inputs, outputs)
+        return LoneRun(plane, release, bound, rows or self._rows, watch=watch)
 
     @property
     def gathers(self) -> int:

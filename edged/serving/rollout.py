@@ -17,9 +17,10 @@ from edged.rollout.judge import OVER, Phase
 from edged.rollout.ledger import Entry
 from edged.rollout.split import Split, place, salt_of
 from edged.rollout.tally import Moments
+from edged.rollout.together import Inputs
 from edged.serving.release import ServedRelease
 from edged.serving.served import Served
-from edged.serving.shadow import Inputs, Shadow
+from edged.serving.shadow import Shadow
 
 _ID = "id"
 """By what a request belongs to a side where the operator named no key: its own id."""
@@ -51,6 +52,8 @@ class Rollout:
         self._key = config.key
         self._salt = salt_of(model, sorted(config.numbers))
         self._split = Split(self._salt, config.weights)
+        self.side_at = self._split.at
+        """The release at a place."""
         self.sides = self._split.numbers
         """The releases that requests are given to."""
         self.is_sole = self.sides == {config.stable}
@@ -61,7 +64,7 @@ class Rollout:
         self._places: dict[str, float] = {}
         self.shadow: Shadow | None = None
         asked = releases.get(config.shadow.release) if config.shadow is not None else None
-        if config.shadow is not None and isinstance(asked, ServedRelease):
+        if config.shadow is not None and config.shadow.percent and isinstance(asked, ServedRelease):
             self.shadow = Shadow(asked, config.shadow, entry.tally)
 
     @property
@@ -98,7 +101,7 @@ class Rollout:
 
     def place_of(self, asker: Mapping[str, object] | str | None, origin: str) -> float:
         """Where a request lies, from 0 to 1; one that says nothing is drawn for itself."""
-        key = self.key_of(asker, origin)
+        key = None if asker is None and self._key != USER else self.key_of(asker, origin)
         if key is not None:
             where = self._places.get(key)
             if where is None:
@@ -115,15 +118,22 @@ class Rollout:
         if self.key_of(asker, origin) is None:
             self._drawn = where
 
-    def side_at(self, where: float) -> int:
-        """The release at a place."""
-        return self._split.at(where)
+    def is_canary(self, number: int) -> bool:
+        """Whether it is the release that is tried."""
+        return number == self._canary
 
-    def note_lone(self, number: int, run_ns: int, inputs: Inputs, outputs: Inputs) -> None:
-        """A side answered an asker who was alone, at once."""
-        self.entry.tally.side(number).note(None, run_ns)
-        if self.references and number == self._canary:
-            self._look(inputs, outputs, time.monotonic_ns())
+    def look(self, inputs: Inputs, outputs: Inputs, now_ns: int) -> None:
+        """Add a canary's tensors to what drift is judged by, now and then."""
+        if now_ns - self._looked_ns < _LOOK_NS:
+            return
+        self._looked_ns = now_ns
+        moments = self.entry.tally.moments
+        for prefix, arrays in (("in", inputs), ("out", outputs)):
+            for name, array in arrays.items():
+                full = f"{prefix}.{name}"
+                reference = (self.references or {}).get(full)
+                if reference is not None:
+                    observe(moments.setdefault(full, Moments()), array, reference)
 
     def key_of(self, asker: Mapping[str, object] | str | None, origin: str) -> str | None:
         """What keeps a request on its side; None where it says nothing of that kind."""
@@ -156,7 +166,7 @@ class Rollout:
             now_ns = time.monotonic_ns()
             side.note(response.error, now_ns - began_ns)
             if self.references and response.release == self._canary and response.error is None:
-                self._look(request.inputs, response.outputs, now_ns)
+                self.look(request.inputs, response.outputs, now_ns)
             try:
                 on_response(response, True)
             finally:
@@ -165,22 +175,9 @@ class Rollout:
 
         return watched
 
-    def _look(self, inputs: Inputs, outputs: Inputs, now_ns: int) -> None:
-        """Add a canary's tensors to what drift is judged by, now and then."""
-        if now_ns - self._looked_ns < _LOOK_NS:
-            return
-        self._looked_ns = now_ns
-        moments = self.entry.tally.moments
-        for prefix, arrays in (("in", inputs), ("out", outputs)):
-            for name, array in arrays.items():
-                full = f"{prefix}.{name}"
-                reference = (self.references or {}).get(full)
-                if reference is not None:
-                    observe(moments.setdefault(full, Moments()), array, reference)
-
 
 def _again(shadow: Shadow, kept: Inputs, response: InferResponse) -> None:
     if response.error is None:
         shadow.ask(kept, response.outputs, response.generation)
     else:
-        shadow.let_go()
+        shadow.let_go(kept)

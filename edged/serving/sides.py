@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from edged.messages import Asker
-from edged.serving.lone import LoneRun, Ran, ask_again, bound_run
+from edged.runtimes.base import BoundRun
+from edged.serving.lone import LoneRun, Ran, Watch, bound_run
 from edged.serving.rollout import Rollout
 from edged.serving.served import Served
 from edged.tensors import Array
@@ -58,26 +59,24 @@ class SidedRun(LoneRun):
 
         A side that is left to the queue more often than the other would get less than its share.
         """
-        for run in self._runs.values():
-            if not run.is_free:
-                return None
-        rollout, asker, inputs, outputs = self._side_watch
+        rollout, asker, _, _ = self._side_watch
         who = asker if key is None else key
         where = rollout.place_of(who, origin)
         number = rollout.side_at(where)
-        ran = self._runs[number].run(origin)
+        ran = None
+        for other, run in self._runs.items():
+            if other != number and not run.is_free:
+                break
+        else:
+            ran = self._runs[number].run(origin)
         if ran is None:
             rollout.put_back(where, who, origin)
-            return None
-        rollout.note_lone(number, ran.run_ns, inputs, outputs)
-        if rollout.shadow is not None and number == rollout.config.stable:
-            ask_again(rollout.shadow, inputs, outputs, ran)
         return ran
 
 
 def bind_sides(plane: Dataplane, stable: Served, watch: SideWatch, rows: int) -> LoneRun:
     """Runs for every side; such that never run where one of them has none here."""
-    runs: dict[int, LoneRun] = {}
+    found: dict[int, tuple[Served, BoundRun]] = {}
     for number in watch.rollout.sides:
         side = watch.rollout.releases.get(number)
         bound = None
@@ -85,5 +84,12 @@ def bind_sides(plane: Dataplane, stable: Served, watch: SideWatch, rows: int) ->
             bound = bound_run(plane, side, watch.inputs, watch.outputs, rows)
         if side is None or bound is None:
             return LoneRun(plane, stable, None, rows)  # the queue takes them all
-        runs[number] = LoneRun(plane, side, bound, rows)
+        found[number] = side, bound
+    runs = {
+        number: LoneRun(
+            plane, side, bound, rows,
+            watch=Watch(watch.rollout, number, watch.inputs, watch.outputs),
+        )
+        for number, (side, bound) in found.items()
+    }  # fmt: skip
     return SidedRun(plane, stable, rows, runs=runs, watch=watch)

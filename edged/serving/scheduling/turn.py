@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from edged.serving.scheduling.precedence import NEVER_NS
@@ -84,6 +84,7 @@ class Turn:
         self._asker: object = None
         self._asked_then = 0
         self._streak = 0
+        self._is_overlooking = False
         self.is_ranked = False
         """Whether there are classes; while there are none, the order is that of arrival."""
         self.starvation_ns = NEVER_NS
@@ -120,20 +121,20 @@ class Turn:
         is_last = asker is self._asker and self._asked == self._asked_then
         return is_last and self._streak >= _ALONE and not self._line
 
-    def overlook(self, count: int) -> None:
-        """So many have asked whom one that is alone need not heed: nobody waits for them."""
-        self._asked_then += count
-
-    @property
-    def asked(self) -> int:
-        """How often anybody has asked."""
-        return self._asked
+    def overlook(self, ask: Callable[[], object]) -> None:
+        """Let something be asked whom one that is alone need not heed: nobody waits for it."""
+        asked, self._is_overlooking = self._asked, True
+        try:
+            ask()
+        finally:
+            self._is_overlooking = False
+            self._asked_then += self._asked - asked
 
     def ask(self, release: Runs, loop: asyncio.AbstractEventLoop) -> None:
         """Stand in line; the turn comes when the loop has read what was sent until now."""
         self._line.append(release)
         self._asked += 1
-        if self.stay.core >= 0:
+        if self.stay.core >= 0 and not self._is_overlooking:
             self.stay.leave()
         if not self._is_called:
             self._is_called = True

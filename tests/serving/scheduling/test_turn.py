@@ -176,3 +176,26 @@ def test_a_class_that_runs_each_turn_is_not_taken_for_one_that_waits():
     while loop.soon:
         loop.turn()
     assert not turn._since
+
+
+def test_who_is_overlooked_ends_neither_being_alone_nor_a_stay():
+    class Stayed:
+        core, left = 3, 0
+
+        def leave(self) -> None:
+            self.left += 1
+
+    log: list[str] = []
+    turn, loop, me, stay = Turn(500), Loop(), object(), Stayed()
+    turn.stay = stay  # type: ignore[assignment]
+    mine, other = Model("m", log, 1), Model("o", log, 1)
+    while not turn.is_alone(me):
+        turn.ask(mine, loop)
+        loop.turn()
+    stay.left = 0
+    turn.overlook(lambda: turn.ask(other, loop))
+    loop.turn()
+    assert (turn.is_alone(me), stay.left, log[-1]) == (True, 0, "o")
+    turn.ask(other, loop)
+    loop.turn()
+    assert (turn.is_alone(me), stay.left) == (False, 2)
