@@ -22,21 +22,52 @@ from tests.fakes.wire import EchoDoor, joined
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-class House:
+class ServerThread:
+    """The loop and its thread; ``call`` runs something there and waits.
+
+    Args:
+        new_loop: makes the event loop.
+        server: what is stopped with it; has ``close`` and ``connections``.
+        name: of the thread.
+    """
+
+    def __init__(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop], server: Any, name: str
+    ) -> None:
+        self.server = server
+        self.trouble: list[dict[str, Any]] = []
+        """What was raised where nobody waited for it."""
+        self.loop = new_loop()
+        self.loop.set_exception_handler(lambda _, context: self.trouble.append(context))
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        async def work() -> Any:
+            return function(*arguments)
+
+        return self.run(work())
+
+    def stop(self) -> None:
+        self.call(self.server.close)
+        eventually(lambda: not self.server.connections)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        self.loop.close()
+
+
+class House(ServerThread):
     """A UnixServer in a thread of its own; ``call`` runs something on its loop and waits."""
 
     def __init__(self, path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self.path = path
         self.door = EchoDoor()
-        self.server = UnixServer(
-            self.door, {"status": self.status, "fail": self.fail, "hold": self.hold}
-        )
         self.gate: asyncio.Event | None = None
-        self.trouble: list[dict[str, Any]] = []
-        self._loop = new_loop()
-        self._loop.set_exception_handler(lambda _, context: self.trouble.append(context))
-        self._thread = threading.Thread(target=self._loop.run_forever, name="house")
-        self._thread.start()
+        calls = {"status": self.status, "fail": self.fail, "hold": self.hold}
+        super().__init__(new_loop, UnixServer(self.door, calls), "house")
 
     async def status(self, arguments: dict[str, Any]) -> Any:
         return {"asked": arguments}
@@ -63,22 +94,6 @@ class House:
     def start(self, passed: socket.socket | None = None, **limits: Any) -> House:
         self.run(self.server.start(self.config(**limits), passed))
         return self
-
-    def run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        async def work() -> Any:
-            return function(*arguments)
-
-        return self.run(work())
-
-    def stop(self) -> None:
-        self.call(self.server.close)
-        eventually(lambda: not self.server.connections)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
 
 class Peer:

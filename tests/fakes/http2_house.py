@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,7 +27,7 @@ from edged.protocol.http2_frames import (
     encode_settings,
 )
 from edged.transports.grpc.endpoint import GrpcServer
-from tests.fakes.house import eventually
+from tests.fakes.house import ServerThread
 from tests.fakes.http2 import whole
 
 
@@ -139,18 +138,13 @@ class Echo:
         return self.talks[-1]
 
 
-class House:
+class House(ServerThread):
     """An GrpcServer in a thread of its own."""
 
     def __init__(self, path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self.path = path
         self.service = Echo()
-        self.server = GrpcServer(self.service)
-        self.trouble: list[dict[str, Any]] = []
-        self._loop = new_loop()
-        self._loop.set_exception_handler(lambda _, context: self.trouble.append(context))
-        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
-        self._thread.start()
+        super().__init__(new_loop, GrpcServer(self.service), "grpc")
 
     def start(self, max_connections: int = 256, **limits: Any) -> House:
         grpc = GrpcConfig(path=str(self.path))
@@ -164,22 +158,6 @@ class House:
 
         self.run(work())
         return self
-
-    def run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        async def work() -> Any:
-            return function(*arguments)
-
-        return self.run(work())
-
-    def stop(self) -> None:
-        self.call(self.server.close)
-        eventually(lambda: not self.server.connections)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
 
 class Caller:

@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from edged.errors import ModelNotFoundError
 from edged.generating import INPUTS
 from edged.tensors import TensorSpec
 from edged.transports.http.endpoint import HttpServer
-from tests.fakes.house import eventually
+from tests.fakes.house import ServerThread
 from tests.fakes.wire import EchoDoor
 
 INFER = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}'
@@ -73,19 +72,14 @@ class Pages:
         return 200, f"figures for {accept}".encode(), "text/plain"
 
 
-class Web:
+class Web(ServerThread):
     """An HttpServer in a thread of its own."""
 
     def __init__(self, path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self.path = path
         self.door = EchoDoor()
         self.pages = Pages()
-        self.server = HttpServer(self.door, self.pages)
-        self.trouble: list[dict[str, Any]] = []
-        self._loop = new_loop()
-        self._loop.set_exception_handler(lambda _, context: self.trouble.append(context))
-        self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
-        self._thread.start()
+        super().__init__(new_loop, HttpServer(self.door, self.pages), "web")
 
     def start(
         self, max_connections: int = 256, http: HttpConfig | None = None, **limits: Any
@@ -102,22 +96,6 @@ class Web:
 
         self.run(work())
         return self
-
-    def run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        async def work() -> Any:
-            return function(*arguments)
-
-        return self.run(work())
-
-    def stop(self) -> None:
-        self.call(self.server.close)
-        eventually(lambda: not self.server.connections)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
 
 class Visitor(http.client.HTTPConnection):

@@ -62,7 +62,7 @@ def at_once(web: Web, socks: list[socket.socket], *requests: bytes) -> None:
         stands.set()
         go_on.wait(10)
 
-    web._loop.call_soon_threadsafe(stand)
+    web.loop.call_soon_threadsafe(stand)
     assert stands.wait(10)
     for sock, data in zip(socks, requests, strict=True):
         sock.sendall(data)
