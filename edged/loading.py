@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from edged.comparing import compare
 from edged.costs import Costs, costs_of
@@ -19,35 +19,9 @@ from edged.rows import first_row, row_axes
 from edged.runtimes.base import Artefact, Runtime, Session
 from edged.runtimes.registry import kinds_of, problem_of
 from edged.runtimes.tensorrt_host import this_host
+from edged.store.stored import Stored
 from edged.strings import blank
 from edged.tensors import Array, TensorSpec
-
-
-class Stored(Protocol):
-    """The part of a stored release that loading needs."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the bundle promises."""
-        ...
-
-    def artefact(self, runtime: str, precision: str = "") -> bytes:
-        """The verified bytes of the artefact for a runtime, of the first or of one precision."""
-        ...
-
-    def read_member(self, name: str) -> bytes:
-        """The verified bytes of any file of the bundle."""
-        ...
-
-    def sidecars(self, entry: ArtefactEntry) -> dict[str, bytes]:
-        """The verified files that an artefact keeps weights in, by name."""
-        ...
-
-    def golden(
-        self, entry: ArtefactEntry | None = None
-    ) -> tuple[dict[str, Array], dict[str, Array]] | None:
-        """Sample inputs and their expected outputs; those of one model file, or the bundle's."""
-        ...
 
 
 class Footprint(NamedTuple):

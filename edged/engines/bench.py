@@ -20,7 +20,6 @@ from edged.comparing import compare
 from edged.engines.attempts import Attempts
 from edged.engines.built import Built
 from edged.engines.cache import EngineCache
-from edged.engines.dressed import Stored
 from edged.engines.job import BuildJob
 from edged.engines.process import BuildProcess
 from edged.engines.seal import open_seal
@@ -28,6 +27,7 @@ from edged.engines.sources import Wish, job_for
 from edged.engines.timings import keep_timings, read_timings
 from edged.errors import BuildError, Code, EdgedError
 from edged.runtimes.engine import Fingerprint, Host, differences
+from edged.store.stored import Stored
 from edged.tensors import Array
 
 _LOCK = "building.lock"

@@ -7,7 +7,6 @@ just now. The manifest that clients and signatures know stays as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -15,34 +14,8 @@ from edged.engines.cache import EngineCache
 from edged.engines.sources import Wish
 from edged.manifest import ArtefactEntry, Manifest, Member
 from edged.runtimes.engine import Host, sha256
+from edged.store.stored import Stored
 from edged.tensors import Array
-
-
-class Stored(Protocol):
-    """What is dressed: a stored release."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the bundle promises."""
-        ...
-
-    def artefact(self, runtime: str, precision: str = "") -> bytes:
-        """The verified bytes of the artefact for a runtime, of the first or of one precision."""
-        ...
-
-    def read_member(self, name: str) -> bytes:
-        """The verified bytes of any file of the bundle."""
-        ...
-
-    def sidecars(self, entry: ArtefactEntry) -> dict[str, bytes]:
-        """The verified files that an artefact keeps weights in, by name."""
-        ...
-
-    def golden(
-        self, entry: ArtefactEntry | None = None
-    ) -> tuple[dict[str, Array], dict[str, Array]] | None:
-        """Sample inputs and their expected outputs; those of one model file, or the bundle's."""
-        ...
 
 
 class Dressed:

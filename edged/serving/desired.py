@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from edged.config.preference import may_serve
 from edged.config.schema import ModelConfig
-from edged.loading import Stored
 from edged.runtimes.registry import APART
 from edged.serving.lifecycle import ReleaseKey
+from edged.store.stored import Stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from edged.config.schema import Config
 from edged.errors import BundleError, EdgedError, ModelNotReadyError, QuarantinedError
-from edged.loading import Loaded, Stored
+from edged.loading import Loaded
 from edged.serving.choosing.recovery import Recovery
 from edged.serving.desired import Desired
 from edged.serving.lifecycle import (
@@ -43,6 +43,7 @@ from edged.serving.scheduling.turn import Turn
 from edged.serving.sequences.stateful import Shelves
 from edged.serving.trial import Loader
 from edged.serving.workshop import Workshop
+from edged.store.stored import Stored
 from edged.system.cores import usable
 
 __all__ = ["Desired", "Manager"]

@@ -20,7 +20,6 @@ import msgspec
 from edged.config.rollout import RolloutConfig
 from edged.config.schema import Config
 from edged.errors import EdgedError, InvalidRequestError, ModelNotFoundError, ModelNotReadyError
-from edged.loading import Stored
 from edged.rollout.drift import Reference, drift_of, psi_of, references, strange_of, told
 from edged.rollout.judge import Phase, Sides, Verdict, judge, missing
 from edged.rollout.ledger import Entry, Ledger
@@ -28,6 +27,7 @@ from edged.serving.release import ServedRelease
 from edged.serving.rollout import Rollout
 from edged.serving.served import Served
 from edged.serving.standing import Standing
+from edged.store.stored import Stored
 
 log = logging.getLogger("edged.rollout")
 

@@ -17,10 +17,11 @@ from edged.comparing import compare
 from edged.config.schema import ModelConfig
 from edged.costs import Costs
 from edged.errors import EdgedError, GoldenMismatchError, WorkerDiedError
-from edged.loading import Loaded, Samples, Stored, entries_for
+from edged.loading import Loaded, Samples, entries_for
 from edged.manifest import ArtefactEntry, Manifest
 from edged.runtimes.base import Session
 from edged.serving.scheduling.scheduler import paying_rows
+from edged.store.stored import Stored
 from edged.strings import blank
 from edged.tensors import Array
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from edged.errors import BundleError, IncompatibleError, ManifestError, TensorMismatchError
 from edged.manifest import (
@@ -33,6 +34,33 @@ from edged.store.signing import SIGNATURES_CAP_BYTES, parse_signatures
 from edged.store.slots import DIRECTORY_FLAGS, check_digest
 from edged.store.trust_store import TrustStore
 from edged.tensors import Array, check_tensors
+
+
+class Stored(Protocol):
+    """What loading needs of a release: one in the store, or one with engines laid over it."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle promises."""
+        ...
+
+    def artefact(self, runtime: str, precision: str = "") -> bytes:
+        """The verified bytes of the artefact for a runtime, of the first or of one precision."""
+        ...
+
+    def read_member(self, name: str) -> bytes:
+        """The verified bytes of any file of the bundle."""
+        ...
+
+    def sidecars(self, entry: ArtefactEntry) -> dict[str, bytes]:
+        """The verified files that an artefact keeps weights in, by name."""
+        ...
+
+    def golden(
+        self, entry: ArtefactEntry | None = None
+    ) -> tuple[dict[str, Array], dict[str, Array]] | None:
+        """Sample inputs and their expected outputs; those of one model file, or the bundle's."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

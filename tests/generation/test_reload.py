@@ -22,7 +22,7 @@ from edged.errors import ApplyError, FieldError
 from edged.generation.house import House
 from edged.generation.record import Record, load_for_boot
 from edged.generation.reload import Reloader
-from edged.loading import Loaded, Stored, load_release
+from edged.loading import Loaded, load_release
 from edged.manifest import ManifestOf
 from edged.messages import InferRequest, InferResponse
 from edged.runtimes.base import Artefact, Runtime, Session
@@ -30,6 +30,7 @@ from edged.runtimes.registry import create_runtime
 from edged.serving.dataplane import Dataplane
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
+from edged.store.stored import Stored
 from edged.telemetry.health import Health
 from tests.bundles import make_keys
 from tests.e2e.models import lying

@@ -21,13 +21,14 @@ import msgspec
 
 from edged.config.schema import ModelConfig
 from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
-from edged.loading import Stored, entries_for, find_entries
+from edged.loading import entries_for, find_entries
 from edged.manifest import ArtefactEntry, Manifest
 from edged.runtimes.base import Runtime, RuntimeInfo
 from edged.runtimes.registry import AUTO, names_of
 from edged.serving.choosing.choice import Choice, Pair, choose, labels
 from edged.serving.choosing.contest import Outcome, hold_contest
 from edged.store.contests import REASON_CHARS, Held
+from edged.store.stored import Stored
 from edged.workers.isolation import WorkerCaps
 
 CreateRuntime = Callable[[str], Runtime]

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from edged.costs import Costs
 from edged.device.waiting import waited_ns
 from edged.errors import BundleError, EdgedError, LoadError, WorkerDiedError
-from edged.loading import Stored, open_artefact, prove
+from edged.loading import open_artefact, prove
 from edged.manifest import ArtefactEntry
 from edged.runtimes.base import Session
 from edged.serving.choosing.choice import Pair, race
+from edged.store.stored import Stored
 from edged.tensors import Array
 from edged.workers.isolation import WorkerCaps, WorkerRuntime, WorkerSession
 

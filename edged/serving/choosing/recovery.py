@@ -19,7 +19,7 @@ import msgspec
 from edged.config.preference import may_serve
 from edged.config.schema import ModelConfig
 from edged.errors import EdgedError, LoadError, ModelNotReadyError
-from edged.loading import Loaded, Stored
+from edged.loading import Loaded
 from edged.runtimes.base import Session
 from edged.runtimes.placed import placed_of
 from edged.serving.choosing.comeback import Comeback
@@ -29,6 +29,7 @@ from edged.serving.lifecycle import Event, ReleaseKey, State
 from edged.serving.release import ServedRelease
 from edged.serving.standing import Standing
 from edged.serving.trial import LoadOrder
+from edged.store.stored import Stored
 from edged.telemetry.health import Health
 
 T = TypeVar("T", bound=tuple[str | int, ...])

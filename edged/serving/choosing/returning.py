@@ -22,7 +22,7 @@ from typing import Protocol
 import msgspec
 
 from edged.errors import EdgedError
-from edged.loading import Loaded, Skipped, Stored
+from edged.loading import Loaded, Skipped
 from edged.runtimes.registry import create_runtime
 from edged.serving.choosing.comeback import Comeback
 from edged.serving.lifecycle import Event, ReleaseKey, State
@@ -32,6 +32,7 @@ from edged.serving.memory.residency import Ends, Entry
 from edged.serving.release import ServedRelease
 from edged.serving.scheduling.alarm import Alarm
 from edged.serving.trial import LoadOrder
+from edged.store.stored import Stored
 
 log = logging.getLogger("edged.serving")
 

@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol
 
 from edged.device.memory import Taken, taken
 from edged.errors import EdgedError
-from edged.loading import Footprint, Pick, Stored, artefact_of, entries_for
+from edged.loading import Footprint, Pick, artefact_of, entries_for
 from edged.runtimes.base import Runtime, Session
+from edged.store.stored import Stored
 from edged.workers.isolation import WorkerSession
 
 _SPARE = 4

@@ -9,8 +9,9 @@ from __future__ import annotations
 from edged.config.generation import GenerationConfig
 from edged.config.schema import ModelConfig
 from edged.generating import KIND
-from edged.loading import Footprint, Stored
+from edged.loading import Footprint
 from edged.runtimes.genai_config import read_config
+from edged.store.stored import Stored
 
 
 def with_texts(found: Footprint, stored: Stored, config: ModelConfig) -> Footprint:
