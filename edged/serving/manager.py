@@ -41,6 +41,7 @@ from edged.serving.scheduling.alarm import Alarm
 from edged.serving.scheduling.slots import Devices, rules_of
 from edged.serving.scheduling.turn import Turn
 from edged.serving.sequences.stateful import Shelves
+from edged.serving.settling import Settling
 from edged.serving.trial import Loader
 from edged.serving.workshop import Workshop
 from edged.store.stored import Stored
@@ -77,7 +78,7 @@ class Manager:
         self._desired: dict[ReleaseKey, Desired] = {}
         self._releases: dict[ReleaseKey, ServedRelease] = {}
         self._stored: dict[ReleaseKey, Stored] = {}
-        self._waiters: list[tuple[frozenset[ReleaseKey], asyncio.Future[None]]] = []
+        self._settling = Settling(self._is_settled)
         self._retry = Alarm(self.step)
         self._thread = make_loader_thread()
         self._is_stopped = self._is_stepping = self._is_asked = False
@@ -155,12 +156,7 @@ class Manager:
 
     async def settled(self, keys: Iterable[ReleaseKey]) -> None:
         """Wait until each of these is ready, has failed, or is wanted no longer."""
-        waiting = frozenset(keys)
-        if self._are_settled(waiting):
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((waiting, future))
-        await future
+        await self._settling.wait(keys)
 
     async def drained(self) -> None:
         """Wait until no release has a request in flight."""
@@ -211,7 +207,7 @@ class Manager:
                 self._perform(action)
                 if isinstance(action, Load):
                     break
-        self._wake_waiters()
+        self._settling.wake()
         self._arm_retry()
 
     def _is_at_rest(self, key: ReleaseKey) -> bool:
@@ -370,20 +366,9 @@ class Manager:
     def _on_idle(self, _release: ServedRelease) -> None:
         self.step()
 
-    def _are_settled(self, keys: frozenset[ReleaseKey]) -> bool:
+    def _is_settled(self, key: ReleaseKey) -> bool:
         done = (State.READY, State.ASLEEP, State.FAILED)
-        return all(key not in self._desired or self._releases[key].state in done for key in keys)
-
-    def _wake_waiters(self) -> None:
-        still: list[tuple[frozenset[ReleaseKey], asyncio.Future[None]]] = []
-        for keys, future in self._waiters:
-            if future.done():
-                continue
-            if self._are_settled(keys):
-                future.set_result(None)
-            else:
-                still.append((keys, future))
-        self._waiters = still
+        return key not in self._desired or self._releases[key].state in done
 
     def _arm_retry(self) -> None:
         due = [
