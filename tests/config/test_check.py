@@ -17,34 +17,6 @@ def found(text: str) -> list[str]:
     return [problem.path for problem in check(convert_config(document))]
 
 
-@pytest.mark.parametrize(
-    "binding",
-    [
-        "{name: b, from: 'plant/{s}/in', to: 'plant/{s}/out', model: a}",
-        "{name: b, from: 'plant/+/in', model: a@2}",
-        "{name: b, from: edged/n/infer/a, to: edged/n/result/a, model: a}",
-        "{name: b, from: edged/other/status, model: a}",
-    ],
-)
-def test_good_ones(binding: str) -> None:
-    assert found(HEAD + f"bindings: [{binding}]\n") == []
-
-
-@pytest.mark.parametrize(
-    ("binding", "paths"),
-    [
-        ("{name: b, from: '#', model: a}", {"bindings[0].from"}),
-        ("{name: b, from: 'edged/+/models/+/state', model: a}", {"bindings[0].from"}),
-        ("{name: b, from: x, to: edged/n/status, model: a}", {"bindings[0].to"}),
-        ("{name: b, from: x, codec: raw, fields: [y], model: a}", {"bindings[0].fields"}),
-        ("{name: b, from: x, retain: true, model: a}", {"bindings[0].retain"}),
-        ("{name: b, from: x, timeout: 0, model: a}", {"bindings[0].timeout"}),
-    ],
-)
-def test_bad_ones(binding: str, paths: set[str]) -> None:
-    assert set(found(HEAD + f"bindings: [{binding}]\n")) == paths
-
-
 def test_consequences_of_other_problems_are_not_reported() -> None:
     """keys misspelt: not also "no key is trusted"; model broken: not also "no such model"."""
     text = (
