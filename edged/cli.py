@@ -270,11 +270,15 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from edged.commands.verdict import diff_config  # noqa: PLC0415
+    from edged.commands.verdict import diff_config, find_problems  # noqa: PLC0415
 
     text = diff_config(options.config, options.state_dir)
     print(text or "no difference: a reload would change nothing")
-    return 0
+    problems, _ = find_problems(options.config, with_files=True, state_dir=options.state_dir)
+    if not problems:
+        return 0
+    print("a reload would refuse it:", *problems, sep="\n  ", file=sys.stderr)
+    return STATUS[Code.FAILED_PRECONDITION].exit
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -152,7 +152,8 @@ class TestStatus:
         done = edged(verb, "m", EDGED_ADMIN_SOCKET=f"{tmp_path}/none.sock")
         assert (done.returncode, f"{tmp_path}/none.sock" in done.stderr) == (69, True)
         assert "asked on `listen.admin`" in done.stderr
-        assert "no call" in edged(verb, "m", "--socket", daemon.socket).stderr
+        done = edged(verb, "m", "--socket", daemon.socket)
+        assert (done.returncode, "is not `listen.admin`" in done.stderr) == (77, True)
 
     def test_no_daemon(self, tmp_path: Path) -> None:
         for verb in ("status", "models"):
@@ -204,6 +205,11 @@ class TestDiff:
             0,
             "~ models.m.aliases.old: 1 -> 2\ncosts:\n  no load, no memory, no subscription\n",
         )
+        edit.write_text(daemon.config.read_text().replace("old: 1", "old: 9"))
+        done = edged("diff", "--config", edit, *state)
+        assert (done.returncode, "aliases.old: 1 -> 9" in done.stdout) == (78, True)
+        assert done.stderr.startswith("a reload would refuse it:\n  ")
+        edit.write_text(daemon.config.read_text().replace("old: 1", "old: 2"))
         bare = tmp_path / "bare"
         bare.mkdir()
         (bare / "edged.yaml").write_text(edit.read_text())

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edged.commands.changes import wait
-from edged.commands.disk import refused
+from edged.commands.disk import check_given, refused
+from edged.commands.seconds import seconds
+from edged.config.problems import ConfigProblemsError
 from edged.errors import STATUS, ApplyError, Code, EdgedError, InvalidRequestError
 
 Option = Callable[[argparse.ArgumentParser], None]
@@ -56,7 +58,7 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
             "--wait", action="store_true",
             help="until the daemon has taken the change (exit status 0) or refused it (78)",
         )  # fmt: skip
-        sub.add_argument("--timeout", type=float, default=300.0, help="seconds (default: 300)")
+        sub.add_argument("--timeout", type=seconds, default=300.0, help="seconds (default: 300)")
         sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
         socket_option(sub)
     floor = verb("floor", _floor, "Show or set the lowest release of a model that is accepted.")
@@ -82,8 +84,16 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
 def _install(options: argparse.Namespace) -> int:
     from edged.incoming.installing import install  # noqa: PLC0415
 
+    check_given(options.file, "the .edgb file of one bundle")
     allowed = {"older": options.older, "leap": options.leap}
-    done = install(options.config, options.file, **allowed, state_dir=options.state_dir)
+    try:
+        done = install(options.config, options.file, **allowed, state_dir=options.state_dir)
+    except ConfigProblemsError:
+        raise
+    except EdgedError as exc:
+        if options.file.name not in exc.message:  # which of several, where a script installs them
+            exc.message = f"{options.file}: {exc.message}"
+        raise
     print(done, flush=True)
     return wait(options) if options.wait else 0
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edged.commands.seconds import seconds
 from edged.errors import STATUS, Code, InvalidRequestError
 
 Option = Callable[[argparse.ArgumentParser], None]
@@ -43,7 +44,7 @@ def add_generations(
     history.add_argument("--json", action="store_true", help="print the whole document as JSON")
     for sub in (apply, rollback):
         socket_option(sub)
-        sub.add_argument("--timeout", type=float, default=300.0, help="seconds (default: 300)")
+        sub.add_argument("--timeout", type=seconds, default=300.0, help="seconds (default: 300)")
     for sub in (apply, rollback, history):
         config_option(sub)
         sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
@@ -93,6 +94,7 @@ def _history(options: argparse.Namespace) -> int:
     from edged.commands.generations import history_document, render_history  # noqa: PLC0415
     from edged.generation.record import find_state_dir  # noqa: PLC0415
 
-    document = history_document(options.state_dir or find_state_dir(options.config))
-    print(json.dumps(document, indent=2) if options.json else render_history(document))
+    state_dir = options.state_dir or find_state_dir(options.config)
+    document = history_document(state_dir)
+    print(json.dumps(document, indent=2) if options.json else render_history(document, state_dir))
     return 0

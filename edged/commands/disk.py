@@ -1,8 +1,11 @@
-"""What a person can do about a file or folder that the disk refuses: for the end of a message."""
+"""Files that a person names, and what to do where the disk refuses one: for ends of messages."""
 
 from __future__ import annotations
 
 import errno
+from pathlib import Path
+
+from edged.errors import InvalidRequestError, NotFoundError
 
 _ROOM = "make room on that disk (df -h, df -i) and try again"
 _REMEDIES = {
@@ -21,3 +24,16 @@ def refused(exc: OSError) -> str:
     said = exc.strerror or str(exc)
     remedy = _REMEDIES.get(exc.errno or 0)
     return said if remedy is None else f"{said}; {remedy}"
+
+
+def check_given(file: Path, what: str) -> None:
+    """Say at once of a file of the command line that it is none.
+
+    Raises:
+        NotFoundError: it is not there.
+        InvalidRequestError: it is a folder.
+    """
+    if file.is_dir():
+        raise InvalidRequestError(f"{file} is a folder; name {what}")
+    if not file.exists() and not file.is_symlink():
+        raise NotFoundError(f"{file}: there is no such file; name {what}")

@@ -99,10 +99,10 @@ def history_document(state_dir: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def render_history(document: list[dict[str, Any]]) -> str:
+def render_history(document: list[dict[str, Any]], state_dir: Path) -> str:
     """Lines for a person."""
     if not document:
-        return "no generation is kept yet; the daemon keeps each that takes effect"
+        return f"{state_dir} keeps no generation yet; the daemon keeps each that takes effect"
     head = ("generation", "since", "from", "digest", "state")
     rows = [
         (

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from edged.commands.rendering import table
 from edged.config.load import Snapshot, load
 from edged.config.schema import ModelConfig
-from edged.errors import ApplyError, ConfigError, EdgedError, IncompatibleError, NotFoundError
+from edged.errors import ApplyError, EdgedError, IncompatibleError, NotFoundError
 from edged.faults import fault
 from edged.generation.record import find_state_dir
 from edged.generation.release_checks import check_releases, check_rollout
@@ -120,7 +120,7 @@ def remove(config: Path, model: str, release: int, *, older: bool = False) -> st
     snapshot = load(config)
     if model not in snapshot.config.models:
         known = ", ".join(sorted(snapshot.config.models)) or "none"
-        raise ConfigError(f'no model "{model[:64]}" is configured; the models are: {known}')
+        raise NotFoundError(f'no model "{model[:64]}" is configured; the models are: {known}')
     found, _ = _bundles(snapshot, model)
     gone = [one.path for one in found if one.manifest.release == release]
     left = {one.manifest.release: one.manifest for one in found if one.manifest.release != release}

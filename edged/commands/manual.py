@@ -70,6 +70,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 OWN: Mapping[str, Mapping[int, str]] = {
     "check": {0: "it is good", 78: "it is not; every problem is said"},
+    "diff": {0: "a reload would take it", 78: "it would not, or nothing was applied yet"},
     "explain": {0: "it is allowed", 77: "it is not"},
     "apply": {
         0: "asked; with --wait: in effect", 69: "no daemon answers", 75: "still at it",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from edged.client import Client
-from edged.errors import DisconnectedError
+from edged.errors import DeniedError, DisconnectedError, NotFoundError
 
 ADMIN_SOCKET = "/run/edged/admin.sock"
 _UNDER_WAY = ("running", "passed")
@@ -32,6 +32,13 @@ def administer(socket: str | None, verb: str, model: str, timeout: float | None 
     try:
         with Client(path, timeout=timeout) as client:
             return client.call(verb, model=model)
+    except NotFoundError as exc:
+        if not exc.message.startswith(f'no call "{verb}"'):
+            raise
+        raise DeniedError(
+            f"{path} is not `listen.admin` of the configuration, where {verb} is asked; leave out "
+            "--socket, or name that one"
+        ) from exc
     except DisconnectedError as exc:
         if not isinstance(exc.__cause__, FileNotFoundError):
             raise

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edged.commands.changes import wait
-from edged.commands.disk import refused
+from edged.commands.disk import check_given, refused
+from edged.commands.seconds import seconds
 from edged.errors import ApplyError, EdgedError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def add_trust(commands: Any, config_option: Option, socket_option: Option) -> No
         "--anew", action="store_true",
         help="what the device went by is damaged: the document follows the file of trust.root",
     )  # fmt: skip
-    apply.add_argument("--timeout", type=float, default=300.0, help="seconds (default: 300)")
+    apply.add_argument("--timeout", type=seconds, default=300.0, help="seconds (default: 300)")
     socket_option(apply)
     verb("forget", _forget, "Go by the file of trust.root again, as a new device; needs root.")
 
@@ -109,6 +110,7 @@ def _apply(options: argparse.Namespace) -> int:
     from edged.generation.record import load_or_last_good  # noqa: PLC0415
     from edged.generation.trusted import apply_trust  # noqa: PLC0415
 
+    check_given(options.file, "a trust document")
     state_dir = _state_dir(options)
     try:
         # A stolen key does not wait until somebody has mended the configuration.

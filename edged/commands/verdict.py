@@ -55,12 +55,15 @@ def problems_document(path: Path, problems: list[Problem], summary: str) -> dict
     }
 
 
-def find_problems(path: Path, *, with_files: bool) -> tuple[list[Problem], str]:
+def find_problems(
+    path: Path, *, with_files: bool, state_dir: Path | None = None
+) -> tuple[list[Problem], str]:
     """Every problem of a configuration.
 
     Args:
         path: edged.yaml or its directory.
         with_files: also look at bundles, keys and what the bindings need of the models.
+        state_dir: of the device; default: ``find_state_dir``.
 
     Returns:
         The problems, and a summary for when there is none: a line, one for each model that
@@ -68,7 +71,7 @@ def find_problems(path: Path, *, with_files: bool) -> tuple[list[Problem], str]:
         whose runtime it chooses.
     """
     try:
-        snapshot = _with_document(load(path), path, None)
+        snapshot = _with_document(load(path), path, state_dir)
     except ConfigProblemsError as exc:
         return list(exc.problems), ""
     config = snapshot.config
@@ -77,22 +80,26 @@ def find_problems(path: Path, *, with_files: bool) -> tuple[list[Problem], str]:
         summary += f", {len(config.pipelines)} pipelines"
     if not with_files:
         return about_runtimes(snapshot), f"{summary} (bundles and keys were not looked at)"
+    state = state_dir or find_state_dir(path)
+    if state.exists() and not state.is_dir():
+        text = f"{state} is a file, where the daemon's folder is expected"
+        return [snapshot.problem("state_dir", text)], ""
     digests: dict[tuple[str, int], str] = {}
-    manifests, problems = inspect_bundles(snapshot, digests, find_state_dir(path))
+    manifests, problems = inspect_bundles(snapshot, digests, state)
     manifest_of, found = inspect_pipelines(snapshot, manifests)
     problems += found
     problems += _binding_problems(snapshot, manifest_of)
     problems += _feed_problems(snapshot, manifest_of)
     warnings = [] if problems else unmet_preferences(snapshot, manifests)
     expiring = [
-        *trust_warnings(snapshot, find_state_dir(path)),
+        *trust_warnings(snapshot, state),
         *expiry_warnings(snapshot, datetime.now(timezone.utc)),
         *_open_secrets(snapshot),
         *_source_warnings(snapshot),
         *snapshot.left_out,
         *_open_desired(snapshot),
     ]
-    chosen = [] if problems else chosen_lines(config, manifests, digests, find_state_dir(path))
+    chosen = [] if problems else chosen_lines(config, manifests, digests, state)
     summary = "\n".join((summary, *(f"warning: {one}" for one in [*warnings, *expiring]), *chosen))
     return problems, summary
 

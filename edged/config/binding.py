@@ -21,8 +21,8 @@ from edged.config.section import Section
 from edged.config.sparkplug import SparkplugConfig
 from edged.specs import Duration, FieldSpec, OutputSpec
 
-SessionName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,15}\Z")]
-BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z")]
+SessionName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,15}\Z", examples=["line-2"])]
+BindingName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}\Z", examples=["gate-1"])]
 
 
 class BindingConfig(Section, frozen=True, kw_only=True):

@@ -137,6 +137,10 @@ def login_problems(broker: BrokerConfig, path: str) -> Iterator[tuple[str, str]]
             yield f"{path}.password", "needs exactly one of secret: NAME and file: PATH"
         if broker.username is None:
             yield f"{path}.password", f"is of no use without {path}.username; add it"
+    host, is_socket = broker.host, broker.host.startswith("/")
+    if not is_socket and ("/" in host or host.count(":") == 1 or host.split() != [host]):
+        text = "expected a name or address alone; `port` and `tls: {}` stand beside it"
+        yield f"{path}.host", text
     tls = broker.tls
     if tls is not None and broker.host.startswith("/"):
         yield f"{path}.tls", f"is of no use on a Unix socket, which {path}.host names; remove it"

@@ -10,7 +10,7 @@ from edged.config.broker import BrokerConfig, ClientId
 from edged.config.section import Section
 from edged.specs import Duration
 
-BrokerName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,15}\Z")]
+BrokerName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,15}\Z", examples=["plant"])]
 MAIN = "mqtt"
 """The name of the broker of the section ``mqtt``."""
 

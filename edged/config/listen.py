@@ -9,14 +9,14 @@ from msgspec import Meta
 from edged.config.section import Path, Section
 from edged.specs import Size
 
+_Mode = Annotated[str, Meta(pattern=r"^0[0-7]{3}\Z", examples=["0660"])]
+
 
 class SocketConfig(Section, frozen=True, kw_only=True):
     """The Unix socket of the native protocol."""
 
     path: Annotated[Path, Meta(description="where the socket is made")] = "/run/edged/edged.sock"
-    mode: Annotated[
-        str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions; group may connect")
-    ] = "0660"
+    mode: Annotated[_Mode, Meta(description="octal permissions; group may connect")] = "0660"
     group: Annotated[str | None, Meta(description="group that owns the socket")] = None
 
 
@@ -34,9 +34,7 @@ class MetricsConfig(Section, frozen=True, kw_only=True):
         bool, Meta(description="host may be one that other machines reach; anybody there can read")
     ] = False
     path: Annotated[Path | None, Meta(description="Unix socket to listen on instead")] = None
-    mode: Annotated[str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions of path")] = (
-        "0660"
-    )
+    mode: Annotated[_Mode, Meta(description="octal permissions of path")] = "0660"
     group: Annotated[str | None, Meta(description="group that owns path")] = None
 
 
@@ -57,9 +55,7 @@ class WebConfig(Section, frozen=True, kw_only=True):
     path: Annotated[
         Path | None, Meta(description="Unix socket to listen on; either this or port")
     ] = None
-    mode: Annotated[str, Meta(pattern=r"^0[0-7]{3}\Z", description="octal permissions of path")] = (
-        "0660"
-    )
+    mode: Annotated[_Mode, Meta(description="octal permissions of path")] = "0660"
     group: Annotated[str | None, Meta(description="group that owns path")] = None
     host: Annotated[
         str, Meta(min_length=1, max_length=64, description="with port; loopback, or any with tls")

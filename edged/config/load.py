@@ -222,6 +222,9 @@ def _syntax_problem(file: str, exc: yaml.YAMLError) -> Problem:
     hint = "; indent with spaces" if "'\\t'" in said or "tab" in said else ""
     if "cannot start any token" in said:  # libyaml does not say which
         hint = "; indent with spaces, no tabs, and quote text that begins with @, % or a backquote"
+    begun = getattr(exc, "context_mark", None)
+    if begun is not None and mark is not None and begun.line != mark.line:
+        hint += f"; it begins in line {begun.line + 1}"
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
     return Problem(file, line, column, "", f"cannot be read as YAML: {said}{hint}")
 

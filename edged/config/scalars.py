@@ -27,6 +27,7 @@ _SIZES = (
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
+    ("GB", 10**9),
     ("MB", 10**6),
     ("kB", 1000),
 )
@@ -75,7 +76,7 @@ def expectation(base: Any, metas: tuple[Meta, ...]) -> str:
     if base is Duration:
         return 'a duration like "200ms" (units: ns, us, ms, s, min, h)'
     if base is Size:
-        return 'a size like "64MiB" (units: B, KiB, MiB, GiB, kB, MB)'
+        return 'a size like "64MiB" (units: B, KiB, MiB, GiB, kB, MB, GB)'
     if base is bool:
         return "true or false"
     if base is int:
@@ -101,6 +102,9 @@ def _length(metas: tuple[Meta, ...]) -> str:
     words = f" of at most {longest} characters" if longest is not None else ""
     if pattern is not None:
         pattern = pattern.replace(r"\Z", "$")  # the same to a person, and better known
+    shown = next((meta.examples[0] for meta in metas if meta.examples), None)
+    if shown is not None and pattern is not None:
+        return f'{words} like "{shown}" ({pattern})'
     return words + (f" matching {pattern}" if pattern is not None else "")
 
 

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from edged.specs import MODEL_NAME
 
-ModelName = Annotated[str, Meta(pattern=MODEL_NAME)]
+ModelName = Annotated[str, Meta(pattern=MODEL_NAME, examples=["gate-1"])]
 Path = Annotated[str, Meta(min_length=1, max_length=1024)]
 Reference = Annotated[str, Meta(min_length=1, max_length=320)]
 """A value of a pipeline: an input, a step, or STEP.OUTPUT."""

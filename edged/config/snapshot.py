@@ -209,11 +209,29 @@ def _bundle_problems(snapshot: Snapshot, is_known: Callable[[Path], bool]) -> It
             path = base if isinstance(model.bundle, str) else field_path(base, index)
             matches = snapshot._matches(pattern)  # noqa: SLF001 - same module
             if not matches:
-                yield snapshot.problem(path, f"no file matches {snapshot.resolve(pattern)}")
+                full = snapshot.resolve(pattern)
+                yield snapshot.problem(path, f"no file matches {full}{_what_is_there(full)}")
             for match in matches:
                 breathe()
-                if not is_known(match):
+                if is_known(match):
+                    continue
+                if match.is_dir():
+                    text = f"{match} is a folder; write {pattern}/{name}-*.edgb for what is in it"
+                    yield snapshot.problem(path, text)
+                else:
                     yield from _unreadable(snapshot, path, match)
+
+
+def _what_is_there(pattern: Path) -> str:
+    """Of a pattern that nothing matches: what lies in its folder, for who mistyped it."""
+    try:
+        found = sorted(one.name for one in pattern.parent.iterdir() if one.suffix == ".edgb")
+    except FileNotFoundError:
+        return "; there is no such folder"
+    except (OSError, ValueError):
+        return ""
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"; its folder has: {', '.join(found[:3])}{more}" if found else ""
 
 
 def _named_file_problems(snapshot: Snapshot) -> Iterator[Problem]:
@@ -239,4 +257,5 @@ def _unreadable(snapshot: Snapshot, path: str, file: Path) -> Iterator[Problem]:
         return
     os.close(descriptor)
     if not file.is_file():
-        yield snapshot.problem(path, f"{file} is not a regular file")
+        what = "a folder, where a file is expected" if file.is_dir() else "not a regular file"
+        yield snapshot.problem(path, f"{file} is {what}")

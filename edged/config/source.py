@@ -6,6 +6,7 @@ Decides what is read and refuses what others could have written. Never looks int
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -52,10 +53,11 @@ class _ChangedError(Exception):
 def main_file(path: Path) -> Path:
     """The main file, absolute, symlinks kept: ``path`` itself, or edged.yaml in that directory.
 
-    A path that does not exist is taken for a file when it ends in .yaml.
+    A path that does not exist is taken for a file when it ends in .yaml or .yml.
     """
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the ..data link
-    is_file = not absolute.is_dir() and (absolute.suffix == ".yaml" or absolute.exists())
+    is_named = absolute.suffix in (".yaml", ".yml")
+    is_file = not absolute.is_dir() and (is_named or absolute.exists())
     return absolute if is_file else absolute / MAIN_NAME
 
 
@@ -160,12 +162,15 @@ def _read_file(path: Path, problems: list[Problem]) -> bytes | None:
         # O_NONBLOCK: opening a FIFO must not hang; regular files ignore it.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as exc:
-        problems.append(problem_at(mark, "", f"cannot be read: {exc.strerror}"))
+        hint = _near(path) if exc.errno == errno.ENOENT else ""
+        problems.append(problem_at(mark, "", f"cannot be read: {exc.strerror}{hint}"))
         return None
     try:
         info = os.fstat(descriptor)
         reason = "is not a regular file"
-        if stat.S_ISREG(info.st_mode):
+        if stat.S_ISDIR(info.st_mode):
+            reason = "is a folder, where a file is expected"
+        elif stat.S_ISREG(info.st_mode):
             reason = distrust(info, read_only=_is_read_only(descriptor)) or ""
         data = b"" if reason else _read_all(descriptor)
     except OSError as exc:
@@ -179,6 +184,20 @@ def _read_file(path: Path, problems: list[Problem]) -> bytes | None:
         problems.append(problem_at(mark, "", f"is larger than {MAX_FILE_BYTES} bytes (1 MiB)"))
         return None
     return data
+
+
+def _near(path: Path) -> str:
+    """What is there in the place of a file that is not; a folder that is not there says that."""
+    try:
+        names = sorted(one.name for one in path.parent.iterdir() if one.is_file())
+    except FileNotFoundError:
+        return f"; there is no folder {path.parent} either"
+    except OSError:
+        return ""
+    if path.with_suffix(".yml").name in names:
+        return f"; {path.stem}.yml is there: rename it"
+    found = [name for name in names if is_drop_in(name)]
+    return f"; the folder has: {', '.join(found[:3])}" if found else ""
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -119,7 +119,8 @@ def read_public_key(path: Path | str) -> Ed25519PublicKey:
     try:
         key = serialization.load_pem_public_key(data)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
-        raise SignatureError(f"{path}: not a PEM public key (expected a .pub file)") from exc
+        what = "a private key, to be kept elsewhere" if b"PRIVATE KEY" in data else "no public key"
+        raise SignatureError(f"{path}: {what}; expected a .pub file (PEM)") from exc
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise SignatureError(f"{path}: expected an Ed25519 public key, found another kind")
     check_key(key, str(path))

@@ -37,6 +37,19 @@ def test_the_command_line(box: Path, capsys: pytest.CaptureFixture[str]):
         assert run("remove", words) == 65
         assert "expected MODEL@RELEASE" in capsys.readouterr().err
     assert run("remove", "m@1", "--wait", "--socket", str(box / "no.sock")) == 69
+    capsys.readouterr()
+    (box / "cut.edgb").write_bytes((box / "bundles/m-3.edgb").read_bytes()[:99])
+    for words, status, said in (
+        (("no.edgb",), 66, "no.edgb: there is no such file; name the .edgb file of one bundle"),
+        (("bundles",), 65, "bundles is a folder"),
+        (("cut.edgb",), 78, "cut.edgb: "),
+    ):
+        assert run("install", *(str(box / word) for word in words)) == status
+        assert said in capsys.readouterr().err
+    for timeout in ("nan", "-1", "inf", "soon"):
+        with pytest.raises(SystemExit):
+            run("remove", "m@1", "--wait", "--timeout", timeout)
+        assert "expected a number of seconds" in capsys.readouterr().err
     left = [path.name for path in (box / "bundles").iterdir()]
     assert left == ["m-3.edgb"], "the file's going and the daemon's word are two things"
     (box / "bundles/m-4.edgb").write_bytes(b"no bundle")

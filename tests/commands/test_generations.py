@@ -37,13 +37,14 @@ def test_shown(state: Path) -> None:
         "it was worse",
     )
     assert (oldest["state"], oldest["is_newest"]) == ("confirmed", False)
-    text = render_history([newest, oldest])
+    text = render_history([newest, oldest], Path("/s"))
     assert "set aside: it was worse" in text
     assert "2001-09-09 01:46:40 UTC" in text
 
 
 def test_nothing_yet(tmp_path: Path) -> None:
-    assert "no generation is kept yet" in render_history(history_document(tmp_path))
+    text = render_history(history_document(tmp_path), tmp_path)
+    assert text.startswith(f"{tmp_path} keeps no generation yet")
 
 
 def order(state: Path, order: Order | None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edged.commands.installed import listed, remove, render_listed
-from edged.errors import ApplyError, ConfigError, IncompatibleError, NotFoundError
+from edged.errors import ApplyError, IncompatibleError, NotFoundError
 from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.models import double
@@ -101,7 +101,7 @@ def test_the_newest_goes_if_asked_for_and_the_last_one_never(box: Path):
 def test_one_that_is_not_there(box: Path):
     with pytest.raises(NotFoundError, match="they hold: 1, 2, 3"):
         remove(box, "m", 9)
-    with pytest.raises(ConfigError, match="the models are: m"):
+    with pytest.raises(NotFoundError, match="the models are: m"):
         remove(box, "x", 1)
 
 

@@ -37,6 +37,31 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return made
 
 
+class TestSlips:
+    """What is there in the place of what was named."""
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            ("bundle/m-*.edgb", "/bundle/m-*.edgb; there is no such folder"),
+            ("M-*.edgb", "M-*.edgb; its folder has: m-1.edgb, m-2.edgb"),
+            (".", "is a folder; write ./m-*.edgb for what is in it"),
+        ],
+    )
+    def test_of_bundles(self, site: Site, words: str, said: str) -> None:
+        site.write(f"models:\n  m: {{bundle: '{words}'}}\n")
+        problems, _ = check_config(site.config, with_files=True)
+        assert any(one.endswith(said) for one in problems), problems
+
+    def test_of_the_state(self, site: Site) -> None:
+        site.write("models:\n  m: {bundle: 'm-*.edgb'}\n")
+        site.state.write_text("no folder")
+        (problem,), _ = check_config(site.config, with_files=True)
+        assert problem.endswith(
+            "state_dir: " + f"{site.state} is a file, where the daemon's folder is expected"
+        )
+
+
 class TestCheck:
     @pytest.mark.parametrize("model", ["m", "m@1", "m@live"])
     def test_good(self, site: Site, model: str) -> None:

@@ -201,6 +201,7 @@ def test_missing_model_refused() -> None:
         ("[1, 2]\n", "must hold a mapping"),
         ("just text\n", "must hold a mapping"),
         ("node: [a\n", "cannot be read as YAML"),
+        ("models: {a: {bundle: b}\nnode: x\n", "; it begins in line 1"),
         ("\tnode: a\n", "indent with spaces, no tabs"),
         ("node: 'a\n", "cannot be read as YAML"),
     ],

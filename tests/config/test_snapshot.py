@@ -72,7 +72,7 @@ def test_check_files_points_at_lines(filled) -> None:
     }  # fmt: skip
     assert found["models.digits.bundle"].line == 8
     assert "no file matches" in found["models.digits.bundle"].message
-    assert "not a regular file" in found["mqtt.tls.ca"].message
+    assert "is a folder, where a file is expected" in found["mqtt.tls.ca"].message
 
 
 def test_digest_covers_names_and_bytes(site) -> None:

@@ -32,7 +32,14 @@ def test_yml_is_not_silently_ignored(site) -> None:
 
 
 def test_missing_file(site) -> None:
-    assert "No such file" in site.problem().message
+    """What is there in its place is said: most often it was mistyped."""
+    assert site.problem().message.endswith("No such file or directory")
+    site.write("node: a\n", "other.yaml")
+    assert site.problem().message.endswith("No such file or directory; the folder has: other.yaml")
+    site.write("node: a\n", "edged.yml")
+    assert site.problem().message.endswith("; edged.yml is there: rename it")
+    with pytest.raises(ConfigProblemsError, match=r"; there is no folder .*/no either"):
+        load(site.root / "no/edged.yml")
 
 
 @pytest.mark.parametrize("name", ["edged.yaml", "conf.d/a.yaml"])
@@ -126,7 +133,8 @@ def test_main_file(tmp_path: Path) -> None:
     assert main_file(tmp_path) == tmp_path / "edged.yaml"
     assert main_file(tmp_path / "x.yaml") == tmp_path / "x.yaml"
     assert main_file(tmp_path / "not" / "there") == tmp_path / "not/there/edged.yaml"
-    assert main_file(tmp_path / "later.yaml") == tmp_path / "later.yaml"
+    for name in ("later.yaml", "later.yml"):
+        assert main_file(tmp_path / name) == tmp_path / name
 
 
 def test_a_directory_that_changes_while_read_is_read_again(

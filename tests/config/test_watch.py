@@ -204,11 +204,13 @@ def test_new_conf_d_and_files_in_it(site) -> None:
 
 def test_directory_deleted_and_made_again(site) -> None:
     site.write("node: a\n")
+    gone = "cannot be read: No such file or directory; "
+    gone += f"there is no folder {site.root} either"
 
     async def scene() -> None:
         with watched(site.root) as seen:
             shutil.rmtree(site.root)
-            await seen.wait_for("refused: cannot be read: No such file or directory")
+            await seen.wait_for(f"refused: {gone}")
             site.root.mkdir(mode=0o755)
             site.write("node: b\n")
             await seen.wait_for("b")

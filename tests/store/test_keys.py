@@ -50,6 +50,11 @@ class TestKeys:
         with pytest.raises(SignatureError, match="PEM"):
             TrustStore.from_files([path])
 
+    def test_a_private_key_is_told_from_what_is_no_key(self, tmp_path: Path):
+        private, _ = generate_key(tmp_path / "k")
+        with pytest.raises(SignatureError, match="a private key, to be kept elsewhere"):
+            TrustStore.from_files([private])
+
     def test_missing_file(self, tmp_path: Path):
         with pytest.raises(SignatureError, match="cannot read"):
             TrustStore.from_files([tmp_path / "nowhere.pub"])
