@@ -93,16 +93,22 @@ def look(dataplane: Dataplane) -> Seen:
     lost: dict[str, str] = {}
     failed = set()
     for name, route in table.routes.items():
-        releases = [one for one in route.releases.values() if isinstance(one, ServedRelease)]
+        releases = route.releases.values()
+        served = 0
         for one in releases:
-            ours = 0
-            for code, count in one.counters.failed.items():
-                ours += 0 if code in _ASKERS else count
-            answers[name, one.key] = (one.counters.requests, ours)
-        if releases and not route.is_ready:
-            bad = [one for one in releases if one.state is State.FAILED]
+            if not isinstance(one, ServedRelease):
+                continue
+            served += 1
+            counters, ours = one.counters, 0
+            if counters.failed:
+                for code, count in counters.failed.items():
+                    ours += 0 if code in _ASKERS else count
+            answers[name, one.key] = (counters.requests, ours)
+        if served and not route.is_ready:
+            ours_all = [one for one in releases if isinstance(one, ServedRelease)]
+            bad = [one for one in ours_all if one.state is State.FAILED]
             lost[name] = "; ".join(one.reason for one in bad)
-            if len(bad) == len(releases):
+            if len(bad) == served:
                 failed.add(name)
     for (model, transport, code), count in dataplane.refusals.items():
         if model in table.routes and code not in _ASKERS:

@@ -26,10 +26,7 @@ from edged.config.problems import ConfigProblemsError
 from edged.config.tls_files import TLS_FILES, tls_sections
 from edged.errors import ApplyError, EdgedError
 from edged.faults import fault
-from edged.generation.candidate import (
-    Candidate,
-    build_candidate,
-)
+from edged.generation.candidate import Candidate, build_candidate
 from edged.generation.content import content_digest
 from edged.generation.due import is_due
 from edged.generation.fallback import lost_models
@@ -41,6 +38,7 @@ from edged.generation.rereading import reread
 from edged.generation.returns import Returns
 from edged.generation.table import build_table, failed_problems, restart_changes, trouble_of
 from edged.generation.trusted import tell_trust, trust_document
+from edged.generation.turns import build_in_turns, follow_in_turns
 from edged.manifest import Manifest
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired
@@ -164,6 +162,7 @@ class Reloader(Returns):
                 await house.links.refresh(snapshot)
                 await house.listener.refresh(snapshot.config)
             house.manager.reconsider(house.is_quarantined)
+            await asyncio.sleep(0)
             await self._stand_in()
         except ConfigProblemsError as exc:
             problems = _lines(exc.problems)
@@ -223,10 +222,11 @@ class Reloader(Returns):
         candidate = self._carried(candidate)
         await self._begin(digest)
         fallbacks = await self._fallbacks.kept(candidate)
+        desired, budgets = candidate.desired(), budgets_of(snapshot.config)
+        await asyncio.sleep(0)
         before = house.manager.wanted()
-        desired = candidate.desired()
         house.manager.loader.trial = snapshot.config.trial
-        house.manager.memories.set_budgets(budgets_of(snapshot.config))
+        house.manager.memories.set_budgets(budgets)
         house.manager.want(desired, leaving=before)
         try:
             await asyncio.sleep(0)
@@ -249,18 +249,19 @@ class Reloader(Returns):
         # the loop, and the rest follows it; with hundreds of models in several turns, so that
         # those who ask meanwhile never wait for all of it.
         await asyncio.sleep(0)
-        house.manager.schedule(snapshot.config, desired)
-        await asyncio.sleep(0)
-        table = build_table(candidate, house.manager, generation, fallbacks)
-        await asyncio.sleep(0)
+        is_given_anew = house.manager.schedule(snapshot.config)
+        await follow_in_turns(house.manager, desired, is_given_anew=is_given_anew)
+        table = await build_in_turns(candidate, house.manager, generation, fallbacks)
         house.dataplane.swap(table)
         gone = [binding.name for binding in self.config.bindings]
         self._candidate, self.digest = candidate, digest
         self._prove()  # at once: what breaks with the first request is well now
         self._note_bindings(waiting, gone)
-        await asyncio.sleep(0)
+        for _ in range(2):  # the first turn is the one in which the window looks at all of it
+            await asyncio.sleep(0)
         self._fallbacks.keep(fallbacks, house.dataplane.table.routes)
         await house.links.swap(snapshot, prepared)
+        await asyncio.sleep(0)
         house.manager.want([*desired, *self._fallbacks.serving.values()])
         told = "generation %d is in effect (%d changed fields, %d loaded)"
         log.info(told, generation, changes, len(new))

@@ -54,10 +54,21 @@ def build_table(
     fallbacks: Mapping[str, Desired] | None = None,
 ) -> ServingTable:
     """Every model's route under one generation number."""
-    routes = {
-        name: build_route(candidate, name, manager, (fallbacks or {}).get(name))
-        for name in candidate.snapshot.config.models
-    }
+    return table_of(
+        candidate,
+        manager,
+        generation,
+        {
+            name: build_route(candidate, name, manager, (fallbacks or {}).get(name))
+            for name in candidate.snapshot.config.models
+        },
+    )
+
+
+def table_of(
+    candidate: Candidate, manager: Manager, generation: int, routes: dict[str, Route]
+) -> ServingTable:
+    """Routes that were built, and those of the pipelines over them."""
     snapshot = candidate.snapshot
     routes |= pipeline_routes(snapshot, candidate.plans, routes, manager.workshop)
     rollouts = {name: one.rollout for name, one in routes.items() if one.rollout is not None}

@@ -91,15 +91,28 @@ class Manager:
         ends = self.recovery.returning.ends(Ends(self._ready, self._asleep, self._load_failed))
         self.memories = Memories(loader, self._thread, budgets or {}, ends, self._releases.values)
 
-    def schedule(self, config: Config, releases: Iterable[Desired] = ()) -> None:
-        """Give out the devices as configured, and let releases follow their models' sections."""
+    def schedule(self, config: Config) -> bool:
+        """Give out the devices as configured; whether that is otherwise than before.
+
+        The releases are told by ``follow``.
+        """
         rules = rules_of(config, len(usable()))
         is_given_anew = rules != self.devices.rules
         self._turn.starvation_ns = rules.starvation_ns
         self.devices.configure(rules)
         self.workshop.caches.configure(config)
         self.rollouts.configure(config)
-        for release, item in ((self._releases[item.key], item) for item in releases):
+        return is_given_anew
+
+    def follow(self, releases: Iterable[Desired], *, is_given_anew: bool = False) -> None:
+        """Let releases follow their models' sections.
+
+        Args:
+            releases: with what is said of them now.
+            is_given_anew: what ``schedule`` said: also those whose section is as it was.
+        """
+        for item in releases:
+            release = self._releases[item.key]
             # Most of hundreds stay as they were, and whoever asks meanwhile waits for this loop.
             if is_given_anew or release.config != item.config:
                 release.configure(item.config)
@@ -132,16 +145,15 @@ class Manager:
             desired: what should be there.
             leaving: what is wanted until something else says so, and serves meanwhile.
         """
-        self._desired = {item.key: item for item in desired}
-        old = {item.key: item for item in leaving if item.key not in self._desired}
-        self._desired = {**old, **self._desired}
-        self.memories.host(item.config for item in self._desired.values())
+        new = {item.key: item for item in desired}
+        old = {item.key: item for item in leaving if item.key not in new}
+        self._desired = {**old, **new} if old else new
+        self.memories.host([item.config for item in self._desired.values()])
         for key, release in self._releases.items():
             release.is_leaving = key in old
-        for key, item in self._desired.items():
-            if key not in self._releases:
-                self._add(item)
-            self._stored[key] = item.stored
+        for key in [key for key in self._desired if key not in self._releases]:
+            self._add(self._desired[key])
+        self._stored.update({key: item.stored for key, item in self._desired.items()})
         self.step()
 
     def wanted(self) -> list[Desired]:

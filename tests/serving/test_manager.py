@@ -94,12 +94,16 @@ async def test_a_configuration_gives_out_the_device(house: House):
     item = want()
     item = Desired(item.digest, item.stored, ModelConfig(bundle="b", batching=batching))
     scheduling = SchedulingConfig(slots=3, reserved=ReservedConfig(high=1))
-    house.manager.schedule(Config(scheduling=scheduling), [item])
+    house.manager.follow(
+        [item], is_given_anew=house.manager.schedule(Config(scheduling=scheduling))
+    )
     assert (slots.rules.slots, release.instances) == (3, 2)
     item = Desired(
         item.digest, item.stored, ModelConfig(bundle="b", batching=batching, priority="high")
     )
-    house.manager.schedule(Config(scheduling=scheduling), [item])
+    house.manager.follow(
+        [item], is_given_anew=house.manager.schedule(Config(scheduling=scheduling))
+    )
     assert (release.rank, release.instances, release.turn.is_ranked) == (0, 3, True)
     house.manager.stop()
 
@@ -108,7 +112,7 @@ async def test_a_configuration_gives_out_the_device(house: House):
 async def test_only_what_changed_is_configured(house: House, monkeypatch: pytest.MonkeyPatch):
     """Of hundreds of models most stay as they were, and the loop answers nobody meanwhile."""
     await house.want(want(1), want(1, "door"))
-    house.manager.schedule(Config(), [want(1), want(1, "door")])
+    house.manager.follow([want(1), want(1, "door")], is_given_anew=house.manager.schedule(Config()))
     configured: list[str] = []
     follow = ServedRelease.configure
 
@@ -119,11 +123,14 @@ async def test_only_what_changed_is_configured(house: House, monkeypatch: pytest
     monkeypatch.setattr(ServedRelease, "configure", configure)
     door = want(1, "door")
     changed = Desired(door.digest, door.stored, ModelConfig(bundle="b", priority="high"))
-    house.manager.schedule(Config(), [want(1), changed])
+    house.manager.follow([want(1), changed], is_given_anew=house.manager.schedule(Config()))
     assert configured == ["door"]
     assert house.manager.get(changed.key).rank == 0
     # Slots are of the device: then everybody looks anew how many runs it may have at once.
-    house.manager.schedule(Config(scheduling=SchedulingConfig(slots=7)), [want(1), changed])
+    house.manager.follow(
+        [want(1), changed],
+        is_given_anew=house.manager.schedule(Config(scheduling=SchedulingConfig(slots=7))),
+    )
     assert configured == ["door", "gate", "door"]
 
 

@@ -127,7 +127,7 @@ class Repeats:
         if lane is None:
             try:
                 call = known.call
-                lane = HttpLane(known.repeat, call, call.outputs, known.model, call.numbers)
+                lane = HttpLane(known.repeat, call, call.outputs, known.model, call.release)
             except EdgedError:
                 known.has_lane = False
                 return None

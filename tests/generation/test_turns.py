@@ -1,0 +1,58 @@
+"""Hundreds of models are gone through in turns of the loop, in order and none left out."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edged.generation import turns as module
+from edged.generation.turns import follow_in_turns, in_turns
+
+
+def run(work: Any) -> int:
+    """How many turns others had meanwhile."""
+    had = 0
+
+    async def others() -> None:
+        nonlocal had
+        while True:
+            await asyncio.sleep(0)
+            had += 1
+
+    async def both() -> None:
+        task = asyncio.create_task(others())
+        await work()
+        task.cancel()
+
+    asyncio.run(both())
+    return had
+
+
+@pytest.mark.parametrize(("count", "pieces"), [(0, 0), (1, 1), (64, 1), (65, 2), (200, 4)])
+def test_others_have_a_turn_after_each_piece(count: int, pieces: int) -> None:
+    found: list[list[int]] = []
+
+    async def work() -> None:
+        async for some in in_turns(range(count)):
+            found.append(list(some))
+
+    assert run(work) >= pieces - 1
+    assert len(found) == pieces
+    assert [one for some in found for one in some] == list(range(count))
+
+
+def test_every_release_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PIECE", 2)
+    told: list[Any] = []
+    manager: Any = SimpleNamespace(
+        follow=lambda items, *, is_given_anew: told.append((list(items), is_given_anew))
+    )
+
+    async def work() -> None:
+        await follow_in_turns(manager, [1, 2, 3], is_given_anew=True)  # type: ignore[list-item]
+
+    run(work)
+    assert told == [([1, 2], True), ([3], True)]
