@@ -16,7 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edged.broker.aside import open_desired, open_questions
 from edged.broker.keeping import Keeping
+from edged.broker.moves import rest
 from edged.broker.options import results_options, session_options, tls_digest
 from edged.broker.results import Results, open_way
 from edged.broker.sparkplug import open_node
@@ -33,6 +35,7 @@ from edged.system.cores import spread
 from edged.telemetry.health import Health
 
 if TYPE_CHECKING:
+    from edged.transports.bindings.binding import Binding
     from edged.transports.bindings.binding_set import BindingSet
     from edged.transports.bindings.branch import Branch
     from edged.transports.bindings.desired import DesiredTopic, Offer
@@ -46,8 +49,6 @@ log = logging.getLogger("edged.mqtt")
 
 ACK_EARLY = "EDGED_TEST_ACK_EARLY"
 _STOP_S = 5.0
-_ENVELOPE_BYTES = 64 << 10
-"""For what is around a document, with JSON's marks."""
 
 
 class BrokerLinks:
@@ -183,6 +184,29 @@ class BrokerLinks:
         self._identity = identity
         self._feed(rules)
 
+    @property
+    def bindings(self) -> BindingSet | None:
+        """Those that are served; None without a broker."""
+        return self._wanted if self._bindings is not None else None
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether the broker has confirmed all that we read."""
+        return self._bindings is not None and self._bindings.is_subscribed
+
+    async def give_back(self, others: Sequence[Binding], timeout_s: float) -> None:
+        """Read no more for some bindings, and answer what the broker has for us still.
+
+        Args:
+            others: those that go another way from now on.
+            timeout_s: what comes later stays with the broker.
+        """
+        async with self._swapping:
+            if self._bindings is None or self._wanted is None:
+                return
+            self._bindings.swap(self._wanted.left_by(others))
+            await rest(self._bindings, timeout_s)
+
     def announce(self, info: dict[str, Any], models: list[dict[str, Any]]) -> None:
         """Publish what we are; kept and published again after each reconnect."""
         self._announced = (info, models)
@@ -303,9 +327,9 @@ class BrokerLinks:
         if mqtt.report:
             self._report(BaseTopics(options.base).metrics, mqtt.report.seconds)
         if mqtt.questions:
-            self._begin_questions(mqtt, options.named("req"))
+            self._questions = open_questions(mqtt, options, self._calls, self._is_input)
         if mqtt.desired is not None and self.offer is not None:
-            self._begin_desired(mqtt, options.named("config"), self.offer)
+            self._desired = open_desired(mqtt, options, self.offer, self._reported)
 
     def _report(self, topic: str, every_s: float) -> None:
         """Publish what ``edged mqtt status`` shows, now and again."""
@@ -313,30 +337,6 @@ class BrokerLinks:
         if self._bindings is not None:
             payload = encode_document(self.stats() or {})
             self._bindings.say(Publication(topic, payload, qos=0, retain=True, content_type=JSON))
-
-    def _begin_questions(self, mqtt: MqttConfig, options: SessionOptions) -> None:
-        from edged.transports.bindings.questions import Questions  # noqa: PLC0415
-        from edged.transports.mqtt.clients import open_session  # noqa: PLC0415 - only if used
-
-        options = replace(options, session_expiry_s=0, max_inflight=8)
-        calls: dict[str, Call] = {name: self._calls[name] for name in mqtt.questions}
-        self._questions = Questions(
-            open_session(options, mqtt.client), options.base, calls, self._is_input
-        )
-        self._questions.start()
-
-    def _begin_desired(self, mqtt: MqttConfig, options: SessionOptions, offer: Offer) -> None:
-        from edged.transports.bindings.desired import DesiredTopic  # noqa: PLC0415 - only if used
-        from edged.transports.mqtt.clients import open_session  # noqa: PLC0415
-
-        assert mqtt.desired is not None
-        # Above what is taken, so that one that is too long is answered and not lost in silence.
-        most = 2 * int(mqtt.desired.max_size) + _ENVELOPE_BYTES
-        options = replace(options, max_inflight=8, max_packet_bytes=most, takes_retained=True)
-        self._desired = DesiredTopic(open_session(options, mqtt.client), options.base, offer)
-        if self._reported is not None:
-            self._desired.report(self._reported)
-        self._desired.start()
 
     def _is_input(self, topic: str) -> bool:
         return self._prepared is not None and self._prepared.is_input(topic)

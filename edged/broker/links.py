@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from edged.broker.link import BrokerLinks
+from edged.broker.moves import moved, takers
 from edged.broker.results import left_on_disk
 from edged.config.binding import BindingConfig
 from edged.config.broker_lines import Line, config_of, line_of, lines_of
@@ -26,6 +27,7 @@ from edged.serving.dataplane import Dataplane
 from edged.telemetry.health import Health
 
 if TYPE_CHECKING:
+    from edged.transports.bindings.binding import Binding
     from edged.transports.bindings.binding_set import BindingSet
     from edged.transports.bindings.desired import Offer
     from edged.transports.bindings.questions import Call
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edged.mqtt")
 
+_MOVE_S, _LOOK_S = 5.0, 0.02
+"""So long a binding may take from one line to another, and who waits for it looks so often."""
 FOLDER = "brokers"
 """In the state directory, a folder for each line but the first."""
 
@@ -56,6 +60,8 @@ class _Health(Health):
 class Brokers:
     """See above; the words are those of BrokerLinks.
 
+    Whoever calls ``swap`` and ``refresh`` does one after the other; ``drain`` may come at any time.
+
     Args:
         dataplane: the one door.
         health: where lost brokers are noted.
@@ -74,6 +80,7 @@ class Brokers:
         self._lines = {Line(): BrokerLinks(dataplane, health, state_dir, calls)}
         self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._is_drained = False
+        self._begun: asyncio.Future[None] | None = None
         self._said_left: set[str] = set()
         self._unmade: list[str] = []
         """Keys of the health of lines that have no folder."""
@@ -104,22 +111,71 @@ class Brokers:
 
     async def swap(self, snapshot: Snapshot, prepared: Prepared | None) -> None:
         """Serve by these bindings from now on, and reconcile the broker connections."""
-        if self._is_drained:
-            return
+        if not self._is_drained:
+            await self._to_its_end(self._swap(snapshot, prepared))
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it all, though who asked for it is cancelled, as when the daemon stops.
+
+        A line that is half way out has work in hand, and nobody else knows of it.
+        """
+        self._begun = asyncio.ensure_future(work)
+        await asyncio.shield(self._begun)
+
+    async def _swap(self, snapshot: Snapshot, prepared: Prepared | None) -> None:
         wanted = prepared if prepared is not None and snapshot.config.mqtt is not None else {}
-        for line in [one for one in self._lines if one not in wanted and one != Line()]:
-            link = self._lines.pop(line)
-            await link.swap(
-                replace(snapshot, config=structs.replace(snapshot.config, mqtt=None)), None
-            )
-            await link.drain(0)
+        moves = moved({line: link.bindings for line, link in self._lines.items()}, wanted)
+        gone = [one for one in self._lines if one not in wanted and one != Line()]
+        nothing = replace(snapshot, config=structs.replace(snapshot.config, mqtt=None))
+        await self._end([line for line in gone if line not in moves], nothing, moves)
         while self._unmade:
             self._health.restore(self._unmade.pop())
         for line, bindings in wanted.items():
-            await self._swap_line(line, _of(snapshot, line), bindings)
+            kept = bindings.with_others(moves.get(line, ())) if bindings is not None else None
+            await self._swap_line(line, _of(snapshot, line), kept)
+        if moves:
+            await self._taken_over(moves, wanted)
+            for line in wanted.keys() & moves.keys():
+                bindings = wanted[line]
+                left = bindings.left_by(moves[line]) if bindings is not None else None
+                await self._swap_line(line, _of(snapshot, line), left)
+            await self._end([line for line in gone if line in moves], nothing, moves)
         if Line() not in wanted:
             await self._lines[Line()].swap(snapshot, None)
         await asyncio.to_thread(self._say_left, {_folder(line) for line in wanted})
+
+    async def _taken_over(self, moves: Mapping[Line, list[Binding]], wanted: Prepared) -> None:
+        """Wait until who reads the filters from now on is subscribed, if we hear the broker."""
+        links = [self._lines[line] for line in takers(moves, wanted) if line in self._lines]
+        until_s = asyncio.get_running_loop().time() + _MOVE_S
+        while not all(link.is_subscribed for link in links) and not self._is_drained:
+            is_heard = any(self._lines[line].is_subscribed for line in moves if line in self._lines)
+            if not is_heard:
+                return
+            if asyncio.get_running_loop().time() > until_s:
+                log.warning("no word of a broker for bindings that moved: messages may be lost")
+                return
+            await asyncio.sleep(_LOOK_S)
+
+    async def _end(
+        self, lines: Sequence[Line], nothing: Snapshot, moves: Mapping[Line, list[Binding]]
+    ) -> None:
+        """Answer what is in hand and say goodbye, on all of these lines at once.
+
+        Args:
+            lines: which.
+            nothing: a configuration without a broker.
+            moves: bindings that others have from now on.
+        """
+
+        async def end(link: BrokerLinks, gone: Sequence[Binding]) -> None:
+            if gone:
+                await link.give_back(gone, _MOVE_S)
+            await link.swap(nothing, None)
+            await link.drain(0)
+
+        every = [end(self._lines.pop(line), moves.get(line, ())) for line in lines]
+        await asyncio.gather(*every)
 
     async def _swap_line(self, line: Line, snapshot: Snapshot, bindings: BindingSet | None) -> None:
         if self._is_drained:
@@ -162,6 +218,10 @@ class Brokers:
 
     async def refresh(self, snapshot: Snapshot) -> None:
         """Look again at passwords and certificates; other ones mean another connection."""
+        if not self._is_drained:
+            await self._to_its_end(self._refresh(snapshot))
+
+    async def _refresh(self, snapshot: Snapshot) -> None:
         for line, link in list(self._lines.items()):
             if line in lines_of(snapshot.config):
                 await link.refresh(_of(snapshot, line))
@@ -209,6 +269,8 @@ class Brokers:
         """Take nothing new, finish what is in hand, and say goodbye, on all lines at once."""
         self._is_drained = True
         await asyncio.gather(*(link.drain(timeout_s) for link in self._lines.values()))
+        if self._begun is not None:
+            await asyncio.wait((self._begun,))  # it opens nothing any more
 
 
 def _folder(line: Line) -> str:

@@ -19,7 +19,7 @@ from edged.errors import FieldError
 from edged.specs import Duration
 from edged.telemetry.health import Health
 from edged.transports.bindings.binding_set import with_waiting
-from tests.fakes.broker import free_port
+from tests.fakes.broker import Device, Mosquitto, free_port
 from tests.fakes.door import SUM, FakeDoor
 from tests.transports.conftest import until
 
@@ -153,6 +153,44 @@ def test_nothing_is_opened_behind_the_end(tmp_path: Path) -> None:
         assert [one.stats() for one in brokers._lines.values()] == [None] * len(brokers._lines)
 
     asyncio.run(asyncio.wait_for(work(), 60))
+
+
+@pytest.mark.broker
+def test_a_line_that_is_on_its_way_out_when_the_daemon_stops_says_goodbye(tmp_path: Path) -> None:
+    (tmp_path / "plant").mkdir()
+
+    def at(port: int, *bindings: BindingConfig) -> Snapshot:
+        made = snapshot(tmp_path, *bindings)
+        made.config.brokers["plant"] = NamedBrokerConfig(host="127.0.0.1", port=port)
+        return made
+
+    async def work(plant: Mosquitto) -> None:
+        door = FakeDoor(hold=True)
+        brokers = Brokers(door, Health(), tmp_path)  # type: ignore[arg-type]
+        made = at(plant.port, binding("a"), binding("b", broker="plant"))
+        await brokers.swap(made, brokers.prepare(made, made.config.bindings, of))
+        with Device(plant, "edged/test/status", "b/out") as device:
+            (said,) = await asyncio.to_thread(device.get)
+            assert said.payload == b"online"
+            device.publish("b/in", b'{"a": 1, "b": 2}')
+            await until(lambda: len(door.held) == 1)
+            fewer = at(plant.port, binding("a"))
+            prepared = brokers.prepare(fewer, fewer.config.bindings, of)
+            reload = asyncio.create_task(brokers.swap(fewer, prepared))
+            (said,) = await asyncio.to_thread(device.get)
+            assert said.payload == b"draining"
+            reload.cancel()  # as a daemon does that is told to stop
+            drain = asyncio.create_task(brokers.drain(5))
+            await asyncio.sleep(0.1)
+            door.release_all()
+            await drain
+            found = await asyncio.to_thread(device.get, 2)
+            assert [one.topic for one in found] == ["b/out", "edged/test/status"]
+            assert found[1].payload == b"offline"
+            assert brokers.stats() is None
+
+    with Mosquitto(tmp_path / "plant") as plant:
+        asyncio.run(asyncio.wait_for(work(plant), 60))
 
 
 def test_no_answer_goes_where_another_line_of_the_broker_reads(tmp_path: Path) -> None:

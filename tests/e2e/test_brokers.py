@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,49 @@ def test_each_binding_reads_and_answers_where_it_says(box: Path) -> None:
             assert at_plant.one().topic == "a/out"
             assert daemon.status()["degradations"] == {}
         assert at_plant.get(2)[-1].payload == b"offline"
+
+
+def test_lines_come_and_go_while_messages_flow_and_none_is_lost(box: Path) -> None:
+    """A reload ends one way with work in hand and opens another, again and again."""
+    for name in ("first", "plant", "cloud"):
+        (box / name).mkdir()
+    with (
+        Mosquitto(box / "first") as first,
+        Mosquitto(box / "plant") as plant,
+        Mosquitto(box / "cloud") as cloud,
+        Device(first, "+/out") as at_first,
+        Device(plant, "+/out") as at_plant,
+        Device(cloud, "+/out") as at_cloud,
+    ):
+        brokers = {"first": first, "plant": plant, "cloud": cloud}
+        kept = binding("a")
+        ways = (
+            (binding("b", broker="plant"), {"plant"}),
+            (binding("b", broker="plant", results="cloud"), {"plant", "plant to cloud"}),
+            ("", set[str]()),
+        )
+        answers: dict[str, set[str]] = {"a": set(), "b": set()}
+
+        def collect() -> None:
+            for device in (at_first, at_plant, at_cloud):
+                while not device.inbox.empty():
+                    (message,) = device.get()
+                    answers[message.topic[0]].add(json.dumps(json.loads(message.payload)["y"]))
+
+        with running(box, body(brokers, kept, ways[0][0])) as daemon:
+            wait_for(lambda: is_up(daemon, "plant"))
+            number = 0
+            for lines, names in (*ways[1:], *ways, *ways[:2]):
+                daemon.write(body(brokers, kept, lines))
+                until = time.monotonic() + 20
+                while {*links(daemon)["brokers"]} != names:
+                    assert time.monotonic() < until
+                    for _ in range(10):
+                        number += 1
+                        row = json.dumps([[number, 0, 0, 0]])
+                        at_first.publish("a/in", row)
+                        at_plant.publish("b/in", row)
+            wait_for(lambda: is_up(daemon, "plant", "plant to cloud"))
+            wanted = {json.dumps([2.0 * one, 0.0, 0.0, 0.0]) for one in range(1, number + 1)}
+            wait_for(lambda: collect() or answers["a"] == wanted)
+            wait_for(lambda: collect() or answers["b"] == wanted)

@@ -95,6 +95,8 @@ class Binding:
         """All that it reads."""
         self.has_births = config.codec == "sparkplug" and config.compression == "none"
         """Whether its metrics may go by aliases."""
+        self.gathers = config.window is not None or bool(config.join)
+        """Whether rows of earlier messages are part of an answer."""
         self._compiled: dict[int, Compiled] = {}
         publish = config.publish
         is_choosy = publish is not None and publish.when != "always"

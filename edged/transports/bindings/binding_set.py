@@ -35,7 +35,7 @@ class BindingSet:
         bindings: in the order they were written.
         topics: the daemon's own tree, which nothing may be published into from outside.
         max_request_bytes: larger payloads are refused (``limits.max_request``).
-        leaving: those of shared filters that were given back; the broker may still send them some.
+        leaving: those whose filters were given back; the broker may still send them some.
         readers: also those of other sessions, where there are some.
         beside: those that read from the same broker and answer by another way.
     """
@@ -93,15 +93,32 @@ class BindingSet:
         }
         if not found:
             return self
-        leaving = tuple(found.values())[-_LEAVING_KEPT:]
+        leaving = (*found.values(), *self.leaving)[-_LEAVING_KEPT:]
         size, readers = self.max_request_bytes, self._readers
         return BindingSet(self.bindings, self.topics, size, leaving, readers, beside=self.beside)
+
+    def with_others(self, others: Sequence[Binding]) -> BindingSet:
+        """This set and those of another one."""
+        if not others:
+            return self
+        size = self.max_request_bytes
+        return BindingSet((*self.bindings, *others), self.topics, size, beside=self.beside)
+
+    def left_by(self, others: Sequence[Binding]) -> BindingSet:
+        """This set after others have left it; what the broker has for them here is answered."""
+        if not others:
+            return self
+        gone = {one.name for one in others}
+        kept = [one for one in self.bindings if one.name not in gone]
+        leaving, size = (*self.leaving, *others), self.max_request_bytes
+        return BindingSet(kept, self.topics, size, leaving, beside=self.beside)
 
     def part(self, session: str | None) -> BindingSet:
         """What belongs to one session; it knows the others' topics."""
         own = [binding for binding in self.bindings if binding.config.session == session]
+        left = [binding for binding in self.leaving if binding.config.session == session]
         size = self.max_request_bytes
-        return BindingSet(own, self.topics, size, readers=self.bindings, beside=self.beside)
+        return BindingSet(own, self.topics, size, left, self.bindings, beside=self.beside)
 
     def filters(self) -> dict[str, int]:
         """What to subscribe to: MQTT filters and the highest QoS wanted for each."""
@@ -276,8 +293,8 @@ def with_waiting(prepared: BindingSet, configs: Sequence[BindingConfig]) -> Bind
         except FieldError:
             continue  # its own words are at fault; no model will help it
         bindings.append(binding)
-    size = prepared.max_request_bytes
-    return BindingSet(bindings, prepared.topics, size, beside=prepared.beside)
+    size, leaving = prepared.max_request_bytes, prepared.leaving
+    return BindingSet(bindings, prepared.topics, size, leaving, beside=prepared.beside)
 
 
 def _check_discovery(binding: Binding, path: str, bindings: list[Binding]) -> None:

@@ -83,6 +83,11 @@ class Sessions:
         await self._main.drain(timeout_s)
 
     @property
+    def is_subscribed(self) -> bool:
+        """Whether the broker has confirmed all that we read."""
+        return all(one.stats()["subscribed"] for one in (self._main, *self._sides.values()))
+
+    @property
     def session(self) -> BrokerSession:
         """The main one's."""
         return self._main.session
@@ -119,4 +124,5 @@ class Sessions:
         for side in sides.values():
             found["bindings"] |= side.pop("bindings")
             del side["states"], side["results"]  # these are everybody's
+        found["subscribed"] &= all(side["subscribed"] for side in sides.values())
         return {**found, "problem": self.problem, "sessions": sides}

@@ -108,8 +108,12 @@ class Subscriber:
         return self._is_up
 
     def stats(self) -> dict[str, Any]:
-        """Whether the groups are left for now, and how often they were."""
-        return {"stepped_back": self.is_back, "times_back": self.times_back}
+        """Whether the broker has confirmed all that is read, and how it is with groups."""
+        return {
+            "subscribed": self._is_up and not self._asked and not self._giving_back,
+            "stepped_back": self.is_back,
+            "times_back": self.times_back,
+        }
 
     def _shared(self) -> dict[str, int]:
         return {text: qos for text, qos in self._filters.items() if is_shared(text)}

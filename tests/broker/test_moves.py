@@ -1,0 +1,88 @@
+"""Which bindings go from one line of a broker to another, and how long their old one is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from edged.broker import moves as module
+from edged.broker.moves import moved, rest, takers
+from edged.config.broker_lines import Line
+from edged.config.keyed import WindowConfig
+from edged.protocol.mqtt import BaseTopics
+from edged.transports.bindings.binding_set import BindingSet, prepare_bindings, with_waiting
+from tests.fakes.door import SUM
+from tests.transports.bindings.test_bindings import binding
+
+PLANT, CLOUD, OTHER = Line("plant"), Line("plant", "cloud"), Line("other")
+
+
+def reads(*names: str, **words: Any) -> BindingSet:
+    configs = [binding(name, from_=f"{name}/in", to=f"{name}/out", **words) for name in names]
+    return prepare_bindings(configs, lambda *_: SUM, BaseTopics("edged/n"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "gone", "by"),
+    [
+        ({PLANT: reads("a")}, {PLANT: reads("a")}, {}, []),
+        ({PLANT: reads("a")}, {PLANT: None}, {}, []),
+        ({PLANT: reads("a")}, {OTHER: reads("a")}, {}, []),
+        ({PLANT: reads("a", "b")}, {PLANT: reads("b"), CLOUD: reads("a")}, {PLANT: ["a"]}, [CLOUD]),
+        ({PLANT: None, CLOUD: reads("a")}, {PLANT: reads("a")}, {CLOUD: ["a"]}, [PLANT]),
+        (
+            {PLANT: reads("a"), CLOUD: reads("b")},
+            {PLANT: reads("b"), CLOUD: reads("a")},
+            {PLANT: ["a"], CLOUD: ["b"]},
+            [PLANT, CLOUD],
+        ),
+        ({PLANT: reads("a", window=WindowConfig(rows=2))}, {CLOUD: reads("a")}, {}, []),
+    ],
+)
+def test_those_whose_filter_another_line_of_the_broker_takes(
+    before: Any, after: Any, gone: dict[Line, list[str]], by: list[Line]
+) -> None:
+    found = moved(before, after)
+    assert {line: [one.name for one in its] for line, its in found.items()} == gone
+    assert takers(found, after) == by
+
+
+def test_what_came_for_a_binding_that_went_is_answered_as_before() -> None:
+    both = reads("a", "b")
+    left = both.left_by(both.bindings[1:])
+    for one in (left, left.part(None), with_waiting(left, ()), left.after(both)):
+        assert {*one.filters()} == {"a/in"}
+        assert [route.binding.name for route in one.routes("b/in")] == ["b"]
+        assert [route.binding.name for route in one.routes("a/in")] == ["a"]
+    assert left.part("bulk").routes("b/in") == left.routes("c/in") == ()
+    again = reads("a").with_others(both.bindings[1:])
+    assert {*again.filters()} == {"a/in", "b/in"}
+    assert both.left_by(()) is both.with_others(()) is both
+
+
+def test_the_rest_is_over_when_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_QUIET_S", 0)
+    words = {"state": "connected", "subscribed": True}
+    told = [
+        words | {"acknowledged": 3, "in_flight": 0},
+        words | {"acknowledged": 5, "in_flight": 1},
+        words | {"acknowledged": 5, "in_flight": 1},
+        words | {"acknowledged": 6, "in_flight": 0, "subscribed": False},
+        words | {"acknowledged": 6, "in_flight": 0, "subscribed": False},
+        words | {"acknowledged": 6, "in_flight": 0},
+        "not asked",
+    ]
+
+    class Sessions:
+        def stats(self) -> Any:
+            return told.pop(0)
+
+    asyncio.run(rest(Sessions(), 60))  # type: ignore[arg-type]
+    assert told == ["not asked"]
+    asyncio.run(rest(Sessions(), 0))  # type: ignore[arg-type]
+    assert told == ["not asked"]
+    told.insert(0, words | {"state": "connecting"})
+    asyncio.run(rest(Sessions(), 60))  # type: ignore[arg-type]
+    assert told == ["not asked"]
