@@ -60,10 +60,10 @@ class Guard:
         account = visit.account
         size = sum(array.nbytes for array in inputs.values())
         try:
+            visit.ask()  # first: who is refused has asked, too
             visit.require(_INFER, model)
             if wait_ns := account.takes(size):
                 raise visit.too_much(size, wait_ns)
-            visit.ask()
         except EdgedError as exc:
             on_response(InferResponse(model, 0, 0, error=exc), True)
             return None

@@ -78,8 +78,19 @@ class Visit:
         what = f'{verb} of model "{model[:64]}"' if model else verb
         return DeniedError(f"{what} is not allowed for {self.peer.words} on this socket")
 
+    def require_early(self, verb: str, model: str) -> None:
+        """As ``require``, for what is counted later where it is allowed; a denial is counted here.
+
+        Raises:
+            DeniedError: it may not.
+            QuotaError: it may not, and asks too fast.
+        """
+        if not self.allows(verb, model):
+            self.ask()
+            raise self.denied(verb, model)
+
     def ask(self) -> None:
-        """Count one request that is no inference.
+        """Count one request; before it is asked for its right, for a denied one counts, too.
 
         Raises:
             QuotaError: they come too fast.

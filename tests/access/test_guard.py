@@ -10,7 +10,7 @@ from edged.access.guard import Guard, GuardedCall, GuardedRun, guarded
 from edged.access.policy import Peer, Policy, build_rule
 from edged.access.quotas import Quota
 from edged.config.access import RuleConfig
-from edged.errors import CancelledError, Code, DeniedError, QueueFullError
+from edged.errors import CancelledError, Code, DeniedError, QueueFullError, QuotaError
 from edged.messages import InferRequest, InferResponse, PrepareRequest
 from edged.tensors import TensorSpec
 from tests.fakes.wire import EchoDoor
@@ -193,6 +193,30 @@ def test_requests_come_no_faster_than_they_may_whichever_way():
     assert not run.is_current
     run = call.bind(X, X, 1)
     assert all(run.run("uds") is not None for _ in range(9)), "without bounds as fast as one likes"
+
+
+def test_what_is_denied_has_been_asked():
+    """Who tries what it may not is slowed down like everybody, and hears nothing else then."""
+    stand = Stand("other", quota=Quota("q", is_any_user=True, rate=1, burst=3))
+    for code in (Code.PERMISSION_DENIED, Code.PERMISSION_DENIED):
+        stand.ask()
+        assert stand.code is code
+    with pytest.raises(DeniedError):
+        stand.visit.require_early("infer", "m")
+    stand.visit.require_early("infer", "other")  # allowed: the door counts it
+    with pytest.raises(QuotaError):
+        stand.visit.require_early("infer", "m")
+    stand.ask()
+    assert stand.code is Code.RESOURCE_EXHAUSTED
+    assert (stand.gate.refusals["rule"], stand.gate.refusals["rate"]) == (3, 2)
+
+
+def test_what_is_too_much_at_once_has_been_asked():
+    stand = Stand("m", quota=Quota("q", is_any_user=True, in_flight=4, rate=1, burst=2))
+    for _ in range(4):
+        stand.ask()
+        assert stand.code is Code.RESOURCE_EXHAUSTED
+    assert (stand.gate.refusals["in_flight"], stand.gate.refusals["rate"]) == (2, 2)
 
 
 def test_one_that_is_alone_has_no_more_in_flight_than_it_may():

@@ -60,8 +60,8 @@ def answer_admin(
 
 def _log_settings(admin: Admin, visit: Visit, message: Buffer) -> Reply:
     asked = decode(messages.LOG_SETTINGS, message).get("settings", {})
-    visit.require("logging", "")
     visit.ask()
+    visit.require("logging", "")
     if asked:
         settings = {name: next(iter(value.values()), None) for name, value in asked.items()}
         admin.set_level(level_among(settings, admin.level))
@@ -71,8 +71,8 @@ def _log_settings(admin: Admin, visit: Visit, message: Buffer) -> Reply:
 
 def _trace_settings(admin: Admin, visit: Visit, message: Buffer) -> Reply:
     asked = decode(messages.TRACE_SETTINGS, message)
-    visit.require("trace", "")
     visit.ask()
+    visit.require("trace", "")
     if model := asked.get("model_name", ""):
         admin.check(model)
     settings = asked.get("settings", {})
@@ -96,8 +96,8 @@ def _control(
 ) -> Withdrawal:
     asked = decode(messages.MODEL_CONTROL, message)
     model = asked.get("model_name", "")
-    visit.require(verb, model)
     visit.ask()
+    visit.require(verb, model)
     if asked.get("repository_name"):
         raise NotFoundError("there is one repository, and it has no name; leave it out")
     refuse = refuse_load if verb == "load" else refuse_unload

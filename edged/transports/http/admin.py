@@ -36,8 +36,8 @@ _OF_MODEL = ("load", "unload")
 
 def check_right(visit: Visit, route: Route) -> None:
     """Go on if a client may ask for a page; raises DeniedError or QuotaError."""
-    visit.require(route.verb, route.model if route.verb in _OF_MODEL else "")
     visit.ask()
+    visit.require(route.verb, route.model if route.verb in _OF_MODEL else "")
 
 
 async def administer(admin: Admin, route: Route, body: Buffer, *, changes: bool) -> bytes:

@@ -198,7 +198,7 @@ class Requests:
         """Answer what may be asked for on this socket, if this client may."""
         if self._visit is not None:
             if route.page in INFERENCE:
-                self._visit.require("infer", route.model)  # and is counted at the door
+                self._visit.require_early("infer", route.model)  # the door counts it
             elif route.page not in PROBES:
                 self._visit.ask()
         if route.page is Page.INFER:
