@@ -289,7 +289,7 @@ def by_hand(daemon: Guarded, admin: Path) -> None:
     assert main(["unload", "cam-1", "--socket", str(admin)]) == 0
     assert state()[0] == "unloaded"
     assert main(["unload", "nope", "--socket", str(admin)]) == 66
-    assert main(["unload", "cam-1", "--socket", str(daemon.socket)]) == 66
+    assert main(["unload", "cam-1", "--socket", str(daemon.socket)]) == 77
     assert ask(f"{target}load")[0] == 200
     assert state()[0] == "ready"
     assert ask("/v2/repository/models/none/load")[0] == 404
