@@ -12,7 +12,7 @@ from edged.device.setting import device_setting
 from edged.generation.breaker import Breaker
 from edged.rollout.ledger import Ledger
 from edged.runtimes.registry import create_runtime
-from edged.serving.choosing.chooser import LoadOrder
+from edged.serving.choosing.order import LoadOrder
 from edged.serving.dataplane import Dataplane
 from edged.serving.dressing import DressingLoader
 from edged.serving.manager import Manager

@@ -18,7 +18,7 @@ from edged.config.schema import Config, ModelConfig
 from edged.device.memory import half_of_memory
 from edged.errors import LoadError
 from edged.generation.exchange import Exchanges
-from edged.serving.choosing.chooser import LoadOrder
+from edged.serving.choosing.order import LoadOrder
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Desired
 from edged.serving.release import ServedRelease

@@ -15,7 +15,7 @@ from edged.engine_house import EngineHouse, asked_for, is_preferred
 from edged.engines.cache import EngineCache
 from edged.engines.sources import wishes
 from edged.errors import LoadError
-from edged.serving.choosing.chooser import LoadOrder
+from edged.serving.choosing.order import LoadOrder
 from tests.fakes import clock
 from tests.fakes.site import Site
 from tests.generation.test_exchange import booted, on_loop

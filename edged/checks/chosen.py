@@ -15,14 +15,8 @@ from edged.manifest import Manifest
 from edged.runtimes.base import RuntimeInfo
 from edged.runtimes.registry import AUTO, create_runtime, names_of
 from edged.serving.choosing.choice import labels
-from edged.serving.choosing.chooser import (
-    Offer,
-    by_preference,
-    judged,
-    offer,
-    setting_of,
-    with_absent,
-)
+from edged.serving.choosing.chooser import judged
+from edged.serving.choosing.offer import Offer, by_preference, offer, setting_of, with_absent
 from edged.store.findings import Findings
 
 Ask = Callable[[str], RuntimeInfo]

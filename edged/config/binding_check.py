@@ -1,7 +1,6 @@
 """What is wrong with bindings, from values alone: what each names, and where its topics lead.
 
-Decides from values alone. A result that could reach a binding, or mix with what the daemon itself
-publishes, is refused here.
+A result that could reach a binding, or mix with what the daemon itself publishes, is refused here.
 """
 
 from __future__ import annotations

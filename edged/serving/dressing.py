@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edged.loading import Loaded
-from edged.serving.choosing.chooser import LoadOrder
+from edged.serving.choosing.order import LoadOrder
 from edged.serving.memory.footprint import Prepared
 from edged.serving.trial import Loader
 

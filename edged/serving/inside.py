@@ -13,7 +13,7 @@ import msgspec
 
 from edged.runtimes.base import Runtime
 from edged.runtimes.registry import APART, device_of
-from edged.serving.choosing.chooser import LoadOrder
+from edged.serving.choosing.order import LoadOrder
 from edged.serving.choosing.preference import Avoiding
 from edged.workers.isolation import SharedWorkers, WorkerCaps, WorkerRuntime, enter_for
 

@@ -32,15 +32,10 @@ from edged.loading import Known, Loaded, load_release
 from edged.runtimes.base import Runtime
 from edged.runtimes.registry import AUTO, device_of, home_of
 from edged.serving.choosing.choice import Choice, idle_engines
-from edged.serving.choosing.chooser import (
-    Chooser,
-    LoadOrder,
-    condemned,
-    precisions,
-    runtime_ids,
-    told_threads,
-)
+from edged.serving.choosing.chooser import Chooser, condemned
 from edged.serving.choosing.chooser import Kept as Contests
+from edged.serving.choosing.offer import runtime_ids, told_threads
+from edged.serving.choosing.order import LoadOrder, precisions
 from edged.serving.choosing.preference import Avoiding
 from edged.serving.inside import inside
 from edged.serving.memory.footprint import Kept as Footprints

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edged.config.schema import ModelConfig, TrialConfig
 from edged.runtimes.registry import create_runtime
-from edged.serving.choosing.chooser import LoadOrder
+from edged.serving.choosing.order import LoadOrder
 from edged.serving.dressing import DressingLoader
 from edged.store.trust_store import TrustStore
 from tests.fakes.loader import Contests, Footprints, Memory, NoStandings

@@ -24,7 +24,7 @@ from edged.manifest import Manifest, canonical_json
 from edged.runtimes import tensorrt_host
 from edged.runtimes.engine import Engine, decode
 from edged.runtimes.registry import create_runtime
-from edged.serving.choosing.chooser import LoadOrder
+from edged.serving.choosing.order import LoadOrder
 from edged.serving.inside import inside
 from edged.store.bundle import bundle_digest
 from edged.store.stored import StoredRelease

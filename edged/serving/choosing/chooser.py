@@ -13,46 +13,34 @@ thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
 
-from edged.config.schema import ModelConfig
-from edged.errors import BundleError, EdgedError, LoadError, QuarantinedError
-from edged.loading import entries_for, find_entries
-from edged.manifest import ArtefactEntry, Manifest
-from edged.runtimes.base import Runtime, RuntimeInfo
+from edged.errors import BundleError, LoadError, QuarantinedError
+from edged.runtimes.base import RuntimeInfo
 from edged.runtimes.registry import AUTO, names_of
 from edged.serving.choosing.choice import Choice, Pair, choose, labels
 from edged.serving.choosing.contest import Outcome, hold_contest
+from edged.serving.choosing.offer import (
+    CreateRuntime,
+    Offer,
+    by_preference,
+    offer,
+    setting_of,
+    trial_id,
+    with_absent,
+)
+from edged.serving.choosing.order import LoadOrder, precisions, with_several
 from edged.store.contests import REASON_CHARS, Held
-from edged.store.stored import Stored
 from edged.workers.isolation import WorkerCaps
 
-CreateRuntime = Callable[[str], Runtime]
 _ALONE = "without trials nothing is compared"
 _TRIES = 3
 """Starts at which a contest is held in which somebody had no time, no memory or no core; then it is
 believed: a runtime that needs minutes for a model would take them at every start."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOrder:
-    """What to load.
-
-    Args:
-        digest: of the manifest.
-        stored: the verified bundle.
-        config: the model's section of the configuration.
-        avoid: runtimes that are to be left out, and why.
-    """
-
-    digest: str
-    stored: Stored
-    config: ModelConfig
-    avoid: Mapping[str, str] = field(default_factory=dict)
 
 
 class Verdicts(Protocol):
@@ -81,22 +69,6 @@ class Kept(Protocol):
     def note(self, digest: str, setting: str, value: Held | None) -> None:
         """Remember that."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a bundle offers to the runtimes that are here.
-
-    Args:
-        entries: the model files by what they would be loaded as: by precision as the bundle lists
-            them, and of each by runtime in order of preference.
-        absent: runtimes that are not here or get nothing of the bundle, with the reason.
-        ids: of all runtimes that were asked, by their names: with their versions.
-    """
-
-    entries: Mapping[Pair, ArtefactEntry]
-    absent: Mapping[str, str]
-    ids: Mapping[str, str]
 
 
 class Chooser:
@@ -153,7 +125,7 @@ class Chooser:
             return Choice(runtimes, several, why=f"it is listed first; {_ALONE}")
         offers = [
             offer(order.stored.manifest, [self._create_runtime(name).info()], "auto")
-            for name in _with_several(order)
+            for name in with_several(order)
         ]
         for one in offers:
             if held := self._known(order, one):
@@ -221,7 +193,7 @@ class Chooser:
         is_whole = raced | out == set(one.entries)
         # Figures alone are no verdict: that one was lifted asks for another trial.
         is_passed = all(
-            self._verdicts.has_passed(order.digest, _trial_id(one, pair)) for pair in raced
+            self._verdicts.has_passed(order.digest, trial_id(one, pair)) for pair in raced
         )
         return held if is_whole and is_passed else None
 
@@ -230,7 +202,7 @@ class Chooser:
         manifest = order.stored.manifest
         for pair in outcome.proven:
             self._verdicts.note_passed(
-                order.digest, manifest.name, manifest.release, _trial_id(one, pair)
+                order.digest, manifest.name, manifest.release, trial_id(one, pair)
             )
         is_raced = len(outcome.proven) == 1 or all(pair in outcome.costs for pair in outcome.proven)
         held = Held(
@@ -259,59 +231,6 @@ class Chooser:
         return setting_of(one, order.config.precision, self._threads, self._device())
 
 
-def offer(manifest: Manifest, infos: Sequence[RuntimeInfo], precision: str) -> Offer:
-    """What a bundle offers to those runtimes of a list that are here.
-
-    Args:
-        manifest: of the bundle.
-        infos: what the runtimes say of themselves, in order of preference.
-        precision: the only one that counts; ``auto`` for all.
-    """
-    absent: dict[str, str] = {}
-    found: dict[Pair, ArtefactEntry] = {}
-    for info in infos:
-        try:
-            entries = _entries(manifest, info.name, precision)
-        except EdgedError as exc:
-            absent[info.name] = exc.message
-            continue
-        if info.problem:
-            # What to install stands in `edged device`; here only why it takes no part.
-            absent[info.name] = info.problem.partition("; ")[0]
-            continue
-        for entry in entries:
-            found.setdefault(Pair(info.name, entry.precision), entry)
-    listed: list[str] = [entry.precision for entry in manifest.artefacts]
-    ordered = sorted(found, key=lambda pair: listed.index(pair.precision))
-    ids = {info.name: _ids([info]) for info in infos}
-    return Offer({pair: found[pair] for pair in ordered}, absent, ids)
-
-
-def _trial_id(one: Offer, pair: Pair) -> str:
-    """What a trial was passed on."""
-    return f"{one.ids[pair.runtime]}, {pair.precision}"
-
-
-def _entries(manifest: Manifest, name: str, precision: str) -> list[ArtefactEntry]:
-    entries = entries_for(manifest, name)
-    fit = [one for one in entries if precision in ("auto", one.precision)]
-    return fit or Choice((name,), (precision,), is_strict=True).pick(name, entries)
-
-
-def precisions(order: LoadOrder) -> tuple[str, ...]:
-    """The precisions to choose from, as the bundle lists them; empty where there is no choice."""
-    for name in _with_several(order)[:1]:
-        entries = entries_for(order.stored.manifest, name)
-        return tuple(dict.fromkeys(entry.precision for entry in entries))
-    return ()
-
-
-def _with_several(order: LoadOrder) -> list[str]:
-    """The runtimes of the model's list that the bundle has several precisions for."""
-    manifest = order.stored.manifest
-    return [n for n in names_of(order.config.runtime) if len(find_entries(manifest, n)) > 1]
-
-
 def judged(one: Offer, held: Held) -> Choice:
     """What a contest comes to."""
     costs = {Pair(runtime, precision): runs for runtime, precision, runs in held.raced}
@@ -324,20 +243,6 @@ def judged(one: Offer, held: Held) -> Choice:
     if 0 < held.tries < _TRIES:
         why = "; ".join(filter(None, (why, "to be asked again at the next start")))
     return replace(_of_pairs(pairs, why), missed=missed, is_proven=True)
-
-
-def by_preference(one: Offer) -> tuple[Pair, ...]:
-    """All there is where nothing was measured: runtimes in their order, float32 before less."""
-    rank = {name: place for place, name in enumerate(one.ids)}
-    return tuple(sorted(one.entries, key=lambda pair: rank[pair.runtime]))
-
-
-def with_absent(why: str, one: Offer) -> str:
-    """The same, and what takes no part."""
-    if not one.absent:
-        return why
-    told = ", ".join(f"{name} ({reason})" for name, reason in one.absent.items())
-    return "; ".join(filter(None, (why, f"left out: {told}")))
 
 
 def _of_pairs(pairs: tuple[Pair, ...], why: str) -> Choice:
@@ -368,23 +273,3 @@ def condemned(verdicts: Verdicts, order: LoadOrder, crash: str, words: str) -> Q
     reason = f"its trial died of {crash} on the golden samples or before"
     verdicts.quarantine(order.digest, manifest.name, manifest.release, reason)
     return QuarantinedError(f"{words}; the release is in quarantine")
-
-
-def runtime_ids(create_runtime: CreateRuntime, names: Sequence[str]) -> str:
-    """Runtimes with their versions, as one text."""
-    return _ids([create_runtime(name).info() for name in names])
-
-
-def _ids(infos: Sequence[RuntimeInfo]) -> str:
-    return ", ".join(f"{info.name} {info.version or 'missing'}" for info in infos)
-
-
-def setting_of(one: Offer, precision: str, threads: int, device: str) -> str:
-    """All that a contest depends on beside the bytes of the model."""
-    wanted = f" {precision}" if precision != "auto" else ""
-    return f"{', '.join(one.ids.values())}{wanted}, {told_threads(threads)}, {device}"
-
-
-def told_threads(threads: int) -> str:
-    """How many threads a run has."""
-    return f"{threads} threads" if threads else "a thread a core"
