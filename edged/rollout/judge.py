@@ -21,7 +21,8 @@ LOOKS = 30
 """Requests before a distribution is judged: the elements of one tensor are much alike."""
 _CERTAIN = 3.0
 """Standard deviations by which more than one in a hundred must be slow, before that is no chance:
-of few answers the 99th percentile is the slowest one, and any release has one that is slow."""
+of few answers the 99th percentile is the slowest one, and any release has one that is slow.
+Likewise by which more must be errors, where the stable release has some."""
 
 
 class Phase(enum.Enum):
@@ -119,9 +120,11 @@ def missing(
         counts[f"elements of {name}"] = _seen(tally, name)
     looks = min((_looks(tally, name) for name in references), default=LOOKS)
     stable, canary = tally.side(sides.stable), tally.side(sides.canary)
-    unclear = []
+    unclear: list[str] = []
+    if canary.errors > _errors_allowed(stable, canary, guard)[0]:
+        unclear.append(f"whether release {sides.canary} fails more, or did by chance")
     if canary.timed and canary.percentile_ns(_P99) > _limit_ns(stable, guard):
-        unclear = [f"whether release {sides.canary} is slower, or was by chance"]
+        unclear.append(f"whether release {sides.canary} is slower, or was by chance")
     short = [f"{count} of {guard.minimum} {what}" for what, count in counts.items()
              if count < guard.minimum]  # fmt: skip
     if guard.psi is not None and looks < LOOKS:
@@ -193,17 +196,33 @@ def _limit_ns(stable: Side, guard: GuardConfig) -> int:
 
 def _errors(stable: Side, canary: Side, sides: Sides, guard: GuardConfig) -> Iterator[str]:
     """Errors beyond the limit; also before there are enough answers, once none can mend it."""
-    judged = max(canary.answers, guard.minimum)
-    known = stable.error_rate if stable.answers >= guard.minimum else 0.0
-    if stable.answers < guard.minimum and stable.errors:
-        return  # what the stable one does is not known yet, and it does fail
-    allowed = known + guard.errors / 100
-    if canary.errors > allowed * judged:
+    allowed, chance = _errors_allowed(stable, canary, guard)
+    if canary.errors > allowed + chance:
         yield (
             f"errors: {canary.errors} of {canary.answers} answers of release {sides.canary} are "
             f"errors, of release {sides.stable} {stable.errors} of {stable.answers}; at most "
             f"{guard.errors:g} % more"
         )
+
+
+def _errors_allowed(stable: Side, canary: Side, guard: GuardConfig) -> tuple[float, float]:
+    """Errors that the canary may have, and how many more may be chance where the stable has any."""
+    judged = max(canary.answers, guard.minimum)
+    known, times = stable.error_rate, float(judged)
+    if stable.errors and stable.answers < guard.minimum:
+        known = _at_most(stable)  # what it does is not known yet, and it does fail
+    elif stable.answers:
+        times = judged * (1 + judged / stable.answers)  # what is known of it is chance, too
+    chance = _CERTAIN * math.sqrt(known * (1 - known) * times)
+    return (known + guard.errors / 100) * judged, chance
+
+
+def _at_most(side: Side) -> float:
+    """The rate of errors that it hardly exceeds, by Wilson's interval."""
+    each = _CERTAIN**2 / side.answers
+    rate = side.error_rate
+    half = _CERTAIN * math.sqrt((rate * (1 - rate) + each / 4) / side.answers)
+    return (rate + each / 2 + half) / (1 + each)
 
 
 def _looks(tally: Tally, name: str) -> int:

@@ -98,28 +98,40 @@ class Ledger:
                 log.warning("%s counts as empty: %s", path, exc)
 
     def entry(self, model: str, identity: str) -> Entry | None:
-        """The rollout that was begun last, if it is this one."""
+        """This rollout, as far as it has come; None where it is not remembered."""
         file = self._files.get(model)
-        return file.now if file is not None and file.now.identity == identity else None
+        known = [] if file is None else [*file.before, file.now]
+        return next((one for one in reversed(known) if one.identity == identity), None)
 
     def before(self, model: str) -> list[Entry]:
-        """Those that ended before, oldest first."""
+        """Those that others took the place of, oldest first."""
         file = self._files.get(model)
         return list(file.before) if file is not None else []
 
     def begin(self, model: str, entry: Entry) -> None:
-        """Another rollout takes the place of the last one."""
+        """Another rollout takes the place of the last one; it may be one that was there before.
+
+        A configuration may come back, and a release that was rolled back is not tried again for it.
+        """
         file = self._files.get(model)
         if file is None:
             self._files[model] = _File(entry)
             return
         if file.now is not entry:
-            file.before = [*file.before, file.now][-_KEPT:]
-            file.now = entry
+            others = [one for one in (*file.before, file.now) if one is not entry]
+            file.before, file.now = others[-_KEPT:], entry
 
     def snapshot(self, model: str) -> bytes:
-        """What ``save`` writes; on the loop, for the figures change there."""
-        return msgspec.json.encode(self._files[model])
+        """What ``save`` writes; on the loop, for the figures change there.
+
+        Of a model with very many tensors fewer of those before are kept: more would not be read.
+        """
+        file = self._files[model]
+        data = msgspec.json.encode(file)
+        while len(data) > _FILE_CAP_BYTES and file.before:
+            del file.before[: -(-len(file.before) // 2)]
+            data = msgspec.json.encode(file)
+        return data
 
     def save(self, model: str, data: bytes) -> None:
         """Write a file, on any thread; raises OSError."""

@@ -50,7 +50,8 @@ class Rollout:
         self.references: Mapping[str, Reference] | None = None
         """Of the canary's bundle; None until they are read."""
         self._key = config.key
-        self._salt = salt_of(model, sorted(config.numbers))
+        # Not of a shadow's: with it comes and goes nobody's side.
+        self._salt = salt_of(model, [config.stable, *(config.weights.keys() - {config.stable})])
         self._split = Split(self._salt, config.weights)
         self.side_at = self._split.at
         """The release at a place."""

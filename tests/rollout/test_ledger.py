@@ -8,6 +8,7 @@ import pytest
 
 from edged.rollout.judge import Phase
 from edged.rollout.ledger import Entry, Ledger
+from edged.rollout.tally import Moments
 from edged.system.atomic import write_atomically
 
 
@@ -43,6 +44,32 @@ def test_those_that_ended_are_kept_and_the_oldest_go(tmp_path: Path):
     before = ledger(tmp_path).before("m")
     assert [one.canary for one in before] == list(range(19, 39))
     assert before[0].ended == 9.0
+
+
+def test_one_that_comes_back_goes_on_where_it_was(tmp_path: Path):
+    """Its section was another one meanwhile, say until a generation was rolled back."""
+    first, other = Entry("a", 1, 2), Entry("b", 1, 3)
+    first.move(Phase.ROLLED_BACK, "slow", 9.0)
+    saved(tmp_path, first, other)
+    again = ledger(tmp_path)
+    found = again.entry("m", "a")
+    assert found == first
+    assert again.before("m") == [first], "asked for only: a table may never come to serve"
+    again.begin("m", found)
+    other = again.before("m")[0]
+    assert (other.identity, again.entry("m", "b")) == ("b", other)
+    again.begin("m", other)
+    assert again.before("m") == [first]
+
+
+def test_what_is_written_can_be_read(tmp_path: Path):
+    entries = [Entry(str(number), 1, number) for number in range(2, 12)]
+    for entry in entries:
+        entry.tally.moments = {f"in.{'x' * 2000}{at}": Moments() for at in range(80)}
+    saved(tmp_path, *entries)
+    again = ledger(tmp_path)
+    assert again.entry("m", "11") == entries[-1]
+    assert 0 < len(again.before("m")) < 9
 
 
 def test_the_same_one_begins_once(tmp_path: Path):

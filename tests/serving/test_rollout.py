@@ -112,6 +112,16 @@ class TestSides:
         assert {*await asked(plane, 100, asker=asker)} == {1, 2}
 
     @on_loop
+    async def test_a_shadow_beside_it_moves_nobody(self):
+        sides = both()
+        alone = house(canary(50, "device"), *sides)[1]
+        config = canary(50, "device", shadow={"release": 3})
+        beside = house(config, *sides, served(FakeSession(), 3))[1]
+        for number in range(100):
+            device = {"device": f"d{number}"}
+            assert alone.place_of(device, "u") == beside.place_of(device, "u")
+
+    @on_loop
     async def test_a_long_key_is_cut(self):
         _, rollout = house(canary(50, "device"), *both())
         assert len(rollout.key_of({"device": "x" * 10**6}, "uds:7") or "") == 256
