@@ -283,6 +283,8 @@ def by_hand(daemon: Guarded, admin: Path) -> None:
     daemon.change(BODY + RULES + "log: {level: warning}\n")
     assert state()[0] == "unloaded", "a reload of something else leaves it so"
     daemon.change(BODY + RULES)
+    # The log follows behind that: asked for before, another level would be taken back by it.
+    wait_for(lambda: daemon.status()["log_level"] == "info")
     assert main(["load", "cam-1", "--socket", str(admin)]) == 0
     assert state()[0] == "ready"
     assert as_user(HER, lambda: over_native(daemon.socket, "cam-1")) == "good"
