@@ -64,6 +64,12 @@ class Outflow:
         """Publications on their way."""
         return len(self._open)
 
+    @property
+    def oldest(self) -> tuple[int, ...]:
+        """What has waited longest for the broker's word, of each kind; the same while it does."""
+        kinds = (self._open, self._subscribing, self._unsubscribing)
+        return tuple(next(iter(kind)) for kind in kinds if kind)
+
     def must_wait(self, publication: Publication) -> bool:
         """Whether it has to stand behind others; QoS 0 too, so that order is kept."""
         return bool(self.waiting) or (publication.qos > 0 and len(self._open) >= self.window)

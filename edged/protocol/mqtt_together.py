@@ -52,6 +52,11 @@ class Together:
         """Publications of QoS 1 and 2 that are on their way."""
         return self._outflow.unacknowledged
 
+    @property
+    def oldest(self) -> tuple[int, ...]:
+        """What has waited longest for the broker's word; empty where nothing does."""
+        return self._outflow.oldest
+
     def publish(
         self, tokens: range, topics: Sequence[str], payloads: Sequence[bytes], like: Publication
     ) -> bool:

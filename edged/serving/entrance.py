@@ -18,6 +18,10 @@ from edged.serving.scheduling.capacity import places_of
 from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.scheduling.slots import DeviceSlots
 
+_BUSY = 2
+"""So many times longer than in a calm moment a run takes at most, for whoever must say now what
+holds for as long as a connection does."""
+
 
 class Entrance(Resting):
     """See above.
@@ -52,7 +56,8 @@ class Entrance(Resting):
     @property
     def places(self) -> int:
         """Requests that somebody far away may have under way; 0 = not known."""
-        run_ns = self.forecast.likely_ns(self.batch_rows)
+        forecast, rows = self.forecast, self.batch_rows
+        run_ns = min(forecast.likely_ns(rows), _BUSY * forecast.least_ns(rows))
         return places_of(self.batch_rows * self.instances, run_ns, self.config.queue.max_rows)
 
     def shuts_out(self, rows: int, deadline_ns: int | None, now_ns: int) -> QueueFullError | None:

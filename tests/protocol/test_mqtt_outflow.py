@@ -48,6 +48,21 @@ def test_identifiers_go_round_and_leave_out_what_is_in_use():
     assert outflow.new_id() == 0
 
 
+def test_what_waits_longest():
+    outflow = Outflow(9)
+    assert outflow.oldest == ()
+    outflow.sent(1, 10)
+    outflow.sent(2, 20)
+    assert outflow.oldest == (1,)
+    outflow.subscribing(3, Asked(1), ("a",))
+    outflow.unsubscribing(4, 1, 1)
+    assert outflow.oldest == (1, 3, 4)
+    outflow.acknowledged(2)
+    assert outflow.oldest == (1, 3, 4)
+    outflow.acknowledged(1)
+    assert outflow.oldest == (3, 4)
+
+
 def test_what_nothing_waits_for():
     outflow = Outflow(1)
     refused(Rule.ACK_UNKNOWN, lambda: outflow.acknowledged(1))

@@ -155,6 +155,13 @@ async def test_places_of_a_release_that_is_measured():
     release.loaded(FakeSession(), "onnxruntime", 10**8, ((1, 10**8),))
     assert door(release).places("gate") == door(release).places("gate", 1) == 10
     assert [door(release).places(*one) for one in (("gate", 2), ("a",), ("none",))] == [0] * 3
+    now_ns = 10**12
+    for runs, expected in ((1, 9), (99, 5)):  # slower, and then four times as slow
+        for _ in range(runs):
+            release.forecast.learn(
+                4 * 10**8 if runs > 1 else 2 * 10**8, 1, now_ns, 0, is_queued=True
+            )
+        assert door(release).places("gate") == expected, "a busy moment is no word for ever"
 
 
 @on_loop

@@ -35,6 +35,9 @@ REST_S = 0.00001
 """Where reads follow one another so closely, bring little each, and so much of ours is still on its
 way, the loop rests for so long (less than a tenth of a millisecond, as kernels keep time): the
 broker gets a core meanwhile, and what it sends comes together, at half the cost."""
+UNANSWERED_S = 120.0
+"""A broker that reads all, answers pings and does not acknowledge for so long never will: what it
+was sent, and what it sent itself, only gets on with another connection."""
 LAST_WORDS_S = 1.0
 """How long a broker has to close its side after DISCONNECT, as it must."""
 
@@ -71,6 +74,8 @@ class BrokerLink(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._small = self._buffer[:SMALL_READ_BYTES]
         self._is_due = self._is_reading = False
+        self._oldest: tuple[int, ...] = ()
+        self._oldest_ns = 0
         self._acks_at_once = max(1, min(ACKS_AT_ONCE, options.max_inflight // 4))
         self._acks_timer: asyncio.TimerHandle | None = None
         self._lone_acks = 0
@@ -211,3 +216,9 @@ class BrokerLink(asyncio.BufferedProtocol):
         if now_ns - heard_ns > 1.5 * options.keepalive_s * 1e9:
             self.is_silent = True
             self.end("the broker was not heard for one and a half keepalives")
+        oldest = self.session.together.oldest
+        if oldest != self._oldest or self._is_paused or not oldest:
+            self._oldest, self._oldest_ns = oldest, now_ns
+        elif now_ns - self._oldest_ns > UNANSWERED_S * 1e9:
+            self.is_silent = True
+            self.end(f"the broker has not acknowledged what it was sent for {UNANSWERED_S:.0f} s")

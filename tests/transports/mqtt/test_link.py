@@ -175,6 +175,49 @@ def test_a_loop_that_stood_still_is_no_silent_broker(monkeypatch, stood_still):
     run(main)
 
 
+@pytest.mark.parametrize("ends_by", ["silence", "puback", "pause"])
+@pytest.mark.parametrize("kind", ["publish", "subscribe", "unsubscribe"])
+def test_a_broker_that_answers_pings_and_acknowledges_nothing_is_left(monkeypatch, kind, ends_by):
+    async def main(joined):
+        link = joined.link
+        begun_ns = link._ticked_ns
+
+        def at(seconds):
+            """The loop goes on all the time, and the broker is heard."""
+            monkeypatch.setattr(mqtt_link.time, "monotonic_ns", lambda: begun_ns + seconds * 10**9)
+            joined.hear(b"\xd0\x00")
+            link._ticked_ns = begun_ns + seconds * 10**9
+            link._tick()
+            return joined.wire.state
+
+        if kind == "publish":
+            joined.session.publish(1, Publication("t", b"", qos=1))
+            joined.session.publish(2, Publication("t", b"", qos=1))
+        elif kind == "subscribe":
+            joined.session.subscribe(1, (("a", 1), ("b", 1)))
+        else:
+            joined.session.unsubscribe(1, ["a"])
+            joined.session.unsubscribe(2, ["b"])
+        assert at(1) == at(120) == "open"
+        if ends_by == "puback":
+            said = {"publish": b"\x40\x02", "subscribe": b"\x90\x04", "unsubscribe": b"\xb0\x04"}
+            joined.hear(said[kind] + b"\0\1" + (b"" if kind == "publish" else b"\0\0"))
+        elif ends_by == "pause":
+            link.pause_writing()
+        assert at(122) == ("aborted" if ends_by == "silence" else "open")
+        if ends_by == "silence":
+            assert "acknowledged" in link.words
+            assert link.is_silent
+        elif ends_by == "pause":
+            assert at(500) == "open", "what was said is not all written"
+            link.resume_writing()
+            assert (at(619), at(621)) == ("open", "aborted")
+        else:
+            assert (at(241), at(243)) == ("open", "aborted"), "the second of them waits as long"
+
+    run(main)
+
+
 def test_a_broker_that_never_answers_connect(monkeypatch):
     async def main():
         session = ClientSession(Hello("n"), 1, lambda _: None)
