@@ -1,8 +1,8 @@
 """All rollouts of the process: made with each table, looked at twice a second, ended, remembered.
 
-Decides when to look and when to write; what becomes of a canary is ``rollout.judge``'s decision. An
-end takes effect at once, without another generation: what serves is asked of the rollout. Used from
-the event loop only; files are written on a thread.
+Decides when to look; what becomes of a canary is ``rollout.judge``'s decision, and when that is
+written ``rollout_keeping.py``'s. An end takes effect at once, without another generation: what
+serves is asked of the rollout. Used from the event loop only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -25,6 +25,7 @@ from edged.rollout.judge import Phase, Sides, Verdict, judge, missing
 from edged.rollout.ledger import Entry, Ledger
 from edged.serving.release import ServedRelease
 from edged.serving.rollout import Rollout
+from edged.serving.rollout_keeping import Health, Keeping
 from edged.serving.served import Served
 from edged.serving.standing import Standing
 from edged.store.stored import Stored
@@ -32,21 +33,7 @@ from edged.store.stored import Stored
 log = logging.getLogger("edged.rollout")
 
 _LOOK_S = 0.5
-_SAVE_NS = 10_000_000_000
-"""Figures that a power cut may lose; a flash disk lasts longer for it."""
 _P99 = 0.99
-
-
-class Health(Protocol):
-    """What is not as it should be."""
-
-    def degrade(self, key: str, reason: str) -> None:
-        """Note it."""
-        ...
-
-    def restore(self, key: str) -> None:
-        """It is as it should be again."""
-        ...
 
 
 class Rollouts:
@@ -62,10 +49,8 @@ class Rollouts:
         self._made: dict[tuple[str, str], Entry] = {}
         self._references: dict[str, Mapping[str, Reference]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._keeping: Keeping | None = None
         self._reading: set[str] = set()
-        self._dirty: set[str] = set()
-        self._saved: dict[str, tuple[int, int]] = {}
         self._told: set[str] = set()
         self._looked_ns = 0
 
@@ -84,7 +69,7 @@ class Rollouts:
             stored: the bundle of a release.
             on_change: called after what answers has changed.
         """
-        self._ledger, self._health = ledger, health
+        self._ledger, self._health, self._keeping = ledger, health, Keeping(ledger, health)
         self._stored, self._on_change = stored, on_change
 
     def of(
@@ -124,8 +109,9 @@ class Rollouts:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for model in self.active():
-            self._save_now(model)
+        for model, rollout in self.active().items():
+            if self._keeping is not None:
+                self._keeping.now(model, rollout.entry)
 
     def look(self, now_ns: int) -> None:
         """Judge every rollout that is under way."""
@@ -139,7 +125,8 @@ class Rollouts:
                 rollout.entry.tally.elapsed_ns += min(since_ns, int(10 * _LOOK_S * 1e9))
                 self._judge(rollout)
             self._tell(rollout)
-            self._save_if_due(model, rollout, now_ns)
+            if self._keeping is not None:
+                self._keeping.look(model, rollout.entry.tally, now_ns)
 
     def promote(self, model: str) -> dict[str, Any]:
         """Let the canary serve all; raises EdgedError where there is none under way."""
@@ -161,8 +148,8 @@ class Rollouts:
 
     async def saved(self) -> None:
         """Wait until what was decided is on disk, or the health says that it is not."""
-        while self._task is not None and not self._task.done():
-            await asyncio.wait([self._task])
+        if self._keeping is not None:
+            await self._keeping.done()
 
     def as_list(self) -> list[dict[str, Any]]:
         """Every rollout, for the status page."""
@@ -251,9 +238,8 @@ class Rollouts:
             rollout.model, entry.canary, verdict.phase.value, verdict.reason,
         )  # fmt: skip
         self._tell(rollout)
-        if self._ledger is not None:  # not looked at yet, it would be the one before that is saved
-            self._ledger.begin(rollout.model, entry)
-        self._save_soon(rollout.model)
+        if self._keeping is not None:
+            self._keeping.soon(rollout.model, entry)
         self._on_change()
 
     def _tell(self, rollout: Rollout) -> None:
@@ -291,45 +277,6 @@ class Rollouts:
             log.error('model "%s": drift cannot be judged: %s', rollout.model, exc)
             return
         self._references[digest] = rollout.references = found
-
-    def _save_if_due(self, model: str, rollout: Rollout, now_ns: int) -> None:
-        tally = rollout.entry.tally
-        seen = sum(side.answers for side in tally.sides.values()) + tally.compared
-        saved_ns, saved = self._saved.get(model, (0, -1))
-        if seen != saved and (now_ns - saved_ns >= _SAVE_NS or not saved_ns):
-            self._saved[model] = (now_ns, seen)
-            self._save_soon(model)
-
-    def _save_soon(self, model: str) -> None:
-        self._dirty.add(model)
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._save_all())
-
-    async def _save_all(self) -> None:
-        while self._dirty and self._ledger is not None:
-            model = self._dirty.pop()
-            data = self._ledger.snapshot(model)
-            try:
-                await asyncio.to_thread(self._ledger.save, model, data)
-            except OSError as exc:
-                self._not_saved(exc)
-            else:
-                if self._health is not None:
-                    self._health.restore("rollouts")
-
-    def _save_now(self, model: str) -> None:
-        if self._ledger is not None:
-            self._ledger.begin(model, self.active()[model].entry)
-            try:
-                self._ledger.save(model, self._ledger.snapshot(model))
-            except OSError as exc:
-                self._not_saved(exc)
-
-    def _not_saved(self, exc: OSError) -> None:
-        if self._health is not None:
-            self._health.degrade(
-                "rollouts", f"how rollouts go could not be noted on disk: {exc.strerror}"
-            )
 
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._on_timer)

@@ -153,7 +153,7 @@ async def test_an_end_is_remembered_and_not_tried_again(box: House, tmp_path: Pa
     box.serve()
     box.rollouts.look(box.now_ns)
     await until((tmp_path / "rollouts" / "m.json").exists)  # so that the end is written for itself
-    await until(lambda: box.rollouts._task is not None and box.rollouts._task.done())
+    await box.rollouts.saved()
     box.rollouts.abort("m")
     await until(lambda: House(tmp_path).serve().entry.phase is Phase.ABORTED)
     again = House(tmp_path)
@@ -213,7 +213,7 @@ async def test_a_disk_that_refuses_stops_nothing(box: House, monkeypatch: pytest
     del monkeypatch
     box.rollouts._ledger._write = write_atomically  # type: ignore[union-attr]
     box.rollouts.stop()
-    box.rollouts._save_soon("m")
+    box.rollouts._keeping.soon("m", rollout.entry)  # type: ignore[union-attr]
     await until(lambda: "rollouts" not in box.health.degradations())
 
 
