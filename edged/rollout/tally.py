@@ -113,7 +113,7 @@ class Tally(Struct):
     """Everything that a rollout is judged by."""
 
     elapsed_ns: Count = 0
-    """How long it has been under way, restarts left out."""
+    """How long it has been under traffic, restarts left out."""
     sides: dict[str, Side] = field(default_factory=dict)
     """By release."""
     compared: Count = 0

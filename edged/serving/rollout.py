@@ -28,6 +28,8 @@ _KEY_CHARACTERS = 256
 """Of a key; more comes from nobody who means well, and is cut."""
 _PLACES = 1024
 """Keys whose places are remembered, for a hash takes 4 us; half a megabyte of the longest."""
+_SILENT_NS = 1_000_000_000
+"""Nobody asked for so long, or for a tenth of the window: what follows is no time under traffic."""
 _LOOK_NS = 20_000_000
 """Tensors of a canary are looked at so often, where drift is guarded."""
 
@@ -60,7 +62,8 @@ class Rollout:
         self.is_sole = self.sides == {config.stable}
         """Whether every request goes to the stable release, and is at most asked again."""
         self._canary = config.canary.release if config.canary is not None else 0
-        self._looked_ns = 0
+        self._looked_ns = self._silent_ns = 0
+        self._seen = -1
         self._drawn: float | None = None
         self._places: dict[str, float] = {}
         self.shadow: Shadow | None = None
@@ -77,6 +80,16 @@ class Rollout:
     def is_over(self) -> bool:
         """Whether every request goes to one release again."""
         return self.entry.phase in OVER
+
+    def age(self, since_ns: int) -> None:
+        """So much time has passed; it counts as long as the release that is tried is asked."""
+        tally = self.entry.tally
+        sides = tally.sides.values() if not self._canary else [tally.sides.get(str(self._canary))]
+        seen = sum(side.answers for side in sides if side is not None)
+        self._silent_ns = self._silent_ns + since_ns if seen == self._seen else 0
+        self._seen = seen
+        if self._silent_ns <= max(_SILENT_NS, self.config.guard.window // 10):
+            tally.elapsed_ns += since_ns
 
     def take(
         self, stable: Served, request: InferRequest, on_response: OnResponse

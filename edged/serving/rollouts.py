@@ -122,7 +122,7 @@ class Rollouts:
                 self._ledger.begin(model, rollout.entry)
                 self._made.pop((model, rollout.entry.identity), None)
             if not rollout.is_over:
-                rollout.entry.tally.elapsed_ns += min(since_ns, int(10 * _LOOK_S * 1e9))
+                rollout.age(min(since_ns, int(10 * _LOOK_S * 1e9)))
                 self._judge(rollout)
             self._tell(rollout)
             if self._keeping is not None:

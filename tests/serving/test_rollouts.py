@@ -115,6 +115,23 @@ async def test_one_that_is_hopeless_is_rolled_back_and_said_to_be(box: House):
 
 
 @on_loop
+async def test_a_night_without_requests_is_no_test_of_it(box: House):
+    rollout = box.serve()
+    tally = rollout.entry.tally
+    box.pass_time(0, stable=5, canary=5)
+    began_ns = tally.elapsed_ns
+    box.pass_time(3600)
+    assert tally.elapsed_ns - began_ns <= 2 * SECOND, "a pause is, however long it gets"
+    assert rollout.entry.phase is Phase.RUNNING
+    before_ns = tally.elapsed_ns
+    box.pass_time(0, stable=1, canary=0)
+    assert tally.elapsed_ns == before_ns, "of the stable one alone"
+    box.pass_time(0, stable=5, canary=5)
+    assert tally.elapsed_ns == before_ns + SECOND // 2
+    assert rollout.entry.phase is Phase.PROMOTED
+
+
+@on_loop
 async def test_another_table_goes_on_with_the_same_figures(box: House):
     first = box.serve()
     box.pass_time(0, stable=3, canary=4)
