@@ -215,10 +215,11 @@ class Daemon:
         self._reloads.start(self.reloader.report, self.dataplane.table.generation)
         self._try_again()
         settle()
-        # Only now do clients connect: the first request already finds its model.
-        await self.server.start(config, passed[0] if passed else None)
+        # Only now do clients connect: the first request already finds its model. The native socket
+        # comes last: scripts wait until it answers, and then use the others.
         await self._listeners.start_admin(self.reloader.config)
         await self._listeners.start_web(self.reloader.config)
+        await self.server.start(config, passed[0] if passed else None)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
         self._watch(loop)
         self._supervisor.ready(self._line())

@@ -15,7 +15,7 @@ from typing import Any
 from edged.client import Client
 from edged.errors import EdgedError
 
-START_S = 30.0
+START_S = 60.0
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 20.0, every: float = 0.02) -> Any:
