@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.stand import free_port, serving
+from tests.compat.stand import OipDaemon, free_port, serving
 
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
-_WAIT_S = 120
+_WAIT_S = 100
+_TRIES = 3
+_REQUESTS = 100
 _ANALYZED = {
     "binary": ("-m", "sorter"),
     # What it makes up for a BOOL is no byte of one.
@@ -63,6 +65,37 @@ def test_kserve_over_tcp(tmp_path: Path) -> None:
         kserve("kserve_grpc.py", f"127.0.0.1:{port}")
 
 
+def perf_analyzer(daemon: OipDaemon, command: list[str]) -> str:
+    """What it says of its requests.
+
+    It loses count where they are done before it has begun to count, as on a busy machine, and then
+    waits for ever (one run in 700 beside other work). It is asked again if that is what it does:
+    the daemon has answered every one.
+    """
+    for _ in range(_TRIES):
+        before = answered(daemon)
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            try:
+                said, _rest = process.communicate(timeout=_WAIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                said, _rest = process.communicate()
+                assert answered(daemon) - before >= _REQUESTS, f"{command} hangs:\n{said}"
+                continue
+        assert process.returncode == 0, f"{command}:\n{said}"
+        return said
+    pytest.fail(f"{command} lost count {_TRIES} times")
+
+
+def answered(daemon: OipDaemon) -> int:
+    """Requests that were answered, and not with an error."""
+    return sum(each["requests"] - each["failures"] for each in daemon.status()["releases"])
+
+
+# Seven runs, a start, and one that lost count: together more than the usual limit on a busy machine.
+@pytest.mark.timeout(10 * _WAIT_S)
 def test_perf_analyzer(tmp_path: Path) -> None:
     beside = Path(sys.prefix, "share", "edged-perf-analyzer", "perf_analyzer")
     program = os.environ.get("EDGED_PERF_ANALYZER") or (str(beside) if beside.exists() else None)
@@ -71,15 +104,12 @@ def test_perf_analyzer(tmp_path: Path) -> None:
     place = "port: {}, insecure: true, server_name: triton"
     http, grpc = free_port(), free_port()
     ways = (
-        (http, (), {**_ANALYZED, **_OVER_HTTP}),
-        (grpc, ("-i", "grpc"), {**_ANALYZED, **_OVER_GRPC}),
+        (http, "http", {**_ANALYZED, **_OVER_HTTP}),
+        (grpc, "grpc", {**_ANALYZED, **_OVER_GRPC}),
     )
-    with serving(tmp_path, place.format(http), place.format(grpc)):
+    with serving(tmp_path, place.format(http), place.format(grpc)) as daemon:
         for port, way, asked in ways:
             for what, options in asked.items():
-                done = subprocess.run(
-                    [program, *options, *way, "-u", f"127.0.0.1:{port}", "--request-count", "100"],
-                    capture_output=True, text=True, timeout=_WAIT_S, check=False,
-                )  # fmt: skip
-                assert done.returncode == 0, f"{what} {way}: {done.stdout}{done.stderr}"
-                assert "Throughput: " in done.stdout
+                where = ("-i", way, "-u", f"127.0.0.1:{port}", "--request-count", str(_REQUESTS))
+                said = perf_analyzer(daemon, [program, *options, *where])
+                assert f"Request count: {_REQUESTS}\n" in said, f"{what} over {way}: {said}"
