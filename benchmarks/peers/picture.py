@@ -34,12 +34,12 @@ class Panel:
 
 PANELS = (
     Panel(
-        "requests/s over HTTP (more is better)",
+        "requests/s over HTTP (more is better, logarithmic)",
         {"16 connections": ("http-16", "per_s"), "1 connection": ("http-1", "per_s")},
         "/s",
     ),
     Panel(
-        "p50 at 1 connection (less is better)",
+        "p50 at 1 connection (less is better, logarithmic)",
         {"HTTP": ("http-1", "p50_us"), "gRPC": ("grpc-1", "p50_us")},
         "us",
     ),
