@@ -10,6 +10,7 @@ spends on a call, which other work on the machine disturbs less.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import multiprocessing
 import os
@@ -191,7 +192,11 @@ def load(path: str, pid: int, seconds: float) -> tuple[float, float]:
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "seconds", type=float, nargs="?", default=3.0, help="of each server a round"
+    )
+    seconds = parser.parse_args().seconds
     print(f"grpcio {grpc.__version__}, Python {sys.version.split()[0]}, {ROUNDS} rounds")
     context = multiprocessing.get_context("spawn")
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}

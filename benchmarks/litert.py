@@ -10,6 +10,7 @@ tf2onnx, onnxruntime and ``ai-edge-litert``, which no extra of edged installs (d
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -170,7 +171,11 @@ def _mapped() -> float:
 
 
 if __name__ == "__main__":
-    place, *words = Path(sys.argv[1]), *sys.argv[2:]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="for the models; made where it is not there")
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)  # of its own children
+    asked = parser.parse_args()
+    place, words = asked.folder, asked.words
     if not words:
         main(place)
     elif words[0] == "make":

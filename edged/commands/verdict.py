@@ -6,7 +6,7 @@ Reads files and verifies signatures; changes nothing.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,9 @@ def find_problems(
     except ConfigProblemsError as exc:
         return list(exc.problems), ""
     config = snapshot.config
-    summary = f"good: {len(config.models)} models, {len(config.bindings)} bindings"
+    summary = f"good: {_count(config.models, 'model')}, {_count(config.bindings, 'binding')}"
     if config.pipelines:
-        summary += f", {len(config.pipelines)} pipelines"
+        summary += f", {_count(config.pipelines, 'pipeline')}"
     if not with_files:
         return about_runtimes(snapshot), f"{summary} (bundles and keys were not looked at)"
     state = state_dir or find_state_dir(path)
@@ -102,6 +102,10 @@ def find_problems(
     chosen = [] if problems else chosen_lines(config, manifests, digests, state)
     summary = "\n".join((summary, *(f"warning: {one}" for one in [*warnings, *expiring]), *chosen))
     return problems, summary
+
+
+def _count(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _with_document(snapshot: Snapshot, path: Path, state_dir: Path | None) -> Snapshot:

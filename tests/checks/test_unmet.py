@@ -78,6 +78,6 @@ def test_it_is_a_warning_and_no_problem(tmp_path: Path):
     lines, summary = check_config(site.config, with_files=True)
     assert lines == []
     first, second, _unchecked = summary.splitlines()
-    assert first == "good: 1 models, 0 bindings"
+    assert first == "good: 1 model, 0 bindings"
     assert second.startswith(f"warning: {site.config}:5:25: models.m.runtime: onnxruntime-cuda")
     assert check_config(site.config, with_files=False)[1].count("\n") == 0

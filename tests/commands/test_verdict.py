@@ -68,7 +68,7 @@ class TestCheck:
         site.write(BOUND + f"    model: {model}\n")
         found, summary = check_config(site.config, with_files=True)
         good, unchecked = summary.splitlines()
-        assert (found, good) == ([], "good: 1 models, 1 bindings")
+        assert (found, good) == ([], "good: 1 model, 1 binding")
         assert unchecked.startswith(f"warning: {site.config}:3:")
         assert "bundles are taken from ANYBODY" in unchecked
         lines, summary = check_config(site.config, with_files=False)
@@ -214,7 +214,7 @@ class TestForPrograms:
         assert main(["check", "--json", "--config", str(site.config)]) == 0
         document = json.loads(capsys.readouterr().out)
         assert document["good"]
-        assert document["summary"][0] == "good: 1 models, 1 bindings"
+        assert document["summary"][0] == "good: 1 model, 1 binding"
 
     def test_a_source_whose_token_all_can_read(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
