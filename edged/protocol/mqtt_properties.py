@@ -124,12 +124,17 @@ SUBSCRIPTIONS_CAP: Final = 1024
 """So many subscription identifiers of one message are told; a broker sends one for each filter that
 matches, and there are not more bindings."""
 
+PROPERTIES_CAP: Final = 32_768
+"""Of one packet. Each takes two millionths of a second and five bytes, so a packet as long as we
+take could keep everybody waiting for a minute."""
+
 
 def read_properties(fields: Fields) -> Values:
     """The properties of a packet, from their length to their last byte.
 
     Raises:
-        BrokenRuleError: one does not belong here, is cut, repeated or out of its range.
+        BrokenRuleError: one does not belong here, is cut, repeated or out of its range, or there
+            are too many.
     """
     size = fields.length()
     if not size:
@@ -140,7 +145,13 @@ def read_properties(fields: Fields) -> Values:
     fields.end = fields.at + size
     values: Values = {}
     subscriptions: list[int] = []
+    left = PROPERTIES_CAP
     while fields.left:
+        left -= 1
+        if left < 0:
+            raise BrokenRuleError(
+                Rule.PROPERTIES_MANY, f"{fields.name} with more than {PROPERTIES_CAP} properties"
+            )
         number = fields.length()
         spec = SPECS.get(number)
         if spec is None or fields.kind not in spec.packets:

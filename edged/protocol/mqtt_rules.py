@@ -17,6 +17,7 @@ PROTOCOL_ERROR = 0x82
 RECEIVE_MAXIMUM_EXCEEDED = 0x93
 TOPIC_ALIAS_INVALID = 0x94
 PACKET_TOO_LARGE = 0x95
+QUOTA_EXCEEDED = 0x97
 
 
 class Broken(NamedTuple):
@@ -64,6 +65,10 @@ class Rule(Broken, enum.Enum):
     PROPERTY_VALUE = (
         "a property has one of the values it may have",
         "2.2.2.2", "", PROTOCOL_ERROR,
+    )  # fmt: skip
+    PROPERTIES_MANY = (
+        "a packet has 32,768 properties at most, which is a limit of ours",
+        "3.14.2.1", "", QUOTA_EXCEEDED, True,
     )  # fmt: skip
     PROPERTY_UNASKED = (
         "Response Information comes only to those who asked for it",

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from edged.protocol.mqtt_properties import PROPERTIES_CAP
 from edged.protocol.mqtt_rules import Rule
+from edged.protocol.mqtt_wire import encode_length
 
 CONNACK_V5 = bytes.fromhex("200600000322000a")
 """Of mosquitto 2.0.11: Topic Alias Maximum 10."""
@@ -32,6 +34,12 @@ class Violation(NamedTuple):
 
 def _first(rule: Rule, v5: bytes = b"", v311: bytes = b"") -> Violation:
     return Violation(rule, v5, v311, is_later=False)
+
+
+def _publish_many(count: int) -> bytes:
+    block = b"\x0b\x01" * count
+    body = b"\x00\x01t" + encode_length(len(block)) + block + b"x"
+    return b"\x30" + encode_length(len(body)) + body
 
 
 def _publish(properties: bytes, topic: bytes = b"\x00\x01t", first: int = 0x30) -> bytes:
@@ -86,6 +94,7 @@ VIOLATIONS = [
     Violation(Rule.TEXT_NUL, packet(0x30, "\0\2a\0\0"), packet(0x30, "\0\2a\0")),
     Violation(Rule.TEXT_NUL, _publish(b"\x08\x00\x01\x00")),
     # Properties
+    Violation(Rule.PROPERTIES_MANY, _publish_many(PROPERTIES_CAP + 1)),
     Violation(Rule.PROPERTY_KIND, _publish(b"\x21\x00\x05")),
     Violation(Rule.PROPERTY_KIND, _publish(b"\x7f")),
     Violation(Rule.PROPERTY_KIND, packet(0x40, "\0\1\0\5\x02\0\0\0\1")),

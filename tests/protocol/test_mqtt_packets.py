@@ -24,7 +24,7 @@ from edged.protocol.mqtt_packets import (
     read_suback,
     read_unsuback,
 )
-from edged.protocol.mqtt_properties import Property
+from edged.protocol.mqtt_properties import PROPERTIES_CAP, Property
 from edged.protocol.mqtt_rules import BrokenRuleError, Rule
 from edged.protocol.mqtt_wire import PacketReader
 from tests.fakes.mqtt_bytes import CONNACK_V5, CONNACK_V311, VIOLATIONS
@@ -142,7 +142,7 @@ def test_a_message_whose_text_cannot_be_read_still_has_its_identifier():
 
 def test_ten_thousand_user_properties_leave_nothing_behind():
     """10,000 user properties, alias misuse → bounded, connection policy documented."""
-    many = b"\x26\x00\x01k\x00\x01v" * 10_000 + b"\x0b\x01" * 10_000
+    many = b"\x26\x00\x01k\x00\x01v" * 10_000 + b"\x0b\x01" * (PROPERTIES_CAP - 10_000)
     body = b"\x00\x01t" + wire.encode_length(len(many)) + many + b"x"
     (found,) = read(b"\x30" + wire.encode_length(len(body)) + body)
     assert found.payload == b"x"

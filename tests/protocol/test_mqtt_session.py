@@ -29,7 +29,7 @@ class Talk:
 
     def __init__(self, *, is_v5=True, connack=None, received=None, on_taken=None, **hello):
         self.events = []
-        words = {"receive_maximum": 4, "topic_aliases": 2, "maximum_packet_bytes": 1000}
+        words = {"receive_maximum": 4, "topic_aliases": 2, "maximum_packet_bytes": 200_000}
         self.hello = Hello("n", is_v5, **words | hello)
         more = {} if on_taken is None else {"on_taken": on_taken}
         self.session = ClientSession(self.hello, 1, self.events.append, received, **more)
@@ -121,7 +121,7 @@ COMING_NOW = [
     (Rule.DISCONNECT_EARLY, b"", b"\xe0\x00"),
     (Rule.AUTH_UNASKED, b"", b"\xf0\x00"),
     (Rule.AUTH_UNASKED, None, b"\xf0\x00"),
-    (Rule.TOO_LARGE, None, b"\x30\xe8\x07"),
+    (Rule.TOO_LARGE, None, b"\x30\xc0\x9a\x0c"),
     (Rule.PUBLISH_ALIAS_RANGE, None, message(0, 0x30, properties=b"\x23\x00\x03")),
     (Rule.PUBLISH_ALIAS_UNKNOWN, None, message(0, 0x30, b"", b"\x23\x00\x01")),
     (Rule.PUBLISH_IN_USE, None, message(1) + message(1)),
