@@ -227,7 +227,11 @@ def ordered_back(history: History, generation: int | None) -> Snapshot | None:
 
 
 def _last_good(history: History, state_dir: Path, crash: str) -> Snapshot | None:
-    """With its bundles where the history has it; else the copy of what was applied last."""
+    """With its bundles where the history has it; else the copy of what was applied last.
+
+    Also where nobody whom the history's one still trusts signed anything of it, and nothing older
+    either: a key was exchanged, and a cut came before the history had it, or it never came to rest.
+    """
     found = history.last_applied(has_crashed=bool(crash))
     last = None
     with contextlib.suppress(EdgedError, OSError):
@@ -235,7 +239,15 @@ def _last_good(history: History, state_dir: Path, crash: str) -> Snapshot | None
     if found is None or last is None:
         return found or last
     # It may be older: whom the last one trusts no more stays out.
-    return narrow(found, last)
+    back = narrow(found, last)
+    if is_trusted(back, state_dir):
+        return back
+    assert found.kept is not None
+    for one in history.last_good(found.kept.digest):
+        older = narrow(one, last)
+        if is_there(older, state_dir) and is_trusted(older, state_dir):
+            return older
+    return last
 
 
 def _way_back(

@@ -12,8 +12,10 @@ from edged.config.load import Snapshot
 from edged.errors import SignatureError
 from edged.generation.content import content_digest
 from edged.generation.history import Order
+from edged.generation.record import Record
 from edged.generation.trust_back import narrow, regained
 from edged.generation.trusted import load_trust
+from edged.store.repository import Repository
 from tests.fakes.site import Site
 from tests.generation.test_reload import ONE, TWO, booted, eventually, run
 from tests.generation.test_returns import FAST, SLOW, confirmed, fail, history
@@ -209,6 +211,40 @@ class TestByItself:
                 await eventually(lambda: "generation" in box.degraded)
             async with booted(site) as box:  # set aside, and still there is no way
                 assert (await box.factor(), box.problems) == (3.0, ())
+
+        run(work())
+
+    @pytest.mark.parametrize("how", ["cut", "never at rest", "in place"])
+    def test_broken_files_after_a_key_was_exchanged_leave_a_model(
+        self, site: Site, how: str
+    ) -> None:
+        """A start went by a generation of which the new key had signed nothing."""
+
+        exchanged = site.directory / "exchanged"
+        exchanged.write_bytes((site.directory / "a.pub").read_bytes())
+
+        async def work() -> None:
+            site.bundle("m", 1, key=[Ring(site.directory)["b"]])
+            trusting(site, "keys: [b.pub]", FAST + ONE.replace("m-1", "m-*"))
+            (site.directory / "m-2.edgb").rename(site.directory / "new")
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                (site.directory / "new").rename(site.directory / "m-2.edgb")
+                if how == "in place":
+                    exchanged.replace(site.directory / "b.pub")
+                else:
+                    trusting(site, "keys: [a.pub]", SLOW + ONE.replace("m-1", "m-2"))
+                new = site.load()
+                if how == "never at rest":
+                    assert await box.reloader.reload()
+            if how == "cut":  # between the last good configuration and the history
+                Record(site.state, Repository(site.state)).keep(new)
+            if how == "never at rest":
+                for _ in range(6):
+                    history(site).begin(content_digest(new), is_boot=True)
+            site.config.write_text("models: [")
+            async with booted(site) as box:
+                assert (await box.factor(), trusted(box.reloader.snapshot)) == (3.0, "a")
 
         run(work())
 
