@@ -26,6 +26,7 @@ from edged.config.problems import ConfigProblemsError
 from edged.config.tls_files import TLS_FILES, tls_sections
 from edged.errors import ApplyError, EdgedError
 from edged.faults import fault
+from edged.generation.access_back import tell_access
 from edged.generation.candidate import Candidate, build_candidate
 from edged.generation.content import content_digest
 from edged.generation.due import is_due
@@ -349,8 +350,9 @@ class Reloader(Returns):
     async def _remember(self, *, is_good: bool) -> None:
         """Note on disk what serves: the releases that do, and the configuration if it is whole."""
         made = self._candidate
-        tell_trust(made.snapshot, made.trusted, made.retired, self._house.health)
-        house, snapshot, record = self._house, self._candidate.snapshot, self._house.record
+        house, snapshot, record = self._house, made.snapshot, self._house.record
+        tell_trust(snapshot, made.trusted, made.retired, house.health)
+        await tell_access(snapshot, house.config_path, house.health)
         notes: list[Callable[[], object]] = [partial(record.activate, house.dataplane.table)]
         if is_good:
             entry = self._entry(self._candidate)

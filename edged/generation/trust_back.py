@@ -16,6 +16,7 @@ from msgspec import structs
 from edged.config.schema import TrustConfig
 from edged.config.snapshot import Snapshot
 from edged.errors import SignatureError
+from edged.generation.access_back import rights_again
 from edged.store.trust_store import TrustStore
 
 
@@ -49,8 +50,8 @@ def narrow(back: Snapshot, now: Snapshot) -> Snapshot:
 
 
 def regained(back: Snapshot, now: Snapshot) -> str:
-    """What a generation trusts that the configuration after it does not; empty for nothing."""
-    return "; ".join(_regained(back, now))
+    """What a generation trusts or allows and the one after it does not; empty for nothing."""
+    return "; ".join([*_regained(back, now), *filter(None, [rights_again(back, now)])])
 
 
 def _regained(back: Snapshot, now: Snapshot) -> Iterator[str]:
