@@ -46,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as exc:
         _forget_output()
-        print(f"error: {exc}", file=sys.stderr)
+        from edged.commands.disk import refused  # noqa: PLC0415
+
+        where = f"{exc.filename}: " if exc.filename else ""
+        print(f"error: {where}{refused(exc, is_state=False)}", file=sys.stderr)
         return _EX_IOERR
     except KeyboardInterrupt:
         return 130

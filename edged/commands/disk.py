@@ -15,14 +15,17 @@ _REMEDIES = {
     errno.EDQUOT: _ROOM,
     errno.EROFS: "the disk is mounted read-only: see dmesg for why, then mount -o remount,rw",
     errno.EIO: "the disk fails: see dmesg",
-    errno.ENOENT: "the daemon makes it at its first start; is it the right one?",
 }
 
 
-def refused(exc: OSError) -> str:
-    """What the disk said, and what to do."""
+_ABSENT = "the daemon makes it at its first start; is it the right one?"
+
+
+def refused(exc: OSError, *, is_state: bool = True) -> str:
+    """What the disk said, of the state directory or something else, and what to do."""
     said = exc.strerror or str(exc)
-    remedy = _REMEDIES.get(exc.errno or 0)
+    is_absent = is_state and exc.errno == errno.ENOENT
+    remedy = _ABSENT if is_absent else _REMEDIES.get(exc.errno or 0)
     return said if remedy is None else f"{said}; {remedy}"
 
 

@@ -73,6 +73,8 @@ def ask(
         if until == "confirmed":
             status = _when(look, lambda config: config["window_left_s"] is None, limit)
             _refuse(status)
+            if unnoted := status["config"].get("unnoted"):
+                raise Refused([f"generation {status['generation']} serves: {unnoted}"])
     return f"generation {status['generation']} is in effect ({status['config']['digest'][:12]})"
 
 

@@ -46,7 +46,7 @@ class Returns(Exchanges):
 
     def __init__(self, house: House, snapshot: Snapshot) -> None:
         super().__init__(house, snapshot)
-        self.digest = ""
+        self.digest = self.unnoted = ""
         self.went_back: dict[str, Any] | None = None
         self.on_begin: Callable[[], None] = _nothing
         self.on_end: Callable[[], None] = _nothing
@@ -148,6 +148,7 @@ class Returns(Exchanges):
         if not self._is_booted:  # with whatever it was: what comes now comes from the files
             self._is_booted, self._origin = True, "files"
         self._house.health.restore("generation")
+        self.unnoted = ""
         self._windows += 1
         is_whole = not self._candidate.problems  # at boot it may not be; then releases stand in
         must_prove = self._must_prove and is_whole
@@ -310,12 +311,15 @@ class Returns(Exchanges):
         async with self._lock:
             if window != self._windows:
                 return  # another one took effect meanwhile
+            self.unnoted = ""
             work: Coroutine[Any, Any, None] = self._return(reason) if reason else self._confirm()
             try:
                 await work
             except (EdgedError, OSError) as exc:
                 said = exc.message if isinstance(exc, EdgedError) else str(exc)
-                self._house.health.degrade("generation", f"{reason or 'confirmed'}: {said}")
+                what = reason or "it served well, which could not be noted; it is tried again"
+                self.unnoted = f"{what}: {said}"
+                self._house.health.degrade("generation", self.unnoted)
                 # A full disk, say: what could not be noted or undone now is not left at that.
                 self._proving.begin_again(self.config.reload.confirm, _AFTER_S)
 

@@ -179,6 +179,7 @@ def _config(reloader: Reloader) -> dict[str, Any]:
         "begun": reloader.begun,
         "looked": report.number,
         "window_left_s": reloader.window_left_s,
+        "unnoted": reloader.unnoted,
         "went_back": reloader.went_back,
     }
 

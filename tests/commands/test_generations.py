@@ -4,6 +4,7 @@ tests/e2e/test_generations.py."""
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,13 @@ from typing import Any
 
 import pytest
 
-from edged.commands.generations import ask, history_document, render_history, signal_daemon
+from edged.commands.generations import (
+    Refused,
+    ask,
+    history_document,
+    render_history,
+    signal_daemon,
+)
 from edged.config.load import load
 from edged.errors import ApplyError, DisconnectedError
 from edged.generation.entries import Entry
@@ -71,6 +78,26 @@ def test_only_a_process_is_told(pid: Any, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("somebody was told"))
     with pytest.raises(ApplyError, match="no daemon"):
         signal_daemon(pid)
+
+
+def test_what_could_not_be_noted_did_not_prove_good(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full or read-only disk: the window is over, and the next start knows nothing of it."""
+    looks = itertools.count()
+
+    def call(*_: object, **__: object) -> dict[str, Any]:
+        config = {"digest": "d", "applied": True, "problems": [], "window_left_s": None}
+        number = next(looks)
+        more = {"begun": number, "looked": number, "went_back": None, "unnoted": "the disk"}
+        return {"pid": 7, "generation": 4, "config": config | more}
+
+    client = contextlib.nullcontext(SimpleNamespace(call=call))
+    monkeypatch.setattr("edged.commands.generations.Client", lambda _: client)
+    monkeypatch.setattr("edged.commands.generations.signal_daemon", lambda _: None)
+    assert ask("", state, None, timeout_s=9, until="applied") == "generation 4 is in effect (d)"
+    with pytest.raises(Refused, match="generation 4 serves: the disk"):
+        ask("", state, None, timeout_s=9, until="confirmed")
 
 
 def test_a_daemon_of_before(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

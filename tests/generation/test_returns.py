@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -244,6 +246,27 @@ class TestWindow:
 
         run(work())
 
+    def test_a_disk_that_does_not_take_that_it_proved_good(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever waits for that is not told that it did; it is noted once the disk takes it."""
+
+        async def work() -> None:
+            monkeypatch.setattr("edged.generation.returns._AFTER_S", 0.05)
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                site.write(FAST + TWO)
+                real = box.reloader._history.confirm
+                monkeypatch.setattr(box.reloader._history, "confirm", _read_only)
+                assert await box.reloader.reload()
+                await eventually(lambda: box.reloader.unnoted)
+                assert "it served well, which could not be noted" in box.degraded["generation"]
+                monkeypatch.setattr(box.reloader._history, "confirm", real)
+                await eventually(lambda: confirmed(site, 1, 2) and not box.reloader.unnoted)
+                await eventually(lambda: "generation" not in box.degraded)
+
+        run(work())
+
     def test_a_way_back_that_the_disk_was_in_is_taken_later(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -463,3 +486,7 @@ def test_an_error_after_the_switch_is_said_and_the_new_one_serves(
             assert "Input/output" in box.degraded["last-good"]
 
     run(work())
+
+
+def _read_only(*_: object) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
