@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ import msgspec
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
 from edged.system.child import child_environment
+from edged.system.timeslice import usual_nice
 from edged.workers.blame import Blame
 from edged.workers.worker import LoadJob, Piece
 
@@ -121,6 +123,10 @@ class Place(Hosting, Protocol):
         ...
 
 
+def _at_most(limit: int, most: int) -> int:
+    return most if limit == resource.RLIM_INFINITY else min(limit, most)
+
+
 class WorkerProcess:
     """A child and our end of its socket.
 
@@ -146,11 +152,15 @@ class WorkerProcess:
             self.socket, self._child = _start(file, module, kind, settings)
         except OSError as exc:
             raise LoadError(f"a worker process cannot be started: {exc.strerror}") from exc
-        self._nice = os.getpriority(os.PRIO_PROCESS, os.getpid()) + nice
+        self._nice = usual_nice() + nice
         # One that has ended already shows at the next read.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             if os.getpriority(os.PRIO_PROCESS, self._child.pid) < self._nice:
                 os.setpriority(os.PRIO_PROCESS, self._child.pid, self._nice)
+            # What LimitNICE= lets the loop have is not for what a model brings.
+            limits = resource.prlimit(self._child.pid, resource.RLIMIT_NICE)
+            soft, hard = (_at_most(limit, 20 - self._nice) for limit in limits)
+            resource.prlimit(self._child.pid, resource.RLIMIT_NICE, (soft, hard))
 
     @property
     def pid(self) -> int:

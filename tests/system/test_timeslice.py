@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
+import resource
 import struct
 import threading
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from edged.system import timeslice
-from edged.system.timeslice import be_prompt
+from edged.system.timeslice import be_prompt, usual_nice
 
 GET = {"x86_64": 315, "aarch64": 275}
 pytestmark = pytest.mark.skipif(
@@ -57,10 +59,38 @@ def prompt() -> Found:
     return look()
 
 
+def rise() -> Found:
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
+    return look()
+
+
+def without_rights() -> Found:
+    """As a thread of a user's process: no capabilities (of its own, as they are each thread's)."""
+    header, none = struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", *[0] * 6)
+    assert ctypes.CDLL(None).capset(header, none) == 0
+    return prompt()
+
+
+def test_without_a_right_to_more_weight_it_gets_the_slice() -> None:
+    if resource.getrlimit(resource.RLIMIT_NICE)[0] > 20:
+        pytest.skip("whoever runs this may rise")
+    before, found = in_a_thread(look), in_a_thread(without_rights)
+    assert found.nice == before.nice
+    if knows_slices():
+        assert found.slice_ns == 100_000
+
+
+def test_the_process_is_as_nice_as_before() -> None:
+    in_a_thread(prompt)
+    assert usual_nice() == os.nice(0)
+
+
 def test_the_thread_gets_the_shortest_slice_and_nothing_else_of_it_changes() -> None:
     before = in_a_thread(look)
     after = in_a_thread(prompt)
-    assert (after.policy, after.nice) == (before.policy, before.nice)
+    may_rise = before.nice == 0 and in_a_thread(rise).nice == -10
+    assert (after.policy, after.nice) == (before.policy, -10 if may_rise else before.nice)
     if knows_slices():
         assert after.slice_ns == 100_000 < before.slice_ns
 

@@ -18,7 +18,7 @@ import pytest
 
 from edged.errors import LoadError
 from edged.runtimes.base import Artefact
-from edged.system import child
+from edged.system import child, timeslice
 from edged.workers import process as worker_process
 from edged.workers.process import Death, WorkerProcess, handed_over, reap
 from edged.workers.worker import Piece
@@ -75,6 +75,35 @@ class TestProcess:
             assert os.getpriority(os.PRIO_PROCESS, pid) == served
         finally:
             started[0].end()
+
+    def test_is_as_nice_as_the_daemon_not_as_its_loop(
+        self, file: int, monkeypatch: pytest.MonkeyPatch
+    ):
+        own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        monkeypatch.setattr(timeslice, "_usual", own + 2)  # as if the main thread had come up by 2
+        process = WorkerProcess(file, 1)
+        try:
+            process.settle()
+            assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(own + 3, 19)
+        finally:
+            process.end()
+
+    def test_may_not_come_up_further_than_it_serves(
+        self, file: int, monkeypatch: pytest.MonkeyPatch
+    ):
+        own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        told: list[tuple[int, int, tuple[int, int]]] = []
+
+        # Few that run tests may raise a limit, so that there were something to lower.
+        def prlimit(pid: int, which: int, *limits: tuple[int, int]) -> tuple[int, int]:
+            told.extend((pid, which, pair) for pair in limits)
+            return 30, resource.RLIM_INFINITY
+
+        monkeypatch.setattr(resource, "prlimit", prlimit)
+        process = WorkerProcess(file, 1)
+        process.end()
+        most = 20 - own - 1
+        assert told == [(process.pid, resource.RLIMIT_NICE, (most, most))]
 
     def test_all_its_threads_come_up(self, file: int):
         """A runtime starts its threads while it loads, with the priority of that time."""
