@@ -64,7 +64,8 @@ def be_prompt() -> None:
                 _ATTRIBUTES.size, os.SCHED_OTHER, _RESET_ON_FORK, one, 0, _SLICE_NS, 0, 0
             )
             if not libc.syscall(ctypes.c_long(call), ctypes.c_long(0), wanted, ctypes.c_long(0)):
-                _usual = nice
+                if one != nice:
+                    _usual = nice
                 return
         why = os.strerror(ctypes.get_errno())
         log.debug("the event loop keeps its usual time slice: %s", why)

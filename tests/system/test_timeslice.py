@@ -23,6 +23,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def as_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test's thread says of the process ends with the test."""
+    monkeypatch.setattr(timeslice, "_usual", None)
+
+
 class Found(NamedTuple):
     policy: int
     flags: int
