@@ -93,22 +93,16 @@ def look(dataplane: Dataplane) -> Seen:
     lost: dict[str, str] = {}
     failed = set()
     for name, route in table.routes.items():
-        releases = route.releases.values()
-        served = 0
-        for one in releases:
-            if not isinstance(one, ServedRelease):
-                continue
-            served += 1
-            counters, ours = one.counters, 0
-            if counters.failed:
-                for code, count in counters.failed.items():
-                    ours += 0 if code in _ASKERS else count
+        served = [one for one in route.releases.values() if isinstance(one, ServedRelease)]
+        for one in served:
+            counters = one.counters
+            failed_by = counters.failed
+            ours = sum(failed_by[code] for code in failed_by.keys() - _ASKERS) if failed_by else 0
             answers[name, one.key] = (counters.requests, ours)
         if served and not route.is_ready:
-            ours_all = [one for one in releases if isinstance(one, ServedRelease)]
-            bad = [one for one in ours_all if one.state is State.FAILED]
+            bad = [one for one in served if one.state is State.FAILED]
             lost[name] = "; ".join(one.reason for one in bad)
-            if len(bad) == served:
+            if len(bad) == len(served):
                 failed.add(name)
     for (model, transport, code), count in dataplane.refusals.items():
         if model in table.routes and code not in _ASKERS:
@@ -119,8 +113,12 @@ def look(dataplane: Dataplane) -> Seen:
 def share_of_failures(before: Seen, now: Seen) -> tuple[int, int]:
     """Answers since then, and how many of them failed."""
     requests = failures = 0
-    for key, (asked, failed) in now.answers.items():
-        asked_before, failed_before = before.answers.get(key, (0, 0))
+    known = before.answers
+    for key, counts in now.answers.items():
+        counts_before = known.get(key, (0, 0))
+        if counts == counts_before:
+            continue  # most of hundreds were not asked since
+        (asked, failed), (asked_before, failed_before) = counts, counts_before
         requests += max(0, asked - asked_before)
         failures += max(0, failed - failed_before)
     return requests, failures
@@ -158,11 +156,13 @@ class Window:
             since_ns = self._lost_since.setdefault(name, now_ns)
             if name in seen.failed or now_ns - since_ns >= _LOST_NS:
                 return f'model "{name}" does not answer any more' + (f": {why}" if why else "")
-        # One that was not well before says nothing of what came since.
-        there = {
-            key: count for key, count in seen.answers.items() if key[0] not in self._begun.lost
-        }
-        requests, failures = share_of_failures(self._begun, Seen(there, {}))
+        begun = self._begun
+        if begun.lost:
+            # One that was not well before says nothing of what came since.
+            answers = {key: n for key, n in seen.answers.items() if key[0] not in begun.lost}
+            requests, failures = share_of_failures(begun, Seen(answers, {}))
+        else:
+            requests, failures = share_of_failures(begun, seen)
         most = max(self._rules.max_errors, 2 * self._usual)
         if failures >= _LEAST_FAILURES and failures > most * requests:
             return (
@@ -244,8 +244,8 @@ class Proving:
         if not rules.window:
             self._tick()
             return
-        # In another turn: with hundreds of models each look takes a millisecond of the loop.
-        self._timer = asyncio.get_running_loop().call_soon(self._tick)
+        # Later: with hundreds of models each look takes a good part of a millisecond of the loop.
+        self._timer = asyncio.get_running_loop().call_later(_LEAST_TICK_S, self._tick)
 
     def _tick(self) -> None:
         self._timer = None

@@ -228,8 +228,10 @@ class Reloader(Returns):
         before = house.manager.wanted()
         house.manager.loader.trial = snapshot.config.trial
         house.manager.memories.set_budgets(budgets)
-        house.manager.want(desired, leaving=before)
+        house.manager.aim(desired, leaving=before)
         try:
+            await asyncio.sleep(0)
+            house.manager.step()
             await asyncio.sleep(0)
             fault("reload.begun")
             new = {item.key for item in desired} - {item.key for item in before}
@@ -246,9 +248,8 @@ class Reloader(Returns):
             if not self._is_stopped:
                 await self._give_up()
             raise
-        # From here on nothing is refused any more: what serves is exchanged between two turns of
-        # the loop, and the rest follows it; with hundreds of models in several turns, so that
-        # those who ask meanwhile never wait for all of it.
+        # From here on nothing is refused any more: what serves is exchanged between two turns, and
+        # the rest follows it, in several, so that those who ask never wait for all of it.
         await asyncio.sleep(0)
         is_given_anew = house.manager.schedule(snapshot.config)
         await follow_in_turns(house.manager, desired, is_given_anew=is_given_anew)
@@ -258,15 +259,16 @@ class Reloader(Returns):
         self._candidate, self.digest = candidate, digest
         self._prove()  # at once: what breaks with the first request is well now
         self._note_bindings(waiting, gone)
-        for _ in range(2):  # the first turn is the one in which the window looks at all of it
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
         self._fallbacks.keep(fallbacks, house.dataplane.table.routes)
         await house.links.swap(snapshot, prepared)
         await asyncio.sleep(0)
-        house.manager.want([*desired, *self._fallbacks.serving.values()])
+        house.manager.aim([*desired, *self._fallbacks.serving.values()])
+        await asyncio.sleep(0)
+        house.manager.step()
+        await asyncio.sleep(0)
         told = "generation %d is in effect (%d changed fields, %d loaded)"
         log.info(told, generation, changes, len(new))
-        await asyncio.sleep(0)
         self.review()
         await asyncio.sleep(0)
         await self._remember(is_good=True)

@@ -139,11 +139,14 @@ class Manager:
         return self._releases[key]
 
     def want(self, desired: Iterable[Desired], leaving: Iterable[Desired] = ()) -> None:
-        """Say what should be there, as a whole; work towards it starts at once.
+        """Say what should be there, as a whole; work towards it starts at once; see ``aim``."""
+        self.aim(desired, leaving)
+        self.step()
 
-        Args:
-            desired: what should be there.
-            leaving: what is wanted until something else says so, and serves meanwhile.
+    def aim(self, desired: Iterable[Desired], leaving: Iterable[Desired] = ()) -> None:
+        """Say what should be there, as a whole; the work towards it waits for a ``step``.
+
+        Those ``leaving`` are wanted until something else says so, and serve meanwhile.
         """
         new = {item.key: item for item in desired}
         old = {item.key: item for item in leaving if item.key not in new}
@@ -154,7 +157,6 @@ class Manager:
         for key in [key for key in self._desired if key not in self._releases]:
             self._add(self._desired[key])
         self._stored.update({key: item.stored for key, item in self._desired.items()})
-        self.step()
 
     def wanted(self) -> list[Desired]:
         """What was last said to ``want``."""
