@@ -222,7 +222,7 @@ def _at_most(side: Side) -> float:
     each = _CERTAIN**2 / side.answers
     rate = side.error_rate
     half = _CERTAIN * math.sqrt((rate * (1 - rate) + each / 4) / side.answers)
-    return (rate + each / 2 + half) / (1 + each)
+    return min(1.0, (rate + each / 2 + half) / (1 + each))  # rounding may go beyond
 
 
 def _looks(tally: Tally, name: str) -> int:

@@ -61,6 +61,13 @@ def test_slow_by_more_than_chance(answers: int, slow: int, phase: Phase | None):
     assert (found and found.phase) is phase
 
 
+@pytest.mark.parametrize("answers", [1, 13, 99])
+def test_a_stable_one_that_only_fails_lets_all_be_judged(answers: int):
+    tally = figures(stable=(answers, answers), canary=(500, 500))
+    assert verdict(tally) is None
+    assert missing(tally, SIDES, GUARD, {}, is_shadowed=False)
+
+
 PLAIN = GuardConfig()
 DRIFT = GuardConfig(window=Duration(60 * SECOND), minimum=100, drift=2.0)
 
