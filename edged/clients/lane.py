@@ -227,14 +227,17 @@ class _NearLane(Lane):
         """As for any lane."""
         nearby = self.link.nearby
         began_ns = time.monotonic_ns()
-        cores = nearby.stay()
+        cores = nearby.choices()
         if cores is None:
             result = super().ask(tensors, seconds, key)
         else:
             try:
+                nearby.stay()
                 result = super().ask(tensors, seconds, key)
-            finally:
                 nearby.go(cores)
+            except BaseException:  # Ctrl-C may come at any step, that of going included
+                nearby.go(cores)
+                raise
         if result is not None:
             core = nearby.answered(time.monotonic_ns() - began_ns, result.run_ns)
             if core is not None:

@@ -79,26 +79,30 @@ class Nearby:
         self._core = self._told = NOWHERE
         self._times = 0
 
-    def stay(self) -> AbstractSet[int] | None:
-        """Keep the calling thread where it is.
+    def choices(self) -> AbstractSet[int] | None:
+        """Where the calling thread may run, for ``go``; None when it is to stay nowhere.
 
-        Returns:
-            What to give to ``go``; None when it stays nowhere.
+        Asked before ``stay``: what a signal raises may come as soon as the mask is changed.
         """
         if not self._is_able or not self._worth.is_wanted:
             return None
         try:
             cores = os.sched_getaffinity(0)
-            if len(cores) < 2:
-                return None
-            assert _core_now is not None
-            core = _core_now()
-            os.sched_setaffinity(0, {core})
         except OSError:
             self._is_able = False  # this process may not
             return None
-        self._note(core)
-        return cores
+        return cores if len(cores) > 1 else None
+
+    def stay(self) -> None:
+        """Keep the calling thread where it is, until ``go``."""
+        assert _core_now is not None
+        core = _core_now()
+        try:
+            os.sched_setaffinity(0, {core})
+        except OSError:
+            self._is_able = False
+        else:
+            self._note(core)
 
     def _note(self, core: int) -> None:
         self._times = self._times + 1 if core == self._core else 1

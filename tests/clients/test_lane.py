@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -215,6 +216,38 @@ def test_ctrl_c_while_it_is_sent(house: House):
         with pytest.raises(KeyboardInterrupt):
             call(X)
         np.testing.assert_array_equal(call(X * 5)["x"], X * 5)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a stay needs two cores")
+@pytest.mark.parametrize("when", ["begun", "over"])
+def test_ctrl_c_leaves_nobody_on_a_core(house: House, monkeypatch: pytest.MonkeyPatch, when: str):
+    """Python raises as soon as the call that changed the mask returns, or before the next one."""
+    house.start()
+    house.door.is_quiet = True
+    before, change = os.sched_getaffinity(0), os.sched_setaffinity
+    is_pressed = False
+
+    def changed(process: int, cores: set[int]) -> None:
+        nonlocal is_pressed
+        is_now = not is_pressed and (len(cores) == 1) is (when == "begun")
+        is_pressed |= is_now
+        if is_now and when == "over":
+            raise KeyboardInterrupt
+        change(process, cores)
+        if is_now:
+            raise KeyboardInterrupt
+
+    with Client(house.path) as client:
+        call = client.prepare("m", x=((None, 1 << 17), "float32"))
+        with call.place(1) as memory:
+            memory.run()
+            client.link.nearby._worth.is_wanted = True
+            monkeypatch.setattr(os, "sched_setaffinity", changed)
+            with pytest.raises(KeyboardInterrupt):
+                memory.run()
+            assert os.sched_getaffinity(0) == before
+            memory.run()
+            assert os.sched_getaffinity(0) == before
 
 
 def test_nobody_waits_to_send_while_only_he_may_read(house: House):

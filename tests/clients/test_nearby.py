@@ -27,8 +27,9 @@ def one() -> Nearby:
 
 def wait_once(one: Nearby, request_ns: int = NEAR, run_ns: int = SHORT) -> int | None:
     """A request and its answer."""
-    found = one.stay()
+    found = one.choices()
     assert found is not None
+    one.stay()
     one.go(found)
     return one.answered(request_ns, run_ns)
 
@@ -36,8 +37,9 @@ def wait_once(one: Nearby, request_ns: int = NEAR, run_ns: int = SHORT) -> int |
 @several
 class TestNearby:
     def test_waits_where_it_is_and_goes_on_anywhere(self, one: Nearby):
-        found = one.stay()
+        found = one.choices()
         assert found == ALL
+        one.stay()
         (core,) = os.sched_getaffinity(0)
         assert nearby._core_now is not None
         assert nearby._core_now() == core
@@ -73,20 +75,18 @@ class TestNearby:
         assert core < ALL
         told = [wait_once(one, APART) for _ in range(SAMPLE)]
         assert told == [None] * (SAMPLE - 1) + [NOWHERE]
-        assert one.stay() is None
+        assert one.choices() is None
         assert one.answered(APART, SHORT) is None
 
     def test_not_while_runs_are_long(self, one: Nearby):
         wait_once(one)
         wait_once(one)
         assert wait_once(one, run_ns=LONG) == NOWHERE
-        assert one.stay() is None
+        assert one.choices() is None
         for _ in range(SAMPLE):
-            assert one.stay() is None
+            assert one.choices() is None
             assert one.answered(APART, SHORT) is None
-        found = one.stay()
-        assert found == ALL
-        one.go(found)
+        assert one.choices() == ALL
 
     def test_not_where_the_process_may_not(self, one: Nearby, monkeypatch: pytest.MonkeyPatch):
         def refuse(*_: object) -> None:
@@ -94,21 +94,21 @@ class TestNearby:
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "sched_setaffinity", refuse)
-            assert one.stay() is None
-        assert one.stay() is None
+            one.stay()
+        assert one.choices() is None
         assert one.answered(NEAR, SHORT) is None
 
 
 def test_not_on_one_core(one: Nearby, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    assert one.stay() is None
+    assert one.choices() is None
 
 
 def test_not_without_the_call(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(nearby, "_core_now", None)
     one = Nearby()
     for _ in range(2 * SAMPLE):
-        assert one.stay() is None
+        assert one.choices() is None
         assert one.answered(APART, SHORT) is None
 
 
