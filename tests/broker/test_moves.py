@@ -62,6 +62,27 @@ def test_what_came_for_a_binding_that_went_is_answered_as_before() -> None:
     assert both.left_by(()) is both.with_others(()) is both
 
 
+def test_a_member_of_a_group_that_went_answers_once() -> None:
+    both = prepare_bindings(
+        [binding(name, from_="$share/g/in/{at}", to=f"{name}/out") for name in ("a", "b")],
+        lambda *_: SUM,
+        BaseTopics("edged/n"),
+    )
+    left = reads("c").left_by(both.bindings)
+    for one in (left.after(both), left.after(both).after(left), reads("c").after(both)):
+        assert sorted(route.binding.name for route in one.routes("in/1")) == ["a", "b"]
+
+
+def test_who_has_the_name_of_one_that_went_stays() -> None:
+    before = prepare_bindings(
+        [binding("a", from_="x/in", to="x/out")], lambda *_: SUM, BaseTopics("edged/n")
+    )
+    now = reads("a")
+    left = now.with_others(before.bindings).left_by(before.bindings)
+    assert left.bindings == now.bindings == now.left_by(before.bindings).bindings
+    assert [route.binding for route in left.routes("x/in")] == [*before.bindings]
+
+
 def test_the_rest_is_over_when_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_QUIET_S", 0)
     words = {"state": "connected", "subscribed": True}

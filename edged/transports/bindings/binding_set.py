@@ -87,13 +87,15 @@ class BindingSet:
         """
         kept = self.filters()
         found = {
-            binding.filter.mqtt: binding
+            (binding.filter.mqtt, binding.name): binding
             for binding in (*before.leaving, *before.bindings)
             if binding.filter.group and binding.filter.mqtt not in kept
         }
         if not found:
             return self
-        leaving = (*found.values(), *self.leaving)[-_LEAVING_KEPT:]
+        # Each once: one that is there twice would answer each message twice.
+        found |= {(binding.filter.mqtt, binding.name): binding for binding in self.leaving}
+        leaving = tuple(found.values())[-_LEAVING_KEPT:]
         size, readers = self.max_request_bytes, self._readers
         return BindingSet(self.bindings, self.topics, size, leaving, readers, beside=self.beside)
 
@@ -108,8 +110,7 @@ class BindingSet:
         """This set after others have left it; what the broker has for them here is answered."""
         if not others:
             return self
-        gone = {one.name for one in others}
-        kept = [one for one in self.bindings if one.name not in gone]
+        kept = [one for one in self.bindings if one not in others]
         leaving, size = (*self.leaving, *others), self.max_request_bytes
         return BindingSet(kept, self.topics, size, leaving, beside=self.beside)
 
