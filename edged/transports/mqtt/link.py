@@ -7,6 +7,10 @@ Decides when bytes are written and when a silent broker is given up. What is sai
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import struct
+import termios
 import time
 from collections.abc import Callable
 from typing import cast
@@ -75,7 +79,7 @@ class BrokerLink(asyncio.BufferedProtocol):
         self._small = self._buffer[:SMALL_READ_BYTES]
         self._is_due = self._is_reading = False
         self._oldest: tuple[int, ...] = ()
-        self._oldest_ns = 0
+        self._oldest_ns = self._oldest_at = self._written = 0
         self._acks_at_once = max(1, min(ACKS_AT_ONCE, options.max_inflight // 4))
         self._acks_timer: asyncio.TimerHandle | None = None
         self._lone_acks = 0
@@ -128,6 +132,7 @@ class BrokerLink(asyncio.BufferedProtocol):
             return
         data = self.session.take(time.monotonic_ns())
         if data:
+            self._written += len(data)
             transport.write(data)
         if self.session.is_over and not self._is_ending:
             self._finish(transport)
@@ -219,6 +224,21 @@ class BrokerLink(asyncio.BufferedProtocol):
         oldest = self.session.together.oldest
         if oldest != self._oldest or self._is_paused or not oldest:
             self._oldest, self._oldest_ns = oldest, now_ns
+            self._oldest_at = self._written + self.session.outgoing.size_bytes
+        elif self._written - unread_bytes(self._transport) < self._oldest_at:
+            self._oldest_ns = now_ns  # a slow network has it yet, and not the broker
         elif now_ns - self._oldest_ns > UNANSWERED_S * 1e9:
             self.is_silent = True
             self.end(f"the broker has not acknowledged what it was sent for {UNANSWERED_S:.0f} s")
+
+
+def unread_bytes(transport: asyncio.Transport | None) -> int:
+    """What was written and did not arrive at the other side, as far as the system says it."""
+    if transport is None:
+        return 0
+    queued = bytearray(4)
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError, ValueError):  # closed meanwhile
+        if sock is not None:
+            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
+    return transport.get_write_buffer_size() + int(struct.unpack("i", queued)[0])

@@ -79,6 +79,10 @@ class WebSocketLink(asyncio.Protocol, asyncio.Transport):
         if self._outer is not None:
             self._outer.set_write_buffer_limits(high, low)
 
+    def get_write_buffer_size(self) -> int:
+        """Of the socket's transport."""
+        return self._outer.get_write_buffer_size() if self._outer is not None else 0
+
     def close(self) -> None:
         """Close when all is written."""
         if self._outer is not None:

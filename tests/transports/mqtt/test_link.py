@@ -1,6 +1,8 @@
 """How bytes leave, and when a silent broker is given up, over a transport that only notes."""
 
 import asyncio
+import contextlib
+import socket
 import time
 
 import pytest
@@ -11,7 +13,7 @@ from edged.protocol.mqtt_wire import encode_length
 from edged.protocol.mqtt_writer import Hello
 from edged.transports.mqtt import link as mqtt_link
 from edged.transports.mqtt.connection import SessionOptions
-from edged.transports.mqtt.link import READ_BYTES, SMALL_READ_BYTES, BrokerLink
+from edged.transports.mqtt.link import READ_BYTES, SMALL_READ_BYTES, BrokerLink, unread_bytes
 from tests.fakes.mqtt_bytes import CONNACK_V5, packet
 from tests.transports.conftest import until
 
@@ -23,6 +25,10 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.writes = []
         self.state = "open"
+        self.unread = 0
+
+    def get_write_buffer_size(self):
+        return self.unread
 
     def write(self, data):
         self.writes.append(bytes(data))
@@ -175,7 +181,7 @@ def test_a_loop_that_stood_still_is_no_silent_broker(monkeypatch, stood_still):
     run(main)
 
 
-@pytest.mark.parametrize("ends_by", ["silence", "puback", "pause"])
+@pytest.mark.parametrize("ends_by", ["silence", "puback", "pause", "slow"])
 @pytest.mark.parametrize("kind", ["publish", "subscribe", "unsubscribe"])
 def test_a_broker_that_answers_pings_and_acknowledges_nothing_is_left(monkeypatch, kind, ends_by):
     async def main(joined):
@@ -204,6 +210,8 @@ def test_a_broker_that_answers_pings_and_acknowledges_nothing_is_left(monkeypatc
             joined.hear(said[kind] + b"\0\1" + (b"" if kind == "publish" else b"\0\0"))
         elif ends_by == "pause":
             link.pause_writing()
+        elif ends_by == "slow":
+            joined.wire.unread = 1 << 20
         assert at(122) == ("aborted" if ends_by == "silence" else "open")
         if ends_by == "silence":
             assert "acknowledged" in link.words
@@ -212,10 +220,40 @@ def test_a_broker_that_answers_pings_and_acknowledges_nothing_is_left(monkeypatc
             assert at(500) == "open", "what was said is not all written"
             link.resume_writing()
             assert (at(619), at(621)) == ("open", "aborted")
+        elif ends_by == "slow":
+            assert at(500) == "open", "the network has it yet"
+            joined.session.publish(3, Publication("t", b"more", qos=0))
+            link._flush()
+            joined.wire.unread = len(joined.wire.writes[-1])
+            assert (at(619), at(621)) == ("open", "aborted"), "it has all but what came later"
         else:
             assert (at(241), at(243)) == ("open", "aborted"), "the second of them waits as long"
 
     run(main)
+
+
+def test_what_a_broker_has_not_read_is_known():
+    async def main():
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        with far:
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                asyncio.Protocol, sock=near
+            )
+            assert unread_bytes(transport) == 0
+            transport.write(b"x" * (1 << 20))
+            assert transport.get_write_buffer_size() < unread_bytes(transport)
+            while unread_bytes(transport):
+                far.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    far.recv(1 << 16)
+                await asyncio.sleep(0)
+            transport.abort()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert unread_bytes(transport) == unread_bytes(None) == 0
+
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_a_broker_that_never_answers_connect(monkeypatch):
