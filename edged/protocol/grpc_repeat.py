@@ -9,6 +9,7 @@ others, and so is the head of the answer. Everything unusual goes the long way t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -118,25 +119,33 @@ class GrpcLane(RepeatedLane):
         repeat: what is known of the messages.
         call: what they ask, prepared.
         outputs: what answers hold.
-        release: who answers.
+        releases: who may answer.
 
     Raises:
         InvalidRequestError: there is no lane for such messages, nor ever will be.
     """
 
     def __init__(
-        self, repeat: GrpcRepeat, call: Binds, outputs: tuple[TensorSpec, ...], release: int
+        self,
+        repeat: GrpcRepeat,
+        call: Binds,
+        outputs: tuple[TensorSpec, ...],
+        releases: Iterable[int],
     ) -> None:
         asked, model = repeat.inference.asked, repeat.inference.model
         super().__init__(repeat, outputs)
-        made = self.outputs
-        answer = encode_infer(asked, InferResponse(model, release, 0, made), {})
+        made, self.answer_bytes = self.outputs, 0
         names = [one.name for one in asked.outputs] or list(made)
-        parts: list[Buffer] = [*repeat.head(bytes(answer[0]))]
-        for head, name in zip(answer[1::2], names, strict=True):
-            parts += (bytes(head), bytes_of(made[name]))
-        self.answer_bytes = sum(map(len, parts)) + repeat.id_end - repeat.id_at
-        self.bind(call, parts)
+        answers: dict[int, list[Buffer]] = {}
+        for release in releases:
+            answer = encode_infer(asked, InferResponse(model, release, 0, made), {})
+            parts: list[Buffer] = [*repeat.head(bytes(answer[0]))]
+            for head, name in zip(answer[1::2], names, strict=True):
+                parts += (bytes(head), bytes_of(made[name]))
+            answers[release] = parts
+            size = sum(map(len, parts)) + repeat.id_end - repeat.id_at
+            self.answer_bytes = max(self.answer_bytes, size)
+        self.bind(call, answers)
 
 
 def repeat_of(message: Buffer, inference: Inference) -> GrpcRepeat | None:

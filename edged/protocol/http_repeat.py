@@ -9,6 +9,7 @@ one of the same length, and comes back in the answer. Everything unusual goes th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -175,7 +176,7 @@ class HttpLane(RepeatedLane):
         call: what they ask, prepared.
         outputs: what answers hold.
         model: as the answers call it.
-        release: who answers.
+        releases: who may answer.
 
     Raises:
         InvalidRequestError: there is no lane for such requests, nor ever will be.
@@ -187,11 +188,14 @@ class HttpLane(RepeatedLane):
         call: Binds,
         outputs: tuple[TensorSpec, ...],
         model: str,
-        release: int,
+        releases: Iterable[int],
     ) -> None:
         super().__init__(repeat, outputs, min(COPY_BYTES, JOIN_BYTES))
         made = self.outputs
-        answer = whole_answer(repeat.asked, InferResponse(model, release, 0, made), {})
         names = [one.name for one in repeat.asked.outputs] or list(made)
-        head = repeat.head(answer, self.output_bytes)
-        self.bind(call, (*head, *[bytes_of(made[name]) for name in names]))
+        answers: dict[int, list[Buffer]] = {}
+        for release in releases:
+            answer = whole_answer(repeat.asked, InferResponse(model, release, 0, made), {})
+            head = repeat.head(answer, self.output_bytes)
+            answers[release] = [*head, *[bytes_of(made[name]) for name in names]]
+        self.bind(call, answers)

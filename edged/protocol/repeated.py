@@ -7,7 +7,7 @@ alone. How such requests are told, and what stands around the tensors, is ``http
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -126,18 +126,18 @@ class RepeatedLane:
             for one in repeated.fields
         ]
         self._repeated = repeated
-        self._answer: tuple[Buffer, ...] = ()
+        self._answers: dict[int, tuple[Buffer, ...]] = {}
         self._run: LoneRun | None = None
 
-    def bind(self, call: Binds, answer: Sequence[Buffer]) -> None:
+    def bind(self, call: Binds, answers: Mapping[int, Sequence[Buffer]]) -> None:
         """Have it run.
 
         Args:
             call: what the requests ask, prepared.
-            answer: its pieces, those of ``Repeated.around`` first; those that are tensors are the
-                memory of ``outputs``.
+            answers: the pieces of one by each release that may answer, those of
+                ``Repeated.around`` first; those that are tensors are the memory of ``outputs``.
         """
-        self._answer = tuple(answer)
+        self._answers = {release: tuple(pieces) for release, pieces in answers.items()}
         self._run = call.bind(self.inputs, self.outputs, 0)
 
     @property
@@ -157,11 +157,11 @@ class RepeatedLane:
         for memory, start, end in self._places:
             memory[:] = data[start:end]
         repeated = self._repeated
-        if not repeated.id_end:
-            return None if run.run(origin) is None else b"".join(self._answer)
-        if run.run(origin, repeated.asker(data)) is None:
+        ran = run.run(origin, repeated.asker(data) if repeated.id_end else None)
+        if ran is None:
             return None
-        return b"".join(repeated.filled(self._answer, data))
+        answer = self._answers[ran[0]]
+        return b"".join(repeated.filled(answer, data) if repeated.id_end else answer)
 
 
 def is_plain(text: Buffer) -> bool:

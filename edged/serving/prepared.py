@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -64,8 +64,8 @@ class PreparedCall:
         a run. Set once; a release with other outputs does not fit."""
         self._is_prepared = False
         self._rollout: Rollout | None = None
-        self._found: object = None
-        self._found_moves = -1
+        self._found_moves = -1  # nothing is looked up yet
+        self._table = plane.table
         self._resolve()
         self._is_prepared = True
 
@@ -85,9 +85,14 @@ class PreparedCall:
         plane = self._plane
         return (
             plane.table is self._table
-            and ServedRelease.moves == self._moves
+            and ServedRelease.moves == self._found_moves
             and not plane.is_draining
         )
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """The releases that may answer."""
+        return (self.release,) if self._moves >= 0 or self._rollout is None else self._rollout.sides
 
     @property
     def generation(self) -> int:
@@ -143,7 +148,7 @@ class PreparedCall:
         """
         plane, release, rollout = self._plane, self._release, self._rollout
         if rollout is not None and not rollout.is_sole:
-            if plane.table is not self._found or ServedRelease.moves != self._found_moves:
+            if plane.table is not self._table or ServedRelease.moves != self._found_moves:
                 return None
             sides = SideWatch(rollout, self._request.asker, inputs, outputs)
             return bind_sides(plane, release, sides, rows or self._rows)
@@ -208,7 +213,8 @@ class PreparedCall:
         more than it can do. None for all others: they are submitted.
         """
         release = self._release
-        if not isinstance(release, ServedRelease) or not self.is_current:
+        is_one = self._moves >= 0  # and no rollout has to be asked whose request it is
+        if not isinstance(release, ServedRelease) or not is_one or not self.is_current:
             return None
         error = release.shuts_out(rows or self._rows, deadline_ns, now_ns)
         if error is not None:
@@ -278,7 +284,7 @@ class PreparedCall:
     def _resolve(self) -> None:
         """Look up everything again; changes nothing when it raises."""
         moves, table = ServedRelease.moves, self._plane.table
-        if self._found is table and self._found_moves == moves and not self._plane.is_draining:
+        if self._table is table and self._found_moves == moves and not self._plane.is_draining:
             return
         release = self._plane.admit(table, self._request.model, self._request.release)
         try:
@@ -300,22 +306,16 @@ class PreparedCall:
             )
         self.outputs = outputs
         self._moves, self._table, self._release = moves, table, release
-        self._rollout = self._found = None
-        if table.rollouts and self._request.release is None:
-            self._share(table, moves)
+        self._found_moves, self._rollout = moves, None
+        rollout = table.rollouts.get(self.model) if self._request.release is None else None
+        if rollout is not None and not rollout.is_over:
+            self._rollout = rollout
+            if not rollout.is_sole:
+                self._moves = -1  # nobody takes a short way that leads to one release
         self._rows = rows or 1
         by_name = {spec.name: spec for spec in self._request.inputs}
         specs = release.inputs if release.needs_layout else ()
         self._layout: Layout = tuple(_shape(by_name[spec.name])[1:] for spec in specs)
-
-    def _share(self, table: object, moves: int) -> None:
-        """Where the model has a rollout, let each request look for its side."""
-        rollout = self._plane.table.rollouts.get(self._request.model)
-        if rollout is not None and not rollout.is_over:
-            self._rollout = rollout
-            if not rollout.is_sole:
-                # Never current: nobody takes a short way that leads to one release.
-                self._moves, self._found, self._found_moves = -1, table, moves
 
 
 def _raise_late(release: Served) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from edged.messages import Asker, InferRequest, OnResponse, PrepareRequest, Ticket
@@ -60,6 +60,11 @@ class Prepared(Protocol):
     @property
     def is_current(self) -> bool:
         """Whether nothing was swapped, loaded or unloaded since it was looked up."""
+        ...
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """The releases that may answer."""
         ...
 
     @property

@@ -94,6 +94,10 @@ class EchoCall:
         return not self.door.is_swapped
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        return (self.release,)
+
+    @property
     def model(self) -> str:
         return self.request.model
 

@@ -247,7 +247,7 @@ class TestAnswer:
 
 class TestLane:
     def lane(self, data: bytes, *outputs: TensorSpec) -> HttpLane:
-        return HttpLane(repeat(data), Doubling(), outputs, "m", 5)
+        return HttpLane(repeat(data), Doubling(), outputs, "m", (5,))
 
     def test_the_same_bytes_as_ever(self) -> None:
         data = post(X, X[:, :1], id="7")

@@ -26,6 +26,7 @@ class Call:
     def __init__(self, *, is_bound: bool = True) -> None:
         self.is_bound = is_bound
         self.is_current = self.has_run = True
+        self.release = 1
         self.origins: list[str] = []
         self.keys: list[object] = []
 
@@ -37,7 +38,7 @@ class Call:
         self.origins.append(origin)
         self.keys.append(key)
         self._out["y"][:] = self._in["x"] + self._in["n"]
-        return (1, 1, 1, 1) if self.has_run else None
+        return (self.release, 1, 1, 1) if self.has_run else None
 
 
 def test_where_tensors_lie():
@@ -52,7 +53,7 @@ def test_an_answer_is_what_was_written_between_its_heads():
     lane, call = RepeatedLane(KNOWN, [Y]), Call()
     assert not lane.is_current
     assert lane.ask(DATA, "me") is None
-    lane.bind(call, (b"head:", lane.outputs["y"].reshape(-1).view(np.uint8).data, b":end"))
+    lane.bind(call, {1: (b"head:", lane.outputs["y"].reshape(-1).view(np.uint8).data, b":end")})
     assert lane.ask(DATA, "me") == b"head:" + np.float32([4, 6]).tobytes() + b":end"
     assert call.origins == ["me"]
     call.has_run = False
@@ -68,7 +69,7 @@ def test_each_has_an_id_of_its_own():
     known = Repeated(KNOWN.fields, 16, asked, (0, 3))
     lane, call = RepeatedLane(known, [Y]), Call()
     around = known.around(b'{"id":"abc"}', b'"id":"')
-    lane.bind(call, (*around, lane.outputs["y"].reshape(-1).view(np.uint8).data))
+    lane.bind(call, {1: (*around, lane.outputs["y"].reshape(-1).view(np.uint8).data)})
     answer = lane.ask(b"xyz" + DATA[3:], "me")
     assert answer == b'{"id":"xyz"}' + np.float32([4, 6]).tobytes()
     assert call.keys == [{"id": "xyz", "device": "d7"}]
@@ -76,9 +77,18 @@ def test_each_has_an_id_of_its_own():
         known.around(b'{"id":"abc","x":"id":"abc"}', b'"id":"')
 
 
+def test_each_release_has_its_answer():
+    lane, call = RepeatedLane(KNOWN, [Y]), Call()
+    lane.bind(call, {1: (b"first",), 12: (b"twelfth",)})
+    found = []
+    for call.release in (12, 1, 12):
+        found.append(lane.ask(DATA, "me"))
+    assert found == [b"twelfth", b"first", b"twelfth"]
+
+
 def test_a_call_that_cannot_be_bound_goes_the_usual_way():
     lane = RepeatedLane(KNOWN, [Y])
-    lane.bind(Call(is_bound=False), (b"head",))
+    lane.bind(Call(is_bound=False), {1: (b"head",)})
     assert lane.ask(DATA, "me") is None
     assert not lane.is_current
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edged.config.rollout import RolloutConfig
-from edged.errors import RunError
+from edged.errors import QueueFullError, RunError
 from edged.messages import PrepareRequest
 from edged.rollout.drift import Reference
 from edged.rollout.judge import Phase
@@ -47,7 +47,9 @@ def house(config: RolloutConfig, *releases: ServedRelease) -> tuple[Dataplane, R
 
 def both() -> tuple[ServedRelease, ServedRelease]:
     triple = FakeSession(lambda inputs: {"y": inputs["x"] * 3})
-    return served(FakeSession(), 1), served(triple, 2)
+    stable, new = served(FakeSession(), 1), served(triple, 2)
+    new.turn = stable.turn
+    return stable, new
 
 
 def sides_of(rollout: Rollout) -> dict[str, int]:
@@ -212,11 +214,22 @@ class TestPreparedCalls:
             assert len({*one}) == 1
 
     @on_loop
+    async def test_no_refusal_of_one_side_is_for_all(self, monkeypatch: pytest.MonkeyPatch):
+        """Whose request it is has to be looked up before anybody refuses it, and counts that."""
+        stable, new = both()
+        error = QueueFullError("full")
+        monkeypatch.setattr(stable, "shuts_out", lambda *_: error)
+        split = self.prepare(house(canary(50), stable, new)[0])
+        sole = self.prepare(house(canary(0), stable, new)[0])
+        assert split.is_current
+        assert (split.shuts_out(1, None, 0, "u"), sole.shuts_out(1, None, 0, "u")) == (None, error)
+
+    @on_loop
     async def test_the_short_way_takes_the_side_of_the_key(self):
         """The queue and the short way give each key the same answerer, and both are counted."""
         plane, rollout = house(canary(50, "device"), *both())
         prepared = self.prepare(plane)
-        assert not prepared.is_current  # nothing that was looked up once leads to one release
+        assert {*prepared.numbers} == {1, 2}  # nothing that was looked up once leads to one release
         keys = [f"d{number}" for number in range(100)]
         queued = [await self.call(prepared, 1, key=key) for key in keys]
         before = dict(sides_of(rollout))

@@ -147,7 +147,7 @@ class Repeats:
         call, lane = known.call, known.lane
         if lane is None:
             try:
-                lane = GrpcLane(known.repeat, call, call.outputs, call.release)
+                lane = GrpcLane(known.repeat, call, call.outputs, call.numbers)
             except EdgedError:
                 known.has_lane = False
                 return None

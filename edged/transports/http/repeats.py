@@ -127,7 +127,7 @@ class Repeats:
         if lane is None:
             try:
                 call = known.call
-                lane = HttpLane(known.repeat, call, call.outputs, known.model, call.release)
+                lane = HttpLane(known.repeat, call, call.outputs, known.model, call.numbers)
             except EdgedError:
                 known.has_lane = False
                 return None

@@ -19,8 +19,10 @@ from edged.serving.scheduling.turn import Turn
 from edged.transports.grpc import repeats
 from edged.transports.grpc.service import Asker, GrpcService
 from tests.fakes.calls import OIP, Call
+from tests.fakes.clock import on_loop, until
 from tests.fakes.web import Pages
 from tests.fakes.wire import EchoCall, EchoDoor
+from tests.serving.test_rollout import both, canary, house
 
 X = np.float32([[1, 2]])
 
@@ -270,3 +272,38 @@ def test_on_the_spot(service: Asker, door: EchoDoor, monkeypatch: pytest.MonkeyP
         call.call.is_apart = True
     assert service.ask_alone(head, message(4)) is None
     assert len(door.lone) == before + 1
+
+
+@on_loop
+async def test_beside_a_canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared once; each answer is of the side that its head names, also the short way."""
+    plane, _ = house(canary(50), *both())
+    service = GrpcService(plane, Pages()).asker()
+    prepared: list[object] = []
+    prepare = plane.prepare
+    monkeypatch.setattr(plane, "prepare", lambda what: prepared.append(what) or prepare(what))
+    short: list[bool] = []
+    lane_ask = repeats.GrpcLane.ask
+
+    def noted(lane: repeats.GrpcLane, *given: Any) -> bytes | None:
+        answer = lane_ask(lane, *given)
+        short.append(answer is not None)
+        return answer
+
+    monkeypatch.setattr(repeats.GrpcLane, "ask", noted)
+    x = np.float32([[1, 2, 3, 4]])
+    releases = []
+    for number in range(60):
+        changes = {
+            "model_name": "gate",
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4]}],
+            "raw_input_contents": [(x * number).tobytes()],
+        }
+        call = Call(service, OIP + "ModelInfer", message(number, **changes))
+        await until(lambda call=call: call.replies)
+        found = decode(INFER_RESPONSE, call.message)
+        releases.append(int(found["model_version"]))
+        wanted = x * number * (2 if releases[-1] == 1 else 3)
+        assert bytes(found["raw_output_contents"][0]) == wanted.tobytes()
+    assert {*releases} == {1, 2}
+    assert (len(prepared), len(short) > 40, all(short)) == (1, True, True)

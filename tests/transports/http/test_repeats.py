@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edged.errors import ModelNotReadyError, RunError
+from edged.messages import InferResponse
 from edged.specs import Duration
 from edged.transports import awake
 from edged.transports.http import peer as http_peer
 from edged.transports.http import repeats
+from edged.transports.http.gathering import Gatherings
+from tests.fakes.clock import on_loop, until
 from tests.fakes.house import LOOPS, eventually
 from tests.fakes.web import Web, drained
 from tests.fakes.wire import EchoCall
-from tests.protocol.test_http_repeat import X, post
+from tests.protocol.test_http_repeat import X, post, read
+from tests.serving.test_rollout import both, canary, house
 
 
 @pytest.fixture(params=LOOPS)
@@ -255,3 +260,44 @@ def test_the_tensors_are_those_of_this_request(web: Web, sock: socket.socket) ->
     answers(sock, *range(1, 5))
     for number, request in enumerate(web.door.requests, 1):
         np.testing.assert_array_equal(request.inputs["x0"], X * number)
+
+
+@on_loop
+async def test_beside_a_canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared once; each answer is of the side that its head names, also the short way."""
+    plane, _ = house(canary(50), *both())
+    known = repeats.Repeats(plane, Gatherings())
+    x = np.float32([[1, 2, 3, 4]])
+
+    def data(number: int) -> bytes:
+        return post(x * number).replace(b'"x0"', b'"x" ')
+
+    for number in range(2):
+        request, asked = read(data(number))
+        known.notice(request, asked, "gate", None)
+    prepared: list[object] = []
+    monkeypatch.setattr(plane, "prepare", prepared.append)
+    found: list[tuple[int, bytes]] = []
+    short = 0
+    for number in range(60):
+        assert known.fits(data(number))
+        answer = known.answer_alone(data(number), "http:7", found)
+        if answer is None:
+
+            def respond(_: object, __: object, response: InferResponse, number: int = number):
+                wanted = x * number * (2 if response.release == 1 else 3)
+                found.append((response.release, response.outputs["y"].tobytes()))
+                assert found[-1][1] == wanted.tobytes()
+
+            known.submit(data(number), "http:7", respond)
+            await until(lambda number=number: len(found) == number + 1)
+            continue
+        short += 1
+        version = int(answer.partition(b'"model_version":"')[2].partition(b'"')[0])
+        found.append((version, answer[-x.nbytes :]))
+        assert found[-1][1] == (x * number * (2 if version == 1 else 3)).tobytes()
+    assert {release for release, _ in found} == {1, 2}
+    assert (prepared, short > 40) == ([], True)
+    # Another table: the long way looks everything up.
+    plane.swap(replace(plane.table))
+    assert not known.fits(data(1))
