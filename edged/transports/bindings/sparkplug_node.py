@@ -82,14 +82,13 @@ class SparkplugNode:
         self._devices: OrderedDict[str, Device] = OrderedDict()
         self._said: dict[int, str] = {}
         """What the session has not told the end of, by token: the figure that counts it."""
-        self._refusal = ""
-        """Why the last birth is not whole; nothing more is said until the next."""
+        self._refusal = self._trouble = ""
+        """Why the last birth is not whole: until the next begins, and until that one has left."""
         self._timer: asyncio.TimerHandle | None = None
         self._rebirth_timer: asyncio.TimerHandle | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._return_timer: asyncio.TimerHandle | None = None
-        self._born_s = 0.0
-        self.births = self.data = self.rebirths = 0
+        self._born_s, self.births, self.data, self.rebirths = 0.0, 0, 0, 0
 
     def death(self) -> Publication:
         """What the broker says when we vanish from the connection that begins now."""
@@ -114,8 +113,8 @@ class SparkplugNode:
         session, self._session = self._session, None
         if session is None:
             return
-        if self._is_live:
-            session.publish(self._death())
+        if self._connection and (self._host is None or self._host.is_online):
+            session.publish(self._death())  # also behind what was refused: it was born before
         self._forget()
         if self._leaving is not None:
             await self._leaving
@@ -245,8 +244,8 @@ class SparkplugNode:
             self._rebirth_timer = self._loop.call_later(_REBIRTH_PAUSE_S, self._begin)
 
     def _break_off(self, why: str) -> None:
-        is_news = not self._refusal
-        self._refusal = why
+        is_news = why != self._trouble
+        self._refusal = self._trouble = why
         self._stop_pacing()
         for device in self._devices.values():
             device.is_born = device.is_too_large = False
@@ -274,6 +273,9 @@ class SparkplugNode:
                 self._refused(event)
             else:
                 self._said.pop(event.token, None)
+                if self._trouble and not (self._said or self._refusal):
+                    self._trouble = ""
+                    self._review()
         elif isinstance(event, Disconnected):
             self._forget()
             self.problem = event.reason
@@ -295,8 +297,8 @@ class SparkplugNode:
         """Say why nothing is said on a connection that is up."""
         self.problem = self._host.problem if self._host is not None else None
         large = [name for name, device in self._devices.items() if device.is_too_large]
-        if self.problem is None and self._refusal:
-            self.problem = f"the broker takes no births: {self._refusal}"
+        if self.problem is None and self._trouble:
+            self.problem = f"the broker takes no births: {self._trouble}"
         elif self.problem is None and large:
             self.problem = (
                 f"the births of {len(large)} devices are larger than the {self._limit} bytes that "
@@ -344,7 +346,7 @@ class SparkplugNode:
         if self._rebirth_timer is not None:
             self._rebirth_timer.cancel()
             self._rebirth_timer = None
-        was_refused, self._refusal = self._refusal, ""
+        self._refusal = ""
         if self._loop is None or not self._is_live:
             return
         self._born_s = self._loop.time()
@@ -361,8 +363,6 @@ class SparkplugNode:
             return
         for device in self._devices.values():
             device.is_born = False
-        if was_refused:
-            self._review()
         self._pace()
 
     def _pace(self) -> None:
@@ -384,7 +384,7 @@ class SparkplugNode:
 
     def _forget(self) -> None:
         """The connection is gone, and with it who was born on it."""
-        self._connection, self._refusal = 0, ""
+        self._connection, self._refusal, self._trouble = 0, "", ""
         self._said.clear()
         if self._host is not None:
             self._host.forget()

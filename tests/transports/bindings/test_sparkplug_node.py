@@ -357,6 +357,46 @@ async def test_a_device_whose_birth_did_not_leave_is_not_born() -> None:
 
 
 @on_loop
+async def test_a_node_whose_words_are_refused_says_its_end() -> None:
+    rig = Rig()
+    rig.session.auto = False
+    rig.connect()
+    rig.session.puback()
+    rig.tell()
+    rig.session.puback(code=0x97)
+    rig.said()
+    await rig.node.stop()
+    assert [one[0] for one in rig.said()] == ["NDEATH/n"], "a clean end: the will is not said"
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_broker_that_goes_on_refusing_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @on_loop
+    async def work() -> None:
+        problems: list[str | None] = []
+        rig = Rig(on_change=lambda: problems.append(rig.node.problem))
+        rig.session.auto = False
+        rig.connect()
+        rig.tell()
+        problems.clear()
+        for _ in range(3):
+            await until(lambda: len(rig.session.of("publish")) == 2)
+            rig.said()
+            rig.session.puback()  # the node's leaves, and then nothing does
+            rig.session.puback(code=0x97)
+        assert set(problems) == {rig.node.problem}
+        assert "because" in (rig.node.problem or "")
+        assert len([one for one in caplog.messages if "takes no births" in one]) == 1
+        await until(lambda: len(rig.session.of("publish")) == 2)
+        rig.session.puback_all()
+        assert rig.node.problem is None
+
+    work()
+
+
+@on_loop
 async def test_where_the_node_cannot_be_born_nothing_is_said() -> None:
     rig = Rig()
     rig.connect(limit=60)
