@@ -85,6 +85,7 @@ def limit(job: BuildJob) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     most = _FILE_BYTES if hard == resource.RLIM_INFINITY else min(hard, _FILE_BYTES)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    resource.setrlimit(resource.RLIMIT_NICE, (0, 0))  # what LimitNICE= gives is the event loop's
     if job.is_background:
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, "ascii")

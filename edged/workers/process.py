@@ -159,7 +159,8 @@ class WorkerProcess:
                 os.setpriority(os.PRIO_PROCESS, self._child.pid, self._nice)
             # What LimitNICE= lets the loop have is not for what a model brings.
             limits = resource.prlimit(self._child.pid, resource.RLIMIT_NICE)
-            soft, hard = (_at_most(limit, 20 - self._nice) for limit in limits)
+            most = max(20 - self._nice, 0)  # what is below 0 would be no limit
+            soft, hard = (_at_most(limit, most) for limit in limits)
             resource.prlimit(self._child.pid, resource.RLIMIT_NICE, (soft, hard))
 
     @property

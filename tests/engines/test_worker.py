@@ -59,10 +59,12 @@ def test_the_cap_is_set_before_anything_is_built(folder, monkeypatch):
     seen = []
     monkeypatch.setattr(worker, "confine", lambda _descriptors: seen.append("bound"))
     monkeypatch.setattr(worker, "cap_memory", seen.append)
-    monkeypatch.setattr(worker.resource, "setrlimit", lambda *_: None)
+    limits = {}
+    monkeypatch.setattr(worker.resource, "setrlimit", limits.__setitem__)
     monkeypatch.setattr(worker, "_build", lambda *_: seen.append("built") or BuildResult())
     worker.main(folder)
     assert seen == ["bound", 64 << 20, "built"]
+    assert limits[worker.resource.RLIMIT_NICE] == (0, 0)
     assert (folder / STEP).read_text() == "starting"
     assert result_of(folder) == BuildResult()
 

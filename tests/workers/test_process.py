@@ -88,8 +88,9 @@ class TestProcess:
         finally:
             process.end()
 
+    @pytest.mark.parametrize("nice", [1, 25])
     def test_may_not_come_up_further_than_it_serves(
-        self, file: int, monkeypatch: pytest.MonkeyPatch
+        self, file: int, monkeypatch: pytest.MonkeyPatch, nice: int
     ):
         own = os.getpriority(os.PRIO_PROCESS, os.getpid())
         told: list[tuple[int, int, tuple[int, int]]] = []
@@ -100,9 +101,9 @@ class TestProcess:
             return 30, resource.RLIM_INFINITY
 
         monkeypatch.setattr(resource, "prlimit", prlimit)
-        process = WorkerProcess(file, 1)
+        process = WorkerProcess(file, nice)
         process.end()
-        most = 20 - own - 1
+        most = max(20 - own - nice, 0)
         assert told == [(process.pid, resource.RLIMIT_NICE, (most, most))]
 
     def test_all_its_threads_come_up(self, file: int):
