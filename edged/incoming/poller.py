@@ -27,6 +27,7 @@ from edged import decoding
 from edged.config.schema import Config
 from edged.config.sources import parse_reference
 from edged.system.child import child_environment
+from edged.system.cores import usable
 from edged.telemetry.health import Health
 
 log = logging.getLogger("edged.sources")
@@ -222,6 +223,8 @@ async def run_pull(config_path: Path, state_dir: Path, model: str) -> Outcome:
         return Outcome("failed", f"a process to pull with cannot be started: {exc.strerror}")
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
+        # It was begun by the loop's thread, which may stay on one core just then.
+        os.sched_setaffinity(child.pid, usable())
     try:
         assert child.stdout is not None
         said = await asyncio.wait_for(_all_of(child.stdout), _LONGEST_PULL_S)

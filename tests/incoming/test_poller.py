@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from edged.config.sources import SourceConfig
 from edged.incoming import poller as module
 from edged.incoming.poller import Outcome, Poller, run_pull, wait_s
 from edged.specs import Duration
+from edged.system.cores import Stay
 from edged.telemetry.health import Health
 from tests.fakes.clock import on_loop, until
 
@@ -172,12 +174,24 @@ async def test_a_shorter_time_counts_at_once(monkeypatch: pytest.MonkeyPatch):
 class TestProcess:
     """What the process says, whatever it is."""
 
-    def run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Outcome:
+    def run(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, stay: Stay | None = None
+    ) -> Outcome:
         program = tmp_path / "python"
         program.write_text(f"#!{sys.executable}\nimport os, sys\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setattr(module.sys, "executable", str(program))
-        return asyncio.run(run_pull(tmp_path, tmp_path / "state", "m"))
+
+        async def pull() -> Outcome:
+            if stay is not None:
+                assert stay.at(min(os.sched_getaffinity(0)))
+            try:
+                return await run_pull(tmp_path, tmp_path / "state", "m")
+            finally:
+                if stay is not None:
+                    stay.leave()
+
+        return asyncio.run(pull())
 
     def test_its_words_and_surroundings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/secrets")
@@ -190,6 +204,21 @@ class TestProcess:
         said = self.run(tmp_path, monkeypatch, script)
         assert f"-s -m edged bundle pull --model m --json --config {tmp_path}" in said.text
         assert said.text.endswith("['CREDENTIALS_DIRECTORY', 'STATE_DIRECTORY']")
+
+    @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a stay needs two cores")
+    def test_it_stays_on_no_core_with_the_loop(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        before = os.sched_getaffinity(0)
+        script = (
+            "import time\n"
+            "until = time.monotonic() + 10\n"
+            "while len(os.sched_getaffinity(0)) < 2 and time.monotonic() < until:\n"
+            "    time.sleep(0.02)\n"
+            "text = sorted(os.sched_getaffinity(0))\n"
+            'print(\'{"state": "current", "text": "%s"}\' % text)'
+        )
+        assert self.run(tmp_path, monkeypatch, script, Stay()).text == str(sorted(before))
 
     @pytest.mark.parametrize(
         ("script", "text"),
