@@ -73,6 +73,22 @@ def test_a_member_of_a_group_that_went_answers_once() -> None:
         assert sorted(route.binding.name for route in one.routes("in/1")) == ["a", "b"]
 
 
+def test_who_went_still_answers_after_the_next_reload_what_nobody_else_does() -> None:
+    """The broker may have hours of messages for a session that it could not reach."""
+    before = reads("a", "b")
+    left = reads("a").left_by(before.bindings[1:]).after(before)
+    for _ in range(2):
+        left = reads("a").after(left)
+        assert {*left.filters()} == {"a/in"}
+        assert [route.binding for route in left.routes("b/in")] == [before.bindings[1]]
+    other = prepare_bindings(
+        [binding("all", from_="b/#", to="all/out")], lambda *_: SUM, BaseTopics("edged/n")
+    )
+    assert [one.binding.name for one in other.after(left).routes("b/in")] == ["all"]
+    again = reads("b").after(left)
+    assert [one.binding for one in again.routes("b/in")] == [*again.bindings]
+
+
 def test_who_has_the_name_of_one_that_went_stays() -> None:
     before = prepare_bindings(
         [binding("a", from_="x/in", to="x/out")], lambda *_: SUM, BaseTopics("edged/n")

@@ -53,6 +53,8 @@ class BindingSet:
         self.bindings = tuple(bindings)
         self.leaving = tuple(leaving)
         self.beside = tuple(beside)
+        self.past: tuple[Binding, ...] = ()
+        """Those that left earlier; they answer what nobody else does."""
         self._readers = tuple(readers) or self.bindings
         everybody = (*self.bindings, *self.leaving, *self._readers)
         self.has_groups = any(binding.filter.group for binding in everybody)
@@ -91,13 +93,17 @@ class BindingSet:
             for binding in (*before.leaving, *before.bindings)
             if binding.filter.group and binding.filter.mqtt not in kept
         }
-        if not found:
+        gone = {(one.filter.mqtt, one.name): one for one in (*before.past, *before.leaving)}
+        past = tuple(one for key, one in gone.items() if key not in found)[-_LEAVING_KEPT:]
+        if not found and not past:
             return self
         # Each once: one that is there twice would answer each message twice.
         found |= {(binding.filter.mqtt, binding.name): binding for binding in self.leaving}
         leaving = tuple(found.values())[-_LEAVING_KEPT:]
         size, readers = self.max_request_bytes, self._readers
-        return BindingSet(self.bindings, self.topics, size, leaving, readers, beside=self.beside)
+        made = BindingSet(self.bindings, self.topics, size, leaving, readers, beside=self.beside)
+        made.past = past
+        return made
 
     def with_others(self, others: Sequence[Binding]) -> BindingSet:
         """This set and those of another one."""
@@ -162,7 +168,7 @@ class BindingSet:
             return known
         # What the broker kept here for a binding that another session has now is answered too.
         found = _routes_of(topic, (*self.bindings, *self.leaving))
-        found = found or _routes_of(topic, self._readers)
+        found = found or _routes_of(topic, self._readers) or _routes_of(topic, self.past)
         if len(topic) > _LONGEST_KEPT:
             return tuple(found)
         if len(self._routes) >= _ROUTES_KEPT:
