@@ -27,6 +27,7 @@ from edged.store.trust_document import (
     SignedTrust,
     TrustDocument,
     parse_trust,
+    public_keys,
     sign_trust,
     write_trust,
 )
@@ -47,6 +48,8 @@ def make_trust(args: Namespace) -> list[str]:
     root = _role(args.root, args.root_threshold, old.root if old else None, "--root")
     release = _role(args.release, args.release_threshold, old.release if old else None, "--release")
     revoked = {key_id(key) for key in _keys(args.revoke)}
+    if old is not None:  # a device may have missed the version that said so, or lost it
+        revoked |= set(old.revoked) - set(public_keys(release))
     today = f"{datetime.now(timezone.utc):%Y-%m-%d}"
     document = TrustDocument(
         version=args.number or (old.version + 1 if old else 1),

@@ -45,7 +45,13 @@ def test_two_documents_and_their_signatures(keys: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert run("trust -o three.trust --from two.trust") == 0
     three = parse_trust((keys / "three.trust").read_bytes())
-    assert (three.document.root, three.document.revoked) == (two.document.root, ())
+    assert (three.document.root, three.document.revoked) == (
+        two.document.root,
+        two.document.revoked,
+    ), "a device that missed the second version would serve on what a stolen key signed"
+    assert run("trust -o four.trust --from three.trust --release a.pub") == 0
+    four = parse_trust((keys / "four.trust").read_bytes())
+    assert four.document.revoked == (), "named again by hand"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,7 @@ def test_two_documents_and_their_signatures(keys: Path, capsys: pytest.CaptureFi
         ("trust -o x --root r1.pub --release a.pub --floor m", "expected MODEL@N"),
         ("trust -o x --root r1.pub --release a.pub --floor m@0", "no trust document"),
         ("trust -o x --root r1.pub --release a.pub --revoke a.pub", "is a release key of the same"),
-        ("trust -o x --root r1.key --release a.pub", "not a PEM public key"),
+        ("trust -o x --root r1.key --release a.pub", "r1.key: a private key"),
         ("trust -o x --from nowhere", "nowhere cannot be read"),
         ("sign r1.pub --key r1.key", ""),
     ],
