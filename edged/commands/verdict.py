@@ -6,6 +6,7 @@ Reads files and verifies signatures; changes nothing.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator, Sized
 from datetime import datetime, timezone
 from pathlib import Path
@@ -81,7 +82,7 @@ def find_problems(
     if not with_files:
         return about_runtimes(snapshot), f"{summary} (bundles and keys were not looked at)"
     state = state_dir or find_state_dir(path)
-    if state.exists() and not state.is_dir():
+    if os.path.isfile(state):  # noqa: PTH113 - is_file raises where this user may not look
         text = f"{state} is a file, where the daemon's folder is expected"
         return [snapshot.problem("state_dir", text)], ""
     digests: dict[tuple[str, int], str] = {}

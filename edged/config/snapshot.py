@@ -143,7 +143,8 @@ class Snapshot:
         start = "" if os.path.isabs(pattern) else str(self.root)  # noqa: PTH117
         names = glob.glob(pattern, root_dir=start or None)  # noqa: PTH207 - root_dir is the point
         paths = (Path(os.path.normpath(os.path.join(start, name))) for name in names)  # noqa: PTH118
-        return sorted(path for path in paths if path.is_file())[:_MAX_MATCHES]
+        found = (path for path in paths if os.path.isfile(path))  # noqa: PTH113 - raises nothing
+        return sorted(found)[:_MAX_MATCHES]
 
     def mark(self, path: str) -> Mark:
         """Where a field was written; for one that was not, the nearest one around it."""
@@ -215,7 +216,7 @@ def _bundle_problems(snapshot: Snapshot, is_known: Callable[[Path], bool]) -> It
                 breathe()
                 if is_known(match):
                     continue
-                if match.is_dir():
+                if os.path.isdir(match):  # noqa: PTH112 - is_dir raises where we may not look
                     text = f"{match} is a folder; write {pattern}/{name}-*.edgb for what is in it"
                     yield snapshot.problem(path, text)
                 else:
@@ -224,6 +225,8 @@ def _bundle_problems(snapshot: Snapshot, is_known: Callable[[Path], bool]) -> It
 
 def _what_is_there(pattern: Path) -> str:
     """Of a pattern that nothing matches: what lies in its folder, for who mistyped it."""
+    if glob.has_magic(str(pattern.parent)):
+        return ""
     try:
         found = sorted(one.name for one in pattern.parent.iterdir() if one.suffix == ".edgb")
     except FileNotFoundError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from edged.commands.disk import refused
+from edged.commands.disk import check_given, refused
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,8 @@ def test_what_to_do(code: int, remedy: str) -> None:
     assert said.startswith(os.strerror(code))
     assert remedy in said
     assert "first start" not in refused(OSError(code, os.strerror(code)), is_state=False)
+
+
+def test_a_file_that_may_not_be_looked_at_is_left_to_who_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "m.edgb").symlink_to("x" * 300)
+    check_given(tmp_path / "m.edgb", "a bundle")

@@ -56,6 +56,23 @@ def test_a_root_with_pattern_characters(site, tmp_path: Path) -> None:
     assert site.load().bundle_paths("m") == (site.root / "x1.edgb",)
 
 
+@pytest.mark.parametrize("pattern", ["m.edgb", "'*.edgb'"])
+def test_a_bundle_that_may_not_be_looked_at_is_a_problem_and_no_crash(site, pattern: str) -> None:
+    """By a link into a folder of others, say; at a start that would be the end of the daemon."""
+    site.write(f"trust: {{require_signatures: false}}\nmodels: {{m: {{bundle: {pattern}}}}}\n")
+    (site.root / "m.edgb").symlink_to("x" * 300)
+    (problem,) = check_files(site.load())
+    assert problem.path == "models.m.bundle"
+    assert ("File name too long" in problem.message) == (pattern == "m.edgb")
+
+
+def test_a_pattern_of_folders_is_no_folder_that_is_missing(site) -> None:
+    site.write("trust: {require_signatures: false}\nmodels: {m: {bundle: '*/m.edgb'}}\n")
+    site.write("x", "a/other.edgb")
+    (problem,) = check_files(site.load())
+    assert problem.message.endswith("/*/m.edgb")
+
+
 def test_check_files_points_at_lines(filled) -> None:
     snapshot = filled.load()
     assert [problem.path for problem in check_files(snapshot)] == [
