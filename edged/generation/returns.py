@@ -52,7 +52,7 @@ class Returns(Exchanges):
         self.on_end: Callable[[], None] = _nothing
         self.on_verdict: Callable[[], None] = _nothing
         self._proving = Proving(self._look, self._window_over)
-        self._must_prove = self._was_good = self._is_booted = False
+        self._must_prove = self._was_good = self._is_booted = self._is_judged = False
         self._windows = 0
         self._origin = "files"
         self._ending: set[asyncio.Task[None]] = set()
@@ -60,8 +60,12 @@ class Returns(Exchanges):
 
     @property
     def window_left_s(self) -> float | None:
-        """Seconds until the configuration in effect has proven itself; None when it need not."""
-        return self._proving.left_s
+        """Seconds until the configuration in effect has proven itself; None when it need not.
+
+        None only once the verdict is carried out: whoever waits for it asks then what it was.
+        """
+        left_s = self._proving.left_s
+        return 0.0 if left_s is None and self._is_judged else left_s
 
     async def _apply(self, snapshot: Snapshot, digest: str) -> None:
         raise NotImplementedError
@@ -150,6 +154,8 @@ class Returns(Exchanges):
         self._house.health.restore("generation")
         self.unnoted = ""
         self._windows += 1
+        if asyncio.current_task() not in self._ending:
+            self._is_judged = False  # what waits for its turn was of the window before
         is_whole = not self._candidate.problems  # at boot it may not be; then releases stand in
         must_prove = self._must_prove and is_whole
         rules, reconnect_ns = self.config.reload.confirm, self._reconnect_ns()
@@ -303,6 +309,7 @@ class Returns(Exchanges):
         raise refused
 
     def _window_over(self, reason: str) -> None:
+        self._is_judged = True
         task = asyncio.get_running_loop().create_task(self._end(self._windows, reason))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -322,6 +329,8 @@ class Returns(Exchanges):
                 self._house.health.degrade("generation", self.unnoted)
                 # A full disk, say: what could not be noted or undone now is not left at that.
                 self._proving.begin_again(self.config.reload.confirm, _AFTER_S)
+            finally:
+                self._is_judged = False
 
     async def _confirm(self) -> None:
         number = self._house.dataplane.table.generation
@@ -356,6 +365,7 @@ class Returns(Exchanges):
         if documents.trying and not self.snapshot.left_out:
             await asyncio.to_thread(documents.decide, "accepted")
             documents.trying = 0
+        self._is_judged = False  # it is told now
         self.on_verdict()
 
     async def _files_digest(self) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -284,6 +286,45 @@ class TestWindow:
 
         run(work())
 
+    @pytest.mark.parametrize("is_bad", [True, False])
+    def test_the_window_lasts_until_the_verdict_is_carried_out(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch, is_bad: bool
+    ) -> None:
+        """``edged apply --confirmed`` would else be told that all is well by what goes back now."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                await on_trial(box, site)
+                seen = []
+                for name in ("confirm", "last_good"):
+                    real = getattr(box.reloader._history, name)
+
+                    def slow(*words: Any, real: Any = real) -> Any:
+                        seen.append(box.reloader.window_left_s)
+                        return real(*words)
+
+                    monkeypatch.setattr(box.reloader._history, name, slow)
+                real_swap = box.dataplane.swap
+
+                def swap(table: Any) -> None:
+                    real_swap(table)
+                    asyncio.get_running_loop().call_soon(
+                        lambda: seen.append(box.reloader.window_left_s)
+                    )
+
+                monkeypatch.setattr(box.dataplane, "swap", swap)
+                if is_bad:
+                    fail(box)
+                else:
+                    box.reloader._proving.stop()
+                    box.reloader._window_over("")
+                await eventually(lambda: seen and box.reloader.window_left_s is None)
+                assert len(seen) >= (2 if is_bad else 1)
+                assert set(seen) == {0.0}
+                assert box.reloader.report.applied is not is_bad
+
+        run(work())
+
     def test_a_verdict_that_comes_late_is_of_another_window(self, site: Site) -> None:
         """It waited for a reload that applied the very same content anew."""
 
@@ -292,7 +333,12 @@ class TestWindow:
                 await on_trial(box, site)
                 async with box.reloader._lock:
                     box.reloader._window_over("it was bad")
+                    assert box.reloader.window_left_s
+                    box.reloader._proving.stop()
+                    assert box.reloader.window_left_s == 0.0
                     box.reloader._prove()
+                    box.reloader._proving.stop()
+                    assert box.reloader.window_left_s is None, "whatever waits for its turn"
                 await eventually(lambda: not box.reloader._ending)
                 assert (box.generation, box.degraded) == (2, {})
 
