@@ -109,13 +109,14 @@ def adopt(snapshot: Snapshot, state_dir: Path) -> None:
     root = snapshot.config.trust.root
     state = TrustState(state_dir)
     try:
-        if root is None or state.read() is not None:
+        if root is None:
             return
+        kept = state.read()
     except TrustLostError as exc:
         log.error("%s", exc.message)
         return
     try:
-        state.adopt(read_trust(snapshot.resolve(root)))
+        state.adopt(read_trust(snapshot.resolve(root)) if kept is None else kept.signed)
     except OSError as exc:
         log.warning("the trust document could not be kept in %s: %s", state_dir, exc.strerror)
 

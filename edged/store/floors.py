@@ -106,6 +106,8 @@ class Floors:
         """
         before = self.all()
         if all(number <= before.get(model, 0) for model, number in wanted.items()):
+            if before:
+                self._files.note()
             return {}
         with self._files.locked():
             now = dict(self.all())

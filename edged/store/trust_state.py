@@ -142,6 +142,7 @@ class TrustState:
             OSError: the disk does not take it.
         """
         if self.read() is not None:
+            self._files.note()
             return
         with self._files.locked():
             if self.read() is None:

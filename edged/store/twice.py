@@ -96,20 +96,32 @@ class Twice:
             write_atomically(self._directory / name, data)
             self._hand_over(self._directory / name)
             fault(f"{self._name}.{name}")
+        self.note()
+
+    def note(self) -> None:
+        """Note that it was written; for one that is there, too: a cut may have come before that."""
         try:
             self._note()
         except OSError as exc:  # both are there, which is what was asked for
             log.warning("%s cannot be noted: %s", self._mark, exc.strerror)
 
     def _note(self) -> None:
-        folder = self._mark.parent
         if os.path.lexists(self._mark):
             return
-        make_directory(folder)
-        self._hand_over(folder)
-        os.close(os.open(self._mark, os.O_WRONLY | os.O_CREAT | _FLAGS, 0o600))
-        self._hand_over(self._mark)
-        sync_directory(folder)
+        make_directory(self._mark.parent)
+        # By the folder itself: who owns the directory could lead root elsewhere by a link.
+        folder = os.open(self._mark.parent, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+        try:
+            self._hand_over(folder)
+            flags = os.O_WRONLY | os.O_CREAT | _FLAGS
+            mark = os.open(self._mark.name, flags, 0o600, dir_fd=folder)
+            try:
+                self._hand_over(mark)
+            finally:
+                os.close(mark)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def remove(self) -> bool:
         """Remove both; whether there was one. A cut on the way leaves them as they were."""
@@ -136,10 +148,14 @@ class Twice:
         finally:
             os.close(fd)
 
-    def _hand_over(self, path: Path) -> None:
+    def _hand_over(self, path: Path | int) -> None:
         """What an operator wrote as root: the daemon is another user, and has to read it."""
-        if os.geteuid() == 0:
-            owner = self._directory.stat()
+        if os.geteuid() != 0:
+            return
+        owner = self._directory.stat()
+        if isinstance(path, int):
+            os.fchown(path, owner.st_uid, owner.st_gid)
+        else:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 

@@ -63,6 +63,20 @@ def test_one_that_rises_loses_no_other_while_files_cannot_be_opened(
     assert floors.all() == {"m": 3}
 
 
+def test_that_there_are_some_is_noted_also_where_none_rises(tmp_path: Path):
+    """A cut came before it was, or an edged wrote them that noted nothing."""
+    floors = Floors(tmp_path)
+    floors.rise({})
+    assert not (tmp_path / "written").exists()
+    floors.rise({"m": 3})
+    (tmp_path / "written/floor").unlink()
+    floors.rise({"m": 3})
+    for name in COPIES:
+        (tmp_path / name).unlink()
+    with pytest.raises(FloorsLostError, match="are gone"):
+        floors.all()
+
+
 def test_what_is_below_is_refused(tmp_path: Path):
     floors = Floors(tmp_path)
     floors.rise({"m": 3})

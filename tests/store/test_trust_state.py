@@ -71,6 +71,14 @@ def test_both_gone_it_is_not_the_configured_one_that_counts(tmp_path: Path, ring
     assert version(tmp_path) == 3
 
 
+def test_that_there_is_one_is_noted_also_where_it_stays(tmp_path: Path, ring: Ring) -> None:
+    state, first = TrustState(tmp_path), parse_trust(ring.signed(ring.document()))
+    state.adopt(first)
+    (tmp_path / "written/trust").unlink()
+    state.adopt(first)
+    assert (tmp_path / "written/trust").exists()
+
+
 def test_the_configured_one_counts_while_none_is_kept(tmp_path: Path, ring: Ring) -> None:
     first = parse_trust(ring.signed(ring.document(3)))
     stranger = parse_trust(ring.signed(ring.document(9, "n1 n2"), "n1 n2"))

@@ -48,6 +48,28 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path, kind: str) -> None:
     assert not dict(files.read())["note.json"], "it is there, and says nothing"
 
 
+def test_what_was_written_by_another_edged_is_noted_later(tmp_path: Path) -> None:
+    files = Twice(tmp_path, "note", 10)
+    files.write(b"one")
+    (tmp_path / "written" / "note").unlink()
+    assert not files.was_written()
+    files.note()
+    assert files.was_written()
+
+
+def test_a_link_leads_no_note_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The directory is the daemon's, and root writes there: into /etc, by a link."""
+    state, other = tmp_path / "state", tmp_path / "other"
+    state.mkdir()
+    other.mkdir()
+    (state / "written").symlink_to(other)
+    files = Twice(state, "note", 10)
+    files.write(b"one")
+    assert list(other.iterdir()) == []
+    assert "written/note cannot be noted" in caplog.text
+    assert list(files.read()) == [("note.json", b"one"), ("note-2.json", b"one")]
+
+
 def test_no_more_is_read_than_there_may_be(tmp_path: Path) -> None:
     files = Twice(tmp_path, "note", 10)
     files.write(b"x" * 100)
