@@ -60,12 +60,8 @@ class Returns(Exchanges):
 
     @property
     def window_left_s(self) -> float | None:
-        """Seconds until the configuration in effect has proven itself; None when it need not.
-
-        None only once the verdict is carried out: whoever waits for it asks then what it was.
-        """
-        left_s = self._proving.left_s
-        return 0.0 if left_s is None and self._is_judged else left_s
+        """Seconds until the configuration in effect has proven itself; None when it need not."""
+        return 0.0 if self._is_judged else self._proving.left_s
 
     async def _apply(self, snapshot: Snapshot, digest: str) -> None:
         raise NotImplementedError
@@ -154,8 +150,8 @@ class Returns(Exchanges):
         self._house.health.restore("generation")
         self.unnoted = ""
         self._windows += 1
-        if asyncio.current_task() not in self._ending:
-            self._is_judged = False  # what waits for its turn was of the window before
+        # A verdict that waits for its turn, and is not being carried out now, is out of date.
+        self._is_judged = self._is_judged and asyncio.current_task() in self._ending
         is_whole = not self._candidate.problems  # at boot it may not be; then releases stand in
         must_prove = self._must_prove and is_whole
         rules, reconnect_ns = self.config.reload.confirm, self._reconnect_ns()
@@ -309,7 +305,7 @@ class Returns(Exchanges):
         raise refused
 
     def _window_over(self, reason: str) -> None:
-        self._is_judged = True
+        self._is_judged = True  # whoever waits for the verdict waits until it is carried out
         task = asyncio.get_running_loop().create_task(self._end(self._windows, reason))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -365,7 +361,7 @@ class Returns(Exchanges):
         if documents.trying and not self.snapshot.left_out:
             await asyncio.to_thread(documents.decide, "accepted")
             documents.trying = 0
-        self._is_judged = False  # it is told now
+        self._is_judged = False
         self.on_verdict()
 
     async def _files_digest(self) -> str:
