@@ -6,6 +6,7 @@ Decides when to write. Used from the event loop only; files are written on a thr
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Protocol
 
 from edged.rollout.ledger import Entry, Ledger
@@ -40,6 +41,9 @@ class Keeping:
         self._task: asyncio.Task[None] | None = None
         self._dirty: set[str] = set()
         self._saved: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+        self._latest: dict[str, int] = {}
+        """How often each was to be written: a thread may come to it when later words are there."""
 
     def look(self, model: str, tally: Tally, now_ns: int) -> None:
         """Write a model's figures where they have changed and it is time again."""
@@ -59,7 +63,7 @@ class Keeping:
         """Write it before this returns."""
         self._ledger.begin(model, entry)
         try:
-            self._ledger.save(model, self._ledger.snapshot(model))
+            self._write(model, self._ledger.snapshot(model), self._next(model))
         except OSError as exc:
             self._failed(exc)
 
@@ -76,13 +80,23 @@ class Keeping:
     async def _write_all(self) -> None:
         while self._dirty:
             model = self._dirty.pop()
-            data = self._ledger.snapshot(model)
+            data, number = self._ledger.snapshot(model), self._next(model)
             try:
-                await asyncio.to_thread(self._ledger.save, model, data)
+                await asyncio.to_thread(self._write, model, data, number)
             except OSError as exc:
                 self._failed(exc)
             else:
                 self._health.restore("rollouts")
+
+    def _next(self, model: str) -> int:
+        self._latest[model] = number = self._latest.get(model, 0) + 1
+        return number
+
+    def _write(self, model: str, data: bytes, number: int) -> None:
+        """Write what was said last, on any thread, one at a time; raises OSError."""
+        with self._lock:
+            if number == self._latest[model]:
+                self._ledger.save(model, data)
 
     def _failed(self, exc: OSError) -> None:
         self._health.degrade(

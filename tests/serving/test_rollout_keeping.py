@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from edged.rollout.judge import Phase
 from edged.rollout.ledger import Entry, Ledger
 from edged.serving.rollout_keeping import Keeping
 from edged.system.atomic import write_atomically
 from edged.telemetry.health import Health
-from tests.fakes.clock import on_loop
+from tests.fakes.clock import on_loop, turns
 
 SECOND = 10**9
 
@@ -59,6 +63,27 @@ async def test_figures_now_and_then_and_only_those_that_changed(
     again = Ledger(tmp_path / "rollouts", disk.write)
     again.read()
     assert again.entry("m", "a") == entry
+
+
+@on_loop
+async def test_what_a_thread_comes_to_late_is_not_written_over_what_came_after(
+    tmp_path: Path, disk: Disk, keeping: Keeping
+) -> None:
+    """The daemon stops while its threads are busy, with an end that was decided just now."""
+    entry, is_free = Entry("a", 1, 2), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        threads.submit(is_free.wait, 30)
+        keeping.soon("m", entry)
+        await turns(3)
+        entry.move(Phase.ROLLED_BACK, "slow", 9.0)
+        keeping.now("m", entry)
+        is_free.set()
+        await keeping.done()
+    again = Ledger(tmp_path / "rollouts", disk.write)
+    again.read()
+    assert again.entry("m", "a") == entry
+    assert disk.count == 1
 
 
 @on_loop
