@@ -60,7 +60,8 @@ class _Health(Health):
 class Brokers:
     """See above; the words are those of BrokerLinks.
 
-    Whoever calls ``swap`` and ``refresh`` does one after the other; ``drain`` may come at any time.
+    What ``swap`` and ``refresh`` are asked is done one after the other: a model becomes ready while
+    a reload moves bindings. ``drain`` may come at any time.
 
     Args:
         dataplane: the one door.
@@ -80,7 +81,9 @@ class Brokers:
         self._lines = {Line(): BrokerLinks(dataplane, health, state_dir, calls)}
         self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._is_drained = False
+        self._turn = asyncio.Lock()
         self._begun: asyncio.Future[None] | None = None
+        """The last of what was asked."""
         self._said_left: set[str] = set()
         self._unmade: list[str] = []
         """Keys of the health of lines that have no folder."""
@@ -119,7 +122,12 @@ class Brokers:
 
         A line that is half way out has work in hand, and nobody else knows of it.
         """
-        self._begun = asyncio.ensure_future(work)
+
+        async def in_turn() -> None:
+            async with self._turn:
+                await work
+
+        self._begun = asyncio.ensure_future(in_turn())
         await asyncio.shield(self._begun)
 
     async def _swap(self, snapshot: Snapshot, prepared: Prepared | None) -> None:

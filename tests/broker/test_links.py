@@ -155,6 +155,29 @@ def test_nothing_is_opened_behind_the_end(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(work(), 60))
 
 
+def test_what_is_asked_for_while_lines_change_comes_behind_it(tmp_path: Path) -> None:
+    """A model that becomes ready asks for its binding while a reload moves others."""
+
+    async def work() -> None:
+        brokers = Brokers(FakeDoor(), Health(), tmp_path)  # type: ignore[arg-type]
+        made = snapshot(tmp_path, binding("a"), binding("b", results="plant"))
+        await brokers.swap(made, brokers.prepare(made, made.config.bindings, of))
+        fewer = snapshot(tmp_path, binding("a"), binding("b"))
+        swaps = [
+            brokers.swap(fewer, brokers.prepare(fewer, fewer.config.bindings, of)),
+            brokers.swap(fewer, brokers.prepare(fewer, fewer.config.bindings, of)),
+            brokers.refresh(fewer),
+        ]
+        await asyncio.gather(*swaps)
+        stats = brokers.stats()
+        assert stats is not None
+        assert stats["brokers"] == {}
+        assert [*stats["bindings"]] == ["a", "b"]
+        await brokers.drain(0)
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
 @pytest.mark.broker
 def test_a_line_that_is_on_its_way_out_when_the_daemon_stops_says_goodbye(tmp_path: Path) -> None:
     (tmp_path / "plant").mkdir()
