@@ -43,7 +43,7 @@ class Outflow:
 
     __slots__ = (
         "_aliases", "_last", "_open", "_stages", "_subscribing", "_unsubscribing",
-        "most_aliases", "waiting", "window",
+        "most_aliases", "waiting", "waiting_bytes", "window",
     )  # fmt: skip
 
     def __init__(self, window: int) -> None:
@@ -56,6 +56,7 @@ class Outflow:
         """Of those of QoS 2, the packet that is waited for: PUBREC, then PUBCOMP."""
         self.waiting: deque[tuple[int, Publication]] = deque()
         """Publications for which the window has no room yet."""
+        self.waiting_bytes = 0
         self._subscribing: dict[int, tuple[Asked, tuple[str, ...]]] = {}
         self._unsubscribing: dict[int, tuple[int, int]] = {}
 
@@ -77,11 +78,13 @@ class Outflow:
     def queue(self, token: int, publication: Publication) -> None:
         """Put it behind the others."""
         self.waiting.append((token, publication))
+        self.waiting_bytes += publication.size_bytes
 
     def due(self) -> Iterator[tuple[int, Publication]]:
         """Those that have room now, in order."""
         waiting = self.waiting
         while waiting and (waiting[0][1].qos == 0 or len(self._open) < self.window):
+            self.waiting_bytes -= waiting[0][1].size_bytes
             yield waiting.popleft()
 
     def new_id(self) -> int:

@@ -53,6 +53,11 @@ class Together:
         return self._outflow.unacknowledged
 
     @property
+    def unsent_bytes(self) -> int:
+        """What waits to be written, or for the broker to acknowledge what was."""
+        return self._outgoing.size_bytes + self._outflow.waiting_bytes
+
+    @property
     def oldest(self) -> tuple[int, ...]:
         """What has waited longest for the broker's word; empty where nothing does."""
         return self._outflow.oldest

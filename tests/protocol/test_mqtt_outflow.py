@@ -25,6 +25,7 @@ def test_order_is_kept_behind_a_full_window():
     assert outflow.must_wait(AT_ONCE), "it must not overtake"
     outflow.queue(3, AT_ONCE)
     assert list(outflow.due()) == []
+    assert outflow.waiting_bytes == CAREFUL.size_bytes + AT_ONCE.size_bytes
     assert outflow.acknowledged(1) == 1
     due = []
     for token, publication in outflow.due():
@@ -33,6 +34,7 @@ def test_order_is_kept_behind_a_full_window():
             outflow.sent(outflow.new_id(), token)
     assert due == [2, 3]
     assert (len(outflow.waiting), outflow.unacknowledged) == (0, 1)
+    assert outflow.waiting_bytes == 0
 
 
 def test_identifiers_go_round_and_leave_out_what_is_in_use():

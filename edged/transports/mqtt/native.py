@@ -87,7 +87,7 @@ class NativeSession:
         """Send on the connection that is up, or not at all."""
         token = self._token()
         if (session := self._current(self._number)) is not None:
-            if publication.qos == 0 and session.outgoing.size_bytes > UNREAD_BYTES:
+            if publication.qos == 0 and session.together.unsent_bytes > UNREAD_BYTES:
                 session.refuse(token, FULL_QUEUE, UNREAD_WORDS)
             else:
                 session.publish(token, publication)
@@ -98,7 +98,7 @@ class NativeSession:
         session = self._current(self._number)
         if session is None:
             return
-        if session.outgoing.size_bytes > UNREAD_BYTES:
+        if session.together.unsent_bytes > UNREAD_BYTES:
             session.refuse(UNTOLD, FULL_QUEUE, UNREAD_WORDS)
         else:
             session.publish(UNTOLD, publication)
@@ -115,7 +115,7 @@ class NativeSession:
         session = self._current(self._number)
         if session is None:
             return tokens
-        if not like.qos and session.outgoing.size_bytes > UNREAD_BYTES:
+        if not like.qos and session.together.unsent_bytes > UNREAD_BYTES:
             for _ in tokens:
                 session.refuse(UNTOLD, FULL_QUEUE, UNREAD_WORDS)
         elif session.is_over or not session.together.publish(tokens, topics, payloads, like):

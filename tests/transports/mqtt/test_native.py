@@ -168,6 +168,41 @@ def test_a_broker_that_does_not_read_costs_bounded_memory():
     run(main)
 
 
+def test_a_broker_that_reads_and_acknowledges_nothing_costs_bounded_memory():
+    go_on = asyncio.Event()
+    count, size = 400, 100_000
+
+    async def act(reader, writer):
+        writer.write(b"\x20\x06\x00\x00\x03\x21\x00\x01")  # one at a time
+        await go_on.wait()
+        writer.write(b"\x40\x02\x00\x01")
+        while await reader.read(1 << 20):
+            pass
+
+    async def main():
+        async with broker_that(act) as port, Talk(port=port) as talk:
+            await talk.connected()
+            for _ in range(2):
+                talk.session.publish(Publication("t", b""))
+            for _ in range(count):
+                talk.session.send(Publication("t", bytes(size), qos=0))
+            together = Publication("", b"", qos=0)
+            talk.session.publish_together(["t"] * 2, [b"1", b"2"], together)
+            last = talk.session.publish(Publication("t", bytes(size), qos=0))
+            unsent = talk.session.stats()["unsent"]
+            assert 100 < unsent < count
+            link = talk.session._link
+            assert link.session.together.unsent_bytes < 9 << 20
+            await until(lambda: talk.of(Published))
+            assert [(one.token, one.reason_code) for one in talk.of(Published)] == [(last, 0x97)]
+            go_on.set()
+            await until(lambda: link.session.together.unsent_bytes == 0)
+            talk.session.send(Publication("t", b"", qos=0))
+            assert talk.session.stats()["unsent"] == unsent, "there is room again"
+
+    run(main)
+
+
 def test_what_nobody_waits_for_is_counted_where_it_is_not_sent(caplog):
     """Neither to a broker that does not read, nor what it does not take."""
     go_on = asyncio.Event()
