@@ -7,6 +7,7 @@ published between the two would find nobody.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from edged.transports.bindings.binding_set import BindingSet
     from edged.transports.bindings.sessions import Sessions
 
-_QUIET_S = 0.25
-"""Where nothing came for so long, the broker has no more for a session that reads nothing."""
+log = logging.getLogger("edged.mqtt")
+
+_QUIET_S = 1.0
+"""Where nothing came for so long, the broker has no more for a session that reads nothing: it sends
+the next when it has our acknowledgements, which takes the way there and back."""
 Sets = Mapping[Line, "BindingSet | None"]
 
 
@@ -70,6 +74,7 @@ async def rest(sessions: Sessions, timeout_s: float) -> None:
             return
         acknowledged = stats["acknowledged"]
         await asyncio.sleep(_QUIET_S)
+    log.warning("requests of bindings that moved may be left at the broker, in a session that ends")
 
 
 def _filters(bindings: BindingSet | None) -> dict[str, int]:

@@ -99,7 +99,9 @@ def test_who_has_the_name_of_one_that_went_stays() -> None:
     assert [route.binding for route in left.routes("x/in")] == [*before.bindings]
 
 
-def test_the_rest_is_over_when_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rest_is_over_when_nothing_comes_any_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, "_QUIET_S", 0)
     words = {"state": "connected", "subscribed": True}
     told = [
@@ -118,8 +120,31 @@ def test_the_rest_is_over_when_nothing_comes_any_more(monkeypatch: pytest.Monkey
 
     asyncio.run(rest(Sessions(), 60))  # type: ignore[arg-type]
     assert told == ["not asked"]
+    assert caplog.messages == []
     asyncio.run(rest(Sessions(), 0))  # type: ignore[arg-type]
+    assert "may be left at the broker" in caplog.text
     assert told == ["not asked"]
     told.insert(0, words | {"state": "connecting"})
     asyncio.run(rest(Sessions(), 60))  # type: ignore[arg-type]
     assert told == ["not asked"]
+
+
+def test_a_long_way_to_the_broker_is_no_end_of_its_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It sends the next ones when it has our acknowledgements; by satellite after 0.6 s."""
+    at_s, told = 0.0, [0]
+
+    async def sleep(seconds: float) -> None:
+        nonlocal at_s
+        at_s += seconds
+
+    class Sessions:
+        def stats(self) -> Any:
+            told.append(64 if at_s < 0.6 else 128)
+            words = {"state": "connected", "subscribed": True, "in_flight": 0}
+            return words | {"acknowledged": told[-1]}
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(rest(Sessions(), 60))  # type: ignore[arg-type]
+    assert told[-1] == 128
