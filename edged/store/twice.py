@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edged.errors import ApplyError
 from edged.faults import fault
-from edged.system.atomic import SHORT, make_directory, sync_directory, write_atomically
+from edged.system.atomic import SHORT, make_directory, write_atomically
 
 log = logging.getLogger("edged.store")
 
@@ -127,9 +127,13 @@ class Twice:
         """Remove both; whether there was one. A cut on the way leaves them as they were."""
         found = False
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            self._mark.unlink()
-            sync_directory(self._mark.parent)
-            found = True
+            folder = os.open(self._mark.parent, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+            try:
+                os.unlink(self._mark.name, dir_fd=folder)
+                os.fsync(folder)
+                found = True
+            finally:
+                os.close(folder)
         for name in self.copies:
             with contextlib.suppress(FileNotFoundError):
                 (self._directory / name).unlink()

@@ -373,6 +373,22 @@ class TestFloorsLost:
 
         run(work())
 
+    def test_keep_no_other_change_from_being_confirmed(self, site: Site) -> None:
+        """It was noted as good once a minute, and ``--confirmed`` said that it could not be."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                await eventually(lambda: confirmed(site, 1))
+                self.damage(site)
+                site.write(FAST + ONE + "access: {rules: [{users: ['*'], allow: [infer]}]}\n")
+                assert await box.reloader.reload()
+                await eventually(lambda: confirmed(site, 1, 2))
+                await eventually(lambda: not box.reloader._ending)
+                assert box.reloader.unnoted == ""
+                assert list(box.degraded) == ["floors"]
+
+        run(work())
+
 
 class TestOrders:
     def test_one_that_the_end_of_the_daemon_interrupts_is_carried_out_by_the_next(

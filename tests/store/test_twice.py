@@ -68,6 +68,9 @@ def test_a_link_leads_no_note_elsewhere(tmp_path: Path, caplog: pytest.LogCaptur
     assert list(other.iterdir()) == []
     assert "written/note cannot be noted" in caplog.text
     assert list(files.read()) == [("note.json", b"one"), ("note-2.json", b"one")]
+    (other / "note").touch()
+    assert files.remove()
+    assert (other / "note").exists()
 
 
 def test_no_more_is_read_than_there_may_be(tmp_path: Path) -> None:
