@@ -68,7 +68,7 @@ async def rest(sessions: Sessions, timeout_s: float) -> None:
     while loop.time() < until_s:
         stats = sessions.stats()
         if stats["state"] != "connected":
-            return
+            break
         is_quiet = stats["acknowledged"] == acknowledged and not stats["in_flight"]
         if is_quiet and stats["subscribed"]:
             return
