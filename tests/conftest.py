@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -19,6 +20,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from edged.runtimes.cuda import driver_problem  # noqa: E402
+from edged.system import timeslice  # noqa: E402
 
 # The same examples each time: a core run that fails fails for everybody. New ones are looked for by
 # `make fuzz`, and by `pytest --hypothesis-profile=search`. How long they take to be drawn is no property of
@@ -41,6 +43,16 @@ ROOT = Path(__file__).resolve().parent.parent
 def root() -> Path:
     """The repository's root."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def as_nice_as_before() -> Iterator[None]:
+    """A daemon that runs in a test's own thread takes more weight, where it may: no test after it."""
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    yield
+    if os.getpriority(os.PRIO_PROCESS, 0) < nice:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        timeslice._usual = None
 
 
 # Thousands of tests are collected, none of which is ever garbage.

@@ -125,7 +125,7 @@ def test_a_key_that_goes_and_comes_back(box: Path) -> None:
     trusted = public.read_bytes()
     other = make_keys(box, "other")[1].read_bytes()
     with running(box, body) as daemon:
-        for wrong, words in ((None, "No such file"), (b"?", "not a PEM"), (other, "0 of 1")):
+        for wrong, words in ((None, "No such file"), (b"?", "no public key"), (other, "0 of 1")):
             public.unlink(missing_ok=True)
             if wrong is not None:
                 public.write_bytes(wrong)

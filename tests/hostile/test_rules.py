@@ -128,6 +128,7 @@ def test_libraries_are_loaded_by_fixed_names_only() -> None:
         "edged/device/clock.py",
         "edged/device/memory.py",
         "edged/device/nvidia.py",
+        "edged/system/breath.py",
         "edged/system/timeslice.py",
         "edged/clients/nearby.py",
         "edged/workers/worker.py",

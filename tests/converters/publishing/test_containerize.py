@@ -91,10 +91,10 @@ def test_the_lock_has_one_version_each(box):
 def test_the_configuration_is_good_with_and_without_a_broker(box, capsys):
     config = box / "etc/edged.yaml"
     assert edged(["check", "--config", str(config)]) == 0
-    assert "1 models, 0 bindings" in capsys.readouterr().out
+    assert "1 model, 0 bindings" in capsys.readouterr().out
     config.write_text(uncommented(config.read_text()))
     assert edged(["check", "--config", str(config)]) == 0, capsys.readouterr().out
-    assert "1 models, 1 bindings" in capsys.readouterr().out
+    assert "1 model, 1 binding" in capsys.readouterr().out
 
 
 def test_the_readme_s_platform_and_tag(bundle, keys, tmp_path):
