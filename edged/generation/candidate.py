@@ -161,7 +161,7 @@ class _Taker:
                 path, self._trust, self._device, look=look, floors=self._floors
             )
         except RetiredKeyError as exc:
-            stored = self._serving_on(stored_before(self._repository, path, exc), exc)
+            stored = self._serving_on(stored_before(self._repository, exc), exc)
         return Found(stored.digest, stored.manifest, stored)
 
     def take_kept(self, snapshot: Snapshot, name: str, path: Path) -> Found[StoredRelease]:
@@ -169,7 +169,12 @@ class _Taker:
         try:
             stored = in_store(self._repository, path.name)
         except EdgedError as exc:
-            return self.take(same_file(snapshot, name, path.name, exc))
+            found = self.take(same_file(snapshot, name, path.name, exc))
+            if found.digest != path.name:
+                raise BundleError(
+                    f"its file was exchanged for release {found.digest[:12]}"
+                ) from exc
+            return found
         try:
             stored.verify(self._trust)
         except RetiredKeyError as exc:

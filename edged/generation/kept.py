@@ -48,10 +48,13 @@ def same_file(snapshot: Snapshot, model: str, digest: str, why: EdgedError) -> P
     ) from why
 
 
-def stored_before(repository: Repository, path: Path, why: SignatureError) -> StoredRelease:
-    """What the store has of a file whose keys are not trusted now; raises SignatureError."""
+def stored_before(repository: Repository, why: RetiredKeyError) -> StoredRelease:
+    """What the store has of a file whose keys are not trusted now; raises SignatureError.
+
+    By what was verified: by now another one may lie there, whose keys were revoked.
+    """
     try:
-        return repository.release(SEEN.digest(path))
+        return repository.release(why.digest)
     except EdgedError:  # what nobody had before is no release that was left lying there
         raise SignatureError(why.message) from why
 

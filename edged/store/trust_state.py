@@ -99,7 +99,8 @@ class LostTrust(TrustStore):
     ) -> tuple[str, ...]:
         """See ``TrustStore``."""
         if self.required:
-            raise RetiredKeyError(f"checked against no key: {self.lost}")
+            digest = hashlib.sha256(manifest_bytes).hexdigest()
+            raise RetiredKeyError(f"checked against no key: {self.lost}", digest)
         return TrustStore.verify(self, manifest_bytes, signatures_json, domain)
 
 

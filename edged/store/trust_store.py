@@ -24,7 +24,16 @@ _WORDS = {DOMAIN: ("manifest", "bundle"), DOCUMENT_DOMAIN: ("document", "documen
 
 
 class RetiredKeyError(SignatureError):
-    """Signed by keys that were trusted once, and are not any more."""
+    """Signed by keys that were trusted once, and are not any more.
+
+    Args:
+        message: see ``EdgedError``.
+        digest: of what was verified.
+    """
+
+    def __init__(self, message: str, digest: str) -> None:
+        super().__init__(message)
+        self.digest = digest
 
 
 class FormerRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,12 +127,13 @@ class TrustStore:
                 )
             good.append(name)
         if self.required and len(good) < self.threshold:
-            is_spared = hashlib.sha256(manifest_bytes).hexdigest() in self.spared
-            if is_spared or self._was_enough(manifest_bytes, dict(entries)):
+            digest = hashlib.sha256(manifest_bytes).hexdigest()
+            if digest in self.spared or self._was_enough(manifest_bytes, dict(entries)):
                 raise RetiredKeyError(
                     f"signed by keys that were enough before version {self.version} of the trust "
                     "document, and are not any more; have it signed by a key of now: edged-convert "
-                    "sign BUNDLE --key KEY"
+                    "sign BUNDLE --key KEY",
+                    digest,
                 )
             raise SignatureError(self._missing([name for name, _ in entries], len(good)))
         return tuple(good)

@@ -386,6 +386,44 @@ class TestRetiredKeys:
         assert "signed by 0 of 1 required trusted keys" in problem.message
         assert not candidate.desired()
 
+    def test_nor_one_that_takes_the_place_of_a_file_that_was_looked_at(
+        self, site: Site, repository: Repository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A retired key's release lets go on what serves: that very one, not what lies there now."""
+        ring = Ring(site.directory)
+        (site.directory / "site.trust").write_bytes(ring.signed(ring.document(release="a c")))
+        for number, key in ((1, "c"), (2, "a")):
+            site.bundle("m", number, key=[ring[key]])
+        self.write(site, "m-1.edgb")
+        (one,) = build_candidate(site.load(), repository).desired()
+        repository.activate("m", one.digest)
+        self.retire(site, ring, revoked=(ring["c"].key_id,))
+        real = repository.import_bundle
+
+        def exchanged(path: Path, *words: Any, **more: Any) -> Any:
+            try:
+                return real(path, *words, **more)
+            finally:
+                (site.directory / "m-1.edgb").replace(path)
+
+        monkeypatch.setattr(repository, "import_bundle", exchanged)
+        self.write(site, "m-2.edgb")
+        candidate = build_candidate(site.load(), repository)
+        assert candidate.problems
+        assert not candidate.desired()
+
+    def test_what_comes_back_is_no_file_that_is_another_by_now(
+        self, site: Site, repository: Repository, two: Ring, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.write(site, "m-1.edgb")
+        assert two
+        back = replace(site.load(), kept=Kept(1, "x", {"m": ("a" * 64,)}))
+        file = site.directory / "m-1.edgb"
+        monkeypatch.setattr("edged.generation.candidate.same_file", lambda *_: file)
+        candidate = build_candidate(back, repository)
+        assert "was exchanged" in str(candidate.problems[0])
+        assert not candidate.desired()
+
 
 class TestLost:
     """What keeps old releases or keys out is damaged: what serves goes on, nothing new is taken."""
