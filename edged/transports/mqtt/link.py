@@ -232,13 +232,19 @@ class BrokerLink(asyncio.BufferedProtocol):
             self.end(f"the broker has not acknowledged what it was sent for {UNANSWERED_S:.0f} s")
 
 
+def waiting_bytes(transport: asyncio.Transport) -> int:
+    """What a transport has not given to the system; that of TLS leaves out what is below it."""
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    inner = below.get_write_buffer_size() if below is not None else 0
+    return int(transport.get_write_buffer_size() + inner)
+
+
 def unread_bytes(transport: asyncio.Transport | None) -> int:
     """What was written and did not arrive at the other side, as far as the system says it."""
-    if transport is None:
-        return 0
-    queued = bytearray(4)
-    sock = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError, ValueError):  # closed meanwhile
-        if sock is not None:
-            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
-    return transport.get_write_buffer_size() + int(struct.unpack("i", queued)[0])
+    size, queued = 0, bytearray(4)
+    # Closed meanwhile; TLS of Python 3.10 has no transport any more then.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if transport is not None:
+            size = waiting_bytes(transport)
+            fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+    return size + int(struct.unpack("i", queued)[0])

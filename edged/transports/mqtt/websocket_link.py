@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from edged.errors import RemoteProtocolError
 from edged.protocol.websocket import WebSocket
-from edged.transports.mqtt.link import BrokerLink
+from edged.transports.mqtt.link import BrokerLink, waiting_bytes
 
 
 class WebSocketLink(asyncio.Protocol, asyncio.Transport):
@@ -81,7 +81,7 @@ class WebSocketLink(asyncio.Protocol, asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Of the socket's transport."""
-        return self._outer.get_write_buffer_size() if self._outer is not None else 0
+        return waiting_bytes(self._outer) if self._outer is not None else 0
 
     def close(self) -> None:
         """Close when all is written."""

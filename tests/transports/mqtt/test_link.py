@@ -1,8 +1,6 @@
 """How bytes leave, and when a silent broker is given up, over a transport that only notes."""
 
 import asyncio
-import contextlib
-import socket
 import time
 
 import pytest
@@ -13,7 +11,7 @@ from edged.protocol.mqtt_wire import encode_length
 from edged.protocol.mqtt_writer import Hello
 from edged.transports.mqtt import link as mqtt_link
 from edged.transports.mqtt.connection import SessionOptions
-from edged.transports.mqtt.link import READ_BYTES, SMALL_READ_BYTES, BrokerLink, unread_bytes
+from edged.transports.mqtt.link import READ_BYTES, SMALL_READ_BYTES, BrokerLink
 from tests.fakes.mqtt_bytes import CONNACK_V5, packet
 from tests.transports.conftest import until
 
@@ -230,30 +228,6 @@ def test_a_broker_that_answers_pings_and_acknowledges_nothing_is_left(monkeypatc
             assert (at(241), at(243)) == ("open", "aborted"), "the second of them waits as long"
 
     run(main)
-
-
-def test_what_a_broker_has_not_read_is_known():
-    async def main():
-        near, far = socket.socketpair()
-        near.setblocking(False)
-        with far:
-            transport, _ = await asyncio.get_running_loop().create_connection(
-                asyncio.Protocol, sock=near
-            )
-            assert unread_bytes(transport) == 0
-            transport.write(b"x" * (1 << 20))
-            assert transport.get_write_buffer_size() < unread_bytes(transport)
-            while unread_bytes(transport):
-                far.setblocking(False)
-                with contextlib.suppress(BlockingIOError):
-                    far.recv(1 << 16)
-                await asyncio.sleep(0)
-            transport.abort()
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert unread_bytes(transport) == unread_bytes(None) == 0
-
-    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_a_broker_that_never_answers_connect(monkeypatch):
