@@ -142,7 +142,8 @@ class Desired:
         return {
             "generation": self._house.dataplane.table.generation,
             "digest": reloader.digest,
-            "confirmed": not reloader.must_prove or reloader.window_left_s is None,
+            "confirmed": not reloader.must_prove
+            or (reloader.window_left_s is None and not reloader.unnoted),
             "applied": reloader.report.applied,
             "version": version_in(snapshot.files) or None,
             "desired": self._said(verdict) if verdict is not None else None,

@@ -104,6 +104,26 @@ def test_of_several_that_wait_the_newest_counts(
     run(work())
 
 
+def test_what_could_not_be_noted_as_good_is_not_reported_as_confirmed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with standing(site) as stand:
+            reloader = stand.box.reloader
+
+            def full(*_: Any) -> None:
+                raise OSError(28, "No space left on device")
+
+            monkeypatch.setattr(reloader._history, "confirm", full)
+            stand.offer(stand.message(1), 1)
+            await eventually(lambda: "No space left" in reloader.unnoted)
+            report = stand.desired.document()
+            assert report is not None
+            assert (report["version"], report["confirmed"]) == (1, False)
+
+    run(work())
+
+
 def test_one_that_comes_while_the_daemon_boots_waits(site: Site) -> None:
     """A broker may have it kept for us; the boot is no reload, and builds what it would change."""
 
