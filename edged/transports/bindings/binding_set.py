@@ -120,6 +120,11 @@ class BindingSet:
         leaving, size = (*self.leaving, *others), self.max_request_bytes
         return BindingSet(kept, self.topics, size, leaving, beside=self.beside)
 
+    def left_by_all(self) -> BindingSet:
+        """This set without those that leave."""
+        size = self.max_request_bytes
+        return BindingSet(self.bindings, self.topics, size, beside=self.beside)
+
     def part(self, session: str | None) -> BindingSet:
         """What belongs to one session; it knows the others' topics."""
         own = [binding for binding in self.bindings if binding.config.session == session]

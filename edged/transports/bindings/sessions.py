@@ -25,6 +25,10 @@ _SUMS = (
 )
 
 
+_LEAVING_S = 60.0
+"""So long bindings that moved are answered for as before; then they get what nobody else reads."""
+
+
 class Sessions:
     """See above.
 
@@ -41,6 +45,7 @@ class Sessions:
         self._make = make
         self._sides: dict[str, Bindings] = {name: make(name) for name in left}
         self._is_started = False
+        self._timer: asyncio.TimerHandle | None = None
 
     def swap(self, bindings: BindingSet) -> None:
         """Use this set from now on.
@@ -48,6 +53,12 @@ class Sessions:
         A session that has no binding any more stays, without filters: opened again at once it would
         be two under one name.
         """
+        self._forget_leaving()
+        if bindings.leaving:
+            # Without subscription identifiers (MQTT 3.1.1) nothing tells whether a message came for
+            # them or for others that read its topic too: each would be answered twice, for ever.
+            again = asyncio.get_running_loop().call_later
+            self._timer = again(_LEAVING_S, self.swap, bindings.left_by_all())
         names = {binding.config.session for binding in bindings.bindings} - {None}
         # Before the main one gives back what they read from now on.
         for name in sorted({*names, *self._sides}, key=str):
@@ -62,6 +73,11 @@ class Sessions:
             else:
                 side.swap(bindings.part(name))
         self._main.swap(bindings.part(None))
+
+    def _forget_leaving(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def start(self) -> None:
         """Connect; a broker that is away is waited for."""
@@ -79,6 +95,7 @@ class Sessions:
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, finish what is in hand, say goodbye; the main one last."""
+        self._forget_leaving()
         await asyncio.gather(*(side.drain(timeout_s) for side in self._sides.values()))
         await self._main.drain(timeout_s)
 

@@ -9,6 +9,7 @@ import pytest
 
 from edged.config.binding import BindingConfig
 from edged.protocol.mqtt import BaseTopics
+from edged.transports.bindings import sessions as sessions_module
 from edged.transports.bindings.binding_set import prepare_bindings
 from edged.transports.bindings.bindings import Bindings
 from edged.transports.bindings.sessions import Sessions
@@ -58,6 +59,34 @@ class Fleet:
     def swap(self, *configs: BindingConfig) -> None:
         made = prepare_bindings(configs, self.door.manifest, BaseTopics("edged/n"))
         self.all.swap(made)
+
+
+def test_who_moved_to_another_way_is_answered_twice_for_a_while_only(monkeypatch):
+    """MQTT 3.1.1 does not say for which filter a message came."""
+    monkeypatch.setattr(sessions_module, "_LEAVING_S", 0.05)
+    every = BindingConfig(name="all", from_="fast/#", to="out/all", model="sum")
+
+    async def main():
+        fleet = Fleet(FAST, every)
+        main = fleet.sessions[None]
+        both = prepare_bindings([FAST, every], fleet.door.manifest, BaseTopics("edged/n"))
+        fleet.all.swap(both.left_by(both.bindings[:1]))
+
+        def answers():
+            main.log.clear()
+            main.receive("fast/1", GOOD)
+            return sorted(one.topic for one in main.of("publish"))
+
+        assert answers() == ["out/all", "out/fast/1"], "better twice than not at all"
+        await until(lambda: answers() == ["out/all"])
+        other = prepare_bindings([], fleet.door.manifest, BaseTopics("edged/n"))
+        fleet.all.swap(other)
+        assert answers() == ["out/fast/1"], "nobody else reads it"
+        fleet.all.swap(both.left_by(both.bindings[:1]))
+        await fleet.all.drain(0)
+        assert fleet.all._timer is None
+
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_each_binding_is_in_its_session_and_one_speaks_for_the_daemon():
