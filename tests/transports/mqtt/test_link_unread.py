@@ -42,7 +42,8 @@ def test_what_tls_has_given_to_the_transport_below_is_not_read_either(tmp_path):
     size = 16 << 20  # more than the system keeps on both sides
 
     async def main():
-        authority, go_on, got = Authority(tmp_path), asyncio.Event(), 0
+        authority, got = Authority(tmp_path), 0
+        go_on, is_over = asyncio.Event(), asyncio.Event()
         pair = authority.signs("broker")
         theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         theirs.load_cert_chain(pair.cert, pair.key)
@@ -53,6 +54,7 @@ def test_what_tls_has_given_to_the_transport_below_is_not_read_either(tmp_path):
             while data := await reader.read(1 << 16):
                 got += len(data)
             writer.close()
+            is_over.set()
 
         server = await asyncio.start_server(act, "127.0.0.1", 0, ssl=theirs)
         transport, _ = await asyncio.get_running_loop().create_connection(
@@ -64,6 +66,7 @@ def test_what_tls_has_given_to_the_transport_below_is_not_read_either(tmp_path):
         await until(lambda: got == size)
         await until(lambda: unread_bytes(transport) == 0)
         transport.close()
+        await is_over.wait()  # else their side is collected with its loop, which 3.10 warns of
         server.close()
 
     asyncio.run(asyncio.wait_for(main(), 60))
