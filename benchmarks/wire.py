@@ -118,6 +118,7 @@ def command_for(
     tolerance: float = 1e-4,
     seed: int = 1,
     deadline_us: int | None = None,
+    nice: int | None = None,
 ) -> list[str]:
     """The generator's command line.
 
@@ -133,12 +134,13 @@ def command_for(
         tolerance: absolute, of the numbers in answers.
         seed: of the open loop's times.
         deadline_us: of the requests, as their script says; refusals are counted then.
+        nice: of the generator, where it may; for one whose own waits are not to be measured.
     """
     values = {
         "socket": socket, "requests": script.requests, "answers": script.answers,
         "setup": script.setup, "connections": connections, "depth": depth,
         "seconds": seconds * stand.scale, "rate": rate, "trace": trace, "tolerance": tolerance,
-        "seed": seed, "deadline": deadline_us,
+        "seed": seed, "deadline": deadline_us, "nice": nice,
     }  # fmt: skip
     words = [(f"--{name}", str(value)) for name, value in values.items() if value is not None]
     return [str(stand.load), *(word for pair in words for word in pair)]

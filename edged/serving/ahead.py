@@ -17,7 +17,7 @@ from edged.serving.instance_threads import InstanceThreads, Job
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.scheduling.alarm import Alarm
 from edged.serving.scheduling.hand import Begin
-from edged.serving.scheduling.precedence import NEVER_NS
+from edged.serving.scheduling.precedence import NEVER_NS, NORMAL
 from edged.serving.scheduling.scheduler import Batch, BatchLimits, deadlines_of, form_batch
 
 
@@ -30,6 +30,7 @@ class Ahead(Entrance):
     """
 
     typical_run_ns: int
+    is_patient: bool
     _alarm: Alarm
     _limits: BatchLimits
     _threads: InstanceThreads
@@ -52,6 +53,8 @@ class Ahead(Entrance):
     def get_ready(self, wait_ns: int) -> Begin | None:
         """Give a batch into the hand of the device, if a full one waits that has time for that.
 
+        That of a class that goes before others need not be full: who comes meanwhile joins it.
+
         Args:
             wait_ns: how long the runs take of which one has to end before.
 
@@ -60,7 +63,7 @@ class Ahead(Entrance):
         """
         if self.is_held or self.is_inline or self.remote is not None or self._ahead is not None:
             return None
-        if not self.is_short or self.backlog.rows < self.batch_rows:
+        if not self.is_short or not self._is_worth_readying:
             return None
         now_ns = time.monotonic_ns()
         batch = form_batch(self.backlog.items, now_ns, self._limits)
@@ -78,6 +81,36 @@ class Ahead(Entrance):
                 start()
 
         return begin
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether one more run may begin, or wait at the threads for the end of a short one."""
+        if self._is_in_line or self.is_held:
+            return False
+        rows = self.backlog.rows
+        if self.running < self.instances:
+            return not self.running or rows >= self.worth_another
+        if self._ahead is not None or self.remote is not None or self.is_inline:
+            return False
+        return self.is_short and self.running == self.instances and rows >= self.batch_rows
+
+    @property
+    def _must_line_up(self) -> bool:
+        """Whether a lower class would be begun while this turn of the loop goes on."""
+        if self.running >= self.instances or self.is_inline or self.is_patient:
+            return False
+        return self.slots.overtakes(self)
+
+    @property
+    def _is_worth_readying(self) -> bool:
+        rows = self.backlog.rows
+        return rows >= self.batch_rows or (rows > 0 and self.rank < NORMAL)
+
+    @property
+    def _may_join(self) -> bool:
+        """Whether the batch in hand has room for who comes."""
+        ahead = self._ahead
+        return self._is_in_hand and ahead is not None and ahead.batch.rows < self.batch_rows
 
     def has_time(self, batch: Batch, now_ns: int, wait_ns: int = 0) -> bool:
         """Whether a batch may wait for the end of a run: only before its own it is looked at again.
@@ -107,10 +140,14 @@ class Ahead(Entrance):
 
         return job
 
-    @property
-    def is_pressing(self) -> bool:
-        """Whether more waits for the end of a run of its own."""
-        return bool(self.backlog.items) and self.running >= self.instances
+    def presses(self, rank: int) -> bool:
+        """Whether more waits for the end of a run of its own, before what a class has in hand."""
+        if not (self.running and self.backlog.items):
+            return False
+        if self.running >= self.instances:
+            return self.rank <= rank
+        # It could run beside its own, and does not for so few.
+        return self.rank < rank and self.backlog.rows < self.worth_another
 
     @property
     def has_begun(self) -> bool:

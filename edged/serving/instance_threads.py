@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from edged.serving.scheduling.hand import Hand
 from edged.system.cores import spread
+from edged.system.timeslice import favour
 
 log = logging.getLogger("edged.serving")
 
@@ -41,6 +42,7 @@ class InstanceThreads:
         """Of the threads that wait for a job; the last one has waited for the shortest time."""
         self._threads: list[threading.Thread] = []
         self._last_job: Job | None = None
+        self._is_urgent = False
         self._is_closed = False
         self._left = 0
         """Threads that have not ended since ``close``."""
@@ -61,6 +63,13 @@ class InstanceThreads:
         if len(self._threads) < wanted:
             self._start()
         return functools.partial(self._give, job)
+
+    def favour(self, *, is_urgent: bool) -> None:
+        """Say whether their runs go before those of other releases, on the cores too."""
+        if is_urgent != self._is_urgent and not self._is_closed:
+            self._is_urgent = is_urgent
+            for thread in self._threads:
+                _favour(thread, is_urgent=is_urgent)
 
     def close(self, last_job: Job | None) -> None:
         """End them after their last jobs, without waiting; whichever ends last does ``last_job``.
@@ -96,6 +105,8 @@ class InstanceThreads:
         name = self._name if number == 1 else f"{self._name}-{number}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
         thread.start()
+        if self._is_urgent:
+            _favour(thread, is_urgent=True)
         self._threads.append(thread)
 
     def _work(self) -> None:
@@ -123,3 +134,8 @@ class InstanceThreads:
                 tell_end()
         except Exception:
             log.exception("a job of %s raised", self._name)
+
+
+def _favour(thread: threading.Thread, *, is_urgent: bool) -> None:
+    if thread.native_id is not None:
+        favour(thread.native_id, is_urgent=is_urgent)

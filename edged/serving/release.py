@@ -108,6 +108,7 @@ class ServedRelease(Ahead):
         self.config = config
         self.rank = RANKS[config.priority]
         self.turn.is_ranked |= self.rank != NORMAL
+        self._threads.favour(is_urgent=self.rank < NORMAL)
         rows = config.batching.max_batch if self.whole.is_row_wise else 1
         self.batch_rows = paying_rows(self.costs, rows)
         batching = config.batching
@@ -217,12 +218,19 @@ class ServedRelease(Ahead):
         else:
             backlog.place(item)
         if self._has_room:
-            self._schedule()
+            if self.slots.has_plenty or not self._must_line_up:
+                self._schedule()
+            else:
+                self._is_in_line = True
+                self.slots.line_up(self)
+                self._alarm.arm(deadline_ns)
         else:
             self._alarm.arm(deadline_ns)
             if self.session is None:
                 self.call()
-            elif self.is_pressing:
+            elif self._may_join:
+                self.slots.renew(self)
+            elif self.running:
                 self.slots.press(self)
         return item
 
@@ -258,18 +266,6 @@ class ServedRelease(Ahead):
             # First: who is told to come back may do so at once, and must not be queued here.
             self.on_death(self, reason)
         self.fail_waiting(ModelNotReadyError(f"{self.owner}: {reason}", retry_after_ns=BACK_NS))
-
-    @property
-    def _has_room(self) -> bool:
-        """Whether one more run may begin, or wait at the threads for the end of a short one."""
-        if self._is_in_line or self.is_held:
-            return False
-        rows = self.backlog.rows
-        if self.running < self.instances:
-            return not self.running or rows >= self.worth_another
-        if self._ahead is not None or self.remote is not None or self.is_inline:
-            return False
-        return self.is_short and self.running == self.instances and rows >= self.batch_rows
 
     def _schedule(self) -> None:
         # At the end of this loop turn: what others sent meanwhile joins the batch at no cost.

@@ -1,4 +1,6 @@
-"""The kernel's time slice and weight of the thread that answers: so that it is woken at once.
+"""The kernel's time slice and weight of the threads that must not wait behind runs.
+
+The thread that answers is woken at once, and the runs of the highest class go before the others'.
 
 Where runs keep every core busy, a thread that wakes waits until the slice of whoever runs is over:
 1.4 to 3 milliseconds, as long as a run of a small network. Since Linux 6.12 a thread may ask for a
@@ -9,6 +11,9 @@ That is not all: a thread that has just run has had more than its share, and whe
 before the others had theirs it waits for the next tick of the clock, 4 milliseconds at most. It
 wakes two thousand times a second in a flood, and one time in fifty is such a one. With more weight
 what it took counts for less, and soon. That takes a right, and is done where there is one.
+
+A run of the highest class has a slot, yet other runs may sit on its core: as many slots as cores,
+and the loop and its clients on the same ones. Its threads get nearly the loop's weight.
 Source: sched_setattr(2); kernel/sched/fair.c, ``sched_attr.sched_runtime`` of fair threads;
 getrlimit(2), RLIMIT_NICE.
 """
@@ -28,6 +33,8 @@ _SLICE_NS = 100_000
 """The shortest there is."""
 _NICE = -10
 """Nine times the usual weight. Of a daemon that somebody made nice or the opposite, it is kept."""
+_URGENT = -9
+"""Of a run that goes before others: one less than the loop has, which sends its answer."""
 _CALL = {"x86_64": 314, "aarch64": 274}
 """The number of ``sched_setattr``, which the C library has no name for."""
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
@@ -43,6 +50,18 @@ _usual: int | None = None
 def usual_nice() -> int:
     """How nice this process is, its prompt thread apart."""
     return os.getpriority(os.PRIO_PROCESS, os.getpid()) if _usual is None else _usual
+
+
+def favour(thread: int, *, is_urgent: bool) -> None:
+    """Give a thread of runs more weight than the others', or the usual one; if the loop has more.
+
+    Args:
+        thread: its native identifier, of this process and still alive.
+        is_urgent: whether its runs go before others.
+    """
+    if _usual is not None:
+        with contextlib.suppress(OSError):  # the right was taken away since
+            os.setpriority(os.PRIO_PROCESS, thread, _URGENT if is_urgent else _usual)
 
 
 def be_prompt() -> None:

@@ -127,6 +127,9 @@ class SimThreads:
     def later(self, job: Callable[[], Any], wanted: int) -> Callable[[], None]:
         return partial(self.submit, job, wanted)
 
+    def favour(self, *, is_urgent: bool) -> None:
+        pass  # of a simulated device the order is all there is
+
     def close(self, last_job: Callable[[], Any] | None) -> None:
         if last_job is not None:
             last_job()

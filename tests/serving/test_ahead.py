@@ -53,6 +53,15 @@ class House:
         cost_ns = functools.partial(mul, run_ms * MS)
         return serve(self.device, name, made, cost_ns, self.devices, self.turn)
 
+    def serve_batches(self, name: str, priority: str) -> ServedRelease:
+        """One that runs eight rows in the time of one."""
+        made = ModelConfig(bundle="b", priority=priority, batching=BatchingConfig(max_batch=8))
+
+        def cost_ns(rows: int) -> float:
+            return 3.0 * MS
+
+        return serve(self.device, name, made, cost_ns, self.devices, self.turn)
+
     def ask(self, release: ServedRelease, patience_ns: int = 0) -> Waiting | None:
         now_ns = self.loop.now_ns
 
@@ -161,6 +170,72 @@ def test_nor_when_it_has_no_time_to_wait_at_its_threads(
     assert len(house.answers) == 8
 
 
+def test_a_second_one_of_a_class_runs_before_a_lower_one_that_was_in_hand(loop: SimLoop):
+    """It could run beside the first, which is not worth a run: so it stands in no line."""
+    house = House(loop)
+    high, low = house.serve_batches("high", "high"), house.serve("low", "low")
+    house.ask(high)
+    house.after(3 * MS // 2)
+    for _ in range(10):
+        house.ask(low)
+    house.after(0)
+    assert low.running == 2, "one runs, and one is in hand"
+    house.ask(high)
+    assert low.running == 1, "for the end of the first of the class"
+    house.after(SECOND)
+    # Half of the first one's run, its own, and a loop that hears of both ends a millisecond late.
+    assert house.of("high")[1] <= (1.5 + 1 + 3 + 1) * MS
+    assert len(house.answers) == 12
+
+
+def test_one_of_a_higher_class_is_in_hand_alone_and_others_join_it(loop: SimLoop):
+    house = House(loop)
+    high, low = house.serve_batches("high", "high"), house.serve("low", "low")
+    house.ask(low)
+    house.after(MS)
+    for _ in range(10):
+        house.ask(low)
+    house.after(0)
+    for _ in range(3):
+        house.ask(high)
+        house.after(MS // 10)
+        assert (high.running, low.running) == (1, 2)
+    house.after(SECOND)
+    # The rest of the first run, its own, and the loop hears of its own end only.
+    assert house.of("high") == [(6 + 1 - 1) * MS - n * MS // 10 for n in range(3)]
+    assert high.counters.batches == 1
+    assert len(house.answers) == 14
+
+
+def test_one_of_a_lower_class_alone_is_not(loop: SimLoop):
+    house = House(loop)
+    high, low = house.serve("high", "high"), house.serve_batches("low", "low")
+    house.ask(high)
+    house.ask(high)
+    house.after(MS)
+    house.ask(low)
+    house.after(0)
+    assert (low.running, low.backlog.rows) == (0, 1)
+
+
+def test_who_goes_first_takes_its_place_before_the_turn_is_over(loop: SimLoop):
+    """A turn of the loop may take as long as a run; a thread begins what is ahead meanwhile."""
+    house = House(loop)
+    high, low = house.serve("high", "high"), house.serve("low", "low")
+    normal = house.serve("normal")
+    for _ in range(10):
+        house.ask(low)
+    house.after(MS)
+    assert low.running == 3, "the third waits at the threads"
+    house.ask(normal)
+    assert (low.running, normal.running) == (2, 1), "in hand"
+    house.ask(high)
+    assert (low.running, normal.running, high.running) == (2, 0, 1)
+    house.after(SECOND)
+    assert [model for model, _, _ in house.answers][2:4] == ["high", "normal"]
+    assert len(house.answers) == 12
+
+
 def test_a_slot_that_a_class_reserves_is_not_given_away(loop: SimLoop):
     house = House(loop, Rules(CORES, (1, 0, 0), SECOND))
     high, low, also = (
@@ -222,6 +297,7 @@ def test_any_schedule(loop: SimLoop, seed: int):
     house.device.late_ns = lambda: chance.choice((0, 0, MS // 10, 2 * MS, 9 * MS))
     kinds = [("high", 2), ("normal", 1), ("low", 2), ("low", 1)]
     releases = [house.serve(f"m{i}", *kind) for i, kind in enumerate(kinds)]
+    releases += [house.serve_batches(name, name) for name in ("high", "normal")]
     for _ in range(400):
         release = chance.choice(releases)
         item = house.ask(release, chance.choice((0, 0, 8 * MS, 40 * MS)))

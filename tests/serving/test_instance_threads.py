@@ -48,6 +48,31 @@ class TestInstanceThreads:
             thread.join(10)
             assert not thread.is_alive()
 
+    def test_those_of_a_class_that_goes_first_are_favoured_while_it_does(self, monkeypatch):
+        told: dict[int, list[bool]] = {}
+        name = "edged.serving.instance_threads.favour"
+        monkeypatch.setattr(
+            name, lambda thread, *, is_urgent: told.setdefault(thread, []).append(is_urgent)
+        )
+        threads, ran = InstanceThreads("edged-m"), queue.SimpleQueue()
+        go_on = threading.Event()
+
+        def job() -> None:
+            go_on.wait(10)
+            ran.put(threading.get_native_id())
+
+        threads.submit(job, 1)
+        assert told == {}, "of the usual class"
+        for is_urgent in (True, True, False, True):
+            threads.favour(is_urgent=is_urgent)
+        threads.submit(job, 2)
+        go_on.set()
+        first, second = sorted((ran.get(timeout=10) for _ in range(2)), key=lambda t: -len(told[t]))
+        assert told == {first: [True, False, True], second: [True]}
+        threads.close(None)
+        threads.favour(is_urgent=False)
+        assert len(told[first]) == 3, "its number may be another's by now"
+
     def test_the_one_that_ran_last_runs_next(self):
         threads, ran = InstanceThreads("edged-m"), queue.SimpleQueue()
         first, second = threading.Event(), threading.Event()

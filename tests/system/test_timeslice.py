@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from edged.system import timeslice
-from edged.system.timeslice import be_prompt, usual_nice
+from edged.system.timeslice import be_prompt, favour, usual_nice
 
 GET = {"x86_64": 315, "aarch64": 275}
 pytestmark = pytest.mark.skipif(
@@ -136,3 +136,26 @@ def test_a_machine_whose_call_is_not_known_is_left_alone(monkeypatch: pytest.Mon
     before = in_a_thread(look)
     monkeypatch.setattr(timeslice, "_CALL", {})
     assert in_a_thread(prompt) == before
+
+
+def favoured(*, is_urgent: bool = True) -> Found:
+    favour(threading.get_native_id(), is_urgent=is_urgent)
+    return look()
+
+
+def test_a_thread_of_runs_comes_near_the_loop_and_back_again() -> None:
+    if in_a_thread(look).nice or in_a_thread(rise).nice != -10:
+        pytest.skip("whoever runs this may not rise")
+    assert in_a_thread(prompt).nice == -10
+    assert in_a_thread(favoured).nice == -9
+
+    def back() -> Found:
+        favoured()
+        return favoured(is_urgent=False)
+
+    assert in_a_thread(back).nice == 0
+
+
+def test_it_stays_as_it_is_where_the_loop_has_no_more_weight() -> None:
+    before = in_a_thread(look)
+    assert in_a_thread(favoured) == before

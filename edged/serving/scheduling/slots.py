@@ -68,9 +68,8 @@ class Holder(Ranked, Protocol):
         """Whether a thread has begun what it gave for that."""
         ...
 
-    @property
-    def is_pressing(self) -> bool:
-        """Whether more of it waits for the end of a run of its own."""
+    def presses(self, rank: int) -> bool:
+        """Whether more of it waits for the end of a run of its own, before that class."""
         ...
 
     def begun(self) -> None:
@@ -202,9 +201,25 @@ class DeviceSlots:
         self._eager.add(holder)
         return True
 
+    def overtakes(self, holder: Holder) -> bool:
+        """Whether a thread may begin a batch that this one, which has no slot, goes before."""
+        if self.rules.weights is not None or self.has_room(holder):
+            return False
+        ahead = self._eager if self._ready is None else (*self._eager, self._ready)
+        return any(holder.rank < one.rank for one in ahead)
+
+    def line_up(self, holder: Holder) -> None:
+        """Stand in line at once, for one that overtakes: a turn of the loop is as long as a run."""
+        self._is_next(holder)
+
+    def renew(self, holder: Holder) -> None:
+        """More waits of whose batch is in hand: it goes along."""
+        if self._ready is holder and not self._is_changing and self._take_back():
+            self._look_ahead()
+
     def press(self, holder: Holder) -> None:
         """More waits of who runs as often as it may: at the end of its own it is next."""
-        if self._ready is not None and holder.rank <= self._ready.rank:
+        if self._ready is not None and holder.presses(self._ready.rank):
             self._take_back()
 
     def _outranks_all(self, holder: Holder) -> bool:
@@ -299,7 +314,7 @@ class DeviceSlots:
         freed = Held()  # as if no class had a slot of those that it reserves
         freed.total = freed.short = held.total - 1
         first = self._first(freed)
-        if first is None or any(one.is_pressing and one.rank <= first.rank for one in self._runs):
+        if first is None or any(one.presses(first.rank) for one in self._runs):
             return None
         return first
 

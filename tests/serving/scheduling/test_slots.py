@@ -42,6 +42,9 @@ class Model:
     def granted(self) -> None:
         self.go()
 
+    def presses(self, rank: int) -> bool:
+        return self.is_pressing and self.rank <= rank
+
     def recall(self) -> bool:
         if self.has_begun:
             return False
