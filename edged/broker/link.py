@@ -29,7 +29,8 @@ from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
 from edged.errors import ApplyError
 from edged.manifest import ManifestOf
-from edged.protocol.mqtt import JSON, BaseTopics, Publication, encode_document
+from edged.protocol.broker_session import Publication
+from edged.protocol.mqtt import JSON, BaseTopics, encode_document
 from edged.serving.dataplane import Dataplane
 from edged.system.cores import spread
 from edged.telemetry.health import Health

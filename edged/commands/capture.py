@@ -18,7 +18,7 @@ import msgspec
 
 from edged import decoding
 from edged.errors import InvalidRequestError
-from edged.protocol.mqtt import Message
+from edged.protocol.broker_session import Message
 
 _HEAD = {"edged": "capture", "version": 1}
 LINE_CAP_BYTES = 64 << 20

@@ -19,7 +19,7 @@ from edged.config.brokers import MAIN
 from edged.config.load import Snapshot
 from edged.config.problems import did_you_mean, quote
 from edged.errors import DisconnectedError, InvalidRequestError
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     BrokerSession,
     Connected,
     Disconnected,

@@ -19,8 +19,7 @@ from edged.config.load import Snapshot
 from edged.errors import EdgedError, InvalidRequestError, NotFoundError
 from edged.manifest import Manifest, parse_manifest
 from edged.messages import InferRequest, InferResponse, OnResponse, SequencedRequest
-from edged.protocol.mqtt import (
-    BaseTopics,
+from edged.protocol.broker_session import (
     Connected,
     Message,
     OnEvent,
@@ -29,6 +28,7 @@ from edged.protocol.mqtt import (
     Subscribed,
     Unsubscribed,
 )
+from edged.protocol.mqtt import BaseTopics
 from edged.transports.bindings.binding_set import prepare_bindings
 from edged.transports.bindings.bindings import Bindings
 

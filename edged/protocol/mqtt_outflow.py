@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from edged.protocol import mqtt_wire as wire
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from edged.protocol.mqtt_rules import BrokenRuleError, Rule
 
 _LAST_ID: Final = 0xFFFF

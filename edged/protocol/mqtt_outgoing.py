@@ -5,7 +5,7 @@ Sans I/O. Acknowledgements of messages are nobody's hurry: they leave with whate
 
 from __future__ import annotations
 
-from edged.protocol.mqtt import SessionEvent
+from edged.protocol.broker_session import SessionEvent
 
 
 class Outgoing:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from edged.errors import LocalProtocolError
 from edged.protocol import mqtt_reasons as reasons
 from edged.protocol import mqtt_wire as wire
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     Connected,
     Message,
     Publication,
@@ -24,9 +24,8 @@ from edged.protocol.mqtt import (
     SessionEvent,
     Subscribed,
     Unsubscribed,
-    before_v5,
-    subscription_id,
 )
+from edged.protocol.mqtt import before_v5, subscription_id
 from edged.protocol.mqtt_inflow import Inflow
 from edged.protocol.mqtt_outflow import Asked, Outflow
 from edged.protocol.mqtt_outgoing import Outgoing

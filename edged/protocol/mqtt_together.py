@@ -12,7 +12,8 @@ from typing import Final
 
 from edged.errors import LocalProtocolError
 from edged.protocol import mqtt_wire as wire
-from edged.protocol.mqtt import Publication, encode_properties
+from edged.protocol.broker_session import Publication
+from edged.protocol.mqtt import encode_properties
 from edged.protocol.mqtt_inflow import Inflow
 from edged.protocol.mqtt_outflow import Outflow
 from edged.protocol.mqtt_outgoing import Outgoing

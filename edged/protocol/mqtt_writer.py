@@ -13,7 +13,8 @@ from typing import Final
 
 from edged.errors import LocalProtocolError
 from edged.protocol import mqtt_wire as wire
-from edged.protocol.mqtt import Publication, encode_properties, is_shared
+from edged.protocol.broker_session import Publication
+from edged.protocol.mqtt import encode_properties, is_shared
 from edged.protocol.mqtt_properties import Property
 from edged.protocol.mqtt_wire import encode_binary, encode_length, encode_text
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from edged.errors import DecodeError, EdgedError
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from edged.protocol.sparkplug import (
     DataType,
     Metric,

@@ -6,7 +6,7 @@ from typing import Any
 
 from edged.broker.figures import BROKER_FIGURES, add_broker
 from edged.outbox.tally import Tally
-from edged.protocol.mqtt import BindingCounters, SessionCounters
+from edged.transports.bindings.counters import BindingCounters, SessionCounters
 
 LINKS: dict[str, Any] = {
     "state": "connected", "connections": 2, "waiting": 3, "places": 64, "oldest_unacked_s": None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import paho.mqtt.client as paho
 import pytest
 
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from tests.chaos.frames import Ack, Hello, Publish, Reader, user_properties
 from tests.chaos.wire import publish
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from tests.chaos import wire
 from tests.chaos.book import Book, Fate
 from tests.chaos.tap import Scribe, Tap

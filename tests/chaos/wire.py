@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from edged.protocol.mqtt_writer import write_publish_head
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edged.commands.capture import CaptureWriter, read_capture, shown
 from edged.errors import InvalidRequestError
-from edged.protocol.mqtt import Message
+from edged.protocol.broker_session import Message
 
 HEAD = '{"edged":"capture","version":1}\n'
 

@@ -14,7 +14,7 @@ from edged.commands.replay import ClientDoor, ReplaySession, replay
 from edged.config.binding import BindingConfig
 from edged.errors import InvalidRequestError, ModelNotFoundError, QueueFullError
 from edged.messages import InferRequest
-from edged.protocol.mqtt import Message
+from edged.protocol.broker_session import Message
 from edged.transports.bindings.bindings import Bindings
 from tests.fakes.door import FakeDoor
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     Connected,
     Disconnected,
     Message,

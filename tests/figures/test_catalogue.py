@@ -19,10 +19,10 @@ from edged.generation.reload_tally import ReloadTally
 from edged.messages import InferRequest
 from edged.outbox.tally import Tally
 from edged.pages.hosted import HostedWorker
-from edged.protocol.mqtt import BindingCounters, SessionCounters
 from edged.runtimes.placed import Placed
 from edged.serving.choosing.preference import StandIn
 from edged.telemetry.exposition import CELLS, Kind, Times, render
+from edged.transports.bindings.counters import BindingCounters, SessionCounters
 from tests.bundles import make_bundle
 from tests.e2e.models import lying
 from tests.e2e.process import running

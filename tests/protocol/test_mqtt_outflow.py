@@ -2,7 +2,7 @@
 
 import pytest
 
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from edged.protocol.mqtt_outflow import Asked, Outflow
 from edged.protocol.mqtt_rules import BrokenRuleError, Rule
 

@@ -1,6 +1,6 @@
 """What waits to be written, and what of it is in a hurry."""
 
-from edged.protocol.mqtt import Published
+from edged.protocol.broker_session import Published
 from edged.protocol.mqtt_outgoing import Outgoing
 
 

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     Connected,
     Message,
     Publication,
     Published,
     Subscribed,
     Unsubscribed,
-    subscription_id,
 )
+from edged.protocol.mqtt import subscription_id
 from edged.protocol.mqtt_rules import Rule
 from edged.protocol.mqtt_session import UNTOLD, ClientSession
 from edged.protocol.mqtt_wire import PacketReader, encode_length

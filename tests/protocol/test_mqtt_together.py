@@ -2,7 +2,8 @@
 
 import pytest
 
-from edged.protocol.mqtt import JSON, Publication, Published
+from edged.protocol.broker_session import Publication, Published
+from edged.protocol.mqtt import JSON
 from edged.protocol.mqtt_together import JOINED_BYTES
 from tests.fakes.mqtt_bytes import packet
 from tests.protocol.test_mqtt_session import Talk, message

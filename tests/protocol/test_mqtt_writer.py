@@ -6,7 +6,7 @@ from paho.mqtt.properties import Properties
 
 from edged.errors import LocalProtocolError
 from edged.protocol import mqtt_wire as wire
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from edged.protocol.mqtt_writer import (
     PINGREQ,
     Hello,

@@ -11,14 +11,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edged.protocol.mqtt import (
-    JSON,
-    OFFLINE,
-    BaseTopics,
-    Publication,
-    Published,
-    encode_document,
-)
+from edged.protocol.broker_session import Publication, Published
+from edged.protocol.mqtt import JSON, OFFLINE, BaseTopics, encode_document
 
 log = logging.getLogger("edged.mqtt")
 

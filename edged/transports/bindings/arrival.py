@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from edged.protocol.mqtt import Message
+from edged.protocol.broker_session import Message
 
 
 class Arrival:

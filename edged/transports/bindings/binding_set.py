@@ -13,7 +13,8 @@ from edged.config.binding import BindingConfig
 from edged.errors import FieldError, TooLargeError
 from edged.manifest import ManifestOf
 from edged.processing.codecs import Codec, RawCodec
-from edged.protocol.mqtt import BaseTopics, Message
+from edged.protocol.broker_session import Message
+from edged.protocol.mqtt import BaseTopics
 from edged.protocol.sparkplug_births import Births, birth_filters
 from edged.topics import TopicTemplate, can_match
 from edged.transports.bindings.binding import MAX_REQUEST_BYTES, Binding, Part, Route

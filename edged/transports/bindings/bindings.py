@@ -17,27 +17,24 @@ from typing import Any
 
 from edged.config.binding import BindingConfig
 from edged.manifest import ManifestOf
-from edged.protocol.mqtt import (
-    DRAINING,
-    ONLINE,
-    BaseTopics,
-    BindingCounters,
+from edged.protocol.broker_session import (
     BrokerSession,
     Connected,
     Disconnected,
     Message,
     Publication,
     Published,
-    SessionCounters,
     SessionEvent,
     Subscribed,
     Unsubscribed,
 )
+from edged.protocol.mqtt import DRAINING, ONLINE, BaseTopics
 from edged.transports.bindings.announcer import Announcer, say_goodbye
 from edged.transports.bindings.arrival import Arrival, take_answered
 from edged.transports.bindings.binding import Route
 from edged.transports.bindings.binding_set import BindingSet, prepare_bindings
 from edged.transports.bindings.branch import Branch
+from edged.transports.bindings.counters import BindingCounters, SessionCounters
 from edged.transports.bindings.forwarding import Forwarder
 from edged.transports.bindings.job_kinds import job_kind
 from edged.transports.bindings.keyed_states import KeyedStates

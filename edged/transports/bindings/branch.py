@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     Connected,
     Disconnected,
     OnEvent,

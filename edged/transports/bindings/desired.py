@@ -12,8 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edged.protocol.mqtt import (
-    JSON,
+from edged.protocol.broker_session import (
     BrokerSession,
     Connected,
     Disconnected,
@@ -21,8 +20,8 @@ from edged.protocol.mqtt import (
     Publication,
     SessionEvent,
     Subscribed,
-    encode_document,
 )
+from edged.protocol.mqtt import JSON, encode_document
 
 log = logging.getLogger("edged.mqtt")
 

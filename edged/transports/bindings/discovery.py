@@ -17,7 +17,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
-from edged.protocol.mqtt import JSON, OFFLINE, ONLINE, BaseTopics, Publication, encode_document
+from edged.protocol.broker_session import Publication
+from edged.protocol.mqtt import JSON, OFFLINE, ONLINE, BaseTopics, encode_document
 from edged.version import __version__
 
 log = logging.getLogger("edged.mqtt")

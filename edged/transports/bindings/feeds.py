@@ -16,7 +16,8 @@ from edged.config.feed import FeedConfig
 from edged.errors import FieldError
 from edged.manifest import Manifest, ManifestOf
 from edged.messages import InferRequest, InferResponse
-from edged.protocol.mqtt import Publication, answer_properties
+from edged.protocol.broker_session import Publication
+from edged.protocol.mqtt import answer_properties
 from edged.topics import TopicTemplate
 from edged.transports.bindings.answers import AnswerWriter
 from edged.transports.bindings.forwarding import Forwarder

@@ -20,12 +20,9 @@ from edged.config.broker import WhenFull
 from edged.outbox.age import Moment
 from edged.outbox.entry import NO_ID, Entry, Policy
 from edged.outbox.outbox import Outbox
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     FULL_QUEUE,
-    OFFLINE,
-    ONLINE,
     REFUSED,
-    BaseTopics,
     Connected,
     Disconnected,
     Message,
@@ -34,6 +31,7 @@ from edged.protocol.mqtt import (
     Published,
     SessionEvent,
 )
+from edged.protocol.mqtt import OFFLINE, ONLINE, BaseTopics
 
 log = logging.getLogger("edged.mqtt")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 
 _MOST = 1024
 _MOST_BYTES = 16 << 20

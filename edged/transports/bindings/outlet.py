@@ -9,7 +9,7 @@ from typing import Protocol
 
 from edged.manifest import Manifest
 from edged.messages import InferRequest, OnResponse, Ticket
-from edged.protocol.mqtt import Publication, Published
+from edged.protocol.broker_session import Publication, Published
 from edged.transports.bindings.forwarding import Forwarder
 from edged.transports.bindings.keyed_states import KeyedStates
 from edged.transports.bindings.lanes import Lanes

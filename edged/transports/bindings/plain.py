@@ -16,18 +16,14 @@ from edged.errors import DeadlineExceededError, EdgedError, FieldError
 from edged.messages import InferResponse, PrepareRequest
 from edged.processing.columns import ColumnsCodec
 from edged.processing.values import are_plain
-from edged.protocol.mqtt import (
-    BindingCounters,
-    BrokerSession,
-    Message,
-    Publication,
-    rows_properties,
-)
+from edged.protocol.broker_session import BrokerSession, Message, Publication
+from edged.protocol.mqtt import rows_properties
 from edged.tensors import BATCH, Array, TensorSpec
 from edged.topics import check_topic
 from edged.transports.bindings.arrival import Arrival
 from edged.transports.bindings.binding import Binding, Route
 from edged.transports.bindings.binding_set import BindingSet
+from edged.transports.bindings.counters import BindingCounters
 from edged.transports.bindings.job_kinds import job_kind
 from edged.transports.bindings.outlet import Outlet
 from edged.transports.bindings.plain_answers import Pauses, PlainAnswers, Shared

@@ -11,14 +11,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
-from edged.protocol.mqtt import (
-    BrokerSession,
-    Message,
-    Publication,
-    Published,
-    SessionCounters,
-)
+from edged.protocol.broker_session import BrokerSession, Message, Publication, Published
 from edged.transports.bindings.arrival import Arrival
+from edged.transports.bindings.counters import SessionCounters
 from edged.transports.bindings.outlet import Outlet
 from edged.transports.bindings.plain_way import PlainWork, Way
 from edged.transports.bindings.work import ignore

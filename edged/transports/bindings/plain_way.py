@@ -12,10 +12,11 @@ import numpy as np
 
 from edged.messages import OnResponse
 from edged.processing.columns import ColumnsCodec
-from edged.protocol.mqtt import REFUSED, BindingCounters, Publication, Published
+from edged.protocol.broker_session import REFUSED, Publication, Published
 from edged.tensors import ALL_DTYPES, Array, TensorSpec
 from edged.transports.bindings.arrival import Arrival
 from edged.transports.bindings.binding import Compiled, Route
+from edged.transports.bindings.counters import BindingCounters
 
 TOGETHER: Final = 16
 """So many at most, though more came: the broker works on their answers meanwhile."""

@@ -22,18 +22,15 @@ from edged.errors import (
     RuntimeFailureError,
     TooLargeError,
 )
-from edged.protocol.mqtt import (
-    JSON,
-    BaseTopics,
+from edged.protocol.broker_session import (
     BrokerSession,
     Connected,
     Disconnected,
     Message,
     Publication,
     SessionEvent,
-    encode_document,
-    error_document,
 )
+from edged.protocol.mqtt import JSON, BaseTopics, encode_document, error_document
 from edged.topics import check_topic
 
 log = logging.getLogger("edged.mqtt")

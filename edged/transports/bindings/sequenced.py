@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from edged.errors import EdgedError, InvalidRequestError, SequenceNotFoundError
 from edged.messages import InferResponse, SequencedRequest, SequenceStep
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from edged.tensors import Array
 from edged.transports.bindings.forwarding import DUP, identify
 from edged.transports.bindings.time_left import has_expired

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from edged.protocol.mqtt import BrokerSession, Publication, SessionCounters
+from edged.protocol.broker_session import BrokerSession, Publication
 from edged.transports.bindings.binding_set import BindingSet
 from edged.transports.bindings.bindings import Bindings
+from edged.transports.bindings.counters import SessionCounters
 
 _SUMS = (
     "in_flight",

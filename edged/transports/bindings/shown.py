@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edged.errors import InvalidRequestError
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from edged.transports.bindings.reply_topic import checked_reply_topic
 from edged.transports.bindings.work import Job
 

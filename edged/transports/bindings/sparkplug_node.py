@@ -17,7 +17,7 @@ from typing import Any
 
 from edged.errors import EdgedError
 from edged.processing.readings import Reading
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     REFUSED,
     BrokerSession,
     Connected,

@@ -11,7 +11,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edged.protocol.mqtt import BrokerSession, Subscribed, Unsubscribed, is_shared
+from edged.protocol.broker_session import BrokerSession, Subscribed, Unsubscribed
+from edged.protocol.mqtt import is_shared
 from edged.transports.bindings.subscriptions import SubscriptionMemory, Subscriptions
 
 log = logging.getLogger("edged.mqtt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from edged.protocol.mqtt import Message
+from edged.protocol.broker_session import Message
 
 LONGEST_HOLD_NS = 60 * 10**9
 """A message that waits for a busy model holds one of ``max_inflight`` places, so its own expiry is

@@ -11,7 +11,7 @@ from __future__ import annotations
 from edged.errors import InvalidRequestError
 from edged.outbox.age import now
 from edged.processing.window import WindowRule, WindowState
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from edged.tensors import Array
 from edged.transports.bindings.forwarding import Forwarder, identify
 from edged.transports.bindings.keyed_states import Shelf

@@ -29,13 +29,9 @@ from edged.errors import (
 from edged.manifest import Manifest
 from edged.messages import InferResponse, OrderedRequest
 from edged.processing.codecs import Codec, RawCodec
+from edged.protocol.broker_session import REFUSED, Message, Publication, Published
 from edged.protocol.mqtt import (
     JSON,
-    REFUSED,
-    BindingCounters,
-    Message,
-    Publication,
-    Published,
     answer_properties,
     encode_dead_letter,
     encode_error,
@@ -46,6 +42,7 @@ from edged.topics import check_topic
 from edged.transports.bindings.answers import Answer
 from edged.transports.bindings.binding import Compiled, Route
 from edged.transports.bindings.binding_set import BindingSet
+from edged.transports.bindings.counters import BindingCounters
 from edged.transports.bindings.forwarding import Forwarder
 from edged.transports.bindings.outlet import Outlet
 from edged.transports.bindings.reply_topic import checked_reply_topic

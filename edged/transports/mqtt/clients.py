@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edged.protocol.mqtt import BrokerSession
+from edged.protocol.broker_session import BrokerSession
 from edged.transports.mqtt.connection import SessionOptions
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from edged.protocol.mqtt import OFFLINE, BaseTopics, Connected, Publication, SessionEvent
+from edged.protocol.broker_session import Connected, Publication, SessionEvent
+from edged.protocol.mqtt import OFFLINE, BaseTopics
 
 Renew = Callable[[], "tuple[str | None, ssl.SSLContext | None]"]
 """Reads the password and the certificates; raises EdgedError."""

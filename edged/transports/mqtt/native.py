@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     FULL_QUEUE,
     Connected,
     Disconnected,

@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     FULL_QUEUE,
     Connected,
     Message,
@@ -32,11 +32,8 @@ from edged.protocol.mqtt import (
     SessionEvent,
     Subscribed,
     Unsubscribed,
-    before_v5,
-    encode_properties,
-    is_shared,
-    subscription_id,
 )
+from edged.protocol.mqtt import before_v5, encode_properties, is_shared, subscription_id
 from edged.transports.mqtt.buffered import BufferedSocket
 from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.session import Session

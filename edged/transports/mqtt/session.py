@@ -23,7 +23,7 @@ from concurrent import futures
 from dataclasses import replace
 from typing import Any
 
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     Connected,
     Disconnected,
     Message,

@@ -10,7 +10,7 @@ import random
 import time
 from typing import Any, NamedTuple
 
-from edged.protocol.mqtt import Connected
+from edged.protocol.broker_session import Connected
 from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.reconnect import (
     BRIEF_LIMIT,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edged.protocol.mqtt import FULL_QUEUE, Publication
+from edged.protocol.broker_session import FULL_QUEUE, Publication
 from edged.protocol.mqtt_reasons import QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED, TOO_LARGE
 from edged.transports.mqtt.standing import UNREAD_BYTES, UNREAD_WORDS
 

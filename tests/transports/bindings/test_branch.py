@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from edged.outbox.outbox import Outbox
-from edged.protocol.mqtt import Publication, SessionEvent
+from edged.protocol.broker_session import Publication, SessionEvent
 from edged.transports.bindings.branch import Branch
 from edged.transports.bindings.forwarding import Forwarder
 from tests.fakes.cut_disk import CutDisk

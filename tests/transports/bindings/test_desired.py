@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 
-from edged.protocol.mqtt import Subscribed
+from edged.protocol.broker_session import Subscribed
 from edged.transports.bindings.desired import DesiredTopic
 from tests.fakes.session import FakeSession, settle
 

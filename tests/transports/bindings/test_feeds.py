@@ -10,7 +10,7 @@ from edged.config.feed import FeedConfig
 from edged.errors import RunError
 from edged.manifest import Manifest
 from edged.messages import InferRequest, InferResponse
-from edged.protocol.mqtt import Publication
+from edged.protocol.broker_session import Publication
 from edged.specs import OutputSpec, Size
 from edged.transports.bindings import feeds
 from edged.transports.bindings.feeds import Feed, FeedCounters, Feeds

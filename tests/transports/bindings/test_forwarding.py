@@ -12,7 +12,8 @@ import pytest
 from edged.config.binding import BindingConfig
 from edged.outbox.age import Moment
 from edged.outbox.outbox import Outbox
-from edged.protocol.mqtt import OFFLINE, ONLINE, Message, Publication
+from edged.protocol.broker_session import Message, Publication
+from edged.protocol.mqtt import OFFLINE, ONLINE
 from edged.transports.bindings.forwarding import Forwarder, identify
 from tests.fakes.cut_disk import CutDisk
 from tests.fakes.session import FakeSession, settle

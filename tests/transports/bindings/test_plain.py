@@ -15,7 +15,7 @@ from edged.config.binding import BindingConfig
 from edged.errors import DeadlineExceededError, RunError
 from edged.messages import InferResponse
 from edged.processing.cbor_data import encode_cbor
-from edged.protocol.mqtt import REFUSED
+from edged.protocol.broker_session import REFUSED
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.router import Route
 from edged.specs import FeaturesInput, OutputSpec

@@ -8,7 +8,7 @@ import json
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edged.protocol.mqtt import Message
+from edged.protocol.broker_session import Message
 from tests.fakes.session import settle
 from tests.transports.bindings.test_sequenced import bench, number
 

@@ -9,7 +9,7 @@ import pytest
 
 from edged.config.sparkplug import SparkplugConfig
 from edged.processing.readings import Reading
-from edged.protocol.mqtt import Subscribed
+from edged.protocol.broker_session import Subscribed
 from edged.protocol.sparkplug import DataType, Metric, encode_sparkplug, read_metrics
 from edged.protocol.sparkplug_births import Births
 from edged.transports.bindings import sparkplug_node

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from edged.protocol.mqtt import Message
+from edged.protocol.broker_session import Message
 from edged.transports.bindings.time_left import (
     LONGEST_HOLD_NS,
     deadline_ns,

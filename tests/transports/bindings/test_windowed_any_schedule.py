@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edged.protocol.mqtt import Message
+from edged.protocol.broker_session import Message
 from tests.fakes.session import settle
 from tests.transports.bindings.test_bindings import Bench
 from tests.transports.bindings.test_windowed import SlowKeeper, bench, row

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edged.protocol.mqtt import Connected
+from edged.protocol.broker_session import Connected
 from edged.transports.mqtt.connection import SessionOptions
 
 

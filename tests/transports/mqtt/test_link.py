@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from edged.protocol.mqtt import Publication, Published
+from edged.protocol.broker_session import Publication, Published
 from edged.protocol.mqtt_session import ClientSession
 from edged.protocol.mqtt_wire import encode_length
 from edged.protocol.mqtt_writer import Hello

@@ -7,7 +7,14 @@ import socket
 
 import pytest
 
-from edged.protocol.mqtt import Connected, Disconnected, Message, Publication, Published, Subscribed
+from edged.protocol.broker_session import (
+    Connected,
+    Disconnected,
+    Message,
+    Publication,
+    Published,
+    Subscribed,
+)
 from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.native import NativeSession
 from tests.fakes.broker import Device, Mosquitto, free_port

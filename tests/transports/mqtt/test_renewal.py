@@ -19,7 +19,7 @@ from edged.broker.options import session_options
 from edged.config.broker import Secret, TlsConfig
 from edged.config.mqtt import MqttConfig
 from edged.errors import ApplyError
-from edged.protocol.mqtt import BrokerSession, Connected, Disconnected, SessionEvent
+from edged.protocol.broker_session import BrokerSession, Connected, Disconnected, SessionEvent
 from edged.specs import Duration
 from edged.transports.mqtt.clients import open_session
 from edged.transports.mqtt.connection import SessionOptions

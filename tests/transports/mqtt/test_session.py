@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from edged.protocol.mqtt import (
+from edged.protocol.broker_session import (
     FULL_QUEUE,
     Connected,
     Disconnected,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.protocol.mqtt import Connected, Publication, Published, SessionEvent
+from edged.protocol.broker_session import Connected, Publication, Published, SessionEvent
 from edged.transports.mqtt.clients import open_session
 from edged.transports.mqtt.connection import SessionOptions
 from tests.fakes.broker import Device, Mosquitto

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from edged.protocol.mqtt import Connected
+from edged.protocol.broker_session import Connected
 from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.reconnect import BRIEF_LIMIT, STEADY_S, Verdict
 from edged.transports.mqtt.standing import Ending, Standing

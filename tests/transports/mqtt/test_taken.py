@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edged.protocol.mqtt import Connected, Publication, Published, SessionEvent
+from edged.protocol.broker_session import Connected, Publication, Published, SessionEvent
 from edged.transports.mqtt.connection import SessionOptions
 from edged.transports.mqtt.paho import MqttSession
 from edged.transports.mqtt.standing import UNREAD_BYTES
