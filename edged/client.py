@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any
 
+from edged.clients.copies import leave_in_copies
 from edged.clients.link import Link, NothingSentError
 from edged.clients.pending import Pending
 from edged.clients.placed import Placed, Pool
@@ -77,6 +78,12 @@ class Client:
         self.timeout = timeout
         self.link: Link | None = None
         self._lock = threading.Lock()
+        self._usual = Kinds(functools.partial(Pool, self))
+        leave_in_copies(self)
+
+    def leave(self) -> None:
+        """This process is a copy of another: connect anew with the next call; see ``copies.py``."""
+        self._lock, self.link = threading.Lock(), None
         self._usual = Kinds(functools.partial(Pool, self))
 
     def __enter__(self) -> Client:  # noqa: PYI034 - typing.Self is not in Python 3.10

@@ -62,6 +62,7 @@ class Bound:
         Raises:
             EdgedError: the daemon does not take it, or the connection broke.
         """
+        self.places.check_own()
         link, opened = await self._client.open_plan(self._plan, until)
         if self._link is link:
             return

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from edged.clients.copies import leave_in_copies
 from edged.clients.nearby import Nearby
 from edged.clients.places import expect
 from edged.errors import DeadlineExceededError, DisconnectedError, EdgedError
@@ -91,6 +92,14 @@ class Link(Conversation):
         self._sleep_lock = threading.Lock()
         self._lend_lock = threading.Lock()
         self.nearby = Nearby()
+        leave_in_copies(self)
+
+    def leave(self) -> None:
+        """The connection is that of the process this is a copy of; see ``copies.py``."""
+        self.send_lock, self._sleep_lock = threading.Lock(), threading.Lock()
+        # Closed, not shut down: it is up for the other.
+        self.sock.close()
+        self.end(DisconnectedError("the connection is that of the process this was forked from"))
 
     def ask(
         self, waiter: Waiter, encode: Callable[[int], list[Buffer]], *, is_new: bool = False

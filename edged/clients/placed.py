@@ -74,6 +74,7 @@ class Bound:
         Raises:
             EdgedError: the daemon does not take it, or connections break again and again.
         """
+        self.places.check_own()
         for _ in range(_TRIES):
             link, opened = self._client.open_plan(self._plan, until)
             if self._link is link:

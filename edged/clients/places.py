@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edged.errors import RemoteProtocolError
+from edged.clients.copies import leave_in_copies
+from edged.errors import InvalidRequestError, RemoteProtocolError
 from edged.protocol import native, prepared
 from edged.protocol.asking import Plan
 from edged.protocol.conversation import InferResult
@@ -82,6 +83,20 @@ class Places:
             if target is not None:
                 self.outputs[name] = np.ndarray(shape, dtype, memory, target.offset)
         self._order = [name for name, *_ in told]
+        self.is_anothers = False
+        """Whether the process that this one is a copy of writes to it, too."""
+        leave_in_copies(self)
+
+    def leave(self) -> None:
+        """The memory is that of the process this is a copy of; see ``copies.py``."""
+        self.is_anothers = True
+
+    def check_own(self) -> None:
+        """Raises InvalidRequestError where another process may write to it."""
+        if self.is_anothers:
+            raise InvalidRequestError(
+                "the memory is that of the process this was forked from; place it anew here"
+            )
 
     def head(self, handle: int, region: int) -> BindHead:
         """What binds a prepared call to this memory, once it is lent."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
+from edged.clients.copies import leave_in_copies
 from edged.clients.places import Places
 from edged.errors import DisconnectedError, EdgedError
 from edged.messages import InferRequest, PrepareRequest
@@ -53,6 +54,15 @@ class Stock(Generic[P]):
         self._made = 0
         self._rows = -1
         self._is_refused = False
+        leave_in_copies(self)
+
+    def leave(self) -> None:
+        """What there is belongs to the process this is a copy of; see ``copies.py``."""
+        idle, self._idle = self._idle, []
+        self._lock = threading.Lock()
+        self._made, self._rows = 0, -1
+        for piece in idle:
+            piece.places.close()
 
     def take(self, rows: int) -> tuple[P | None, bool]:
         """One that nobody uses; else None and whether to make one, within ``making``."""
