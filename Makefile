@@ -113,7 +113,11 @@ build/grpc_client_floor: benchmarks/grpc_client_floor.c
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o $@ $<
 
-bench: broker build/load build/http_load build/mqtt_load build/mqtt_echo_floor
+build/overload_floor.so: benchmarks/overload_floor.c
+	@mkdir -p build
+	$(CC) -O2 -Wall -Wextra -shared -fPIC -o $@ $< -lpthread
+
+bench: broker build/load build/overload_floor.so build/http_load build/mqtt_load build/mqtt_echo_floor
 	@.ci/venv $(VENV) $(PYTHON) demo grpc
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 

@@ -81,6 +81,8 @@ ROOMS: dict[str, tuple[Callable[[stand.Stand], list[results.Row]], list[tuple[st
             ("overload-kept", "x", ">= 0.99"),
             ("overload-done", "x", ">= 0.9"),
             ("overload-bytes", "x", "<= 1"),
+            ("overload-goodput", "x", ""),
+            ("overload-floor", "x", ""),
         ],
     ),
     "open-loop": (openloop.poisson, [(name, "x", bar) for name, bar in openloop.BARS.items()]),
