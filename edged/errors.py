@@ -66,6 +66,10 @@ class EdgedError(Exception):
     code: ClassVar[Code] = Code.INTERNAL
 
     def __init__(self, message: str, *, detail: dict[str, Any] | None = None) -> None:
+        if (
+            not message.isascii()
+        ):  # names of files and others' errors may hold half a surrogate pair
+            message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(message)
         self.message = message
         self.detail = detail or {}

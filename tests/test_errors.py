@@ -53,6 +53,13 @@ def test_every_error_has_a_code_a_message_and_a_fitting_name(cls: type[EdgedErro
     assert cls("x", detail={"rows": 3}).detail == {"rows": 3}
 
 
+def test_what_an_error_says_can_always_be_sent():
+    """A step of an installed package said such a thing, and its caller waited for ever."""
+    error = InvalidRequestError("no file é\udcff.txt")
+    assert error.message == str(error) == "no file é\\udcff.txt"
+    assert error.message.encode()
+
+
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_every_error_crosses_the_wire_with_its_code(cls: type[EdgedError]):
     """The class where the table has it, else the general one of its code; never another code."""

@@ -55,6 +55,9 @@ _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
+# What an escape in quotes can make all the same, and no path, topic or document can carry.
+_UNSAYABLE = re.compile("[\0\ud800-\udfff]")
+
 
 class _RefusedError(Exception):
     """Reading of this file ends here."""
@@ -291,6 +294,9 @@ class _Composer:
         if event.tag is not None:
             self._complain(event, f"tag {quote(event.tag)} is not allowed; remove it")
         if isinstance(event, yaml.ScalarEvent):
+            if _UNSAYABLE.search(event.value):
+                self._complain(event, 'holds "\\0" or half a surrogate pair; remove it')
+                return Broken(mark)
             return Scalar(mark, event.value, plain=not event.style)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._list(mark, depth)

@@ -42,7 +42,14 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         where = str(Mark(self.file, self.line, self.column))
-        return ": ".join(part for part in (where, self.path, self.message) if part)
+        whole = ": ".join(part for part in (where, self.path, self.message) if part)
+        return whole if whole.isprintable() else "".join(map(_shown, whole))
+
+
+def _shown(character: str) -> str:
+    """A file's name may hold what moves a terminal's cursor, or bytes that are no character."""
+    is_fine = character.isprintable() or character == "\n"
+    return character if is_fine else ascii(character)[1:-1]
 
 
 def problem_at(mark: Mark, path: str, message: str) -> Problem:

@@ -132,6 +132,10 @@ def _names(main: Path, problems: list[Problem]) -> list[str]:
         text = f"cannot be listed: {exc.strerror}; it must be a directory readable by this user"
         problems.append(problem_at(Mark(str(directory)), "", text))
         return [main.name]
+    for name in names[1:]:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # no copy's index could name it
+            text = "has a name that is not UTF-8; rename it"
+            problems.append(problem_at(Mark(str(main.parent / name)), "", text))
     if len(names) > MAX_FILES:
         text = f"holds {len(names) - 1} files; at most {MAX_FILES - 1} are read"
         problems.append(problem_at(Mark(str(directory)), "", text))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edged.config.problems import did_you_mean
-from edged.errors import FieldError
+from edged.errors import FieldError, RunError
 from edged.pipelines.step import Step, Values, Work
 from edged.tensors import DTYPES, Array, TensorSpec
 
@@ -53,6 +53,9 @@ def package_work(name: str, options: Mapping[str, Any], reads: Mapping[str, str]
         log.warning('step "%s" could not be made', name, exc_info=exc)
         raise FieldError("options", f'step "{name}" refuses them: {_said(exc)}') from exc
 
+    rows_in: list[str] = []
+    rows_out: list[str] = []
+
     def outputs(inputs: Mapping[str, TensorSpec]) -> Sequence[TensorSpec]:
         try:
             made = tuple(step.outputs(dict(inputs)))
@@ -62,13 +65,26 @@ def package_work(name: str, options: Mapping[str, Any], reads: Mapping[str, str]
             not isinstance(one, TensorSpec) or one.dtype not in DTYPES for one in made
         ):
             raise FieldError("use", f'step "{name}" foretells no tensors; that is its own fault')
+        rows_in[:] = [key for key, spec in inputs.items() if spec.is_batched]
+        rows_out[:] = [spec.name for spec in made if spec.is_batched] if rows_in else []
         return made
 
     def run(values: Values) -> Values:
         guarded = {key: _read_only(array) for key, array in values.items()}
-        return {key: np.asarray(array) for key, array in step.run(guarded).items()}
+        made = {key: np.asarray(array) for key, array in step.run(guarded).items()}
+        for key in rows_out:
+            if key in made:
+                _check_rows(key, made[key], values[rows_in[0]].shape[0])
+        return made
 
     return Work(dict(reads), outputs, run, is_slow=True, is_foreign=True)
+
+
+def _check_rows(name: str, made: Array, rows: int) -> None:
+    """Hold the step to a row for each row: who asked reads them as its own, in their order."""
+    if made.shape[:1] != (rows,):
+        got = f"{made.shape[0]} rows" if made.shape else "no rows"
+        raise RunError(f'made {got} of {rows} for "{name}", where it promised a row for each')
 
 
 def _read_only(array: Array) -> Array:

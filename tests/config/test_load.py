@@ -204,6 +204,11 @@ def test_missing_model_refused() -> None:
         ("models: {a: {bundle: b}\nnode: x\n", "; it begins in line 1"),
         ("\tnode: a\n", "indent with spaces, no tabs"),
         ("node: 'a\n", "cannot be read as YAML"),
+        (
+            'models: {a: {bundle: "a\\0.edgb"}}\n',
+            'edged.yaml:1:22: holds "\\0" or half a surrogate',
+        ),
+        ('labels: {"a\\0": b}\n', 'edged.yaml:1:10: holds "\\0" or half a surrogate'),
     ],
 )
 @pytest.mark.hostile("R15 no YAML tags")
@@ -237,6 +242,8 @@ def test_both_parsers_say_the_same(loader: object, monkeypatch: pytest.MonkeyPat
         ),
     ]
     assert "cannot be read as YAML" in refuse("a: [\n")[0]
+    (line,) = refuse('labels: {a: "\\ud800"}\n')
+    assert "invalid Unicode" in line or "half a surrogate pair" in line
 
 
 def test_every_problem_of_every_file_is_reported() -> None:

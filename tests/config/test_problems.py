@@ -20,6 +20,11 @@ def test_a_problem_reads_as_editors_jump() -> None:
     assert str(Problem("a.yaml", 0, 0, "", "is missing")) == "a.yaml: is missing"
 
 
+def test_names_of_files_move_no_cursor_and_are_text() -> None:
+    named = Problem("a.yaml", 1, 1, "models.a", "x\x1b[31m\n\udcff ü: not a bundle")
+    assert str(named) == "a.yaml:1:1: models.a: x\\x1b[31m\n\\udcff ü: not a bundle"
+
+
 def test_the_error_has_them_all() -> None:
     problems = [Problem("a", 1, 1, "", "x"), Problem("b", 2, 2, "", "y")]
     error = ConfigProblemsError(problems)

@@ -31,6 +31,15 @@ def test_yml_is_not_silently_ignored(site) -> None:
     assert "rename it to .yaml" in site.problem().message
 
 
+def test_a_name_that_is_no_text_is_refused(site) -> None:
+    """It could be neither kept with the last good configuration nor said in the status."""
+    site.write("node: a\n")
+    site.write("log: {level: debug}\n", os.fsdecode(b"conf.d/\xff.yaml"))
+    assert str(site.problem()).endswith(
+        r"conf.d/\udcff.yaml: has a name that is not UTF-8; rename it"
+    )
+
+
 def test_missing_file(site) -> None:
     """What is there in its place is said: most often it was mistyped."""
     assert site.problem().message.endswith("No such file or directory")

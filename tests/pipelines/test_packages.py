@@ -47,6 +47,8 @@ class Shift:
             return {"moved": np.array([[object()] * 4] * 2)}
         if self.fail == "none":
             return None
+        if self.fail == "rows":
+            return {"moved": inputs["input"][:1]}
         if self.fail == "value":
             raise ValueError("the values are of no use")
         if self.fail:
@@ -117,6 +119,7 @@ async def test_in_a_pipeline(package: Path):
 FAILS = {
     "lie: true": (RunError, 'step "s": made float64[2,4] for "moved" where it promised float32'),
     "fail: value": (InvalidRequestError, 'step "s": the values are of no use'),
+    "fail: rows": (RunError, 'step "s": made 1 rows of 2 for "moved", where it promised a row for'),
     "fail: objects": (RunError, 'made object[2,4] for "moved"'),
     "fail: none": (RunError, "failed in an unexpected way; see the daemon's log"),
     "fail: exit": (RunError, "failed in an unexpected way; see the daemon's log"),
