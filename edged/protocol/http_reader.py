@@ -7,12 +7,12 @@ Source: RFC 9110, RFC 9112.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 from typing import Final
 
 import httptools
 
+from edged.protocol.http_coding import CODINGS, inflated
 from edged.protocol.http_get import RefusedError
 
 HEAD_CAP_BYTES: Final = 16 << 10
@@ -26,7 +26,6 @@ worth; curl and aiohttp send kilobytes in each."""
 _FRAMING_BYTES: Final = 64 << 10
 _FRAMING: Final = 8
 """What chunk extensions and trailers may take, in bytes of body and beside them."""
-_CODINGS: Final = {b"gzip": 31, b"deflate": zlib.MAX_WBITS}
 
 
 @dataclass(slots=True)
@@ -37,11 +36,13 @@ class HttpRequest:
         method: as it was sent.
         target: path and query, as they were sent.
         headers: by name in lower case; only those that somebody here reads.
-        body: after decompression.
+        body: as it was sent; see ``coding``.
         keeps_alive: whether the connection outlives the answer.
         is_plain: whether the body came as it is, its length said in the head, and more may follow.
         whole: the very bytes it arrived as; empty where others came with them, or in pieces.
         takes_chunks: whether the answer may come in chunks.
+        coding: what the body is compressed with; empty for nothing. Whoever begins the request
+            unpacks it: of those that still wait in line, each would be as large as a body may be.
     """
 
     method: str = ""
@@ -52,6 +53,11 @@ class HttpRequest:
     is_plain: bool = False
     whole: bytes = b""
     takes_chunks: bool = True
+    coding: str = ""
+
+    def unpack(self, cap: int) -> None:
+        """Decompress the body, within a cap; raises RefusedError."""
+        self.body, self.coding = inflated(self.body, self.coding, cap), ""
 
 
 _READ = frozenset(
@@ -219,7 +225,7 @@ class _Gathered:
         if self._length > self._body_cap:
             raise self._too_large()
         coding = request.headers.get("content-encoding", "identity").lower()
-        if coding != "identity" and coding.encode("latin-1") not in _CODINGS:
+        if coding != "identity" and coding not in CODINGS:
             raise RefusedError(415, "Content-Encoding: expected gzip, deflate or none")
         self.wants_continue = self._expects and self._length != 0
 
@@ -246,7 +252,7 @@ class _Gathered:
         request = self._request
         coding = request.headers.get("content-encoding", "identity").lower()
         if coding != "identity":
-            request.body = _inflated(request.body, _CODINGS[coding.encode()], self._body_cap)
+            request.coding = coding
         elif self._length == len(request.body) and request.keeps_alive:
             request.is_plain = not self._expects
         self.done.append(request)
@@ -256,22 +262,6 @@ class _Gathered:
 
     def _too_large(self) -> RefusedError:
         return RefusedError(413, f"a request may have {self._body_cap} bytes (limits.max_request)")
-
-
-def _inflated(data: bytes | bytearray, wbits: int, cap: int) -> bytes:
-    """Decompress within a cap, whatever the data says of itself."""
-    inflater = zlib.decompressobj(wbits)
-    try:
-        body = inflater.decompress(data, cap + 1)
-    except zlib.error as exc:
-        raise RefusedError(400, f"the body cannot be decompressed: {exc}") from None
-    if len(body) > cap:
-        raise RefusedError(
-            413, f"a request may have {cap} bytes after decompression (limits.max_request)"
-        )
-    if not inflater.eof or inflater.unused_data:
-        raise RefusedError(400, "the compressed body is cut off, or something follows it")
-    return body
 
 
 def _refusal(error: httptools.HttpParserError) -> RefusedError:

@@ -32,6 +32,8 @@ _IDLE_S = 120.0
 """Between requests; clients keep a few connections and notice one that was closed."""
 
 _LINGER_S = 1.0
+_PACKED_BYTES = 1024
+"""A body that is compressed to more becomes a megabyte at most before it leaves the loop's turn."""
 _SOON = "Retry-After: 1\r\n"
 
 
@@ -55,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._is_idle_wait = True
         self._timer: asyncio.TimerHandle | None = None
         self._visit: Visit | None = None
+        self._unpacking: asyncio.Task[None] | None = None
         self._due_s = 0.0
         """When the client's time is over; 0 while it waits for us."""
         self._descriptor = -1
@@ -238,14 +241,43 @@ class Connection(asyncio.Protocol):
             self._server.requests += 1
             if self._is_ending:
                 request.keeps_alive = False
-            self._requests.begin(request)
+            if request.coding:
+                self._unpack(request)
+            else:
+                self._requests.begin(request)
         self._is_in_turn = False
-        if self._is_busy or self._is_stuck or not self._is_open:
+        if self._is_busy or self._is_stuck or self._is_ending or not self._is_open:
             return
         if self._reader.refusal is not None:
             self._refuse(self._reader.refusal)
         else:
             self._rest()
+
+    def _unpack(self, request: HttpRequest) -> None:
+        """Begin a request whose body is compressed; one that may become long, beside the loop."""
+        if len(request.body) > _PACKED_BYTES:
+            self._unpacking = self._loop.create_task(self._unpack_aside(request))
+            return
+        try:
+            request.unpack(self._max_bytes)
+        except RefusedError as exc:
+            self._refuse_packed(exc)
+        else:
+            self._requests.begin(request)
+
+    async def _unpack_aside(self, request: HttpRequest) -> None:
+        try:
+            await asyncio.to_thread(request.unpack, self._max_bytes)
+        except RefusedError as exc:
+            self._refuse_packed(exc)
+        else:
+            if self._is_open:
+                self._requests.begin(request)
+
+    def _refuse_packed(self, error: RefusedError) -> None:
+        self._is_busy = False
+        self._waiting.clear()
+        self._refuse(error)
 
     @property
     def _is_at_rest(self) -> bool:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import random
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edged.protocol import http_reader
 from edged.specs import Duration, Size
 from tests.fakes.house import LOOPS, eventually
 from tests.fakes.web import INFER, Visitor, Web, drained, raw
@@ -28,6 +32,15 @@ def web(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Web]:
 def post(body: bytes = INFER, headers: str = "") -> bytes:
     head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
+
+
+def packed(body: bytes) -> bytes:
+    return post(gzip.compress(body), "Content-Encoding: gzip\r\n")
+
+
+def noise(size: int) -> bytes:
+    """White space of which a gzip makes little less."""
+    return bytes(random.Random(1).choices(b" \t\r\n", k=size * 4))
 
 
 def connected(web: Web) -> socket.socket:
@@ -148,6 +161,49 @@ class TestRefused:
             one.sendall(LAST)
             assert statuses(drained(one)) == [200]
         assert web.server.refused == 1
+
+
+class TestCompressed:
+    def test_what_waits_in_line_is_not_unpacked(
+        self, web: Web, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Three in a row of 64 kB each became 192 MB before the first was begun."""
+        unpacked: list[str] = []
+        whole = http_reader.inflated
+
+        def inflated(data: bytes | bytearray, coding: str, cap: int) -> bytes:
+            unpacked.append(threading.current_thread().name)
+            return whole(data, coding, cap)
+
+        monkeypatch.setattr(http_reader, "inflated", inflated)
+        web.start()
+        web.door.is_holding = True
+        short, long = packed(INFER), packed(INFER + b" " * 9000 + noise(2000))
+        with connected(web) as sock:
+            sock.sendall(short * 2 + long * 2 + LAST)
+            eventually(lambda: web.door.held)
+            assert unpacked == ["web"]
+            web.call(setattr, web.door, "is_holding", False)
+            web.call(web.door.release_all)
+            assert statuses(drained(sock)) == [200] * 5
+        assert unpacked[1] == "web"
+        assert len(unpacked) == 4
+        assert "web" not in unpacked[2:], "a long one is not unpacked on the loop"
+
+    @pytest.mark.parametrize("size", [0, 2000])
+    def test_what_follows_a_bad_one_is_not_read(self, web: Web, size: int) -> None:
+        web.start(max_request=Size(1 << 20))
+        bad = packed(bytes(2 << 20) + noise(size))
+        cut = post(gzip.compress(INFER + noise(size))[:-3], "Content-Encoding: gzip\r\n")
+        assert statuses(raw(web.path, post() + bad + post() * 3)) == [200, 413]
+        assert statuses(raw(web.path, post() + cut + b"nonsense\r\n\r\n")) == [200, 400]
+
+    def test_clients_that_go_meanwhile(self, web: Web) -> None:
+        web.start()
+        for _ in range(20):
+            with connected(web) as sock:
+                sock.sendall(packed(bytes(1 << 20) + noise(2000)) * 3)
+        eventually(lambda: not web.server.connections)
 
 
 class TestTime:
