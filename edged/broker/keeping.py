@@ -1,6 +1,7 @@
 """What bindings remember over the life of the process: opened when one needs the disk, closed once.
 
-Not a part of the broker's session: that is ended and begun anew by a changed password.
+Not a part of the broker's session: that is ended and begun anew by a changed password. Nor of a
+line: a binding that goes another way takes along what it remembers.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Keeping:
 
     def __init__(self, state_dir: Path, health: Health) -> None:
         self.states = KeyedStates()
+        self.is_usable = True
+        """As ``follow`` said last."""
         self._folder = state_dir / FOLDER
         self._health = health
         self._keeper: StateKeeper | None = None
@@ -53,8 +56,10 @@ class Keeping:
                 text = f"{self._folder}: what bindings remember cannot be read: {exc.strerror}"
                 log.error("%s", text)
                 self._health.degrade(_NAME, text)
+                self.is_usable = False
                 return False
         self.states.only(shelves)
+        self.is_usable = True
         return True
 
     async def close(self) -> None:

@@ -60,6 +60,7 @@ class BrokerLinks:
         health: where a lost broker is noted.
         state_dir: where the session's subscriptions are noted.
         calls: what can be asked of the daemon; ``mqtt.questions`` says which of them over MQTT.
+        keeping: what bindings remember.
         speaks: says on its broker how the daemon is; else another session with it does.
     """
 
@@ -70,6 +71,7 @@ class BrokerLinks:
         state_dir: Path,
         calls: Mapping[str, Call] | None = None,
         *,
+        keeping: Keeping | None = None,
         speaks: bool = True,
     ) -> None:
         self._calls, self._speaks = calls or {}, speaks
@@ -92,7 +94,7 @@ class BrokerLinks:
         self._results: Results | None = None
         self._feeds: Feeds | None = None
         self._node: SparkplugNode | None = None
-        self._keeping = Keeping(state_dir, health)
+        self._keeping = keeping or Keeping(state_dir, health)
         self._swapping = asyncio.Lock()
         self._is_drained = False
 
@@ -151,7 +153,7 @@ class BrokerLinks:
                 self._bindings.swap(prepared)
             return
         self._health.restore("mqtt.secret")
-        if not await self._keeping.follow(snapshot.config.bindings):
+        if not self._keeping.is_usable:
             await self._end(_STOP_S)  # what cannot be remembered must not be acknowledged
             return
         # Everything that makes it another connection.
@@ -195,8 +197,8 @@ class BrokerLinks:
         """Whether the broker has confirmed all that we read."""
         return self._bindings is not None and self._bindings.is_subscribed
 
-    async def give_back(self, others: Sequence[Binding], timeout_s: float) -> None:
-        """Read no more for some bindings, and answer what the broker has for us still.
+    async def give_back(self, others: Sequence[Binding], timeout_s: float) -> bool:
+        """Read no more for some bindings, and answer what the broker has for us still; is that all?
 
         Args:
             others: those that go another way from now on.
@@ -204,9 +206,10 @@ class BrokerLinks:
         """
         async with self._swapping:
             if self._bindings is None or self._wanted is None:
-                return
-            self._bindings.swap(self._wanted.left_by(others))
-            await rest(self._bindings, timeout_s)
+                return False
+            if others:
+                self._bindings.swap(self._wanted.left_by(others))
+            return await rest(self._bindings, timeout_s)
 
     def announce(self, info: dict[str, Any], models: list[dict[str, Any]]) -> None:
         """Publish what we are; kept and published again after each reconnect."""
@@ -255,7 +258,6 @@ class BrokerLinks:
         async with self._swapping:
             self._is_drained = True
             await self._end(timeout_s)
-            await self._keeping.close()
         if self._decoders is not None:
             self._decoders.shutdown(wait=False, cancel_futures=True)
 

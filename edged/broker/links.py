@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
+from edged.broker.heirs import FOLDER, folder_of, forget, lines_left, with_heirs
+from edged.broker.keeping import Keeping
 from edged.broker.link import BrokerLinks
 from edged.broker.moves import moved, takers
 from edged.broker.results import left_on_disk
@@ -37,8 +39,7 @@ log = logging.getLogger("edged.mqtt")
 
 _MOVE_S, _LOOK_S = 5.0, 0.02
 """So long a binding may take from one line to another, and who waits for it looks so often."""
-FOLDER = "brokers"
-"""In the state directory, a folder for each line but the first."""
+_LOOK_AGAIN_S = 1.0
 
 Prepared = Mapping[Line, "BindingSet | None"]
 
@@ -78,7 +79,11 @@ class Brokers:
         calls: Mapping[str, Call] | None = None,
     ) -> None:
         self._dataplane, self._health, self._state_dir = dataplane, health, state_dir
-        self._lines = {Line(): BrokerLinks(dataplane, health, state_dir, calls)}
+        self._keeping = Keeping(state_dir, health)
+        first = BrokerLinks(dataplane, health, state_dir, calls, keeping=self._keeping)
+        self._lines = {Line(): first}
+        self._leavers: list[asyncio.Task[None]] = []
+        """Each waits until a line that no binding has any more has nothing left."""
         self._announced: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._is_drained = False
         self._turn = asyncio.Lock()
@@ -131,7 +136,11 @@ class Brokers:
         await asyncio.shield(self._begun)
 
     async def _swap(self, snapshot: Snapshot, prepared: Prepared | None) -> None:
-        wanted = prepared if prepared is not None and snapshot.config.mqtt is not None else {}
+        await self._stop_leavers()
+        found = prepared if prepared is not None and snapshot.config.mqtt is not None else {}
+        wanted = await asyncio.to_thread(self._with_heirs, snapshot, found)
+        if wanted:
+            await self._keeping.follow(snapshot.config.bindings)
         moves = moved({line: link.bindings for line, link in self._lines.items()}, wanted)
         gone = [one for one in self._lines if one not in wanted and one != Line()]
         nothing = replace(snapshot, config=structs.replace(snapshot.config, mqtt=None))
@@ -150,7 +159,60 @@ class Brokers:
             await self._end([line for line in gone if line in moves], nothing, moves)
         if Line() not in wanted:
             await self._lines[Line()].swap(snapshot, None)
-        await asyncio.to_thread(self._say_left, {_folder(line) for line in wanted})
+        others = await asyncio.to_thread(self._left, snapshot, wanted)
+        for line, bindings in others.items():
+            await self._swap_line(line, _of(snapshot, line), bindings)
+            self._leavers.append(asyncio.ensure_future(self._let_go(line, nothing)))
+        used = {folder_of(self._state_dir, line).name for line in (*wanted, *others)}
+        await asyncio.to_thread(self._say_left, used)
+
+    def _with_heirs(self, snapshot: Snapshot, prepared: Prepared) -> Prepared:
+        """Let lines that are opened now answer what their sessions have for bindings that moved."""
+        return {
+            line: bindings
+            if bindings is None or (line in self._lines and self._lines[line].bindings is not None)
+            else with_heirs(bindings, folder_of(self._state_dir, line), snapshot.config, line)
+            for line, bindings in prepared.items()
+        }
+
+    def _left(self, snapshot: Snapshot, wanted: Prepared) -> Prepared:
+        """Lines that no binding has any more, and whose sessions have messages for some."""
+        found: dict[Line, BindingSet | None] = {}
+        some = next((one for one in wanted.values() if one is not None), None)
+        for line in lines_left(self._state_dir, snapshot.config) if some is not None else ():
+            if line in wanted or some is None:
+                continue
+            beside = [one for at, one in wanted.items() if one and at.broker == line.broker]
+            empty = some.with_bindings(())
+            empty.past, empty.beside = (), tuple(one for its in beside for one in its.bindings)
+            made = with_heirs(empty, folder_of(self._state_dir, line), snapshot.config, line)
+            if made is not empty:
+                found[line] = made
+        return found
+
+    async def _let_go(self, line: Line, nothing: Snapshot) -> None:
+        """End a line when its broker has no more for it."""
+        link = self._lines.get(line)
+        if link is None:
+            return
+        log.info("what is left at %s for bindings that moved is answered first", line.name)
+        while not await link.give_back((), _MOVE_S):
+            if self._is_drained:
+                return
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+        async def end() -> None:
+            if self._lines.get(line) is link:
+                await self._end([line], nothing, {})
+                await asyncio.to_thread(forget, folder_of(self._state_dir, line))
+
+        await self._to_its_end(end())
+
+    async def _stop_leavers(self) -> None:
+        leavers, self._leavers = self._leavers, []
+        for one in leavers:
+            one.cancel()
+        await asyncio.gather(*leavers, return_exceptions=True)
 
     async def _taken_over(self, moves: Mapping[Line, list[Binding]], wanted: Prepared) -> None:
         """Wait until who reads the filters from now on is subscribed, if we hear the broker."""
@@ -176,14 +238,15 @@ class Brokers:
             moves: bindings that others have from now on.
         """
 
-        async def end(link: BrokerLinks, gone: Sequence[Binding]) -> None:
-            if gone:
-                await link.give_back(gone, _MOVE_S)
+        async def end(line: Line, link: BrokerLinks) -> None:
+            gone = moves.get(line, ())
+            has_rested = bool(gone) and await link.give_back(gone, _MOVE_S)
             await link.swap(nothing, None)
             await link.drain(0)
+            if has_rested:
+                await asyncio.to_thread(forget, folder_of(self._state_dir, line))
 
-        every = [end(self._lines.pop(line), moves.get(line, ())) for line in lines]
-        await asyncio.gather(*every)
+        await asyncio.gather(*(end(line, self._lines.pop(line)) for line in lines))
 
     async def _swap_line(self, line: Line, snapshot: Snapshot, bindings: BindingSet | None) -> None:
         if self._is_drained:
@@ -193,7 +256,7 @@ class Brokers:
             await link.swap(snapshot, bindings)
 
     def _made(self, line: Line) -> BrokerLinks | None:
-        folder = self._state_dir / FOLDER / _folder(line)
+        folder = folder_of(self._state_dir, line)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as exc:
@@ -205,8 +268,9 @@ class Brokers:
             self._health.degrade(key, text)
             return None
         made = self._lines[line] = BrokerLinks(
-            self._dataplane, _Health(self._health, line), folder, {}, speaks=line.speaks
-        )
+            self._dataplane, _Health(self._health, line), folder, {},
+            keeping=self._keeping, speaks=line.speaks,
+        )  # fmt: skip
         if self._announced is not None:
             made.announce(*self._announced)
         return made
@@ -230,6 +294,8 @@ class Brokers:
             await self._to_its_end(self._refresh(snapshot))
 
     async def _refresh(self, snapshot: Snapshot) -> None:
+        if self._lines[Line()].bindings is not None or not self._keeping.is_usable:
+            await self._keeping.follow(snapshot.config.bindings)
         for line, link in list(self._lines.items()):
             if line in lines_of(snapshot.config):
                 await link.refresh(_of(snapshot, line))
@@ -263,6 +329,9 @@ class Brokers:
         if found is None:
             return None
         others = {line.name: link.stats() for line, link in self._lines.items() if line != Line()}
+        for one in others.values():
+            if one is not None:
+                del one["states"]  # what is remembered is everybody's
         return {**found, "brokers": {name: one for name, one in others.items() if one is not None}}
 
     def line(self) -> str:
@@ -276,13 +345,12 @@ class Brokers:
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, finish what is in hand, and say goodbye, on all lines at once."""
         self._is_drained = True
+        await self._stop_leavers()
         await asyncio.gather(*(link.drain(timeout_s) for link in self._lines.values()))
         if self._begun is not None:
             await asyncio.wait((self._begun,))  # it opens nothing any more
-
-
-def _folder(line: Line) -> str:
-    return line.name.replace(" ", ".")
+        await self._stop_leavers()
+        await self._keeping.close()
 
 
 def _of(snapshot: Snapshot, line: Line) -> Snapshot:

@@ -7,7 +7,6 @@ published between the two would find nobody.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from edged.transports.bindings.binding_set import BindingSet
     from edged.transports.bindings.sessions import Sessions
 
-log = logging.getLogger("edged.mqtt")
-
 _QUIET_S = 1.0
 """Where nothing came for so long, the broker has no more for a session that reads nothing: it sends
 the next when it has our acknowledgements, which takes the way there and back."""
@@ -27,24 +24,25 @@ Sets = Mapping[Line, "BindingSet | None"]
 
 
 def moved(before: Sets, after: Sets) -> dict[Line, list[Binding]]:
-    """Of each line the bindings whose filters another line of its broker has from now on.
+    """Of each line the bindings whose filters another line has from now on.
 
-    Windows and joins are none of them: what they gathered stays behind, so that nobody else could
-    go on with a message of theirs.
+    At another broker only those of the same name: there the same topics may be another plant's.
     """
     found = {}
     for line, bindings in before.items():
         kept = _filters(after.get(line))
-        others = {
-            text
+        taken = {
+            (text, name if other.broker != line.broker else "")
             for other, its in after.items()
-            if other != line and other.broker == line.broker
-            for text in _filters(its)
+            if other != line and its is not None
+            for text, names in its.names().items()
+            for name in names
         }
         gone = [
             one
             for one in (bindings.bindings if bindings is not None else ())
-            if one.filter.mqtt in others - kept.keys() and not one.gathers
+            if one.filter.mqtt not in kept
+            and not taken.isdisjoint({(one.filter.mqtt, ""), (one.filter.mqtt, one.name)})
         ]
         if gone:
             found[line] = gone
@@ -61,8 +59,12 @@ def takers(moves: Mapping[Line, list[Binding]], after: Sets) -> list[Line]:
     ]
 
 
-async def rest(sessions: Sessions, timeout_s: float) -> None:
-    """Wait until sessions that have given all filters back have answered what still came."""
+async def rest(sessions: Sessions, timeout_s: float) -> bool:
+    """Wait until sessions that have given all filters back have answered what still came.
+
+    Returns:
+        Whether they have; False after so long, and where the broker is away.
+    """
     loop = asyncio.get_running_loop()
     acknowledged, until_s = -1, loop.time() + timeout_s
     while loop.time() < until_s:
@@ -71,10 +73,10 @@ async def rest(sessions: Sessions, timeout_s: float) -> None:
             break
         is_quiet = stats["acknowledged"] == acknowledged and not stats["in_flight"]
         if is_quiet and stats["subscribed"]:
-            return
+            return True
         acknowledged = stats["acknowledged"]
         await asyncio.sleep(_QUIET_S)
-    log.warning("requests of bindings that moved may be left at the broker, in a session that ends")
+    return False
 
 
 def _filters(bindings: BindingSet | None) -> dict[str, int]:

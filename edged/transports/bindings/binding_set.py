@@ -94,44 +94,62 @@ class BindingSet:
             for binding in (*before.leaving, *before.bindings)
             if binding.filter.group and binding.filter.mqtt not in kept
         }
-        gone = {(one.filter.mqtt, one.name): one for one in (*before.past, *before.leaving)}
+        earlier = (*before.past, *before.leaving, *self.past)
+        gone = {(one.filter.mqtt, one.name): one for one in earlier}
         past = tuple(one for key, one in gone.items() if key not in found)[-_LEAVING_KEPT:]
         if not found and not past:
             return self
         # Each once: one that is there twice would answer each message twice.
         found |= {(binding.filter.mqtt, binding.name): binding for binding in self.leaving}
         leaving = tuple(found.values())[-_LEAVING_KEPT:]
-        size, readers = self.max_request_bytes, self._readers
-        made = BindingSet(self.bindings, self.topics, size, leaving, readers, beside=self.beside)
+        made = self.with_bindings(self.bindings, leaving, self._readers)
         made.past = past
+        return made
+
+    def with_bindings(
+        self,
+        bindings: Sequence[Binding],
+        leaving: Sequence[Binding] = (),
+        readers: Sequence[Binding] = (),
+    ) -> BindingSet:
+        """Another set of the same house; arguments as for this class."""
+        size = self.max_request_bytes
+        made = BindingSet(bindings, self.topics, size, leaving, readers, beside=self.beside)
+        made.past = self.past
         return made
 
     def with_others(self, others: Sequence[Binding]) -> BindingSet:
         """This set and those of another one."""
         if not others:
             return self
-        size = self.max_request_bytes
-        return BindingSet((*self.bindings, *others), self.topics, size, beside=self.beside)
+        return self.with_bindings((*self.bindings, *others))
 
     def left_by(self, others: Sequence[Binding]) -> BindingSet:
         """This set after others have left it; what the broker has for them here is answered."""
         if not others:
             return self
         kept = [one for one in self.bindings if one not in others]
-        leaving, size = (*self.leaving, *others), self.max_request_bytes
-        return BindingSet(kept, self.topics, size, leaving, beside=self.beside)
+        return self.with_bindings(kept, (*self.leaving, *others))
 
     def left_by_all(self) -> BindingSet:
         """This set without those that leave."""
-        size = self.max_request_bytes
-        return BindingSet(self.bindings, self.topics, size, beside=self.beside)
+        return self.with_bindings(self.bindings)
 
     def part(self, session: str | None) -> BindingSet:
         """What belongs to one session; it knows the others' topics."""
         own = [binding for binding in self.bindings if binding.config.session == session]
         left = [binding for binding in self.leaving if binding.config.session == session]
-        size = self.max_request_bytes
-        return BindingSet(own, self.topics, size, left, self.bindings, beside=self.beside)
+        made = self.with_bindings(own, left, self.bindings)
+        made.past = tuple(one for one in self.past if one.config.session == session)
+        return made
+
+    def names(self) -> dict[str, list[str]]:
+        """By MQTT filter, who reads it."""
+        found: dict[str, list[str]] = {}
+        for binding in self.bindings:
+            for one in binding.filters:
+                found.setdefault(one.mqtt, []).append(binding.name)
+        return found
 
     def filters(self) -> dict[str, int]:
         """What to subscribe to: MQTT filters and the highest QoS wanted for each."""
@@ -306,8 +324,7 @@ def with_waiting(prepared: BindingSet, configs: Sequence[BindingConfig]) -> Bind
         except FieldError:
             continue  # its own words are at fault; no model will help it
         bindings.append(binding)
-    size, leaving = prepared.max_request_bytes, prepared.leaving
-    return BindingSet(bindings, prepared.topics, size, leaving, beside=prepared.beside)
+    return prepared.with_bindings(bindings, prepared.leaving)
 
 
 def _check_discovery(binding: Binding, path: str, bindings: list[Binding]) -> None:

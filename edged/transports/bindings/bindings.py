@@ -38,7 +38,6 @@ from edged.transports.bindings.counters import BindingCounters, SessionCounters
 from edged.transports.bindings.forwarding import Forwarder
 from edged.transports.bindings.job_kinds import job_kind
 from edged.transports.bindings.keyed_states import KeyedStates
-from edged.transports.bindings.lanes import Lanes
 from edged.transports.bindings.made import MadeAnswers
 from edged.transports.bindings.outlet import Door
 from edged.transports.bindings.places import Places
@@ -102,8 +101,8 @@ class Bindings:
         self._branch = branch or Branch()
         self._branch.send = self.publish
         self.door, self.executor = door, executor
-        self.lanes, self.made, self.states = Lanes(), MadeAnswers(), states or KeyedStates()
-        self.topics = BaseTopics(base)
+        self.made, self.states = MadeAnswers(), states or KeyedStates()
+        self.lanes, self.topics = self.states.lanes, BaseTopics(base)
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.max_packet_bytes: int | None = None
         self.counters = SessionCounters()
@@ -152,7 +151,7 @@ class Bindings:
             binding.name: self._by_binding.get(binding.name) or BindingCounters()
             for binding in (*bindings.leaving, *bindings.bindings)
         }
-        self._subscriber.want(bindings.filters())
+        self._subscriber.want(bindings.filters(), bindings.names())
 
     def start(self) -> None:
         """Connect; a broker that is away is waited for."""

@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import Any, Generic, Protocol, TypeVar
 
+from edged.transports.bindings.lanes import Lanes
+
 State = TypeVar("State")
 
 _SEPARATOR = b"\0"
@@ -145,6 +147,8 @@ class KeyedStates:
     """All shelves; in memory alone until a keeper is adopted."""
 
     def __init__(self) -> None:
+        self.lanes = Lanes()
+        """Whose turn it is, also where messages of one key come by several sessions."""
         self._keeper: Keeper | None = None
         self._shelves: dict[str, Shelf[Any]] = {}
         self._restored: dict[str, dict[str, bytes]] = {}

@@ -37,14 +37,22 @@ class Subscriber:
         self._subscriptions = Subscriptions(memory)
         self.steps_back = steps_back
         self._filters: dict[str, int] = {}
+        self._names: Mapping[str, Sequence[str]] = {}
         self._is_up = False
         self._asked: dict[int, tuple[str, ...]] = {}
         self._giving_back: dict[int, Sequence[str]] = {}
         self._left: tuple[int, asyncio.Event] | None = None
 
-    def want(self, filters: Mapping[str, int]) -> None:
-        """Be subscribed to these filters, each with its QoS, and to no others."""
-        self._filters = dict(filters)
+    def want(
+        self, filters: Mapping[str, int], names: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        """Be subscribed to these filters and to no others.
+
+        Args:
+            filters: each with its QoS.
+            names: who reads them.
+        """
+        self._filters, self._names = dict(filters), names or {}
         self.refused = {text: why for text, why in self.refused.items() if text in filters}
         if self._is_up:
             self._say_all()
@@ -120,7 +128,7 @@ class Subscriber:
         return {text: qos for text, qos in self._filters.items() if is_shared(text)}
 
     def _say_all(self) -> None:
-        wanted, stale = self._subscriptions.want(self._filters)
+        wanted, stale = self._subscriptions.want(self._filters, self._names)
         if self._left is not None or self.is_back:
             wanted = [(text, qos) for text, qos in wanted if not is_shared(text)]
         self._subscribe(dict(wanted))

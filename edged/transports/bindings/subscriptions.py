@@ -1,7 +1,8 @@
 """What we are subscribed to at the broker, reconciled with what we want.
 
 Decides which filters to subscribe to and which to give back, those of an earlier process too: a
-persistent session keeps them for ever. Remembers them through a pair of functions or a file.
+persistent session keeps them for ever. Remembers them through a pair of functions or a file, and
+who read them: the broker may still have messages for those.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +19,36 @@ log = logging.getLogger("edged.mqtt")
 _LARGEST_FILE_BYTES = 1 << 20
 _STEM = "mqtt-filters"
 _MOST_LEFT = 64
+_PAST = "past"
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a session is subscribed to, or was not long ago.
+
+    Args:
+        held: by filter, the names of those who read it.
+        past: of filters that were given back; messages for them may still come.
+    """
+
+    held: Mapping[str, Sequence[str]]
+    past: Mapping[str, Sequence[str]]
+
+
+NOTHING = Remembered({}, {})
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionMemory:
     """Where the filters of the session are remembered across processes."""
 
-    load: Callable[[], Iterable[str]]
-    save: Callable[[Iterable[str]], None]
+    load: Callable[[], Remembered]
+    save: Callable[[Remembered], None]
 
     @classmethod
     def in_file(cls, path: Path) -> SubscriptionMemory:
-        """A JSON list in a file; an unreadable one reads as empty, since it only saves tidying."""
-        return cls(lambda: _load(path), lambda filters: _save(path, filters))
+        """A JSON object in a file; an unreadable one reads as empty."""
+        return cls(lambda: _load(path), lambda found: _save(path, found))
 
     @classmethod
     def of_session(cls, folder: Path, name: str | None) -> SubscriptionMemory:
@@ -40,7 +58,7 @@ class SubscriptionMemory:
     @classmethod
     def none(cls) -> SubscriptionMemory:
         """Nothing is remembered."""
-        return cls(tuple, _discard)
+        return cls(lambda: NOTHING, _discard)
 
 
 class Subscriptions:
@@ -53,54 +71,96 @@ class Subscriptions:
     def __init__(self, memory: SubscriptionMemory) -> None:
         self._memory = memory
         self._wanted: dict[str, int] = {}
-        self._held = set(memory.load())
+        found = memory.load()
+        self._held = {text: tuple(names) for text, names in found.held.items()}
+        self._past = {text: tuple(names) for text, names in found.past.items()}
 
-    def want(self, filters: dict[str, int]) -> tuple[list[tuple[str, int]], list[str]]:
+    def want(
+        self, filters: dict[str, int], names: Mapping[str, Sequence[str]] | None = None
+    ) -> tuple[list[tuple[str, int]], list[str]]:
         """Note what is wanted from now on.
+
+        Args:
+            filters: each with its QoS.
+            names: who reads them.
 
         Returns:
             What to subscribe to (all of it: a broker may have lost some), and what to give back.
         """
         self._wanted = dict(filters)
-        stale = sorted(self._held - set(filters))
-        held = self._held | set(filters)
-        if held != self._held:
-            # Before the broker is told: a crash in between must not leave one we do not know of.
-            self._held = held
-            self._memory.save(sorted(held))
+        stale = sorted(self._held.keys() - filters.keys())
+        readers = names or {}
+        # Before the broker is told: a crash in between must not leave one we do not know of.
+        held = self._held | {text: tuple(readers.get(text, ())) for text in filters}
+        past = {text: who for text, who in self._past.items() if text not in filters}
+        self._note(held, past)
         return list(filters.items()), stale
 
     def gave_back(self, filters: Iterable[str]) -> None:
-        """Note that the broker has forgotten these."""
-        held = self._held - (set(filters) - set(self._wanted))
-        if held != self._held:
-            self._held = held
-            self._memory.save(sorted(held))
+        """Note that the broker has forgotten these; what it queued for them may yet come."""
+        gone = set(filters) - self._wanted.keys()
+        past = self._past | {text: who for text in gone if (who := self._held.get(text))}
+        held = {text: who for text, who in self._held.items() if text not in gone}
+        self._note(held, dict([*past.items()][-_MOST_LEFT:]))
+
+    def _note(self, held: dict[str, tuple[str, ...]], past: dict[str, tuple[str, ...]]) -> None:
+        if (held, past) != (self._held, self._past):
+            self._held, self._past = held, past
+            self._memory.save(Remembered(held, past))
 
 
 def sessions_left(folder: Path) -> list[str]:
     """Names of sessions that an earlier process had, and that may still be subscribed."""
-    found = sorted(folder.glob(f"{_STEM}-*.json"))
-    return [path.stem.removeprefix(f"{_STEM}-") for path in found if _load(path)][:_MOST_LEFT]
+    return [name for name, found in sessions_known(folder) if name is not None and found.held]
 
 
-def _load(path: Path) -> list[str]:
+def sessions_known(folder: Path) -> list[tuple[str | None, Remembered]]:
+    """The sessions of earlier processes and what they had; the main one has no name."""
+    found: list[tuple[str | None, Remembered]] = [(None, _load(folder / f"{_STEM}.json"))]
+    for path in sorted(folder.glob(f"{_STEM}-*.json")):
+        remembered = _load(path)
+        if remembered != NOTHING:
+            found.append((path.stem.removeprefix(f"{_STEM}-"), remembered))
+    return found[: _MOST_LEFT + 1]
+
+
+def forget_sessions(folder: Path) -> None:
+    """Forget them all: the broker has nothing more for them. Raises OSError."""
+    for path in folder.glob(f"{_STEM}*.json"):
+        path.unlink(missing_ok=True)
+
+
+def _load(path: Path) -> Remembered:
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_LARGEST_FILE_BYTES))
-        return [text for text in found if isinstance(text, str)]
+        if isinstance(found, list):  # of a daemon that did not note who reads them
+            return Remembered({text: () for text in found if isinstance(text, str)}, {})
+        held, past = {}, {}
+        for text, said in found.items():
+            if isinstance(said, dict):
+                past[text] = _names(said.get(_PAST))
+            else:
+                held[text] = _names(said)
+        return Remembered(held, past)
     except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError, RecursionError) as exc:
+        return NOTHING
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as exc:
         log.warning("the list of subscriptions cannot be read: %s", exc)
-        return []
+        return NOTHING
 
 
-def _save(path: Path, filters: Iterable[str]) -> None:
+def _names(found: object) -> tuple[str, ...]:
+    names = found if isinstance(found, list) else ()
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def _save(path: Path, found: Remembered) -> None:
     beside = path.with_name(path.name + ".new")
+    document = {text: {_PAST: who} for text, who in found.past.items()} | dict(found.held)
     try:
         with beside.open("w", encoding="utf-8") as file:
-            json.dump(list(filters), file)
+            json.dump(document, file)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -108,5 +168,5 @@ def _save(path: Path, filters: Iterable[str]) -> None:
         log.warning("the list of subscriptions cannot be written: %s", exc)
 
 
-def _discard(_: Iterable[str]) -> None:
+def _discard(_: Remembered) -> None:
     pass

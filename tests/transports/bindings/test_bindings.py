@@ -24,7 +24,7 @@ from edged.messages import InferResponse
 from edged.specs import Duration, FeaturesInput, WordColumn
 from edged.transports.bindings.binding_set import prepare_bindings
 from edged.transports.bindings.bindings import Bindings
-from edged.transports.bindings.subscriptions import SubscriptionMemory
+from edged.transports.bindings.subscriptions import Remembered, SubscriptionMemory
 from edged.transports.bindings.work import OFF_LOOP_BYTES
 from tests.fakes.door import SUM, FakeDoor
 from tests.fakes.manifests import make_manifest
@@ -760,7 +760,8 @@ async def test_who_we_are_is_published_again_after_each_reconnect():
 async def test_subscriptions_follow_the_bindings_and_tidy_after_an_earlier_process():
     """telegraf #9703: changed topics not subscribed with a persistent session."""
     saved = [["old/+", "in/+"]]
-    memory = SubscriptionMemory(lambda: saved[-1], lambda found: saved.append(list(found)))
+    held = Remembered({"old/+": ("b",), "in/+": ("b",)}, {})
+    memory = SubscriptionMemory(lambda: held, lambda found: saved.append(sorted(found.held)))
     bench = Bench(memory=memory)
     await settle()
     assert bench.session.of("subscribe") == [[("in/+", 1)]]

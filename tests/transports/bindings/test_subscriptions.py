@@ -1,8 +1,12 @@
 import pytest
 
 from edged.transports.bindings.subscriptions import (
+    NOTHING,
+    Remembered,
     SubscriptionMemory,
     Subscriptions,
+    forget_sessions,
+    sessions_known,
     sessions_left,
 )
 from edged.transports.mqtt.connection import SessionOptions
@@ -45,12 +49,41 @@ def test_a_directory_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
 def test_sessions_by_name_have_memories_of_their_own(tmp_path):
     main, bulk = (SubscriptionMemory.of_session(tmp_path, name) for name in (None, "bulk"))
     assert sessions_left(tmp_path) == []
-    main.save(["a"])
-    bulk.save(["b"])
-    assert (main.load(), bulk.load()) == (["a"], ["b"])
+    main.save(Remembered({"a": ("one", "two")}, {}))
+    bulk.save(Remembered({"b": ()}, {"c": ("one",)}))
+    assert main.load() == Remembered({"a": ("one", "two")}, {})
+    assert bulk.load() == Remembered({"b": ()}, {"c": ("one",)})
     assert sessions_left(tmp_path) == ["bulk"]
-    bulk.save([])
+    assert sessions_known(tmp_path) == [(None, main.load()), ("bulk", bulk.load())]
+    bulk.save(Remembered({}, {"c": ("one",)}))
     assert sessions_left(tmp_path) == [], "nothing to give back"
     options = SessionOptions("c" * 64, "edged/n")
     beside = options.named("bulk")
     assert (len(beside.client_id), beside.client_id[-5:], beside.has_will) == (64, "-bulk", False)
+    forget_sessions(tmp_path)
+    assert main.load() == bulk.load() == NOTHING
+
+
+def test_who_read_a_filter_is_known_until_it_is_read_again(tmp_path):
+    """The broker may send what it has queued long after it confirmed that it forgot the filter."""
+    memory = SubscriptionMemory.in_file(tmp_path / "filters.json")
+    first = Subscriptions(memory)
+    first.want({"a": 1, "b": 1}, {"a": ["one", "two"], "b": ["one"]})
+    first.want({"b": 1}, {"b": ["two"]})
+    assert memory.load() == Remembered({"a": ("one", "two"), "b": ("two",)}, {})
+    first.gave_back(["a"])
+    assert memory.load() == Remembered({"b": ("two",)}, {"a": ("one", "two")})
+    assert Subscriptions(memory).want({"b": 1})[1] == [], "it was given back"
+    second = Subscriptions(memory)
+    second.want({"a": 0}, {"a": ["three"]})
+    second.gave_back(["b"])
+    assert memory.load() == Remembered({"a": ("three",)}, {})
+
+
+def test_a_list_of_an_earlier_version_has_no_names(tmp_path):
+    path = tmp_path / "filters.json"
+    path.write_text('["a", 7, "b"]')
+    assert SubscriptionMemory.in_file(path).load() == Remembered({"a": (), "b": ()}, {})
+    path.write_text('{"a": ["one", 7], "b": 7, "c": {"past": ["two"]}, "d": {"past": 1}}')
+    found = SubscriptionMemory.in_file(path).load()
+    assert found == Remembered({"a": ("one",), "b": ()}, {"c": ("two",), "d": ()})

@@ -452,7 +452,7 @@ def test_an_old_subscription_is_given_back(broker, tmp_path):
         async with Rig(broker.port, old, bindings={"memory": memory}):
             pass
         async with Rig(broker.port, VIB, bindings={"memory": memory}) as rig:
-            await until(lambda: memory.load() == ["in/+"])
+            await until(lambda: [*memory.load().held] == ["in/+"])
             with Device(broker, "out/#") as device:
                 device.publish("old/a", body(1))
                 device.publish("in/a", body(2))
