@@ -110,6 +110,10 @@ def _timeout_ns(text: bytes) -> int:
     return int(digits) * unit
 
 
+class Packed(bytes):
+    """A message as it came, compressed: unpacked when it is asked for, and not while it waits."""
+
+
 class MessageReader:
     """Messages out of one request's body.
 
@@ -136,7 +140,7 @@ class MessageReader:
         return PREFIX_BYTES - len(self._prefix) if self._prefix else 0
 
     def feed(self, data: bytes) -> list[Buffer]:
-        """Messages that are now whole.
+        """Messages that are now whole; ``unpacked`` reads each.
 
         Raises:
             CallError: one is too long, or cannot be read.
@@ -162,7 +166,7 @@ class MessageReader:
                     break
                 message, self._body = self._body, bytearray()
             self._need = -1
-            found.append(self._unpacked(message) if self._is_packed else message)
+            found.append(Packed(message) if self._is_packed else message)
         return found
 
     def _begin(self) -> None:
@@ -178,7 +182,14 @@ class MessageReader:
             raise CallError(Status.INTERNAL, text)
         self._need = size
 
-    def _unpacked(self, message: Buffer) -> bytes:
+    def unpacked(self, message: Buffer) -> Buffer:
+        """A message that ``feed`` gave, as it was meant.
+
+        Raises:
+            CallError: it takes too much then, or is not of that coding.
+        """
+        if type(message) is not Packed:
+            return message
         unpacker = zlib.decompressobj(self._coding)
         try:
             data = unpacker.decompress(message, self._cap + 1)

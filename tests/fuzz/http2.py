@@ -22,7 +22,8 @@ def _http2(pieces: list[bytes]) -> tuple[object, ...]:
         asking = Asking(stream.request)
         body = asked.bodies[stream.number]
         try:
-            messages += map(bytes, MessageReader(1024, asking.coding).feed(body))
+            reader = MessageReader(1024, asking.coding)
+            messages += [bytes(reader.unpacked(one)) for one in reader.feed(body)]
         except CallError as exc:
             messages.append(exc.text)
         if streams.by_number.get(stream.number) is stream:

@@ -117,7 +117,9 @@ def test_how_much_is_missing():
 @pytest.mark.parametrize(("coding", "pack"), [(31, gzip.compress), (15, zlib.compress)])
 def test_compressed(coding: int, pack: object):
     reader = MessageReader(1000, coding)
-    assert reader.feed(message(pack(b"x" * 1000), 1) + message(b"plain")) == [b"x" * 1000, b"plain"]
+    found = reader.feed(message(pack(b"x" * 1000), 1) + message(b"plain"))
+    assert found == [pack(b"x" * 1000), b"plain"], "none is unpacked while it waits"
+    assert [reader.unpacked(one) for one in found] == [b"x" * 1000, b"plain"]
 
 
 @pytest.mark.parametrize(
@@ -135,8 +137,9 @@ def test_compressed(coding: int, pack: object):
     ],
 )
 def test_messages_that_are_refused(data: bytes, coding: int, status: Status):
+    reader = MessageReader(1000, coding)
     with pytest.raises(CallError) as caught:
-        MessageReader(1000, coding).feed(data)
+        list(map(reader.unpacked, reader.feed(data)))
     assert caught.value.status is status
 
 

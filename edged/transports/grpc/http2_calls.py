@@ -100,7 +100,7 @@ class UnaryCall:
             raise CallError(Status.INTERNAL, "the call ended before its message was whole")
         else:
             calls.streams.earn_message()
-            self._ask(self.messages.pop())
+            self._ask(reader.unpacked(self.messages.pop()))
 
     def _ask(self, message: Buffer) -> None:
         self.is_asked = True

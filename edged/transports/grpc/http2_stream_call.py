@@ -144,7 +144,10 @@ class StreamCall:
         self._is_delivering = True
         try:
             while self._ready and not self._is_paused and self.is_open:
-                incoming.message(self._ready.popleft())
+                incoming.message(self.reader.unpacked(self._ready.popleft()))
+        except CallError as exc:
+            # Of one that waited, which somebody else's answer lets in: nobody around us knows.
+            self.fail(Reply([], exc.status, exc.text))
         finally:
             self._is_delivering = False
         if self._is_paused or not self.is_open:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edged.protocol.frames import Buffer
 from edged.protocol.grpc_call import Status
+from edged.protocol.grpc_wire import MessageReader
 from edged.protocol.http2_frames import (
     END_STREAM,
     Reason,
@@ -135,6 +138,32 @@ def test_messages_wait_while_paused(house: House, caller: Caller) -> None:
         house.call(talk.outgoing.resume_reading)
     assert talk.said == ["half_close"]
     assert caller.answer(number)[1]["grpc-status"] == "0"
+
+
+def test_what_waits_is_not_unpacked(
+    house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message of 64 kB that waited for the one before was kept as 64 MiB."""
+    unpacked: list[int] = []
+    whole = MessageReader.unpacked
+
+    def counted(reader: MessageReader, message: Buffer) -> Buffer:
+        unpacked.append(len(message))
+        return whole(reader, message)
+
+    monkeypatch.setattr(MessageReader, "unpacked", counted)
+    number = caller.begin("/t/pausing", ("grpc-encoding", "gzip"))
+    packed = [gzip.compress(b"%d" % at) for at in range(2)] + [b"no gzip"]
+    messages = b"".join(b"\1" + len(one).to_bytes(4, "big") + one for one in packed)
+    caller.send(encode(Type.DATA, 0, number, messages) + encode(Type.PING, 0, 0, bytes(8)))
+    caller.until(lambda f: f.type == Type.PING)
+    [talk] = house.service.talks
+    for at in range(2):
+        assert talk.messages == [b"%d" % one for one in range(at + 1)]
+        assert len(unpacked) == at + 1
+        house.call(talk.outgoing.resume_reading)
+    assert talk.said == ["cancel"]
+    assert int(caller.answer(number)[1]["grpc-status"]) == Status.INTERNAL
 
 
 def test_half_a_message_is_given_up(house: House) -> None:
