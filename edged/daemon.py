@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from edged.generation.record import Record
 from edged.generation.reload import Reloader
 from edged.generation.reload_tally import ReloadTally
 from edged.generation.retry import Retry
+from edged.generation.turns import OneByOne
 from edged.incoming.inbox_watch import InboxWatch
 from edged.incoming.poller import Poller
 from edged.listeners.listeners import Listeners
@@ -45,7 +47,9 @@ from edged.pages.status import (
     models_document,
     pipelines,
     reload_document,
+    socket_document,
     status_document,
+    status_line,
 )
 from edged.serving.dataplane import Dataplane
 from edged.serving.manager import Manager
@@ -102,7 +106,7 @@ class Daemon:
         self._breaker = Breaker(state_dir, self.health, lambda: self.reloader.config.trial)
         self._findings = Findings.of(state_dir)
         self._reloads = ReloadTally()
-        self._retry = Retry()
+        self._retry, self._afterwards = Retry(), OneByOne()
         self._retry_timer: asyncio.TimerHandle | None = None
         self._is_announcing = False
         self.health.on_change = self._announce_soon
@@ -136,14 +140,13 @@ class Daemon:
         )  # fmt: skip
 
     def _calls(self) -> dict[str, Call]:
-        calls: dict[str, Call] = {
+        return {
             "status": self._status,
             "models": self._models,
             "manifest": self._manifest,
             "metrics": self._metrics,
             "engines": self.engines.answer,
         }
-        return calls
 
     def _make_listeners(self) -> Listeners:
         probes = Probes(self.dataplane, self._families)
@@ -222,7 +225,7 @@ class Daemon:
         await self.server.start(config, passed[0] if passed else None)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
         self._watch(loop)
-        self._supervisor.ready(self._line())
+        self._tell()
         self._feed_watchdog()
         self.inbox.follow(self.reloader.candidate.snapshot)
         loading = lambda: self.manager.is_loading  # noqa: E731
@@ -249,6 +252,7 @@ class Daemon:
     async def _stop(self) -> None:
         self._supervisor.stopping()
         self.reloader.stop()
+        self._afterwards.stop()
         self.desired.stop()
         self.engines.stop()
         self.inbox.stop()
@@ -297,13 +301,14 @@ class Daemon:
     def _reloaded(self) -> None:
         self._reloads.note(self.reloader.report, self.dataplane.table.generation)
         self._try_again()
-        asyncio.get_running_loop().call_soon(self._follow)  # in a turn of its own: it takes long
         self.desired.refresh_soon()
-        self.engines.review()
         self.inbox.follow(self.reloader.candidate.snapshot)
-        self.steward.follow(self.reloader.config)
         self.poller.follow(self.reloader.config)
         self._announce_soon()
+        follow_log = partial(self.steward.follow, self.reloader.config)
+        self._afterwards.do(self._follow, self._tell, follow_log, self.engines.review)
+
+    def _tell(self) -> None:
         self._supervisor.ready(self._line())
 
     def _try_again(self) -> None:
@@ -325,18 +330,11 @@ class Daemon:
         asyncio.get_running_loop().call_later(delay, self._feed_watchdog)
 
     def _line(self) -> str:
-        table = self.dataplane.table
-        ready = sum(route.is_ready for route in table.routes.values())
-        parts = [f"{ready} of {len(table.routes)} models ready", f"generation {table.generation}"]
-        parts += [self.links.line()] if self.links.line() else []
-        degraded = self.health.degradations()
-        parts += [f"degraded: {', '.join(sorted(degraded))}"] if degraded else []
-        return ", ".join(parts)
+        return status_line(self.dataplane.table, self.links.line(), self.health.degradations())
 
     async def _status(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if arguments.get("part") == "config":
             return reload_document(self.reloader, self.dataplane)
-        server = self.server
         document = status_document(
             node=node_name(self.reloader.config),
             started=self._started,
@@ -345,13 +343,7 @@ class Daemon:
             manager=self.manager,
             health=self.health,
             links=self.links.stats(),
-            socket={
-                "path": server.path,
-                "connections": len(server.connections),
-                "accepted": server.accepted,
-                "refused": server.refused,
-                "requests": server.requests,
-            },
+            socket=socket_document(self.server),
             metrics=shown(self._scrape.place),
         )
         more = {"http": self._listeners.http_place, "engines": self.engines.as_dict()}

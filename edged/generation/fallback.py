@@ -69,7 +69,7 @@ def lost_models(routes: Mapping[str, Route]) -> frozenset[str]:
     return frozenset(
         name
         for name, route in routes.items()
-        if not route.is_ready and any(one.is_quarantined for one in route.releases.values())
+        if any(one.is_quarantined for one in route.releases.values()) and not route.is_ready
     )
 
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Protocol
 
 from edged.config.reload import ConfirmConfig
-from edged.errors import Code
-from edged.serving.dataplane import Dataplane
-from edged.serving.lifecycle import State
-from edged.serving.release import ServedRelease
+from edged.generation.looks import Look, Seen
 
 _LEAST_FAILURES = 5
 """Fewer say nothing: a client that was cut off, a worker that was started again."""
@@ -29,31 +26,6 @@ _LEAST_TICK_S = 0.01
 """The end may be waited for beyond its time."""
 _AGAIN_S = 1.0
 """Until it is looked whether a configuration that nothing can replace serves well again."""
-_ASKERS = {
-    Code.INVALID_ARGUMENT,
-    Code.NOT_FOUND,
-    Code.PERMISSION_DENIED,
-    Code.CANCELLED,
-    Code.RESOURCE_EXHAUSTED,  # else whoever asks too much could undo what an operator changed
-}
-"""The askers' doing, not ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The figures of one moment.
-
-    Args:
-        answers: by model and anything else, how many there were and how many failed by our doing.
-        lost: by model that does not answer, why, as far as known.
-        failed: those of them that will not by themselves.
-        link: why the broker is out of reach, empty while it is not; None where that does not count.
-    """
-
-    answers: Mapping[tuple[str, object], tuple[int, int]]
-    lost: Mapping[str, str]
-    failed: frozenset[str] = frozenset()
-    link: str | None = None
 
 
 class Tether:
@@ -86,33 +58,11 @@ class Tether:
         return ""
 
 
-def look(dataplane: Dataplane) -> Seen:
-    """At what serves, and what was refused before it came to that."""
-    table = dataplane.table
-    answers: dict[tuple[str, object], tuple[int, int]] = {}
-    lost: dict[str, str] = {}
-    failed = set()
-    for name, route in table.routes.items():
-        served = [one for one in route.releases.values() if isinstance(one, ServedRelease)]
-        for one in served:
-            counters = one.counters
-            failed_by = counters.failed
-            ours = sum(failed_by[code] for code in failed_by.keys() - _ASKERS) if failed_by else 0
-            answers[name, one.key] = (counters.requests, ours)
-        if served and not route.is_ready:
-            bad = [one for one in served if one.state is State.FAILED]
-            lost[name] = "; ".join(one.reason for one in bad)
-            if len(bad) == len(served):
-                failed.add(name)
-    for (model, transport, code), count in dataplane.refusals.items():
-        if model in table.routes and code not in _ASKERS:
-            answers[model, (transport, code)] = (count, count)
-    return Seen(answers, lost, frozenset(failed))
-
-
 def share_of_failures(before: Seen, now: Seen) -> tuple[int, int]:
     """Answers since then, and how many of them failed."""
     requests = failures = 0
+    if now.answers is before.answers:
+        return 0, 0
     known = before.answers
     for key, counts in now.answers.items():
         counts_before = known.get(key, (0, 0))
@@ -145,6 +95,7 @@ class Window:
         steady_ns = min(_STEADY_NS, int(self._rules.window))
         self._tether = Tether(reconnect_ns, steady_ns, now_ns)
         self._lost_since: dict[str, int] = {}
+        self._counted, self._share = begun, (0, 0)
 
     def judge(self, seen: Seen, now_ns: int) -> str | None:
         """Why it is not good; empty when the time is over and it is; None while it goes on."""
@@ -156,13 +107,7 @@ class Window:
             since_ns = self._lost_since.setdefault(name, now_ns)
             if name in seen.failed or now_ns - since_ns >= _LOST_NS:
                 return f'model "{name}" does not answer any more' + (f": {why}" if why else "")
-        begun = self._begun
-        if begun.lost:
-            # One that was not well before says nothing of what came since.
-            answers = {key: n for key, n in seen.answers.items() if key[0] not in begun.lost}
-            requests, failures = share_of_failures(begun, Seen(answers, {}))
-        else:
-            requests, failures = share_of_failures(begun, seen)
+        requests, failures = self._count(seen)
         most = max(self._rules.max_errors, 2 * self._usual)
         if failures >= _LEAST_FAILURES and failures > most * requests:
             return (
@@ -175,17 +120,40 @@ class Window:
                 return reason or None
         return "" if now_ns >= self.ends_ns else None
 
+    def _count(self, seen: Seen) -> tuple[int, int]:
+        """Answers since the beginning, and how many of them failed."""
+        if seen.answers is not self._counted.answers:  # else nothing failed since
+            begun, self._counted = self._begun, seen
+            if begun.lost:
+                # One that was not well before says nothing of what came since.
+                answers = {key: n for key, n in seen.answers.items() if key[0] not in begun.lost}
+                seen = Seen(answers, {})
+            self._share = share_of_failures(begun, seen)
+        return self._share
+
+
+class Looking(Protocol):
+    """Who looks at the figures; see ``looks.py``."""
+
+    def begun(self) -> Seen:
+        """All of them as they are now."""
+        ...
+
+    def steps(self) -> Look:
+        """What tells the same of what failed and of who is lost, in pieces."""
+        ...
+
 
 class Proving:
     """The window of the configuration in effect; used from the event loop.
 
     Args:
-        look: at the figures.
+        looks: at the figures.
         on_end: told once for each window that ends by itself: why it failed, empty when it did not.
     """
 
-    def __init__(self, look: Callable[[], Seen], on_end: Callable[[str], None]) -> None:
-        self._look = look
+    def __init__(self, looks: Looking, on_end: Callable[[str], None]) -> None:
+        self._looks = looks
         self._on_end = on_end
         self._since = Seen({}, {})
         self._usual = 0.0
@@ -210,10 +178,11 @@ class Proving:
         """
         self._reconnect_ns = reconnect_ns
         self.stop()
-        seen = self._look()
-        requests, failures = share_of_failures(self._since, seen)
-        self._usual = failures / requests if requests else 0.0
-        self._since = seen
+        seen = self._looks.begun()
+        before, self._since, self._usual = self._since, seen, 0.0
+        if seen.failures:
+            requests, failures = share_of_failures(before, seen)
+            self._usual = failures / requests if requests else 0.0
         if must_prove:
             self._open(rules, seen)
 
@@ -224,7 +193,7 @@ class Proving:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(after_s, self.begin_again, rules)
             return
-        seen = self._look()
+        seen = self._looks.begun()
         if seen.lost:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(_AGAIN_S, self.begin_again, rules)
@@ -242,18 +211,29 @@ class Proving:
         now_ns = time.monotonic_ns()
         self._window = Window(rules, self._usual, seen, now_ns, self._reconnect_ns)
         if not rules.window:
-            self._tick()
+            self._judge(seen)
             return
-        # Later: with hundreds of models each look takes a good part of a millisecond of the loop.
         self._timer = asyncio.get_running_loop().call_later(_LEAST_TICK_S, self._tick)
 
     def _tick(self) -> None:
+        self._go_on(self._looks.steps())
+
+    def _go_on(self, look: Look) -> None:
+        """With hundreds of models a whole look takes long: the loop does other things between."""
         self._timer = None
+        try:
+            next(look)
+        except StopIteration as end:
+            self._judge(end.value)
+        else:
+            self._timer = asyncio.get_running_loop().call_soon(self._go_on, look)
+
+    def _judge(self, seen: Seen) -> None:
         window = self._window
         if window is None:
             return
         now_ns = time.monotonic_ns()
-        reason = window.judge(self._look(), now_ns)
+        reason = window.judge(seen, now_ns)
         if reason is None:
             pause_s = min(_TICK_S, max(_LEAST_TICK_S, (window.ends_ns - now_ns) / 1e9))
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._tick)

@@ -17,13 +17,9 @@ from typing import Any
 
 from edged.checks.budget import budgets_of
 from edged.config.binding import BindingConfig
-from edged.config.broker_lines import files_of_brokers
-from edged.config.desired import version_of
 from edged.config.diff import diff
 from edged.config.load import Snapshot
-from edged.config.pipeline_files import step_files
 from edged.config.problems import ConfigProblemsError
-from edged.config.tls_files import TLS_FILES, tls_sections
 from edged.errors import ApplyError, EdgedError
 from edged.faults import fault
 from edged.generation.access_back import tell_access
@@ -32,18 +28,20 @@ from edged.generation.content import content_digest
 from edged.generation.due import is_due
 from edged.generation.fallback import lost_models
 from edged.generation.fitting import fit_all, fit_possible
+from edged.generation.followed import followed_paths
 from edged.generation.house import House
 from edged.generation.record import do_all
 from edged.generation.reload_tally import Report
 from edged.generation.rereading import reread
 from edged.generation.returns import Returns
-from edged.generation.table import build_table, failed_problems, restart_changes, trouble_of
+from edged.generation.reviews import Reviews
+from edged.generation.table import build_table, failed_problems, restart_changes
 from edged.generation.trusted import tell_trust, trust_document
 from edged.generation.turns import build_in_turns, follow_in_turns
 from edged.manifest import Manifest
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired
-from edged.store.trust_state import TrustState
+from edged.system.garbage import Growth
 
 log = logging.getLogger("edged.reload")
 
@@ -59,11 +57,13 @@ class Reloader(Returns):
     def __init__(self, house: House, snapshot: Snapshot) -> None:
         super().__init__(house, snapshot)
         self._boot_config = snapshot.config
+        self._reviews = Reviews(house.dataplane, house.health)
         self._pending: tuple[BindingConfig, ...] = ()
         self._lost: frozenset[str] = frozenset()
         self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
         self._again = False
+        self._growth = Growth()
         self.report = Report(applied=False, at=0.0)
         self.begun = 0
         self.is_writing: Callable[[], bool] = bool
@@ -74,19 +74,7 @@ class Reloader(Returns):
 
         A change of one of them is a change.
         """
-        snapshot = self._candidate.snapshot
-        config = snapshot.config
-        named = [pattern for model in config.models.values() for pattern in model.bundles]
-        named += [*config.trust.files, *step_files(config.pipelines)]
-        for _, own in tls_sections(config.listen):
-            named += [getattr(own, name) for name in TLS_FILES]
-        named += [one.schema.descriptors for one in config.bindings if one.schema is not None]
-        named += [file for _, file in files_of_brokers(config)]
-        named += [name for name in snapshot.files if version_of(name)]
-        paths = [snapshot.resolve(path) for path in named]
-        if config.trust.root is not None:
-            paths += TrustState(self._house.repository.state_dir).copies
-        return paths
+        return followed_paths(self._candidate.snapshot, self._house.repository.state_dir)
 
     def trust_document(self) -> dict[str, Any]:
         """Whose bundles are accepted; for the status."""
@@ -162,9 +150,11 @@ class Reloader(Returns):
             else:
                 await house.links.refresh(snapshot)
                 await house.listener.refresh(snapshot.config)
+            await asyncio.sleep(0)
             house.manager.reconsider(house.is_quarantined)
             await asyncio.sleep(0)
             await self._stand_in()
+            await asyncio.sleep(0)
         except ConfigProblemsError as exc:
             problems = _lines(exc.problems)
         except EdgedError as exc:
@@ -185,18 +175,10 @@ class Reloader(Returns):
 
     def review(self) -> None:
         """Bring the list of degradations up to date with the releases' states."""
-        health = self._house.health
+        self._follow_up(self._reviews.whole(self._candidate.broken))
+
+    def _follow_up(self, lost: frozenset[str]) -> None:
         routes = self._house.dataplane.table.routes
-        for name, route in routes.items():
-            trouble = trouble_of(route, self._candidate.broken.get(name, ""))
-            if trouble:
-                health.degrade(f"model.{name}", trouble)
-            else:
-                health.restore(f"model.{name}")
-        for key in health.degradations():
-            if key.startswith("model.") and key.removeprefix("model.") not in routes:
-                health.restore(key)
-        lost = lost_models(routes)
         if lost - self._lost:
             self.request()
         self._lost = lost
@@ -209,11 +191,15 @@ class Reloader(Returns):
         while self._again:
             self._again = False
             self.begun += 1
-            self.on_begin()
-            async with self._lock:
-                await self.reload()
-            await asyncio.sleep(0)
-            self.on_end()
+            self._growth.begin()
+            try:
+                self.on_begin()
+                async with self._lock:
+                    await self.reload()
+                await asyncio.sleep(0)
+                self.on_end()
+            finally:
+                self._growth.end()
 
     async def _apply(self, snapshot: Snapshot, digest: str) -> None:
         house = self._house
@@ -221,11 +207,14 @@ class Reloader(Returns):
         if candidate.problems:
             raise ConfigProblemsError(candidate.problems)
         candidate = self._carried(candidate)
+        await asyncio.sleep(0)
         await self._begin(digest)
         fallbacks = await self._fallbacks.kept(candidate)
         desired, budgets = candidate.desired(), budgets_of(snapshot.config)
         await asyncio.sleep(0)
         before = house.manager.wanted()
+        new = {item.key for item in desired}.difference(item.key for item in before)
+        await asyncio.sleep(0)
         house.manager.loader.trial = snapshot.config.trial
         house.manager.memories.set_budgets(budgets)
         house.manager.aim(desired, leaving=before)
@@ -234,7 +223,6 @@ class Reloader(Returns):
             house.manager.step()
             await asyncio.sleep(0)
             fault("reload.begun")
-            new = {item.key for item in desired} - {item.key for item in before}
             prepared, waiting = await self._build(candidate, new, fallbacks)
             fault("reload.built")
             # Before the listener, which may move: a number that is left out harms nobody.
@@ -252,14 +240,16 @@ class Reloader(Returns):
         # the rest follows it, in several, so that those who ask never wait for all of it.
         await asyncio.sleep(0)
         is_given_anew = house.manager.schedule(snapshot.config)
+        await asyncio.sleep(0)
         await follow_in_turns(house.manager, desired, is_given_anew=is_given_anew)
         table = await build_in_turns(candidate, house.manager, generation, fallbacks)
+        await self._looks.ahead(table)
         house.dataplane.swap(table)
         gone = [binding.name for binding in self.config.bindings]
         self._candidate, self.digest = candidate, digest
         self._prove()  # at once: what breaks with the first request is well now
-        self._note_bindings(waiting, gone)
         await asyncio.sleep(0)
+        self._note_bindings(waiting, gone)
         self._fallbacks.keep(fallbacks, house.dataplane.table.routes)
         await house.links.swap(snapshot, prepared)
         await asyncio.sleep(0)
@@ -269,10 +259,8 @@ class Reloader(Returns):
         await asyncio.sleep(0)
         told = "generation %d is in effect (%d changed fields, %d loaded)"
         log.info(told, generation, changes, len(new))
-        self.review()
-        await asyncio.sleep(0)
+        self._follow_up(await self._reviews.in_turns(candidate.broken))
         await self._remember(is_good=True)
-        await asyncio.sleep(0)
 
     def _look_at(self, snapshot: Snapshot) -> tuple[Candidate, int]:
         """What a configuration asks for, and how many fields are changed; on a thread."""
@@ -285,6 +273,7 @@ class Reloader(Returns):
         """Load what is new and fit the bindings to it; raises when any of it cannot be."""
         house = self._house
         await house.manager.settled([item.key for item in candidate.desired()])
+        await asyncio.sleep(0)
         problems = failed_problems(candidate, house.manager, new)
         if problems:
             raise ConfigProblemsError(problems)

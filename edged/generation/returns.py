@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import replace
 from typing import Any
 
 from edged.config.load import Snapshot
@@ -22,7 +21,8 @@ from edged.generation.entries import Entry
 from edged.generation.exchange import Exchanges
 from edged.generation.history import History, Order, Rejection
 from edged.generation.house import House
-from edged.generation.proving import Proving, Seen, look
+from edged.generation.looks import Looks
+from edged.generation.proving import Proving
 from edged.generation.record import files_digest, ordered_back, set_aside, settle_boot, went_back_to
 from edged.generation.trust_back import narrow, regained
 from edged.store.collecting import Needed
@@ -51,7 +51,8 @@ class Returns(Exchanges):
         self.on_begin: Callable[[], None] = _nothing
         self.on_end: Callable[[], None] = _nothing
         self.on_verdict: Callable[[], None] = _nothing
-        self._proving = Proving(self._look, self._window_over)
+        self._looks = Looks(house.dataplane, self._cut)
+        self._proving = Proving(self._looks, self._window_over)
         self._must_prove = self._was_good = self._is_booted = self._is_judged = False
         self._windows = 0
         self._origin = "files"
@@ -368,12 +369,10 @@ class Returns(Exchanges):
         house = self._house
         return await asyncio.to_thread(files_digest, house.config_path, house.record.documents)
 
-    def _look(self) -> Seen:
-        """At what serves; and at the broker, while a document that came over it is on trial."""
+    def _cut(self) -> str | None:
+        """Why the broker is out of reach, while a document that came over it is on trial."""
         house = self._house
-        if not house.record.documents.trying:
-            return look(house.dataplane)
-        return replace(look(house.dataplane), link=house.links.cut())
+        return house.links.cut() if house.record.documents.trying else None
 
     async def _return(self, reason: str) -> None:
         number = self._house.dataplane.table.generation

@@ -6,7 +6,7 @@ Whoever asks a model meanwhile waits for one piece of it, a fraction of a millis
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from edged.generation.candidate import Candidate
@@ -17,7 +17,7 @@ from edged.serving.router import Route
 
 T = TypeVar("T")
 
-_PIECE = 64
+_PIECE = 32
 """Models; each takes some microseconds."""
 
 
@@ -48,3 +48,29 @@ async def build_in_turns(
         for name in names:
             routes[name] = build_route(candidate, name, manager, fallbacks.get(name))
     return table_of(candidate, manager, generation, routes)
+
+
+class OneByOne:
+    """What is to be done after a change, each piece in a turn of the loop of its own."""
+
+    def __init__(self) -> None:
+        self._handle: asyncio.Handle | None = None
+
+    def do(self, *pieces: Callable[[], object]) -> None:
+        """These, soon; what is left of those before is not done any more."""
+        self.stop()
+        if pieces:
+            self._handle = asyncio.get_running_loop().call_soon(self._next, *pieces)
+
+    def stop(self) -> None:
+        """Leave out what is left."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _next(self, *pieces: Callable[[], object]) -> None:
+        first, *others = pieces
+        # Before the work, which may raise: the others are to be done all the same. It may also
+        # ask for other work, which is then all there is to do.
+        self.do(*others)
+        first()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -18,7 +18,7 @@ from edged.generation.reload import Reloader
 from edged.manifest import Manifest, canonical_json
 from edged.pages.hosted import workers
 from edged.runtimes.registry import computed_in
-from edged.serving.dataplane import Dataplane
+from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import State
 from edged.serving.manager import Manager
 from edged.serving.release import ServedRelease
@@ -28,11 +28,38 @@ from edged.serving.scheduling.slots import DeviceSlots
 from edged.serving.served import Served
 from edged.telemetry.health import Health
 from edged.telemetry.process import resident_bytes
+from edged.transports.native.uds import UnixServer
 from edged.version import __version__
 
 if TYPE_CHECKING:
     from edged.pipelines.graph import Member
     from edged.pipelines.pipeline import PipelineRelease
+
+
+def status_line(table: ServingTable, links: str, degraded: Collection[str]) -> str:
+    """A few words for the service manager.
+
+    Args:
+        table: what serves.
+        links: of the brokers; empty where there are none.
+        degraded: what is not as it should be.
+    """
+    ready = sum(route.is_ready for route in table.routes.values())
+    parts = [f"{ready} of {len(table.routes)} models ready", f"generation {table.generation}"]
+    parts += [links] if links else []
+    parts += [f"degraded: {', '.join(sorted(degraded))}"] if degraded else []
+    return ", ".join(parts)
+
+
+def socket_document(server: UnixServer) -> dict[str, Any]:
+    """Of the native protocol's socket, for the status."""
+    return {
+        "path": server.path,
+        "connections": len(server.connections),
+        "accepted": server.accepted,
+        "refused": server.refused,
+        "requests": server.requests,
+    }
 
 
 def is_ready(dataplane: Dataplane) -> bool:

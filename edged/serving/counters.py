@@ -7,6 +7,7 @@ Decides nothing and formats nothing: who wants to show a figure reads it here (`
 from __future__ import annotations
 
 import time
+from typing import ClassVar
 
 from edged.errors import Code, EdgedError
 from edged.serving.lifecycle import Event
@@ -45,6 +46,9 @@ class Counters:
         "run_ns",
         "run_times",
     )
+
+    failures_of_all: ClassVar[int] = 0
+    """Answers that were an error, of any release: who looks for them need not look at each."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -95,6 +99,7 @@ class Counters:
         except KeyError:
             self._begin(origin)
         if error is not None:
+            Counters.failures_of_all += 1
             self.failed[error.code] = self.failed.get(error.code, 0) + 1
 
     def served(self, origin: str, waited_ns: int, duration_ns: int) -> None:

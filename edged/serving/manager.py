@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from edged.config.schema import Config
 from edged.errors import BundleError, EdgedError, ModelNotReadyError, QuarantinedError
@@ -43,6 +43,7 @@ from edged.serving.scheduling.turn import Turn
 from edged.serving.sequences.stateful import Shelves
 from edged.serving.settling import Settling
 from edged.serving.trial import Loader
+from edged.serving.unrest import Unrest, retry_at_ns
 from edged.serving.workshop import Workshop
 from edged.store.stored import Stored
 from edged.system.cores import usable
@@ -79,6 +80,8 @@ class Manager:
         self._releases: dict[ReleaseKey, ServedRelease] = {}
         self._stored: dict[ReleaseKey, Stored] = {}
         self._settling = Settling(self._is_settled)
+        self._unrest, self._aims = Unrest(), 0
+        self._leaving: Collection[ReleaseKey] = ()
         self._retry = Alarm(self.step)
         self._thread = make_loader_thread()
         self._is_stopped = self._is_stepping = self._is_asked = False
@@ -152,8 +155,12 @@ class Manager:
         old = {item.key: item for item in leaving if item.key not in new}
         self._desired = {**old, **new} if old else new
         self.memories.host([item.config for item in self._desired.values()])
-        for key, release in self._releases.items():
-            release.is_leaving = key in old
+        self._aims += 1
+        for keys, is_leaving in ((self._leaving, False), (old, True)):
+            for key in keys:
+                if key in self._releases:
+                    self._releases[key].is_leaving = is_leaving
+        self._leaving = old.keys()
         for key in [key for key in self._desired if key not in self._releases]:
             self._add(self._desired[key])
         self._stored.update({key: item.stored for key, item in self._desired.items()})
@@ -211,22 +218,16 @@ class Manager:
 
     def _step(self) -> None:
         now_ns = time.monotonic_ns()
-        models: dict[str, list[ReleaseKey]] = {}
-        for key in self._releases:
-            models.setdefault(key.model, []).append(key)
+        models = self._unrest.find(self._releases, self._desired, self._aims)
         for keys in models.values():
-            if len(keys) == 1 and self._is_at_rest(keys[0]):
-                continue
             while action := self._decide(keys, now_ns):
                 self._perform(action)
                 if isinstance(action, Load):
                     break
         self._settling.wake()
-        self._arm_retry()
-
-    def _is_at_rest(self, key: ReleaseKey) -> bool:
-        """Where ``next_action`` has nothing to say: a snapshot of each of a thousand takes long."""
-        return self._releases[key].state is State.READY and key in self._desired
+        at_ns = retry_at_ns(self._releases, self._desired, models)
+        if at_ns is not None:
+            self._retry.arm(at_ns + _LATER_NS)
 
     def _decide(self, keys: Iterable[ReleaseKey], now_ns: int) -> Action | None:
         snapshots = [
@@ -383,17 +384,6 @@ class Manager:
     def _is_settled(self, key: ReleaseKey) -> bool:
         done = (State.READY, State.ASLEEP, State.FAILED)
         return key not in self._desired or self._releases[key].state in done
-
-    def _arm_retry(self) -> None:
-        due = [
-            release.retry_at_ns
-            for key, release in self._releases.items()
-            if release.state is State.FAILED
-            and key in self._desired
-            and release.retry_at_ns != NEVER_NS
-        ]
-        if due:
-            self._retry.arm(min(due) + _LATER_NS)
 
 
 def _nothing(*_: object) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edged.generation import turns as module
-from edged.generation.turns import follow_in_turns, in_turns
+from edged.generation.turns import OneByOne, follow_in_turns, in_turns
 
 
 def run(work: Any) -> int:
@@ -31,7 +31,7 @@ def run(work: Any) -> int:
     return had
 
 
-@pytest.mark.parametrize(("count", "pieces"), [(0, 0), (1, 1), (64, 1), (65, 2), (200, 4)])
+@pytest.mark.parametrize(("count", "pieces"), [(0, 0), (1, 1), (32, 1), (33, 2), (200, 7)])
 def test_others_have_a_turn_after_each_piece(count: int, pieces: int) -> None:
     found: list[list[int]] = []
 
@@ -56,3 +56,42 @@ def test_every_release_follows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     run(work)
     assert told == [([1, 2], True), ([3], True)]
+
+
+class TestOneByOne:
+    def test_each_in_a_turn_of_its_own(self) -> None:
+        done: list[str] = []
+
+        async def work() -> None:
+            loop = asyncio.get_running_loop()
+            said: list[Any] = []
+            loop.set_exception_handler(lambda _, context: said.append(context["exception"]))
+            afterwards = OneByOne()
+            afterwards.do(lambda: done.append("a"), lambda: 1 // 0, lambda: done.append("c"))
+            for expected in ("", "a", "a", "ac", "ac"):
+                assert "".join(done) == expected
+                await asyncio.sleep(0)
+            assert [type(one) for one in said] == [ZeroDivisionError]
+
+        asyncio.run(work())
+
+    def test_what_is_asked_for_anew_or_stopped(self) -> None:
+        done: list[str] = []
+
+        async def work() -> None:
+            afterwards = OneByOne()
+            afterwards.do(lambda: done.append("a"), lambda: done.append("b"))
+            afterwards.do(
+                lambda: done.append("c"),
+                lambda: afterwards.do(lambda: done.append("d"), lambda: done.append("e")),
+                lambda: done.append("f"),
+            )
+            while "d" not in done:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0)
+            afterwards.stop()
+            afterwards.stop()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        asyncio.run(asyncio.wait_for(work(), 30))
+        assert done == ["c", "d"]

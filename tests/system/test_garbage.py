@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 SCRIPT = """
+import asyncio
 import gc
-from edged.system.garbage import settle
+from edged.system.garbage import Growth, settle
 
 class Node:
     pass
@@ -25,6 +26,18 @@ cycle()
 assert gc.collect() >= 1, "what came since is not looked at any more"
 young, middle, _ = gc.get_threshold()
 assert young * middle <= 2000
+
+async def changes():
+    growth = Growth()
+    for _ in range(2):  # the second begins before the first is forgotten
+        growth.begin()
+        assert gc.get_threshold()[:2] == (20 * young, middle)
+        growth.end()
+    assert gc.get_threshold()[0] == 20 * young, "who goes by the change has not followed"
+    while gc.get_threshold()[0] != young:
+        await asyncio.sleep(0.01)
+
+asyncio.run(asyncio.wait_for(changes(), 30))
 """
 
 

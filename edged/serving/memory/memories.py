@@ -71,7 +71,7 @@ class Memories:
     def set_budgets(self, budgets: Mapping[str, int]) -> None:
         """Have other budgets from now on, for the devices that have memory of their own."""
         for device, budget in budgets.items():
-            if device in self._homes:
+            if device in self._homes and budget != self._budgets[device]:
                 self._budgets[device] = budget
                 self._give(device)
 
