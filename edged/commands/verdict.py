@@ -15,6 +15,7 @@ from typing import Any
 from edged.access.policy import Peer
 from edged.access.question import explain_access, group_words, peer_by_name
 from edged.checks.chosen import chosen_lines
+from edged.checks.sockets import socket_problems
 from edged.checks.unmet import unmet_preferences
 from edged.commands.change_costs import format_costs
 from edged.config.broker_lines import config_of, line_of
@@ -91,6 +92,7 @@ def find_problems(
     problems += found
     problems += _binding_problems(snapshot, manifest_of)
     problems += _feed_problems(snapshot, manifest_of)
+    problems += socket_problems(snapshot)
     warnings = [] if problems else unmet_preferences(snapshot, manifests)
     expiring = [
         *trust_warnings(snapshot, state),

@@ -1,0 +1,74 @@
+"""Whether the Unix sockets that a configuration names can be made here; ``edged check``.
+
+Looks at names alone and makes nothing. The daemon finds out by itself when it listens; a device
+whose second door cannot be had serves all the same, so none of this keeps one from starting.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from edged.config.access_check import group_number
+from edged.config.problems import Problem, quote
+from edged.config.snapshot import Snapshot
+
+_DOORS = ("socket", "admin", "http", "grpc", "metrics")
+_MADE_AT_START = Path("/run")
+"""Below it are folders that a unit makes with the daemon (RuntimeDirectory)."""
+_MOST_BYTES = 107
+"""Of a Unix socket's path; the kernel's field has one more for its end."""
+
+
+def socket_problems(snapshot: Snapshot) -> Iterator[Problem]:
+    """What the daemon could not listen on, and groups that are not there."""
+    written = snapshot.config.listen
+    whole = snapshot.with_absolute_socket().config.listen
+    for door in _DOORS:
+        place = getattr(whole, door)
+        if place is None or place.path is None:
+            continue
+        at = f"listen.{door}"
+        if at == "listen.socket" and at not in snapshot.marks:
+            continue  # nobody wrote it: the unit's own
+        wrong = _path_problem(place.path, getattr(written, door).path)
+        if wrong:
+            yield snapshot.problem(f"{at}.path", wrong)
+        # The administrators' group is one of the names that rules go by, and is said with them.
+        if door != "admin" and place.group is not None and group_number(place.group) is None:
+            text = f"no group is named {quote(place.group)} on this device"
+            yield snapshot.problem(f"{at}.group", text)
+
+
+def _path_problem(path: str, written: str) -> str:
+    size = len(os.fsencode(path))
+    if size > _MOST_BYTES:
+        shown = "" if path == written else f" ({path})"
+        return f"has {size} bytes{shown}; a Unix socket's path has {_MOST_BYTES} at most"
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return _folder_problem(Path(path).parent)
+    except NotADirectoryError:
+        return f"{path}: what stands before the last / is a file; expected a folder"
+    except OSError:
+        return ""  # this user may not look there; the daemon's may
+    if stat.S_ISSOCK(mode):
+        return ""
+    if stat.S_ISDIR(mode):
+        return f"{path} is a folder; name the socket in it, as {path}/edged.sock"
+    return f"{path} is there and is not a socket; remove it or choose another path"
+
+
+def _folder_problem(folder: Path) -> str:
+    if _MADE_AT_START in folder.parents:
+        return ""
+    try:
+        os.lstat(folder)
+    except FileNotFoundError:
+        return f"there is no folder {folder}, and the daemon makes none; make it: mkdir -p {folder}"
+    except OSError:
+        pass
+    return ""
