@@ -1,4 +1,4 @@
-# make venv | demo | test | test-all | zoo | onnx-suite | crowds | edits | chaos-mqtt | chaos-power | chaos-store | fuzz | bench | bench-latency | bench-peers | bench-convert | gpu-check | lint | clean        (PYTHON=python3.12 picks an interpreter)
+# make help lists the targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -21,25 +21,30 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help venv demo-venv test-venv test-all-venv demo test test-all zoo onnx-suite crowds edits chaos-mqtt chaos-power chaos-store fuzz bench bench-latency bench-peers bench-convert gpu-check lint format clean broker
 
 help:
-	@echo "make venv      make $(VENV) with edged, its CPU runtime and the converter of scikit-learn"
-	@echo "make demo      train, convert, sign, serve over MQTT and a socket, reload under load"
-	@echo "make test      the core tests (at most 10 minutes)"
-	@echo "make test-all  the rest: frameworks, slow tests, faults"
-	@echo "make zoo       every real model of tests/zoo: package to bundle to ONNX Runtime"
-	@echo "make onnx-suite  the onnx package's backend tests through a daemon by three ways, bit by bit (4.5 minutes of processor time)"
-	@echo "make crowds    ten thousand killed clients and idle connections, natively and over HTTP"
-	@echo "make edits     a thousand edits of the configuration by real editors and tools, under load (some 20 minutes)"
-	@echo "make chaos-mqtt  20 minutes of kills and cuts between two brokers, and a book of every message; as root with cables that are pulled"
-	@echo "make chaos-power  the power of the whole daemon cut 500 times (as root: loop devices)"
-	@echo "make chaos-store  the power cut 500 times in the steps of changes, documents over MQTT, ways back, installs and rollouts (as root; some 10 minutes)"
-	@echo "make fuzz      each parser under hostile input; SECONDS=600 for each, TARGET=onnx,json"
-	@echo "make bench     measure (about 6 minutes; ARGS=\"--only NAME\" for one row of the table)"
-	@echo "make gpu-check what only an NVIDIA GPU can show; without one, every row NOT MEASURED"
-	@echo "make bench-latency  latency over load beside ONNX Runtime alone, as a picture (6 minutes)"
-	@echo "make bench-peers  beside other inference servers, each in an environment of its own (6 minutes, once they are installed)"
-	@echo "make bench-convert  what a conversion costs beside PyTorch's own export (1 minute)"
-	@echo "make lint      ruff, mypy, import-linter"
-	@echo "make clean     remove what these made"
+	@echo "usage: make TARGET           (PYTHON=python3.12 picks an interpreter, ARGS=... goes to the program)"
+	@echo
+	@echo "venv           $(VENV) with edged, its CPU runtime and the converter of scikit-learn"
+	@echo "demo           train, convert, sign, serve over MQTT and a socket, reload under load"
+	@echo "lint           ruff, mypy, import-linter"
+	@echo "format         let ruff mend what it can"
+	@echo "clean          remove what these made"
+	@echo
+	@echo "test           the core tests (at most 10 minutes)"
+	@echo "test-all       the rest: frameworks, slow tests, faults"
+	@echo "zoo            every real model of tests/zoo: package to bundle to ONNX Runtime"
+	@echo "onnx-suite     the onnx package's backend tests through a daemon, bit by bit (5 minutes)"
+	@echo "crowds         ten thousand killed clients and idle connections"
+	@echo "edits          a thousand edits of the configuration under load (20 minutes)"
+	@echo "fuzz           every parser under hostile input (SECONDS=600 for each, TARGET=onnx,json)"
+	@echo "chaos-mqtt     kills and cuts between two brokers (20 minutes; as root: pulled cables too)"
+	@echo "chaos-power    the power of the daemon cut 500 times (as root: loop devices)"
+	@echo "chaos-store    the power cut 500 times during changes and installs (as root; 10 minutes)"
+	@echo
+	@echo "bench          what the daemon costs (8 minutes; ARGS='--only NAME' for one row)"
+	@echo "bench-latency  latency over load beside ONNX Runtime alone, as a picture (6 minutes)"
+	@echo "bench-peers    beside other inference servers (6 minutes, once they are installed)"
+	@echo "bench-convert  what a conversion costs beside PyTorch's own export (1 minute)"
+	@echo "gpu-check      what only an NVIDIA GPU can show"
 
 venv:
 	@.ci/venv $(VENV) $(PYTHON) demo

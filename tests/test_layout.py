@@ -62,6 +62,7 @@ WORDS_ONLY = {
     "edged/generation/house.py",
     "edged/version.py",
     "edged/__main__.py",
+    "converters/__main__.py",
     "converters/errors.py",
     "converters/batch/job.py",
     "edged/engines/job.py",

@@ -185,3 +185,16 @@ class TestControls:
 
     def test_failing_command(self, tmp_path: Path):
         assert run_script("sleep 60 &\nfalse\ntrue\n", tmp_path).returncode != 0
+
+
+def test_make_help_names_every_target_in_lines_that_fit() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    assert targets is not None
+    lines = subprocess.run(
+        ["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    named = {line.split()[0] for line in lines if line}
+    inside = {name for name in targets[1].split() if name.endswith("-venv")} | {"help", "broker"}
+    assert set(targets[1].split()) - inside <= named
+    assert max(map(len, lines)) <= 100

@@ -23,6 +23,10 @@ from edged.generation.record import HISTORY
 
 _POLL_S = 0.02
 """A reload that changes a route takes about as long."""
+_WHERE = (
+    "the daemon keeps each that takes effect; is it this daemon's? if not: --config FILE of the "
+    "daemon, or --state-dir"
+)
 
 
 class Refused(Exception):  # noqa: N818 - a verdict, and no fault of anybody here
@@ -104,7 +108,7 @@ def history_document(state_dir: Path) -> list[dict[str, Any]]:
 def render_history(document: list[dict[str, Any]], state_dir: Path) -> str:
     """Lines for a person."""
     if not document:
-        return f"{state_dir} keeps no generation yet; the daemon keeps each that takes effect"
+        return f"{state_dir} keeps no generation yet; {_WHERE}"
     head = ("generation", "since", "from", "digest", "state")
     rows = [
         (
@@ -129,9 +133,7 @@ def _leave(state_dir: Path, order: Order | None, absent: EdgedError | None = Non
     if number and number not in {one.generation for one in history.entries()}:
         raise ApplyError(f"{state_dir} keeps no generation {number}; see: edged history")
     if number is not None and not history.entries():
-        raise ApplyError(
-            f"{state_dir} keeps no generation yet; is it the daemon's state directory?"
-        )
+        raise ApplyError(f"{state_dir} keeps no generation yet; {_WHERE}")
     try:
         history.order(order)
     except OSError as exc:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from edged.commands.rendering import table
+from edged.commands.rendering import counted, table
 from edged.config.brokers import MAIN
 from edged.config.problems import did_you_mean, quote
 from edged.errors import InvalidRequestError
@@ -101,7 +101,7 @@ def _results(results: dict[str, Any] | None) -> Iterator[str]:
     if results.get("suspicion"):
         yield f"SUSPICION: {results['suspicion']}"
     yield (
-        f"outbox: {outbox['entries']} results, {fill:.0f} % full{age}, waiting for room "
+        f"outbox: {counted(outbox['entries'], 'result')}, {fill:.0f} % full{age}, waiting for room "
         f"{outbox['waiting']}"
     )
 

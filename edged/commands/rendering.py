@@ -39,6 +39,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 request, 2 requests."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def desired_line(desired: dict[str, Any]) -> str:
     """Which document over MQTT is in effect, and what became of the last one."""
     version, last = desired["version"], desired["desired"]
@@ -254,18 +259,16 @@ def _bindings(bindings: dict[str, dict[str, Any]]) -> str:
 
 
 def _socket_line(socket: dict[str, Any]) -> str:
-    return (
-        f"socket {socket['path']}: {socket['connections']} connections, "
-        f"{socket['requests']} requests"
-    )
+    connections = counted(socket["connections"], "connection")
+    return f"socket {socket['path']}: {connections}, {counted(socket['requests'], 'request')}"
 
 
 def _store_lines(store: dict[str, Any]) -> Iterator[str]:
     if store:
         cap = f" of {_size(store['max_bytes'])}" if store["max_bytes"] is not None else ""
         gone = f", {store['collected']} collected since the start" if store["collected"] else ""
-        noun = "release" if store["releases"] == 1 else "releases"
-        yield f"store: {store['releases']} {noun}, {_size(store['bytes'])}{cap}{gone}"
+        releases = counted(store["releases"], "release")
+        yield f"store: {releases}, {_size(store['bytes'])}{cap}{gone}"
 
 
 def _inbox_lines(inbox: dict[str, Any]) -> Iterator[str]:

@@ -52,6 +52,7 @@ def test_shown(state: Path) -> None:
 def test_nothing_yet(tmp_path: Path) -> None:
     text = render_history(history_document(tmp_path), tmp_path)
     assert text.startswith(f"{tmp_path} keeps no generation yet")
+    assert "if not: --config FILE of the daemon" in text, "what to do where it is another's"
 
 
 def order(state: Path, order: Order | None) -> str:

@@ -65,6 +65,10 @@ class TestStatus:
         ]  # fmt: skip
         assert len(lines) == 6
 
+    def test_one_is_no_plural(self) -> None:
+        alone = {"path": "/s", "connections": 1, "requests": 1}
+        assert "socket /s: 1 connection, 1 request\n" in render_status(status(socket=alone))
+
     def test_says_which_nodes_are_not_where_they_should_be(self) -> None:
         nodes = {"on_device": 60, "on_cpu": {"NonMaxSuppression": 2}}
         item = release(runtime="onnxruntime-cuda", nodes=nodes)

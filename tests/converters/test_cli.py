@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -330,3 +331,11 @@ def test_ctrl_c_while_a_library_is_loaded(monkeypatch, capsys):
     monkeypatch.setitem(cli._COMMANDS, "inspect", command)
     assert main(["inspect", "x"]) == 130
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["converters", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("converters", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: edged-convert ")
