@@ -6,6 +6,7 @@ asked by the signal that has always had it look, and says over its socket how th
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import signal
@@ -63,6 +64,11 @@ def ask(
             return _leave(state_dir, order, exc)
         if "begun" not in before["config"]:
             raise ApplyError("the daemon is older than this command; restart it first")
+        if order is not None and not _keeps_state(before["pid"], state_dir):
+            raise ApplyError(
+                f"the daemon that answers keeps its state elsewhere than in {state_dir}; name its "
+                "configuration with --config FILE, or that folder with --state-dir"
+            )
         _leave(state_dir, order)
         signal_daemon(before["pid"])
         if until == "asked":
@@ -123,6 +129,25 @@ def render_history(document: list[dict[str, Any]], state_dir: Path) -> str:
     return table(head, rows)
 
 
+def _keeps_state(pid: int, state_dir: Path) -> bool:
+    """Whether a process has this folder's lock open; True where that cannot be told.
+
+    An order that is left with another daemon is carried out there, at its next start.
+    """
+    try:
+        lock = (state_dir / "lock").stat()
+        numbers = list(Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return not Path(f"/proc/{pid}").exists()  # who is not to be seen may be anybody
+    except OSError:
+        return True
+    for number in numbers:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(number.stat(), lock):
+                return True
+    return False
+
+
 def _leave(state_dir: Path, order: Order | None, absent: EdgedError | None = None) -> str:
     if order is None:
         if absent is not None:
@@ -134,6 +159,8 @@ def _leave(state_dir: Path, order: Order | None, absent: EdgedError | None = Non
         raise ApplyError(f"{state_dir} keeps no generation {number}; see: edged history")
     if number is not None and not history.entries():
         raise ApplyError(f"{state_dir} keeps no generation yet; {_WHERE}")
+    if not state_dir.is_dir():
+        raise ApplyError(f"there is no folder {state_dir}; {_WHERE}")
     try:
         history.order(order)
     except OSError as exc:

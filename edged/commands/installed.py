@@ -75,7 +75,7 @@ def render_listed(document: list[dict[str, Any]]) -> str:
     """Lines for a person."""
     if not document:
         return "no bundle is where the configuration looks"
-    head = ("model", "release", "digest", "bytes", "signatures", "file", "")
+    head = ("model", "release", "digest", "bytes", "signatures", "file", "state")
     rows = [
         (
             one["model"],

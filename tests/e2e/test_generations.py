@@ -61,7 +61,7 @@ def states(box: DaemonProcess) -> dict[int, str]:
     return {one["generation"]: one["state"] for one in json.loads(text)}
 
 
-def test_the_whole_way(box: DaemonProcess) -> None:
+def test_the_whole_way(box: DaemonProcess, tmp_path: Path) -> None:
     assert edged(box, "apply", "--wait")[0] == 0  # nothing to do is no failure
     wait_for(lambda: states(box) == {1: "confirmed"})
 
@@ -98,6 +98,16 @@ def test_the_whole_way(box: DaemonProcess) -> None:
     status, _, err = edged(box, "rollback", "99")
     assert status == 78
     assert "keeps no generation 99" in err
+
+    other = tmp_path / "another"
+    for made in (False, True):
+        if made:
+            (other / "history").mkdir(parents=True)
+            (other / "lock").touch()
+        status, _, err = edged(box, "apply", "--again", "--state-dir", str(other))
+        assert status == 78
+        assert f"keeps its state elsewhere than in {other}; name its configuration" in err
+        assert [*other.rglob("order.json")] == [], "carried out by whoever starts there"
 
 
 def test_nobody_there(box: DaemonProcess, tmp_path: Path) -> None:
