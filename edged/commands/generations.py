@@ -18,7 +18,13 @@ from typing import Any
 from edged.client import Client
 from edged.commands.disk import refused
 from edged.commands.rendering import table
-from edged.errors import ApplyError, DeadlineExceededError, DisconnectedError, EdgedError
+from edged.errors import (
+    ApplyError,
+    DeadlineExceededError,
+    DisconnectedError,
+    EdgedError,
+    NotFoundError,
+)
 from edged.generation.history import History, Order
 from edged.generation.record import HISTORY
 
@@ -156,7 +162,7 @@ def _leave(state_dir: Path, order: Order | None, absent: EdgedError | None = Non
     history = History(state_dir / HISTORY)
     number = order.generation
     if number and number not in {one.generation for one in history.entries()}:
-        raise ApplyError(f"{state_dir} keeps no generation {number}; see: edged history")
+        raise NotFoundError(f"{state_dir} keeps no generation {number}; see: edged history")
     if number is not None and not history.entries():
         raise ApplyError(f"{state_dir} keeps no generation yet; {_WHERE}")
     if not state_dir.is_dir():

@@ -13,13 +13,13 @@ STATUSES: Mapping[int, str] = {
     0: "done; of a question: yes",
     2: "the command line is not understood",
     65: "what was asked is not well-formed, or not what the model takes",
-    66: "there is no such model, release, tag or file",
+    66: "there is no such model, release, generation, tag or file",
     69: "the daemon or a source does not answer, or is not ready",
     70: "a model or edged itself failed; the log says more",
     74: "a file or the terminal could not be read or written",
     75: "not now: too much is asked, or it took too long; try again",
     77: "not allowed",
-    78: "refused as it is: a configuration, a bundle, a trust document",
+    78: "refused as it is: a configuration, a bundle, a trust document, a rollout that is over",
     130: "interrupted from the keyboard",
 }
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
@@ -77,7 +77,12 @@ OWN: Mapping[str, Mapping[int, str]] = {
         78: "refused; every problem is said",
     },
     "rollback": {
-        0: "in effect, or left for the next start where no daemon answers", 78: "not possible",
+        0: "in effect, or left for the next start where no daemon answers",
+        66: "there is no such generation", 78: "not possible",
+    },
+    "rollout": {
+        0: "done", 66: "there is no such rollout", 69: "the canary cannot answer, or no daemon",
+        78: "it is over already, or has no canary",
     },
     "status": {0: "ready", 69: "not ready, or no daemon answers"},
     "bundle install": {

@@ -6,6 +6,7 @@ Decides nothing: which side is ``rollout.split``'s decision, and what becomes of
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from edged.rollout.together import Inputs
 from edged.serving.release import ServedRelease
 from edged.serving.served import Served
 from edged.serving.shadow import Shadow
+
+log = logging.getLogger("edged.rollout")
 
 _ID = "id"
 """By what a request belongs to a side where the operator named no key: its own id."""
@@ -64,6 +67,7 @@ class Rollout:
         self._canary = config.canary.release if config.canary is not None else 0
         self._looked_ns = self._silent_ns = 0
         self._seen = -1
+        self._is_told = False
         self._drawn: float | None = None
         self._places: dict[str, float] = {}
         self.shadow: Shadow | None = None
@@ -103,8 +107,9 @@ class Rollout:
         """
         if self.is_over:
             return stable, on_response
-        where = self.place_of(request.asker, request.origin)
-        release, number = stable, self._split.at(where)
+        release, number = stable, self.config.stable
+        if not self.is_sole:
+            number = self.side_at(self.place_of(request.asker, request.origin))
         if number != stable.number:
             found = self.releases.get(number)
             if found is not None and found.answers:
@@ -141,13 +146,22 @@ class Rollout:
         if now_ns - self._looked_ns < _LOOK_NS:
             return
         self._looked_ns = now_ns
+        try:
+            self._observe("in", inputs)
+            self._observe("out", outputs)
+        except Exception:
+            # Who asked has its answer all the same, and the next are looked at.
+            if not self._is_told:
+                self._is_told = True
+                log.exception('model "%s": a canary\'s tensors could not be looked at', self.model)
+
+    def _observe(self, prefix: str, arrays: Inputs) -> None:
         moments = self.entry.tally.moments
-        for prefix, arrays in (("in", inputs), ("out", outputs)):
-            for name, array in arrays.items():
-                full = f"{prefix}.{name}"
-                reference = (self.references or {}).get(full)
-                if reference is not None:
-                    observe(moments.setdefault(full, Moments()), array, reference)
+        for name, array in arrays.items():
+            full = f"{prefix}.{name}"
+            reference = (self.references or {}).get(full)
+            if reference is not None:
+                observe(moments.setdefault(full, Moments()), array, reference)
 
     def key_of(self, asker: Mapping[str, object] | str | None, origin: str) -> str | None:
         """What keeps a request on its side; None where it says nothing of that kind."""

@@ -19,7 +19,7 @@ import msgspec
 
 from edged.config.rollout import RolloutConfig
 from edged.config.schema import Config
-from edged.errors import EdgedError, InvalidRequestError, ModelNotFoundError, ModelNotReadyError
+from edged.errors import ApplyError, EdgedError, ModelNotFoundError, ModelNotReadyError
 from edged.rollout.drift import Reference, drift_of, psi_of, references, strange_of, told
 from edged.rollout.judge import Phase, Sides, Verdict, judge, missing
 from edged.rollout.ledger import Entry, Ledger
@@ -118,15 +118,26 @@ class Rollouts:
         since_ns = now_ns - self._looked_ns if self._looked_ns else 0
         self._looked_ns = now_ns
         for model, rollout in self.active().items():
-            if self._ledger is not None:
-                self._ledger.begin(model, rollout.entry)
-                self._made.pop((model, rollout.entry.identity), None)
-            if not rollout.is_over:
-                rollout.age(min(since_ns, int(10 * _LOOK_S * 1e9)))
-                self._judge(rollout)
-            self._tell(rollout)
-            if self._keeping is not None:
-                self._keeping.look(model, rollout.entry.tally, now_ns)
+            try:
+                self._look(model, rollout, now_ns, since_ns)
+            except Exception as exc:
+                # Of this one; the others are judged all the same, and this one again.
+                log.exception('model "%s": its rollout could not be judged', model)
+                if self._health is not None:
+                    text = f"it cannot be judged ({type(exc).__name__}); the log says more"
+                    self._told.add(model)
+                    self._health.degrade(f"rollout.{model}", text)
+
+    def _look(self, model: str, rollout: Rollout, now_ns: int, since_ns: int) -> None:
+        if self._ledger is not None:
+            self._ledger.begin(model, rollout.entry)
+            self._made.pop((model, rollout.entry.identity), None)
+        if not rollout.is_over:
+            rollout.age(min(since_ns, int(10 * _LOOK_S * 1e9)))
+            self._judge(rollout)
+        self._tell(rollout)
+        if self._keeping is not None:
+            self._keeping.look(model, rollout.entry.tally, now_ns)
 
     def promote(self, model: str) -> dict[str, Any]:
         """Let the canary serve all; raises EdgedError where there is none under way."""
@@ -199,11 +210,9 @@ class Rollouts:
                 "edged rollout status"
             )
         if not rollout.entry.canary:
-            raise InvalidRequestError(
-                f'the rollout of "{model}" has no canary: change its section instead'
-            )
+            raise ApplyError(f'the rollout of "{model}" has no canary: change its section instead')
         if rollout.is_over:
-            raise InvalidRequestError(
+            raise ApplyError(
                 f'the rollout of "{model}" is over: {rollout.entry.phase.value} '
                 f"({rollout.entry.reason})"
             )

@@ -3,13 +3,15 @@
 Decides which requests are asked again: few enough to stay within the cost, none while anything else
 runs or waits on the device. Everything it needs is copied before the caller is answered. Where
 requests are small, some of them are asked together, at most once in some milliseconds: what a turn
-of its own takes of the caches slows the caller's next requests more than what runs in it. Used from
-the event loop only.
+of its own takes of the caches slows the caller's next requests, some thirty of them, more than what
+runs in it. Who asks for more than can be asked again is left alone for longer. Used from the event
+loop only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -25,6 +27,8 @@ from edged.serving.release import ServedRelease
 from edged.serving.scheduling.scheduler import Waiting, layout_of
 from edged.tensors import check_tensors
 
+log = logging.getLogger("edged.rollout")
+
 _TOGETHER = 16
 """Requests that are asked together at most."""
 _TOGETHER_NS = 100_000
@@ -33,6 +37,9 @@ _TOGETHER_BYTES = 1 << 16
 """Of their inputs; a request that is larger is asked alone."""
 GATHER_S = 0.005
 """The first of them waits so long for the others, and so long passes from first to first."""
+_GATHER_NS = int(GATHER_S * 1e9)
+_EACH_NS = 1_250_000
+"""Where more come than can be asked together, so long passes for each of those that are."""
 _BUSY = 32
 """The device was busy when they were to be asked: so many are then asked right behind an answer,
 when it is most likely to be idle."""
@@ -72,6 +79,7 @@ class Shadow:
         self._asked = 0
         """Of those that were asked together, how many are not answered."""
         self._busy = 0
+        self._is_told = False
         self._call: asyncio.Handle | None = None
         self._left_ns = self._most_ns = _BURST_NS * config.cost // 100
         self._counted_ns = time.monotonic_ns()
@@ -80,8 +88,14 @@ class Shadow:
     def see(self, inputs: Inputs, outputs: Inputs, generation: int) -> None:
         """A request has just been run, in memory that is the asker's again after this."""
         kept = self.keep(inputs)
-        if kept is not None:
+        if kept is None:
+            return
+        try:
             wanted = {name: array.copy() for name, array in outputs.items()}
+        except Exception as exc:
+            self.let_go(kept)
+            self._lost(1, exc)
+        else:
             self._add(Copy(kept, wanted, generation))
 
     def keep(self, inputs: Inputs) -> Inputs | None:
@@ -94,14 +108,21 @@ class Shadow:
             return None
         self._share -= 100
         began_ns, size = time.monotonic_ns(), 0
+        if began_ns < self._not_before_ns:
+            self._tally.dropped += 1
+            return None
         for array in inputs.values():
             size += array.nbytes
-        if began_ns < self._not_before_ns or not self._may_take(size):
+        if not self._may_take(size):
             self._tally.dropped += 1
+            return None
+        try:
+            kept = {name: array.copy() for name, array in inputs.items()}
+        except Exception as exc:
+            self._lost(1, exc)
             return None
         self._kept += 1
         self._bytes += size
-        kept = {name: array.copy() for name, array in inputs.items()}
         self._left_ns -= time.monotonic_ns() - began_ns
         return kept
 
@@ -130,7 +151,7 @@ class Shadow:
         loop = asyncio.get_running_loop()
         if is_full or self._busy:
             if is_full:
-                self._rest(self._first_ns + int(GATHER_S * 1e9))
+                self._rest(self._first_ns + max(_GATHER_NS, len(copies) * _EACH_NS))
             if len(copies) == 1 or is_full:
                 self._cancel()
                 # Behind the answer, which is written in this turn of the loop.
@@ -157,13 +178,22 @@ class Shadow:
             return
         self._busy = max(0, self._busy - 1)
         self._asked = 1  # this itself
-        whole = together(copies, self._release.batch_rows)
-        if whole is not None:
-            self._offer(whole, copies)
-        else:
-            self._one_by_one(copies)
-        self._left_ns -= time.monotonic_ns() - self._counted_ns + _TURNS_NS
-        self._ended()
+        try:
+            whole = self._together(copies)
+            if whole is not None:
+                self._offer(whole, copies)
+            else:
+                self._one_by_one(copies)
+        finally:
+            self._left_ns -= time.monotonic_ns() - self._counted_ns + _TURNS_NS
+            self._ended()
+
+    def _together(self, copies: Sequence[Copy]) -> Copy | None:
+        try:
+            return together(copies, self._release.batch_rows)
+        except Exception as exc:
+            self._lost(0, exc)  # each for itself, then
+            return None
 
     def _one_by_one(self, copies: Sequence[Copy]) -> None:
         for copy in copies:
@@ -178,6 +208,7 @@ class Shadow:
             if final:
                 self._answered(response, copy, parts)
 
+        self._asked += 1
         try:
             rows = check_tensors(release.inputs, inputs, release.owner) or 1
             layout = layout_of(release.inputs, request) if release.needs_layout else ()
@@ -186,35 +217,55 @@ class Shadow:
             item = Waiting(request, answered, rows, layout, size, now_ns, copy.generation, release)
             # Past a cache, which would compare with nothing new.
             release.turn.overlook(partial(release.offer, item))
-            self._asked += 1
         except EdgedError:
+            self._asked -= 1
             self._tally.dropped += len(parts)
+        except Exception as exc:
+            self._asked -= 1
+            self._lost(len(parts), exc)
 
     def _answered(self, response: InferResponse, copy: Copy, parts: Sequence[Copy]) -> None:
         began_ns = time.monotonic_ns()
         self._left_ns -= response.run_ns
+        try:
+            self._compare(response, copy, parts)
+        except Exception as exc:
+            self._lost(len(parts), exc)
+        finally:
+            self._left_ns -= time.monotonic_ns() - began_ns
+            self._ended()
+
+    def _compare(self, response: InferResponse, copy: Copy, parts: Sequence[Copy]) -> None:
         tally, error, tolerance = self._tally, response.error, self._config.tolerance
         if error is None:
-            tally.compared += len(parts)
+            differ = 0
             if not agree(response.outputs, copy.wanted, tolerance):
-                tally.differing += differing(response.outputs, parts, tolerance)
+                differ = differing(response.outputs, parts, tolerance)
+            tally.compared += len(parts)
+            tally.differing += differ
         elif error.code in _NO_FAULT:
             tally.dropped += len(parts)
         elif len(parts) > 1:
             self._one_by_one(parts)  # which of them is it
         else:
             tally.failed_again += 1
-        self._left_ns -= time.monotonic_ns() - began_ns
-        self._ended()
+
+    def _lost(self, count: int, exc: Exception) -> None:
+        """So many are left out for a fault here, which is no release's; said once."""
+        self._tally.dropped += count
+        if not self._is_told:
+            self._is_told = True
+            owner = self._release.owner
+            log.error("%s: what it was to be asked again is left out", owner, exc_info=exc)
 
     def _ended(self) -> None:
-        self._asked -= 1
+        self._asked = max(0, self._asked - 1)
         if self._asked:
             return
         if self._copies and self._call is None:
             self._call = asyncio.get_running_loop().call_soon(self._ask_all)
         if not self._busy:
-            self._rest(self._first_ns + int(GATHER_S * 1e9))
+            self._rest(self._first_ns + _GATHER_NS)
 
     def _may_take(self, size: int) -> bool:
         """Whether there is room for one more; how much there is, is looked up for the first."""

@@ -20,7 +20,7 @@ from edged.commands.generations import (
     signal_daemon,
 )
 from edged.config.load import load
-from edged.errors import ApplyError, DisconnectedError
+from edged.errors import ApplyError, DisconnectedError, NotFoundError
 from edged.generation.entries import Entry
 from edged.generation.history import History, Order, Rejection
 
@@ -65,7 +65,7 @@ def test_without_a_daemon_an_order_waits(state: Path) -> None:
 
 
 def test_but_not_a_wrong_one(state: Path, tmp_path: Path) -> None:
-    with pytest.raises(ApplyError, match="keeps no generation 9"):
+    with pytest.raises(NotFoundError, match="keeps no generation 9"):
         order(state, Order(9))
     with pytest.raises(ApplyError, match="keeps no generation yet"):
         order(tmp_path / "elsewhere", Order(0))

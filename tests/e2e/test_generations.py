@@ -96,7 +96,7 @@ def test_the_whole_way(box: DaemonProcess, tmp_path: Path) -> None:
     assert "rollback" in edged(box, "history")[1]
 
     status, _, err = edged(box, "rollback", "99")
-    assert status == 78
+    assert status == 66
     assert "keeps no generation 99" in err
 
     other = tmp_path / "another"

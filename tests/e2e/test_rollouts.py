@@ -274,7 +274,7 @@ def test_an_operator_ends_one(daemon: DaemonProcess):
     serving = {one["name"]: one["serving"] for one in daemon.status()["models"]}
     assert (serving["open"], serving["patient"]) == (2, 1)
     again = edged(daemon, "rollout", "abort", "open")
-    assert again.returncode == 65
+    assert again.returncode == 78
     assert "is over: promoted" in again.stderr
     assert edged(daemon, "rollout", "promote").returncode == 65
     found = edged(daemon, "rollout", "promote", "nobody")

@@ -333,3 +333,18 @@ async def test_tensors_of_the_canary_are_looked_at_now_and_then():
     assert moments["in.x"].total / moments["in.x"].count == 1
     assert moments["out.y"].total / moments["out.y"].count == 3
     assert moments["in.x"].count < 10 * X.size
+
+
+@on_loop
+async def test_tensors_that_cannot_be_looked_at_cost_nobody_an_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError("a fault of the daemon's own")
+
+    plane, rollout = house(canary(100), *both())
+    rollout.references = {"in.x": Reference(0.0, 1.0)}
+    monkeypatch.setattr("edged.serving.rollout.observe", fail)
+    monkeypatch.setattr("edged.serving.rollout._LOOK_NS", 0)
+    assert {*await asked(plane, 3)} == {2}
+    assert caplog.text.count("could not be looked at") == 1, "said once"

@@ -10,7 +10,7 @@ import pytest
 
 from edged.config.rollout import RolloutConfig
 from edged.config.schema import Config
-from edged.errors import InvalidRequestError, ModelNotFoundError, ModelNotReadyError
+from edged.errors import ApplyError, ModelNotFoundError, ModelNotReadyError
 from edged.rollout.judge import Phase
 from edged.rollout.ledger import Ledger
 from edged.serving.release import ServedRelease
@@ -199,7 +199,7 @@ async def test_what_is_asked_for_and_cannot_be(box: House):
     with pytest.raises(ModelNotFoundError, match='no rollout of "m" is configured'):
         box.rollouts.promote("m")
     box.serve(section(shadow={"release": 2}))
-    with pytest.raises(InvalidRequestError, match="has no canary"):
+    with pytest.raises(ApplyError, match="has no canary"):
         box.rollouts.promote("m")
     box.serve()
     state, box.releases[2] = box.releases[2], served(None, 2)
@@ -210,7 +210,7 @@ async def test_what_is_asked_for_and_cannot_be(box: House):
     box.serve()
     box.rollouts.look(box.now_ns)
     assert box.rollouts.promote("m")["phase"] == "promoted"
-    with pytest.raises(InvalidRequestError, match="is over: promoted"):
+    with pytest.raises(ApplyError, match="is over: promoted"):
         box.rollouts.abort("m")
 
 
@@ -249,3 +249,28 @@ async def test_samples_are_read_once_before_drift_is_judged(box: House):
 async def test_a_model_without_one():
     assert Rollouts().of("m", None, {}) is None
     assert Rollouts().as_list() == []
+
+
+@on_loop
+async def test_a_fault_of_one_does_not_keep_the_others_from_being_judged(
+    box: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    first = box.rollouts.of("a", SECTION, box.releases)
+    box.serve()
+    assert first is not None
+    box.active = {"a": first, **box.active}
+    box.releases[2].is_quarantined, box.releases[2].reason = True, "it died 5 times"
+
+    def fail(_since_ns: int) -> None:
+        raise ZeroDivisionError("a fault of the daemon's own")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(first, "age", fail)
+        box.pass_time(0)
+    assert box.active["m"].entry.phase is Phase.ROLLED_BACK
+    assert first.entry.phase is Phase.RUNNING
+    assert 'model "a": its rollout could not be judged' in caplog.text
+    assert "cannot be judged (ZeroDivisionError)" in str(box.health.degradations())
+    box.pass_time(0)
+    assert first.entry.phase is Phase.ROLLED_BACK, "it is looked at again"
+    assert "cannot be judged" not in str(box.health.degradations())

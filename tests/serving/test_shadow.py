@@ -24,6 +24,7 @@ from tests.serving.test_rollout import house, section
 
 X = np.ones((2, 4), np.float32)
 PAUSE_NS = int(GATHER_S * 1e9) + 1_000_000
+LONG_PAUSE_NS = 20_000_000
 
 
 def shadowed(session: FakeSession, **fields: object) -> tuple[Dataplane, Rollout]:
@@ -208,7 +209,24 @@ class TestTogether:
         for times in (1, 2, 3):
             await self.asked(plane, 40, clock)
             assert (tally.compared, tally.dropped) == (16 * times, 24 * times)
+            await clock.forward(LONG_PAUSE_NS)
         assert session.runs == [32] * 3
+
+    @on_loop
+    async def test_who_asks_for_more_is_left_alone_for_longer(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        clock, session = Clock(monkeypatch), FakeSession()
+        plane, rollout = shadowed(session)
+        tally = rollout.entry.tally
+        await self.asked(plane, 17, clock)
+        await self.asked(plane, 4, clock)
+        assert (tally.compared, tally.dropped) == (16, 5)
+        await clock.forward(LONG_PAUSE_NS)
+        await self.asked(plane, 4, clock)
+        await self.asked(plane, 4, clock)
+        assert (tally.compared, tally.dropped) == (24, 5), "these were all, so the pause is short"
+        assert session.runs == [32, 8, 8]
 
     @on_loop
     async def test_what_takes_long_is_asked_alone(self, monkeypatch: pytest.MonkeyPatch):
@@ -267,9 +285,51 @@ class TestTogether:
         for times in (1, 2):
             assert all(lone.run("uds:7") for _ in range(100))
             await turns(5)
-            await clock.forward(PAUSE_NS)
+            await clock.forward(LONG_PAUSE_NS)
             assert (tally.compared, tally.dropped) == (16 * times, 84 * times)
         assert (tally.differing, tally.side(1).answers, session.runs) == (0, 200, [32, 32])
+
+
+class TestFaults:
+    """A fault of the daemon's own leaves those out that it met, and never silences the shadow."""
+
+    @pytest.mark.parametrize("name", ["agree", "together", "check_tensors"])
+    @on_loop
+    async def test_one_is_left_out_and_the_next_are_asked(
+        self, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        clock = Clock(monkeypatch)
+        plane, rollout = shadowed(FakeSession())
+        with monkeypatch.context() as broken:
+            broken.setattr(f"edged.serving.shadow.{name}", _fail)
+            found = await one_by_one(plane, 2, clock)
+        found += await one_by_one(plane, 3, clock)
+        tally = rollout.entry.tally
+        lost = 0 if name == "together" else 2  # then each is asked for itself
+        assert (tally.compared, tally.dropped, tally.failed_again) == (5 - lost, lost, 0)
+        assert all(answers[0].error is None for answers in found)
+        assert caplog.text.count("is left out") == 1, "said once"
+
+    @on_loop
+    async def test_memory_that_there_is_not_for_a_copy(self, monkeypatch: pytest.MonkeyPatch):
+        class Large(np.ndarray):
+            def copy(self, order: str = "C") -> np.ndarray:
+                raise MemoryError(order)
+
+        clock = Clock(monkeypatch)
+        plane, rollout = shadowed(FakeSession())
+        shadow, tally = rollout.shadow, rollout.entry.tally
+        assert shadow is not None
+        large = {"x": X.view(Large)}
+        shadow.see(large, {"y": X}, 1)
+        shadow.see({"x": X}, large, 1)
+        assert (tally.compared, tally.dropped) == (0, 2)
+        assert all(answers[0].error is None for answers in await one_by_one(plane, 3, clock))
+        assert (tally.compared, tally.dropped) == (3, 2)
+
+
+def _fail(*_arguments: object) -> None:
+    raise ZeroDivisionError("a fault of the daemon's own")
 
 
 class TestCost:
