@@ -15,7 +15,7 @@ from benchmarks.models import Model
 from benchmarks.stand import BenchError, Stand
 from edged.client import Client
 from edged.messages import PrepareRequest
-from edged.protocol import prepared
+from edged.protocol import prepared, prepared_runs
 from edged.tensors import BATCH, TensorSpec
 
 
@@ -64,8 +64,8 @@ def write_script(
     )
     layout = prepared.BodyLayout(specs)
     # A connection numbers its prepared calls from 1, and these make one each.
-    head = prepared.RunHead(1, 1, timeout_us)
-    frames = [prepared.encode_run(1, head, layout, inputs) for inputs in asked]
+    head = prepared_runs.RunHead(1, 1, timeout_us)
+    frames = [prepared_runs.encode_run(1, head, layout, inputs) for inputs in asked]
     requests.write_bytes(b"".join(bytes(part) for frame in frames for part in frame))
     setup = folder / f"{name}.setup"
     opening = prepared.encode_prepare(1, PrepareRequest(model.name, specs))

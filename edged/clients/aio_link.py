@@ -20,7 +20,7 @@ from edged.errors import (
     DisconnectedError,
     EdgedError,
 )
-from edged.protocol import memory, prepared
+from edged.protocol import memory, native
 from edged.protocol.conversation import Asked, Conversation, InferResult, hello_frame
 from edged.protocol.frames import Buffer, Kind
 
@@ -228,7 +228,7 @@ class Link(Conversation, asyncio.BufferedProtocol):
     def withdraw(self, asked: Asked, error: EdgedError) -> None:
         """End a request here, and tell the daemon so that it need not run it."""
         if self.fail_one(asked, error):
-            self.write(prepared.encode_cancel(asked.request_id))
+            self.write(native.encode_cancel(asked.request_id))
 
 
 class Pending(Asked):

@@ -18,7 +18,7 @@ import numpy as np
 from edged.clients.link import Link, Waiter
 from edged.errors import EdgedError
 from edged.messages import PrepareRequest
-from edged.protocol import asking, memory, prepared
+from edged.protocol import asking, memory, prepared_runs
 from edged.protocol.asking import Plan
 from edged.protocol.conversation import InferResult, Opened
 from edged.protocol.layout import COPY_BYTES, BodyLayout
@@ -146,11 +146,11 @@ class Lane:
                 return 0
             number = link.next_id
             frame = form.packer.pack(
-                prepared.RUN_START, number, prepared.RUN_HEAD_BYTES, 0, form.question_bytes,
-                self._handle, form.rows, wait_us, *parts,
+                prepared_runs.RUN_START, number, prepared_runs.RUN_HEAD_BYTES, 0,
+                form.question_bytes, self._handle, form.rows, wait_us, *parts,
             )  # fmt: skip
             if key is not None:
-                frame = prepared.keyed(frame, key)
+                frame = prepared_runs.keyed(frame, key)
             # Before it is sent: Ctrl-C may end this right after, and no id may be used twice.
             link.next_id = number + 1
             try:
@@ -166,22 +166,22 @@ class Lane:
 
     def _read(self, data: memoryview, count: int, number: int, form: _Form) -> InferResult | None:
         """Read the answer where it arrived; None when that is not what arrived, to the byte."""
-        if count != prepared.ANSWER_BODY + form.answer_bytes:
+        if count != prepared_runs.ANSWER_BODY + form.answer_bytes:
             return None
         (
             start, request_id, head_bytes, reserved, size,
             release, generation, queue_ns, run_ns, rows, batch_rows,
-        ) = prepared.ANSWER_FRAME.unpack_from(data)  # fmt: skip
+        ) = prepared_runs.ANSWER_FRAME.unpack_from(data)  # fmt: skip
         if (
-            start != prepared.ANSWER_START
+            start != prepared_runs.ANSWER_START
             or request_id != number
-            or head_bytes != prepared.ANSWER_HEAD_BYTES
+            or head_bytes != prepared_runs.ANSWER_HEAD_BYTES
             or reserved
             or size != form.answer_bytes
             or rows != form.answer_rows
         ):
             return None
-        body = bytes(data[prepared.ANSWER_BODY : count])
+        body = bytes(data[prepared_runs.ANSWER_BODY : count])
         result = InferResult.__new__(InferResult)
         for name, dtype, shape, length, offset in form.outputs:
             array = np.frombuffer(body, dtype, length, offset)
@@ -208,7 +208,7 @@ class Lane:
         answers, questions = self._opened.answers, self._plan.layout
         if answers is None or bool(rows) != self._has_rows or rows > _ROWS:
             return None
-        packer = questions.form(rows, prepared.RUN_FRAME)
+        packer = questions.form(rows, prepared_runs.RUN_FRAME)
         if packer is None:
             return None  # too large to be copied lightly
         inputs = tuple((name, dtype, shape) for name, dtype, shape, *_ in questions.places(rows))
@@ -261,7 +261,7 @@ def lane_by_memory(link: Link, model: str, opened: Opened, rows: int, size: int)
     """
     if opened.answers is None:
         return None
-    form = _make_form(rows, prepared.RUN_FRAME, (), 0, opened.answers)
+    form = _make_form(rows, prepared_runs.RUN_FRAME, (), 0, opened.answers)
     if form is None:
         return None
     plan = Plan(PrepareRequest(model, ()))

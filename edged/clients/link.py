@@ -21,7 +21,7 @@ from edged.clients.copies import leave_in_copies
 from edged.clients.nearby import Nearby
 from edged.clients.places import expect
 from edged.errors import DeadlineExceededError, DisconnectedError, EdgedError
-from edged.protocol import memory, prepared
+from edged.protocol import memory, native
 from edged.protocol.conversation import Asked, Conversation, hello_frame
 from edged.protocol.frames import Buffer, Kind
 from edged.protocol.layout import BodyLayout
@@ -199,7 +199,7 @@ class Link(Conversation):
     def withdraw(self, waiter: Waiter, error: EdgedError) -> None:
         """End a request here, and tell the daemon so that it need not run it."""
         if self.fail_one(waiter, error):
-            self.tell(prepared.encode_cancel(waiter.request_id))
+            self.tell(native.encode_cancel(waiter.request_id))
 
     def _send(self, buffers: list[Buffer], until: float | None) -> None:
         """Send everything; when the daemon waits for us to read first, read.

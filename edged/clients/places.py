@@ -14,7 +14,7 @@ import numpy as np
 
 from edged.clients.copies import leave_in_copies
 from edged.errors import InvalidRequestError, RemoteProtocolError
-from edged.protocol import native, prepared
+from edged.protocol import native, prepared_runs
 from edged.protocol.asking import Plan
 from edged.protocol.conversation import InferResult
 from edged.protocol.frames import Buffer, Frame, Kind
@@ -119,11 +119,11 @@ class Places:
 
     def frame(self, number: int, handle: int, wait_us: int, key: str | None) -> list[Buffer]:
         """A RUN frame."""
-        frame = prepared.RUN_FRAME.pack(
-            prepared.RUN_START, number, prepared.RUN_HEAD_BYTES, 0, 0,
+        frame = prepared_runs.RUN_FRAME.pack(
+            prepared_runs.RUN_START, number, prepared_runs.RUN_HEAD_BYTES, 0, 0,
             handle, self.rows, wait_us,
         )  # fmt: skip
-        return [frame if key is None else prepared.keyed(frame, key)]
+        return [frame if key is None else prepared_runs.keyed(frame, key)]
 
     def complete(self, result: InferResult, *, copied: bool) -> InferResult:
         """Add the outputs that came by memory to those that came along.

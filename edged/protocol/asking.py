@@ -13,7 +13,7 @@ import numpy as np
 
 from edged.errors import InvalidRequestError, TensorMismatchError
 from edged.messages import InferRequest, PrepareRequest
-from edged.protocol import prepared
+from edged.protocol import prepared_runs
 from edged.protocol.frames import Buffer
 from edged.protocol.keys import Key, key_text
 from edged.protocol.layout import BodyLayout
@@ -172,5 +172,5 @@ class Plan:
             if type(array) is not np.ndarray and not isinstance(array, _ARRAYS):
                 raise _no_array(name, array)
         layout = self.layout
-        head = prepared.RunHead(handle, layout.rows_of(tensors), wait_us, key)
-        return prepared.encode_run(number, head, layout, tensors)
+        head = prepared_runs.RunHead(handle, layout.rows_of(tensors), wait_us, key)
+        return prepared_runs.encode_run(number, head, layout, tensors)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from edged.errors import EdgedError, InvalidRequestError, RemoteProtocolError
 from edged.messages import InferResponse
-from edged.protocol import greeting, native, prepared
+from edged.protocol import greeting, native, prepared, prepared_runs
 from edged.protocol.asking import Plan
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
 from edged.protocol.layout import BodyLayout
@@ -100,7 +100,7 @@ class Asked:
         if frame.kind == _ANSWER:
             if self.answers is None:
                 raise RemoteProtocolError("an ANSWER frame to a request that was not prepared")
-            return InferResult(prepared.decode_answer(frame, self.model, self.answers))
+            return InferResult(prepared_runs.decode_answer(frame, self.model, self.answers))
         response = native.decode_response(frame, self.model, ANSWER_LIMITS)
         if response.error is not None:
             raise response.error

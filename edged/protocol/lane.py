@@ -11,7 +11,7 @@ from typing import Protocol
 
 from edged.errors import InvalidRequestError
 from edged.messages import Asker
-from edged.protocol import prepared
+from edged.protocol import prepared_runs
 from edged.protocol.layout import COPY_BYTES, BodyLayout
 from edged.tensors import Array, TensorSpec
 
@@ -104,12 +104,12 @@ class Lane:
         self.size = size
         self._question = bytearray(size)
         self._write = memoryview(self._question)
-        self._answer = bytearray(prepared.ANSWER_BODY + answer_bytes)
+        self._answer = bytearray(prepared_runs.ANSWER_BODY + answer_bytes)
         self._head = (answer_bytes, answer_rows)
         self.inputs = inputs.unpack(self._question, 0, rows)
         self._run = call.bind(
             self.inputs,
-            answers.unpack(self._answer, prepared.ANSWER_BODY, answer_rows),
+            answers.unpack(self._answer, prepared_runs.ANSWER_BODY, answer_rows),
             rows,
         )
 
@@ -123,7 +123,7 @@ class Lane:
         frame: memoryview,
         request_id: int,
         origin: str,
-        at: int = prepared.RUN_BODY,
+        at: int = prepared_runs.RUN_BODY,
         key: str | None = None,
     ) -> bytes | None:
         """Answer a RUN frame of these rows, or return None when that has to go the usual way.
@@ -142,5 +142,5 @@ class Lane:
         ran = run.run(origin, key)
         if ran is None:
             return None
-        prepared.write_answer_head(self._answer, request_id, ran, self._head)
+        prepared_runs.write_answer_head(self._answer, request_id, ran, self._head)
         return bytes(self._answer)

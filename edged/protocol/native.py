@@ -372,3 +372,8 @@ def _view(name: str, dtype: DType, shape: tuple[int, ...], data: memoryview) -> 
         # Reading such a byte as a bool is undefined in the C++ of every runtime.
         raise TensorMismatchError(f'"{name}": a byte of bool{list(shape)} is not one of 0 and 1')
     return np.frombuffer(data, dtype.numpy).reshape(shape)
+
+
+def encode_cancel(request_id: int) -> list[Buffer]:
+    """A CANCEL frame for a request that was sent before; it has no answer of its own."""
+    return encode_frame(Kind.CANCEL, request_id, b"", [])

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 
 from edged.errors import EdgedError, RemoteProtocolError, RunError, TensorMismatchError
 from edged.messages import InferRequest
-from edged.protocol import native, prepared, streams
+from edged.protocol import native, prepared, prepared_runs, streams
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind
 from edged.protocol.layout import BodyLayout
-from edged.protocol.prepared import RunHead
+from edged.protocol.prepared_runs import RunHead
 from edged.protocol.repeats import Repeats
 from edged.tensors import Array, TensorSpec
 from edged.workers.worker import HANDLE, LIMITS, has_fixed_places
@@ -76,7 +76,7 @@ class WorkerLink:
         if layout is not None:
             head = RunHead(HANDLE, layout.rows_of(inputs), 0)
             with contextlib.suppress(TensorMismatchError):
-                self._unsent = _views(prepared.encode_run(self._number, head, layout, inputs))
+                self._unsent = _views(prepared_runs.encode_run(self._number, head, layout, inputs))
                 return
         buffers = self._repeats.encode(Kind.INFER, self._number, inputs)
         if buffers is None:
@@ -93,7 +93,7 @@ class WorkerLink:
 
     def withdraw(self) -> None:
         """Make a word that no more of the last request is wanted the next thing to send."""
-        self._unsent += _views(prepared.encode_cancel(self._number))
+        self._unsent += _views(native.encode_cancel(self._number))
 
     def send(self) -> None:
         """Send as much as goes without waiting.
@@ -171,7 +171,7 @@ class WorkerLink:
         """
         if frame.kind == Kind.ANSWER and self._answers is not None:
             try:
-                return dict(prepared.decode_answer(frame, self._model, self._answers).outputs)
+                return dict(prepared_runs.decode_answer(frame, self._model, self._answers).outputs)
             except EdgedError as exc:
                 raise RemoteProtocolError(f"an answer that is none: {exc.message}") from exc
         if frame.kind == Kind.RESULT:

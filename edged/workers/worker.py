@@ -31,7 +31,7 @@ from edged import decoding
 from edged.device.memory import forget_peak, taken
 from edged.errors import EdgedError, InvalidRequestError, RuntimeFailureError
 from edged.messages import InferResponse
-from edged.protocol import native, prepared
+from edged.protocol import native, prepared_runs
 from edged.protocol.frames import Buffer, Frame, FrameReader, Kind, Limits
 from edged.protocol.repeats import Repeats
 from edged.runtimes.base import Artefact, Session
@@ -246,7 +246,7 @@ class Worker:
 
     def _answer_lone(self, data: memoryview, count: int) -> bytes | None:
         """Answer a RUN frame that came alone in the shortest way; None for anything else."""
-        asked = prepared.peek_run(data, count)
+        asked = prepared_runs.peek_run(data, count)
         if asked is None or self._prepared is None:
             return None
         request_id, _, rows, size, _, at, _ = asked
@@ -259,12 +259,12 @@ class Worker:
         call = self._prepared
         if call is None:
             raise InvalidRequestError("no layout was agreed on")
-        rows = prepared.decode_run_head(frame).rows
-        outputs = self._loaded().run(prepared.decode_run_body(frame.data, call.inputs, rows))
+        rows = prepared_runs.decode_run_head(frame).rows
+        outputs = self._loaded().run(prepared_runs.decode_run_body(frame.data, call.inputs, rows))
         response = InferResponse("", 0, 0, outputs)
         buffers = None
         if call.answers is not None:
-            buffers = prepared.encode_answer(frame.request_id, response, call.answers, rows)
+            buffers = prepared_runs.encode_answer(frame.request_id, response, call.answers, rows)
         return buffers or native.encode_response(frame.request_id, response)
 
     def _infer(self, frame: Frame) -> list[Buffer]:

@@ -19,7 +19,7 @@ from edged import aio
 from edged.commands.verdict import check_config
 from edged.errors import DrainingError, QueueFullError
 from edged.messages import InferRequest
-from edged.protocol import prepared, streams
+from edged.protocol import native, streams
 from edged.protocol.frames import Kind
 from tests import models
 from tests.bundles import make_bundle
@@ -155,7 +155,7 @@ def test_who_goes_leaves_nothing_behind(daemon: DaemonProcess):
     for number in range(1, 200):
         peer.send(
             streams.encode_stream(number, InferRequest("lines", {"x": X[:2]}), 0, 1),
-            prepared.encode_cancel(number),
+            native.encode_cancel(number),
         )
     ends = 0
     while ends < 199:

@@ -15,7 +15,7 @@ from edged.protocol import memory, native, prepared
 from edged.protocol.conversation import ANSWER_LIMITS
 from edged.protocol.frames import Frame, Kind
 from edged.protocol.memory import BindHead, Source, Target
-from edged.protocol.prepared import RUN_FRAME, RUN_HEAD_BYTES, RUN_START
+from edged.protocol.prepared_runs import RUN_FRAME, RUN_HEAD_BYTES, RUN_START
 from edged.system.shm import make_memory
 from edged.tensors import TensorSpec
 from tests.fakes.house import Peer

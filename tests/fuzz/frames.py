@@ -15,7 +15,7 @@ from edged.messages import (
     SequencedRequest,
     SequenceStep,
 )
-from edged.protocol import greeting, native, prepared, steps, streams
+from edged.protocol import greeting, native, prepared, prepared_runs, steps, streams
 from edged.protocol.frames import Frame, FrameReader, Kind, Limits, encode_frame
 from edged.protocol.layout import BodyLayout
 from edged.tensors import TensorSpec
@@ -31,8 +31,8 @@ _LAYOUT = BodyLayout(_SPECS)
 
 def _run_body(frame: Frame) -> None:
     """A body that is accepted has as many bytes as its rows take."""
-    rows = prepared.decode_run_head(frame).rows
-    got = prepared.decode_run_body(frame.data, _LAYOUT, rows)
+    rows = prepared_runs.decode_run_head(frame).rows
+    got = prepared_runs.decode_run_body(frame.data, _LAYOUT, rows)
     assert (got["x"].shape, got["on"].shape) == ((rows, 4), (rows,))
     assert len(frame.body) == _LAYOUT.body_bytes(rows)
 
@@ -59,7 +59,7 @@ _DECODERS = {
     Kind.PREPARE: lambda frame: prepared.decode_prepare(frame, _LIMITS),
     Kind.PREPARED: lambda frame: prepared.decode_prepared(frame, _LIMITS),
     Kind.RUN: _run_body,
-    Kind.ANSWER: lambda frame: prepared.decode_answer(frame, "m", _LAYOUT),
+    Kind.ANSWER: lambda frame: prepared_runs.decode_answer(frame, "m", _LAYOUT),
     Kind.FORGET: prepared.decode_forget,
     Kind.STREAM: lambda frame: streams.decode_stream(frame, _LIMITS, _lent),
     Kind.PART: lambda frame: streams.decode_part(frame, "m", _LIMITS),
@@ -117,9 +117,9 @@ def seed_frames() -> list[bytes]:
         native.encode_reply(8, {"models": [{"name": "m", "ready": True}]}),
         prepared.encode_prepare(9, PrepareRequest("gate", _SPECS, "champion", ("y",))),
         prepared.encode_prepared(9, 1, 3, 12, _SPECS),
-        prepared.encode_run(9, prepared.RunHead(1, 2, 250), _LAYOUT, both),
-        prepared.encode_answer(9, InferResponse("gate", 3, 12, both), _LAYOUT, 2) or [],
-        prepared.encode_cancel(9),
+        prepared_runs.encode_run(9, prepared_runs.RunHead(1, 2, 250), _LAYOUT, both),
+        prepared_runs.encode_answer(9, InferResponse("gate", 3, 12, both), _LAYOUT, 2) or [],
+        native.encode_cancel(9),
         prepared.encode_forget(1),
     ]
     frames = [b"".join(buffers) for buffers in messages]

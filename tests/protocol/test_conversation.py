@@ -14,11 +14,11 @@ from edged.errors import (
     RemoteProtocolError,
 )
 from edged.messages import InferResponse
-from edged.protocol import asking, greeting, native, prepared
+from edged.protocol import asking, greeting, native, prepared_runs
 from edged.protocol.asking import Plan
 from edged.protocol.conversation import Asked, Conversation, hello_frame
 from edged.protocol.frames import Kind, Limits, encode_frame
-from edged.protocol.prepared import BodyLayout
+from edged.protocol.layout import BodyLayout
 from edged.tensors import TensorSpec
 from tests.fakes.wire import header, joined, pieces_of
 
@@ -43,7 +43,9 @@ def result(number: int, y: np.ndarray = Y) -> bytes:
 
 
 def answered(number: int, y: np.ndarray = Y) -> bytes:
-    buffers = prepared.encode_answer(number, InferResponse("m", 1, 2, {"y": y}), LAYOUT, len(y))
+    buffers = prepared_runs.encode_answer(
+        number, InferResponse("m", 1, 2, {"y": y}), LAYOUT, len(y)
+    )
     assert buffers is not None
     return joined(buffers)
 

@@ -9,10 +9,10 @@ import pytest
 
 from edged.errors import EdgedError
 from edged.messages import InferResponse
-from edged.protocol import prepared
+from edged.protocol import prepared_runs
 from edged.protocol.lane import Lane
 from edged.protocol.layout import BodyLayout
-from edged.protocol.prepared import RunHead
+from edged.protocol.prepared_runs import RunHead
 from edged.tensors import TensorSpec
 from tests.fakes.wire import joined, only
 
@@ -45,7 +45,9 @@ class Call:
 def question(rows: int, number: int = 9) -> tuple[bytes, np.ndarray]:
     x = np.random.default_rng(rows).random((rows, 4), np.float32)
     bias = np.arange(3, dtype=np.int16)
-    frame = joined(prepared.encode_run(number, RunHead(1, rows, 0), IN, {"x": x, "bias": bias}))
+    frame = joined(
+        prepared_runs.encode_run(number, RunHead(1, rows, 0), IN, {"x": x, "bias": bias})
+    )
     return frame, (x.sum(1)[:, None] + bias).astype(float)
 
 
@@ -54,12 +56,12 @@ def test_the_same_bytes_as_the_usual_way():
     for number in (9, 10):
         frame, wanted = question(2, number)
         scratch = memoryview(bytearray(frame + b"left over"))
-        assert prepared.peek_run(scratch, len(frame)) == (number, 1, 2, lane.size, 0, 48, None)
+        assert prepared_runs.peek_run(scratch, len(frame)) == (number, 1, 2, lane.size, 0, 48, None)
         answer = lane.ask(scratch, number, "uds:0")
         response = InferResponse("m", 3, 12, {"y": wanted}, None, 0, 900, 2)
-        assert answer == joined(prepared.encode_answer(number, response, OUT, 2))
+        assert answer == joined(prepared_runs.encode_answer(number, response, OUT, 2))
     # An answer is the asker's for good.
-    got = prepared.decode_answer(only([answer]), "m", OUT)
+    got = prepared_runs.decode_answer(only([answer]), "m", OUT)
     lane.ask(memoryview(bytearray(question(2)[0])), 11, "uds:0")
     np.testing.assert_array_equal(got.outputs["y"], wanted)
 
@@ -69,7 +71,9 @@ def test_outputs_without_rows():
     lane = Lane(IN, out, 1, Call())
     frame, wanted = question(1)
     answer = only([lane.ask(memoryview(bytearray(frame)), 9, "")])
-    np.testing.assert_array_equal(prepared.decode_answer(answer, "m", out).outputs["y"], wanted)
+    np.testing.assert_array_equal(
+        prepared_runs.decode_answer(answer, "m", out).outputs["y"], wanted
+    )
 
 
 def test_what_is_refused_is_left_alone():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edged.errors import LocalProtocolError, TensorMismatchError
 from edged.protocol.layout import BodyLayout
-from edged.protocol.prepared import RunHead, encode_run
+from edged.protocol.prepared_runs import RunHead, encode_run
 from edged.tensors import DTYPES, TensorSpec
 
 GATE = BodyLayout([TensorSpec("x", "float32", ("batch", 3)), TensorSpec("on", "bool", ("batch",))])

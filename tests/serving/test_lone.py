@@ -12,10 +12,10 @@ import pytest
 from edged.config.schema import BatchingConfig
 from edged.errors import LayoutChangedError
 from edged.messages import InferRequest, PrepareRequest
-from edged.protocol import prepared
+from edged.protocol import prepared_runs
 from edged.protocol.lane import Lane
 from edged.protocol.layout import BodyLayout
-from edged.protocol.prepared import RunHead
+from edged.protocol.prepared_runs import RunHead
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import Event
 from edged.serving.lone import LoneRun
@@ -84,8 +84,10 @@ async def test_rows_that_the_layout_fixes():
     await turns()
     outputs = BodyLayout(call.outputs)
     lane = Lane(BodyLayout((spec,)), outputs, 0, call)
-    frame = b"".join(prepared.encode_run(9, RunHead(1, 0, 0), BodyLayout((spec,)), {"x": X}))
-    answer = prepared.decode_answer(only([lane.ask(memoryview(frame), 9, "t")]), "gate", outputs)
+    frame = b"".join(prepared_runs.encode_run(9, RunHead(1, 0, 0), BodyLayout((spec,)), {"x": X}))
+    answer = prepared_runs.decode_answer(
+        only([lane.ask(memoryview(frame), 9, "t")]), "gate", outputs
+    )
     assert answer.batch_rows == answers[0].batch_rows == 2
     np.testing.assert_array_equal(answer.outputs["y"], answers[0].outputs["y"])
 

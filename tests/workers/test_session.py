@@ -16,7 +16,7 @@ import pytest
 
 from edged.errors import EdgedError, LoadError, RunError, WorkerDiedError
 from edged.messages import InferResponse
-from edged.protocol import native, prepared
+from edged.protocol import native, prepared_runs
 from edged.protocol.frames import Kind
 from edged.protocol.layout import BodyLayout
 from edged.runtimes.base import StillRunningError
@@ -435,7 +435,7 @@ class TestAwake:
     def answer(number: int, y: np.ndarray) -> bytes:
         layout = BodyLayout(doubler().output_specs())
         response = InferResponse("", 0, 0, {"y": y}, None, 0, 1, len(y))
-        return joined(prepared.encode_answer(number, response, layout, len(y)))
+        return joined(prepared_runs.encode_answer(number, response, layout, len(y)))
 
     @on_loop
     async def test_answered_meanwhile(self, puppets: Workers):
@@ -446,7 +446,7 @@ class TestAwake:
             puppets.last.say(self.answer(number, X * number))
             run.run()
             np.testing.assert_array_equal(y, X * number)
-            assert prepared.decode_run_head(puppets.last.frame()).rows == 2
+            assert prepared_runs.decode_run_head(puppets.last.frame()).rows == 2
         assert not told.answers
         session.close()
 

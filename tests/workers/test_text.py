@@ -13,7 +13,7 @@ import pytest
 from edged.errors import CancelledError, InvalidRequestError, RunError
 from edged.generating import Ask, Caps, request
 from edged.messages import InferRequest
-from edged.protocol import native, prepared, streams
+from edged.protocol import native, streams
 from edged.protocol.frames import Frame, FrameReader, Kind
 from edged.workers import text as worker_text
 from edged.workers.text import make_text
@@ -71,7 +71,7 @@ def test_nobody_wants_more(ends: tuple[socket.socket, socket.socket], word: str)
         if word == "closed":
             ours.shutdown(socket.SHUT_WR)
         else:
-            ours.sendall(joined(prepared.encode_cancel(7)))
+            ours.sendall(joined(native.encode_cancel(7)))
         assert session.gate is not None
         session.gate.release()
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from edged.errors import EdgedError, TensorMismatchError
 from edged.messages import InferResponse, LentInputs
-from edged.protocol import prepared
+from edged.protocol import prepared_runs
 from edged.protocol.frames import Buffer
 from edged.protocol.lane import LANE_ROWS, LoneRun
 from edged.protocol.layout import COPY_BYTES, BodyLayout
@@ -148,7 +148,7 @@ class Bound:
             response.run_ns,
             response.batch_rows,
         )
-        return prepared.encode_answer(request_id, rest, self._rest, self.rows)
+        return prepared_runs.encode_answer(request_id, rest, self._rest, self.rows)
 
     def _make_lone(self) -> _Lone | None:
         answers, call, rows = self._answers, self.call, self.rows
@@ -194,9 +194,9 @@ class _Lone:
         self._bools = [(name, array) for name, array in self.inputs.items() if array.dtype == bool]
         rows = rows if rest.has_rows else 0
         size = rest.body_bytes(rows)
-        self._answer = bytearray(prepared.ANSWER_BODY + size)
+        self._answer = bytearray(prepared_runs.ANSWER_BODY + size)
         self._head = (size, rows)
-        self._rest = rest.unpack(self._answer, prepared.ANSWER_BODY, rows)
+        self._rest = rest.unpack(self._answer, prepared_runs.ANSWER_BODY, rows)
         self._targets = targets
         self._written: list[tuple[Array, Array]] = []
 
@@ -236,5 +236,5 @@ class _Lone:
             return None
         for place, private in self._written:
             place[...] = private
-        prepared.write_answer_head(self._answer, request_id, ran, self._head)
+        prepared_runs.write_answer_head(self._answer, request_id, ran, self._head)
         return bytes(self._answer)

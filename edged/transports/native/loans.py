@@ -29,7 +29,7 @@ from edged.protocol import memory, native
 from edged.protocol.frames import Buffer, Frame, Kind
 from edged.protocol.layout import BodyLayout
 from edged.protocol.memory import BindHead, Source, Target
-from edged.protocol.prepared import RunHead
+from edged.protocol.prepared_runs import RunHead
 from edged.system import shm
 from edged.tensors import Array
 from edged.transports.native.bound import Bound, Fixed

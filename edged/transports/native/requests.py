@@ -18,11 +18,11 @@ from edged.errors import (
     RemoteProtocolError,
 )
 from edged.messages import InferRequest, InferResponse, OnResponse, Ticket
-from edged.protocol import greeting, memory, native, prepared, steps
+from edged.protocol import greeting, memory, native, prepared, prepared_runs, steps
 from edged.protocol.frames import Buffer, Frame, Kind, Limits
 from edged.protocol.lane import Lane
 from edged.protocol.layout import COPY_BYTES, BodyLayout
-from edged.protocol.prepared import RunHead
+from edged.protocol.prepared_runs import RunHead
 from edged.runtimes.base import StillRunningError
 from edged.transports.native.bound import Bound, Fixed
 from edged.transports.native.calls import Calls
@@ -246,7 +246,7 @@ class Requests:
             Whether it was answered on the spot and the next may be waited for awake; None for
             everything else, and nothing has happened.
         """
-        asked = prepared.peek_run(data, count)
+        asked = prepared_runs.peek_run(data, count)
         if asked is None:
             return None
         request_id, number, rows, size, timeout_us, at, key = asked
@@ -303,12 +303,12 @@ class Requests:
     def run(self, frame: Frame) -> None:
         """Take a request of a prepared call."""
         try:
-            head = prepared.decode_run_head(frame)
+            head = prepared_runs.decode_run_head(frame)
         except EdgedError as exc:
             self._check_id(frame.request_id)
             self._write(native.encode_error(frame.request_id, exc))
             return
-        self._run(frame.request_id, head, frame.data, prepared.body_at(frame))
+        self._run(frame.request_id, head, frame.data, prepared_runs.body_at(frame))
 
     def _run(self, request_id: int, head: RunHead, data: bytes | memoryview, at: int) -> None:
         number, rows, timeout_us, key = head
@@ -328,7 +328,7 @@ class Requests:
                 self._server.requests += 1
                 self._write(answer)
                 return
-            inputs = prepared.decode_run_body(data, handle.inputs, rows, at)
+            inputs = prepared_runs.decode_run_body(data, handle.inputs, rows, at)
             if len(in_flight) >= self._server.max_in_flight:
                 self._check_room()
         except EdgedError as exc:
@@ -351,7 +351,7 @@ class Requests:
                 del in_flight[request_id]
             buffers = None
             if response.error is None and handle.outputs is not None:
-                buffers = prepared.encode_answer(request_id, response, handle.outputs, rows)
+                buffers = prepared_runs.encode_answer(request_id, response, handle.outputs, rows)
             self._write(encode_answer(request_id, response) if buffers is None else buffers)
             if not in_flight:
                 self._on_answered()

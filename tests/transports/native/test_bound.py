@@ -7,7 +7,7 @@ import pytest
 
 from edged.errors import RunError, TensorMismatchError
 from edged.messages import InferResponse, LentInputs, PrepareRequest
-from edged.protocol import prepared
+from edged.protocol import prepared_runs
 from edged.protocol.layout import BodyLayout
 from edged.tensors import TensorSpec
 from edged.transports.native.bound import Bound, Fixed, check_bools, may_stay
@@ -68,7 +68,7 @@ class TestAnswer:
         one, _, target = bound(EchoDoor())
         response = InferResponse("m", 7, 3, {"x": np.full((1, 2048), 5, np.float32)}, None, 1, 2, 1)
         frame = only(one.answer(9, response) or [])
-        assert prepared.decode_answer(frame, "m", BodyLayout([])).outputs == {}
+        assert prepared_runs.decode_answer(frame, "m", BodyLayout([])).outputs == {}
         assert (target == 5).all()
 
     @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from edged.config.access import AccessConfig, QuotaConfig
 from edged.config.schema import Config
 from edged.errors import EdgedError
 from edged.messages import PrepareRequest
-from edged.protocol import memory, native, prepared
+from edged.protocol import memory, native, prepared, prepared_runs
 from edged.protocol.conversation import ANSWER_LIMITS
 from edged.protocol.frames import Frame, Kind, Limits, encode_frame
 from edged.protocol.layout import BodyLayout
@@ -76,7 +76,7 @@ def mapped() -> int:
 
 def answer(frame: Frame, *rest: TensorSpec) -> dict[str, np.ndarray]:
     assert frame.kind == Kind.ANSWER, message_of(frame)
-    return dict(prepared.decode_answer(frame, "m", BodyLayout(rest)).outputs)
+    return dict(prepared_runs.decode_answer(frame, "m", BodyLayout(rest)).outputs)
 
 
 class TestRuns:

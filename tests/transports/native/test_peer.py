@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from edged.messages import InferRequest, PrepareRequest
-from edged.protocol import native, prepared
+from edged.protocol import native, prepared, prepared_runs
 from edged.protocol.frames import Kind, Limits
-from edged.protocol.prepared import BodyLayout, RunHead
+from edged.protocol.layout import BodyLayout
+from edged.protocol.prepared_runs import RunHead
 from edged.specs import Duration
 from edged.tensors import TensorSpec
 from edged.transports import awake
@@ -52,7 +53,7 @@ def infer(number: int) -> bytes:
 
 
 def run(number: int, x: np.ndarray = X) -> bytes:
-    return joined(prepared.encode_run(number, RunHead(1, len(x), 0), LAYOUT, {"x": x}))
+    return joined(prepared_runs.encode_run(number, RunHead(1, len(x), 0), LAYOUT, {"x": x}))
 
 
 def prepare(client: Peer) -> None:
@@ -71,7 +72,7 @@ class TestPrepared:
         for number in range(1, 301):
             frame = client.frame()
             assert (frame.kind, frame.request_id) == (Kind.ANSWER, number)
-            outputs = prepared.decode_answer(frame, "m", LAYOUT).outputs
+            outputs = prepared_runs.decode_answer(frame, "m", LAYOUT).outputs
             np.testing.assert_array_equal(outputs["x"], X * number)
 
     def test_large_and_byte_by_byte(self, house: House, peer: Connect):
@@ -83,7 +84,7 @@ class TestPrepared:
             client.send(bytes([byte]))
         client.send(run(2, large), run(3))
         for x in (X, large, X):
-            got = prepared.decode_answer(client.frame(), "m", LAYOUT).outputs["x"]
+            got = prepared_runs.decode_answer(client.frame(), "m", LAYOUT).outputs["x"]
             np.testing.assert_array_equal(got, x)
 
     def test_handles_belong_to_a_connection(self, house: House, peer: Connect):
@@ -119,7 +120,7 @@ class TestTogether:
         for number in range(1, 61):
             frame = client.frame()
             assert frame.request_id == number
-            got = prepared.decode_answer(frame, "m", LAYOUT).outputs["x"]
+            got = prepared_runs.decode_answer(frame, "m", LAYOUT).outputs["x"]
             np.testing.assert_array_equal(got, large if number == 30 else X * number)
         assert len(lengths) < 20
         assert max(lengths) >= large.nbytes
@@ -195,7 +196,7 @@ class TestAwake:
     def answers(self, client: Peer, *numbers: int) -> None:
         for number in numbers:
             client.send(run(number, X * number))
-            got = prepared.decode_answer(client.frame(), "m", LAYOUT).outputs["x"]
+            got = prepared_runs.decode_answer(client.frame(), "m", LAYOUT).outputs["x"]
             np.testing.assert_array_equal(got, X * number)
 
     def test_answers_one_after_another(
@@ -432,7 +433,7 @@ class TestGone:
         house.door.is_holding = True
         client = peer()
         prepare(client)
-        client.send(run(2), infer(3), prepared.encode_cancel(2))
+        client.send(run(2), infer(3), native.encode_cancel(2))
         error = native.decode_response(client.frame(), "m", Limits()).error
         assert error.code.value == "CANCELLED"
         house.call(house.door.release_all)

@@ -18,9 +18,10 @@ from edged.errors import (
     TensorMismatchError,
 )
 from edged.messages import InferRequest, InferResponse, PrepareRequest
-from edged.protocol import native, prepared
+from edged.protocol import native, prepared, prepared_runs
 from edged.protocol.frames import Frame, Kind, Limits, encode_frame
-from edged.protocol.prepared import BodyLayout, RunHead
+from edged.protocol.layout import BodyLayout
+from edged.protocol.prepared_runs import RunHead
 from edged.tensors import TensorSpec
 from edged.transports.native import requests as native_requests
 from edged.transports.native.requests import Requests
@@ -63,7 +64,7 @@ class Desk:
 
     def run(self, handle: int, number: int, x: np.ndarray = X, timeout_us: int = 0) -> None:
         head = RunHead(handle, len(x), timeout_us)
-        self.requests.run(only(prepared.encode_run(number, head, LAYOUT, {"x": x})))
+        self.requests.run(only(prepared_runs.encode_run(number, head, LAYOUT, {"x": x})))
 
     def infer(self, number: int) -> None:
         self.requests.infer(only(native.encode_infer(number, InferRequest("m", {"x": X}))))
@@ -71,7 +72,7 @@ class Desk:
     def answer(self) -> InferResponse:
         frame = self.said.pop(0)
         if frame.kind == Kind.ANSWER:
-            return prepared.decode_answer(frame, "m", LAYOUT)
+            return prepared_runs.decode_answer(frame, "m", LAYOUT)
         return native.decode_response(frame, "m", Limits())
 
     def error(self) -> EdgedError:
@@ -180,7 +181,7 @@ class TestPrepared:
 
 
 def run_head(handle: int, rows: int) -> bytes:
-    return prepared._RUN_HEAD.pack(handle, rows, 0)
+    return prepared_runs._RUN_HEAD.pack(handle, rows, 0)
 
 
 class TestIds:
@@ -239,7 +240,7 @@ class TestCancel:
         desk.run(handle, 5)
         desk.infer(6)
         for number in (5, 6):
-            desk.requests.handle(only(prepared.encode_cancel(number)))
+            desk.requests.handle(only(native.encode_cancel(number)))
             assert desk.said[0].request_id == number
             assert isinstance(desk.error(), CancelledError)
         assert desk.door.cancelled == 2
@@ -252,7 +253,7 @@ class TestCancel:
         desk.run(handle, 5)
         desk.said.clear()
         for number in (0, 5, 77):
-            desk.requests.handle(only(prepared.encode_cancel(number)))
+            desk.requests.handle(only(native.encode_cancel(number)))
         assert not desk.said
 
     @on_loop
@@ -261,7 +262,7 @@ class TestCancel:
         desk.door.is_holding = True
         desk.run(desk.prepare(), 5)
         held, desk.door.held = desk.door.held, []  # taken out of the queue: it runs
-        desk.requests.handle(only(prepared.encode_cancel(5)))
+        desk.requests.handle(only(native.encode_cancel(5)))
         assert not desk.said
         desk.door.held = held
         desk.door.release_all()
@@ -271,7 +272,7 @@ class TestCancel:
     async def test_a_call_is_answered_as_usual(self):
         desk = Desk()
         desk.requests.handle(only(native.encode_call(5, "wait", {})))
-        desk.requests.handle(only(prepared.encode_cancel(5)))
+        desk.requests.handle(only(native.encode_cancel(5)))
         desk.gate.set()
         await turns()
         assert native.decode_reply(desk.said.pop()) == "at last"
@@ -295,7 +296,7 @@ async def test_who_is_gone_keeps_no_memory_of_runs():
     """The turn knows it as the last asker until another one comes."""
     desk = Desk()
     desk.door.is_quiet = True
-    frame = joined(prepared.encode_run(2, RunHead(desk.prepare(), 2, 0), LAYOUT, {"x": X}))
+    frame = joined(prepared_runs.encode_run(2, RunHead(desk.prepare(), 2, 0), LAYOUT, {"x": X}))
     assert desk.requests.take_run(memoryview(frame), len(frame))
     (lane,) = map(weakref.ref, desk.requests._lanes.values())
     desk.requests.withdraw_all()

@@ -9,7 +9,7 @@ import pytest
 
 from edged.errors import EdgedError, InvalidRequestError, QueueFullError, RemoteProtocolError
 from edged.messages import InferRequest, InferResponse
-from edged.protocol import native, prepared, streams
+from edged.protocol import native, streams
 from edged.protocol.frames import Frame, Kind, Limits
 from edged.transports.native.requests import Requests
 from edged.transports.native.streams import encode_answer
@@ -116,7 +116,7 @@ async def test_the_first_answer_after_a_pause_may_fill_the_socket_again():
 async def test_a_withdrawn_stream_has_one_end():
     desk = Desk()
     desk.ask(1, ahead=2)
-    desk.requests.handle(only(prepared.encode_cancel(1)))
+    desk.requests.handle(only(native.encode_cancel(1)))
     assert desk.heard() == [0, 1, "CancelledError"]
     desk.more(1, 9)
     desk.door.streams[0].end(None)
