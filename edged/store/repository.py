@@ -5,7 +5,7 @@ Decides where things lie and in which order they reach the disk:
     store/<digest>/                 verified bundles, each under the hash of its manifest
     staging/<random>/               being written; emptied at every start
     slots/<model>/current|previous  links into the store
-    activation.log                  what was tried and what proved good
+    activation.log                  what was tried and what proved good (``activation_log.py``)
     floor.json  floor-2.json        releases that are accepted no more (``floors.py``)
     lock                            held while open: one daemon a state directory
 
@@ -17,7 +17,6 @@ decided in ``collecting.py``. Source: RAUC's order of steps, and the crash rules
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
@@ -29,13 +28,12 @@ from pathlib import Path
 
 from edged.errors import BundleError, EdgedError
 from edged.faults import fault
-from edged.store.activation import History, Record, Verdict, encode, judge, read_log
+from edged.store.activation import History, Record, Verdict, judge
+from edged.store.activation_log import ActivationLog
 from edged.store.bundle import (
     Bundle,
     keep_signatures,
-    read_small,
     stage_bundle,
-    write_file,
 )
 from edged.store.collecting import Collector
 from edged.store.floors import Floors, FloorsNow
@@ -51,10 +49,6 @@ __all__ = ["Repository", "StoredRelease"]
 
 log = logging.getLogger("edged.store")
 
-_LOG_NAME = "activation.log"
-_LOG_CAP_BYTES = 64 << 20
-"""Rewritten at every start with one line a model; far more than a start ever appends."""
-_LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -71,10 +65,10 @@ class Repository:
         self._staging = state_dir / "staging"
         self._mutex = threading.RLock()
         self._fds = contextlib.ExitStack()
-        self._history = History({}, {})
+        self._activations = ActivationLog(-1)
         self._proven_whole: set[str] = set()
         self._intact = Intact(self._store)
-        self._root_fd = self._store_fd = self._log_fd = -1
+        self._root_fd = self._store_fd = -1
         self._slots = Slots(-1)
         self.is_read_only = False
         self.floors = Floors(state_dir)
@@ -182,7 +176,7 @@ class Repository:
                 event="try", model=model, digest=digest, current=current, previous=previous
             )
             try:
-                self._append(record)
+                self._activations.append(record)
                 fault("activate.logged")
                 self._slots.swap(model, digest, current)
             except OSError as exc:
@@ -198,22 +192,23 @@ class Repository:
         check_model(model)
         check_digest(digest)
         with self._mutex:
-            last = self._history.last.get(model)
+            last = self._activations.history.last.get(model)
             if last is not None and last.digest == digest and last.event == "good":
                 return
             try:
-                self._append(Record(event="good", model=model, digest=digest))
+                self._activations.append(Record(event="good", model=model, digest=digest))
             except OSError as exc:
                 raise BundleError(f"the activation log cannot be written: {exc.strerror}") from exc
             fault("good.logged")
 
     def is_set_aside(self, digest: str) -> bool:
         """Whether a release failed to prove itself in several starts; activating tries it again."""
-        return digest in self._history.bad
+        return digest in self._activations.history.bad
 
     def _open(self) -> None:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._root_fd = self._keep(os.open(self._root, DIRECTORY_FLAGS))
+        self._activations = ActivationLog(self._root_fd)
         if os.fstatvfs(self._root_fd).f_flag & os.ST_RDONLY:
             self._open_read_only()
             return
@@ -233,8 +228,7 @@ class Repository:
         self._lock(os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._store_fd = self._keep(os.open("store", DIRECTORY_FLAGS, dir_fd=self._root_fd))
         self._slots = Slots(self._keep(os.open("slots", DIRECTORY_FLAGS, dir_fd=self._root_fd)))
-        with contextlib.suppress(FileNotFoundError):
-            self._history = read_log(read_small(self._root_fd, _LOG_NAME, _LOG_CAP_BYTES))
+        self._activations.read()
 
     def _lock(self, flags: int) -> None:
         fd = self._keep(os.open("lock", flags, 0o600, dir_fd=self._root_fd))
@@ -256,10 +250,7 @@ class Repository:
 
     def _recover(self) -> None:
         """Judge every model's slots by the log, and start a log that says the outcome."""
-        try:
-            history = read_log(read_small(self._root_fd, _LOG_NAME, _LOG_CAP_BYTES))
-        except FileNotFoundError:
-            history = History({}, {})
+        history = self._activations.read()
         if history.damaged:
             log.warning("the activation log had %d damaged records", history.damaged)
         counted: dict[str, Record] = {}
@@ -277,13 +268,14 @@ class Repository:
                 last[model] = verdict.record
         # Counted before anything is changed or loaded: a start that dies in what follows counts,
         # and the next one still knows what was being undone.
-        self._write_log(History({**last, **counted}, history.bad))
+        self._activations.rewrite(History({**last, **counted}, history.bad))
         fault("recover.counted")
         for model, verdict in changes:
             self._slots.restore(model, verdict.current, verdict.previous)
         fault("recover.restored")
-        self._write_log(History(last, bad))
-        self._log_fd = self._keep(os.open(_LOG_NAME, _LOG_FLAGS, 0o600, dir_fd=self._root_fd))
+        self._activations.rewrite(History(last, bad))
+        self._activations.open()
+        self._fds.callback(self._activations.close)
 
     def _judge(self, model: str, last: Record | None) -> Verdict:
         current, previous = self._slots.read(model)
@@ -294,27 +286,6 @@ class Repository:
             back = (verdict.current or "none")[:12]
             log.error("model %s: %s; back to %s", model, verdict.reason, back)
         return verdict
-
-    def _write_log(self, history: History) -> None:
-        temporary = f".{_LOG_NAME}-{secrets.token_hex(8)}"
-        write_file(self._root_fd, temporary, iter([b"".join(map(encode, history.records()))]))
-        fault("recover.log")
-        os.rename(temporary, _LOG_NAME, src_dir_fd=self._root_fd, dst_dir_fd=self._root_fd)
-        os.fsync(self._root_fd)
-        self._history = history
-
-    def _append(self, record: Record) -> None:
-        data = encode(record)
-        if self._log_fd < 0:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        if os.write(self._log_fd, data) != len(data):
-            raise OSError(28, "No space left on device")
-        fault("log.appended")
-        os.fdatasync(self._log_fd)
-        last, bad = dict(self._history.last), dict(self._history.bad)
-        last[record.model] = record
-        bad.pop(record.digest, None)
-        self._history = History(last, bad)
 
     def _is_intact(self, digest: str) -> bool:
         try:
