@@ -12,13 +12,15 @@ from typing import Protocol
 
 import numpy as np
 
-from edged.errors import CancelledError, EdgedError
+from edged.errors import CancelledError, EdgedError, TooLargeError
 from edged.manifest import Manifest
 from edged.serving.executor import BatchResult
 from edged.serving.scheduling.backlog import Backlog
 from edged.serving.scheduling.scheduler import RunTimes, Waiting
 from edged.tensors import Array
 
+MOST_PARTS = 1 << 16
+"""Each is an object: as many take a third of a second of the loop to make."""
 _PART_NS = 10_000_000
 """Others wait for the end of a part; handing over shorter ones would cost more than it saves."""
 
@@ -44,6 +46,15 @@ def part_rows(batch_rows: int, max_rows: int, times: RunTimes) -> int:
     while rows * 2 <= max_rows and times.likely_ns(rows * 2) <= _PART_NS:
         rows *= 2
     return rows
+
+
+def check_parts(owner: str, rows: int, part: int) -> None:
+    """Refuse a request that makes too many parts of so many rows; raises TooLargeError."""
+    if rows > MOST_PARTS * part:
+        raise TooLargeError(
+            f"{owner}: {rows} rows, and at most {MOST_PARTS * part} can be asked for at once "
+            f"({MOST_PARTS} runs of {part}): ask in several requests, or raise batching.max_batch"
+        )
 
 
 class Owner(Protocol):
@@ -140,13 +151,25 @@ class Whole:
         return self.parts
 
     def withdraw(self, item: Waiting) -> bool:
-        """Take it back and answer it with CancelledError, while none of its parts has begun."""
+        """Take back what waits; True when all of it did, and it was answered with CancelledError.
+
+        One that has begun is answered so when what runs of it has ended: the rest would keep others
+        out for an answer that nobody wants.
+        """
         waiting = self._waiting()
-        if self._ended or len(waiting) < len(self.parts):
+        if not waiting:
             return False
+        has_begun = self._ended > 0 or len(waiting) < len(self.parts)
         self.owner.backlog.remove(waiting)
-        self._ended = len(self.parts)
-        self.owner.fail(item, CancelledError(f"{self.owner.owner}: withdrawn before its turn"))
+        self._ended += len(waiting)
+        if not has_begun:
+            self.owner.fail(item, CancelledError(f"{self.owner.owner}: withdrawn before its turn"))
+            return True
+        if self._error is None:
+            self._error = CancelledError(f"{self.owner.owner}: withdrawn before all of it had run")
+        if self._ended < len(self.parts):
+            return False
+        self._finish()
         return True
 
     def note(self, error: EdgedError | None) -> None:

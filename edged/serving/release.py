@@ -29,7 +29,7 @@ from edged.serving.executor import (
 )
 from edged.serving.instance_threads import InstanceThreads
 from edged.serving.lifecycle import ReleaseKey
-from edged.serving.parts import Whole, can_cut, part_rows
+from edged.serving.parts import Whole, can_cut, check_parts, part_rows
 from edged.serving.scheduling.alarm import Alarm
 from edged.serving.scheduling.forecast import Forecast
 from edged.serving.scheduling.inline import InlineRows
@@ -200,7 +200,10 @@ class ServedRelease(Ahead):
         Raises:
             QueueFullError: rows or bytes over the queue's bounds, or so many before it that it
                 would be late; nothing was queued.
+            TooLargeError: more rows than can be cut into parts.
         """
+        if item.rows > self.most_rows:
+            check_parts(self.owner, item.rows, self._part_rows)
         queue, backlog = self.config.queue, self.backlog
         rows, size = backlog.rows + item.rows, backlog.size_bytes + item.size_bytes
         if backlog.items and (rows > queue.max_rows or size > queue.max_size):

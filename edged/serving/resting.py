@@ -13,7 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from edged.config.schema import ModelConfig
-from edged.errors import DeviceLostError, EdgedError, ModelNotReadyError, QueueFullError
+from edged.errors import (
+    DeviceLostError,
+    EdgedError,
+    ModelNotReadyError,
+    QueueFullError,
+    TooLargeError,
+)
 from edged.loading import Footprint
 from edged.messages import Ticket
 from edged.runtimes.placed import Placed
@@ -197,7 +203,7 @@ class Resting(Answering):
             item.queue = other
             try:
                 other.offer(item)
-            except QueueFullError as exc:
+            except (QueueFullError, TooLargeError) as exc:
                 self.fail(item, exc)
             else:
                 self.in_flight -= 1

@@ -11,8 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.config.schema import BatchingConfig
-from edged.errors import CancelledError, DeadlineExceededError, DrainingError, RunError
+from edged.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    DrainingError,
+    RunError,
+    TooLargeError,
+)
 from edged.messages import InferRequest
+from edged.serving import parts
 from edged.serving.parts import Whole, can_cut, part_rows
 from edged.serving.release import ServedRelease
 from edged.serving.scheduling.forecast import Forecast
@@ -155,7 +162,7 @@ async def test_its_deadline_is_one(monkeypatch: pytest.MonkeyPatch):
 
 
 @on_loop
-async def test_withdrawn_as_a_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch):
+async def test_withdrawn_as_a_whole(monkeypatch: pytest.MonkeyPatch):
     clock = Clock(monkeypatch)
     busy = Busy(clock)
     await busy.begun()
@@ -170,9 +177,27 @@ async def test_withdrawn_as_a_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatc
     busy.session.gate.set()
     await busy.begun(2)
     assert not items[0].cancel()
+    assert busy.release.backlog.rows == 0
     await busy.end()
-    asks[0].check()
+    assert isinstance(asks[0].answer.error, CancelledError)
+    assert busy.session.runs == [1, 4], "nobody wants the answer: what waits does not run"
     assert not items[0].cancel()
+    assert busy.release.in_flight == 0
+
+
+@on_loop
+async def test_more_parts_than_are_made(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parts, "MOST_PARTS", 10)
+    release = serve(FakeSession(), settings=config(batching=BatchingConfig(max_batch=4)))
+    most = 10 * release._part_rows
+    with pytest.raises(TooLargeError, match=f"{most} can be asked"):
+        release.offer(Ask(most + 1).waiting(time.monotonic_ns()))
+    assert (release.in_flight, release.backlog.rows) == (0, 0)
+    large = Ask(most)
+    release.offer(large.waiting(time.monotonic_ns()))
+    await until(lambda: large.answers)
+    large.check()
+    release.close()
 
 
 @on_loop
