@@ -25,7 +25,7 @@ ROLLOUT_FIGURES: tuple[Figure, ...] = (
     Figure(
         "edged_rollout_shadowed", _C, "Requests that were to be asked again.", ("model", "outcome")
     ),
-    Figure("edged_rollout_missed", _C, "Answered by stable in another's place.", ("model",)),
+    Figure("edged_rollout_missed", _C, "Answered in the place of a side that cannot.", ("model",)),
     Figure(
         "edged_rollout_drift",
         _G,

@@ -7,6 +7,7 @@ clock is known to be good.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
@@ -47,7 +48,12 @@ def load_trust(snapshot: Snapshot, state_dir: Path | None = None) -> TrustStore:
     try:
         trusted = load_trusted(snapshot, state_dir)
     except TrustLostError as exc:
-        return LostTrust({}, 1, trust.require_signatures, lost=exc.message)
+        revoked = exc.revoked
+        with contextlib.suppress(EdgedError):
+            if trust.root is not None:
+                revoked |= {*read_trust(snapshot.resolve(trust.root)).document.revoked}
+        is_required = trust.require_signatures
+        return LostTrust({}, 1, is_required, lost=exc.message, revoked=revoked)
     if trusted is not None:
         return trusted.store(required=trust.require_signatures)
     paths = [snapshot.resolve(key) for key in trust.keys]

@@ -123,7 +123,7 @@ class Tally(Struct):
     failed_again: Count = 0
     """Requests that the shadow failed where the stable release did not."""
     missed: Count = 0
-    """Requests that the stable release answered, for the one they belong to could not."""
+    """Requests that another release answered, for the one they belong to could not."""
     moments: dict[str, Moments] = field(default_factory=dict)
     """By ``in.NAME`` and ``out.NAME``, of the canary."""
 

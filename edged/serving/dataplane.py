@@ -17,6 +17,7 @@ from edged.errors import (
     EdgedError,
     InvalidRequestError,
     ModelNotFoundError,
+    ModelNotReadyError,
     RuntimeFailureError,
 )
 from edged.manifest import Manifest
@@ -166,7 +167,14 @@ class Dataplane:
             raise ModelNotFoundError(
                 f'no model "{model[:64]}" is configured; the models are: {known}'
             )
-        return choose_release(route, selector)
+        try:
+            return choose_release(route, selector)
+        except ModelNotReadyError:
+            # The stable release is down: which requests another takes is said by the rollout.
+            other = None if selector is not None or route.rollout is None else route.rollout.other
+            if other is None:
+                raise
+            return other
 
     def count_refusal(self, model: str, origin: str, error: EdgedError) -> None:
         """Note that a request was refused before it was queued."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 
 from edged.config.rollout import USER, RolloutConfig
+from edged.errors import ModelNotReadyError
 from edged.messages import InferRequest, InferResponse, OnResponse, OrderedRequest
 from edged.rollout.drift import Reference, observe
 from edged.rollout.judge import OVER, Phase
@@ -95,15 +96,26 @@ class Rollout:
         if self._silent_ns <= max(_SILENT_NS, self.config.guard.window // 10):
             tally.elapsed_ns += since_ns
 
+    @property
+    def other(self) -> Served | None:
+        """A side that answers while the stable release does not; None where there is none."""
+        if self.is_over:
+            return None
+        found = (self.releases.get(one) for one in sorted(self.sides - {self.config.stable}))
+        return next((one for one in found if one is not None and one.answers), None)
+
     def take(
         self, stable: Served, request: InferRequest, on_response: OnResponse
     ) -> tuple[Served, OnResponse]:
         """Who answers a request that names no release, and what its answer goes through.
 
         Args:
-            stable: who answers when nobody else does.
+            stable: who answers when nobody else does; while it is down, ``other``.
             request: as submitted.
             on_response: the asker's.
+
+        Raises:
+            ModelNotReadyError: it is the stable release's, which is down, and the other a canary.
         """
         if self.is_over:
             return stable, on_response
@@ -114,6 +126,14 @@ class Rollout:
             found = self.releases.get(number)
             if found is not None and found.answers:
                 release = found
+            elif stable.number == self._canary:
+                # It is only tried, and gets no more than its share.
+                down = self.releases.get(number)
+                state = "not there" if down is None else down.told_state
+                raise ModelNotReadyError(
+                    f'model "{self.model}" is not ready: release {number} is {state}, and '
+                    f"release {stable.number}, which is tried, only answers its own share"
+                )
             else:
                 self.entry.tally.missed += 1
         return release, self._watched(release, request, on_response)

@@ -27,7 +27,7 @@ from edged import decoding
 from edged.errors import EdgedError, SignatureError
 from edged.store.floors import Floors
 from edged.store.serving import serving_releases
-from edged.store.signing import DOMAIN
+from edged.store.signing import DOMAIN, parse_signatures
 from edged.store.stored import StoredRelease
 from edged.store.trust_document import (
     SignedTrust,
@@ -50,7 +50,16 @@ _FORMER_CAP = 8
 
 
 class TrustLostError(TrustError):
-    """Whom this device trusts is not known here any more."""
+    """Whom this device trusts is not known here any more.
+
+    Args:
+        message: see ``EdgedError``.
+        revoked: keys that were revoked, as far as that is known.
+    """
+
+    def __init__(self, message: str, revoked: frozenset[str] = frozenset()) -> None:
+        super().__init__(message)
+        self.revoked = revoked
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -90,15 +99,20 @@ class LostTrust(TrustStore):
 
     Args:
         lost: why.
+        revoked: keys that were revoked; what only these signed is refused, too.
     """
 
     lost: str = ""
+    revoked: frozenset[str] = frozenset()
 
     def verify(
         self, manifest_bytes: bytes, signatures_json: bytes | None, domain: bytes = DOMAIN
     ) -> tuple[str, ...]:
         """See ``TrustStore``."""
         if self.required:
+            entries = () if signatures_json is None else parse_signatures(signatures_json)
+            if entries and self.revoked.issuperset(name for name, _ in entries):
+                raise SignatureError(f"signed only by keys that were revoked; {self.lost}")
             digest = hashlib.sha256(manifest_bytes).hexdigest()
             raise RetiredKeyError(f"checked against no key: {self.lost}", digest)
         return TrustStore.verify(self, manifest_bytes, signatures_json, domain)
@@ -129,7 +143,8 @@ class TrustState:
                 f"{' and '.join(self._files.copies)} in {self._state_dir} are "
                 f"{'damaged' if found else 'gone'}, so which "
                 "trust document this device went by is not known: what serves goes on, and nothing "
-                "new is taken; give it the newest one again: edged trust apply --anew FILE"
+                "new is taken; give it the newest one again: edged trust apply --anew FILE",
+                _key_ids(self._files.noted()),
             )
         for name, flaw in found.items():
             if not isinstance(flaw, Trusted):
@@ -142,8 +157,9 @@ class TrustState:
         Raises:
             OSError: the disk does not take it.
         """
-        if self.read() is not None:
-            self._files.note()
+        kept = self.read()
+        if kept is not None:
+            self._files.note(_words(kept.document))
             return
         with self._files.locked():
             if self.read() is None:
@@ -216,7 +232,18 @@ class TrustState:
         document = trusted.signed.data.decode("ascii")
         former, spared = trusted.former, trusted.spared
         check = _check(document, former, spared)
-        self._files.write(msgspec.json.encode(_Kept(check, document, former, spared)))
+        data = msgspec.json.encode(_Kept(check, document, former, spared))
+        self._files.write(data, _words(trusted.document))
+
+
+def _words(document: TrustDocument) -> bytes:
+    """What is noted apart: the keys it revokes, or they would count again once it is lost."""
+    return "\n".join(document.revoked).encode("ascii")
+
+
+def _key_ids(words: bytes) -> frozenset[str]:
+    """The keys that were noted, which only refuse: whatever else stands there is none."""
+    return frozenset(words.decode("ascii", "replace").split())
 
 
 def _parse(data: bytes | None) -> Trusted | str:

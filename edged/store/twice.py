@@ -2,7 +2,8 @@
 
 Each copy is replaced whole, one after the other; a lock keeps two processes from writing at once.
 Which copy counts is its reader's decision. That it was written once is noted in a folder of its
-own: where both copies are gone then, this is no new device.
+own: where both copies are gone then, this is no new device. A few words can be noted with it, which
+count while nothing else is known.
 
     <directory>/NAME.json    <directory>/NAME-2.json    <directory>/written/NAME
 """
@@ -86,8 +87,20 @@ class Twice:
             raise ApplyError(f"{self._mark} cannot be looked at: {exc.strerror}") from exc
         return True
 
-    def write(self, data: bytes) -> None:
+    def noted(self) -> bytes:
+        """The words noted with it; empty where there are none, or they cannot be read."""
+        with contextlib.suppress(OSError):
+            fd = os.open(self._mark, os.O_RDONLY | _FLAGS)
+            with os.fdopen(fd, "rb") as file:
+                return file.read(self._cap_bytes)
+        return b""
+
+    def write(self, data: bytes, words: bytes = b"") -> None:
         """Replace both; ask for ``locked`` before what is written is decided.
+
+        Args:
+            data: of each.
+            words: see ``note``.
 
         Raises:
             OSError: the disk does not take it; each is the old or the new.
@@ -96,29 +109,37 @@ class Twice:
             write_atomically(self._directory / name, data)
             self._hand_over(self._directory / name)
             fault(f"{self._name}.{name}")
-        self.note()
+        self.note(words)
 
-    def note(self) -> None:
-        """Note that it was written; for one that is there, too: a cut may have come before that."""
+    def note(self, words: bytes = b"") -> None:
+        """Note that it was written; for one that is there, too: a cut may have come before that.
+
+        Args:
+            words: that count while both copies are lost.
+        """
         try:
-            self._note()
+            self._note(words)
         except OSError as exc:  # both are there, which is what was asked for
             log.warning("%s cannot be noted: %s", self._mark, exc.strerror)
 
-    def _note(self) -> None:
-        if os.path.lexists(self._mark):
+    def _note(self, words: bytes) -> None:
+        if os.path.lexists(self._mark) and self.noted() == words:
             return
         make_directory(self._mark.parent)
         # By the folder itself: who owns the directory could lead root elsewhere by a link.
         folder = os.open(self._mark.parent, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
         try:
             self._hand_over(folder)
-            flags = os.O_WRONLY | os.O_CREAT | _FLAGS
-            mark = os.open(self._mark.name, flags, 0o600, dir_fd=folder)
-            try:
-                self._hand_over(mark)
-            finally:
-                os.close(mark)
+            made = f".{self._mark.name}.new"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(made, dir_fd=folder)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
+            with os.fdopen(os.open(made, flags, 0o600, dir_fd=folder), "wb") as mark:
+                self._hand_over(mark.fileno())
+                mark.write(words)
+                mark.flush()
+                os.fsync(mark.fileno())
+            os.rename(made, self._mark.name, src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
         finally:
             os.close(folder)

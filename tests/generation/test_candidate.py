@@ -386,6 +386,30 @@ class TestRetiredKeys:
         assert "signed by 0 of 1 required trusted keys" in problem.message
         assert not candidate.desired()
 
+    @pytest.mark.parametrize("is_noted", [True, False], ids=["noted", "configured"])
+    def test_nor_where_it_is_lost_that_it_was_revoked(
+        self, site: Site, repository: Repository, two: Ring, *, is_noted: bool
+    ) -> None:
+        """The slot names it until another takes its place; both copies of the document may go."""
+        self.write(site, "m-1.edgb")
+        (one,) = build_candidate(site.load(), repository).desired()
+        repository.activate("m", one.digest)
+        gone = (two["a"].key_id,)
+        self.retire(site, two, revoked=gone)
+        if not is_noted:
+            (site.state / "written" / "trust").write_bytes(b"\xff")
+            document = two.document(2, release="b", revoked=gone)
+            (site.directory / "site.trust").write_bytes(two.signed(document))
+        for copy in TrustState(site.state).copies:
+            copy.unlink()
+        candidate, (problem,) = both(site, repository)
+        assert "signed only by keys that were revoked" in problem.message
+        assert "edged trust apply --anew FILE" in problem.message
+        assert not candidate.desired()
+        # Signed by another key as well, as bundles are before a key is retired, it goes on.
+        site.bundle("m", 1, key=[two["a"], two["b"]])
+        assert build_candidate(site.load(), repository).retired
+
     def test_nor_one_that_takes_the_place_of_a_file_that_was_looked_at(
         self, site: Site, repository: Repository, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edged.config.rollout import RolloutConfig
-from edged.errors import QueueFullError, RunError
+from edged.errors import Code, QueueFullError, RunError
 from edged.messages import PrepareRequest
 from edged.rollout.drift import Reference
 from edged.rollout.judge import Phase
@@ -155,6 +155,39 @@ class TestSides:
         assert {*await asked(plane, 10)} == {1}
         assert rollout.entry.tally.missed == 10
         assert {*await asked(house(canary(100), stable)[0], 10)} == {1}
+
+    @on_loop
+    async def test_a_canary_answers_its_own_share_while_the_stable_one_cannot(self):
+        new = both()[1]
+        plane, rollout = house(canary(50, "k"), served(None, 1), new)
+        found = [ask(plane, asker={"k": str(n)}) for n in range(40)]
+        await until(lambda: all(found))
+        errors = [answers[0].error for answers in found]
+        good = errors.count(None)
+        assert 10 < good < 30
+        assert sides_of(rollout) == {"2": good}
+        (text,) = {error.message for error in errors if error is not None}
+        assert text.startswith('model "gate" is not ready: release 1 is new, and release 2')
+        assert {error.code for error in errors if error is not None} == {Code.UNAVAILABLE}
+        rollout.entry.move(Phase.ABORTED, "x", 1.0)
+        assert ask(plane)[0].error is not None
+
+    @on_loop
+    async def test_in_ab_the_other_one_answers_for_the_stable_one_too(self):
+        new = both()[1]
+        config = section(ab={"weights": {"1": 1, "2": 1}, "key": "k"})
+        plane, rollout = house(config, served(None, 1), new)
+        assert {*await asked(plane, 40, asker=lambda n: {"k": str(n)})} == {2}
+        assert 10 < rollout.entry.tally.missed < 30
+        assert {*await asked(house(config, new)[0], 10, asker=lambda n: {"k": str(n)})} == {2}
+        spec = TensorSpec("x", "float32", ("batch", 4))
+        prepared = plane.prepare(PrepareRequest("gate", (spec,)))
+        answers = Answers()
+        for n in range(10):
+            prepared.submit({"x": X}, 2, None, "uds:7", answers, key=str(n))
+        await until(lambda: len(answers) == 10)
+        assert {one.release for one in answers} == {2}
+        assert ask(plane, release=1)[0].error is not None
 
     @on_loop
     async def test_a_failing_canary_is_counted_and_no_other(self):

@@ -138,3 +138,24 @@ def test_to_whom_the_folder_is_closed_nothing_is_damaged(mode: int) -> None:
             folder.chmod(0)
         found = list(files.read())
     assert found == ([] if mode == 0o700 else [("note.json", None), ("note-2.json", None)])
+
+
+def test_words_are_noted_beside_it(tmp_path: Path) -> None:
+    files = Twice(tmp_path, "note", 10)
+    assert files.noted() == b""
+    files.write(b"one", b"few")
+    assert files.noted() == b"few"
+    mark = tmp_path / "written" / "note"
+    before = mark.stat().st_ino
+    files.write(b"two", b"few")
+    assert mark.stat().st_ino == before, "there is nothing to write"
+    files.note(b"others")
+    assert files.noted() == b"others"
+    assert mark.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in mark.parent.iterdir()] == ["note"]
+    mark.unlink()
+    mark.symlink_to(tmp_path / "note.json")
+    assert files.noted() == b"", "no link is followed"
+    files.note(b"more")
+    assert not mark.is_symlink()
+    assert (tmp_path / "note.json").read_bytes() == b"two"
