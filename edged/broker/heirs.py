@@ -58,7 +58,9 @@ def forget(folder: Path) -> None:
         forget_sessions(folder)
 
 
-def with_heirs(bindings: BindingSet, folder: Path, config: Config, line: Line) -> BindingSet:
+def with_heirs(
+    bindings: BindingSet, folder: Path, config: Config, line: Line, *, is_new: bool = True
+) -> BindingSet:
     """A line's bindings, and those that it once had and that are another line's now.
 
     Args:
@@ -66,8 +68,12 @@ def with_heirs(bindings: BindingSet, folder: Path, config: Config, line: Line) -
         folder: where it remembers its sessions.
         config: the whole.
         line: it.
+        is_new: it is opened now; else whoever leaves it now is known, and the others answer what
+            nobody else does, also where its session begins anew with another password.
     """
     leaving, past = _heirs(folder, config, line, bindings.max_request_bytes)
+    if not is_new:
+        leaving, past = [], [*leaving, *past]
     if not leaving and not past:
         return bindings
     found = bindings.with_bindings(bindings.bindings, (*bindings.leaving, *leaving))

@@ -167,13 +167,15 @@ class Brokers:
         await asyncio.to_thread(self._say_left, used)
 
     def _with_heirs(self, snapshot: Snapshot, prepared: Prepared) -> Prepared:
-        """Let lines that are opened now answer what their sessions have for bindings that moved."""
-        return {
-            line: bindings
-            if bindings is None or (line in self._lines and self._lines[line].bindings is not None)
-            else with_heirs(bindings, folder_of(self._state_dir, line), snapshot.config, line)
-            for line, bindings in prepared.items()
-        }
+        """Let lines answer what their sessions have for bindings that moved."""
+        made: dict[Line, BindingSet | None] = {}
+        for line, bindings in prepared.items():
+            link, folder = self._lines.get(line), folder_of(self._state_dir, line)
+            is_new = link is None or link.bindings is None
+            made[line] = bindings and with_heirs(
+                bindings, folder, snapshot.config, line, is_new=is_new
+            )
+        return made
 
     def _left(self, snapshot: Snapshot, wanted: Prepared) -> Prepared:
         """Lines that no binding has any more, and whose sessions have messages for some."""

@@ -82,6 +82,21 @@ def test_who_went_to_another_line_answers_in_the_session_that_it_left(tmp_path: 
     assert [one.binding.name for one in later.routes("b/in")] == ["b"]
 
 
+def test_of_a_line_that_is_open_they_answer_what_nobody_else_does(tmp_path: Path) -> None:
+    note(tmp_path, held={"b/in": ("b",)}, past={"c/in": ("c",)})
+    found = config(binding("b", results="plant"), binding("c", results="plant"))
+    before = prepare_bindings([binding("b")], lambda *_: SUM, BaseTopics("edged/test"))
+    empty = prepare_bindings((), lambda *_: SUM, BaseTopics("edged/test"))
+    made = with_heirs(empty, tmp_path, found, Line(), is_new=False)
+    assert ([*made.leaving], [one.name for one in made.past]) == ([], ["b", "c"])
+    for one in (made, made.with_others(before.bindings), made.left_by(before.bindings)):
+        for kept in (one, one.part(None), one.after(before), one.after(one).after(made)):
+            for name in "bc":
+                assert [route.binding.name for route in kept.routes(f"{name}/in")] == [name]
+    routes = made.left_by(before.bindings).after(before).routes("b/in")
+    assert [one.binding for one in routes] == [*before.bindings], "by the way that it had"
+
+
 @pytest.mark.parametrize(
     ("names", "found"),
     [
