@@ -61,6 +61,9 @@ class CaptureWriter:
         self._begun_ns = time.monotonic_ns()
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError as exc:
+            text = f"{path}: is there already; name another file, or remove it first"
+            raise InvalidRequestError(text) from exc
         except OSError as exc:
             raise InvalidRequestError(f"{path}: cannot be made: {exc.strerror}") from exc
         self._file: BinaryIO = os.fdopen(handle, "wb")

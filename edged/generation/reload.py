@@ -257,7 +257,7 @@ class Reloader(Returns):
         await asyncio.sleep(0)
         house.manager.step()
         await asyncio.sleep(0)
-        told = "generation %d is in effect (%d changed fields, %d loaded)"
+        told = "generation %d is in effect (changed fields: %d, loaded: %d)"
         log.info(told, generation, changes, len(new))
         self._follow_up(await self._reviews.in_turns(candidate.broken))
         await self._remember(is_good=True)

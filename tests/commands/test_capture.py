@@ -44,7 +44,7 @@ def test_caps_and_no_overwriting(tmp_path):
     assert small.is_full
     assert (tmp_path / "small").stat().st_size == small.bytes <= 1000
     assert (tmp_path / "small").stat().st_mode & 0o777 == 0o600
-    with pytest.raises(InvalidRequestError, match="File exists"):
+    with pytest.raises(InvalidRequestError, match="is there already; name another"):
         write(tmp_path / "few")
 
 
