@@ -44,7 +44,8 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     refuse_operators(model, find_target(job.target))
     weights = {tensor.name for tensor in model.graph.initializer}
     wanted = {v.name: graph.dtype_of(v) for v in model.graph.input if v.name not in weights}
-    if not samples and job.generate:
+    are_made = bool(not samples and job.generate)
+    if are_made:
         samples = generate(_signature(model, wanted), job.generate, known_words(model))
     inputs = {
         name: fit_dtype(array, wanted[name], name)
@@ -54,7 +55,13 @@ def export(job: SourceJob, samples: dict[str, Array]) -> Exported:
     run = _open(model)
     if job.batch == "rows":
         _refuse_frozen(model, weights)
-    outputs = run_in_rows(run, inputs, job.batch)
+    try:
+        outputs = run_in_rows(run, inputs, job.batch)
+    except ConversionError as exc:
+        if not are_made:
+            raise
+        text = "these rows were made, for there are no samples; bring rows that it takes: --samples"
+        raise ConversionError(f"{exc.message}; {text}") from exc
     refuse_many("output", outputs.items())
     remedies = _forget_ranks(model, outputs)
     return Exported(
