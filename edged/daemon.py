@@ -178,10 +178,11 @@ class Daemon:
         finally:
             await self._stop()
         self._breaker.stop()
-        if self.manager.is_loading or self.manager.recovery.unclosed:
-            # Python would wait for the loader's thread, and a load may take minutes; and it would
-            # free what is on a lost device, which has ended processes by SIGABRT. Nothing of it
-            # is needed any more: every answer is written and the store is closed.
+        manager = self.manager
+        if manager.is_loading or manager.workshop.is_busy or manager.recovery.unclosed:
+            # Python would wait for threads, and a load may take minutes, a package's step for ever;
+            # and it would free what is on a lost device, which has ended processes by SIGABRT.
+            # Nothing is needed any more: every answer is written and the store is closed.
             logging.shutdown()
             os._exit(0)
 

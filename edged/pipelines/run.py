@@ -22,6 +22,7 @@ from edged.errors import (
     InvalidRequestError,
 )
 from edged.messages import InferRequest, InferResponse, Ticket
+from edged.pipelines.awaited import NO_THREAD, Awaited
 from edged.pipelines.checks import (
     check_promise,
     holds,
@@ -84,6 +85,7 @@ class PipelineRun:
         self._begun_ns = [0] * len(plan.nodes)
         self._open = self._token = 0
         self._tickets: dict[int, Ticket] = {}
+        self._errands: dict[int, Awaited] = {}
         self._spent_ns = 0
         self._is_alone = False
         self._is_advancing = self._is_over = self._is_stopping = False
@@ -114,6 +116,10 @@ class PipelineRun:
         self._is_stopping = True
         for ticket in list(self._tickets.values()):
             ticket.cancel()
+        for token, awaited in list(self._errands.items()):
+            if awaited.withdraw():
+                del self._errands[token]
+                self.close()
         self._is_stopping = False
 
     def _advance(self) -> None:
@@ -208,13 +214,14 @@ class PipelineRun:
 
         def job() -> Any:
             if self._is_late():
-                return DeadlineExceededError("the deadline passed while waiting for a thread")
+                return DeadlineExceededError(NO_THREAD)
             try:
                 return do()
             except BaseException as exc:  # an exit, too, would leave nobody to answer
                 return exc
 
         def came(result: Any) -> None:
+            self._errands.pop(token).cancel()
             self.close()
             try:
                 if isinstance(result, BaseException):
@@ -225,8 +232,10 @@ class PipelineRun:
                 self._broke(place, exc)
             self._advance()
 
-        self.open()
-        self._home.workshop.do(job, came)
+        token, work = self.open(), self._plan.nodes[place].work
+        is_foreign = work is not None and work.is_foreign
+        errand = self._home.workshop.do(job, came, is_foreign=is_foreign)
+        self._errands[token] = Awaited(errand, came, self._deadline_ns)
 
     def work(self, place: int, node: Node, given: Mapping[str, Any], do: Do | None = None) -> None:
         """Do a step that is no model, here or on a thread; ``do`` in place of its own work."""

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from edged.config.load import load
+from edged.errors import DeadlineExceededError
 from tests import models
 from tests.bundles import make_bundle
-from tests.e2e.process import running
+from tests.e2e.process import DaemonProcess, running, wait_for
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/steps"
 BODY = """\
@@ -64,6 +65,47 @@ def test_the_example(tmp_path: Path):
 
 def _path(target: Path) -> str:
     return f"{target}:{Path(__file__).parents[2]}"
+
+
+HANGS = """\
+import time
+from edged.tensors import TensorSpec
+
+class Hangs:
+    def __init__(self, options): pass
+
+    def outputs(self, inputs): return [TensorSpec("values", "float32", ("batch", 4))]
+
+    def run(self, inputs):
+        if inputs["values"][0, 0] == 9:
+            time.sleep(10_000)
+        return dict(inputs)
+"""
+
+
+def test_one_that_never_returns_keeps_neither_others_nor_the_daemon(tmp_path: Path):
+    info = tmp_path / "packages/hangs-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hangs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[edged.steps]\nclamp = hangs:Hangs\n")
+    (info.parent / "hangs.py").write_text(HANGS)
+    make_bundle(tmp_path / "gate.edgb", models.double(), name="gate")
+    body = BODY.replace("beyond: held.beyond", "held: held.values")
+    with running(tmp_path, body, PYTHONPATH=_path(info.parent)) as daemon:
+        with daemon.client() as client, daemon.client() as other:
+            x = np.full((1, 4), 1, np.float32)
+            np.testing.assert_array_equal(client.infer("p", {"x": x})["y"], x * 2)
+            hung = [
+                other.submit("p", {"x": x * 9}) for _ in range(8)
+            ]  # more than there are threads
+            wait_for(lambda: _at_work(daemon) == len(hung))
+            with pytest.raises(DeadlineExceededError, match="waiting for a thread"):
+                client.infer("p", {"x": x}, timeout=0.2)
+        assert daemon.stop() == 0
+
+
+def _at_work(daemon: DaemonProcess) -> int:
+    return sum(one["in_flight"] for one in daemon.status()["releases"] if one["model"] == "p")
 
 
 def test_without_the_package_the_configuration_is_refused(tmp_path: Path):

@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.errors import DeadlineExceededError, FieldError, InvalidRequestError, RunError
+from edged.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    FieldError,
+    InvalidRequestError,
+    RunError,
+)
 from edged.pipelines.packages import installed, package_work
 from edged.tensors import TensorSpec
 from tests.fakes.clock import on_loop, turns, until
@@ -150,17 +156,29 @@ def test_one_that_exits_ends_nothing_but_its_own_check(package: Path):
 
 
 @on_loop
-async def test_what_waited_for_a_thread_for_too_long_is_not_done(package: Path):
+async def test_a_request_waits_for_a_thread_until_its_deadline_and_no_longer(package: Path):
+    """A package's run that never returns keeps its thread, and nobody else: not for ever."""
     site = Site(text("by: 3"), one=model())
-    go = threading.Event()
+    go, begun = threading.Event(), []
     for _ in range(8):  # more than there are threads
-        site.workshop.do(lambda: go.wait(15), lambda _: None)
-    answers, _ = ask(site, deadline_ns=time.monotonic_ns() + 20_000_000)
+        site.workshop.do(lambda: begun.append(1) or go.wait(60), lambda _: None, is_foreign=True)
+    late, _ = ask(site, deadline_ns=time.monotonic_ns() + 20_000_000)
+    await until(lambda: late)
+    assert type(late.only.error) is DeadlineExceededError
+    assert "while waiting for a thread" in late.only.error.message
+    withdrawn, ticket = ask(site)
     await turns()
-    until_ns = time.monotonic_ns() + 20_000_000
-    await until(lambda: time.monotonic_ns() > until_ns)
+    assert ticket.cancel()
+    assert type(withdrawn.only.error) is CancelledError
+    own = []
+    site.workshop.do(lambda: "not behind them", own.append)
+    await until(lambda: own)
+    count = len(begun)
     go.set()
+    await until(lambda: len(begun) == 8)
+    assert count < 8
+    answers, _ = ask(site)
     await until(lambda: answers)
-    assert type(answers.only.error) is DeadlineExceededError
-    assert "while waiting for a thread" in answers.only.error.message
+    np.testing.assert_array_equal(answers.only.outputs["y"], (X + 3) * 2)
+    assert len(late) == len(withdrawn) == 1
     idle(site)

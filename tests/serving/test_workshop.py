@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from edged.serving.scheduling.turn import Turn
-from edged.serving.workshop import Workshop
+from edged.serving.workshop import Errand, Workshop
 from tests.fakes.clock import on_loop, until
 
 
@@ -17,7 +17,20 @@ async def test_a_job_on_a_thread_and_its_result_on_the_loop():
     await until(lambda: done)
     ((there, here),) = done
     assert there != here == threading.get_ident()
+    assert not workshop.is_busy
     workshop.close()
+
+
+def test_an_errand_is_done_once_or_withdrawn():
+    done = []
+    errand = Errand(lambda: done.append(1))
+    errand()
+    errand()
+    assert not errand.withdraw()
+    other = Errand(lambda: done.append(2))
+    assert other.withdraw()
+    other()
+    assert done == [1]
 
 
 def test_closed_before_it_was_used():

@@ -39,7 +39,7 @@ _ANSWER_BYTES = 1 << 20
 _FROM_PIPELINE = "pipeline:"
 """Who asks a pipeline is not known to its models."""
 
-Do = Callable[[Callable[[], Any], Callable[[Any], None]], None]
+Do = Callable[[Callable[[], Any], Callable[[Any], None]], object]
 """Does the first on a thread, and gives what it returns to the second on the loop."""
 
 
