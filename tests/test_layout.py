@@ -18,7 +18,7 @@ MERGE = re.compile(r"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)
 BESIDE = re.compile(r"\bfsync\(|\bmkstemp\(")
 """What makes a file whole or not there at all; done twice, it is done in two ways."""
 ROOMS = {
-    "paho": {"edged/transports/mqtt/paho.py"},
+    "paho": {"edged/transports/mqtt/paho.py", "edged/transports/mqtt/paho_client.py"},
     "onnxruntime": {"edged/runtimes/onnxruntime.py"},
     "onnxruntime_genai": {"edged/runtimes/onnxruntime_genai.py"},
     "tensorrt": {"edged/runtimes/tensorrt_api.py"},

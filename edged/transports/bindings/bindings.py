@@ -185,9 +185,10 @@ class Bindings:
         """Give back shared filters, and answer what was given to us; no other member gets it."""
         if not await self._subscriber.leave(max(0, until_s - self.loop.time())):
             return
-        self._shared_s = self.loop.time()
+        # What the broker sent before it heard of it came before its word: where it was quiet then,
+        # there is nothing to wait for.
         while self.loop.time() < until_s and self._connection:
-            is_quiet = self.loop.time() - self._shared_s >= _QUIET_S
+            is_quiet = self.loop.time() - self._shared_s >= _QUIET_S and not self._waiting
             if is_quiet and not any(arrival.is_shared for arrival in self._order):
                 return
             await asyncio.sleep(_QUIET_S / 5)

@@ -35,6 +35,8 @@ class BufferedSocket:
         self._at = 0
         self._waiting: deque[bytes | bytearray] = deque()
         self._waiting_bytes = 0
+        self.taken_bytes = 0
+        """All that ``send`` took."""
 
     def fileno(self) -> int:
         """The descriptor, or -1 once it is closed."""
@@ -77,6 +79,7 @@ class BufferedSocket:
                 raise BlockingIOError
         self._waiting.append(data)
         self._waiting_bytes += len(data)
+        self.taken_bytes += len(data)
         return len(data)
 
     def flush(self) -> bool:

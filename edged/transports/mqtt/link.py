@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import struct
-import termios
 import time
 from collections.abc import Callable
 from typing import cast
 
 from edged.protocol.mqtt_session import ClientSession
 from edged.transports.mqtt.connection import SessionOptions
+from edged.transports.mqtt.patience import Patience, queued_bytes
 
 READ_BYTES = 256 << 10
 """One read of the socket for a packet that is known to be large."""
@@ -39,9 +37,6 @@ REST_S = 0.00001
 """Where reads follow one another so closely, bring little each, and so much of ours is still on its
 way, the loop rests for so long (less than a tenth of a millisecond, as kernels keep time): the
 broker gets a core meanwhile, and what it sends comes together, at half the cost."""
-UNANSWERED_S = 120.0
-"""A broker that reads all, answers pings and does not acknowledge for so long never will: what it
-was sent, and what it sent itself, only gets on with another connection."""
 LAST_WORDS_S = 1.0
 """How long a broker has to close its side after DISCONNECT, as it must."""
 
@@ -78,8 +73,7 @@ class BrokerLink(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._small = self._buffer[:SMALL_READ_BYTES]
         self._is_due = self._is_reading = False
-        self._oldest: tuple[int, ...] = ()
-        self._oldest_ns = self._oldest_at = self._written = 0
+        self._patience, self._written = Patience(), 0
         self._acks_at_once = max(1, min(ACKS_AT_ONCE, options.max_inflight // 4))
         self._acks_timer: asyncio.TimerHandle | None = None
         self._lone_acks = 0
@@ -221,15 +215,12 @@ class BrokerLink(asyncio.BufferedProtocol):
         if now_ns - heard_ns > 1.5 * options.keepalive_s * 1e9:
             self.is_silent = True
             self.end("the broker was not heard for one and a half keepalives")
-        oldest = self.session.together.oldest
-        if oldest != self._oldest or self._is_paused or not oldest:
-            self._oldest, self._oldest_ns = oldest, now_ns
-            self._oldest_at = self._written + self.session.outgoing.size_bytes
-        elif self._written - unread_bytes(self._transport) < self._oldest_at:
-            self._oldest_ns = now_ns  # a slow network has it yet, and not the broker
-        elif now_ns - self._oldest_ns > UNANSWERED_S * 1e9:
+        oldest, patience = self.session.together.oldest, self._patience
+        if self._is_paused or not patience.waits_for(oldest):
+            patience.begin(oldest, now_ns, self._written + self.session.outgoing.size_bytes)
+        elif patience.has_ended(now_ns, self._written - unread_bytes(self._transport)):
             self.is_silent = True
-            self.end(f"the broker has not acknowledged what it was sent for {UNANSWERED_S:.0f} s")
+            self.end(patience.words)
 
 
 def waiting_bytes(transport: asyncio.Transport) -> int:
@@ -241,10 +232,10 @@ def waiting_bytes(transport: asyncio.Transport) -> int:
 
 def unread_bytes(transport: asyncio.Transport | None) -> int:
     """What was written and did not arrive at the other side, as far as the system says it."""
-    size, queued = 0, bytearray(4)
+    size = queued = 0
     # Closed meanwhile; TLS of Python 3.10 has no transport any more then.
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if transport is not None:
             size = waiting_bytes(transport)
-            fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
-    return size + int(struct.unpack("i", queued)[0])
+            queued = queued_bytes(transport.get_extra_info("socket").fileno())
+    return size + queued

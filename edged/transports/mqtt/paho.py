@@ -9,7 +9,6 @@ nothing stale is ever sent again.
 from __future__ import annotations
 
 import random
-import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -33,15 +32,18 @@ from edged.protocol.broker_session import (
     Subscribed,
     Unsubscribed,
 )
-from edged.protocol.mqtt import before_v5, encode_properties, is_shared, subscription_id
-from edged.transports.mqtt.buffered import BufferedSocket
+from edged.protocol.mqtt import before_v5, is_shared, subscription_id
 from edged.transports.mqtt.connection import SessionOptions
+from edged.transports.mqtt.paho_client import Client, Packed
+from edged.transports.mqtt.patience import Patience, queued_bytes
 from edged.transports.mqtt.session import Session
 from edged.transports.mqtt.taken import Taken
 
 _OK = MQTTErrorCode.MQTT_ERR_SUCCESS
 _READS = 16
 """So many times packets are read before those that wait are written."""
+_LOOK_NS = 1_000_000_000
+"""So often it is looked at what the broker has not acknowledged."""
 _NEVER_RETAINED = 2
 """Retain handling: the broker sends no retained messages when we subscribe."""
 
@@ -97,10 +99,11 @@ class PahoConnection:
         self._unsubscribing: dict[int, int] = {}
         self._numbers_filters = False
         self._client = self._make_client()
+        self._patience, self._looked_ns = Patience(), 0
 
-    def _make_client(self) -> _Client:
+    def _make_client(self) -> Client:
         options, is_v5 = self._options, self._protocol == "5"
-        client = _Client(
+        client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
             clean_session=None if is_v5 else options.session_expiry_s == 0,
@@ -177,7 +180,23 @@ class PahoConnection:
             while client.loop_read() == _OK and client.buffered.pending():
                 pass
             return False
-        return client.socket() is not None and client.loop_misc() == _OK
+        goes_on = client.socket() is not None and client.loop_misc() == _OK
+        if goes_on and (now_ns := time.monotonic_ns()) - self._looked_ns > _LOOK_NS:
+            self._looked_ns = now_ns
+            self._judge(now_ns)
+        return goes_on
+
+    def _judge(self, now_ns: int) -> None:
+        """Raise TimeoutError for a broker that will never acknowledge what it has."""
+        kinds = (self._tokens, self._subscribing, self._unsubscribing)
+        oldest = tuple(next(iter(kind)) for kind in kinds if kind)
+        buffered, patience = self._client.buffered, self._patience
+        if self._client.want_write() or not patience.waits_for(oldest):
+            patience.begin(oldest, now_ns, buffered.taken_bytes)
+            return
+        there = buffered.taken_bytes - buffered.waiting - queued_bytes(buffered.fileno())
+        if patience.has_ended(now_ns, there):
+            raise TimeoutError(patience.words)
 
     def subscribe(self, token: int, filters: tuple[tuple[str, int], ...]) -> None:
         """Send SUBSCRIBE; with MQTT 5 without our own messages and without retained ones.
@@ -230,7 +249,7 @@ class PahoConnection:
 
     def _send(self, token: int, publication: Publication) -> None:
         is_v5 = self._protocol == "5"
-        packed: Any = _Packed(publication) if is_v5 else None
+        packed: Any = Packed(publication) if is_v5 else None
         publication = publication if is_v5 else before_v5(publication)
         for _ in range(64):  # "queue size" means that the next packet identifier is still in use
             info = self._client.publish(
@@ -349,33 +368,6 @@ class PahoConnection:
         self, _client: paho.Client, _: Any, mid: int, _reasons: list[ReasonCode], _properties: Any
     ) -> None:
         self._emit(Unsubscribed(self._number, self._unsubscribing.pop(mid, 0)))
-
-
-class _Client(paho.Client):
-    """paho on a buffered socket."""
-
-    buffered: BufferedSocket
-
-    def _create_socket(self) -> BufferedSocket:
-        sock: Any = super()._create_socket()
-        # Without it Nagle holds back every second small packet for the peer's delayed ACK: 40 ms.
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffered = BufferedSocket(sock)
-        return self.buffered
-
-
-class _Packed:
-    """What paho asks of properties when it sends; its own class takes 30 us to fill and pack."""
-
-    __slots__ = ("_publication",)
-
-    def __init__(self, publication: Publication) -> None:
-        self._publication = publication
-
-    def pack(self) -> bytes:
-        """The bytes of the properties."""
-        return encode_properties(self._publication)
 
 
 def _properties(packet_type: int) -> Properties:

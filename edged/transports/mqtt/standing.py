@@ -29,6 +29,7 @@ log = logging.getLogger("edged.mqtt")
 UNREAD_BYTES = 8 << 20
 """So much may wait for a broker that does not read; QoS 0 beyond it is refused and counted."""
 UNREAD_WORDS = "the broker does not read what we send"
+_VERSIONS: tuple[Protocol, ...] = ("5", "3.1.1")
 SAY_AGAIN_S = 60.0
 """So long after it was said that messages are not sent, it is said again."""
 
@@ -87,6 +88,8 @@ class Standing:
         self._attempt = 0
         self._troubled_since_ns: int | None = None
         self._suspicion: str | None = None
+        self._said: dict[Protocol, str] = {}
+        """Of a broker that took neither version yet, what became of the last try with each."""
         self._unsent = 0
         self._unsent_said_ns: int | None = None
 
@@ -102,6 +105,7 @@ class Standing:
     def connected(self, event: Connected) -> None:
         """The broker accepted us."""
         self._choice.accepted()
+        self._said.clear()
         self.connections += 1
         self._up_since_ns = self.heard_ns = time.monotonic_ns()
         self._since, self.last_error, self.state = time.time(), "", "connected"
@@ -130,8 +134,10 @@ class Standing:
             if not ending.is_broken:
                 reason = self._suspicion = BRIEF_WORDS.format(self._options.client_id)
         reason = reason or ending.reason or ending.words or "the connection was closed"
-        is_instant = ending.reached_broker and not ending.is_up
-        is_instant = is_instant and self._choice.refused(ending.reason_code)
+        is_instant = False
+        if ending.reached_broker and not ending.is_up:
+            reason = self._by_version(reason)
+            is_instant = self._choice.refused(ending.reason_code)
         self._report(verdict, reason, was_up=ending.is_up)
         self._attempt = 0 if is_steady else self._attempt + 1
         longest_s = longest_pause(
@@ -147,6 +153,15 @@ class Standing:
             longest_s=longest_s,
         )
         return Next(reason, is_instant or verdict is not Verdict.STOP, 0.0 if is_instant else delay)
+
+    def _by_version(self, reason: str) -> str:
+        """Why neither version is taken, where both were tried: the second may hide the first."""
+        if self._choice.is_settled:
+            return reason
+        self._said[self._choice.current] = reason
+        if len({*self._said.values()}) < len(_VERSIONS):
+            return reason
+        return "; ".join(f"with MQTT {one}: {self._said[one]}" for one in _VERSIONS)
 
     def _was_steady(self) -> bool:
         steady_s, since = STEADY_S, self._up_since_ns

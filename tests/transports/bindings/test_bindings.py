@@ -680,6 +680,18 @@ async def test_a_member_that_leaves_its_group_answers_what_it_was_given_first():
     ]
 
 
+def test_a_member_that_was_given_nothing_leaves_at_once(monkeypatch):
+    monkeypatch.setattr("edged.transports.bindings.bindings._QUIET_S", 30)
+
+    async def main():
+        bench = Bench(binding(**SHARED))
+        await asyncio.wait_for(bench.bindings.drain(120), 20)
+        assert bench.session.of("unsubscribe") == [["$share/fleet/in/+"]]
+        assert bench.session.stopped
+
+    asyncio.run(main())
+
+
 def test_a_member_that_cannot_finish_in_time_goes_anyway(caplog):
     async def main():
         bench = Bench(binding(**SHARED), hold=True)

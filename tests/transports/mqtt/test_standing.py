@@ -200,3 +200,22 @@ def test_a_steady_connection_is_forgiven(monkeypatch):
     monkeypatch.setattr(time, "monotonic_ns", lambda: later)
     assert made.ended(Ending(True, True)).delay_s <= 0.5
     assert not made.is_alive
+
+
+def test_a_broker_that_takes_neither_version_is_told_by_both():
+    """The second try, with MQTT 3.1.1, fails for another reason, which says nothing of the first."""
+
+    def broken(words):
+        return Ending(False, True, None, words, "", None, is_broken=True, is_silent=False)
+
+    made = standing()
+    assert made.ended(broken("CONNACK is cut")).reason == "CONNACK is cut"
+    assert made.ended(broken("CONNACK is cut")).reason == "CONNACK is cut"
+    assert made.protocol == "3.1.1"
+    both = "with MQTT 5: CONNACK is cut; with MQTT 3.1.1: CONNACK is long"
+    assert made.ended(broken("CONNACK is long")).reason == both
+    assert made.stats()["last_error"] == both
+    away = Ending(False, False, None, "", "refused", None, is_broken=False, is_silent=False)
+    assert made.ended(away).reason == "refused"
+    assert made.ended(broken("CONNACK is cut")).reason == "CONNACK is cut", "with both the same"
+    assert standing(protocol="5").ended(broken("CONNACK is cut")).reason == "CONNACK is cut"
