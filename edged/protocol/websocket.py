@@ -59,6 +59,16 @@ class WebSocket:
         """Bytes as a frame."""
         return _frame(_BINARY, data)
 
+    @property
+    def is_in_frame(self) -> bool:
+        """Whether the rest of a frame is yet to come."""
+        return self._left > 0
+
+    @staticmethod
+    def nudge() -> bytes:
+        """What a server reads and does not answer: a pong that it has not asked for (5.5.3)."""
+        return _frame(_PONG, b"")
+
     def receive(self, data: bytes) -> bytes:
         """Read what came; returns the bytes that were in its frames.
 

@@ -6,17 +6,20 @@ import json
 import msgspec
 import pytest
 
+from edged.protocol.websocket import WebSocket
+from edged.transports.mqtt import websocket_link as module
 from edged.transports.mqtt.native import NativeSession
+from edged.transports.mqtt.websocket_link import WebSocketLink
 from tests.fakes.broker import Device, Mosquitto, free_port
+from tests.protocol.test_websocket import ANSWER, KEY, frame, unmasked
 from tests.transports.conftest import VIB, Rig, until
-
-pytestmark = pytest.mark.broker
 
 
 def run(main):
     asyncio.run(asyncio.wait_for(main(), 100))
 
 
+@pytest.mark.broker
 def test_a_broker_behind_a_websocket(tmp_path, monkeypatch):
     monkeypatch.setattr(Rig, "make_session", NativeSession)
     port = free_port()
@@ -58,5 +61,50 @@ def test_a_server_that_serves_none_is_said_so(answer):
                     assert "mqtt.websocket" in rig.stats["last_error"]
             finally:
                 Rig.make_session = before
+
+    run(main)
+
+
+class Broker(asyncio.Protocol):
+    """A socket's transport and the link behind it, in one."""
+
+    def __init__(self):
+        self.written, self.heard, self.is_gone = [], b"", False
+        self._buffer = memoryview(bytearray(64))
+
+    def write(self, data):
+        self.written.append(bytes(data))
+
+    def get_buffer(self, _):
+        return self._buffer
+
+    def buffer_updated(self, size):
+        self.heard += bytes(self._buffer[:size])
+
+
+def test_a_server_that_stops_in_mid_frame_is_woken_until_it_goes_on(monkeypatch):
+    """mosquitto 2.0 goes on when it reads something, or after a tenth of a second."""
+    monkeypatch.setattr(module, "NUDGE_S", 0.001)
+    monkeypatch.setattr(module, "MOST_NUDGE_S", 0.002)
+
+    async def main():
+        broker, data = Broker(), frame(0x82, b"x" * 100)
+        link = WebSocketLink(broker, WebSocket("b:9001", "/mqtt", key=KEY))
+        link.connection_made(broker)
+        link.data_received(ANSWER)
+        link.data_received(data + data[:50])
+        assert len(broker.written) == 1, "the handshake"
+        await until(lambda: len(broker.written) > 3)
+        assert {unmasked(one) for one in broker.written[1:]} == {(0x8A, b"")}
+        link.data_received(data[50:])
+        assert broker.heard == b"x" * 200
+        broker.written.clear()
+        await asyncio.sleep(0.02)
+        assert not broker.written, "a frame that is whole"
+        for end in (lambda: link.connection_lost(None), lambda: setattr(broker, "is_gone", True)):
+            link.data_received(data[:50])
+            end()
+            await asyncio.sleep(0.02)
+            assert not broker.written, "nobody is there any more"
 
     run(main)
