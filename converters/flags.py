@@ -193,8 +193,9 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
     add(
         "--precision",
         choices=PRECISIONS,
-        help="float16: for GPUs; int8: for CPUs, by calibration (and for TensorRT where the "
-        "target has it); float32,int8: both in one bundle, of which a device takes the faster",
+        metavar="PRECISION",
+        help="float32; float16: for GPUs; int8: for CPUs, by calibration (and for TensorRT where "
+        "the target has it); float32,int8: both in one bundle, of which a device takes the faster",
     )
     add(
         "--calibration",

@@ -6,13 +6,11 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from edged.commands.rendering import counted, table
+from edged.commands.rendering import binding_table, counted
 from edged.config.brokers import MAIN
 from edged.config.problems import did_you_mean, quote
 from edged.errors import InvalidRequestError
 
-_COLUMNS = ("received", "answered", "dead_lettered", "expired", "duplicates", "abandoned",
-            "undeliverable", "in_flight")  # fmt: skip
 _SESSION = (
     "unmatched", "retained", "dropped", "rejected", "acknowledged", "published", "unsent",
     "times_back",
@@ -33,7 +31,7 @@ def render_mqtt(mqtt: dict[str, Any] | None) -> str:
     if mqtt.get("problem"):
         lines.append(f"PROBLEM: {mqtt['problem']}")
     if mqtt.get("bindings"):
-        lines += ["", _bindings(mqtt["bindings"])]
+        lines += ["", binding_table(mqtt["bindings"])]
     for name, other in (mqtt.get("brokers") or {}).items():
         lines += ["", f"{name}:", textwrap.indent(render_mqtt(other), "  ")]
     return "\n".join(lines).lstrip("\n")
@@ -104,10 +102,3 @@ def _results(results: dict[str, Any] | None) -> Iterator[str]:
         f"outbox: {counted(outbox['entries'], 'result')}, {fill:.0f} % full{age}, waiting for room "
         f"{outbox['waiting']}"
     )
-
-
-def _bindings(bindings: dict[str, dict[str, Any]]) -> str:
-    more = dict.fromkeys(key for counters in bindings.values() for key in counters)
-    columns = [*_COLUMNS, *(key for key in more if key not in _COLUMNS)]
-    rows = [[name, *(found.get(column) for column in columns)] for name, found in bindings.items()]
-    return table(["binding", *(column.replace("_", " ") for column in columns)], rows)

@@ -21,6 +21,8 @@ from edged.runtimes.registry import all_offers
 
 _WIDTH = 110
 """Longer texts are wrapped."""
+_ALWAYS = ("received", "answered", "dead_lettered", "in_flight")
+"""Of a binding's figures, those that are shown though they are 0."""
 SET_ASIDE = "the files were set aside"
 """So begins what the daemon says of files that were in effect and are no longer."""
 
@@ -105,7 +107,8 @@ def render_status(document: dict[str, Any]) -> str:
         for r in document["releases"]
         if r.get("choice")
     ]
-    lines += in_short(document.get("rollouts") or ())
+    for line in in_short(document.get("rollouts") or ()):
+        lines += textwrap.wrap(line, _WIDTH, subsequent_indent="    ")
     lines += [*_engine_lines(document.get("engines") or {}), *_pull_lines(document)]
     lines += [
         f"{r['model']} release {r['release']} is not in memory: {r['reason']}"
@@ -113,7 +116,7 @@ def render_status(document: dict[str, Any]) -> str:
         if r["state"] == "asleep"
     ]
     if document["mqtt"] and document["mqtt"].get("bindings"):
-        lines += ["", _bindings(document["mqtt"]["bindings"])]
+        lines += ["", binding_table(document["mqtt"]["bindings"])]
     lines += _trouble_lines(document)
     return "\n".join(lines)
 
@@ -252,9 +255,18 @@ def _releases(releases: list[dict[str, Any]], answering: set[tuple[str, int]]) -
     return table(head, rows) if rows else "no models are configured"
 
 
-def _bindings(bindings: dict[str, dict[str, Any]]) -> str:
-    columns = list(dict.fromkeys(key for counters in bindings.values() for key in counters))
-    rows = [[name, *(c.get(column) for column in columns)] for name, c in bindings.items()]
+def binding_table(bindings: dict[str, dict[str, Any]]) -> str:
+    """What became of each binding's messages; what happened to none at all is left out."""
+    known = dict.fromkeys(key for counters in bindings.values() for key in counters)
+    columns = [
+        *(key for key in _ALWAYS if key in known),
+        *(
+            key
+            for key in known
+            if key not in _ALWAYS and any(found.get(key) for found in bindings.values())
+        ),
+    ]
+    rows = [[name, *(found.get(column) for column in columns)] for name, found in bindings.items()]
     return table(["binding", *(column.replace("_", " ") for column in columns)], rows)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from edged.commands.rendering import (
+    binding_table,
     device_document,
     render_device,
     render_models,
@@ -146,16 +147,17 @@ class TestStatus:
     @pytest.mark.parametrize("last_error", [None, "Connection refused"])
     def test_a_broker(self, last_error: str | None) -> None:
         counters = {"received": 12, "answered": 11, "failed": 1, "in_flight": 0}
+        other = {**counters, "latency_ms": 2}
         mqtt = {
             "state": "waiting", "broker": "localhost:1883", "last_error": last_error,
-            "bindings": {"speech": counters, "gate": {**counters, "latency_ms": None}},
+            "bindings": {"speech": counters, "gate": other},
         }  # fmt: skip
         text = render_status(status(mqtt=mqtt))
         assert "mqtt localhost:1883: waiting" in text
         assert ("(Connection refused)" in text) is (last_error is not None)
         rows = [line.split() for line in text.splitlines()]
-        assert ["speech", "12", "11", "1", "0", "-"] in rows
-        assert ["gate", "12", "11", "1", "0", "-"] in rows
+        assert ["speech", "12", "11", "0", "1", "-"] in rows
+        assert ["gate", "12", "11", "0", "1", "2"] in rows
 
     @pytest.mark.parametrize(
         ("seconds", "expected"), [(0.2, "0 s"), (119, "119 s"), (600, "10 min"), (9000, "2.5 h")]
@@ -260,3 +262,12 @@ def test_lines_of_ordinary_documents_fit_a_terminal() -> None:
         render_device(device_document()),
     ]
     assert max(len(line) for text in texts for line in text.splitlines()) <= 120
+
+
+def test_figures_of_bindings_that_are_all_zero_are_left_out() -> None:
+    one = {"received": 3, "answered": 0, "expired": 0, "in_flight": 0, "gathered": 0}
+    text = binding_table({"a": one, "b": one | {"gathered": 2}})
+    assert text.splitlines()[0].split() == [
+        "binding", "received", "answered", "in", "flight", "gathered",
+    ]  # fmt: skip
+    assert text.splitlines()[2].split() == ["b", "3", "0", "0", "2"]
