@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ import pytest
 from PIL import Image
 
 from edged.specs import ImageInput, OutputProcessing
-from edged.store.probation import Probation
 from tests.bundles import make_bundle
 from tests.e2e.models import lying
 from tests.e2e.process import DaemonProcess, running
@@ -155,36 +152,6 @@ class TestStatus:
         done = edged(verb, "m", "--socket", daemon.socket)
         assert (done.returncode, "is not `listen.admin`" in done.stderr) == (77, True)
 
-    def test_no_daemon(self, tmp_path: Path) -> None:
-        for verb in ("status", "models"):
-            done = edged(verb, "--socket", tmp_path / "none.sock")
-            assert (done.returncode, done.stdout) == (69, "")
-            assert done.stderr.startswith(f"error: cannot connect to {tmp_path}/none.sock: ")
-            assert "is the daemon running" in done.stderr
-            assert done.stderr.count("\n") == 1
-        assert edged("status", "--socket", "/" + "x" * 200).returncode == 69
-
-    @pytest.mark.parametrize("said", [b"", b"EDG", b"\0" * 64, b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-    def test_a_daemon_that_closes_half_way(self, tmp_path: Path, said: bytes) -> None:
-        path = tmp_path / "s"
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            listener.listen()
-
-            def close_half_way() -> None:
-                peer, _ = listener.accept()
-                with peer:
-                    peer.recv(1 << 16)
-                    peer.sendall(said)
-
-            thread = threading.Thread(target=close_half_way)
-            thread.start()
-            done = edged("status", "--socket", path)
-            thread.join(10)
-        assert (done.returncode, done.stdout) == (69, "")
-        assert done.stderr.startswith("error: the connection to ")
-        assert done.stderr.count("\n") == 1
-
 
 class TestDiff:
     def test_before_and_after_an_edit(self, daemon: DaemonProcess, tmp_path: Path) -> None:
@@ -221,12 +188,6 @@ class TestDiff:
         assert done.returncode == 78
         assert "edged.yaml:2:" in done.stderr
 
-    def test_nothing_was_applied_yet(self, tmp_path: Path) -> None:
-        (tmp_path / "edged.yaml").write_text(f"state_dir: {tmp_path}/s\nmodels: {{}}\n")
-        done = edged("diff", "--config", tmp_path)
-        assert done.returncode == 78
-        assert "holds no applied configuration yet" in done.stderr
-
 
 class TestCheck:
     def test_good(self, daemon: DaemonProcess) -> None:
@@ -236,59 +197,8 @@ class TestCheck:
         assert first == f"{daemon.config}: good: 5 models, 0 bindings"
         assert len(warnings) == ("require_signatures: false" in daemon.config.read_text())
 
-    def test_every_problem_has_its_line(self, tmp_path: Path) -> None:
-        config = tmp_path / "edged.yaml"
-        config.write_text(
-            "trust: {require_signatures: false}\nmodels:\n  m: {bundle: no.edgb}\n"
-            "  n: {bundle: none.edgb}\n"
-        )
-        done = edged("check", "--config", config)
-        assert (done.returncode, done.stdout) == (78, "")
-        first, second, last = done.stderr.splitlines()
-        assert first.startswith(f"{config}:3:")
-        assert second.startswith(f"{config}:4:")
-        assert last == f"{config}: 2 problems; nothing was changed"
-        assert edged("check", "--no-files", "--config", config).returncode == 0
-        config.write_text("modles: {}\n")
-        done = edged("check", "--no-files", "--config", config)
-        assert done.returncode == 78
-        assert 'did you mean "models"' in done.stderr
-
-    def test_missing(self, tmp_path: Path) -> None:
-        done = edged("check", "--config", tmp_path / "edged.yaml")
-        assert done.returncode == 78
-        assert "No such file" in done.stderr
-
-    def test_schema_and_explanation(self) -> None:
-        assert json.loads(edged("check", "--schema").stdout)["type"] == "object"
-        assert "max_batch" in edged("check", "--explain").stdout
-
-
-class TestQuarantine:
-    def test_shows_and_lifts(self, tmp_path: Path) -> None:
-        """Also without a daemon and with a configuration that is broken."""
-        (tmp_path / "edged.yaml").write_text(f"state_dir: {tmp_path}\nmodels: [\n")
-        Probation(tmp_path / "probation").quarantine("a" * 64, "gate", 3, "it died of SIGFPE")
-        done = edged("quarantine", "--config", tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith("gate release 3  aaaaaaaaaaaa  since 20")
-        done = edged("quarantine", "--state-dir", tmp_path, "--lift", "door")
-        assert (done.returncode, done.stdout) == (66, "")
-        assert done.stderr == (
-            'error: "door" is not in quarantine; in it are: gate (aaaaaaaaaaaa)\n'
-        )
-        done = edged("quarantine", "--config", tmp_path, "--lift", "gate")
-        assert done.stdout.startswith("gate release 3: will be tried again at the next reload")
-        assert Probation(tmp_path / "probation").all() == {}
-
 
 class TestElsewhere:
-    def test_device(self) -> None:
-        assert edged("device").stdout.startswith("cpu ")
-        assert {"cpu", "nvidia", "jetson", "runtimes"} == set(
-            json.loads(edged("device", "--json").stdout)
-        )
-
     def test_wrong_words(self) -> None:
         assert edged().returncode == 2
         assert edged("fly").returncode == 2

@@ -15,25 +15,29 @@ from typing import Any
 from edged.commands.changes import wait
 from edged.commands.disk import check_given, refused
 from edged.commands.seconds import seconds
+from edged.commands.words import (
+    add_admin_socket,
+    add_config,
+    add_json,
+    add_socket,
+    add_state_dir,
+    add_verb,
+    add_verbs,
+)
 from edged.config.problems import ConfigProblemsError
 from edged.errors import STATUS, ApplyError, Code, EdgedError, InvalidRequestError
 
-Option = Callable[[argparse.ArgumentParser], None]
-"""Adds an option that other commands have too."""
 _LEAP = "also one whose number is further above the newest than trust.max_leap"
 
 
-def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> None:
+def add_bundles(commands: Any) -> None:
     """Give the command line its bundles."""
-    text = "Install, list and remove the bundles that the configuration takes."
-    verbs = commands.add_parser("bundle", help=text, description=text).add_subparsers(
-        required=True, metavar="VERB"
-    )
+    text = "Install, list and remove the configuration's bundles."
+    verbs = add_verbs(commands, "bundle", text)
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
-        sub = verbs.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
-        config_option(sub)
+        sub = add_verb(verbs, name, run, text)
+        add_config(sub)
         return sub
 
     install = verb("install", _install, "Verify a bundle and put it where it is looked for.")
@@ -59,8 +63,8 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
             help="until the daemon has taken the change (exit status 0) or refused it (78)",
         )  # fmt: skip
         sub.add_argument("--timeout", type=seconds, default=300.0, help="seconds (default: 300)")
-        sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
-        socket_option(sub)
+        add_state_dir(sub)
+        add_socket(sub)
     floor = verb("floor", _floor, "Show or set the lowest release of a model that is accepted.")
     floor.add_argument(
         "release", nargs="*", metavar="MODEL@RELEASE", help="what to set; release 0: no floor"
@@ -69,16 +73,13 @@ def add_bundles(commands: Any, config_option: Option, socket_option: Option) -> 
         "--from-serving", action="store_true",
         help="no release before the one that serves, for each model; also where all are damaged",
     )  # fmt: skip
-    floor.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+    add_state_dir(floor)
     gc = verb("gc", _gc, "Remove from the daemon's store what nothing needs any more.")
     gc.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
-    gc.add_argument("--json", action="store_true", help="print the whole document as JSON")
-    gc.add_argument(
-        "--socket",
-        help="listen.admin of the daemon; default: $EDGED_ADMIN_SOCKET, else /run/edged/admin.sock",
-    )
+    add_json(gc)
+    add_admin_socket(gc)
     show = verb("list", _list, "Show the bundles where the configuration looks, and their signers.")
-    show.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    add_json(show)
 
 
 def _install(options: argparse.Namespace) -> int:

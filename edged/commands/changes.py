@@ -9,22 +9,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from edged.commands.seconds import seconds
+from edged.commands.words import add_config, add_json, add_socket, add_state_dir, add_verb
 from edged.errors import STATUS, Code, InvalidRequestError
 
-Option = Callable[[argparse.ArgumentParser], None]
-"""Adds an option that other commands have too."""
 
-
-def add_generations(
-    command: Callable[..., Any], config_option: Option, socket_option: Option
-) -> None:
-    """The commands about configurations that take effect, and those that did."""
-    apply = command("apply", _apply, "Have the daemon look at its files now; see --wait.")
+def add_generations(commands: Any) -> None:
+    """Add the commands; ``commands`` is what ``add_subparsers`` gave."""
+    apply = add_verb(
+        commands, "apply", _apply, "Have the daemon look at its files now; see --wait."
+    )
     apply.add_argument(
         "--wait", action="store_true",
         help="until they are in effect (exit status 0) or refused (78, with every problem)",
@@ -33,21 +29,21 @@ def add_generations(
         "--confirmed", action="store_true", help="wait until they have proven good, too"
     )
     apply.add_argument("--again", action="store_true", help="also if they were set aside before")
-    rollback = command(
-        "rollback", _rollback, "Go back to a generation; the files stay as they are."
+    rollback = add_verb(
+        commands, "rollback", _rollback, "Go back to a generation; the files stay as they are."
     )
     rollback.add_argument(
         "generation", nargs="?", type=int, default=0, metavar="N",
         help="see: edged history (default: the one before that proved good)",
     )  # fmt: skip
-    history = command("history", _history, "Show the generations that are kept.")
-    history.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    history = add_verb(commands, "history", _history, "Show the generations that are kept.")
+    add_json(history)
     for sub in (apply, rollback):
-        socket_option(sub)
+        add_socket(sub)
         sub.add_argument("--timeout", type=seconds, default=300.0, help="seconds (default: 300)")
     for sub in (apply, rollback, history):
-        config_option(sub)
-        sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+        add_config(sub)
+        add_state_dir(sub)
 
 
 def _apply(options: argparse.Namespace) -> int:

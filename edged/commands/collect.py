@@ -10,7 +10,7 @@ from typing import Any
 
 from edged.client import Client
 from edged.commands.rendering import table
-from edged.commands.rolling import ADMIN_SOCKET
+from edged.commands.words import ADMIN_SOCKET
 from edged.errors import DisconnectedError
 
 

@@ -9,32 +9,30 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edged import decoding
 from edged.commands.disk import refused
+from edged.commands.words import (
+    add_config,
+    add_json,
+    add_socket,
+    add_state_dir,
+    add_verb,
+    add_verbs,
+)
 from edged.errors import ApplyError, DisconnectedError, EdgedError, InvalidRequestError
 
 _LONGEST = 1 << 20
 
 
-def add_desired(
-    commands: Any, config: Callable[[Any], None], socket: Callable[[Any], None]
-) -> None:
-    """Add the commands.
-
-    Args:
-        commands: what ``add_subparsers`` gave.
-        config: adds ``--config``.
-        socket: adds ``--socket``.
-    """
+def add_desired(commands: Any) -> None:
+    """Add the commands; ``commands`` is what ``add_subparsers`` gave."""
     text = "Sign, show or remove configuration that comes over MQTT."
-    desired = commands.add_parser("desired", help=text, description=text)
-    verbs = desired.add_subparsers(required=True, metavar="VERB")
+    verbs = add_verbs(commands, "desired", text)
 
-    sign = _verb(verbs, "sign", _sign, "Make the message for <base>/config/desired, on stdout.")
+    sign = add_verb(verbs, "sign", _sign, "Make the message for <base>/config/desired, on stdout.")
     sign.add_argument("document", help="a YAML file as in conf.d; - for stdin, empty for none")
     sign.add_argument("--version", type=int, required=True, help="higher than any used before")
     sign.add_argument("--node", required=True, help="the device's name; * for any")
@@ -47,25 +45,19 @@ def add_desired(
         help="a private key (edged-convert keygen); may be repeated",
     )  # fmt: skip
 
-    show = _verb(verbs, "show", _show, "Show what came, what is in effect, and what was refused.")
-    show.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    show = add_verb(
+        verbs, "show", _show, "Show what came, what is in effect, and what was refused."
+    )
+    add_json(show)
 
-    remove = _verb(
+    remove = add_verb(
         verbs, "remove", _remove,
         "Have no document beside the files; its version and those before are not taken again.",
     )  # fmt: skip
     for sub in (show, remove):
-        config(sub)
-        socket(sub)
-        sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
-
-
-def _verb(
-    verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
-    parser.set_defaults(run=run)
-    return parser
+        add_config(sub)
+        add_socket(sub)
+        add_state_dir(sub)
 
 
 def _sign(options: argparse.Namespace) -> int:

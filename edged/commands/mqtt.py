@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edged.commands.words import add_config, add_json, add_socket, add_verb, add_verbs
 from edged.errors import STATUS, Code, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -21,23 +21,16 @@ _MOST_MESSAGES = 1_000_000
 _MOST_BYTES = 1 << 30
 
 
-def add_mqtt(commands: Any, config: Callable[[Any], None], socket: Callable[[Any], None]) -> None:
-    """Add the commands.
-
-    Args:
-        commands: what ``add_subparsers`` gave.
-        config: adds ``--config``.
-        socket: adds ``--socket``.
-    """
-    text = "Show what the connection to the broker does, and record what comes over it."
-    mqtt = commands.add_parser("mqtt", help=text, description=text)
-    verbs = mqtt.add_subparsers(required=True, metavar="VERB")
-    status = _verb(verbs, "status", _status, "Show session, outbox, and each binding's counts.")
-    status.add_argument("--json", action="store_true", help="print the whole document as JSON")
+def add_mqtt(commands: Any) -> None:
+    """Add the commands; ``commands`` is what ``add_subparsers`` gave."""
+    text = "Show what the broker's session does; record what comes."
+    verbs = add_verbs(commands, "mqtt", text)
+    status = add_verb(verbs, "status", _status, "Show session, outbox, and each binding's counts.")
+    add_json(status)
     status.add_argument("--broker", metavar="NAME", help="only what comes from it or goes to it")
-    socket(status)
-    record = _verb(verbs, "record", _record, "Write what the broker brings into a file.")
-    config(record)
+    add_socket(status)
+    record = add_verb(verbs, "record", _record, "Write what the broker brings into a file.")
+    add_config(record)
     record.add_argument("file", type=Path, help="must not exist; JSON lines")
     record.add_argument(
         "--topic", action="append", default=[], metavar="FILTER",
@@ -53,9 +46,8 @@ def add_mqtt(commands: Any, config: Callable[[Any], None], socket: Callable[[Any
         "--max-bytes", type=int, default=64 << 20, help="stop before the file grows over it"
     )
     text = "Try bindings before they serve."
-    bindings = commands.add_parser("bindings", help=text, description=text)
-    verbs = bindings.add_subparsers(required=True, metavar="VERB")
-    test = _verb(
+    verbs = add_verbs(commands, "bindings", text)
+    test = add_verb(
         verbs, "test", _test,
         "Give a recorded capture to the bindings of a configuration and print what they would "
         "publish. No broker is needed; the models are those of the daemon that runs.",
@@ -64,13 +56,7 @@ def add_mqtt(commands: Any, config: Callable[[Any], None], socket: Callable[[Any
     test.add_argument("--record", type=Path, required=True, help="made by edged mqtt record")
     test.add_argument("--binding", metavar="NAME", help="try this one only")
     test.add_argument("--json", action="store_true", help="one JSON object for each message")
-    socket(test)
-
-
-def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
-    sub = verbs.add_parser(name, help=text, description=text)
-    sub.set_defaults(run=run)
-    return sub
+    add_socket(test)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from edged.client import Client
+from edged.commands.words import ADMIN_SOCKET
 from edged.errors import DeniedError, DisconnectedError, NotFoundError
 
-ADMIN_SOCKET = "/run/edged/admin.sock"
 _UNDER_WAY = ("running", "passed")
 
 

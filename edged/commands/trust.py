@@ -17,31 +17,33 @@ from typing import TYPE_CHECKING, Any
 from edged.commands.changes import wait
 from edged.commands.disk import check_given, refused
 from edged.commands.seconds import seconds
+from edged.commands.words import (
+    add_config,
+    add_json,
+    add_socket,
+    add_state_dir,
+    add_verb,
+    add_verbs,
+)
 from edged.errors import ApplyError, EdgedError
 
 if TYPE_CHECKING:
     from edged.config.load import Snapshot
 
-Option = Callable[[argparse.ArgumentParser], None]
-"""Adds an option that other commands have too."""
 
-
-def add_trust(commands: Any, config_option: Option, socket_option: Option) -> None:
+def add_trust(commands: Any) -> None:
     """Give the command line its trust."""
     text = "Show or change whose bundles this device accepts."
-    verbs = commands.add_parser("trust", help=text, description=text).add_subparsers(
-        required=True, metavar="VERB"
-    )
+    verbs = add_verbs(commands, "trust", text)
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
-        sub = verbs.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
-        config_option(sub)
-        sub.add_argument("--state-dir", type=Path, help="overrides state_dir of the configuration")
+        sub = add_verb(verbs, name, run, text)
+        add_config(sub)
+        add_state_dir(sub)
         return sub
 
     show = verb("show", _show, "Show the trust document in effect: its keys, floors and end.")
-    show.add_argument("--json", action="store_true", help="print the whole document as JSON")
+    add_json(show)
     apply = verb(
         "apply", _apply, "Go by another trust document, signed by the old root and its own."
     )
@@ -55,7 +57,7 @@ def add_trust(commands: Any, config_option: Option, socket_option: Option) -> No
         help="what the device went by is damaged: the document follows the file of trust.root",
     )  # fmt: skip
     apply.add_argument("--timeout", type=seconds, default=300.0, help="seconds (default: 300)")
-    socket_option(apply)
+    add_socket(apply)
     verb("forget", _forget, "Go by the file of trust.root again, as a new device; needs root.")
 
 
