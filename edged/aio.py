@@ -15,7 +15,6 @@ import asyncio
 import functools
 import os
 from collections.abc import Callable, Collection, Mapping
-from types import TracebackType
 from typing import Any
 
 from edged.clients.aio_link import Link, Pending
@@ -75,12 +74,7 @@ class Client:
     async def __aenter__(self) -> Client:  # noqa: PYI034 - typing.Self is not in Python 3.10
         return self
 
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def infer(

@@ -22,7 +22,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from types import TracebackType
 from typing import Any
 
 from edged.clients.copies import leave_in_copies
@@ -89,12 +88,7 @@ class Client:
     def __enter__(self) -> Client:  # noqa: PYI034 - typing.Self is not in Python 3.10
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def infer(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping
-from types import TracebackType
 from typing import Protocol
 
 from edged.clients.aio_link import Pending
@@ -50,12 +49,7 @@ class Sequence(Course):
     async def __aenter__(self) -> Sequence:  # noqa: PYI034 - typing.Self is not in Python 3.10
         return self
 
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         # What it would say is of no use any more: the daemon gives it up by itself.
         with contextlib.suppress(EdgedError):
             await self.end()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 
 from edged.clients.aio_link import Pending
 from edged.errors import CancelledError
@@ -75,12 +74,7 @@ class Stream:
     async def __aenter__(self) -> Stream:  # noqa: PYI034 - typing.Self is not in Python 3.10
         return self
 
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._leave()
 
     def __del__(self) -> None:

@@ -8,7 +8,6 @@ with frames.place() as placed:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Protocol
 
 from edged.clients.lane import NOTHING, Lane, lane_by_memory
@@ -192,12 +191,7 @@ class Placed:
     def __enter__(self) -> Placed:  # noqa: PYI034 - typing.Self is not in Python 3.10
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping
-from types import TracebackType
 from typing import Protocol
 
 from edged.clients.course import Course
@@ -51,12 +50,7 @@ class Sequence(Course):
     def __enter__(self) -> Sequence:  # noqa: PYI034 - typing.Self is not in Python 3.10
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # What it would say is of no use any more: the daemon gives it up by itself.
         with contextlib.suppress(EdgedError):
             self.end()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from types import TracebackType
 
 from edged.clients.link import Waiter
 from edged.errors import CancelledError
@@ -64,12 +63,7 @@ class Stream:
     def __enter__(self) -> Stream:  # noqa: PYI034 - typing.Self is not in Python 3.10
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
