@@ -87,7 +87,6 @@ def observe(moments: Moments, array: Array, reference: Reference | None = None) 
         moments.cells = [a + int(b) for a, b in zip(before, counts, strict=True)]
     moments.count += int(numbers.size)
     moments.total += float(numbers.sum())
-    moments.squares += float(np.square(numbers).sum())
 
 
 def drift_of(reference: Reference, moments: Moments) -> float:

@@ -96,11 +96,10 @@ class Side(Struct):
 
 
 class Moments(Struct):
-    """Sums over the elements of a tensor, and over their squares."""
+    """What is counted and summed over the elements of a tensor."""
 
     count: Count = 0
     total: float = 0.0
-    squares: float = 0.0
     strange: Count = 0
     """Elements that are no finite number."""
     looks: Count = 0

@@ -34,7 +34,7 @@ def figures(
             side.note(None, int(ms * 1e6))
         side.answers, side.errors = answers, errors
     tally.compared, tally.differing, tally.failed_again = compared
-    tally.moments["out.y"] = Moments(count=200, total=200 * moved, squares=0.0)
+    tally.moments["out.y"] = Moments(count=200, total=200 * moved)
     return tally
 
 
