@@ -31,7 +31,8 @@ from edged.serving.scheduling.alarm import Alarm
 from edged.serving.scheduling.scheduler import Batch, Waiting
 from edged.serving.scheduling.slots import Devices
 from edged.serving.scheduling.turn import Turn
-from edged.serving.sequences.open_sequences import OpenSequences, Step
+from edged.serving.sequences.open_sequence import Step
+from edged.serving.sequences.open_sequences import OpenSequences
 from edged.serving.sequences.states import Axes, RowsFirst, axes_of, plan_states
 from edged.serving.text_release import TextRelease
 from edged.tensors import Array
