@@ -30,7 +30,8 @@ from edged.messages import (
     Ticket,
 )
 from edged.serving.counters import transport_of
-from edged.serving.prepared import PreparedCall, outputs_of
+from edged.serving.layouts import outputs_of
+from edged.serving.prepared import PreparedCall
 from edged.serving.rollout import Rollout
 from edged.serving.router import Route, choose_release
 from edged.serving.scheduling.scheduler import Waiting, layout_of

@@ -12,17 +12,15 @@ import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-import numpy as np
-
 from edged.errors import (
     DeadlineExceededError,
     EdgedError,
     InvalidRequestError,
     LayoutChangedError,
     RuntimeFailureError,
-    TensorMismatchError,
 )
 from edged.messages import Asker, InferRequest, OnResponse, OrderedRequest, PrepareRequest, Ticket
+from edged.serving.layouts import check_layout, outputs_with, row_bytes, row_shape
 from edged.serving.lone import LoneRun, Watch, adopt, bound_run
 from edged.serving.release import ServedRelease
 from edged.serving.rollout import Rollout
@@ -31,7 +29,7 @@ from edged.serving.scheduling.scheduler import Layout, Waiting
 from edged.serving.scheduling.turn import Runs, Turn
 from edged.serving.served import Served
 from edged.serving.sides import SideWatch, bind_sides
-from edged.tensors import ALL_DTYPES, BATCH, Array, TensorSpec, check_tensors, size_bytes
+from edged.tensors import Array, TensorSpec
 
 if TYPE_CHECKING:
     from edged.serving.dataplane import Dataplane
@@ -57,8 +55,8 @@ class PreparedCall:
         self._request = request
         self._wanted = tuple(request.outputs)
         self._kind = OrderedRequest if request.keeps_order else InferRequest
-        self._row_bytes = sum(_bytes(spec) for spec in request.inputs if spec.is_batched)
-        self._fixed_bytes = sum(_bytes(spec) for spec in request.inputs if not spec.is_batched)
+        self._row_bytes = sum(row_bytes(spec) for spec in request.inputs if spec.is_batched)
+        self._fixed_bytes = sum(row_bytes(spec) for spec in request.inputs if not spec.is_batched)
         self.outputs: tuple[TensorSpec, ...] = ()
         """What answers hold: ``batch`` is the rows of the request, other names are only known after
         a run. Set once; a release with other outputs does not fit."""
@@ -290,8 +288,8 @@ class PreparedCall:
         try:
             if release.is_stateful:
                 _raise_stateful(release)
-            rows = _check_inputs(release, self._request.inputs)
-            outputs = _outputs(release, self._wanted, self._request.inputs, rows)
+            rows = check_layout(release, self._request.inputs)
+            outputs = outputs_with(release, self._wanted, self._request.inputs, rows)
         except InvalidRequestError as exc:
             if not self._is_prepared:
                 raise
@@ -315,7 +313,7 @@ class PreparedCall:
         self._rows = rows or 1
         by_name = {spec.name: spec for spec in self._request.inputs}
         specs = release.inputs if release.needs_layout else ()
-        self._layout: Layout = tuple(_shape(by_name[spec.name])[1:] for spec in specs)
+        self._layout: Layout = tuple(row_shape(by_name[spec.name])[1:] for spec in specs)
 
 
 def _raise_late(release: Served) -> NoReturn:
@@ -326,71 +324,3 @@ def _raise_stateful(release: Served) -> NoReturn:
     raise InvalidRequestError(
         f"{release.owner} keeps state: ask it in a sequence; a prepared call belongs to none"
     )
-
-
-def _check_inputs(release: Served, specs: tuple[TensorSpec, ...]) -> int | None:
-    """Check a layout against a signature; returns the rows where the layout fixes them."""
-    signature = {spec.name: spec for spec in release.inputs}
-    probes: dict[str, Array] = {}
-    firsts = set()
-    for spec in specs:
-        wanted = signature.get(spec.name)
-        if wanted is not None and spec.is_batched and not wanted.is_batched:
-            raise TensorMismatchError(
-                f'{release.owner} wants {wanted} for "{spec.name}": its first axis holds no rows '
-                "that may differ from call to call; give it as a number"
-            )
-        if wanted is not None and wanted.is_batched:
-            firsts.add(spec.shape[:1])
-        # An array of that dtype and shape without memory of its own.
-        zero = np.zeros((), ALL_DTYPES[spec.dtype].numpy)
-        probes[spec.name] = np.broadcast_to(zero, _shape(spec))
-    rows = check_tensors(release.inputs, probes, release.owner)
-    if len(firsts) > 1:
-        raise TensorMismatchError(
-            f'{release.owner}: the "{BATCH}" axis is free for one input and fixed for another; '
-            "leave it free or fix it for all"
-        )
-    return None if (BATCH,) in firsts else rows
-
-
-def outputs_of(release: Served, wanted: tuple[str, ...]) -> tuple[TensorSpec, ...]:
-    """The outputs that were asked for, all when none was named.
-
-    Raises:
-        InvalidRequestError: the release has no such output; the message lists what it has.
-    """
-    if not wanted:
-        return release.outputs
-    known = {spec.name: spec for spec in release.outputs}
-    for name in wanted:
-        if name not in known:
-            raise InvalidRequestError(
-                f'{release.owner} has no output "{name[:64]}"; it has: {", ".join(sorted(known))}'
-            )
-    return tuple(known[name] for name in wanted)
-
-
-def _outputs(
-    release: Served,
-    wanted: tuple[str, ...],
-    inputs: tuple[TensorSpec, ...],
-    rows: int | None,
-) -> tuple[TensorSpec, ...]:
-    """The outputs an answer will hold, with the rows filled in where the layout fixes them."""
-    specs = outputs_of(release, wanted)
-    if rows is None or any(spec.is_batched for spec in inputs):
-        return specs
-    return tuple(
-        TensorSpec(spec.name, spec.dtype, (rows, *spec.shape[1:])) if spec.is_batched else spec
-        for spec in specs
-    )
-
-
-def _shape(spec: TensorSpec) -> tuple[int, ...]:
-    """The shape of one row."""
-    return tuple(axis if isinstance(axis, int) else 1 for axis in spec.shape)
-
-
-def _bytes(spec: TensorSpec) -> int:
-    return size_bytes(spec.dtype, _shape(spec))
