@@ -102,7 +102,10 @@ def test_kills_from_outside_blame_nobody(device: Device):
     for _ in range(5):
         device.start().probation.begin(A, "gate", 1)
         device.kill()
-    device.start().probation.begin(A, "gate", 1)
+    breaker = device.start()
+    breaker.probation.begin(A, "gate", 1)
+    assert not breaker.is_quarantined(A)
+    assert device.health.degradations() == {}
 
 
 def test_stop_is_an_end_in_good_order(device: Device):

@@ -349,6 +349,7 @@ async def test_settled_of_what_is_no_longer_wanted_returns(house: House):
     house.manager.want([])
     house.runtime.gate.set()
     await until(settled.done)
+    await until(lambda: not house.states())
     house.manager.stop()
 
 

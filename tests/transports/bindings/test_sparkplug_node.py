@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -156,8 +155,8 @@ async def test_whoever_asks_hears_all_again_however_often_it_is_asked() -> None:
     rig.session.receive("spBv1.0/g/NCMD/n", b"\xff\xff")
     rig.session.receive("spBv1.0/g/NCMD/n", encode_sparkplug([], 9))
     rig.command(retain=True)
-    await until(lambda: rig.session.of("publish"))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(rig.session.of("publish")) == 2)
+    await settle()
     again = rig.said()
     assert [one[:2] for one in again] == [("NBIRTH/n", 0), ("DBIRTH/n/d", 1)]
     assert again[0][2] == before[0][2], "the number of its death is the connection's"

@@ -43,7 +43,8 @@ def test_an_unreadable_file_reads_as_empty(tmp_path, text):
 
 def test_a_directory_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
     memory = SubscriptionMemory.in_file(tmp_path / "missing" / "file")
-    Subscriptions(memory).want({"a": 1})
+    assert Subscriptions(memory).want({"a": 1}) == ([("a", 1)], [])
+    assert memory.load() == []
 
 
 def test_sessions_by_name_have_memories_of_their_own(tmp_path):

@@ -107,6 +107,7 @@ def test_what_cannot_be_bound_is_asked_all_the_same(
     monkeypatch.setattr(EchoCall, "bind", lambda *_: None)
     door.is_quiet = True
     answers(service, *range(1, 6))
+    assert (door.lone, len(door.requests)) == ([], 5)
 
 
 def test_a_fault_of_ours_is_answered_and_nothing_of_it_used_again(

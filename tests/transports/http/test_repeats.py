@@ -116,6 +116,7 @@ class TestShortWay:
         web.door.is_quiet = True
         sock.connect(str(web.path))
         answers(sock, *range(1, 10))
+        assert (web.door.lone, len(web.door.requests)) == ([], 9)
 
     def test_a_run_that_goes_on_in_a_worker(self, web: Web, sock: socket.socket) -> None:
         web.start()
@@ -170,6 +171,7 @@ class TestShortWay:
         web.door.refusal = ModelNotReadyError("m: loading")
         sock.connect(str(web.path))
         answers(sock, *range(1, 6))
+        assert (web.door.lone, len(web.door.requests)) == ([], 5)
 
     def test_a_client_that_goes_while_it_waits(self, web: Web, sock: socket.socket) -> None:
         web.start()
