@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from converters.atomic import replace_file
 from converters.errors import ConversionError
+from converters.records import read_record
 from converters.session import VERSION as ORT_VERSION
 from edged.version import __version__
 
@@ -78,7 +79,10 @@ class Lock:
     def __init__(self, path: Path, mode: Mode) -> None:
         self._path = path
         self._mode = mode
-        self._locked = None if mode == "update" else _read(path)
+        self._locked = None
+        if mode != "update":
+            remedy = "--update-lock writes a new one"
+            self._locked = read_record(path, Facts, CAP_BYTES, "a lock", remedy)
 
     def check(self, contents: Mapping[str, str], framework: Mapping[str, str]) -> None:
         """Refuse what is not as it is locked; before the framework has run, only what is known.
@@ -146,21 +150,6 @@ def list_differences(locked: Facts, found: Facts) -> list[str]:
             if before != after:
                 lines.append(f"{section} {name}: locked {_shown(before)}, now {_shown(after)}")
     return lines
-
-
-def _read(path: Path) -> Facts | None:
-    try:
-        if path.stat().st_size > CAP_BYTES:
-            raise ConversionError(f"{path}: over {CAP_BYTES} bytes; is this a lock?")
-        return msgspec.json.decode(path.read_bytes(), type=Facts)
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise ConversionError(f"{path}: {exc.strerror}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise ConversionError(
-            f"{path}: not a lock of this version ({exc}); --update-lock writes a new one"
-        ) from exc
 
 
 def _shown(value: str | None) -> str:

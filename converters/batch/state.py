@@ -20,6 +20,7 @@ from msgspec import Struct
 from converters.atomic import replace_file
 from converters.batch.job import Job, Outcome
 from converters.errors import ConversionError
+from converters.records import read_record
 
 STATE = "batch.json"
 CAP_BYTES = 64 << 20
@@ -66,18 +67,10 @@ def read_state(folder: Path) -> dict[str, Outcome]:
         ConversionError: the file is not ours.
     """
     path = folder / STATE
-    try:
-        if path.stat().st_size > CAP_BYTES:
-            raise ConversionError(f"{path}: over {CAP_BYTES} bytes; is this a batch's state?")
-        state = msgspec.json.decode(path.read_bytes(), type=State)
-    except FileNotFoundError:
+    remedy = "without --resume it is written anew"
+    state = read_record(path, State, CAP_BYTES, "a batch's state", remedy)
+    if state is None:
         return {}
-    except OSError as exc:
-        raise ConversionError(f"{path}: {exc.strerror}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise ConversionError(
-            f"{path}: not a batch's state ({exc}); without --resume it is written anew"
-        ) from exc
     return {outcome.name: outcome for outcome in state.outcomes}
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from converters.errors import ConversionError
 from converters.gate.checks import Check
+from converters.records import read_record
 from converters.sources.base import Remedy
 
 FORMAT = "edged-report-v1"
@@ -144,11 +145,7 @@ def read(path: Path) -> Evidence:
     Raises:
         ConversionError: not one.
     """
-    try:
-        if path.stat().st_size > CAP_BYTES:
-            raise ConversionError(f"{path}: over {CAP_BYTES} bytes; is this a report?")
-        return msgspec.json.decode(path.read_bytes(), type=Evidence)
-    except OSError as exc:
-        raise ConversionError(f"{path}: {exc.strerror}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise ConversionError(f"{path}: not a report of this version: {exc}") from exc
+    found = read_record(path, Evidence, CAP_BYTES, "a report")
+    if found is None:
+        raise ConversionError(f"{path}: No such file or directory")
+    return found
