@@ -35,45 +35,45 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="The word convert may be left out: edged-convert model.onnx -o model-1.edgb ...",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    convert = commands.add_parser("convert", help="make a bundle from a model")
+    convert = commands.add_parser("convert", help="Make a bundle from a model.")
     _add_convert(convert)
     _add_surroundings(convert)
-    _add_batch(commands.add_parser("batch", help="make many bundles, several at a time"))
-    _add_import(commands.add_parser("import", help="make bundles of a Triton model repository"))
-    promote = commands.add_parser("promote", help="let an MLflow alias mean a proven version")
+    _add_batch(commands.add_parser("batch", help="Make many bundles, several at a time."))
+    _add_import(commands.add_parser("import", help="Make bundles of a Triton model repository."))
+    promote = commands.add_parser("promote", help="Let an MLflow alias mean a proven version.")
     promote.add_argument("source", metavar="MODELS_URI", help="models:/NAME/VERSION or NAME@ALIAS")
     promote.add_argument("--alias", required=True, help="the alias to move")
     promote.add_argument("--store", metavar="STORE", help="as for convert")
     _add_keys(commands)
-    inspect = commands.add_parser("inspect", help="show what a bundle says of itself")
+    inspect = commands.add_parser("inspect", help="Show what a bundle says of itself.")
     inspect.add_argument("bundle", metavar="BUNDLE", type=Path)
-    verify = commands.add_parser("verify", help="check signature, hashes and the model file")
+    verify = commands.add_parser("verify", help="Check signature, hashes and the model file.")
     verify.add_argument("bundle", metavar="BUNDLE", type=Path)
     _add_trust(verify)
     verify.add_argument(
         "--run", action="store_true", help="also run the golden samples on ONNX Runtime"
     )
-    report = commands.add_parser("report", help="write a bundle's report as a page to look at")
+    report = commands.add_parser("report", help="Write a bundle's report as a page to look at.")
     report.add_argument("bundle", metavar="BUNDLE", type=Path)
     report.add_argument(
         "-o", "--output", type=Path, metavar="HTML", help="default: BUNDLE.report.html beside it"
     )
     report.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
-    diff = commands.add_parser("diff", help="hold two bundles against each other")
+    diff = commands.add_parser("diff", help="Hold two bundles against each other.")
     diff.add_argument("first", metavar="BUNDLE", type=Path)
     diff.add_argument("second", metavar="BUNDLE", type=Path)
     _add_publish(
-        commands.add_parser("publish", help="put a bundle where registries or web servers get it")
+        commands.add_parser("publish", help="Put a bundle where registries or web servers get it.")
     )
     _add_containerize(
         commands.add_parser(
-            "containerize", help="make a folder that builds a container which serves a bundle"
+            "containerize", help="Make a folder that builds a container which serves a bundle."
         )
     )
     add_engine_flags(
-        commands.add_parser("build-engine", help="add a TensorRT engine for this machine's GPU")
+        commands.add_parser("build-engine", help="Add a TensorRT engine for this machine's GPU.")
     )
-    texts = commands.add_parser("texts", help="make a bundle of a folder of ONNX Runtime GenAI")
+    texts = commands.add_parser("texts", help="Make a bundle of a folder of ONNX Runtime GenAI.")
     add_text_flags(texts)
     return parser
 
@@ -95,12 +95,12 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
 
 def _add_keys(commands: Any) -> None:
     """Who signs: keys, signatures, and the document that says whose count."""
-    keygen = commands.add_parser("keygen", help="make a signing key: PREFIX.key and PREFIX.pub")
+    keygen = commands.add_parser("keygen", help="Make a signing key: PREFIX.key and PREFIX.pub.")
     keygen.add_argument("prefix", metavar="PREFIX")
     add_trust_flags(
-        commands.add_parser("trust", help="make a trust document: who may sign bundles")
+        commands.add_parser("trust", help="Make a trust document: who may sign bundles.")
     )
-    sign = commands.add_parser("sign", help="add a signature to a bundle or a trust document")
+    sign = commands.add_parser("sign", help="Add a signature to a bundle or a trust document.")
     sign.add_argument("bundle", metavar="FILE", type=Path)
     sign.add_argument("--key", required=True, type=Path, help="the private key")
 
