@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.overload_floor import ROW_BYTES
 from edged.messages import PrepareRequest
-from edged.protocol import native, prepared
+from edged.protocol import native, prepared, prepared_runs
 from edged.protocol.frames import Frame, Kind, Limits
 from edged.tensors import BATCH, TensorSpec
 
@@ -95,8 +95,8 @@ class Asking:
         parts = []
         for one in ids:
             head = (1, 1, timeout_us)
-            start = prepared.RUN_FRAME.pack(
-                prepared.RUN_START, one, prepared.RUN_HEAD_BYTES, 0, ROW_BYTES, *head
+            start = prepared_runs.RUN_FRAME.pack(
+                prepared_runs.RUN_START, one, prepared_runs.RUN_HEAD_BYTES, 0, ROW_BYTES, *head
             )
             parts.append(start + bytes([one]) * ROW_BYTES)
         self._send(parts)
