@@ -12,6 +12,8 @@ from edged.transports.mqtt.link import BrokerLink, waiting_bytes
 NUDGE_S = 0.005
 """mosquitto 2.0 writes 4,096 bytes of a frame and the next when it is woken, by something that it
 reads or after 0.1 s: 2.4 s for 100 kB. Where the rest of a frame stays away so long we wake it."""
+PIECE_BYTES = 4096
+"""It reads as much at a time, and of some longer frames the end only when it is woken again."""
 MOST_NUDGE_S = 0.32
 """Twice as long after each time that nothing came of it: then it is the network that is slow."""
 
@@ -42,6 +44,8 @@ class WebSocketLink(asyncio.Protocol, asyncio.Transport):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: frames, or the answer to the handshake."""
+        self._stop_nudging()
+        self._nudge_s = NUDGE_S
         try:
             inner = self._socket.receive(data)
         except RemoteProtocolError as exc:
@@ -60,11 +64,9 @@ class WebSocketLink(asyncio.Protocol, asyncio.Transport):
             buffer[:count] = view[:count]
             self._link.buffer_updated(count)
             view = view[count:]
-        self._stop_nudging()
         if self._socket.is_closed:
             self.close()
-        elif self._socket.is_in_frame:
-            self._nudge_s = NUDGE_S
+        elif self._socket.is_in_frame and self._nudge_timer is None:
             self._nudge_later()
 
     def _nudge_later(self) -> None:
@@ -72,8 +74,11 @@ class WebSocketLink(asyncio.Protocol, asyncio.Transport):
         self._nudge_timer = loop.call_later(self._nudge_s, self._nudge)
 
     def _nudge(self) -> None:
-        if self._outer is not None and not self._link.is_gone:
-            self._outer.write(self._socket.nudge())
+        self._nudge_timer = None
+        if self._outer is None or self._link.is_gone:
+            return
+        self._outer.write(self._socket.nudge())
+        if self._socket.is_in_frame:
             self._nudge_s = min(2 * self._nudge_s, MOST_NUDGE_S)
             self._nudge_later()
 
@@ -100,7 +105,10 @@ class WebSocketLink(asyncio.Protocol, asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """One frame for one turn of the loop."""
         if self._outer is not None:
-            self._outer.write(self._socket.wrap(bytes(data)))
+            frame = self._socket.wrap(bytes(data))
+            self._outer.write(frame)
+            if len(frame) > PIECE_BYTES and self._nudge_timer is None:
+                self._nudge_later()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Of the socket's transport."""

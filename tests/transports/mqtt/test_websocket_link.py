@@ -24,7 +24,7 @@ def test_a_broker_behind_a_websocket(tmp_path, monkeypatch):
     monkeypatch.setattr(Rig, "make_session", NativeSession)
     port = free_port()
     listener = f"listener {port} 127.0.0.1\nprotocol websockets"
-    # mosquitto lets a WebSocket wait for seconds where others have the cores, longer than a request may.
+    # mosquitto stops within frames; where others have the cores longer than a request may take.
     patient = msgspec.structs.replace(VIB, timeout=100 * 10**9)
 
     async def main():
@@ -106,5 +106,29 @@ def test_a_server_that_stops_in_mid_frame_is_woken_until_it_goes_on(monkeypatch)
             end()
             await asyncio.sleep(0.02)
             assert not broker.written, "nobody is there any more"
+
+    run(main)
+
+
+def test_a_server_that_may_have_read_a_part_of_a_frame_is_woken_once(monkeypatch):
+    monkeypatch.setattr(module, "NUDGE_S", 0.001)
+
+    async def main():
+        broker = Broker()
+        broker.buffer_updated = lambda _: link.write(b"x" * 5000)  # an answer, within the same turn
+        link = WebSocketLink(broker, WebSocket("b:9001", "/mqtt", key=KEY))
+        link.connection_made(broker)
+        link.data_received(ANSWER)
+        link.data_received(frame(0x82, b"asks"))
+        await until(lambda: len(broker.written) > 2)
+        await asyncio.sleep(0.02)
+        assert unmasked(broker.written[1])[1] == b"x" * 5000
+        assert [unmasked(one) for one in broker.written[2:]] == [(0x8A, b"")]
+        link.write(b"x" * 1000)
+        link.write(b"x" * 5000)
+        broker.buffer_updated = lambda _: None
+        link.data_received(frame(0x82, b"it has it"))
+        await asyncio.sleep(0.02)
+        assert len(broker.written) == 5, "it reads, as it seems"
 
     run(main)
