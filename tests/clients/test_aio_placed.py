@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,33 +13,16 @@ import pytest
 from edged.aio import Client
 from edged.errors import DeadlineExceededError, LayoutChangedError, QueueFullError, RunError
 from edged.messages import LentInputs
-from tests.fakes.house import LOOPS, House, eventually, houses
+from tests.fakes.house import House, Run, eventually, houses
 
 WIDE = 1 << 15
 LAYOUT = ((None, WIDE), "float32")
 X = np.arange(WIDE, dtype=np.float32).reshape(1, WIDE)
-Run = Callable[..., None]
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     yield from houses("uvloop", tmp_path / "s")
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest, house: House) -> Iterator[Run]:
-    """Runs ``async def scene(client)`` with a client of the house, on either loop."""
-    loop = LOOPS[request.param]()
-
-    def play(scene: Callable[[Client], Any], **options: Any) -> None:
-        async def act() -> None:
-            async with Client(house.path, **options) as client:
-                await scene(client)
-
-        loop.run_until_complete(asyncio.wait_for(act(), 30))
-
-    yield play
-    loop.close()
 
 
 def is_lent(house: House) -> list[bool]:

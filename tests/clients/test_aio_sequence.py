@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edged.aio import Client
 from edged.errors import DisconnectedError, RunError, SequenceNotFoundError
-from tests.fakes.house import LOOPS, House, houses
+from tests.fakes.house import House, Run, houses
 from tests.fakes.stateful import door
 
 ONE, BAD = np.ones((1, 3), np.float32), np.full((1, 3), np.nan, np.float32)
-Run = Callable[..., None]
 
 
 @pytest.fixture
@@ -24,22 +22,6 @@ def house(tmp_path: Path) -> Iterator[House]:
     for house in houses("uvloop", tmp_path / "s"):
         house.server.door = house.door = house.call(door)
         yield house.start()
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest, house: House) -> Iterator[Run]:
-    """Runs ``async def scene(client)`` with a client of the house."""
-    loop = LOOPS[request.param]()
-
-    def play(scene: Callable[[Client], Any]) -> None:
-        async def act() -> None:
-            async with Client(house.path) as client:
-                await scene(client)
-
-        loop.run_until_complete(asyncio.wait_for(act(), 20))
-
-    yield play
-    loop.close()
 
 
 def count(result) -> float:

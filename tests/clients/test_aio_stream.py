@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +13,10 @@ import pytest
 from edged.aio import Client
 from edged.errors import DisconnectedError, QueueFullError
 from tests.fakes.clock import until
-from tests.fakes.house import LOOPS, House, houses
+from tests.fakes.house import House, Run, houses
 from tests.fakes.streams import RowsDoor
 
 X = np.arange(100, dtype=np.float32).reshape(50, 2)
-Run = Callable[..., None]
 
 
 @pytest.fixture
@@ -26,22 +24,6 @@ def house(tmp_path: Path) -> Iterator[House]:
     for house in houses("uvloop", tmp_path / "s"):
         house.server.door = house.door = RowsDoor()
         yield house.start()
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest, house: House) -> Iterator[Run]:
-    """Runs ``async def scene(client)`` with a client of the house."""
-    loop = LOOPS[request.param]()
-
-    def play(scene: Callable[[Client], Any]) -> None:
-        async def act() -> None:
-            async with Client(house.path) as client:
-                await scene(client)
-
-        loop.run_until_complete(asyncio.wait_for(act(), 20))
-
-    yield play
-    loop.close()
 
 
 def test_a_loop_goes_over_the_answers(run: Run):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,15 +19,10 @@ from edged.errors import (
     RuntimeFailureError,
     TensorMismatchError,
 )
-from tests.fakes.house import LOOPS, House, eventually, houses
+from tests.fakes.house import House, eventually
 from tests.fakes.wire import answer
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-
-
-@pytest.fixture(params=LOOPS)
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
-    yield from houses(request.param, tmp_path / "s")
 
 
 @pytest.fixture

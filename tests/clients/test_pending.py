@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edged.client import Client
 from edged.errors import CancelledError, DeadlineExceededError, EdgedError
-from tests.fakes.house import LOOPS, House, eventually, houses
+from tests.fakes.house import House, eventually
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-
-
-@pytest.fixture(params=LOOPS)
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
-    yield from houses(request.param, tmp_path / "s")
-
-
-@pytest.fixture
-def client(house: House) -> Iterator[Client]:
-    with Client(house.path) as made:
-        yield made
 
 
 class TestCancel:

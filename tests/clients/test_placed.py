@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +13,11 @@ from edged.client import Client
 from edged.clients import placed
 from edged.errors import DeadlineExceededError, LayoutChangedError, QueueFullError, RunError
 from edged.messages import LentInputs
-from tests.fakes.house import LOOPS, House, eventually, houses
+from tests.fakes.house import House, eventually
 
 WIDE = 1 << 15
 LAYOUT = ((None, WIDE), "float32")
 X = np.arange(WIDE, dtype=np.float32).reshape(1, WIDE)
-
-
-@pytest.fixture(params=LOOPS)
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
-    yield from houses(request.param, tmp_path / "s")
-
-
-@pytest.fixture
-def client(house: House) -> Iterator[Client]:
-    with Client(house.path) as made:
-        yield made
 
 
 def is_lent(house: House) -> list[bool]:

@@ -29,12 +29,6 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
         yield house.start()
 
 
-@pytest.fixture
-def client(house: House) -> Iterator[Client]:
-    with Client(house.path) as made:
-        yield made
-
-
 def open_ones(house: House) -> int:
     release = house.door.table.routes["gate"].releases[1]
     return house.call(lambda: len(release.sequences))

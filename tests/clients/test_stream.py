@@ -36,12 +36,6 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
         yield house.start()
 
 
-@pytest.fixture
-def client(house: House) -> Iterator[Client]:
-    with Client(house.path) as made:
-        yield made
-
-
 def test_a_loop_goes_over_the_answers(client: Client):
     answers = list(client.stream("m", x=X))
     assert [answer.index for answer in answers] == list(range(51))

@@ -146,3 +146,8 @@ def houses(loop: str, path: Path) -> Iterator[House]:
     yield made
     made.stop()
     assert not made.trouble, made.trouble
+
+
+Connect = Callable[[], Peer]
+Run = Callable[..., None]
+"""What fixtures give: ``peer`` of tests/transports/native, and ``run`` of tests/clients."""

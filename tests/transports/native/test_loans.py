@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +32,7 @@ from edged.transports.native import bound as native_bound
 from edged.transports.native.bound import Fixed
 from edged.transports.native.loans import Loans
 from tests.fakes.descriptors import descriptors
-from tests.fakes.house import LOOPS, House, Peer, eventually, houses
+from tests.fakes.house import Connect, House, eventually
 from tests.fakes.lender import (
     bind,
     bound,
@@ -49,25 +48,6 @@ from tests.fakes.wire import EchoCall, EchoDoor, Held, joined, only
 
 BIG = TensorSpec("x", "float32", ("batch", 2048))
 MIB = 1 << 20
-Connect = Callable[[], Peer]
-
-
-@pytest.fixture(params=LOOPS)
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
-    yield from houses(request.param, tmp_path / "s")
-
-
-@pytest.fixture
-def peer(house: House) -> Iterator[Connect]:
-    peers: list[Peer] = []
-
-    def connect() -> Peer:
-        peers.append(Peer(house.path))
-        return peers[-1]
-
-    yield connect
-    for one in peers:
-        one.close()
 
 
 def mapped() -> int:

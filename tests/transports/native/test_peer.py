@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,31 +19,12 @@ from edged.specs import Duration
 from edged.tensors import TensorSpec
 from edged.transports import awake
 from edged.transports.native import peer as native_peer
-from tests.fakes.house import LOOPS, House, Peer, eventually, houses
+from tests.fakes.house import Connect, House, Peer, eventually
 from tests.fakes.wire import joined
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 SPEC = TensorSpec("x", "float32", ("batch", 4))
 LAYOUT = BodyLayout([SPEC])
-Connect = Callable[[], Peer]
-
-
-@pytest.fixture(params=LOOPS)
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
-    yield from houses(request.param, tmp_path / "s")
-
-
-@pytest.fixture
-def peer(house: House) -> Iterator[Connect]:
-    peers: list[Peer] = []
-
-    def connect() -> Peer:
-        peers.append(Peer(house.path))
-        return peers[-1]
-
-    yield connect
-    for one in peers:
-        one.close()
 
 
 def infer(number: int) -> bytes:

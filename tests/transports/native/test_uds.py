@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,32 +23,12 @@ from edged.specs import Size
 from edged.transports.credentials import peer_credentials
 from edged.transports.native.uds import UnixServer
 from tests.fakes.descriptors import descriptors
-from tests.fakes.house import LOOPS, House, Peer, eventually, houses
+from tests.fakes.house import Connect, House, Peer, eventually
 from tests.fakes.wire import header, joined
 
-Connect = Callable[[], Peer]
 MEBIBYTE = 1 << 20
 LIMITS = Limits(body_bytes=1 << 30)
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-
-
-@pytest.fixture(params=LOOPS)
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
-    yield from houses(request.param, tmp_path / "s")
-
-
-@pytest.fixture
-def peer(house: House) -> Iterator[Connect]:
-    """Makes connections, and closes them."""
-    peers: list[Peer] = []
-
-    def connect() -> Peer:
-        peers.append(Peer(house.path))
-        return peers[-1]
-
-    yield connect
-    for one in peers:
-        one.close()
 
 
 def infer(number: int, x: np.ndarray = X, timeout_us: int = 0) -> bytes:
