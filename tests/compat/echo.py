@@ -28,6 +28,13 @@ def sample(rows: int, dtype: str) -> np.ndarray[Any, Any]:
     return np.tile(edges, (rows, 1))
 
 
+def check(result: Any, rows: int) -> None:
+    """Hold a Triton client's result against what was asked, in every data type."""
+    for name in DTYPES:
+        np.testing.assert_array_equal(result.as_numpy(f"{name}_out"), sample(rows, name))
+        assert result.as_numpy(f"{name}_out").dtype == sample(rows, name).dtype
+
+
 def echo(names: Collection[str] = DTYPES) -> TinyModel:
     """Inputs ``float32`` and so on; each is given back as ``float32_out``."""
     inputs = tuple(TensorEntry(name, name, SHAPE) for name in names)

@@ -17,7 +17,7 @@ import pytest
 from edged.protocol import oip_messages as messages
 from edged.protocol.protobuf import Kind, Schema
 from edged.tensors import DTYPES
-from tests.compat.echo import sample
+from tests.compat.echo import check, sample
 from tests.compat.stand import free_port, serving
 
 grpc = pytest.importorskip("grpc")
@@ -67,12 +67,6 @@ def features() -> Any:
     tensor = client_of.InferInput("features", [1, 6], "FP32")
     tensor.set_data_from_numpy(np.arange(6, dtype=np.float32).reshape(1, 6))
     return tensor
-
-
-def check(result: Any, rows: int) -> None:
-    for name in DTYPES:
-        np.testing.assert_array_equal(result.as_numpy(f"{name}_out"), sample(rows, name))
-        assert result.as_numpy(f"{name}_out").dtype == sample(rows, name).dtype
 
 
 class TestBlocking:

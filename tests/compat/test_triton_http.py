@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edged.tensors import DTYPES
-from tests.compat.echo import sample
+from tests.compat.echo import check, sample
 from tests.compat.stand import free_port, serving
 
 http = pytest.importorskip("tritonclient.http")
@@ -47,12 +47,6 @@ def inputs(rows: int, *, binary: bool, names: Any = DTYPES) -> list[Any]:
         tensor.set_data_from_numpy(sample(rows, name), binary_data=binary or name not in names)
         found.append(tensor)
     return found
-
-
-def check(result: Any, rows: int) -> None:
-    for name in DTYPES:
-        np.testing.assert_array_equal(result.as_numpy(f"{name}_out"), sample(rows, name))
-        assert result.as_numpy(f"{name}_out").dtype == sample(rows, name).dtype
 
 
 class TestBlocking:
