@@ -41,14 +41,8 @@ from edged.transports.bindings.sizes import check_sizes
 _OPEN = "every user of this device can read it; run: chmod o-r on it"
 
 
-def check_config(path: Path, *, with_files: bool) -> tuple[list[str], str]:
-    """``find_problems``, one line a problem."""
-    problems, summary = find_problems(path, with_files=with_files)
-    return [str(problem) for problem in problems], summary
-
-
 def problems_document(path: Path, problems: list[Problem], summary: str) -> dict[str, Any]:
-    """The same for programs."""
+    """What ``find_problems`` gave, for programs."""
     return {
         "config": str(path),
         "good": not problems,

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from edged.checks.chosen import chosen_lines
-from edged.commands.verdict import check_config
 from edged.device.setting import device_setting
 from edged.generation.candidate import inspect_bundles
 from edged.runtimes import registry
@@ -15,6 +14,7 @@ from edged.runtimes.base import RuntimeInfo
 from edged.store.contests import Held
 from edged.store.findings import Findings
 from tests.fakes.site import Site
+from tests.verdicts import check_config
 
 AUTO = "models:\n  m: {bundle: m-1.edgb, runtime: auto%s}\nruntime: {threads: 2}\n"
 NO_CUDA = "left out: onnxruntime-cuda (no driver)"

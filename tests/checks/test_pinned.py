@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from edged.checks.pinned import check_memory, least_bytes
-from edged.commands.verdict import check_config
 from edged.config.memory import MemoryConfig, ModelMemoryConfig
 from edged.config.schema import Config, ModelConfig
 from edged.specs import Size
 from tests.bundles import ONNX, make_bundle, make_manifest
 from tests.models import heavy
+from tests.verdicts import check_config
 
 MODEL = heavy(1, 256)
 WEIGHTS = len(MODEL.data)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from edged.checks.runtimes import check_runtimes
-from edged.commands.verdict import check_config
 from edged.config.load import load
 from edged.generation.candidate import build_candidate
 from edged.runtimes import installed
@@ -16,6 +15,7 @@ from edged.store.repository import Repository
 from tests import models
 from tests.bundles import make_bundle
 from tests.fakes.packages import write_package
+from tests.verdicts import check_config
 
 BODY = """\
 trust: {{require_signatures: false}}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edged.commands.verdict import check_config
 from tests.fakes.site import Site
+from tests.verdicts import check_config
 
 DOORS = ("socket", "admin", "http", "grpc", "metrics")
 

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from edged.checks.unmet import ask_runtime, unmet_preferences
-from edged.commands.verdict import check_config
 from edged.generation.candidate import inspect_bundles
 from edged.manifest import ArtefactEntry
 from edged.runtimes.base import RuntimeInfo
 from tests.engines import ELSEWHERE, HOST, build, with_engines
 from tests.fakes.site import Site
 from tests.models import double
+from tests.verdicts import check_config
 
 LINE = "models:\n  m: {bundle: m-1.edgb, runtime: [%s]%s}\n"
 BOTH = "onnxruntime-cuda, onnxruntime"

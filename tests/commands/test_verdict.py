@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edged.cli import main
-from edged.commands.verdict import check_config, diff_config
+from edged.commands.verdict import diff_config
 from edged.config.problems import ConfigProblemsError
 from edged.errors import ApplyError
 from edged.generation.documents import Documents
@@ -16,6 +16,7 @@ from edged.generation.record import Record
 from edged.store.floors import Floors
 from edged.store.repository import Repository
 from tests.fakes.site import Site
+from tests.verdicts import check_config
 
 BOUND = """\
 mqtt: {host: localhost}

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from edged.commands.verdict import check_config
 from edged.config.listen import GrpcConfig, HttpConfig, ListenConfig, ListenTlsConfig
 from edged.config.load import check_files, load
 from edged.config.tls_files import tls_file_problems, tls_sections, tls_warnings
 from tests.fakes.certificates import Authority
+from tests.verdicts import check_config
 
 NOW = datetime.now(timezone.utc)
 

@@ -109,7 +109,7 @@ def _at_work(daemon: DaemonProcess) -> int:
 
 
 def test_without_the_package_the_configuration_is_refused(tmp_path: Path):
-    from edged.commands.verdict import check_config
+    from tests.verdicts import check_config
 
     make_bundle(tmp_path / "gate.edgb", models.double(), name="gate")
     (tmp_path / "edged.yaml").write_text(BODY.replace("HIGH", "2"))

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.commands.verdict import check_config
 from edged.errors import EdgedError, InvalidRequestError
 from edged.manifest import Tolerance
 from tests import models
 from tests.bundles import make_bundle
 from tests.e2e.process import running, wait_for
 from tests.fakes.broker import Device, Mosquitto
+from tests.verdicts import check_config
 
 BODY = """\
 trust: {require_signatures: false}

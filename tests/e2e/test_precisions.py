@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from edged.commands.verdict import check_config
 from edged.manifest import ArtefactEntry, Golden, Tolerance
 from edged.store.golden import write_safetensors
 from tests.bundles import ONNX, make_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for
 from tests.models import TinyModel, double, onnx_bytes
 from tests.runtimes.test_engine import engine
+from tests.verdicts import check_config
 
 pytestmark = pytest.mark.slow
 

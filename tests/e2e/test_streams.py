@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from edged import aio
-from edged.commands.verdict import check_config
 from edged.errors import DrainingError, QueueFullError
 from edged.messages import InferRequest
 from edged.protocol import native, streams
@@ -25,6 +24,7 @@ from tests import models
 from tests.bundles import make_bundle
 from tests.e2e.process import DaemonProcess, running, wait_for
 from tests.fakes.house import Peer
+from tests.verdicts import check_config
 
 BODY = """\
 trust: {require_signatures: false}

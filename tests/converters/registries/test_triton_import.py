@@ -13,10 +13,10 @@ from converters import cli
 from converters.registries.triton_convert import Options
 from converters.registries.triton_import import import_repository
 from converters.session import open_session
-from edged.commands.verdict import check_config
 from edged.config.load import load
 from edged.store.bundle import open_bundle
 from edged.store.keys import generate_key
+from tests.verdicts import check_config
 
 
 def io(inputs, outputs, rest=""):

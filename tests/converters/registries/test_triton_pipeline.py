@@ -15,11 +15,11 @@ from converters.registries.triton_convert import Options
 from converters.registries.triton_ensemble import read_steps
 from converters.registries.triton_import import import_repository
 from converters.registries.triton_pipeline import pipeline_section
-from edged.commands.verdict import check_config
 from tests.converters.registries.test_triton_ensemble import FIRST, SECOND, ensemble, step
 from tests.converters.registries.test_triton_import import io, run
 from tests.e2e.process import running
 from tests.fakes.manifests import make_manifest
+from tests.verdicts import check_config
 
 
 def dense_manifest(taken="x", given="y", have=4, want=3):
