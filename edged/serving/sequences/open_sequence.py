@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from edged.errors import EdgedError
 from edged.messages import InferResponse, OnResponse, SequencedRequest
 from edged.serving.scheduling.scheduler import Waiting
-from edged.serving.sequences.sequences import Idle, Key
+from edged.serving.sequences.room import Idle, Key
 from edged.tensors import Array
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from edged.serving.scheduling.alarm import Alarm
 from edged.serving.scheduling.precedence import NEVER_NS
 from edged.serving.scheduling.scheduler import Waiting
 from edged.serving.sequences.open_sequence import Sequence, Step
-from edged.serving.sequences.sequences import Idle, Key, Need, Room, make_room, next_due_ns, overdue
+from edged.serving.sequences.room import Idle, Key, Need, Room, make_room, next_due_ns, overdue
 
 if TYPE_CHECKING:
     from edged.serving.sequences.stateful import StatefulRelease

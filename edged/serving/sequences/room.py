@@ -1,4 +1,4 @@
-"""Which sequence may begin, which is given up for it, and which has been idle too long.
+"""The room of open sequences: which may begin, which is given up for it, which was idle too long.
 
 Pure, with the time passed in. The states themselves, and whose turn it is, are ``open_sequences``.
 """

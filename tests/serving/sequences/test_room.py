@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edged.serving.sequences.sequences import Idle, Key, Need, Room, make_room, next_due_ns, overdue
+from edged.serving.sequences.room import Idle, Key, Need, Room, make_room, next_due_ns, overdue
 
 
 def idle(name: str, used_ns: int, size_bytes: int = 10, timeout_ns: int = 100) -> Idle:
