@@ -258,8 +258,10 @@ class Client:
 
     async def close(self) -> None:
         """End the connection; requests that wait get DisconnectedError."""
-        if self._connecting is not None:
-            self._connecting.cancel()
+        task, self._connecting = self._connecting, None
+        if task is not None and task.get_loop() is asyncio.get_running_loop():
+            task.cancel()
+            await asyncio.wait((task,))
         link, self._link = self._link, None
         if link is not None:
             link.drop(DisconnectedError("the client was closed"))
@@ -333,16 +335,24 @@ class Client:
             task = self._connecting = loop.create_task(self._connect())
             task.add_done_callback(_heard)
         left_s = None if until is None else max(0.0, until - loop.time())
-        try:
-            # Shielded: others wait for the same connection.
-            return await asyncio.wait_for(asyncio.shield(task), left_s)
-        except asyncio.TimeoutError:
-            raise DeadlineExceededError(f"{self.path} took no connection in time") from None
+        # Others wait for the same connection: whoever is cancelled or late does not end it.
+        await asyncio.wait((task,), timeout=left_s)
+        if not task.done():
+            raise DeadlineExceededError(f"{self.path} took no connection in time")
+        if task.cancelled():
+            # Not to be raised as it is: the task that waited would seem to be cancelled itself.
+            raise DisconnectedError("the client was closed")
+        return task.result()
 
     async def _connect(self) -> Link:
         loop = asyncio.get_running_loop()
+        link = Link(self.path)
         try:
-            _, link = await loop.create_unix_connection(lambda: Link(self.path), self.path)
+            await loop.create_unix_connection(lambda: link, self.path)
+        except asyncio.CancelledError:
+            # It may be up already, and nobody else knows it.
+            link.abandon(DisconnectedError("the client was closed"))
+            raise
         except OSError as exc:
             raise DisconnectedError(
                 f"cannot connect to {self.path}: {exc.strerror or exc}; is the daemon running "

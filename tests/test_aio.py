@@ -295,6 +295,21 @@ class TestConnection:
         house.start()
         run(scene)
 
+    @pytest.mark.parametrize("turns", range(1, 5))
+    def test_closed_while_it_connects(self, house: House, run: Run, turns: int):
+        """The tasks that waited looked as if they had been cancelled themselves."""
+
+        async def scene(client: Client) -> None:
+            tasks = [asyncio.ensure_future(client.infer("m", x=X)) for _ in range(3)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await client.close()
+            for found in await asyncio.gather(*tasks, return_exceptions=True):
+                assert isinstance(found, (DisconnectedError, dict)), found
+
+        house.start()
+        run(scene)
+
     def test_one_client_on_two_loops(self, house: House):
         house.start()
         client = Client(house.path)

@@ -225,6 +225,12 @@ class Link(Conversation, asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def abandon(self, error: EdgedError) -> None:
+        """End a connection that was given up while it was made: uvloop may tell it nothing."""
+        self.drop(error)
+        if self._spare is not None:
+            self._spare.close()
+
     def withdraw(self, asked: Asked, error: EdgedError) -> None:
         """End a request here, and tell the daemon so that it need not run it."""
         if self.fail_one(asked, error):
