@@ -6,7 +6,9 @@ and calls one at a time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 import secrets
 
@@ -14,10 +16,13 @@ from edged.faults import fault
 from edged.store.activation import History, Record, encode, read_log
 from edged.store.bundle import read_small, write_file
 
+log = logging.getLogger("edged.store")
+
 _NAME = "activation.log"
 _CAP_BYTES = 64 << 20
 """Rewritten at every start with one line a model; far more than a start ever appends."""
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ActivationLog:
@@ -47,15 +52,55 @@ class ActivationLog:
     def rewrite(self, history: History) -> None:
         """Let the log say this and nothing else, whole or not at all.
 
+        On a full disk the log stays, with what is new at its end, where its last block has room for
+        that. Where it has none, this start is not counted: what is there serves all the same.
+
         Raises:
             OSError: the disk does not take it; the log says what it said before.
         """
         temporary = f".{_NAME}-{secrets.token_hex(8)}"
-        write_file(self._root_fd, temporary, iter([b"".join(map(encode, history.records()))]))
-        fault("recover.log")
-        os.rename(temporary, _NAME, src_dir_fd=self._root_fd, dst_dir_fd=self._root_fd)
-        os.fsync(self._root_fd)
+        try:
+            write_file(self._root_fd, temporary, iter([b"".join(map(encode, history.records()))]))
+            fault("recover.log")
+            os.rename(temporary, _NAME, src_dir_fd=self._root_fd, dst_dir_fd=self._root_fd)
+            os.fsync(self._root_fd)
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=self._root_fd)
+            if exc.errno not in _FULL or not self._is_there():
+                raise
+            if not self._add(history):
+                log.error("no room to count this start for releases that are being tried")
         self.history = history
+
+    def _is_there(self) -> bool:
+        try:
+            os.stat(_NAME, dir_fd=self._root_fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def _add(self, history: History) -> bool:
+        """Add what the log does not say yet, whole or not at all; whether it says it now."""
+        known = self.history.records()
+        fresh = b"".join(encode(one) for one in history.records() if one not in known)
+        if not fresh:
+            return True
+        is_whole = False
+        with contextlib.suppress(OSError):
+            flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(_NAME, flags, dir_fd=self._root_fd)
+            try:
+                size = os.fstat(fd).st_size
+                if size and os.pread(fd, 1, size - 1) != b"\n":
+                    fresh = b"\n" + fresh  # its last line is half a record
+                is_whole = os.write(fd, fresh) == len(fresh)
+                if not is_whole:
+                    os.ftruncate(fd, size)
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+        return is_whole
 
     def open(self) -> None:
         """Take records from now on, until ``close``; raises OSError."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edged.store import activation_log
 from edged.store.activation import History, Record
 from edged.store.activation_log import ActivationLog
 
@@ -82,3 +83,61 @@ def test_a_link_in_its_place_is_not_followed(root: int, tmp_path: Path):
     with pytest.raises(OSError, match="symbolic links"):
         ActivationLog(root).open()
     assert not (tmp_path / "elsewhere").exists()
+
+
+AGAIN = Record(event="try", model="m", digest="a" * 64, attempts=2)
+BEFORE = History({"m": TRY, "o": Record(event="good", model="o", digest="c" * 64)}, {})
+AFTER = History({**BEFORE.last, "m": AGAIN}, {})
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(activation_log, "write_file", refuse)
+
+
+@pytest.mark.parametrize("torn", [b"", b"0123abcd {"])
+def test_on_a_full_disk_it_is_added_to(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
+):
+    """Else a box that lost its power then would serve nothing of what it has."""
+    ActivationLog(root).rewrite(BEFORE)
+    path = tmp_path / "activation.log"
+    path.write_bytes(path.read_bytes() + torn)
+    fails(monkeypatch, errno.ENOSPC)
+    log = ActivationLog(root)
+    log.read()
+    log.rewrite(AFTER)
+    assert log.history == AFTER
+    found = ActivationLog(root).read()
+    assert (found.last, found.bad) == (AFTER.last, AFTER.bad)
+    size = path.stat().st_size
+    log.rewrite(AFTER)  # nothing new, nothing written
+    assert path.stat().st_size == size
+    assert [one.name for one in tmp_path.iterdir()] == ["activation.log"]
+
+
+def test_without_room_in_its_last_block_it_stays(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Half a record is taken back: the next one would be read as a part of it."""
+    log = ActivationLog(root)
+    log.rewrite(BEFORE)
+    fails(monkeypatch, errno.EDQUOT)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:20]))
+    log.rewrite(AFTER)
+    assert ActivationLog(root).read() == BEFORE
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_what_is_no_full_disk_or_the_first_start(
+    root: int, monkeypatch: pytest.MonkeyPatch, code: int
+):
+    log = ActivationLog(root)
+    if code != errno.ENOSPC:
+        log.rewrite(BEFORE)
+    fails(monkeypatch, code)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        log.rewrite(BEFORE)
