@@ -128,7 +128,7 @@ def _scheduling(config: Config) -> Iterator[Found]:
     scheduling = config.scheduling
     reserved = scheduling.reserved.high + scheduling.reserved.normal
     if scheduling.slots and reserved >= scheduling.slots:
-        text = f"leave none of the {scheduling.slots} slots to the classes below"
+        text = f"leave no slot of {scheduling.slots} to the classes below"
         yield "scheduling.reserved", f"{text}; reserve fewer, or raise scheduling.slots"
 
 
