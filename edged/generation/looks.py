@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import NamedTuple
 
 from edged.errors import Code
+from edged.generation.turns import TURNS
 from edged.serving.counters import Counters
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import State
@@ -126,7 +128,7 @@ class Looks:
         for start in range(0, len(routes), _PIECE):
             for name, route in routes[start : start + _PIECE]:
                 _look_at(name, route, answers, lost, failed)
-            yield
+            yield from repeat(None, TURNS)
         for (model, transport, code), count in self._dataplane.refusals.items():
             if model in table.routes and code not in _ASKERS:
                 answers[model, (transport, code)] = (count, count)

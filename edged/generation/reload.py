@@ -37,7 +37,7 @@ from edged.generation.returns import Returns
 from edged.generation.reviews import Reviews
 from edged.generation.table import build_table, failed_problems, restart_changes
 from edged.generation.trusted import tell_trust, trust_document
-from edged.generation.turns import build_in_turns, follow_in_turns
+from edged.generation.turns import build_in_turns, follow_in_turns, let_in
 from edged.manifest import Manifest
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired
@@ -150,11 +150,11 @@ class Reloader(Returns):
             else:
                 await house.links.refresh(snapshot)
                 await house.listener.refresh(snapshot.config)
-            await asyncio.sleep(0)
+            await let_in()
             house.manager.reconsider(house.is_quarantined)
-            await asyncio.sleep(0)
+            await let_in()
             await self._stand_in()
-            await asyncio.sleep(0)
+            await let_in()
         except ConfigProblemsError as exc:
             problems = _lines(exc.problems)
         except EdgedError as exc:
@@ -196,7 +196,7 @@ class Reloader(Returns):
                 self.on_begin()
                 async with self._lock:
                     await self.reload()
-                await asyncio.sleep(0)
+                await let_in()
                 self.on_end()
             finally:
                 self._growth.end()
@@ -207,21 +207,21 @@ class Reloader(Returns):
         if candidate.problems:
             raise ConfigProblemsError(candidate.problems)
         candidate = self._carried(candidate)
-        await asyncio.sleep(0)
+        await let_in()
         await self._begin(digest)
         fallbacks = await self._fallbacks.kept(candidate)
         desired, budgets = candidate.desired(), budgets_of(snapshot.config)
-        await asyncio.sleep(0)
+        await let_in()
         before = house.manager.wanted()
         new = {item.key for item in desired}.difference(item.key for item in before)
-        await asyncio.sleep(0)
+        await let_in()
         house.manager.loader.trial = snapshot.config.trial
         house.manager.memories.set_budgets(budgets)
         house.manager.aim(desired, leaving=before)
         try:
-            await asyncio.sleep(0)
+            await let_in()
             house.manager.step()
-            await asyncio.sleep(0)
+            await let_in()
             fault("reload.begun")
             prepared, waiting = await self._build(candidate, new, fallbacks)
             fault("reload.built")
@@ -238,9 +238,9 @@ class Reloader(Returns):
             raise
         # From here on nothing is refused any more: what serves is exchanged between two turns, and
         # the rest follows it, in several, so that those who ask never wait for all of it.
-        await asyncio.sleep(0)
+        await let_in()
         is_given_anew = house.manager.schedule(snapshot.config)
-        await asyncio.sleep(0)
+        await let_in()
         await follow_in_turns(house.manager, desired, is_given_anew=is_given_anew)
         table = await build_in_turns(candidate, house.manager, generation, fallbacks)
         await self._looks.ahead(table)
@@ -248,15 +248,15 @@ class Reloader(Returns):
         gone = [binding.name for binding in self.config.bindings]
         self._candidate, self.digest = candidate, digest
         self._prove()  # at once: what breaks with the first request is well now
-        await asyncio.sleep(0)
+        await let_in()
         self._note_bindings(waiting, gone)
         self._fallbacks.keep(fallbacks, house.dataplane.table.routes)
         await house.links.swap(snapshot, prepared)
-        await asyncio.sleep(0)
+        await let_in()
         house.manager.aim([*desired, *self._fallbacks.serving.values()])
-        await asyncio.sleep(0)
+        await let_in()
         house.manager.step()
-        await asyncio.sleep(0)
+        await let_in()
         told = "generation %d is in effect (changed fields: %d, loaded: %d)"
         log.info(told, generation, changes, len(new))
         self._follow_up(await self._reviews.in_turns(candidate.broken))
@@ -273,11 +273,11 @@ class Reloader(Returns):
         """Load what is new and fit the bindings to it; raises when any of it cannot be."""
         house = self._house
         await house.manager.settled([item.key for item in candidate.desired()])
-        await asyncio.sleep(0)
+        await let_in()
         problems = failed_problems(candidate, house.manager, new)
         if problems:
             raise ConfigProblemsError(problems)
-        await asyncio.sleep(0)
+        await let_in()
         number, table = house.dataplane.table.generation, None
 
         def manifest_of(model: str, selector: int | str | None) -> Manifest | None:

@@ -19,13 +19,22 @@ T = TypeVar("T")
 
 _PIECE = 32
 """Models; each takes some microseconds."""
+TURNS = 3
+"""Of the loop, after each piece: whoever asked meanwhile is heard in the first and answered in the
+second, behind what waited for that one. With one turn they would wait for the next piece, too."""
+
+
+async def let_in() -> None:
+    """Between two pieces: let whoever asked meanwhile have an answer first."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
 
 
 async def in_turns(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
     """So many at a time, and after each the loop does what else there is to do."""
     for start in range(0, len(items), _PIECE):
         yield items[start : start + _PIECE]
-        await asyncio.sleep(0)
+        await let_in()
 
 
 async def follow_in_turns(
@@ -60,7 +69,7 @@ class OneByOne:
         """These, soon; what is left of those before is not done any more."""
         self.stop()
         if pieces:
-            self._handle = asyncio.get_running_loop().call_soon(self._next, *pieces)
+            self._wait(TURNS, pieces)
 
     def stop(self) -> None:
         """Leave out what is left."""
@@ -68,7 +77,14 @@ class OneByOne:
             self._handle.cancel()
             self._handle = None
 
-    def _next(self, *pieces: Callable[[], object]) -> None:
+    def _wait(self, turns: int, pieces: tuple[Callable[[], object], ...]) -> None:
+        loop = asyncio.get_running_loop()
+        if turns > 1:
+            self._handle = loop.call_soon(self._wait, turns - 1, pieces)
+        else:
+            self._handle = loop.call_soon(self._next, pieces)
+
+    def _next(self, pieces: tuple[Callable[[], object], ...]) -> None:
         first, *others = pieces
         # Before the work, which may raise: the others are to be done all the same. It may also
         # ask for other work, which is then all there is to do.

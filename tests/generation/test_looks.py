@@ -13,6 +13,7 @@ from edged.config.schema import ModelConfig
 from edged.errors import Code, RuntimeFailureError
 from edged.generation.looks import _PIECE, Look, Looks, Seen
 from edged.generation.proving import share_of_failures
+from edged.generation.turns import TURNS
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.desired import Desired
 from edged.serving.lifecycle import Event
@@ -48,13 +49,13 @@ class House:
 
 def end(look: Look) -> tuple[Seen, int]:
     """What was seen, and in how many pieces."""
-    pieces = 0
+    turns = 0
     while True:
         try:
             next(look)
         except StopIteration as over:
-            return over.value, pieces
-        pieces += 1
+            return over.value, turns // TURNS
+        turns += 1
 
 
 @pytest.mark.parametrize("code", Code)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edged.generation import turns as module
-from edged.generation.turns import OneByOne, follow_in_turns, in_turns
+from edged.generation.turns import OneByOne, follow_in_turns, in_turns, let_in
 
 
 def run(work: Any) -> int:
@@ -44,6 +45,39 @@ def test_others_have_a_turn_after_each_piece(count: int, pieces: int) -> None:
     assert [one for some in found for one in some] == list(range(count))
 
 
+@pytest.mark.parametrize("way", ["in_turns", "one by one"])
+def test_who_asks_during_a_piece_is_answered_before_the_next(way: str) -> None:
+    """A request is read in one turn and run in the next; with ``TURNS`` of 2 this fails."""
+    done: list[str] = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.setblocking(False)
+
+            def read() -> None:
+                theirs.recv(1)
+                loop.call_soon(done.append, "answer")
+
+            def piece() -> None:
+                done.append("piece")
+                ours.send(b"x")
+
+            loop.add_reader(theirs, read)
+            if way == "in_turns":
+                async for _ in in_turns(range(65)):
+                    piece()
+            else:
+                OneByOne().do(piece, piece, piece)
+            while len(done) < 6:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0)
+            loop.remove_reader(theirs)
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+    assert done == 3 * ["piece", "answer"]
+
+
 def test_every_release_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PIECE", 2)
     told: list[Any] = []
@@ -70,7 +104,7 @@ class TestOneByOne:
             afterwards.do(lambda: done.append("a"), lambda: 1 // 0, lambda: done.append("c"))
             for expected in ("", "a", "a", "ac", "ac"):
                 assert "".join(done) == expected
-                await asyncio.sleep(0)
+                await let_in()
             assert [type(one) for one in said] == [ZeroDivisionError]
 
         asyncio.run(work())
@@ -90,8 +124,8 @@ class TestOneByOne:
                 await asyncio.sleep(0)
             afterwards.stop()
             afterwards.stop()
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            await let_in()
+            await let_in()
 
         asyncio.run(asyncio.wait_for(work(), 30))
         assert done == ["c", "d"]
