@@ -13,7 +13,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from edged.errors import Code
-from edged.generation.turns import TURNS
+from edged.generation.pace import TURNS
 from edged.serving.counters import Counters
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.lifecycle import State

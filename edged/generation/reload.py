@@ -30,6 +30,7 @@ from edged.generation.fallback import lost_models
 from edged.generation.fitting import fit_all, fit_possible
 from edged.generation.followed import followed_paths
 from edged.generation.house import House
+from edged.generation.pace import let_in
 from edged.generation.record import do_all
 from edged.generation.reload_tally import Report
 from edged.generation.rereading import reread
@@ -37,7 +38,7 @@ from edged.generation.returns import Returns
 from edged.generation.reviews import Reviews
 from edged.generation.table import build_table, failed_problems, restart_changes
 from edged.generation.trusted import tell_trust, trust_document
-from edged.generation.turns import build_in_turns, follow_in_turns, let_in
+from edged.generation.turns import build_in_turns, follow_in_turns
 from edged.manifest import Manifest
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired

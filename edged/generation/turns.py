@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from edged.generation.candidate import Candidate
+from edged.generation.pace import TURNS, let_in
 from edged.generation.table import build_route, table_of
 from edged.serving.dataplane import ServingTable
 from edged.serving.manager import Desired, Manager
@@ -19,15 +20,6 @@ T = TypeVar("T")
 
 _PIECE = 32
 """Models; each takes some microseconds."""
-TURNS = 3
-"""Of the loop, after each piece: whoever asked meanwhile is heard in the first and answered in the
-second, behind what waited for that one. With one turn they would wait for the next piece, too."""
-
-
-async def let_in() -> None:
-    """Between two pieces: let whoever asked meanwhile have an answer first."""
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
 
 
 async def in_turns(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:

@@ -12,8 +12,8 @@ import pytest
 from edged.config.schema import ModelConfig
 from edged.errors import Code, RuntimeFailureError
 from edged.generation.looks import _PIECE, Look, Looks, Seen
+from edged.generation.pace import TURNS
 from edged.generation.proving import share_of_failures
-from edged.generation.turns import TURNS
 from edged.serving.dataplane import Dataplane, ServingTable
 from edged.serving.desired import Desired
 from edged.serving.lifecycle import Event

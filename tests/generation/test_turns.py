@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from edged.generation import turns as module
-from edged.generation.turns import OneByOne, follow_in_turns, in_turns, let_in
+from edged.generation.pace import let_in
+from edged.generation.turns import OneByOne, follow_in_turns, in_turns
 
 
 def run(work: Any) -> int:
