@@ -229,7 +229,7 @@ class Reloader(Returns):
             # Before the listener, which may move: a number that is left out harms nobody.
             generation = await self._next_generation(digest)
             fault("reload.numbered")
-            await house.listener.apply(snapshot.config)
+            await self._listen(snapshot)
             fault("reload.listening")
         except BaseException:
             house.manager.want(before)
@@ -262,6 +262,15 @@ class Reloader(Returns):
         log.info(told, generation, changes, len(new))
         self._follow_up(await self._reviews.in_turns(candidate.broken))
         await self._remember(is_good=True)
+
+    async def _listen(self, snapshot: Snapshot) -> None:
+        try:
+            await self._house.listener.apply(snapshot.config)
+        except ApplyError as exc:
+            path, _, text = exc.message.partition(": ")
+            if not path.startswith("listen."):
+                raise
+            raise ConfigProblemsError([snapshot.problem(path, text)]) from exc
 
     def _look_at(self, snapshot: Snapshot) -> tuple[Candidate, int]:
         """What a configuration asks for, and how many fields are changed; on a thread."""

@@ -244,6 +244,10 @@ class TestWholeOrNothing:
                 site.write(TWO)
                 await refused(box, "the socket is in use")
                 assert await box.factor() == 2.0
+                box.listener.refuse = ApplyError("listen.socket.path: is a folder")
+                site.write(TWO + "listen:\n  socket: {path: s}\n")
+                await refused(box, "edged.yaml:")
+                await refused(box, ": listen.socket.path: is a folder")
 
         run(work())
 
