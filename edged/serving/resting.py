@@ -165,6 +165,7 @@ class Resting(Answering):
 
     def bereave(self) -> None:
         """The process of the session is gone; remember whose doing that was."""
+        self.is_held = True  # who is told may have the next of its sequence offered then and there
         if self.remote is not None:
             self.blame = self.remote.blame
         self.session = self.remote = None

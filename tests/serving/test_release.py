@@ -607,6 +607,26 @@ class TestWorker:
         release.close()
 
     @on_loop
+    async def test_what_is_offered_at_its_death_waits_for_the_next_session(self, workers: Workers):
+        """As the next of a sequence is. It was lost: the loop ran it without a session."""
+        release, next_one = None, Ask(3)
+        waiting = Ask(then=lambda: release.offer(next_one.waiting(0)))
+        release, _, deaths = await self.busy(workers, waiting)
+        workers.last.die("died of SIGKILL")
+        await until(lambda: waiting.answers and deaths)
+        await turns()
+        release.move(Event.DIE)
+        release.move(Event.LOAD)
+        release.move(Event.LOADED)
+        assert not next_one.answers
+        release.loaded(workers.session(), "onnxruntime", INLINE_NS)
+        release.move(Event.WARMED)
+        await until(lambda: next_one.answers)
+        next_one.check()
+        assert release.in_flight == 0
+        release.close()
+
+    @on_loop
     async def test_loaded_again_it_serves_again(self, workers: Workers):
         release, running, deaths = await self.busy(workers)
         workers.last.die("died of SIGSEGV", "SIGSEGV")
