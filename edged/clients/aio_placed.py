@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Protocol, TypeGuard
 
 from edged.clients.aio_link import Link, Pending
-from edged.clients.places import Places, expect
+from edged.clients.places import LEND_AGAIN_S, NotLentError, Places, expect
 from edged.clients.stock import Stock
-from edged.errors import DisconnectedError, LayoutChangedError
+from edged.errors import DisconnectedError, InvalidRequestError, LayoutChangedError
 from edged.protocol import memory, prepared
 from edged.protocol.asking import Plan
 from edged.protocol.conversation import InferResult, Opened
@@ -67,7 +67,7 @@ class Bound:
         if self._link is link:
             return
         self._link, places = None, self.places
-        region = await link.lend(places.descriptor, places.size, until)
+        region = await self._lend(link, until)
         waiter, head = Pending("", until), places.head(opened.handle, region)
         try:
             link.ask(waiter, lambda number: memory.encode_bind(number, head))
@@ -77,6 +77,21 @@ class Bound:
             link.write(memory.encode_recall(region))
             raise
         self._link, self._region, self._handle = link, region, handle
+
+    async def _lend(self, link: Link, until: float | None) -> int:
+        """Lend the memory; as ``placed.Bound``."""
+        places = self.places
+        again_s = LEND_AGAIN_S if places.was_lent else ()
+        places.was_lent = True
+        for pause_s in again_s:
+            try:
+                return await link.lend(places.descriptor, places.size, until)
+            except InvalidRequestError:
+                await asyncio.sleep(pause_s)
+        try:
+            return await link.lend(places.descriptor, places.size, until)
+        except InvalidRequestError as exc:
+            raise NotLentError(exc.message) from exc
 
     def forget(self) -> None:
         """Take the memory back."""
@@ -216,6 +231,9 @@ class Pool:
             if not bound.places.fill(tensors):
                 return None
             return await bound.run(timeout, copied=True, key=key)
+        except NotLentError:
+            bound.is_idle = False  # of no use any more
+            return None
         finally:
             stock.give(bound)
 

@@ -7,18 +7,20 @@ with frames.place() as placed:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
 from edged.clients.lane import NOTHING, Lane, lane_by_memory
 from edged.clients.link import Link, NothingSentError
 from edged.clients.pending import Pending
-from edged.clients.places import Places, expect
+from edged.clients.places import LEND_AGAIN_S, NotLentError, Places, expect
 from edged.clients.stock import Stock
 from edged.errors import (
     DeadlineExceededError,
     DisconnectedError,
     EdgedError,
+    InvalidRequestError,
     LayoutChangedError,
 )
 from edged.protocol import memory, prepared
@@ -87,7 +89,7 @@ class Bound:
 
     def _open(self, link: Link, opened: Opened, until: float | None) -> None:
         self._link, self._lane, places = None, None, self.places
-        region = link.lend(places.descriptor, places.size, until)
+        region = self._lend(link, until)
         waiter = Pending("", until)
         head = places.head(opened.handle, region)
         try:
@@ -100,6 +102,21 @@ class Bound:
         rest = Opened(handle, places.rest.specs, places.rest)
         size = sum(array.nbytes for array in places.inputs.values())
         self._lane = lane_by_memory(link, self._plan.request.model, rest, places.rows, size)
+
+    def _lend(self, link: Link, until: float | None) -> int:
+        """Lend the memory; raises NotLentError where it was lent before and is not taken again."""
+        places = self.places
+        again_s = LEND_AGAIN_S if places.was_lent else ()
+        places.was_lent = True
+        for pause_s in again_s:
+            try:
+                return link.lend(places.descriptor, places.size, until)
+            except InvalidRequestError:
+                time.sleep(pause_s)
+        try:
+            return link.lend(places.descriptor, places.size, until)
+        except InvalidRequestError as exc:
+            raise NotLentError(exc.message) from exc
 
     def ask(self, pending: Pending, wait_us: int, key: str | None = None) -> bool:
         """Send a request; False when the connection it was bound on has ended.
@@ -268,6 +285,9 @@ class Pool:
             if not bound.places.fill(tensors):
                 return None
             return bound.run(timeout, copied=True, key=key)
+        except NotLentError:
+            bound.is_idle = False  # of no use any more
+            return None
         finally:
             stock.give(bound)
 

@@ -30,6 +30,15 @@ MOST_BYTES = 64 << 20
 """More is not lent unasked: a connection may lend ``limits.max_shared``, four times this."""
 
 
+LEND_AGAIN_S = (0.001, 0.004, 0.016, 0.064, 0.256)
+"""When memory that was lent on a connection which has ended is lent again: the daemon may hear of
+the new connection first, and takes no memory twice."""
+
+
+class NotLentError(InvalidRequestError):
+    """The daemon does not take this memory again; nothing was asked."""
+
+
 class Spot(NamedTuple):
     """Where one tensor lies."""
 
@@ -83,6 +92,8 @@ class Places:
             if target is not None:
                 self.outputs[name] = np.ndarray(shape, dtype, memory, target.offset)
         self._order = [name for name, *_ in told]
+        self.was_lent = False
+        """Whether it was lent before, on this connection or another."""
         self.is_anothers = False
         """Whether the process that this one is a copy of writes to it, too."""
         leave_in_copies(self)

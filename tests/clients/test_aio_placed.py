@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edged.aio import Client
+from edged.clients import aio_placed
 from edged.errors import DeadlineExceededError, LayoutChangedError, QueueFullError, RunError
 from edged.messages import LentInputs
 from tests.fakes.house import House, Run, eventually, houses
@@ -133,6 +134,24 @@ def test_on_another_connection(house: House, run: Run):
 
     run(scene)
     assert is_lent(house).count(False) == 1
+
+
+def test_memory_that_is_not_taken_again(house: House, run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(aio_placed, "LEND_AGAIN_S", (0.001,))
+    house.start()
+
+    async def scene(client: Client) -> None:
+        for _ in range(3):
+            await client.infer("m", x=X)
+        files = list(house.server.lent)
+        await client.close()
+        await gone(house)
+        house.call(house.server.lent.update, files)
+        for _ in range(3):
+            np.testing.assert_array_equal((await client.infer("m", x=X))["x"], X)
+
+    run(scene)
+    assert is_lent(house) == [False, True, True, False, True, True]
 
 
 def test_errors_are_the_servers(house: House, run: Run):

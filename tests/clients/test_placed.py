@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from pathlib import Path
 
@@ -53,6 +54,23 @@ class TestPlaced:
             eventually(lambda: not house.server.connections)
         assert is_lent(house) == [True] * 3
         memory.close()
+
+    def test_is_lent_again_before_the_daemon_knows_that_the_old_connection_ended(
+        self, house: House, client: Client
+    ):
+        """It was refused as lent already, to a program that had done nothing wrong."""
+        house.start()
+        with client.prepare("m", x=LAYOUT).place(1) as memory:
+            memory.inputs["x"][:] = X
+            memory.run()
+            client.close()
+            eventually(lambda: not house.server.lent)
+            file = os.fstat(memory._bound.places.descriptor).st_ino
+            house.call(house.server.lent.add, file)
+            late = threading.Timer(0.02, house.call, (house.server.lent.discard, file))
+            late.start()
+            np.testing.assert_array_equal(memory.run()["x"], X)
+            late.join()
 
     def test_is_prepared_anew(self, house: House, client: Client):
         house.start()
@@ -145,6 +163,21 @@ class TestUnasked:
             client.close()
             eventually(lambda: not house.server.connections)
         assert is_lent(house) == [False, True, True, True, True, True]
+
+    def test_memory_that_is_not_taken_again(
+        self, house: House, client: Client, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(placed, "LEND_AGAIN_S", (0.001,))
+        house.start()
+        for _ in range(3):
+            client.infer("m", x=X)
+        files = list(house.server.lent)
+        client.close()
+        eventually(lambda: not house.server.lent)
+        house.call(house.server.lent.update, files)
+        for _ in range(3):
+            np.testing.assert_array_equal(client.infer("m", x=X)["x"], X)
+        assert is_lent(house) == [False, True, True, False, True, True]
 
     def test_errors_are_the_servers(self, house: House, client: Client):
         house.start()
