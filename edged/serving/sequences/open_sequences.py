@@ -16,6 +16,7 @@ from edged.errors import (
     DeadlineExceededError,
     EdgedError,
     InvalidRequestError,
+    ModelNotReadyError,
     QueueFullError,
     RuntimeFailureError,
     SequenceNotFoundError,
@@ -23,6 +24,7 @@ from edged.errors import (
     TooLargeError,
 )
 from edged.messages import SequencedRequest
+from edged.serving.answering import BACK_NS
 from edged.serving.scheduling.alarm import Alarm
 from edged.serving.scheduling.precedence import NEVER_NS
 from edged.serving.scheduling.scheduler import Waiting
@@ -56,6 +58,7 @@ class OpenSequences:
 
         Raises:
             SequenceNotFoundError: that is gone, and ``asked`` cannot go on with its states.
+            ModelNotReadyError: it is not gone; its worker died, and is started again.
             InvalidRequestError: likewise, and the request names ``asked``.
         """
         sequence = self._open.get(Key(request.origin, request.sequence.id))
@@ -65,6 +68,11 @@ class OpenSequences:
         if home is asked or asked.can_follow(home):
             return asked
         if not home.goes_on:
+            if home.is_coming_back:
+                words = (
+                    f"{home.owner}, which {_shown(sequence.key)} goes on with, is starting again"
+                )
+                raise ModelNotReadyError(words, retry_after_ns=BACK_NS)
             raise _not_open(asked, sequence.key)
         if request.release is not None:
             raise InvalidRequestError(

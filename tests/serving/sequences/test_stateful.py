@@ -95,6 +95,26 @@ class TestAnotherRelease:
         assert begun.answers[0].release == 2
 
     @on_loop
+    async def test_which_stands_in_for_one_that_starts_again(self):
+        """Its worker died, the states are here: who asks is to come back, not to begin anew."""
+        sequences = OpenSequences()
+        home = serve(sequences, load(remembering()), 2, on_swap="drain")
+        Ask(1, start=True).to(home)
+        await turns()
+        other = serve(sequences, load(remembering()), 1, on_swap="drain")
+        home.move(Event.DIE, "its worker died")
+        early = Ask(2).to(other)
+        assert isinstance(early.error, ModelNotReadyError)
+        assert "is starting again" in early.error.message
+        home.move(Event.LOAD)
+        assert isinstance(Ask(2).to(other).error, ModelNotReadyError)
+        home.move(Event.LOADED)
+        home.move(Event.WARMED)
+        ask = Ask(2).to(other)
+        await turns()
+        assert (ask.kept, ask.answers[0].release) == ((1, 1), 2)
+
+    @on_loop
     async def test_with_other_states_drains(self):
         sequences = OpenSequences()
         old = serve(sequences, load(remembering()))
