@@ -627,6 +627,27 @@ class TestWorker:
         release.close()
 
     @on_loop
+    async def test_one_that_died_and_then_slept_takes_requests_for_its_load(self, workers: Workers):
+        release, calls = serve(workers.session()), []
+        release.on_death, release.on_call = lambda one, why: one.move(Event.DIE, why), calls.append
+        workers.last.die("died of SIGKILL")
+        await until(lambda: release.state is State.FAILED)
+        release.move(Event.LOAD)
+        release.move(Event.PUT_OFF)
+        assert release.answers
+        ask = Ask(3)
+        release.offer(ask.waiting(0))
+        await turns()
+        assert calls == [release.key]
+        for event in (Event.LOAD, Event.LOADED):
+            release.move(event)
+        release.loaded(workers.session(), "onnxruntime", INLINE_NS)
+        release.move(Event.WARMED)
+        await until(lambda: ask.answers)
+        ask.check()
+        release.close()
+
+    @on_loop
     async def test_loaded_again_it_serves_again(self, workers: Workers):
         release, running, deaths = await self.busy(workers)
         workers.last.die("died of SIGSEGV", "SIGSEGV")
