@@ -62,6 +62,14 @@ class Bound:
         Raises:
             EdgedError: the daemon does not take it, or the connection broke.
         """
+        try:
+            await self._open(until)
+        except LayoutChangedError:
+            # Another task gave the handle up meanwhile, and nobody prepared it again.
+            self._client.forget(self._plan)
+            await self._open(until)
+
+    async def _open(self, until: float | None) -> None:
         self.places.check_own()
         link, opened = await self._client.open_plan(self._plan, until)
         if self._link is link:

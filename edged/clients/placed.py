@@ -84,6 +84,10 @@ class Bound:
                 self._open(link, opened, until)
             except NothingSentError:
                 continue  # it had ended before: another one is as good
+            except LayoutChangedError:
+                # Another thread gave the handle up meanwhile, and nobody prepared it again.
+                self._client.forget(self._plan)
+                continue
             return
         raise DisconnectedError("the connection broke again and again")
 

@@ -14,6 +14,7 @@ from edged.aio import Client
 from edged.clients import aio_placed
 from edged.errors import DeadlineExceededError, LayoutChangedError, QueueFullError, RunError
 from edged.messages import LentInputs
+from edged.protocol.prepared import encode_forget
 from tests.fakes.house import House, Run, eventually, houses
 
 WIDE = 1 << 15
@@ -152,6 +153,22 @@ def test_memory_that_is_not_taken_again(house: House, run: Run, monkeypatch: pyt
 
     run(scene)
     assert is_lent(house) == [False, True, True, False, True, True]
+
+
+def test_a_handle_that_another_task_gave_up(house: House, run: Run):
+    house.start()
+
+    async def scene(client: Client) -> None:
+        call = await client.prepare("m", x=LAYOUT)
+        link, opened = await client.open_plan(call._plan, None)
+        link.write(encode_forget(opened.handle))
+        memory = await call.place(1)
+        memory.inputs["x"][:] = X
+        np.testing.assert_array_equal((await memory.run())["x"], X)
+        memory.close()
+
+    run(scene)
+    assert house.door.prepared == 2
 
 
 def test_errors_are_the_servers(house: House, run: Run):

@@ -14,6 +14,7 @@ from edged.client import Client
 from edged.clients import placed
 from edged.errors import DeadlineExceededError, LayoutChangedError, QueueFullError, RunError
 from edged.messages import LentInputs
+from edged.protocol.prepared import encode_forget
 from tests.fakes.house import House, eventually
 
 WIDE = 1 << 15
@@ -71,6 +72,15 @@ class TestPlaced:
             late.start()
             np.testing.assert_array_equal(memory.run()["x"], X)
             late.join()
+
+    def test_a_handle_that_another_thread_gave_up(self, house: House, client: Client):
+        house.start()
+        call = client.prepare("m", x=LAYOUT)
+        client.link.tell(encode_forget(client.opened(call._plan).handle))
+        with call.place(1) as memory:
+            memory.inputs["x"][:] = X
+            np.testing.assert_array_equal(memory.run()["x"], X)
+        assert house.door.prepared == 2
 
     def test_is_prepared_anew(self, house: House, client: Client):
         house.start()
