@@ -7,10 +7,12 @@ ones that exist. ``make`` lines are checked against the Makefile instead of bein
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,14 +101,30 @@ def run_script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "EDGED_SOCKET": f"{socket}/edged.sock",
     }
+    process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", end + text],
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
     try:
-        return subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", end + text],
-            cwd=folder, env=environment, capture_output=True, text=True,
-            timeout=SCRIPT_S, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        output, errors = process.communicate(timeout=SCRIPT_S)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a server would keep its port for ever
+        process.communicate()
         shutil.rmtree(socket)
+
+
+def test_a_script_that_takes_too_long_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys.modules[__name__], "SCRIPT_S", 2)
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_script("sleep 600 & echo $! > pid\nwhile true; do sleep 0.1; done\n", tmp_path)
+    pid = int((tmp_path / "pid").read_text())
+    status = Path(f"/proc/{pid}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
