@@ -19,6 +19,7 @@ from edged.serving.scheduling.alarm import Alarm
 from edged.serving.scheduling.hand import Begin
 from edged.serving.scheduling.precedence import NEVER_NS, NORMAL
 from edged.serving.scheduling.scheduler import Batch, BatchLimits, deadlines_of, form_batch
+from edged.system.places import places
 
 
 class Ahead(Entrance):
@@ -135,7 +136,11 @@ class Ahead(Entrance):
         def job() -> Callable[[], None] | None:
             if claim is not None and not claim.take():
                 return None
-            result = run_in_time(session, batch.items)
+            core = places.take()
+            try:
+                result = run_in_time(session, batch.items)
+            finally:
+                places.give(core)
             return functools.partial(tell, loop, self.finished, result, batch.rows)
 
         return job
