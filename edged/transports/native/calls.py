@@ -68,6 +68,11 @@ class Calls:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @property
+    def are_under_way(self) -> bool:
+        """Whether any is: what an operator has asked for is done, though nobody waits for it."""
+        return bool(self._tasks)
+
     def stop(self) -> None:
         """The client is gone."""
         for task in self._tasks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -110,10 +111,20 @@ class Connection(asyncio.BufferedProtocol):
             self._go_on_next_turn()
 
     def eof_received(self) -> bool:
-        """Keep the write side open while answers are on their way."""
+        """Keep the write side open while answers are on their way, and somebody may read them."""
         self._requests.streams.free()
-        self._is_ending = self._requests.are_in_flight
+        self._is_ending = self._requests.are_in_flight and not self._is_gone()
         return self._is_ending
+
+    def _is_gone(self) -> bool:
+        """Whether the client has closed both sides, as one that dies: nobody reads answers."""
+        if self._transport is None:
+            return True
+        if self._requests.are_calls_under_way:
+            return False  # a reload is not broken off because its operator looks away
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def pause_writing(self) -> None:
         """The client does not read: read nothing more from it until it does."""

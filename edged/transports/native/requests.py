@@ -81,6 +81,11 @@ class Requests:
         """Whether answers are still to come."""
         return bool(self._in_flight)
 
+    @property
+    def are_calls_under_way(self) -> bool:
+        """Whether the daemon itself was asked for something that is not done yet."""
+        return self._calls.are_under_way
+
     def enter(self, visit: Visit) -> None:
         """Ask through this from now on."""
         self._visit = self._calls.visit = visit

@@ -119,6 +119,29 @@ class TestTalk:
         assert {client.frame().request_id, client.frame().request_id} == {1, 2}
         assert client.is_closed()
 
+    def test_what_a_client_that_died_has_asked_is_withdrawn(self, house: House, peer: Connect):
+        """It was taken for one that reads on, and all that it had in the queue was run."""
+        house.start()
+        house.door.is_holding = True
+        client = peer()
+        client.send(infer(1), infer(2))
+        eventually(lambda: len(house.door.held) == 2)
+        client.socket.close()  # as the kernel does it for a process that was killed
+        eventually(lambda: house.door.cancelled == 2)
+        eventually(lambda: not house.server.connections)
+
+    def test_a_call_is_done_though_its_client_died(self, house: House, peer: Connect):
+        house.start()
+        client = peer()
+        client.send(native.encode_call(1, "hold", {}))
+        eventually(lambda: house.gate is not None)
+        (connection,) = house.server.connections
+        client.socket.close()
+        eventually(lambda: connection._is_ending)
+        assert connection._requests.are_calls_under_way
+        house.call(house.gate.set)
+        eventually(lambda: not house.server.connections)
+
     def test_half_closed_client_still_gets_its_reply(self, house: House, peer: Connect):
         house.start()
         client = peer()
@@ -365,9 +388,7 @@ class TestHostile:
             [sys.executable, "-c", script, str(house.path)], input=infer(1), check=True, timeout=30
         )
         eventually(lambda: house.server.accepted == 201)
-        eventually(lambda: len(house.door.held) == 200)
-        # Whether it died or only closed its writing side shows when the answer is written.
-        house.call(house.door.release_all)
+        eventually(lambda: house.door.cancelled == 200)
         eventually(lambda: len(house.server.connections) == 1)
         eventually(lambda: descriptors() <= before)
         house.door.is_holding = False
