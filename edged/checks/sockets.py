@@ -63,10 +63,11 @@ def _path_problem(path: str, written: str) -> str:
 
 
 def _folder_problem(folder: Path) -> str:
-    if _MADE_AT_START in folder.parents:
+    # As it is found: /var/run is a link to /run.
+    if _MADE_AT_START in Path(os.path.realpath(folder)).parents:
         return ""
     try:
-        os.lstat(folder)
+        os.stat(folder)  # noqa: PTH116 - as lstat above; a link to nothing is no folder
     except FileNotFoundError:
         return f"there is no folder {folder}, and the daemon makes none; make it: mkdir -p {folder}"
     except OSError:

@@ -6,7 +6,6 @@ asked by the signal that has always had it look, and says over its socket how th
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import os
 import signal
@@ -148,9 +147,13 @@ def _keeps_state(pid: int, state_dir: Path) -> bool:
     except OSError:
         return True
     for number in numbers:
-        with contextlib.suppress(OSError):
+        try:
             if os.path.samestat(number.stat(), lock):
                 return True
+        except FileNotFoundError:
+            continue  # closed meanwhile, or no file
+        except OSError:
+            return True  # it has a right that we lack: its files are listed and not to be seen
     return False
 
 

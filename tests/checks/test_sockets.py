@@ -17,6 +17,8 @@ DOORS = ("socket", "admin", "http", "grpc", "metrics")
 def site(tmp_path: Path) -> Site:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to("nothing")
+    (tmp_path / "run").symlink_to("/run")
     return Site(tmp_path)
 
 
@@ -36,6 +38,7 @@ def problems(site: Site, listen: str) -> list[str]:
         ("file", "/file is there and is not a socket; remove it or choose another path"),
         ("file/s", "/file/s: what stands before the last / is a file; expected a folder"),
         ("none/s", "and the daemon makes none; make it: mkdir -p "),
+        ("dangling/s", "and the daemon makes none; make it: mkdir -p "),
         ("n" * 120, "a Unix socket's path has 107 at most"),
     ],
 )
@@ -58,5 +61,5 @@ def test_no_such_group(site: Site, door: str) -> None:
 def test_what_may_be(site: Site) -> None:
     with socket.socket(socket.AF_UNIX) as there:
         there.bind(str(site.directory / "s"))
-        for path in ("s", "new", "/run/made-by-the-unit/s"):
+        for path in ("s", "new", "/run/made-by-the-unit/s", "run/made-by-the-unit/s"):
             assert problems(site, f"socket: {{path: {path}, group: '0'}}") == []

@@ -4,6 +4,7 @@ tests/e2e/test_generations.py."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from edged.commands.generations import (
     Refused,
+    _keeps_state,
     ask,
     history_document,
     render_history,
@@ -71,6 +73,24 @@ def test_but_not_a_wrong_one(state: Path, tmp_path: Path) -> None:
         order(tmp_path / "elsewhere", Order(0))
     with pytest.raises(DisconnectedError):
         order(state, None)
+
+
+def test_whose_state_it_is(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon with a right of its own (AmbientCapabilities) shows its user which files, not what."""
+    (state / "lock").touch()
+    assert not _keeps_state(os.getpid(), state)
+    with (state / "lock").open():
+        assert _keeps_state(os.getpid(), state)
+
+    real = Path.stat
+
+    def stat(path: Path, **options: Any) -> os.stat_result:
+        if path.parent.name == "fd":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert _keeps_state(os.getpid(), state)
 
 
 @pytest.mark.parametrize("pid", [-1, 0, 1, "1", None])
