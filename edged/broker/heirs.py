@@ -51,7 +51,7 @@ def is_left(folder: Path) -> bool:
 
 
 def forget(folder: Path) -> None:
-    """The brokers have nothing more for the sessions that are noted in this folder."""
+    """The brokers have nothing more of what the sessions noted in this folder have given back."""
     from edged.transports.bindings.subscriptions import forget_sessions  # noqa: PLC0415 - only if used
 
     with contextlib.suppress(OSError):  # then they are looked at once more

@@ -203,8 +203,11 @@ class Brokers:
                 return
             await asyncio.sleep(_LOOK_AGAIN_S)
 
+        own = asyncio.current_task()
+
         async def end() -> None:
-            if self._lines.get(line) is link:
+            # Not where a change had its turn before this: bindings may go by this line again.
+            if own in self._leavers and self._lines.get(line) is link:
                 await self._end([line], nothing, {})
                 await asyncio.to_thread(forget, folder_of(self._state_dir, line))
 

@@ -23,7 +23,11 @@ from edged.config.schema import Config
 from edged.protocol.mqtt import BaseTopics
 from edged.telemetry.health import Health
 from edged.transports.bindings.binding_set import BindingSet, prepare_bindings
-from edged.transports.bindings.subscriptions import Remembered, SubscriptionMemory
+from edged.transports.bindings.subscriptions import (
+    Remembered,
+    SubscriptionMemory,
+    sessions_known,
+)
 from tests.fakes.broker import Device, Mosquitto
 from tests.fakes.door import SUM, FakeDoor
 from tests.transports.bindings.test_windowed import WindowDoor
@@ -131,8 +135,16 @@ def test_lines_of_earlier_processes_are_found_by_their_folders(tmp_path: Path) -
     (tmp_path / "brokers" / "empty").mkdir()
     note(folder_of(tmp_path, Line("plant", "mqtt")))
     assert lines_left(tmp_path, found) == [CROSS, PLANT, Line("plant", "plant", by_disk=True)]
+    note(folder_of(tmp_path, PLANT), "bulk", past={"b/in": ("b",)})
     module.forget(folder_of(tmp_path, PLANT))
     assert PLANT not in lines_left(tmp_path, found)
+
+
+def test_what_is_subscribed_to_still_is_not_forgotten(tmp_path: Path) -> None:
+    note(tmp_path, held={"b/in": ("b",)}, past={"a/in": ("a",)})
+    note(tmp_path, "bulk", past={"c/in": ("c",)})
+    module.forget(tmp_path)
+    assert sessions_known(tmp_path) == [(None, Remembered({"b/in": ("b",)}, {}))]
 
 
 class Site:
@@ -256,8 +268,9 @@ def test_rows_of_a_window_go_with_their_binding(tmp_path: Path) -> None:
 
 
 @pytest.mark.broker
+@pytest.mark.parametrize("session", [None, "bulk"])
 def test_what_a_way_out_left_behind_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: str | None
 ) -> None:
     """A reload takes the last binding of a line while its model is busy for long."""
     monkeypatch.setattr("edged.broker.links._MOVE_S", 0.1)
@@ -266,7 +279,7 @@ def test_what_a_way_out_left_behind_is_waited_for(
 
     async def work(site: Site, device: Device) -> None:
         site.door.hold = True
-        await site.serve(WAYS[1])
+        await site.serve(binding("b", results="plant", session=session))
         device.publish("b/in", b'{"a": 1, "b": 0}')
         await until(lambda: site.door.held)
         await site.serve(WAYS[0])
@@ -278,5 +291,57 @@ def test_what_a_way_out_left_behind_is_waited_for(
         await until(lambda: lines_left(site.root, config(WAYS[0])) == [])
         await site.stop()
         assert device.inbox.empty()
+
+    on_site(tmp_path, work)
+
+
+@pytest.mark.broker
+def test_a_way_that_is_gone_again_in_the_same_breath_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end waits for its turn, and a change that takes it up again comes before."""
+    monkeypatch.setattr("edged.broker.moves._QUIET_S", 0.02)
+
+    async def work(site: Site, device: Device) -> None:
+        await site.serve(WAYS[1])
+        await site.stop()
+        await site.serve(WAYS[0])
+        brokers = site.brokers
+        assert brokers is not None
+        assert {*site.stats()["brokers"]} == {"mqtt to plant"}
+        made = Snapshot(config(WAYS[1], port=site.broker.port), site.root, {})
+        async with brokers._turn:  # as a refresh that takes its time
+            begun = brokers._begun
+            change = asyncio.ensure_future(
+                brokers.swap(made, brokers.prepare(made, [WAYS[1]], site.door.manifest))
+            )
+            await until(lambda: brokers._begun is not begun)
+            begun = brokers._begun
+            await until(lambda: brokers._begun is not begun)  # the end, behind the change
+        await change
+        assert brokers._begun is not None
+        await brokers._begun
+        await until(lambda: site.is_up)
+        device.publish("b/in", b'{"a": 7, "b": 0}')
+        assert json.loads((await asyncio.to_thread(device.one)).payload)["sum"] == 7.0
+        assert {*site.stats()["brokers"]} == {"mqtt to plant"}
+        await site.stop()
+
+    on_site(tmp_path, work)
+
+
+@pytest.mark.broker
+def test_a_filter_that_was_left_with_its_way_is_given_back_with_it_again(tmp_path: Path) -> None:
+    """Of two bindings of a way one moves and one is no more; later the way is there again."""
+
+    async def work(site: Site, device: Device) -> None:
+        await site.serve(WAYS[1], binding("c", results="plant"))
+        await site.serve(WAYS[0])
+        await site.serve(WAYS[1])
+        device.publish("c/in", b'{"a": 7, "b": 0}')
+        device.publish("b/in", b'{"a": 7, "b": 0}')
+        await asyncio.to_thread(device.one)
+        assert site.unmatched == 0
+        await site.stop()
 
     on_site(tmp_path, work)

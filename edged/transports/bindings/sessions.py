@@ -60,7 +60,9 @@ class Sessions:
             # them or for others that read its topic too: each would be answered twice, for ever.
             again = asyncio.get_running_loop().call_later
             self._timer = again(_LEAVING_S, self.swap, bindings.left_by_all())
-        names = {binding.config.session for binding in bindings.bindings} - {None}
+        # Also those that only have messages for bindings that moved.
+        everybody = (*bindings.bindings, *bindings.leaving, *bindings.past)
+        names = {binding.config.session for binding in everybody} - {None}
         # Before the main one gives back what they read from now on.
         for name in sorted({*names, *self._sides}, key=str):
             if name is None:

@@ -125,9 +125,16 @@ def sessions_known(folder: Path) -> list[tuple[str | None, Remembered]]:
 
 
 def forget_sessions(folder: Path) -> None:
-    """Forget them all: the broker has nothing more for them. Raises OSError."""
+    """Forget what they had: the broker has nothing more for it. Raises OSError.
+
+    Not what they are subscribed to still: nobody else would ever give it back.
+    """
     for path in folder.glob(f"{_STEM}*.json"):
-        path.unlink(missing_ok=True)
+        held = _load(path).held
+        if held:
+            _save(path, Remembered(held, {}))
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> Remembered:
