@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edged.config.access_check import group_number
+from edged.config.listen import ListenConfig
 from edged.config.problems import Problem, quote
 from edged.config.snapshot import Snapshot
 
@@ -22,13 +23,20 @@ _MOST_BYTES = 107
 """Of a Unix socket's path; the kernel's field has one more for its end."""
 
 
-def socket_problems(snapshot: Snapshot) -> Iterator[Problem]:
-    """What the daemon could not listen on, and groups that are not there."""
+def socket_problems(snapshot: Snapshot, before: ListenConfig | None = None) -> Iterator[Problem]:
+    """What the daemon could not listen on, and groups that are not there.
+
+    Args:
+        snapshot: the configuration.
+        before: what a running daemon follows; a reload is not refused for what is as it was there.
+    """
     written = snapshot.config.listen
     whole = snapshot.with_absolute_socket().config.listen
     for door in _DOORS:
         place = getattr(whole, door)
         if place is None or place.path is None:
+            continue
+        if before is not None and getattr(written, door) == getattr(before, door):
             continue
         at = f"listen.{door}"
         if at == "listen.socket" and at not in snapshot.marks:

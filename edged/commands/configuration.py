@@ -89,7 +89,9 @@ def _diff(options: argparse.Namespace) -> int:
 
     text = diff_config(options.config, options.state_dir)
     print(text or "no difference: a reload would change nothing")
-    problems, _ = find_problems(options.config, with_files=True, state_dir=options.state_dir)
+    problems, _ = find_problems(
+        options.config, with_files=True, state_dir=options.state_dir, is_reload=True
+    )
     if not problems:
         return 0
     print("a reload would refuse it:", *problems, sep="\n  ", file=sys.stderr)

@@ -52,7 +52,7 @@ def problems_document(path: Path, problems: list[Problem], summary: str) -> dict
 
 
 def find_problems(
-    path: Path, *, with_files: bool, state_dir: Path | None = None
+    path: Path, *, with_files: bool, state_dir: Path | None = None, is_reload: bool = False
 ) -> tuple[list[Problem], str]:
     """Every problem of a configuration.
 
@@ -60,6 +60,7 @@ def find_problems(
         path: edged.yaml or its directory.
         with_files: also look at bundles, keys and what the bindings need of the models.
         state_dir: of the device; default: ``find_state_dir``.
+        is_reload: only what a reload of what was applied last would refuse.
 
     Returns:
         The problems, and a summary for when there is none: a line, one for each model that
@@ -86,7 +87,8 @@ def find_problems(
     problems += found
     problems += _binding_problems(snapshot, manifest_of)
     problems += _feed_problems(snapshot, manifest_of)
-    problems += socket_problems(snapshot)
+    before = load_last_good(state).config.listen if is_reload else None
+    problems += socket_problems(snapshot, before)
     warnings = [] if problems else unmet_preferences(snapshot, manifests)
     expiring = [
         *trust_warnings(snapshot, state),

@@ -186,6 +186,21 @@ class TestDiff:
             "  no load, no memory, no subscription",
         ]
 
+    def test_a_door_that_could_not_be_had_before_refuses_no_reload(
+        self, site: Site, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The daemon serves without it (``edged/listeners``), and so it does after a reload."""
+        door = "models: {}\nlisten:\n  admin: {path: none/s}\n"
+        site.write(door)
+        self.keep(site, site.state)
+        site.write(door + "log: {level: debug}\n")
+        assert main(["diff", "--config", str(site.config)]) == 0
+        assert main(["check", "--config", str(site.config)]) == 78
+        site.write(door.replace("none/s", "none/t"))
+        capsys.readouterr()
+        assert main(["diff", "--config", str(site.config)]) == 78
+        assert "listen.admin.path: there is no folder" in capsys.readouterr().err
+
     def test_another_state_directory(self, site: Site, tmp_path: Path) -> None:
         site.write("models: {}\n")
         self.keep(site, tmp_path / "other")
