@@ -21,7 +21,7 @@ log = logging.getLogger("edged.store")
 _NAME = "activation.log"
 _CAP_BYTES = 64 << 20
 """Rewritten at every start with one line a model; far more than a start ever appends."""
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -88,15 +88,9 @@ class ActivationLog:
             return True
         is_whole = False
         with contextlib.suppress(OSError):
-            flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(_NAME, flags, dir_fd=self._root_fd)
+            fd = os.open(_NAME, _FLAGS, dir_fd=self._root_fd)
             try:
-                size = os.fstat(fd).st_size
-                if size and os.pread(fd, 1, size - 1) != b"\n":
-                    fresh = b"\n" + fresh  # its last line is half a record
-                is_whole = os.write(fd, fresh) == len(fresh)
-                if not is_whole:
-                    os.ftruncate(fd, size)
+                is_whole = _write_whole(fd, fresh)
                 os.fdatasync(fd)
             finally:
                 os.close(fd)
@@ -104,7 +98,7 @@ class ActivationLog:
 
     def open(self) -> None:
         """Take records from now on, until ``close``; raises OSError."""
-        self._fd = os.open(_NAME, _FLAGS, 0o600, dir_fd=self._root_fd)
+        self._fd = os.open(_NAME, _FLAGS | os.O_CREAT, 0o600, dir_fd=self._root_fd)
 
     def close(self) -> None:
         """Take no more records."""
@@ -121,7 +115,7 @@ class ActivationLog:
         data = encode(record)
         if self._fd < 0:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        if os.write(self._fd, data) != len(data):
+        if not _write_whole(self._fd, data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fault("log.appended")
         os.fdatasync(self._fd)
@@ -129,3 +123,14 @@ class ActivationLog:
         last[record.model] = record
         bad.pop(record.digest, None)
         self.history = History(last, bad)
+
+
+def _write_whole(fd: int, data: bytes) -> bool:
+    """Add records at the end, whole or not at all; whether it did. Half of one spoils the next."""
+    size = os.fstat(fd).st_size
+    if size and os.pread(fd, 1, size - 1) != b"\n":
+        data = b"\n" + data  # its last line is half a record
+    if os.write(fd, data) == len(data):
+        return True
+    os.ftruncate(fd, size)
+    return False

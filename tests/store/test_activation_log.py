@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edged.store import activation_log
-from edged.store.activation import History, Record
+from edged.store.activation import History, Record, encode
 from edged.store.activation_log import ActivationLog
 
 TRY = Record(event="try", model="m", digest="a" * 64)
@@ -74,8 +74,20 @@ def test_half_a_record_is_not_taken_for_one(root: int, monkeypatch: pytest.Monke
     monkeypatch.undo()
     assert caught.value.errno == errno.ENOSPC
     assert log.history == History({}, {})
+    log.append(TRY)
     log.close()
-    assert ActivationLog(root).read() == History({}, {}, damaged=1)
+    assert ActivationLog(root).read() == log.history == History({"m": TRY}, {})
+
+
+def test_half_a_record_that_is_there_spoils_no_other(root: int, tmp_path: Path):
+    """A cut left it, and the disk had no room to write the log anew."""
+    (tmp_path / "activation.log").write_bytes(encode(GOOD) + encode(TRY)[:20])
+    log = ActivationLog(root)
+    assert log.read() == History({"m": GOOD}, {}, damaged=1)
+    log.open()
+    log.append(BAD)
+    log.close()
+    assert ActivationLog(root).read() == History({"m": GOOD}, {BAD.digest: BAD}, damaged=1)
 
 
 def test_a_link_in_its_place_is_not_followed(root: int, tmp_path: Path):
