@@ -24,7 +24,7 @@ from edged.manifest import Manifest
 from edged.messages import InferRequest, InferResponse, SequencedRequest
 from edged.runtimes.base import Session
 from edged.serving.executor import RemoteBatch, RemoteSession
-from edged.serving.lifecycle import BUSY, ReleaseKey, Snapshot, State
+from edged.serving.lifecycle import BUSY, NEVER_NS, ReleaseKey, Snapshot, State
 from edged.serving.parts import wholes
 from edged.serving.release import ServedRelease
 from edged.serving.scheduling.alarm import Alarm
@@ -105,8 +105,10 @@ class StatefulRelease(ServedRelease):
 
     @property
     def is_coming_back(self) -> bool:
-        """Whether it answers nobody just now: its worker died, or its load failed."""
-        return not self._is_closed and (self.state is State.FAILED or self.state in BUSY)
+        """Whether it answers nobody just now: its worker died, or its load failed; not for good."""
+        if self._is_closed or (self.state is State.FAILED and self.retry_at_ns == NEVER_NS):
+            return False
+        return self.state is State.FAILED or self.state in BUSY
 
     def can_follow(self, other: StatefulRelease) -> bool:
         """Whether it may go on with the states of another release."""

@@ -23,7 +23,7 @@ from edged.errors import (
 )
 from edged.messages import PrepareRequest
 from edged.serving.dataplane import Dataplane, ServingTable
-from edged.serving.lifecycle import Event, State, Unload, next_action
+from edged.serving.lifecycle import NEVER_NS, Event, State, Unload, next_action
 from edged.serving.manager import Desired
 from edged.serving.router import Route
 from edged.serving.sequences.open_sequences import OpenSequences
@@ -106,6 +106,9 @@ class TestAnotherRelease:
         early = Ask(2).to(other)
         assert isinstance(early.error, ModelNotReadyError)
         assert "is starting again" in early.error.message
+        home.retry_at_ns = NEVER_NS
+        assert isinstance(Ask(2).to(other).error, SequenceNotFoundError), "nobody starts it again"
+        home.retry_at_ns = 0
         home.move(Event.LOAD)
         assert isinstance(Ask(2).to(other).error, ModelNotReadyError)
         home.move(Event.LOADED)
