@@ -42,6 +42,8 @@ class Places:
         if _core_now is None:
             return _NOWHERE
         core, taken = _core_now(), self._taken
+        if core < 0:  # a sandbox may keep it back
+            return _NOWHERE
         if core in taken:
             core = self._elsewhere(core)
         taken.append(core)

@@ -85,6 +85,14 @@ def test_where_nobody_knows_the_core_nothing_is_done(
     assert machine.masks == []
 
 
+def test_where_a_sandbox_keeps_the_core_back_nothing_is_done(machine: Machine):
+    places = Places()
+    for _ in range(3):
+        machine.core = -1
+        places.give(places.take())
+    assert machine.masks == []
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="one core is all there is")
 def test_threads_of_a_real_machine():
     """Both begin on one core; the second leaves it, and each may use all of them in the end."""
