@@ -147,9 +147,10 @@ class Ahead(Entrance):
 
     def presses(self, rank: int) -> bool:
         """Whether more waits for the end of a run of its own, before what a class has in hand."""
-        if not (self.running and self.backlog.items):
+        running = self.running - self._is_in_hand
+        if not (running and self.backlog.items):
             return False
-        if self.running >= self.instances:
+        if running >= self.instances:
             return self.rank <= rank
         # It could run beside its own, and does not for so few.
         return self.rank < rank and self.backlog.rows < self.worth_another

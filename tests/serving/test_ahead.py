@@ -188,6 +188,23 @@ def test_a_second_one_of_a_class_runs_before_a_lower_one_that_was_in_hand(loop: 
     assert len(house.answers) == 12
 
 
+def test_what_is_in_hand_stays_there_when_more_of_the_same_comes(loop: SimLoop):
+    """It counts as a run of its own, and is none yet: nobody waits for its end."""
+    house = House(loop)
+    one, two = house.serve("one", instances=1), house.serve("two")
+    house.ask(two)
+    house.ask(two)
+    house.after(MS)
+    house.ask(one)
+    house.after(0)
+    assert one.running == 1, "in hand"
+    house.ask(one)
+    house.after(0)
+    assert one.running == 1, "still"
+    house.after(SECOND)
+    assert len(house.answers) == 4
+
+
 def test_one_of_a_higher_class_is_in_hand_alone_and_others_join_it(loop: SimLoop):
     house = House(loop)
     high, low = house.serve_batches("high", "high"), house.serve("low", "low")
