@@ -213,6 +213,10 @@ class Connection(asyncio.Protocol):
         """The client reads again."""
         self._is_stuck = False
         self._due_s = 0.0
+        if self._is_ending and not self._is_busy:
+            # All is said; it gets the rest in time too, or holds its place for ever.
+            self._wait(self._server.unread_wait_s)
+            return
         self._requests.release()
         transport = self._transport
         if not self._is_busy and not self._is_in_turn:
@@ -270,6 +274,8 @@ class Connection(asyncio.Protocol):
             await asyncio.to_thread(request.unpack, self._max_bytes)
         except RefusedError as exc:
             self._refuse_packed(exc)
+        except MemoryError:
+            self._refuse_packed(RefusedError(503, "no memory to decompress the body"))
         else:
             if self._is_open:
                 self._requests.begin(request)

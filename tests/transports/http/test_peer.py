@@ -198,6 +198,14 @@ class TestCompressed:
         assert statuses(raw(web.path, post() + bad + post() * 3)) == [200, 413]
         assert statuses(raw(web.path, post() + cut + b"nonsense\r\n\r\n")) == [200, 400]
 
+    def test_no_memory_is_said(self, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+        def inflated(*_: object) -> bytes:
+            raise MemoryError
+
+        monkeypatch.setattr(http_reader, "inflated", inflated)
+        web.start()
+        assert statuses(raw(web.path, packed(INFER + noise(2000)) + LAST)) == [503]
+
     def test_clients_that_go_meanwhile(self, web: Web) -> None:
         web.start()
         for _ in range(20):
@@ -248,6 +256,31 @@ class TestTime:
         with connected(web) as sock:
             with pytest.raises(OSError, match=r"pipe|reset"):
                 sock.sendall(asking)
+            eventually(lambda: not web.server.connections)
+
+    def test_who_reads_all_but_the_end_is_closed(self, web: Web) -> None:
+        """Nothing more is to be written then, and nobody would look at the connection again."""
+        web.start(stream_wait=Duration(300_000_000))
+        web.door.is_holding = True
+        head = {
+            "inputs": [
+                {"name": "x", "shape": [1 << 22], "datatype": "UINT8",
+                 "parameters": {"binary_data_size": 1 << 22}}
+            ],
+            "parameters": {"binary_data_output": True},
+        }  # fmt: skip
+        text = json.dumps(head).encode()
+        words = f"Inference-Header-Content-Length: {len(text)}\r\nConnection: close\r\n"
+        with connected(web) as sock:
+            sock.sendall(post(text + bytes(1 << 22), words))
+            eventually(lambda: web.door.held)
+            (connection,) = web.server.connections
+            transport = connection._transport
+            web.call(transport.set_write_buffer_limits, 2 << 20, 1 << 20)
+            web.call(web.door.release_all)
+            eventually(lambda: connection._is_stuck)
+            while connection._is_stuck:
+                assert sock.recv(4096)
             eventually(lambda: not web.server.connections)
 
 
