@@ -25,8 +25,9 @@ log = logging.getLogger("edged.mqtt")
 _ROUTES_KEPT = 4096
 """Topics whose routes are remembered; a hostile publisher may invent any number of topics."""
 _LONGEST_KEPT = 256
-_LEAVING_KEPT = 64
-"""Bindings that left their group; the oldest go, for a configuration may change for years."""
+_LEAVING_KEPT = 1024
+"""Bindings that left: one reload may move hundreds, and what comes for one that is forgotten is
+lost. The oldest go, for a configuration may change for years."""
 
 
 class BindingSet:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 log = logging.getLogger("edged.mqtt")
 
-_LARGEST_FILE_BYTES = 1 << 20
+_LARGEST_FILE_BYTES = 1 << 22
 _STEM = "mqtt-filters"
 _MOST_LEFT = 64
+_MOST_PAST = 1024
+"""A reload may move hundreds of bindings at once; over the years the oldest go."""
 _PAST = "past"
 
 
@@ -101,7 +103,7 @@ class Subscriptions:
         gone = set(filters) - self._wanted.keys()
         past = self._past | {text: who for text in gone if (who := self._held.get(text))}
         held = {text: who for text, who in self._held.items() if text not in gone}
-        self._note(held, dict([*past.items()][-_MOST_LEFT:]))
+        self._note(held, dict([*past.items()][-_MOST_PAST:]))
 
     def _note(self, held: dict[str, tuple[str, ...]], past: dict[str, tuple[str, ...]]) -> None:
         if (held, past) != (self._held, self._past):

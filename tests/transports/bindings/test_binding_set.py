@@ -133,3 +133,15 @@ def test_a_row_that_no_message_can_hold_is_refused_before_one_comes():
     with pytest.raises(FieldError, match="every message would be refused") as caught:
         prepare_bindings([raw], lambda *_: SUM, TOPICS, 7)
     assert caught.value.path == "bindings[0].codec"
+
+
+def test_hundreds_that_leave_at_once_answer_what_comes_later_too():
+    many = [
+        BindingConfig(name=f"b{number}", from_=f"b{number}/in", to="out", model="sum")
+        for number in range(300)
+    ]
+    before = prepare_bindings(many, lambda *_: SUM, BaseTopics("edged/test"))
+    left = before.left_by(before.bindings)
+    later = left.left_by_all().after(left)
+    for found in (left, later, later.after(later)):
+        assert all(found.routes(f"b{number}/in") for number in range(300))

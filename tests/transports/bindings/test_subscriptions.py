@@ -89,3 +89,16 @@ def test_a_list_of_an_earlier_version_has_no_names(tmp_path):
     path.write_text('{"a": ["one", 7], "b": 7, "c": {"past": ["two"]}, "d": {"past": 1}}')
     found = SubscriptionMemory.in_file(path).load()
     assert found == Remembered({"a": ("one",), "b": ()}, {"c": ("two",), "d": ()})
+
+
+def test_of_hundreds_that_leave_at_once_all_are_known(tmp_path):
+    memory = SubscriptionMemory.in_file(tmp_path / "filters.json")
+    names = {f"plant/{number:0200}/in": (f"b{number}",) for number in range(1000)}
+    before = Subscriptions(memory)
+    before.want(dict.fromkeys(names, 1), names)
+    before.want({}, {})
+    before.gave_back(names)
+    assert memory.load() == Remembered({}, names)
+    before.want(dict.fromkeys((f"o{text}" for text in names), 1))
+    again = memory.load()
+    assert (len(again.held), again.past) == (1000, names)
