@@ -132,14 +132,22 @@ def _names(main: Path, problems: list[Problem]) -> list[str]:
         text = f"cannot be listed: {exc.strerror}; it must be a directory readable by this user"
         problems.append(problem_at(Mark(str(directory)), "", text))
         return [main.name]
+    # No copy's index could name it: neither a file of conf.d nor where all of them lie.
+    if not _is_text(str(main)):
+        text = "has a path that is not UTF-8; rename or move it"
+        problems.append(problem_at(Mark(str(main)), "", text))
     for name in names[1:]:
-        if any("\ud800" <= letter <= "\udfff" for letter in name):  # no copy's index could name it
+        if not _is_text(name):
             text = "has a name that is not UTF-8; rename it"
             problems.append(problem_at(Mark(str(main.parent / name)), "", text))
     if len(names) > MAX_FILES:
         text = f"holds {len(names) - 1} files; at most {MAX_FILES - 1} are read"
         problems.append(problem_at(Mark(str(directory)), "", text))
     return names[:MAX_FILES]
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _fingerprint(main: Path) -> list[tuple[str, int, int, int, int, int]]:

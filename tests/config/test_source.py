@@ -40,6 +40,18 @@ def test_a_name_that_is_no_text_is_refused(site) -> None:
     )
 
 
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    """The daemon ended with a traceback when it kept a copy, and edged check had found it good."""
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    (folder / "edged.yaml").write_text("models: {}\n")
+    with pytest.raises(ConfigProblemsError) as caught:
+        read_source(folder)
+    assert [str(one) for one in caught.value.problems] == [
+        rf"{tmp_path}/\udcff/edged.yaml: has a path that is not UTF-8; rename or move it"
+    ]
+
+
 def test_missing_file(site) -> None:
     """What is there in its place is said: most often it was mistyped."""
     assert site.problem().message.endswith("No such file or directory")
