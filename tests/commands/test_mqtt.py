@@ -83,7 +83,7 @@ def test_what_is_recorded_is_replayed_without_a_broker(house, tmp_path, capsys) 
     # It was a guest: the daemon's status is as it was, and a second capture is not written over.
     assert daemon.status()["mqtt"]["state"] == "connected"
     assert main([*words, "--count", "1"]) != 0
-    assert "File exists" in capsys.readouterr().err
+    assert "is there already; name another file" in capsys.readouterr().err
 
     with Client(daemon.socket) as client:
         before = client.status()["mqtt"]["bindings"]["b"]["received"]
