@@ -23,11 +23,14 @@ _MOST_BYTES = 107
 """Of a Unix socket's path; the kernel's field has one more for its end."""
 
 
-def socket_problems(snapshot: Snapshot, before: ListenConfig | None = None) -> Iterator[Problem]:
+def socket_problems(
+    snapshot: Snapshot, state_dir: Path, before: ListenConfig | None = None
+) -> Iterator[Problem]:
     """What the daemon could not listen on, and groups that are not there.
 
     Args:
         snapshot: the configuration.
+        state_dir: of the device; the daemon makes it, and those that it lies in.
         before: what a running daemon follows; a reload is not refused for what is as it was there.
     """
     written = snapshot.config.listen
@@ -41,7 +44,7 @@ def socket_problems(snapshot: Snapshot, before: ListenConfig | None = None) -> I
         at = f"listen.{door}"
         if at == "listen.socket" and at not in snapshot.marks:
             continue  # nobody wrote it: the unit's own
-        wrong = _path_problem(place.path, getattr(written, door).path)
+        wrong = _path_problem(place.path, getattr(written, door).path, state_dir)
         if wrong:
             yield snapshot.problem(f"{at}.path", wrong)
         # The administrators' group is one of the names that rules go by, and is said with them.
@@ -50,7 +53,7 @@ def socket_problems(snapshot: Snapshot, before: ListenConfig | None = None) -> I
             yield snapshot.problem(f"{at}.group", text)
 
 
-def _path_problem(path: str, written: str) -> str:
+def _path_problem(path: str, written: str, state_dir: Path) -> str:
     size = len(os.fsencode(path))
     if size > _MOST_BYTES:
         shown = "" if path == written else f" ({path})"
@@ -58,7 +61,7 @@ def _path_problem(path: str, written: str) -> str:
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        return _folder_problem(Path(path).parent)
+        return _folder_problem(Path(path).parent, Path(os.path.realpath(state_dir)))
     except NotADirectoryError:
         return f"{path}: what stands before the last / is a file; expected a folder"
     except OSError:
@@ -70,9 +73,9 @@ def _path_problem(path: str, written: str) -> str:
     return f"{path} is there and is not a socket; remove it or choose another path"
 
 
-def _folder_problem(folder: Path) -> str:
-    # As it is found: /var/run is a link to /run.
-    if _MADE_AT_START in Path(os.path.realpath(folder)).parents:
+def _folder_problem(folder: Path, state_dir: Path) -> str:
+    found = Path(os.path.realpath(folder))  # /var/run is a link to /run
+    if _MADE_AT_START in found.parents or found in (state_dir, *state_dir.parents):
         return ""
     try:
         os.stat(folder)  # noqa: PTH116 - as lstat above; a link to nothing is no folder

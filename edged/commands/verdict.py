@@ -88,7 +88,7 @@ def find_problems(
     problems += _binding_problems(snapshot, manifest_of)
     problems += _feed_problems(snapshot, manifest_of)
     before = load_last_good(state).config.listen if is_reload else None
-    problems += socket_problems(snapshot, before)
+    problems += socket_problems(snapshot, state, before)
     warnings = [] if problems else unmet_preferences(snapshot, manifests)
     expiring = [
         *trust_warnings(snapshot, state),

@@ -39,6 +39,7 @@ def problems(site: Site, listen: str) -> list[str]:
         ("file/s", "/file/s: what stands before the last / is a file; expected a folder"),
         ("none/s", "and the daemon makes none; make it: mkdir -p "),
         ("dangling/s", "and the daemon makes none; make it: mkdir -p "),
+        ("state/none/s", "and the daemon makes none; make it: mkdir -p "),
         ("n" * 120, "a Unix socket's path has 107 at most"),
     ],
 )
@@ -56,6 +57,13 @@ def test_no_such_group(site: Site, door: str) -> None:
     place, _, words = found.partition(": ")
     assert place.startswith("5:")
     assert words == f'listen.{door}.group: no group is named "nobody-has-this" on this device'
+
+
+def test_the_daemon_makes_its_state_directory(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.state = tmp_path / "deep/state"
+    for path in ("deep/state/s", "deep/s"):
+        assert problems(site, f"admin: {{path: {path}}}") == []
 
 
 def test_what_may_be(site: Site) -> None:
