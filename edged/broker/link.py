@@ -209,7 +209,8 @@ class BrokerLinks:
                 return False
             if others:
                 self._bindings.swap(self._wanted.left_by(others))
-            return await rest(self._bindings, timeout_s)
+            has_rested = await rest(self._bindings, timeout_s)
+            return has_rested and (self._results is None or self._results.are_delivered)
 
     def announce(self, info: dict[str, Any], models: list[dict[str, Any]]) -> None:
         """Publish what we are; kept and published again after each reconnect."""

@@ -40,6 +40,11 @@ class Results:
         self._outbox = outbox
         self.forwarder = forwarder
 
+    @property
+    def are_delivered(self) -> bool:
+        """Whether none waits on disk for its broker."""
+        return not self._outbox.stats()["entries"]
+
     async def close(self) -> None:
         """Stop sending, put on disk what waits; call it when nothing more is put in."""
         await self.forwarder.stop()

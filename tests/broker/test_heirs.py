@@ -21,6 +21,7 @@ from edged.config.load import Snapshot
 from edged.config.mqtt import MqttConfig
 from edged.config.schema import Config
 from edged.protocol.mqtt import BaseTopics
+from edged.specs import Duration
 from edged.telemetry.health import Health
 from edged.transports.bindings.binding_set import BindingSet, prepare_bindings
 from edged.transports.bindings.subscriptions import (
@@ -28,7 +29,7 @@ from edged.transports.bindings.subscriptions import (
     SubscriptionMemory,
     sessions_known,
 )
-from tests.fakes.broker import Device, Mosquitto
+from tests.fakes.broker import Device, Mosquitto, free_port
 from tests.fakes.door import SUM, FakeDoor
 from tests.transports.bindings.test_windowed import WindowDoor
 from tests.transports.conftest import until
@@ -42,11 +43,11 @@ def binding(name: str, **words: Any) -> BindingConfig:
     )
 
 
-def config(*bindings: BindingConfig, port: int = 1) -> Config:
+def config(*bindings: BindingConfig, port: int = 1, plant: int = 0) -> Config:
     return Config(
         node="test",
-        mqtt=MqttConfig(host="127.0.0.1", port=port),
-        brokers={"plant": NamedBrokerConfig(host="127.0.0.1", port=port)},
+        mqtt=MqttConfig(host="127.0.0.1", port=port, longest_pause=Duration(10**9)),
+        brokers={"plant": NamedBrokerConfig(host="127.0.0.1", port=plant or port)},
         bindings=bindings,
     )
 
@@ -154,12 +155,15 @@ class Site:
         self.broker, self.door, self.root = broker, door, root / "state"
         self.root.mkdir(exist_ok=True)
         self.brokers: Brokers | None = None
+        self.plant = 0
+        """Port of a second broker, where there is one."""
 
     async def serve(self, *bindings: BindingConfig) -> None:
         """Begin, or go on, with these."""
         if self.brokers is None:
             self.brokers = Brokers(self.door, Health(), self.root)  # type: ignore[arg-type]
-        made = Snapshot(config(*bindings, port=self.broker.port), self.root, {})
+        found = config(*bindings, port=self.broker.port, plant=self.plant)
+        made = Snapshot(found, self.root, {})
         await self.brokers.swap(made, self.brokers.prepare(made, bindings, self.door.manifest))
         await until(lambda: self.is_up)
 
@@ -343,5 +347,28 @@ def test_a_filter_that_was_left_with_its_way_is_given_back_with_it_again(tmp_pat
         await asyncio.to_thread(device.one)
         assert site.unmatched == 0
         await site.stop()
+
+    on_site(tmp_path, work)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_a_way_out_stays_until_its_results_are_delivered(tmp_path: Path, is_stopped: bool) -> None:
+    async def work(site: Site, device: Device) -> None:
+        site.plant = free_port()
+        await site.serve(WAYS[1])
+        device.publish("b/in", b'{"a": 1, "b": 0}')
+        await until(lambda: site.stats()["brokers"]["mqtt to plant"]["acknowledged"] == 1)
+        await site.serve(WAYS[0])
+        if is_stopped:
+            await site.stop()
+            await site.serve(WAYS[0])
+        (tmp_path / "plant").mkdir()
+        with Mosquitto(tmp_path / "plant", f"listener {site.plant} 127.0.0.1") as plant:
+            with Device(plant, "b/out") as there:
+                assert json.loads((await asyncio.to_thread(there.one)).payload)["sum"] == 1.0
+            await until(lambda: not site.stats()["brokers"], 20)
+        await site.stop()
+        assert device.inbox.empty()
 
     on_site(tmp_path, work)
