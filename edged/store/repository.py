@@ -271,7 +271,9 @@ class Repository:
         self._activations.rewrite(History({**last, **counted}, history.bad))
         fault("recover.counted")
         for model, verdict in changes:
-            self._slots.restore(model, verdict.current, verdict.previous)
+            is_done = self._slots.restore(model, verdict.current, verdict.previous)
+            if not is_done and verdict.pending is not None and verdict.record is None:
+                last[model] = verdict.pending  # the next start does the rest
         fault("recover.restored")
         self._activations.rewrite(History(last, bad))
         self._activations.open()

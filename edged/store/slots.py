@@ -8,6 +8,8 @@ come near a path; whatever a link holds beyond ``../../store/<digest>`` counts a
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import re
 import secrets
@@ -18,12 +20,15 @@ from edged.errors import BundleError
 from edged.faults import fault
 from edged.store.unchanged import Unchanged, stamp_of
 
+log = logging.getLogger("edged.store")
+
 CURRENT, PREVIOUS = "current", "previous"
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TARGET = "../../store/"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_model(model: str) -> str:
@@ -111,8 +116,16 @@ class Slots:
             _link(fd, CURRENT, check_digest(digest))
         fault("activate.current")
 
-    def restore(self, model: str, current: str | None, previous: str | None) -> None:
-        """Make both slots hold exactly this, and remove what interrupted swaps left."""
+    def restore(self, model: str, current: str | None, previous: str | None) -> bool:
+        """Make both slots hold exactly this, and remove what interrupted swaps left.
+
+        Returns:
+            Whether they do: the slot behind is left as it is where a full disk has no room for it.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        is_done = True
         with self._folder(model) as fd:
             for name in os.listdir(fd):  # noqa: PTH208  (relative to the descriptor)
                 if name not in (CURRENT, PREVIOUS):
@@ -122,11 +135,23 @@ class Slots:
                 if _digest(_target(fd, name)) == digest:
                     continue
                 if digest is not None:
-                    _link(fd, name, digest)
+                    try:
+                        _link(fd, name, digest)
+                    except OSError as exc:
+                        if exc.errno not in _FULL:
+                            raise
+                        if name == PREVIOUS:
+                            log.error("model %s: no room to restore the slot behind", model)
+                            is_done = False
+                        elif _digest(_target(fd, PREVIOUS)) == digest:  # to move it takes no room
+                            os.rename(PREVIOUS, CURRENT, src_dir_fd=fd, dst_dir_fd=fd)
+                        else:
+                            raise
                 else:
                     with contextlib.suppress(OSError):
                         os.unlink(name, dir_fd=fd)
             os.fsync(fd)
+        return is_done
 
     def _targets(self, model: str) -> dict[str, str | OSError]:
         """Where the links of a model's slots point; read only if one came or went."""

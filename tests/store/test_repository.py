@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -280,6 +281,30 @@ class TestStart:
         assert repository.is_set_aside(b)
         repository.activate("gate", b)
         assert not repository.is_set_aside(b)
+        repository.close()
+
+    def test_on_a_full_disk_an_activation_that_failed_is_undone_later(self, shop: Shop):
+        """The disk had room for one of its two links, and none at the next start."""
+        repository, (a, b, c) = shop.filled(2)
+        link = os.symlink
+
+        def refuse(target: str, name: str, **more: int) -> None:
+            if is_full or name.startswith(".current"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            link(target, name, **more)
+
+        is_full = False
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "symlink", refuse)
+            with pytest.raises(BundleError, match="No space"):
+                repository.activate("gate", c)
+            repository.close()
+            is_full = True
+            repository = shop.open()
+            assert repository.current("gate") == b
+            repository.close()
+        repository = shop.open()
+        assert (repository.current("gate"), repository.previous("gate")) == (b, a)
         repository.close()
 
     @pytest.mark.parametrize("tail", [b"garbage", b"\n\n", b"00000000 {}\n", b"\xff" * 100])

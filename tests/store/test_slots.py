@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -76,6 +77,25 @@ def test_restore(slots: Slots, folder: Path):
     slots.restore("gate", A, None)
     assert slots.read("gate") == (A, None)
     assert [path.name for path in (folder / "gate").iterdir()] == ["current"]
+
+
+def test_restore_on_a_full_disk(slots: Slots, monkeypatch: pytest.MonkeyPatch):
+    """A box whose disk is full starts with what it has: the one behind takes no room."""
+    slots.swap("gate", B, A)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    assert not slots.restore("gate", B, C)
+    assert slots.read("gate") == (B, A)
+    assert slots.restore("gate", A, None)
+    assert slots.read("gate") == (A, None)
+    with pytest.raises(OSError, match="No space"):
+        slots.restore("gate", C, None)
+    monkeypatch.undo()
+    assert slots.restore("gate", A, C)
+    assert slots.read("gate") == (A, C)
 
 
 @pytest.mark.parametrize(
