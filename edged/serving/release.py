@@ -122,6 +122,8 @@ class ServedRelease(Ahead):
         self._limits = BatchLimits(self.batch_rows, int(batching.max_queue_delay), self.forecast)
         self.is_patient = batching.max_queue_delay > 0 or self.cache is not None
         self.forecast.follow(self.batch_rows, self.instances)
+        if self._is_in_line:
+            self.slots.serve()  # its new class may have a slot that the old one could not
 
     def loaded(
         self, session: Session, runtime: str, typical_run_ns: int, costs: Costs = ()

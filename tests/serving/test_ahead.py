@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from operator import mul
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -203,6 +204,19 @@ def test_what_is_in_hand_stays_there_when_more_of_the_same_comes(loop: SimLoop):
     assert one.running == 1, "still"
     house.after(SECOND)
     assert len(house.answers) == 4
+
+
+def test_who_may_have_a_reserved_slot_by_a_reload_has_it_at_once(loop: SimLoop):
+    house = House(loop, Rules(CORES, (1, 0, 0), has_express=False))
+    one, two = house.serve("one", "low", run_ms=60.0), house.serve("two", "low", run_ms=60.0)
+    house.ask(one)
+    house.ask(two)
+    house.after(MS)
+    assert (one.running, two.running) == (1, 0)
+    two.configure(msgspec.structs.replace(two.config, priority="high"))
+    assert two.running == 1
+    house.after(SECOND)
+    assert len(house.answers) == 2
 
 
 def test_one_of_a_higher_class_is_in_hand_alone_and_others_join_it(loop: SimLoop):
