@@ -263,9 +263,14 @@ class Client:
             task.cancel()
             await asyncio.wait((task,))
         link, self._link = self._link, None
-        if link is not None:
-            link.drop(DisconnectedError("the client was closed"))
+        if link is None:
+            return
+        error = DisconnectedError("the client was closed")
+        if link.loop is asyncio.get_running_loop() or link.closed.done():
+            link.drop(error)
             await link.closed
+        else:
+            link.drop_from_afar(error)
 
     async def run_prepared(
         self,

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Generator
 from typing import Any, cast
 
+from edged.clients.copies import leave_in_copies
 from edged.clients.nearby import Nearby
 from edged.clients.places import expect
 from edged.errors import (
@@ -26,6 +27,8 @@ from edged.protocol.frames import Buffer, Kind
 
 _JOIN_BYTES = 64 << 10
 """Joining so little costs less than a second call of the kernel."""
+_others: list[asyncio.Transport | None] = []
+"""In a copy of a process, what is the original's."""
 
 
 class Link(Conversation, asyncio.BufferedProtocol):
@@ -47,6 +50,17 @@ class Link(Conversation, asyncio.BufferedProtocol):
         self._lending = asyncio.Lock()
         self._held: list[list[Buffer]] | None = None
         self.nearby = Nearby()
+        leave_in_copies(self)
+
+    def leave(self) -> None:
+        """The connection is that of the process this is a copy of; see ``copies.py``."""
+        # Neither written to nor closed, whoever lets go of it: both loops have one list of what is
+        # waited for, and the other would not hear of its answers any more.
+        _others.append(self._transport)
+        self._transport = None
+        self.end(DisconnectedError("the connection is that of the process this was forked from"))
+        if not self.closed.done():
+            self.closed.set_result(None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who calls; the answer is not waited for."""
@@ -224,6 +238,11 @@ class Link(Conversation, asyncio.BufferedProtocol):
         self.end(error)
         if self._transport is not None:
             self._transport.abort()
+
+    def drop_from_afar(self, error: EdgedError) -> None:
+        """End a connection of another loop, which may run in another thread, or not any more."""
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self.loop.call_soon_threadsafe(self.drop, error)
 
     def abandon(self, error: EdgedError) -> None:
         """End a connection that was given up while it was made: uvloop may tell it nothing."""

@@ -15,7 +15,7 @@ import pytest
 from edged import aio
 from edged.client import Client
 from edged.errors import DisconnectedError, InvalidRequestError
-from tests.fakes.house import House, houses
+from tests.fakes.house import LOOPS, House, eventually, houses
 
 SMALL, WIDE = ((None, 4), "float32"), ((None, 1 << 15), "float32")
 LIMIT_S = 60
@@ -120,3 +120,56 @@ def test_of_asyncio_a_copy_uses_memory_of_its_own(house: House):
     assert_well(child)
     loop.run_until_complete(client.close())
     loop.close()
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_of_asyncio_a_copy_ends_nothing_of_the_originals(house: House, kind: str):
+    """It closes its client, its memory and what it waits for; the other goes on asking."""
+    client = aio.Client(house.path, timeout=LIMIT_S)
+
+    async def ask() -> aio.Placed:
+        placed = await (await client.prepare("m", x=WIDE)).place(1)
+        await placed.run()
+        return placed
+
+    loop = LOOPS[kind]()
+    placed = loop.run_until_complete(ask())
+    house.door.is_holding = True
+    pending = loop.run_until_complete(client.submit("m", x=row(SMALL, 1)))
+
+    async def leave() -> None:
+        assert not pending.cancel()
+        placed.close()
+        await client.close()
+
+    assert_well(copied(lambda: asyncio.run(leave())))
+    house.call(house.door.release_all)
+    house.door.is_holding = False
+
+    async def go_on() -> None:
+        assert (await pending)["x"].all()
+        await placed.run()
+        await client.close()
+
+    loop.run_until_complete(go_on())
+    assert house.door.cancelled == 0
+    loop.close()
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_a_client_is_closed_by_another_loop_than_it_was_used_by(house: House, kind: str):
+    client = aio.Client(house.path, timeout=LIMIT_S)
+
+    async def ask() -> None:
+        assert (await client.infer("m", x=row(SMALL, 1)))["x"].all()
+
+    before, after = LOOPS[kind](), LOOPS[kind]()
+    before.run_until_complete(ask())
+    after.run_until_complete(client.close())
+    eventually(lambda: len(house.server.connections) == 1)
+    before.run_until_complete(asyncio.sleep(0))  # what it was told from there
+    eventually(lambda: not house.server.connections)
+    after.run_until_complete(ask())
+    after.run_until_complete(client.close())
+    for loop in (before, after):
+        loop.close()
