@@ -52,6 +52,8 @@ class Rollouts:
         self._keeping: Keeping | None = None
         self._reading: set[str] = set()
         self._told: set[str] = set()
+        self._faulty: set[str] = set()
+        """Models whose rollouts could not be judged at the last look; it is logged once."""
         self._looked_ns = 0
 
     def open(
@@ -98,6 +100,7 @@ class Rollouts:
             if self._health is not None:
                 self._health.restore(f"rollout.{name}")
         self._told, self._looked_ns = names, 0
+        self._faulty.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -122,11 +125,15 @@ class Rollouts:
                 self._look(model, rollout, now_ns, since_ns)
             except Exception as exc:
                 # Of this one; the others are judged all the same, and this one again.
-                log.exception('model "%s": its rollout could not be judged', model)
+                if model not in self._faulty:
+                    log.exception('model "%s": its rollout could not be judged', model)
+                self._faulty.add(model)
                 if self._health is not None:
                     text = f"it cannot be judged ({type(exc).__name__}); the log says more"
                     self._told.add(model)
                     self._health.degrade(f"rollout.{model}", text)
+            else:
+                self._faulty.discard(model)
 
     def _look(self, model: str, rollout: Rollout, now_ns: int, since_ns: int) -> None:
         if self._ledger is not None:
@@ -135,9 +142,9 @@ class Rollouts:
         if not rollout.is_over:
             rollout.age(min(since_ns, int(10 * _LOOK_S * 1e9)))
             self._judge(rollout)
-        self._tell(rollout)
         if self._keeping is not None:
             self._keeping.look(model, rollout.entry.tally, now_ns)
+        self._tell(rollout)  # last: what was told of a fault stays until all of it goes well
 
     def promote(self, model: str) -> dict[str, Any]:
         """Let the canary serve all; raises EdgedError where there is none under way."""
