@@ -38,7 +38,7 @@ def lines_left(state_dir: Path, config: Config) -> list[Line]:
     """The lines that a configuration could have and whose sessions may still hold messages."""
     if not (state_dir / FOLDER).is_dir():
         return []
-    return [line for line in _possible(config) if is_left(folder_of(state_dir, line))]
+    return [line for line in possible_lines(config) if is_left(folder_of(state_dir, line))]
 
 
 def is_left(folder: Path) -> bool:
@@ -128,7 +128,8 @@ def _as_here(config: BindingConfig, session: str | None, line: Line) -> BindingC
     )
 
 
-def _possible(config: Config) -> Iterator[Line]:
+def possible_lines(config: Config) -> Iterator[Line]:
+    """All but the first that a configuration of these brokers could have."""
     names = (MAIN, *config.brokers)
     for broker in names:
         for results in ("", *names):

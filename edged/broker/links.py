@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from edged.broker.heirs import FOLDER, folder_of, forget, lines_left, with_heirs
+from edged.broker.heirs import FOLDER, folder_of, forget, lines_left, possible_lines, with_heirs
 from edged.broker.keeping import Keeping
 from edged.broker.link import BrokerLinks
 from edged.broker.moves import moved, takers
@@ -301,8 +301,10 @@ class Brokers:
     async def _refresh(self, snapshot: Snapshot) -> None:
         if self._lines[Line()].bindings is not None or not self._keeping.is_usable:
             await self._keeping.follow(snapshot.config.bindings)
+        # Also those that are left: a password may change before they have their broker's last word.
+        lines = {*lines_of(snapshot.config), *possible_lines(snapshot.config)}
         for line, link in list(self._lines.items()):
-            if line in lines_of(snapshot.config):
+            if line in lines:
                 await link.refresh(_of(snapshot, line))
 
     def announce(self, info: dict[str, Any], models: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from edged.broker import heirs as module
 from edged.broker.heirs import folder_of, lines_left, with_heirs
+from edged.broker.link import BrokerLinks
 from edged.broker.links import Brokers
 from edged.config.binding import BindingConfig
 from edged.config.broker_lines import Line, config_of
@@ -371,4 +372,29 @@ def test_a_way_out_stays_until_its_results_are_delivered(tmp_path: Path, is_stop
         await site.stop()
         assert device.inbox.empty()
 
+    on_site(tmp_path, work)
+
+
+@pytest.mark.broker
+def test_a_way_out_takes_another_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    whole = BrokerLinks.refresh
+
+    async def refresh(self: BrokerLinks, snapshot: Snapshot) -> None:
+        looked.append(self)
+        await whole(self, snapshot)
+
+    async def work(site: Site, device: Device) -> None:
+        await site.serve(WAYS[1])
+        await site.stop()
+        await site.serve(WAYS[0])
+        assert site.brokers is not None
+        lines = [*site.brokers._lines.values()]
+        assert len(lines) == 2
+        await site.brokers.refresh(Snapshot(config(WAYS[0], port=site.broker.port), site.root, {}))
+        assert looked == lines
+        await site.stop()
+        assert device.inbox.empty()
+
+    monkeypatch.setattr(BrokerLinks, "refresh", refresh)
     on_site(tmp_path, work)
