@@ -331,7 +331,8 @@ class Daemon:
         asyncio.get_running_loop().call_later(delay, self._feed_watchdog)
 
     def _line(self) -> str:
-        return status_line(self.dataplane.table, self.links.line(), self.health.degradations())
+        ready, table = self.reloader.ready, self.dataplane.table
+        return status_line(ready, table, self.links.line(), self.health.degradations())
 
     async def _status(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if arguments.get("part") == "config":

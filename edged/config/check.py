@@ -40,6 +40,7 @@ from edged.config.sources import source_problems
 from edged.config.trust_check import trust_problems
 from edged.errors import FieldError
 from edged.specs import Duration
+from edged.system.breath import breathe
 from edged.topics import check_topic
 
 _SECOND = 10**9
@@ -173,6 +174,7 @@ def _mqtt_fields(mqtt: MqttConfig) -> Iterator[Found]:
 
 def _models(config: Config) -> Iterator[Found]:
     for name, model in config.models.items():
+        breathe()
         path = field_path("models", name)
         if isinstance(model.bundle, tuple) and not model.bundle:
             yield f"{path}.bundle", "lists no file; name at least one"

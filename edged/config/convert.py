@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -19,6 +20,7 @@ from edged.config.document import Broken, ListNode, MapNode, Node, Scalar
 from edged.config.problems import Mark, Problem, did_you_mean, field_path, problem_at, quote
 from edged.config.scalars import FAILED, expectation, read_scalar
 from edged.config.schema import Config
+from edged.system.breath import breathe
 
 T = TypeVar("T", bound=Struct)
 
@@ -50,6 +52,8 @@ class Option(NamedTuple):
 
     base: Any
     metas: tuple[Meta, ...]
+    narrowed: tuple[Any, ...]
+    """The type under each of the constraints, where msgspec is to look at the value."""
 
 
 def convert_config(root: MapNode) -> Draft:
@@ -83,7 +87,7 @@ def convert_struct(root: MapNode, cls: type[T]) -> tuple[T | None, dict[str, Mar
     return None if value is FAILED else value, walk.marks, walk.problems
 
 
-def options(annotation: Any, outer: tuple[Meta, ...] = ()) -> list[Option]:
+def options(annotation: Any, outer: tuple[Meta, ...] = ()) -> tuple[Option, ...]:
     """The types a field accepts: unions are opened, ``Annotated`` becomes constraints.
 
     Args:
@@ -95,11 +99,14 @@ def options(annotation: Any, outer: tuple[Meta, ...] = ()) -> list[Option]:
         metas = tuple(extra for extra in extras if isinstance(extra, Meta))
         return options(inner, (*outer, *metas))
     if get_origin(annotation) in (Union, types.UnionType):
-        return [option for member in get_args(annotation) for option in options(member, outer)]
-    return [Option(annotation, outer)]
+        members = get_args(annotation)
+        return tuple(option for member in members for option in options(member, outer))
+    is_number_or_text = annotation in (str, int, float)
+    narrowed = tuple(Annotated[annotation, meta] for meta in outer) if is_number_or_text else ()
+    return (Option(annotation, outer, narrowed),)
 
 
-def describe(choices: list[Option]) -> str:
+def describe(choices: Sequence[Option]) -> str:
     """What a field wants, in words."""
     return " or ".join(_describe_one(option) for option in choices if not _is_none(option))
 
@@ -134,10 +141,27 @@ def _describe_one(option: Option) -> str:
     return expectation(option.base, option.metas)
 
 
+class _Field(NamedTuple):
+    """A field of a struct as documents name it."""
+
+    name: str
+    required: bool
+    choices: tuple[Option, ...]
+
+
 @functools.cache
-def _fields(cls: Any) -> tuple[Any, ...]:
-    """The fields of a struct; asking msgspec evaluates annotations each time, so ask once."""
-    return msgspec.structs.fields(cls)
+def _fields(cls: Any) -> Mapping[str, _Field]:
+    """By the name in documents; asking msgspec evaluates annotations each time, so ask once."""
+    return {
+        item.encode_name: _Field(item.name, item.required, options(item.type))
+        for item in msgspec.structs.fields(cls)
+    }
+
+
+@functools.cache
+def _inside(base: Any) -> tuple[tuple[Option, ...], ...]:
+    """What the parameters of a list's or mapping's type accept."""
+    return tuple(options(inner) for inner in get_args(base))
 
 
 class _Walk:
@@ -150,7 +174,7 @@ class _Walk:
 
     def structure(self, node: MapNode, cls: Any, path: str) -> Any:
         """A struct from a mapping; FAILED when a required field is missing or unusable."""
-        fields = {item.encode_name: item for item in _fields(cls)}
+        fields = _fields(cls)
         values: dict[str, Any] = {}
         usable = True
         for key, entry in node.entries.items():
@@ -161,7 +185,7 @@ class _Walk:
                 continue
             self.marks[here] = entry.key
             self._is_hidden = cls is Secret
-            value = self.value(entry.value, options(known.type), here)
+            value = self.value(entry.value, known.choices, here)
             self._is_hidden = False
             if value is not FAILED:
                 values[known.name] = value
@@ -170,12 +194,13 @@ class _Walk:
         for key, item in fields.items():
             if item.required and key not in node.entries:
                 usable = False
-                wanted = f"needs {quote(key)}: {describe(options(item.type))}"
+                wanted = f"needs {quote(key)}: {describe(item.choices)}"
                 self.problems.append(problem_at(self.marks.get(path, node.mark), path, wanted))
         return cls(**values) if usable else FAILED
 
-    def value(self, node: Node, choices: list[Option], path: str) -> Any:
+    def value(self, node: Node, choices: Sequence[Option], path: str) -> Any:
         """A value of the one type among ``choices`` that fits the kind of node."""
+        breathe()
         if isinstance(node, Broken):
             return FAILED
         if isinstance(node, Scalar):
@@ -192,7 +217,7 @@ class _Walk:
                 return self._mapping(node, option, path)
         return self._mismatch(node.mark, "a mapping", choices, path)
 
-    def _scalar(self, node: Scalar, choices: list[Option], path: str) -> Any:
+    def _scalar(self, node: Scalar, choices: Sequence[Option], path: str) -> Any:
         if path and not path.endswith("]"):
             self.marks[path] = node.mark
         if node.is_null and any(_is_none(option) for option in choices):
@@ -204,18 +229,17 @@ class _Walk:
         return self._mismatch(node.mark, self._found(node, choices), choices, path)
 
     def _constrained(
-        self, node: Scalar, value: Any, option: Option, choices: list[Option], path: str
+        self, node: Scalar, value: Any, option: Option, choices: Sequence[Option], path: str
     ) -> Any:
-        for meta in option.metas:
+        for narrowed in option.narrowed:
             try:
-                if option.base in (str, int, float):
-                    msgspec.convert(value, Annotated[option.base, meta], strict=True)
+                msgspec.convert(value, narrowed, strict=True)
             except msgspec.ValidationError:
                 return self._mismatch(node.mark, self._found(node, choices), choices, path)
         return value
 
     def _items(self, node: ListNode, option: Option, path: str) -> Any:
-        inner = options(get_args(option.base)[0])
+        inner = _inside(option.base)[0]
         values = []
         for index, item in enumerate(node.items):
             here = field_path(path, index)
@@ -230,8 +254,7 @@ class _Walk:
         return FAILED if any(value is FAILED for value in values) else tuple(values)
 
     def _mapping(self, node: MapNode, option: Option, path: str) -> Any:
-        key_type, value_type = get_args(option.base)
-        key_options, inner = options(key_type), options(value_type)
+        key_options, inner = _inside(option.base)
         values = {}
         for key, entry in node.entries.items():
             here = field_path(path, key)
@@ -249,12 +272,12 @@ class _Walk:
         message = f"unknown name {quote(key)}{near}; known here: {', '.join(known)}"
         self.problems.append(problem_at(mark, path, message))
 
-    def _mismatch(self, mark: Mark, found: str, choices: list[Option], path: str) -> Any:
+    def _mismatch(self, mark: Mark, found: str, choices: Sequence[Option], path: str) -> Any:
         message = f"found {found}; expected {describe(choices)}"
         self.problems.append(problem_at(mark, path, message))
         return FAILED
 
-    def _found(self, node: Scalar, choices: list[Option]) -> str:
+    def _found(self, node: Scalar, choices: Sequence[Option]) -> str:
         """The value with the nearest allowed word; what may be a secret is not repeated."""
         if node.is_null:
             return node.text or "nothing"
@@ -272,7 +295,7 @@ def _words(base: Any) -> tuple[Any, ...]:
     return get_args(base) if get_origin(base) is Literal else ()
 
 
-def _translated(text: str, choices: list[Option]) -> str:
+def _translated(text: str, choices: Sequence[Option]) -> str:
     """yes, no, on and off are truths in other YAML dialects; say which of ours is meant."""
     if any(option.base is bool for option in choices):
         folded = text.lower()

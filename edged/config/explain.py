@@ -6,7 +6,7 @@ differ from what is accepted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 import msgspec
@@ -70,7 +70,7 @@ def _inside(base: Any, path: str) -> Iterator[FieldInfo]:
             yield from _inside(option.base, f"{path}[]")
 
 
-def _type(choices: list[Option]) -> str:
+def _type(choices: Sequence[Option]) -> str:
     words = []
     for option in choices:
         if is_struct(option.base):
@@ -92,7 +92,7 @@ def _default(item: Any) -> str | None:
     return None
 
 
-def description(choices: list[Option]) -> str:
+def description(choices: Sequence[Option]) -> str:
     """What a field is for: its own words, else its section's."""
     for option in choices:
         for meta in option.metas:

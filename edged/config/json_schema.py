@@ -5,6 +5,7 @@ Decides how our types are said in JSON schema 2020-12. The loader does not use i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
@@ -55,7 +56,7 @@ def _field(item: Any) -> dict[str, Any]:
     return schema
 
 
-def _choices(choices: list[Option]) -> dict[str, Any]:
+def _choices(choices: Sequence[Option]) -> dict[str, Any]:
     if len(choices) == 1:
         return _option(choices[0])
     return {"anyOf": [_option(option) for option in choices]}

@@ -27,6 +27,7 @@ from edged.config.problems import ConfigProblemsError, Mark, Problem, problem_at
 from edged.config.saved import save
 from edged.config.snapshot import Snapshot, check_files, full_digest
 from edged.config.source import Source, read_source
+from edged.system.breath import breathe
 
 __all__ = [
     "ConfigProblemsError",
@@ -280,6 +281,7 @@ class _Composer:
         self._problems.append(problem_at(self._mark(event), "", message))
 
     def _node(self, event: Any, depth: int) -> Node:
+        breathe()
         mark = self._mark(event)
         self._nodes += 1
         if self._nodes > MAX_NODES:

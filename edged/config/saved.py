@@ -29,6 +29,7 @@ from edged.config.snapshot import Snapshot
 from edged.config.source import MAX_FILE_BYTES, MAX_FILES, Source
 from edged.faults import fault
 from edged.system.atomic import make_directory
+from edged.system.breath import breathe
 
 _CURRENT = "current"
 _INDEX = "copy.json"
@@ -168,6 +169,7 @@ def _write_copy(copy: Path, index: SavedIndex, contents: list[bytes]) -> None:
 
 def _write_file(path: Path, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    breathe()
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
         file.write(data)
         file.flush()

@@ -5,6 +5,7 @@ Decides how paths in it resolve and what its digest covers. Never parses; never 
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import os
@@ -26,6 +27,12 @@ from edged.system.breath import breathe
 
 _MAX_MATCHES = 1000
 """A glob that names more bundles than this was meant for something else."""
+
+
+@functools.lru_cache(4096)
+def _resolved(root: Path, path: str) -> Path:
+    """Of hundreds of models, asked for again and again, and the same after each change."""
+    return Path(os.path.normpath(root / path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,6 @@ class Snapshot:
     kept: Kept | None = None
     narrowed: TrustConfig | None = None
     left_out: tuple[Problem, ...] = ()
-    _resolved: dict[str, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What was resolved before: hundreds of paths are asked for on the event loop again."""
 
     @property
     def digest(self) -> str:
@@ -84,10 +89,7 @@ class Snapshot:
 
     def resolve(self, path: str) -> Path:
         """A path from the configuration, absolute; relative ones start at ``root``."""
-        known = self._resolved.get(path)
-        if known is None:
-            known = self._resolved[path] = Path(os.path.normpath(self.root / path))
-        return known
+        return _resolved(self.root, path)
 
     def with_absolute_socket(self) -> Snapshot:
         """The same with the sockets' paths resolved: they are compared and bound, not opened."""
@@ -130,8 +132,11 @@ class Snapshot:
         Raises:
             KeyError: no such model.
         """
+        patterns = self.config.models[model].bundles
+        if len(patterns) == 1:  # as nearly always, and of hundreds
+            return tuple(self._matches(patterns[0]))
         found: set[Path] = set()
-        for pattern in self.config.models[model].bundles:
+        for pattern in patterns:
             found.update(self._matches(pattern))
         return tuple(sorted(found))
 

@@ -36,6 +36,7 @@ from edged.config.snapshot import Kept
 from edged.faults import fault
 from edged.generation.entries import Entries, Entry, Number
 from edged.system.atomic import SHORT, make_directory, sync_directory, write_atomically
+from edged.system.breath import breathe
 
 log = logging.getLogger("edged.reload")
 
@@ -356,6 +357,7 @@ class History:
             known = [one for one in sorted(self._directory.iterdir()) if _NAME.fullmatch(one.name)]
             old = [path for path in known[:-kept] if int(path.name) not in (newest, good)]
             for path in (*old, *self._directory.glob(".new-*")):
+                breathe()
                 shutil.rmtree(path, ignore_errors=True)
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from edged.checks.budget import budgets_of
 from edged.config.binding import BindingConfig
-from edged.config.diff import diff
 from edged.config.load import Snapshot
 from edged.config.problems import ConfigProblemsError
 from edged.errors import ApplyError, EdgedError
 from edged.faults import fault
 from edged.generation.access_back import tell_access
+from edged.generation.asked import let_go, look_at
 from edged.generation.candidate import Candidate, build_candidate
 from edged.generation.content import content_digest
 from edged.generation.due import is_due
@@ -42,6 +42,7 @@ from edged.generation.turns import build_in_turns, follow_in_turns
 from edged.manifest import Manifest
 from edged.serving.lifecycle import ReleaseKey
 from edged.serving.manager import Desired
+from edged.system.breath import long_work
 from edged.system.garbage import Growth
 
 log = logging.getLogger("edged.reload")
@@ -61,6 +62,7 @@ class Reloader(Returns):
         self._reviews = Reviews(house.dataplane, house.health)
         self._pending: tuple[BindingConfig, ...] = ()
         self._lost: frozenset[str] = frozenset()
+        self._followed: tuple[Snapshot, list[Path]] | None = None
         self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
         self._again = False
@@ -75,7 +77,15 @@ class Reloader(Returns):
 
         A change of one of them is a change.
         """
-        return followed_paths(self._candidate.snapshot, self._house.repository.state_dir)
+        snapshot = self._candidate.snapshot
+        if self._followed is None or self._followed[0] is not snapshot:
+            self._followed = snapshot, followed_paths(snapshot, self._house.repository.state_dir)
+        return self._followed[1]
+
+    @property
+    def ready(self) -> int:
+        """How many models answer."""
+        return self._reviews.ready
 
     def trust_document(self) -> dict[str, Any]:
         """Whose bundles are accepted; for the status."""
@@ -143,9 +153,8 @@ class Reloader(Returns):
             snapshot = await reread(*places, self.changes, self.is_writing)
             if snapshot is None:
                 return False
-            digest = await asyncio.to_thread(content_digest, snapshot)
-            made, store = self._candidate, house.repository
-            if digest != self.digest or await asyncio.to_thread(is_due, made, snapshot, store):
+            digest = await asyncio.to_thread(long_work, content_digest, snapshot)
+            if digest != self.digest or await self._is_due(snapshot):
                 await self._refuse_set_aside(digest)
                 await self._apply(snapshot, digest)
             else:
@@ -168,6 +177,9 @@ class Reloader(Returns):
             return True
         self.rejected(problems)
         return False
+
+    async def _is_due(self, snapshot: Snapshot) -> bool:
+        return await asyncio.to_thread(is_due, self._candidate, snapshot, self._house.repository)
 
     def accepted(self) -> None:
         """Note that the files are what is in effect."""
@@ -204,20 +216,23 @@ class Reloader(Returns):
 
     async def _apply(self, snapshot: Snapshot, digest: str) -> None:
         house = self._house
-        candidate, changes = await asyncio.to_thread(self._look_at, snapshot)
+        asked = await asyncio.to_thread(
+            long_work, look_at, snapshot, self.config, self.followed(), house.repository
+        )
+        candidate = asked.candidate
         if candidate.problems:
             raise ConfigProblemsError(candidate.problems)
         candidate = self._carried(candidate)
         await let_in()
         await self._begin(digest)
         fallbacks = await self._fallbacks.kept(candidate)
-        desired, budgets = candidate.desired(), budgets_of(snapshot.config)
+        desired = candidate.desired()
         await let_in()
         before = house.manager.wanted()
         new = {item.key for item in desired}.difference(item.key for item in before)
         await let_in()
         house.manager.loader.trial = snapshot.config.trial
-        house.manager.memories.set_budgets(budgets)
+        house.manager.memories.set_budgets(asked.budgets)
         house.manager.aim(desired, leaving=before)
         try:
             await let_in()
@@ -247,7 +262,9 @@ class Reloader(Returns):
         await self._looks.ahead(table)
         house.dataplane.swap(table)
         gone = [binding.name for binding in self.config.bindings]
+        before_this = [self._candidate]
         self._candidate, self.digest = candidate, digest
+        self._followed = snapshot, asked.paths
         self._prove()  # at once: what breaks with the first request is well now
         await let_in()
         self._note_bindings(waiting, gone)
@@ -259,9 +276,12 @@ class Reloader(Returns):
         house.manager.step()
         await let_in()
         told = "generation %d is in effect (changed fields: %d, loaded: %d)"
-        log.info(told, generation, changes, len(new))
+        log.info(told, generation, asked.changes, len(new))
         self._follow_up(await self._reviews.in_turns(candidate.broken))
+        await let_in()
         await self._remember(is_good=True)
+        before.clear()  # has parts of it
+        await asyncio.to_thread(long_work, let_go, before_this)
 
     async def _listen(self, snapshot: Snapshot) -> None:
         try:
@@ -271,11 +291,6 @@ class Reloader(Returns):
             if not path.startswith("listen."):
                 raise
             raise ConfigProblemsError([snapshot.problem(path, text)]) from exc
-
-    def _look_at(self, snapshot: Snapshot) -> tuple[Candidate, int]:
-        """What a configuration asks for, and how many fields are changed; on a thread."""
-        changes = len(diff(self.config, snapshot.config))
-        return build_candidate(snapshot, self._house.repository), changes
 
     async def _build(
         self, candidate: Candidate, new: set[ReleaseKey], fallbacks: dict[str, Desired]
@@ -299,7 +314,7 @@ class Reloader(Returns):
 
     async def _next_generation(self, digest: str) -> int:
         try:
-            return await asyncio.to_thread(self._house.record.next_generation, digest)
+            return await asyncio.to_thread(long_work, self._house.record.next_generation, digest)
         except OSError as exc:
             raise ApplyError(f"the state directory cannot be written: {exc.strerror}") from exc
 
@@ -340,8 +355,8 @@ class Reloader(Returns):
     async def _stand_in(self) -> None:
         """For a model whose release was quarantined while it served: the one that served before."""
         house, candidate = self._house, self._candidate
-        if not lost_models(house.dataplane.table.routes):
-            return
+        if not self._lost or not lost_models(house.dataplane.table.routes):
+            return  # each release that goes has them looked at (``review``)
         await self._fallbacks.find(candidate)
         number = house.dataplane.table.generation
         table = build_table(candidate, house.manager, number, self._fallbacks.serving)
@@ -360,7 +375,7 @@ class Reloader(Returns):
             notes.append(partial(record.keep, snapshot))
             notes.append(partial(record.history.add, snapshot, entry))
         try:
-            await asyncio.to_thread(do_all, notes)
+            await asyncio.to_thread(long_work, do_all, notes)
             house.health.restore("last-good")
         except (EdgedError, OSError) as exc:
             house.health.degrade("last-good", f"what serves could not be noted on disk: {exc}")

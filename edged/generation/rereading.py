@@ -13,6 +13,7 @@ from edged.config.load import Snapshot, load
 from edged.config.source import main_file
 from edged.errors import EdgedError
 from edged.faults import fault
+from edged.system.breath import long_work
 
 _TRIES, _PAUSE_S = 20, 0.05
 """A configuration that is gone or empty is looked for again for a second before it is refused: no
@@ -39,7 +40,7 @@ async def reread(
     before = changes()
     for tries_left in range(_TRIES, -1, -1):
         try:
-            snapshot = await asyncio.to_thread(load, path, documents)
+            snapshot = await asyncio.to_thread(long_work, load, path, documents)
         except EdgedError:
             if changes() != before or is_writing():
                 return None

@@ -27,6 +27,7 @@ from edged.generation.record import files_digest, ordered_back, set_aside, settl
 from edged.generation.trust_back import narrow, regained
 from edged.store.collecting import Needed
 from edged.store.leftovers import remove_installs
+from edged.system.breath import long_work
 
 log = logging.getLogger("edged.reload")
 
@@ -132,7 +133,7 @@ class Returns(Exchanges):
     async def _begin(self, digest: str) -> None:
         """Note what is about to be loaded: a crash meanwhile is held against it."""
         try:
-            self._must_prove = await asyncio.to_thread(self._history.begin, digest)
+            self._must_prove = await asyncio.to_thread(long_work, self._history.begin, digest)
             self._was_good = not self._must_prove
         except OSError as exc:
             raise ApplyError(f"the state directory cannot be written: {exc.strerror}") from exc
@@ -195,7 +196,7 @@ class Returns(Exchanges):
             remove_installs({snapshot.resolve(pattern).parent for pattern in patterns})
 
         try:
-            await asyncio.to_thread(collect)
+            await asyncio.to_thread(long_work, collect)
         except OSError as exc:
             log.warning("nothing is removed from the store: %s", exc)
 

@@ -33,6 +33,8 @@ class Reviews:
         self._dataplane = dataplane
         self._health = health
         self._count = 0
+        self.ready = 0
+        """How many models were found to answer."""
 
     def whole(self, broken: Mapping[str, str]) -> frozenset[str]:
         """Bring the list of degradations up to date.
@@ -57,6 +59,8 @@ class Reviews:
 
     def _tell(self, ill: Mapping[str, Route], broken: Mapping[str, str]) -> frozenset[str]:
         self._count += 1
+        unready = sum(not route.is_ready for route in ill.values())
+        self.ready = len(self._dataplane.table.routes) - unready
         found = {name: trouble_of(route, broken.get(name, "")) for name, route in ill.items()}
         troubles = {name: trouble for name, trouble in found.items() if trouble}
         for key in self._health.degradations():

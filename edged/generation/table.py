@@ -83,10 +83,11 @@ def failed_problems(
     A release that had failed before is no reason to refuse a change to something else.
     """
     problems = []
-    for item in candidate.desired():
-        release = manager.get(item.key)
-        if item.key in new and release.state is State.FAILED:
-            path = model_path(item.key.model, "bundle")
+    # Of hundreds few are new, and whoever asks meanwhile waits for this loop.
+    for key in [item.key for item in candidate.desired() if item.key in new] if new else ():
+        release = manager.get(key)
+        if release.state is State.FAILED:
+            path = model_path(key.model, "bundle")
             problems.append(candidate.snapshot.problem(path, release.reason))
     return tuple(problems)
 

@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from edged.pipelines.pipeline import PipelineRelease
 
 
-def status_line(table: ServingTable, links: str, degraded: Collection[str]) -> str:
+def status_line(ready: int, table: ServingTable, links: str, degraded: Collection[str]) -> str:
     """A few words for the service manager.
 
     Args:
+        ready: how many models answer.
         table: what serves.
         links: of the brokers; empty where there are none.
         degraded: what is not as it should be.
     """
-    ready = sum(route.is_ready for route in table.routes.values())
     parts = [f"{ready} of {len(table.routes)} models ready", f"generation {table.generation}"]
     parts += [links] if links else []
     parts += [f"degraded: {', '.join(sorted(degraded))}"] if degraded else []

@@ -177,7 +177,8 @@ class Manager:
 
     async def settled(self, keys: Iterable[ReleaseKey]) -> None:
         """Wait until each of these is ready, has failed, or is wanted no longer."""
-        await self._settling.wait(keys)
+        if not self._unrest.is_over(self._aims):
+            await self._settling.wait(keys)
 
     async def drained(self) -> None:
         """Wait until no release has a request in flight."""

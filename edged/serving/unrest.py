@@ -20,6 +20,10 @@ class Unrest:
     def __init__(self) -> None:
         self._rested: tuple[int, int] | None = None
 
+    def is_over(self, aims: int) -> bool:
+        """Whether all were found to serve and to be wanted, and nothing changed since."""
+        return self._rested == (Standing.moves, aims)
+
     def find(
         self, releases: Releases, desired: Container[ReleaseKey], aims: int
     ) -> dict[str, list[ReleaseKey]]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from edged.faults import fault
+from edged.system.breath import breathe
 
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Says nothing of a file that cannot be read: we have run out of something, for a while. Whoever
@@ -23,6 +24,7 @@ def write_atomically(path: Path, data: bytes, point: str = "") -> None:
     """
     point = point or path.name
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    breathe()
     try:
         with open(temporary, "wb", opener=_open_private) as file:
             file.write(data)
@@ -34,6 +36,7 @@ def write_atomically(path: Path, data: bytes, point: str = "") -> None:
         temporary.unlink(missing_ok=True)
         raise
     fault(f"renamed.{point}")
+    breathe()
     sync_directory(path.parent)
     fault(f"wrote.{point}")
 

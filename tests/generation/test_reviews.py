@@ -46,6 +46,7 @@ def test_degraded_and_restored(in_turns: bool) -> None:
     expected = {"disk": "of somebody else", "model.m7": "7.edgb: no"}
     assert health.degradations() == {**expected, "model.m99": "release 1 failed: why"}
     assert lost == {"m99"}
+    assert reviews.ready == 99  # m7 answers with what it had
 
 
 @pytest.mark.parametrize("is_told", [False, True])

@@ -74,6 +74,18 @@ def test_nothing_is_to_be_done_for_who_rests() -> None:
         assert next_action(snapshots, 10**18) is None
 
 
+def test_it_is_over_until_something_happens() -> None:
+    shelf = Shelf()
+    assert not shelf.unrest.is_over(shelf.aims)  # nobody has looked
+    shelf.find()
+    assert shelf.unrest.is_over(shelf.aims)
+    assert not shelf.unrest.is_over(shelf.aims + 1)
+    shelf.releases[shelf.of("b")[0]].move(Event.DIE, "gone")
+    assert not shelf.unrest.is_over(shelf.aims)
+    shelf.find()
+    assert not shelf.unrest.is_over(shelf.aims)
+
+
 def test_a_failed_load_is_tried_again() -> None:
     shelf = Shelf()
     assert retry_at_ns(shelf.releases, shelf.desired, shelf.find()) is None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edged.system import breath
-from edged.system.breath import beside_loop, breathe, wake_exactly
+from edged.system.breath import beside_loop, breathe, long_work, wake_exactly
 
 
 @pytest.fixture
@@ -76,3 +76,72 @@ def test_its_rests_end_when_they_should() -> None:
     if not found[0]:
         pytest.skip("this kernel does not show it")
     assert int(found[0]) == breath._SLACK_NS
+
+
+class TestPatience:
+    """How long a thread waits for the interpreter before it takes it from the loop."""
+
+    @pytest.fixture(autouse=True)
+    def _usual(self) -> Iterator[None]:
+        before = sys.getswitchinterval()
+        breath._wait_for(1e-4)
+        yield
+        try:
+            assert sys.getswitchinterval() == pytest.approx(1e-4)  # whatever happened
+        finally:
+            breath._wait_for(before)
+
+    def test_is_longer_while_one_works_beside_the_loop(self) -> None:
+        found: list[float] = []
+
+        def work() -> None:
+            found.append(sys.getswitchinterval())
+
+        with beside_loop():
+            on_a_thread(lambda: long_work(work))
+            long_work(work)  # the loop's own thread
+        on_a_thread(lambda: long_work(work))  # no loop
+        assert found == pytest.approx([breath._PATIENCE_S, 1e-4, 1e-4])
+
+    def test_until_the_last_of_them_is_done(self) -> None:
+        found: list[float] = []
+        inner, outer = threading.Event(), threading.Event()
+
+        def first() -> None:
+            inner.set()
+            assert outer.wait(10)
+            found.append(sys.getswitchinterval())
+
+        def second() -> None:
+            raise ValueError("it went wrong")
+
+        def fails() -> None:
+            with pytest.raises(ValueError, match="went wrong"):
+                long_work(second)
+
+        with beside_loop():
+            thread = threading.Thread(target=long_work, args=(first,))
+            thread.start()
+            assert inner.wait(10)
+            on_a_thread(fails)
+            outer.set()
+            thread.join()
+        assert found == pytest.approx([breath._PATIENCE_S])
+
+    def test_is_not_made_shorter(self) -> None:
+        found: list[float] = []
+        breath._wait_for(5e-3)
+        with beside_loop():
+            on_a_thread(lambda: long_work(lambda: found.append(sys.getswitchinterval())))
+        assert found == pytest.approx([5e-3])
+        assert sys.getswitchinterval() == pytest.approx(5e-3)
+        breath._wait_for(1e-4)
+
+    def test_many_changes_leave_it_as_it_was(self) -> None:
+        """Python keeps whole microseconds, and gives back a little less."""
+        with beside_loop():
+            on_a_thread(lambda: [long_work(int) for _ in range(50)] and None)
+        assert sys.getswitchinterval() == pytest.approx(1e-4)
+
+    def test_what_it_came_to_is_told(self) -> None:
+        assert long_work(max, 1, 2, key=lambda one: -one) == 1
