@@ -11,16 +11,21 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from edged.config.load import Snapshot
+from edged.config.problems import ConfigProblemsError
 from edged.config.schema import Config
+from edged.generation.asked import Asked, let_go, look_at
 from edged.generation.candidate import Candidate
 from edged.generation.fallback import Fallbacks
+from edged.generation.followed import followed_paths
 from edged.generation.house import House
 from edged.generation.table import build_table
 from edged.serving.lifecycle import State
 from edged.serving.manager import Desired
 from edged.serving.release import ServedRelease
+from edged.system.breath import long_work
 
 log = logging.getLogger("edged.reload")
 
@@ -36,6 +41,8 @@ class Exchanges:
     def __init__(self, house: House, snapshot: Snapshot) -> None:
         self._house = house
         self._candidate = Candidate(snapshot, {})
+        self._followed: tuple[Snapshot, list[Path]] | None = None
+        self._left: list[Candidate] = []
         self._fallbacks = Fallbacks(house.manager, house.repository)
         self._lock = asyncio.Lock()
 
@@ -48,6 +55,16 @@ class Exchanges:
     def candidate(self) -> Candidate:
         """The configuration in effect, with the releases that it asks for."""
         return self._candidate
+
+    def followed(self) -> list[Path]:
+        """What the configuration in effect names, as absolute paths or patterns of bundles.
+
+        A change of one of them is a change.
+        """
+        snapshot = self._candidate.snapshot
+        if self._followed is None or self._followed[0] is not snapshot:
+            self._followed = snapshot, followed_paths(snapshot, self._house.repository.state_dir)
+        return self._followed[1]
 
     async def exchange(
         self, model: str, digest: str, problem: Callable[[ServedRelease], str]
@@ -101,6 +118,25 @@ class Exchanges:
         serving = self._fallbacks.serving
         house.dataplane.swap(build_table(self._candidate, house.manager, number, serving))
         log.info('model "%s": a newly loaded session took over', model)
+
+    async def _asked(self, snapshot: Snapshot) -> Asked:
+        """What a configuration asks for; raises ConfigProblemsError where it cannot be had."""
+        followed, repository = self.followed(), self._house.repository
+        asked = await asyncio.to_thread(
+            long_work, look_at, snapshot, self.config, followed, repository
+        )
+        if asked.candidate.problems:
+            raise ConfigProblemsError(asked.candidate.problems)
+        return asked
+
+    def _take(self, candidate: Candidate, paths: list[Path]) -> None:
+        """It is in effect; what it takes the place of is kept until ``_let_go``."""
+        self._left.append(self._candidate)
+        self._candidate, self._followed = candidate, (candidate.snapshot, paths)
+
+    async def _let_go(self) -> None:
+        while self._left:
+            await asyncio.to_thread(long_work, let_go, self._left)
 
     def _carried(self, candidate: Candidate) -> Candidate:
         """A new configuration with the releases that were exchanged, where it still wants them."""

@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from edged.checks.budget import budgets_of
@@ -22,13 +21,11 @@ from edged.config.problems import ConfigProblemsError
 from edged.errors import ApplyError, EdgedError
 from edged.faults import fault
 from edged.generation.access_back import tell_access
-from edged.generation.asked import let_go, look_at
 from edged.generation.candidate import Candidate, build_candidate
 from edged.generation.content import content_digest
 from edged.generation.due import is_due
 from edged.generation.fallback import lost_models
 from edged.generation.fitting import fit_all, fit_possible
-from edged.generation.followed import followed_paths
 from edged.generation.house import House
 from edged.generation.pace import let_in
 from edged.generation.record import do_all
@@ -62,7 +59,6 @@ class Reloader(Returns):
         self._reviews = Reviews(house.dataplane, house.health)
         self._pending: tuple[BindingConfig, ...] = ()
         self._lost: frozenset[str] = frozenset()
-        self._followed: tuple[Snapshot, list[Path]] | None = None
         self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
         self._again = False
@@ -71,16 +67,6 @@ class Reloader(Returns):
         self.begun = 0
         self.is_writing: Callable[[], bool] = bool
         self.changes: Callable[[], int] = int
-
-    def followed(self) -> list[Path]:
-        """What the configuration in effect names, as absolute paths or patterns of bundles.
-
-        A change of one of them is a change.
-        """
-        snapshot = self._candidate.snapshot
-        if self._followed is None or self._followed[0] is not snapshot:
-            self._followed = snapshot, followed_paths(snapshot, self._house.repository.state_dir)
-        return self._followed[1]
 
     @property
     def ready(self) -> int:
@@ -157,6 +143,7 @@ class Reloader(Returns):
             if digest != self.digest or await self._is_due(snapshot):
                 await self._refuse_set_aside(digest)
                 await self._apply(snapshot, digest)
+                await self._let_go()
             else:
                 await house.links.refresh(snapshot)
                 await house.listener.refresh(snapshot.config)
@@ -216,13 +203,8 @@ class Reloader(Returns):
 
     async def _apply(self, snapshot: Snapshot, digest: str) -> None:
         house = self._house
-        asked = await asyncio.to_thread(
-            long_work, look_at, snapshot, self.config, self.followed(), house.repository
-        )
-        candidate = asked.candidate
-        if candidate.problems:
-            raise ConfigProblemsError(candidate.problems)
-        candidate = self._carried(candidate)
+        asked = await self._asked(snapshot)
+        candidate = self._carried(asked.candidate)
         await let_in()
         await self._begin(digest)
         fallbacks = await self._fallbacks.kept(candidate)
@@ -262,9 +244,8 @@ class Reloader(Returns):
         await self._looks.ahead(table)
         house.dataplane.swap(table)
         gone = [binding.name for binding in self.config.bindings]
-        before_this = [self._candidate]
-        self._candidate, self.digest = candidate, digest
-        self._followed = snapshot, asked.paths
+        self._take(candidate, asked.paths)
+        self.digest = digest
         self._prove()  # at once: what breaks with the first request is well now
         await let_in()
         self._note_bindings(waiting, gone)
@@ -280,8 +261,6 @@ class Reloader(Returns):
         self._follow_up(await self._reviews.in_turns(candidate.broken))
         await let_in()
         await self._remember(is_good=True)
-        before.clear()  # has parts of it
-        await asyncio.to_thread(long_work, let_go, before_this)
 
     async def _listen(self, snapshot: Snapshot) -> None:
         try:
