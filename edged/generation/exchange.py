@@ -130,12 +130,13 @@ class Exchanges:
         return asked
 
     def _take(self, candidate: Candidate, paths: list[Path]) -> None:
-        """It is in effect; what it takes the place of is kept until ``_let_go``."""
-        self._left.append(self._candidate)
+        """It is in effect; what it takes the place of is kept until ``_let_go``, or the next."""
+        self._left[:] = [self._candidate]
         self._candidate, self._followed = candidate, (candidate.snapshot, paths)
 
     async def _let_go(self) -> None:
-        while self._left:
+        """Forget what was in effect before."""
+        if self._left:
             await asyncio.to_thread(long_work, let_go, self._left)
 
     def _carried(self, candidate: Candidate) -> Candidate:

@@ -143,7 +143,6 @@ class Reloader(Returns):
             if digest != self.digest or await self._is_due(snapshot):
                 await self._refuse_set_aside(digest)
                 await self._apply(snapshot, digest)
-                await self._let_go()
             else:
                 await house.links.refresh(snapshot)
                 await house.listener.refresh(snapshot.config)
@@ -202,6 +201,10 @@ class Reloader(Returns):
                 self._growth.end()
 
     async def _apply(self, snapshot: Snapshot, digest: str) -> None:
+        await self._change(snapshot, digest)
+        await self._let_go()  # now that nobody has parts of it
+
+    async def _change(self, snapshot: Snapshot, digest: str) -> None:
         house = self._house
         asked = await self._asked(snapshot)
         candidate = self._carried(asked.candidate)

@@ -222,6 +222,24 @@ class TestWholeOrNothing:
 
         run(work())
 
+    @pytest.mark.parametrize("way", ["files", "document"])
+    def test_what_was_before_is_forgotten(self, site: Site, way: str) -> None:
+        """Whatever way a change came: else each would keep all that was."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                for number in range(3):
+                    site.write(f"{ONE.rstrip()}\nlog: {{level: {['debug', 'info'][number % 2]}}}\n")
+                    if way == "files":
+                        assert await box.reloader.reload()
+                    else:
+                        async with box.reloader.changing:
+                            await box.reloader.take(site.load())
+                    assert box.reloader._left == []
+                assert box.generation == 4
+
+        run(work())
+
     def test_the_links_refuse(self, site: Site) -> None:
         async def work() -> None:
             async with booted(site) as box:
