@@ -7,6 +7,7 @@ Source: the bundle format in docs/bundles.md.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -356,6 +357,7 @@ def _unique(path: str, names: list[str]) -> None:
             raise ManifestError(f'{path}: "{name}" occurs twice')
 
 
+@functools.lru_cache(256)
 def version_tuple(version: str) -> tuple[int, ...]:
     """``"0.1.0"`` as numbers, for comparing with ``requires``; other characters are ignored."""
     return tuple(int(part) for part in re.findall(r"[0-9]{1,9}", version)[:3])

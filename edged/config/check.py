@@ -66,27 +66,30 @@ def check(draft: Draft) -> list[Problem]:
             because its defaults stand in for what was written.
     """
     troubled = [problem.path for problem in draft.problems]
-    found = [
-        *_mqtt(draft),
-        *brokers_problems(draft.config, draft.broken_bindings),
-        *listen_problems(draft.config.listen),
-        *access_problems(draft.config),
-        *trust_problems(draft.config),
-        *inbox_problems(draft.config),
-        *_ranges(draft.config),
-        *_scheduling(draft.config),
-        *_models(draft.config),
-        *cache_problems(draft.config),
-        *engines_problems(draft.config.engines),
-        *pipeline_problems(draft.config, draft.marks),
-        *sequence_problems(draft.config),
-        *keyed_problems(draft.config),
-        *feed_problems(draft.config),
-        *rollout_problems(draft.config),
-        *generation_problems(draft.config),
-        *source_problems(draft.config.sources, draft.config.models),
-        *binding_problems(draft),
-    ]
+    found: list[Found] = []
+    for problems in (
+        _mqtt(draft),
+        brokers_problems(draft.config, draft.broken_bindings),
+        listen_problems(draft.config.listen),
+        access_problems(draft.config),
+        trust_problems(draft.config),
+        inbox_problems(draft.config),
+        _ranges(draft.config),
+        _scheduling(draft.config),
+        _models(draft.config),
+        cache_problems(draft.config),
+        engines_problems(draft.config.engines),
+        pipeline_problems(draft.config, draft.marks),
+        sequence_problems(draft.config),
+        keyed_problems(draft.config),
+        feed_problems(draft.config),
+        rollout_problems(draft.config),
+        generation_problems(draft.config),
+        source_problems(draft.config.sources, draft.config.models),
+        binding_problems(draft),
+    ):
+        found += problems
+        breathe()
     return [
         _located(draft, path, text)
         for path, text in found

@@ -116,11 +116,13 @@ def is_struct(base: Any) -> bool:
     return isinstance(base, type) and issubclass(base, Struct)
 
 
+@functools.cache
 def is_list(base: Any) -> bool:
     """True for ``tuple[X, ...]``."""
     return get_origin(base) is tuple
 
 
+@functools.cache
 def is_map(base: Any) -> bool:
     """True for ``dict[str, X]``."""
     return get_origin(base) is dict

@@ -13,12 +13,12 @@ RUNTIME = "onnxruntime-genai"
 def generation_problems(config: Config) -> Iterator[tuple[str, str]]:
     """Field paths and what is wrong there."""
     for name, model in config.models.items():
-        path = field_path("models", name)
         if isinstance(model.runtime, str) or RUNTIME not in model.runtime:
             if model.generation is not None:
                 text = f"bounds texts, which are made by runtime: [{RUNTIME}]; remove it"
-                yield f"{path}.generation", text
+                yield f"{field_path('models', name)}.generation", text
             continue
+        path = field_path("models", name)
         if len(model.runtime) > 1:
             yield f"{path}.runtime", f"{RUNTIME} makes texts and no other can; name it alone"
         if model.isolation != "model":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -143,8 +144,10 @@ def parse(source: Source, shown: Path) -> Snapshot:
     is_whole = len(documents) == len(source.files)
     if not documents:
         raise ConfigProblemsError(problems or [Problem(str(shown), 0, 0, "", "holds no files")])
+    breathe()
     merged, found = merge(documents)
     problems += found
+    breathe()
     substitution = substitute(merged, os.environ)
     problems += substitution.problems
     draft = convert_config(substitution.root)
@@ -161,6 +164,7 @@ def parse(source: Source, shown: Path) -> Snapshot:
             )
         )
     trust = source.trust
+    breathe()
     snapshot = Snapshot(
         config=draft.config if trust is None else structs.replace(draft.config, trust=trust),
         root=source.root,
@@ -184,8 +188,12 @@ def read_document(file: str, data: bytes) -> tuple[MapNode | None, list[Problem]
     """
     problems: list[Problem] = []
     try:
+        breathe()
         text = _decode(file, data)
-        return _Composer(file, text, problems).document(), problems
+        breathe()
+        composer = _Composer(file, text, problems)
+        breathe()
+        return composer.document(), problems
     except _RefusedError as exc:
         problems.append(problem_at(exc.mark, "", exc.message))
     except yaml.YAMLError as exc:
@@ -241,6 +249,7 @@ class _Composer:
         self._problems = problems
         self._nodes = 0
         self._loader = _LOADER(text)
+        self._next: Callable[[], Any] = self._loader.get_event
 
     def document(self) -> MapNode | None:
         """The one document of the file; None after a problem that leaves nothing to check."""
@@ -268,11 +277,9 @@ class _Composer:
             self._refuse(root.mark, "must hold a mapping (name: value), not a list or a value")
         return root if isinstance(root, MapNode) else None
 
-    def _next(self) -> Any:
-        return self._loader.get_event()
-
     def _mark(self, event: Any) -> Mark:
-        return Mark(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
+        start = event.start_mark
+        return Mark(self._file, start.line + 1, start.column + 1)
 
     def _refuse(self, mark: Mark, message: str) -> NoReturn:
         raise _RefusedError(mark, message)
@@ -288,31 +295,32 @@ class _Composer:
             self._refuse(mark, f"has more than {MAX_NODES} values; split it or make it smaller")
         if depth > MAX_DEPTH:
             self._refuse(mark, f"is nested deeper than {MAX_DEPTH} levels")
-        if isinstance(event, yaml.AliasEvent):
+        kind = type(event)
+        if kind is yaml.AliasEvent:
             self._complain(event, f"alias *{event.anchor} is not allowed; write the value out")
             return Broken(mark)
         if event.anchor is not None:
             self._complain(event, f"anchor &{event.anchor} is not allowed; remove it")
         if event.tag is not None:
             self._complain(event, f"tag {quote(event.tag)} is not allowed; remove it")
-        if isinstance(event, yaml.ScalarEvent):
+        if kind is yaml.ScalarEvent:
             if _UNSAYABLE.search(event.value):
                 self._complain(event, 'holds "\\0" or half a surrogate pair; remove it')
                 return Broken(mark)
-            return Scalar(mark, event.value, plain=not event.style)
-        if isinstance(event, yaml.SequenceStartEvent):
+            return Scalar(mark, event.value, not event.style)
+        if kind is yaml.SequenceStartEvent:
             return self._list(mark, depth)
         return self._mapping(mark, depth)
 
     def _list(self, mark: Mark, depth: int) -> ListNode:
         node = ListNode(mark)
-        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+        while type(event := self._next()) is not yaml.SequenceEndEvent:
             node.items.append(self._node(event, depth + 1))
         return node
 
     def _mapping(self, mark: Mark, depth: int) -> MapNode:
         node = MapNode(mark)
-        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+        while type(event := self._next()) is not yaml.MappingEndEvent:
             key = self._node(event, depth + 1)
             value = self._node(self._next(), depth + 1)
             if not isinstance(key, Scalar):

@@ -63,6 +63,7 @@ def save(snapshot: Snapshot, directory: Path) -> None:
     """
     make_directory(directory)
     wanted = _index(snapshot)
+    breathe()
     with contextlib.suppress(ConfigProblemsError):
         source, _ = read_saved(directory)
         files = list(source.files.items())
@@ -150,6 +151,7 @@ def _index(snapshot: Snapshot) -> SavedIndex:
 def _read_member(path: Path, sha256: str) -> bytes:
     with path.open("rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
+    breathe()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(f"{path.name} does not have the hash it was saved with")
     return data
@@ -161,6 +163,7 @@ def _refuse(directory: Path, message: str) -> NoReturn:
 
 def _write_copy(copy: Path, index: SavedIndex, contents: list[bytes]) -> None:
     copy.mkdir(mode=0o700)
+    breathe()
     for number, data in enumerate(contents):
         _write_file(copy / str(number), data)
     _write_file(copy / _INDEX, msgspec.json.encode(index))
@@ -174,6 +177,7 @@ def _write_file(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    breathe()
 
 
 def _linked(directory: Path) -> str | None:
@@ -184,6 +188,7 @@ def _linked(directory: Path) -> str | None:
 
 
 def _swap_link(directory: Path, name: str) -> None:
+    breathe()
     fresh = directory / f".{_CURRENT}-{secrets.token_hex(4)}"
     fresh.symlink_to(name)
     try:
@@ -200,6 +205,7 @@ def _swap_link(directory: Path, name: str) -> None:
 def _remove_others(directory: Path, name: str) -> None:
     """Old copies and what a crash left; a failure here costs some bytes only."""
     for entry in directory.iterdir():
+        breathe()
         if entry.name.startswith(_PREFIX) and entry.name != name:
             shutil.rmtree(entry, ignore_errors=True)
         elif entry.name.startswith(f".{_CURRENT}-"):

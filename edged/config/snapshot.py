@@ -29,6 +29,9 @@ _MAX_MATCHES = 1000
 """A glob that names more bundles than this was meant for something else."""
 
 
+_has_magic = functools.lru_cache(4096)(glob.has_magic)
+
+
 @functools.lru_cache(4096)
 def _resolved(root: Path, path: str) -> Path:
     """Of hundreds of models, asked for again and again, and the same after each change."""
@@ -140,10 +143,17 @@ class Snapshot:
             found.update(self._matches(pattern))
         return tuple(sorted(found))
 
+    def bundle_folders(self) -> set[Path]:
+        """Where the models' bundles lie, or would."""
+        named: set[str] = set()
+        for model in self.config.models.values():
+            breathe()
+            named.update(map(os.path.dirname, model.bundles))
+        return {self.resolve(one) for one in named}
+
     def _matches(self, pattern: str) -> list[Path]:
-        path = self.resolve(pattern)
-        if not glob.has_magic(pattern):
-            return [path]
+        if not _has_magic(pattern):
+            return [self.resolve(pattern)]
         # The root may itself have brackets in its name; only the operator's part is a pattern.
         start = "" if os.path.isabs(pattern) else str(self.root)  # noqa: PTH117
         names = glob.glob(pattern, root_dir=start or None)  # noqa: PTH207 - root_dir is the point
@@ -210,10 +220,13 @@ def expiry_warnings(snapshot: Snapshot, now: datetime) -> list[Problem]:
 
 def _bundle_problems(snapshot: Snapshot, is_known: Callable[[Path], bool]) -> Iterator[Problem]:
     for name, model in snapshot.config.models.items():
-        base = field_path(field_path("models", name), "bundle")
         for index, pattern in enumerate(model.bundles):
-            path = base if isinstance(model.bundle, str) else field_path(base, index)
             matches = snapshot._matches(pattern)  # noqa: SLF001 - same module
+            if matches and all(map(is_known, matches)):  # as nearly always, and asked of hundreds
+                breathe()
+                continue
+            base = field_path(field_path("models", name), "bundle")
+            path = base if isinstance(model.bundle, str) else field_path(base, index)
             if not matches:
                 full = snapshot.resolve(pattern)
                 yield snapshot.problem(path, f"no file matches {full}{_what_is_there(full)}")

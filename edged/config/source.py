@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edged.config.problems import ConfigProblemsError, Mark, Problem, problem_at
+from edged.system.breath import breathe
 
 if TYPE_CHECKING:
     from edged.config.schema import TrustConfig
@@ -101,10 +102,12 @@ def read_source(path: Path) -> Source:
 
 def _read_once(main: Path) -> Source:
     problems = list(_directory_problems(main))
+    breathe()
     before = _fingerprint(main)
     files: dict[str, bytes] = {}
     total = 0
     for name in _names(main, problems):
+        breathe()
         data = _read_file(main.parent / name, problems)
         if data is not None:
             files[name] = data
@@ -112,6 +115,7 @@ def _read_once(main: Path) -> Source:
     if total > MAX_TOTAL_BYTES:
         text = f"has {total} bytes of configuration; at most {MAX_TOTAL_BYTES} are read"
         problems.append(problem_at(Mark(str(main.parent)), "", text))
+    breathe()
     if _fingerprint(main) != before:
         raise _ChangedError
     if problems:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from edged.checks.budget import budgets_of
 from edged.config.diff import diff
 from edged.config.load import Snapshot
-from edged.config.schema import Config
 from edged.generation.candidate import Candidate, build_candidate
+from edged.generation.carried import InEffect
 from edged.generation.followed import followed_paths
 from edged.store.repository import Repository
 from edged.system.breath import breathe
@@ -36,21 +36,27 @@ class Asked(NamedTuple):
     paths: list[Path]
 
 
-def look_at(snapshot: Snapshot, now: Config, followed: list[Path], repository: Repository) -> Asked:
+def look_at(
+    snapshot: Snapshot, before: InEffect, followed: list[Path], repository: Repository
+) -> Asked:
     """Verify and store what a configuration names; runs on a thread.
 
     Args:
         snapshot: the configuration.
-        now: the one in effect.
+        before: the one in effect.
         followed: what that one names; given back where it is the same, which is told at once.
         repository: the store.
     """
-    changes = len(diff(now, snapshot.config))
-    candidate = build_candidate(snapshot, repository)
+    changes = len(diff(before.candidate.snapshot.config, snapshot.config))
+    breathe()
+    candidate = build_candidate(snapshot, repository, before)
+    breathe()
     paths = followed_paths(snapshot, repository.state_dir)
-    return Asked(
-        candidate, changes, budgets_of(snapshot.config), followed if followed == paths else paths
-    )
+    breathe()
+    if followed == paths:
+        paths = followed
+    breathe()
+    return Asked(candidate, changes, budgets_of(snapshot.config), paths)
 
 
 def let_go(made: list[Candidate]) -> None:

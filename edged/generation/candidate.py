@@ -17,6 +17,7 @@ from edged.checks.runtimes import check_runtimes
 from edged.config.load import Snapshot, check_files
 from edged.config.problems import Problem
 from edged.errors import BundleError, EdgedError
+from edged.generation.carried import Carried, InEffect, Terms
 from edged.generation.kept import (
     check_retired,
     in_store,
@@ -38,10 +39,10 @@ from edged.serving.manager import Desired
 from edged.store.bundle import bundle_digest, read_manifest
 from edged.store.floors import BelowFloorError, Floors
 from edged.store.repository import Repository, StoredRelease
-from edged.store.seen import SEEN, Glance
+from edged.store.seen import SEEN, Glance, Look
 from edged.store.targets import check_here, device_words
 from edged.store.trust_state import Trusted
-from edged.store.trust_store import RetiredKeyError, TrustStore
+from edged.store.trust_store import RetiredKeyError
 from edged.system.breath import breathe
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Candidate:
         plans: of the pipelines.
         trusted: the trust document that it goes by; None for keys of the configuration.
         retired: models that serve on under keys that were retired, with the reason.
+        terms: by what its bundles were admitted; None where it came to none.
+        looks: at their files, as far as they were known.
     """
 
     snapshot: Snapshot
@@ -71,6 +74,8 @@ class Candidate:
     plans: Mapping[str, Plan] = field(default_factory=dict)
     trusted: Trusted | None = None
     retired: Mapping[str, str] = field(default_factory=dict)
+    terms: Terms | None = None
+    looks: Mapping[Path, Look | None] = field(default_factory=dict, repr=False)
 
     def desired(self) -> list[Desired]:
         """All releases of all models."""
@@ -86,14 +91,22 @@ class Found(Generic[T]):
     content: T
 
 
-def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
+def build_candidate(
+    snapshot: Snapshot, repository: Repository, before: InEffect | None = None
+) -> Candidate:
     """Verify and store every bundle that a configuration names.
 
     Runs on a thread: it reads and hashes whole bundles.
+
+    Args:
+        snapshot: the configuration.
+        repository: the store.
+        before: what serves; its models that stand are not looked at anew.
     """
     repository.collector.rules = snapshot.config.store
     glance = Glance(SEEN)
     files = [*check_files(snapshot, glance.is_known), *about_runtimes(snapshot)]
+    breathe()
     if snapshot.kept is not None:
         about = [one for name in snapshot.config.models for one in _about(name, files)]
         files = [one for one in files if one not in about]
@@ -102,11 +115,44 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
     except EdgedError as exc:
         broken = dict.fromkeys(snapshot.config.models, exc.message)
         return Candidate(snapshot, {}, _with_trust(snapshot, files, exc), broken)
-    taker = _Taker(repository, trust, device_words(snapshot.config.labels), glance)
+    terms = Terms(trust, device_words(snapshot.config.labels), repository.floors.now())
+    taker = _Taker(repository, terms, glance)
+    carried = Carried(before, snapshot, terms, glance)
+    releases, trouble, broken = _take_all(snapshot, taker, carried, files)
+    problems = [*files, *trouble]
+    breathe()
+    manifests = {name: _numbered(items) for name, items in releases.items()}
+    breathe()
+    made = plan_all(snapshot, _manifests(snapshot, manifests))
+    breathe()
+    problems += [*made.problems, *_about_memory(snapshot, manifests)]
+    broken |= made.broken
+    return Candidate(
+        snapshot,
+        releases,
+        tuple(problems),
+        broken,
+        made.plans,
+        trusted,
+        retired=taker.retired,
+        terms=terms,
+        looks=glance.looks,
+    )
+
+
+def _take_all(
+    snapshot: Snapshot, taker: _Taker, carried: Carried, files: list[Problem]
+) -> tuple[dict[str, tuple[Desired, ...]], list[Problem], dict[str, str]]:
+    """By model its releases; what else is wrong; and which models that breaks."""
     releases: dict[str, tuple[Desired, ...]] = {}
-    problems = list(files)
-    broken = {}
+    problems: list[Problem] = []
+    broken: dict[str, str] = {}
     for name, config in snapshot.config.models.items():
+        standing = carried.releases(name, config)
+        if standing is not None:
+            breathe()
+            releases[name] = standing
+            continue
         paths = releases_of(snapshot, name)
         how = taker.take if paths is None else partial(taker.take_kept, snapshot, name)
         found, trouble = _gather(snapshot, name, how, files, paths)
@@ -120,30 +166,16 @@ def build_candidate(snapshot: Snapshot, repository: Repository) -> Candidate:
         reasons = [*_about(name, files), *trouble]
         if reasons or not found:
             broken[name] = reasons[0].message if reasons else "no bundle was found"
-    manifests = {name: _numbered(items) for name, items in releases.items()}
-    made = plan_all(snapshot, _manifests(snapshot, manifests))
-    problems += [*made.problems, *_about_memory(snapshot, manifests)]
-    broken |= made.broken
-    return Candidate(
-        snapshot, releases, tuple(problems), broken, made.plans, trusted, taker.retired
-    )
+    return releases, problems, broken
 
 
 class _Taker:
     """Takes a model's bundles into the store."""
 
-    def __init__(
-        self,
-        repository: Repository,
-        trust: TrustStore,
-        device: Mapping[str, str],
-        glance: Glance,
-    ) -> None:
+    def __init__(self, repository: Repository, terms: Terms, glance: Glance) -> None:
         self._repository = repository
-        self._trust = trust
-        self._device = device
+        self._trust, self._device, self._floors = terms.trust, terms.device, terms.floors
         self._glance = glance
-        self._floors = repository.floors.now()
         self._numbers: dict[str, int] = {}
         self.retired: dict[str, str] = {}
 
@@ -213,15 +245,6 @@ def _manifests(snapshot: Snapshot, found: Mapping[str, Mapping[int, Manifest]]) 
         return numbers.get(wanted)
 
     return manifest_of
-
-
-def is_servable(snapshot: Snapshot, repository: Repository) -> bool:
-    """Whether a configuration can be served as a whole by now; asked of one that could not.
-
-    Its digest need not tell: that covers a bundle's manifest, not a damaged member that was copied
-    again, nor a full disk that has room now.
-    """
-    return not build_candidate(snapshot, repository).problems
 
 
 def is_other_trust(candidate: Candidate, repository: Repository) -> bool:
@@ -350,6 +373,8 @@ def _gather(
 
 def _about(name: str, files: list[Problem]) -> list[Problem]:
     """The problems of one model's bundle files."""
+    if not files:  # as nearly always, and asked of hundreds
+        return []
     path = model_path(name, "bundle")
     return [one for one in files if one.path == path or one.path.startswith(f"{path}[")]
 

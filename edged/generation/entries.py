@@ -9,11 +9,9 @@ import contextlib
 import logging
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -47,6 +45,13 @@ class Entry(Struct, frozen=True):
     releases: dict[str, list[str]] = {}
 
 
+class Pinned(NamedTuple):
+    """What must not leave the store: generations would not come back without it."""
+
+    models: set[str]
+    digests: set[str]
+
+
 class Entries:
     """Those of one history; read again only where another file lies there.
 
@@ -61,7 +66,7 @@ class Entries:
     def all(self) -> Iterator[Entry]:
         """Every one that is kept, ascending."""
         try:
-            names = sorted(path.name for path in self._directory.iterdir())
+            names = sorted(os.listdir(self._directory))  # noqa: PTH208 - with each change
         except OSError:
             return
         for name in filter(_NAME.fullmatch, names):
@@ -74,14 +79,17 @@ class Entries:
             if entry.generation == int(name):
                 yield entry
 
-    def pinned(self) -> Mapping[str, AbstractSet[str]]:
-        """By model, what a generation needs to come back; raises OSError if that is unknown."""
-        found: defaultdict[str, set[str]] = defaultdict(set)
-        for path in self._directory.iterdir() if self._directory.exists() else ():
+    def pinned(self) -> Pinned:
+        """What generations need to come back; raises OSError if that is unknown."""
+        found = Pinned(set(), set())
+        if not self._directory.exists():
+            return found
+        for name in os.listdir(self._directory):  # noqa: PTH208
             breathe()
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
-                for model, digests in self._entry(path.name).releases.items():
-                    found[model].update(digests)
+                releases = self._entry(name).releases
+                found.models.update(releases)
+                found.digests.update(*releases.values())
         return found
 
     def _entry(self, name: str) -> Entry:

@@ -19,8 +19,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +33,7 @@ from edged.config.problems import ConfigProblemsError
 from edged.config.saved import read_copy, read_trust, write_copy
 from edged.config.snapshot import Kept
 from edged.faults import fault
-from edged.generation.entries import Entries, Entry, Number
+from edged.generation.entries import Entries, Entry, Number, Pinned
 from edged.system.atomic import SHORT, make_directory, sync_directory, write_atomically
 from edged.system.breath import breathe
 
@@ -156,11 +155,13 @@ class History:
             there = _read(folder / "entry.json", Entry).digest, read_trust(folder)
             if there == (entry.digest, snapshot.narrowed):
                 return
+        breathe()
         make_directory(self._directory)
         fresh = self._directory / f".new-{secrets.token_hex(8)}"
         try:
             write_copy(snapshot, fresh)
             write_atomically(fresh / "entry.json", msgspec.json.encode(entry))
+            breathe()
             fault("history.written")
             # Of a number that was given before a crash.
             shutil.rmtree(folder, ignore_errors=True)
@@ -172,6 +173,7 @@ class History:
         fault("history.renamed")
         sync_directory(self._directory)
         fault("history.synced")
+        breathe()
         if self._is_confirmed(entry.digest, self.marks()):
             self.confirm(entry.generation, entry.digest)
         self._remove_old(entry.generation, snapshot.config.store.generations)
@@ -331,8 +333,8 @@ class History:
             fault("order.forgotten")
             sync_directory(self._directory)  # or it would be done once more after a power cut
 
-    def pinned(self) -> Mapping[str, AbstractSet[str]]:
-        """By model, what a generation needs to come back; raises OSError if that is unknown."""
+    def pinned(self) -> Pinned:
+        """What generations need to come back; raises OSError if that is unknown."""
         return self._entries.pinned()
 
     def _is_confirmed(self, digest: str, marks: Marks) -> bool:
@@ -354,10 +356,12 @@ class History:
         """Make room; the one in effect and the last that proved good stay. Raises nothing."""
         good = max(self.marks().confirmed, default=0)
         with contextlib.suppress(OSError):
-            known = [one for one in sorted(self._directory.iterdir()) if _NAME.fullmatch(one.name)]
-            old = [path for path in known[:-kept] if int(path.name) not in (newest, good)]
-            for path in (*old, *self._directory.glob(".new-*")):
+            names = sorted(os.listdir(self._directory))  # noqa: PTH208 - of each change
+            known = [one for one in names if _NAME.fullmatch(one)]
+            old = [name for name in known[:-kept] if int(name) not in (newest, good)]
+            for name in (*old, *(one for one in names if one.startswith(".new-"))):
                 breathe()
+                path = self._directory / name
                 shutil.rmtree(path, ignore_errors=True)
 
 

@@ -59,6 +59,7 @@ class Record:
     def __init__(self, state_dir: Path, repository: Repository) -> None:
         self._directory = state_dir
         self._repository = repository
+        self._activated: dict[str, str] = {}
         self.history = History(state_dir / HISTORY)
         self.documents = Documents(state_dir / FOLDER)
 
@@ -100,6 +101,9 @@ class Record:
             OSError: likewise.
         """
         repository = self._repository
+        # Of hundreds nearly all are as they were. Forgotten meanwhile: whatever fails is done anew.
+        before, self._activated = self._activated, {}
+        activated: dict[str, str] = {}
         for route in table.routes.values():
             breathe()
             serving = route.default_release()
@@ -108,11 +112,14 @@ class Record:
             if not serving.is_proven:
                 continue  # a lazy one that was never run here is no good to fall back on
             digest = serving.key.digest
-            if repository.current(route.model) != digest:
-                repository.activate(route.model, digest)
-            # Also for one that was activated before: a kill between the two lines would otherwise
-            # leave it unproven, and set it aside at the third start.
-            repository.mark_good(route.model, digest)
+            if before.get(route.model) != digest:
+                if repository.current(route.model) != digest:
+                    repository.activate(route.model, digest)
+                # Also for one that was activated before: a kill between the two lines would
+                # otherwise leave it unproven, and set it aside at the third start.
+                repository.mark_good(route.model, digest)
+            activated[route.model] = digest
+        self._activated = activated
 
     def raise_floors(self, table: ServingTable) -> None:
         """What serves proved good: releases that it says are not to be used any more are refused.

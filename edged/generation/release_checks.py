@@ -5,6 +5,7 @@ Pure but for the place of each problem; ``candidate.py`` has the bundles.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from edged.config.load import Snapshot
@@ -65,6 +66,7 @@ def check_states(
     return problems
 
 
+@functools.lru_cache(4096)
 def model_path(name: str, field: str) -> str:
     """The path of one field of a model."""
     return field_path(field_path("models", name), field)

@@ -27,7 +27,7 @@ from edged.generation.record import files_digest, ordered_back, set_aside, settl
 from edged.generation.trust_back import narrow, regained
 from edged.store.collecting import Needed
 from edged.store.leftovers import remove_installs
-from edged.system.breath import long_work
+from edged.system.breath import breathe, long_work
 
 log = logging.getLogger("edged.reload")
 
@@ -191,9 +191,7 @@ class Returns(Exchanges):
 
         def collect() -> None:
             collector.settle()
-            models = snapshot.config.models.values()
-            patterns = [one for model in models for one in model.bundles]
-            remove_installs({snapshot.resolve(pattern).parent for pattern in patterns})
+            remove_installs(snapshot.bundle_folders())
 
         try:
             await asyncio.to_thread(long_work, collect)
@@ -203,9 +201,11 @@ class Returns(Exchanges):
     def _needed(self) -> Needed:
         """What must stay in the store: of every kept generation, and all that is there now."""
         manager, pinned = self._house.manager, self._history.pinned()
+        breathe()
         held = {one.key.digest for one in manager.releases()}
+        breathe()
         held |= {item.digest for item in (*manager.wanted(), *self._candidate.desired())}
-        return Needed(held.union(*pinned.values()), {*pinned, *self.config.models})
+        return Needed(held | pinned.digests, pinned.models | self.config.models.keys())
 
     def _entry(self, candidate: Candidate) -> Entry:
         releases = {

@@ -23,7 +23,7 @@ def check_quota(state_dir: Path, snapshot: Snapshot, manifest: Manifest) -> None
         return
     needed = 0
     try:
-        pinned = frozenset[str]().union(*History(state_dir / HISTORY).pinned().values())
+        pinned = History(state_dir / HISTORY).pinned().digests
     except OSError:
         return  # not ours to read; the daemon looks again before it takes it in
     for digest in pinned:

@@ -182,7 +182,9 @@ class Collector:
             if self.in_use is None:
                 return Plan((), tuple(entries))
             needed, forgotten = self._needed(self.in_use())
+            breathe()
             going = choose(entries, needed, self.rules.keep)
+            breathe()
             if not dry_run:
                 for model in forgotten:
                     self._slots().remove(model)
@@ -234,6 +236,7 @@ class Collector:
 
     def _needed(self, needed: Needed) -> tuple[set[str], list[str]]:
         """Every digest that must stay, and the models whose slots nobody needs."""
+        breathe()
         digests, forgotten = {*needed.digests, *self._claimed}, []
         for model in self._slots().models():
             breathe()

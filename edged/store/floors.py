@@ -16,6 +16,7 @@ import contextlib
 import logging
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -172,17 +173,17 @@ class Floors:
         self._files.write(msgspec.json.encode(_Kept(_check(floors), floors)))
 
 
+@dataclass(frozen=True, slots=True)
 class FloorsNow:
     """The floors of one state directory as they were at one moment.
 
     Args:
         state_dir: theirs.
-        found: by model; or why that is not known.
+        found: by model; or why that is not known, which is no other's reason.
     """
 
-    def __init__(self, state_dir: Path, found: Mapping[str, int] | ApplyError) -> None:
-        self._state_dir = state_dir
-        self._found = found
+    state_dir: Path
+    found: Mapping[str, int] | ApplyError
 
     def check(self, manifest: Manifest, digest: str) -> None:
         """Refuse a release below its model's floor.
@@ -192,12 +193,12 @@ class FloorsNow:
             FloorsLostError: that is not known, and another one serves.
             ApplyError: that cannot be known at the moment.
         """
-        if isinstance(self._found, FloorsLostError):
-            self._only_what_serves(manifest, digest, self._found)
+        if isinstance(self.found, FloorsLostError):
+            self._only_what_serves(manifest, digest, self.found)
             return
-        if isinstance(self._found, ApplyError):
-            raise self._found
-        least = self._found.get(manifest.name, 0)
+        if isinstance(self.found, ApplyError):
+            raise self.found
+        least = self.found.get(manifest.name, 0)
         if manifest.release < least:
             raise BelowFloorError(
                 f"release {manifest.release} of {manifest.name} is below the floor of this device: "
@@ -206,13 +207,13 @@ class FloorsNow:
             )
 
     def _only_what_serves(self, manifest: Manifest, digest: str, exc: FloorsLostError) -> None:
-        serving = serving_digests(self._state_dir).get(manifest.name)
+        serving = serving_digests(self.state_dir).get(manifest.name)
         if serving == digest:
             return
         newest = 0
         with contextlib.suppress(EdgedError):
             if serving is not None:
-                newest = open_release(self._state_dir / "store", serving).manifest.release
+                newest = open_release(self.state_dir / "store", serving).manifest.release
         if manifest.release < newest:
             raise BelowFloorError(exc.message)  # lies there from before
         raise exc

@@ -63,9 +63,9 @@ class Intact:
         names = ["", MANIFEST_NAME, *(member.name for member in manifest.members)]
         try:
             found = [stamp_of(os.lstat(f"{folder}/{name}" if name else folder)) for name in names]
-            # Once there are signatures, the folder's stamp is another.
-            with contextlib.suppress(FileNotFoundError):
-                found.append(stamp_of(os.lstat(f"{folder}/{SIGNATURES_NAME}")))
-            return tuple(found)
         except OSError:
             return ()
+        # Once there are signatures, the folder's stamp is another.
+        with contextlib.suppress(OSError):
+            found.append(stamp_of(os.lstat(f"{folder}/{SIGNATURES_NAME}")))
+        return tuple(found)

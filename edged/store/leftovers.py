@@ -14,11 +14,14 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from edged.system.breath import breathe
+
 _TEMPORARY = re.compile(r"\..+\.([0-9]{1,10})\.tmp", re.ASCII)
 """Of ``system/atomic.py``, with the number of the process that writes it."""
 _LOG = re.compile(r"\.activation\.log-[0-9a-f]{16}", re.ASCII)
 _SIGNATURES = re.compile(r"\.signatures\.json-[0-9a-f]{16}", re.ASCII)
 _FOLDERS = ("", "history", "probation", "rollouts", "trust")
+_INSTALL = ".install-"
 _INSTALL_REST_S = 3600
 """An install that takes longer than this was interrupted."""
 
@@ -43,10 +46,17 @@ def remove_leftovers(state_dir: Path) -> None:
 def remove_installs(folders: Iterable[Path]) -> None:
     """Remove what interrupted installs left beside bundles, where we may."""
     for folder in folders:
-        for path in folder.glob(".install-*"):
-            with contextlib.suppress(OSError):
-                if time.time() - path.lstat().st_mtime > _INSTALL_REST_S:
-                    path.unlink()
+        breathe()
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):  # noqa: PTH208 - of hundreds, after each change
+                if name.startswith(_INSTALL):
+                    _remove_old(folder / name)
+
+
+def _remove_old(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if time.time() - path.lstat().st_mtime > _INSTALL_REST_S:
+            path.unlink()
 
 
 def _names(folder: Path) -> list[Path]:

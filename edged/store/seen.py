@@ -95,13 +95,13 @@ class Glance:
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
-        self._looks: dict[Path, Look | None] = {}
+        self.looks: dict[Path, Look | None] = {}
 
     def known(self, path: Path) -> Look | None:
         """See ``Seen.known``."""
-        if path not in self._looks:
-            self._looks[path] = self._seen.known(path)
-        return self._looks[path]
+        if path not in self.looks:
+            self.looks[path] = self._seen.known(path)
+        return self.looks[path]
 
     def is_known(self, path: Path) -> bool:
         """Whether a file was read before, and is that file still."""

@@ -39,14 +39,18 @@ Stamps = tuple[Stamp, ...]
 
 def stamp_of(info: os.stat_result) -> Stamp:
     """The stamp of a file that was looked at."""
-    return Stamp(
-        info.st_dev,
-        info.st_ino,
-        info.st_mode,
-        info.st_uid,
-        info.st_size,
-        info.st_mtime_ns,
-        info.st_ctime_ns,
+    # Of thousands of files with each change of a configuration: a call of Stamp is twice as slow.
+    return tuple.__new__(
+        Stamp,
+        (
+            info.st_dev,
+            info.st_ino,
+            info.st_mode,
+            info.st_uid,
+            info.st_size,
+            info.st_mtime_ns,
+            info.st_ctime_ns,
+        ),
     )
 
 

@@ -97,6 +97,16 @@ def breathe() -> None:
     _thread.worked_since = time.perf_counter()
 
 
+def give_way() -> None:
+    """Between two turns of a busy loop: let threads have the interpreter that wait for it.
+
+    A request's run ends on one. Turns with nothing to wait for are as quick as system calls: they
+    wake that thread, and have the interpreter back before it has come to run.
+    """
+    if _loop_thread:
+        time.sleep(_REST_S)
+
+
 def long_work(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do work that breathes, for which the calling thread is not to interrupt the loop.
 

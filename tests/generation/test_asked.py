@@ -10,9 +10,11 @@ from typing import Any, cast
 import pytest
 
 from edged.checks.budget import budgets_of
+from edged.config.load import Snapshot
 from edged.generation import asked
 from edged.generation.asked import let_go, look_at
 from edged.generation.candidate import Candidate, build_candidate
+from edged.generation.carried import InEffect
 from edged.generation.followed import followed_paths
 from edged.store.repository import Repository
 from tests.fakes.site import Site
@@ -31,10 +33,14 @@ def repository(site: Site) -> Iterator[Repository]:
     opened.close()
 
 
+def in_effect(snapshot: Snapshot) -> InEffect:
+    return InEffect(Candidate(snapshot, {}), lambda _key: False)
+
+
 def test_look(site: Site, repository: Repository) -> None:
     snapshot = site.load()
     before = followed_paths(snapshot, site.state)
-    found = look_at(snapshot, snapshot.config, before, repository)
+    found = look_at(snapshot, in_effect(snapshot), before, repository)
     assert [item.key.model for item in found.candidate.desired()] == ["double"]
     assert found.candidate.desired() == build_candidate(snapshot, repository).desired()
     assert found.budgets == budgets_of(snapshot.config)
@@ -46,7 +52,7 @@ def test_what_is_changed(site: Site, repository: Repository) -> None:
     first = site.load()
     before = followed_paths(first, site.state)
     site.write(f"models: {{double: {{bundle: {site.bundle('double', 2)}}}}}\n")
-    found = look_at(site.load(), first.config, before, repository)
+    found = look_at(site.load(), in_effect(first), before, repository)
     assert found.changes == 1
     assert found.paths == [site.directory / "double-2.edgb"] != before
 

@@ -41,7 +41,7 @@ def test_each_is_read_once(entries: Entries, monkeypatch: pytest.MonkeyPatch) ->
         module.decoding, "decode", lambda *words: read.append(words) or real(*words)
     )
     assert numbers(entries) == [1, 2]
-    assert entries.pinned() == {"m": {"1", "2"}, "n": {"0"}}
+    assert entries.pinned() == ({"m", "n"}, {"0", "1", "2"})
     assert numbers(entries) == [1, 2]
     assert len(read) == 2
 
@@ -49,12 +49,12 @@ def test_each_is_read_once(entries: Entries, monkeypatch: pytest.MonkeyPatch) ->
 def test_but_again_once_it_is_another(entries: Entries, tmp_path: Path) -> None:
     assert numbers(entries) == [1, 2]
     write(tmp_path, 1, {"m": ["9"]})
-    assert entries.pinned()["m"] == {"9", "2"}
+    assert entries.pinned().digests == {"0", "2", "9"}
     write(tmp_path, 2, {}).write_text("{")
     assert numbers(entries) == [1]
     (tmp_path / "00000001/entry.json").unlink()
     assert numbers(entries) == []
-    assert entries.pinned() == {}
+    assert entries.pinned() == (set(), set())
 
 
 def test_what_is_needed_is_not_known_while_one_cannot_be_read(
@@ -70,4 +70,4 @@ def test_what_is_needed_is_not_known_while_one_cannot_be_read(
 def test_none_where_there_is_no_folder(tmp_path: Path) -> None:
     entries = Entries(tmp_path / "none")
     assert numbers(entries) == []
-    assert entries.pinned() == {}
+    assert entries.pinned() == (set(), set())

@@ -63,7 +63,7 @@ class TestEntries:
         assert back.kept is not None
         assert (back.kept.generation, back.kept.digest) == (1, "d1")
         assert back.kept.releases == {"m": ("a" * 64,)}
-        assert history.pinned() == {"m": {"a" * 64}}
+        assert history.pinned() == ({"m"}, {"a" * 64})
 
     def test_old_ones_make_room_but_not_the_last_good_one(
         self, history: History, etc: Path

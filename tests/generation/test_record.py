@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from edged.config.problems import ConfigProblemsError
-from edged.errors import EdgedError
+from edged.errors import BundleError, EdgedError
 from edged.generation.record import (
     DEFAULT_STATE_DIR,
     Record,
@@ -24,6 +25,10 @@ from edged.generation.record import (
     load_last_good,
     write_atomically,
 )
+from edged.serving.dataplane import ServingTable
+from edged.serving.lifecycle import ReleaseKey
+from edged.serving.release import ServedRelease
+from edged.serving.router import Route
 from edged.store.repository import Repository
 from tests.fakes.site import Site
 
@@ -303,3 +308,82 @@ def test_each_note_is_tried_whatever_becomes_of_the_others():
         do_all([fails, lambda: done.append("second")])
     assert done == ["first", "second"]
     do_all([])
+
+
+class Serving(ServedRelease):
+    """One that serves and did before; nothing else is asked of it."""
+
+    def __init__(self, model: str, digest: str) -> None:
+        self.key = ReleaseKey(model, digest, "")
+
+    @property
+    def is_proven(self) -> bool:
+        return True
+
+    @property
+    def answers(self) -> bool:
+        return True
+
+
+class Slots:
+    """Repository's part of it; which models were written, and one that cannot be."""
+
+    def __init__(self) -> None:
+        self.current_of: dict[str, str] = {}
+        self.good: list[str] = []
+        self.broken = ""
+
+    def current(self, model: str) -> str | None:
+        return self.current_of.get(model)
+
+    def activate(self, model: str, digest: str) -> None:
+        if model == self.broken:
+            raise BundleError("no room")
+        self.current_of[model] = digest
+
+    def mark_good(self, model: str, digest: str) -> None:
+        self.good.append(f"{model}@{digest}")
+
+
+class TestActivate:
+    @pytest.fixture
+    def slots(self) -> Slots:
+        return Slots()
+
+    @pytest.fixture
+    def noted(self, tmp_path: Path, slots: Slots) -> Callable[..., list[str]]:
+        """Notes what serves; returns what was written of it."""
+        record = Record(tmp_path, cast("Repository", slots))
+
+        def note(**serving: str) -> list[str]:
+            slots.good.clear()
+            routes = {name: Route(name, {1: Serving(name, one)}) for name, one in serving.items()}
+            record.activate(ServingTable(1, routes))
+            return list(slots.good)
+
+        return note
+
+    def test_only_what_is_another(self, noted: Callable[..., list[str]]) -> None:
+        assert noted(a="1", b="1") == ["a@1", "b@1"]
+        assert noted(a="1", b="1") == []
+        assert noted(a="1", b="2") == ["b@2"]
+        assert noted(a="1", b="1") == ["b@1"]
+
+    def test_a_model_that_was_away_is_noted_again(
+        self, noted: Callable[..., list[str]], slots: Slots
+    ) -> None:
+        """Its slots may have been removed meanwhile, as nobody needed them."""
+        noted(a="1", b="1")
+        noted(b="1")
+        del slots.current_of["a"]
+        assert noted(a="1", b="1") == ["a@1"]
+        assert slots.current_of == {"a": "1", "b": "1"}
+
+    def test_what_failed_is_done_anew(self, noted: Callable[..., list[str]], slots: Slots) -> None:
+        noted(a="1", b="1")
+        slots.broken = "b"
+        with pytest.raises(BundleError):
+            noted(a="2", b="2")
+        slots.broken = ""
+        assert noted(a="1", b="1") == ["a@1", "b@1"]
+        assert slots.current_of == {"a": "1", "b": "1"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edged.system import breath
-from edged.system.breath import beside_loop, breathe, long_work, wake_exactly
+from edged.system.breath import beside_loop, breathe, give_way, long_work, wake_exactly
 
 
 @pytest.fixture
@@ -63,6 +63,15 @@ def test_nor_anybody_while_there_is_none_to_let_in(rests: list[float]) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's slack is Linux's")
+def test_the_loop_gives_way_for_a_moment_and_nobody_else_does(rests: list[float]) -> None:
+    give_way()
+    assert rests == []
+    with beside_loop():
+        give_way()
+    assert len(rests) == 1
+    assert rests[0] > 0
+
+
 def test_its_rests_end_when_they_should() -> None:
     found: list[str] = []
 
