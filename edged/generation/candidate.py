@@ -192,6 +192,7 @@ class _Taker:
             stored = self._repository.import_bundle(
                 path, self._trust, self._device, look=look, floors=self._floors
             )
+            self._glance.read(path)
         except RetiredKeyError as exc:
             stored = self._serving_on(stored_before(self._repository, exc), exc)
         return Found(stored.digest, stored.manifest, stored)

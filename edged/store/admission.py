@@ -37,7 +37,7 @@ class Admission:
         """Refuse a bundle that may not be used here.
 
         Args:
-            look: what it says of itself; the same object as long as its file is.
+            look: what it says of itself.
             trust: whose signatures count.
             device: its labels; None where targets do not matter.
             floors: those of now.
@@ -52,7 +52,8 @@ class Admission:
             if terms != self._terms or len(self._admitted) >= _CAP:
                 self._admitted.clear()
             self._terms = terms  # whoever asks for hundreds brings the same objects each time
-            if self._admitted.get(look.digest) is look:
+            known = self._admitted.get(look.digest)
+            if known is look or known == look:
                 return
         trust.verify(look.manifest_bytes, look.signatures)
         check_here(look.manifest, device)

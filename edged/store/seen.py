@@ -103,6 +103,11 @@ class Glance:
             self.looks[path] = self._seen.known(path)
         return self.looks[path]
 
+    def read(self, path: Path) -> None:
+        """A file has been read since it was looked at: what it said is known from now on."""
+        if self.looks.get(path) is None:
+            self.looks[path] = self._seen.known(path)
+
     def is_known(self, path: Path) -> bool:
         """Whether a file was read before, and is that file still."""
         return self.known(path) is not None

@@ -47,7 +47,6 @@ class Desk:
 
         monkeypatch.setattr(repository, "import_bundle", import_bundle)
         self.before = build_candidate(site.load(), repository)
-        self.before = self.build()  # the first one read the files, this one knows them
         self.taken.clear()
 
     def write(self, a: str = "", b: str = "", more: str = "") -> Desk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,17 @@ def test_judged_once(gate: Gate, keys: Any) -> None:
     assert gate.check(trust=same, floors=gate.floors({})) == 0
 
 
-def test_and_again_once_its_file_is_another(gate: Gate, tmp_path: Path) -> None:
-    """Its digest may be the same, and its signatures others."""
+def test_read_again_it_is_the_same(gate: Gate, tmp_path: Path) -> None:
     gate.check()
-    assert gate.check(look_at(tmp_path / "a.edgb")) == 1
+    assert gate.check(look_at(tmp_path / "a.edgb")) == 0
+
+
+@pytest.mark.parametrize("signatures", [None, b"[]"])
+def test_and_again_with_other_signatures(gate: Gate, signatures: bytes | None) -> None:
+    """Its digest is the same: what is signed says nothing of who did."""
+    gate.check()
+    with pytest.raises(SignatureError):
+        gate.check(replace(gate.look, signatures=signatures))
 
 
 def test_and_again_by_other_words(gate: Gate, tmp_path: Path) -> None:
