@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from edged.system.atomic import write_atomically
 
 log = logging.getLogger("edged.mqtt")
 
@@ -165,14 +166,9 @@ def _names(found: object) -> tuple[str, ...]:
 
 
 def _save(path: Path, found: Remembered) -> None:
-    beside = path.with_name(path.name + ".new")
     document = {text: {_PAST: who} for text, who in found.past.items()} | dict(found.held)
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        write_atomically(path, json.dumps(document).encode())
     except OSError as exc:
         log.warning("the list of subscriptions cannot be written: %s", exc)
 

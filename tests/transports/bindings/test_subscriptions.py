@@ -1,3 +1,6 @@
+import os
+import stat
+
 import pytest
 
 from edged.transports.bindings.subscriptions import (
@@ -45,6 +48,18 @@ def test_a_directory_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
     memory = SubscriptionMemory.in_file(tmp_path / "missing" / "file")
     assert Subscriptions(memory).want({"a": 1}) == ([("a", 1)], [])
     assert memory.load() == NOTHING
+
+
+def test_what_is_noted_survives_a_power_cut_before_the_broker_is_told(tmp_path, monkeypatch):
+    """The file and, after it has its name, the folder are on disk: or a filter would be forgotten."""
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)) or real(fd)
+    )
+    path = tmp_path / "subscriptions.json"
+    Subscriptions(SubscriptionMemory.in_file(path)).want({"a": 1})
+    assert synced == [False, True]
 
 
 def test_sessions_by_name_have_memories_of_their_own(tmp_path):
