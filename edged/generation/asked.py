@@ -14,7 +14,6 @@ from edged.checks.budget import budgets_of
 from edged.config.diff import diff
 from edged.config.load import Snapshot
 from edged.generation.candidate import Candidate, build_candidate
-from edged.generation.carried import InEffect
 from edged.generation.followed import followed_paths
 from edged.store.repository import Repository
 from edged.system.breath import breathe
@@ -37,7 +36,7 @@ class Asked(NamedTuple):
 
 
 def look_at(
-    snapshot: Snapshot, before: InEffect, followed: list[Path], repository: Repository
+    snapshot: Snapshot, before: Candidate, followed: list[Path], repository: Repository
 ) -> Asked:
     """Verify and store what a configuration names; runs on a thread.
 
@@ -47,7 +46,7 @@ def look_at(
         followed: what that one names; given back where it is the same, which is told at once.
         repository: the store.
     """
-    changes = len(diff(before.candidate.snapshot.config, snapshot.config))
+    changes = len(diff(before.snapshot.config, snapshot.config))
     breathe()
     candidate = build_candidate(snapshot, repository, before)
     breathe()

@@ -17,7 +17,7 @@ from edged.checks.runtimes import check_runtimes
 from edged.config.load import Snapshot, check_files
 from edged.config.problems import Problem
 from edged.errors import BundleError, EdgedError
-from edged.generation.carried import Carried, InEffect, Terms
+from edged.generation.carried import Carried, Terms
 from edged.generation.kept import (
     check_retired,
     in_store,
@@ -92,7 +92,7 @@ class Found(Generic[T]):
 
 
 def build_candidate(
-    snapshot: Snapshot, repository: Repository, before: InEffect | None = None
+    snapshot: Snapshot, repository: Repository, before: Candidate | None = None
 ) -> Candidate:
     """Verify and store every bundle that a configuration names.
 
@@ -101,7 +101,7 @@ def build_candidate(
     Args:
         snapshot: the configuration.
         repository: the store.
-        before: what serves; its models that stand are not looked at anew.
+        before: the one in effect; models of it that stand are not looked at anew.
     """
     repository.collector.rules = snapshot.config.store
     glance = Glance(SEEN)
@@ -117,7 +117,7 @@ def build_candidate(
         return Candidate(snapshot, {}, _with_trust(snapshot, files, exc), broken)
     terms = Terms(trust, device_words(snapshot.config.labels), repository.floors.now())
     taker = _Taker(repository, terms, glance)
-    carried = Carried(before, snapshot, terms, glance)
+    carried = Carried(before, snapshot, terms, glance, repository)
     releases, trouble, broken = _take_all(snapshot, taker, carried, files)
     problems = [*files, *trouble]
     breathe()
@@ -195,6 +195,7 @@ class _Taker:
             self._glance.read(path)
         except RetiredKeyError as exc:
             stored = self._serving_on(stored_before(self._repository, exc), exc)
+            self._glance.forget(path)  # it was let in by what serves now, which is another later
         return Found(stored.digest, stored.manifest, stored)
 
     def take_kept(self, snapshot: Snapshot, name: str, path: Path) -> Found[StoredRelease]:

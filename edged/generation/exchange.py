@@ -18,12 +18,11 @@ from edged.config.problems import ConfigProblemsError
 from edged.config.schema import Config
 from edged.generation.asked import Asked, let_go, look_at
 from edged.generation.candidate import Candidate
-from edged.generation.carried import InEffect
 from edged.generation.fallback import Fallbacks
 from edged.generation.followed import followed_paths
 from edged.generation.house import House
 from edged.generation.table import build_table
-from edged.serving.lifecycle import ReleaseKey, State
+from edged.serving.lifecycle import State
 from edged.serving.manager import Desired
 from edged.serving.release import ServedRelease
 from edged.system.breath import long_work
@@ -122,19 +121,11 @@ class Exchanges:
 
     async def _asked(self, snapshot: Snapshot) -> Asked:
         """What a configuration asks for; raises ConfigProblemsError where it cannot be had."""
-        house, before = self._house, InEffect(self._candidate, self._is_loaded)
-        asked = await asyncio.to_thread(
-            long_work, look_at, snapshot, before, self.followed(), house.repository
-        )
+        before, followed, repository = self._candidate, self.followed(), self._house.repository
+        asked = await asyncio.to_thread(long_work, look_at, snapshot, before, followed, repository)
         if asked.candidate.problems:
             raise ConfigProblemsError(asked.candidate.problems)
         return asked
-
-    def _is_loaded(self, key: ReleaseKey) -> bool:
-        try:
-            return self._house.manager.get(key).state is State.READY
-        except KeyError:
-            return False
 
     def _take(self, candidate: Candidate, paths: list[Path]) -> None:
         """It is in effect; what it takes the place of is kept until ``_let_go``, or the next."""

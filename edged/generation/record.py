@@ -112,9 +112,10 @@ class Record:
             if not serving.is_proven:
                 continue  # a lazy one that was never run here is no good to fall back on
             digest = serving.key.digest
-            if before.get(route.model) != digest:
-                if repository.current(route.model) != digest:
-                    repository.activate(route.model, digest)
+            is_current = repository.current(route.model) == digest
+            if not is_current:
+                repository.activate(route.model, digest)
+            if not is_current or before.get(route.model) != digest:
                 # Also for one that was activated before: a kill between the two lines would
                 # otherwise leave it unproven, and set it aside at the third start.
                 repository.mark_good(route.model, digest)

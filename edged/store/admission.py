@@ -24,7 +24,8 @@ class Admission:
 
     def __init__(self) -> None:
         self._terms: tuple[Any, ...] = ()
-        self._admitted: dict[str, Look] = {}
+        self._admitted: dict[str, bytes | None] = {}
+        """By digest, which is the manifest's, the signatures."""
         self._mutex = threading.Lock()
 
     def check(
@@ -52,12 +53,12 @@ class Admission:
             if terms != self._terms or len(self._admitted) >= _CAP:
                 self._admitted.clear()
             self._terms = terms  # whoever asks for hundreds brings the same objects each time
-            known = self._admitted.get(look.digest)
-            if known is look or known == look:
+            is_known = look.digest in self._admitted
+            if is_known and self._admitted[look.digest] == look.signatures:
                 return
         trust.verify(look.manifest_bytes, look.signatures)
         check_here(look.manifest, device)
         floors.check(look.manifest, look.digest)
         with self._mutex:
             if self._terms == terms:
-                self._admitted[look.digest] = look
+                self._admitted[look.digest] = look.signatures

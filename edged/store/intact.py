@@ -21,6 +21,7 @@ from edged.store.unchanged import Stamps, Unchanged, stamp_of
 class _Known(NamedTuple):
     stored: StoredRelease
     signatures: bytes | None
+    paths: tuple[str, ...]
 
 
 class Intact:
@@ -36,9 +37,16 @@ class Intact:
 
     def find(self, look: Look) -> StoredRelease | None:
         """The release of a bundle with the same signatures; None when it must be looked at."""
-        stamps = self.stamps(look.digest, look.manifest)
-        known = self._known.get(look.digest, stamps) if stamps else None
-        if known is None or look.signatures not in (None, known.signatures):
+        kept = self._known.kept(look.digest)
+        if kept is None or look.signatures not in (None, kept[1].signatures):
+            return None
+        stamps, known = kept
+        try:
+            # A file that is there since, signatures say, makes the folder's stamp another.
+            for path, stamp in zip(known.paths, stamps, strict=True):
+                if stamp_of(os.lstat(path)) != stamp:
+                    return None
+        except OSError:
             return None
         return known.stored
 
@@ -53,19 +61,27 @@ class Intact:
         if stamps and stamps == before:
             stored = StoredRelease(look.digest, look.manifest, Path(self._store) / look.digest)
             size_bytes = len(look.signatures or b"")  # the manifest is the one of ``seen.py``
-            self._known.keep(look.digest, stamps, _Known(stored, look.signatures), size_bytes)
+            paths = self._paths(look.digest, look.manifest)[: len(stamps)]
+            known = _Known(stored, look.signatures, paths)
+            self._known.keep(look.digest, stamps, known, size_bytes)
 
     def stamps(self, digest: str, manifest: Manifest) -> Stamps:
         """Of the files of a release, its folder first; empty when some are not there."""
-        # By their paths, each a single system call: a link in the place of the folder or of a
-        # file has a stamp of its own.
-        folder = f"{self._store}/{digest}"
-        names = ["", MANIFEST_NAME, *(member.name for member in manifest.members)]
+        *paths, signatures = self._paths(digest, manifest)
         try:
-            found = [stamp_of(os.lstat(f"{folder}/{name}" if name else folder)) for name in names]
+            found = [stamp_of(os.lstat(path)) for path in paths]
         except OSError:
             return ()
-        # Once there are signatures, the folder's stamp is another.
-        with contextlib.suppress(OSError):
-            found.append(stamp_of(os.lstat(f"{folder}/{SIGNATURES_NAME}")))
+        with contextlib.suppress(OSError):  # it need not have any
+            found.append(stamp_of(os.lstat(signatures)))
         return tuple(found)
+
+    def _paths(self, digest: str, manifest: Manifest) -> tuple[str, ...]:
+        """Of a release's folder and its files, the signatures last.
+
+        By path each is a single system call: a link in the place of the folder or of a file has a
+        stamp of its own.
+        """
+        folder = f"{self._store}/{digest}"
+        names = (MANIFEST_NAME, *(member.name for member in manifest.members), SIGNATURES_NAME)
+        return (folder, *(f"{folder}/{name}" for name in names))

@@ -137,6 +137,10 @@ class Repository:
                 raise BundleError(f"the bundle cannot be stored: {exc.strerror}") from exc
             return self._found_whole(said)
 
+    def is_as_found(self, look: Look) -> bool:
+        """Whether a bundle's release lies in the store as it did when it was found whole."""
+        return self._intact.find(look) is not None
+
     def release(self, digest: str) -> StoredRelease:
         """A release that is in the store.
 

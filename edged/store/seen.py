@@ -108,6 +108,10 @@ class Glance:
         if self.looks.get(path) is None:
             self.looks[path] = self._seen.known(path)
 
+    def forget(self, path: Path) -> None:
+        """What a file says is to be judged anew the next time."""
+        self.looks[path] = None
+
     def is_known(self, path: Path) -> bool:
         """Whether a file was read before, and is that file still."""
         return self.known(path) is not None

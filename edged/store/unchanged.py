@@ -88,6 +88,15 @@ class Unchanged(Generic[T]):
             self._kept.move_to_end(name)
             return kept[1]
 
+    def kept(self, name: str) -> tuple[Stamps, T] | None:
+        """What was made of files, for who compares their stamps one by one."""
+        with self._mutex:
+            kept = self._kept.get(name)
+            if kept is None:
+                return None
+            self._kept.move_to_end(name)
+            return kept[0], kept[1]
+
     def keep(self, name: str, stamps: Iterable[Stamp], value: T, size_bytes: int = 0) -> None:
         """Keep what was made of files.
 

@@ -14,7 +14,6 @@ from edged.config.load import Snapshot
 from edged.generation import asked
 from edged.generation.asked import let_go, look_at
 from edged.generation.candidate import Candidate, build_candidate
-from edged.generation.carried import InEffect
 from edged.generation.followed import followed_paths
 from edged.store.repository import Repository
 from tests.fakes.site import Site
@@ -33,8 +32,8 @@ def repository(site: Site) -> Iterator[Repository]:
     opened.close()
 
 
-def in_effect(snapshot: Snapshot) -> InEffect:
-    return InEffect(Candidate(snapshot, {}), lambda _key: False)
+def in_effect(snapshot: Snapshot) -> Candidate:
+    return Candidate(snapshot, {})
 
 
 def test_look(site: Site, repository: Repository) -> None:

@@ -13,16 +13,18 @@ import pytest
 from edged.config.snapshot import Kept, Snapshot
 from edged.generation import candidate as module
 from edged.generation.candidate import Candidate, build_candidate
-from edged.generation.carried import InEffect
-from edged.serving.lifecycle import ReleaseKey
+from edged.store import intact
 from edged.store import repository as store_module
 from edged.store.floors import Floors
 from edged.store.repository import Repository
 from edged.store.seen import Look, Seen
+from edged.store.trust_document import parse_trust
+from edged.store.trust_state import TrustState
 from edged.store.unchanged import Unchanged
 from tests.bundles import make_keys
 from tests.fakes.site import Site
 from tests.models import double
+from tests.trust import Ring
 
 MODELS = "models: {{a: {{bundle: a-*.edgb{}}}, b: {{bundle: b-1.edgb{}}}}}\n"
 
@@ -38,7 +40,6 @@ class Desk:
             site.bundle(name)
         self.write()
         self.taken: list[str] = []
-        self.loaded: Callable[[ReleaseKey], bool] = lambda _key: True
         real = repository.import_bundle
 
         def import_bundle(path: Path, *args: Any, **words: Any) -> Any:
@@ -47,15 +48,18 @@ class Desk:
 
         monkeypatch.setattr(repository, "import_bundle", import_bundle)
         self.before = build_candidate(site.load(), repository)
+        self.before = self.build()  # the first one brought the bundles, this one found them whole
         self.taken.clear()
 
     def write(self, a: str = "", b: str = "", more: str = "") -> Desk:
         self.site.write(MODELS.format(a, b) + more)
         return self
 
+    def stored(self, name: str) -> Path:
+        return self.site.state / "store" / self.before.releases[name][0].digest
+
     def build(self, snapshot: Snapshot | None = None) -> Candidate:
-        serving = InEffect(self.before, self.loaded)
-        return build_candidate(snapshot or self.site.load(), self.repository, serving)
+        return build_candidate(snapshot or self.site.load(), self.repository, self.before)
 
 
 @pytest.fixture
@@ -63,6 +67,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     seen = Seen(Unchanged[Look](now_ns=lambda: 2**62))
     monkeypatch.setattr(module, "SEEN", seen)
     monkeypatch.setattr(store_module, "SEEN", seen)
+    monkeypatch.setattr(intact, "Unchanged", lambda: Unchanged(now_ns=lambda: 2**62))
     site = Site(tmp_path)
     repository = site.repository()
     yield Desk(site, repository, monkeypatch)
@@ -97,7 +102,8 @@ def test_and_is_what_a_look_would_have_found(desk: Desk) -> None:
             desk.site.config.read_text().replace("signatures: false", f"signatures: false, keys: [{desk.public}]")
         ),
         lambda desk: Floors(desk.site.state).set("b", 1),
-        lambda desk: setattr(desk, "loaded", lambda key: key.model != "a"),
+        lambda desk: (desk.stored("a") / "model.onnx").write_bytes(b"x"),
+        lambda desk: shutil.rmtree(desk.stored("a")),
         lambda desk: setattr(desk, "before", replace(desk.before, terms=None)),
         lambda desk: setattr(desk, "before", replace(desk.before, broken={"a": "x"})),
         lambda desk: setattr(desk, "before", replace(desk.before, retired={"a": "x"})),
@@ -115,7 +121,7 @@ def test_and_is_what_a_look_would_have_found(desk: Desk) -> None:
     ],
     ids=[
         "its section", "a newer release", "a file more", "signed anew", "labels", "keys",
-        "floors", "not in memory", "unknown terms", "it was broken", "its key was retired",
+        "floors", "damage in the store", "gone from the store", "unknown terms", "it was broken", "its key was retired",
         "something was refused", "another folder", "a generation that came back",
     ],
 )  # fmt: skip
@@ -144,3 +150,69 @@ def test_a_generation_that_comes_back_has_its_own(desk: Desk) -> None:
     made = desk.build(back)
     assert made.releases["b"][0].digest == digests["b"][0]
     assert made.releases["a"] is not desk.before.releases["a"]
+
+
+def test_files_are_compared_by_what_they_said(desk: Desk) -> None:
+    """Whoever made the configuration's digest has read an exchanged file before."""
+    path = desk.site.bundle("a", key=desk.private)
+    module.SEEN.digest(path)
+    desk.build()
+    assert desk.taken == ["a-1.edgb"]
+
+
+def test_an_unsigned_copy_stands_for_no_signed_one(desk: Desk) -> None:
+    """The store still has the signatures of the one before."""
+    desk.site.bundle("a", key=desk.private)
+    desk.before = desk.build()
+    desk.before = desk.build()
+    desk.taken.clear()
+    module.SEEN.digest(desk.site.bundle("a"))
+    desk.build()
+    assert desk.taken == ["a-1.edgb"]
+
+
+def test_one_that_was_read_twice_is_the_same(desk: Desk) -> None:
+    path = desk.site.directory / "a-1.edgb"
+    before = module.SEEN.known(path)
+    with module.SEEN.opened(path):
+        pass
+    assert module.SEEN.known(path) is not before
+    desk.build()
+    assert desk.taken == []
+
+
+def test_a_release_whose_file_went_goes_too(desk: Desk) -> None:
+    path = desk.site.bundle("a", 2)
+    desk.before = desk.build()
+    path.unlink()
+    made = desk.build()
+    assert [item.stored.manifest.release for item in made.releases["a"]] == [1]
+
+
+def test_damage_in_the_store_is_mended_by_any_change(desk: Desk) -> None:
+    """The next start, or whatever loads the release again, would find it damaged."""
+    member = desk.stored("a") / "model.onnx"
+    whole = member.read_bytes()
+    member.write_bytes(whole[:-1])
+    desk.write(b=", priority: high").build()
+    assert member.read_bytes() == whole
+
+
+def test_a_retired_release_that_is_left_over_goes_with_its_slot(desk: Desk) -> None:
+    """It was let in because its slot named it then; that is no term, and another is named since."""
+    site, ring = desk.site, Ring(desk.site.directory)
+    (site.directory / "site.trust").write_bytes(ring.signed(ring.document()))
+    body = MODELS.format(", aliases: {}", "")
+    site.write(body, trust="trust: {root: site.trust}\n")
+    for name, number, key in (("a", 1, "a"), ("b", 1, "b"), ("a", 2, "b")):
+        site.bundle(name, number, key=[ring[key]])
+    for _ in range(2):
+        first = build_candidate(site.load(), desk.repository).releases["a"][0].digest
+    desk.repository.activate("a", first)
+    TrustState(site.state).apply(parse_trust(ring.signed(ring.document(2, release="b"))))
+    for _ in range(2):
+        desk.before = build_candidate(site.load(), desk.repository)
+    assert [item.stored.manifest.release for item in desk.before.releases["a"]] == [1, 2]
+    assert not desk.before.retired  # the other one is what serves
+    desk.repository.activate("a", desk.before.releases["a"][1].digest)
+    assert [item.stored.manifest.release for item in desk.build().releases["a"]] == [2]

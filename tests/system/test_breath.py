@@ -62,7 +62,6 @@ def test_nor_anybody_while_there_is_none_to_let_in(rests: list[float]) -> None:
     assert rests == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's slack is Linux's")
 def test_the_loop_gives_way_for_a_moment_and_nobody_else_does(rests: list[float]) -> None:
     give_way()
     assert rests == []
@@ -72,6 +71,7 @@ def test_the_loop_gives_way_for_a_moment_and_nobody_else_does(rests: list[float]
     assert rests[0] > 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's slack is Linux's")
 def test_its_rests_end_when_they_should() -> None:
     found: list[str] = []
 
