@@ -60,6 +60,7 @@ class Record:
         self._directory = state_dir
         self._repository = repository
         self._activated: dict[str, str] = {}
+        self._unnoted = 0
         self.history = History(state_dir / HISTORY)
         self.documents = Documents(state_dir / FOLDER)
 
@@ -69,20 +70,40 @@ class Record:
         Raises:
             OSError: it cannot be read or written; then no number was used.
         """
-        path = self._directory / _GENERATION
+        number, last = self._last_generation()
+        if last == digest and number > 0:
+            return number
+        number = max(number, self._unnoted) + 1
+        noted = msgspec.json.encode(_Noted(number, digest))
+        write_atomically(self._directory / _GENERATION, noted)
+        return number
+
+    def first_generation(self, digest: str) -> tuple[int, str]:
+        """The number at a start, which no full disk keeps from answering.
+
+        Returns:
+            The number, and why it could not be noted: then no other gets it in this process.
+        """
+        try:
+            return self.next_generation(digest), ""
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                self._unnoted = max(self._unnoted, self._last_generation()[0])
+            self._unnoted += 1
+            return self._unnoted, exc.strerror or str(exc)
+
+    def _last_generation(self) -> tuple[int, str]:
+        """The last number and whose it is; raises OSError where that cannot be known now."""
         number, last = 0, ""
         try:
-            noted = decoding.decode(path.read_bytes(), _Noted)
+            noted = decoding.decode((self._directory / _GENERATION).read_bytes(), _Noted)
             number, last = noted.generation, noted.digest
         except (OSError, msgspec.MsgspecError) as exc:
             if isinstance(exc, OSError) and exc.errno in SHORT:
                 raise  # a number is never given twice
         if number == 0:  # lost: what the history has is not numbered a second time
             number = max((one.generation for one in self.history.entries()), default=0)
-        if last == digest and number > 0:
-            return number
-        write_atomically(path, msgspec.json.encode(_Noted(number + 1, digest)))
-        return number + 1
+        return number, last
 
     def keep(self, snapshot: Snapshot) -> None:
         """Keep a configuration that was applied as a whole; it is what a broken boot falls back on.

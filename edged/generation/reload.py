@@ -44,6 +44,8 @@ from edged.system.garbage import Growth
 
 log = logging.getLogger("edged.reload")
 
+_NUMBER = "generation.number"
+
 
 class Reloader(Returns):
     """Applies configurations, one at a time.
@@ -296,17 +298,18 @@ class Reloader(Returns):
 
     async def _next_generation(self, digest: str) -> int:
         try:
-            return await asyncio.to_thread(long_work, self._house.record.next_generation, digest)
+            number = await asyncio.to_thread(long_work, self._house.record.next_generation, digest)
         except OSError as exc:
             raise ApplyError(f"the state directory cannot be written: {exc.strerror}") from exc
+        self._house.health.restore(_NUMBER)
+        return number
 
     async def _first_generation(self) -> int:
-        try:
-            return await self._next_generation(self.digest)
-        except ApplyError as exc:
-            # A read-only disk must not keep a box from answering.
-            log.error("the generation's number could not be noted: %s", exc.message)
-            return 1
+        number, why = await asyncio.to_thread(self._house.record.first_generation, self.digest)
+        if why:
+            said = f"that generation {number} is in effect could not be noted on disk: {why}"
+            self._house.health.degrade(_NUMBER, f"{said}; the next change or start notes it")
+        return number
 
     def _prepare_possible(self) -> Any:
         """At boot: the bindings that work, and a degradation for each that does not yet."""

@@ -22,12 +22,11 @@ from edged.generation.exchange import Exchanges
 from edged.generation.history import History, Order, Rejection
 from edged.generation.house import House
 from edged.generation.looks import Looks
+from edged.generation.needed import collect_after, needed_of
 from edged.generation.proving import Proving
 from edged.generation.record import files_digest, ordered_back, set_aside, settle_boot, went_back_to
 from edged.generation.trust_back import narrow, regained
-from edged.store.collecting import Needed
-from edged.store.leftovers import remove_installs
-from edged.system.breath import breathe, long_work
+from edged.system.breath import long_work
 
 log = logging.getLogger("edged.reload")
 
@@ -58,7 +57,7 @@ class Returns(Exchanges):
         self._windows = 0
         self._origin = "files"
         self._ending: set[asyncio.Task[None]] = set()
-        house.repository.collector.in_use = self._needed
+        house.repository.collector.in_use = lambda: needed_of(house, self._candidate)
 
     @property
     def window_left_s(self) -> float | None:
@@ -187,25 +186,10 @@ class Returns(Exchanges):
 
     async def _collect(self) -> None:
         """What took effect needs no other bundles: those that nothing needs leave the store."""
-        snapshot, collector = self._candidate.snapshot, self._house.repository.collector
-
-        def collect() -> None:
-            collector.settle()
-            remove_installs(snapshot.bundle_folders())
-
         try:
-            await asyncio.to_thread(long_work, collect)
+            await asyncio.to_thread(long_work, collect_after, self._house, self.snapshot)
         except OSError as exc:
             log.warning("nothing is removed from the store: %s", exc)
-
-    def _needed(self) -> Needed:
-        """What must stay in the store: of every kept generation, and all that is there now."""
-        manager, pinned = self._house.manager, self._history.pinned()
-        breathe()
-        held = {one.key.digest for one in manager.releases()}
-        breathe()
-        held |= {item.digest for item in (*manager.wanted(), *self._candidate.desired())}
-        return Needed(held | pinned.digests, pinned.models | self.config.models.keys())
 
     def _entry(self, candidate: Candidate) -> Entry:
         releases = {
@@ -262,7 +246,26 @@ class Returns(Exchanges):
 
     async def _go_back(self, back: Snapshot, reason: str, origin: str) -> None:
         assert back.kept is not None
-        history, number = self._history, self._house.dataplane.table.generation
+        is_ordered = origin == "rollback"
+        left = self._house.dataplane.table.generation, self.digest
+        if not is_ordered:  # it goes, whether another one can be had or not
+            await self._leave(left, back, reason, is_ordered=False)
+        self._origin = origin
+        try:
+            if (back.kept.digest, back.narrowed) != (self.digest, self.snapshot.narrowed):
+                await self._apply(back, back.kept.digest)
+        finally:
+            self._origin = "files"
+            # Refused, it changes nothing. Until this is noted, the order is there for a next start.
+            if is_ordered and self.digest == back.kept.digest:
+                await self._leave(left, back, reason, is_ordered=True)
+
+    async def _leave(
+        self, left: tuple[int, str], back: Snapshot, reason: str, *, is_ordered: bool
+    ) -> None:
+        """Note that a generation (its number and digest) is not to come again by itself."""
+        assert back.kept is not None
+        history, (number, was) = self._history, left
         # A document that came over MQTT goes back with the generation that it came with.
         try:
             await asyncio.to_thread(self._house.record.documents.follow, back.files, reason)
@@ -272,18 +275,11 @@ class Returns(Exchanges):
         files = await self._files_digest()
         await asyncio.to_thread(history.lift, back.kept.digest)
         # What the files say now would otherwise come again with the next look at them.
-        unwanted = {files, self.digest if origin == "return" else ""}
+        unwanted = {files, "" if is_ordered else was}
         for digest in unwanted - {"", back.kept.digest}:
-            of = number if digest == self.digest else 0
-            aside = Rejection(digest, of, time.time(), reason, origin == "rollback")
+            of = number if digest == was else 0
+            aside = Rejection(digest, of, time.time(), reason, is_ordered)
             await asyncio.to_thread(history.reject, aside)
-        if (back.kept.digest, back.narrowed) == (self.digest, self.snapshot.narrowed):
-            return
-        self._origin = origin
-        try:
-            await self._apply(back, back.kept.digest)
-        finally:
-            self._origin = "files"
 
     async def _go_one_of(self, back: Snapshot, older: Iterator[Snapshot], reason: str) -> None:
         """Go back to the first that can be served; nothing trusts again whom this one does not.

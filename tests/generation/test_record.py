@@ -16,6 +16,7 @@ import pytest
 
 from edged.config.problems import ConfigProblemsError
 from edged.errors import BundleError, EdgedError
+from edged.generation import record as module
 from edged.generation.record import (
     DEFAULT_STATE_DIR,
     Record,
@@ -81,6 +82,22 @@ class TestGeneration:
             with pytest.raises(OSError, match="Too many open files"):
                 record.next_generation("b")
         assert record.next_generation("b") == 2
+
+    def test_a_start_that_cannot_note_one_has_one_above_all_others(
+        self, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert record.first_generation("a") == (1, "")
+        record.next_generation("b")
+        again = Record(tmp_path / "state", Repository(tmp_path / "state"))
+        with monkeypatch.context() as full:
+
+            def fail(*_: Any) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            full.setattr(module, "write_atomically", fail)
+            assert again.first_generation("b") == (2, "")
+            assert again.first_generation("c") == (3, "No space left on device")
+        assert again.next_generation("d") == 4
 
     def test_it_survives_a_restart(self, record: Record, tmp_path: Path) -> None:
         record.next_generation("a")

@@ -103,7 +103,7 @@ class Box:
         self.gate: threading.Event | None = None
         self.manager = Manager(make_loader(self._create_runtime), 0, self._review)
         snapshot, self.problems = load_for_boot(site.config, site.state)
-        house = House(
+        self.house = House(
             site.config,
             self.repository,
             Record(site.state, self.repository),
@@ -113,7 +113,7 @@ class Box:
             self.links,
             self.listener,
         )
-        self.reloader = Reloader(house, snapshot)
+        self.reloader = Reloader(self.house, snapshot)
 
     def _create_runtime(self, name: str) -> Runtime:
         runtime = create_runtime(name, threads=1)

@@ -452,6 +452,25 @@ class TestOrders:
 
         run(work())
 
+    def test_one_that_is_refused_changes_nothing(self, site: Site) -> None:
+        """Not even at the next start: the files were not left, and are not set aside."""
+
+        async def work() -> None:
+            async with booted(site) as box:
+                await proven(box, site, TWO)
+                Floors(site.state).set("m", 2)
+                before = history(site).marks()
+                history(site).order(Order(1))
+                assert await box.reloader.reload()
+                assert box.reloader.went_back is not None
+                assert "below the floor" in box.reloader.went_back["problem"]
+                assert history(site).marks() == before
+                assert (await box.factor(), box.generation) == (3.0, 2)
+            async with booted(site) as box:
+                assert (await box.factor(), box.problems) == (3.0, ())
+
+        run(work())
+
     def test_one_that_is_not_there(self, site: Site) -> None:
         async def work() -> None:
             async with booted(site) as box:
