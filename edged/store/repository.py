@@ -30,7 +30,6 @@ from edged.errors import BundleError, EdgedError
 from edged.faults import fault
 from edged.store.activation import History, Record, Verdict, judge
 from edged.store.activation_log import ActivationLog
-from edged.store.admission import Admission
 from edged.store.bundle import (
     Bundle,
     keep_signatures,
@@ -43,7 +42,9 @@ from edged.store.leftovers import remove_leftovers
 from edged.store.seen import SEEN, Look, look_of
 from edged.store.slots import DIRECTORY_FLAGS, Slots, check_digest, check_model
 from edged.store.stored import StoredRelease, open_release
+from edged.store.targets import check_here
 from edged.store.trust_store import TrustStore
+from edged.store.verified import Verified
 
 __all__ = ["Repository", "StoredRelease"]
 
@@ -68,7 +69,7 @@ class Repository:
         self._activations = ActivationLog(-1)
         self._proven_whole: set[str] = set()
         self._intact = Intact(self._store)
-        self._admission = Admission()
+        self._verified = Verified()
         self._root_fd = self._store_fd = -1
         self._slots = Slots(-1)
         self.is_read_only = False
@@ -308,7 +309,9 @@ class Repository:
         floors: FloorsNow,
     ) -> None:
         self.collector.claim(look.digest)
-        self._admission.check(look, trust, device, floors)
+        self._verified.check(look, trust)
+        check_here(look.manifest, device)
+        floors.check(look.manifest, look.digest)
 
     def _find_kept(self, look: Look) -> StoredRelease | None:
         """The release of a bundle that was verified, if the store has it as a whole."""
