@@ -266,11 +266,13 @@ class Demo:
         self.view.line(
             f"{_shown(program('edged-convert'))} inspect {_shown(self.folder / 'digits-2.edgb')}"
         )
-        self.view.line(f"{edged_program} check --config {_shown(self.config)}")
+        report = _shown(self.folder / "digits-2.report.html")
+        self.view.line(f"open {report} in a browser: what was proven of this bundle")
         self.view.line(f"{edged_program} device")
         if not keep:
             self.view.line("make demo ARGS=--keep     # stays up afterwards, to look into it")
             return
+        self.view.line(f"{edged_program} check --config {_shown(self.config)}")
         self.view.line(f"{edged_program} status {where}")
         self.view.line(f"{edged_program} models {where}")
         picture = _shown(self.folder / "digits-1.example.png")

@@ -16,6 +16,9 @@ COLUMNS = ("model", "sent", "answered", "labels equal", "worst difference", "p50
 PLAIN_S = 4.0
 """Off a terminal a table this often, so that a log of the demo stays readable."""
 
+SO_FAR = "so far; what is not answered yet is on its way:"
+"""Above each table but the last: devices go on publishing while it is made."""
+
 
 class View:
     """Prints the story."""
@@ -72,9 +75,10 @@ class View:
             while not (happened := bool(until())) and time.monotonic() < end:
                 time.sleep(0.1)
                 if self.is_live:
-                    live.update(table(tally), refresh=True)
+                    live.update(table(tally, SO_FAR), refresh=True)
                 elif time.monotonic() - shown >= PLAIN_S:
                     shown = time.monotonic()
+                    self.line(SO_FAR)
                     for line in plain(tally):
                         self.line(line)
         return happened
@@ -108,9 +112,11 @@ def rows(tally: Tally) -> list[list[str]]:
     return found
 
 
-def table(tally: Tally) -> Table:
+def table(tally: Tally, title: str) -> Table:
     """For a terminal."""
-    made = Table(*COLUMNS, box=None, pad_edge=False, padding=(0, 3, 0, 2))
+    made = Table(
+        *COLUMNS, title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 2)
+    )
     for cells in rows(tally):
         made.add_row(*cells)
     return made
@@ -120,4 +126,5 @@ def plain(tally: Tally) -> list[str]:
     """The same in columns of plain text."""
     cells = [list(COLUMNS), *rows(tally)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(COLUMNS))]
-    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells)
+    return [line.rstrip() for line in lines]

@@ -131,7 +131,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("process_max_fds", _G, "Most descriptors that may be open."),
     Figure("process_start_time_seconds", _G, "When the daemon was started."),
 )  # fmt: skip
-"""Everything; docs/operations.md lists the same (a test compares them)."""
+"""Everything; docs/metrics.md lists the same (a test compares them)."""
 
 
 class Listening(Protocol):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copy
 
 import pytest
 
 from converters.cli import main
 from edged.cli import main as edged
 from edged.store.trust_document import check_self, check_successor, parse_trust
+from tests.bundles import make_bundle
+from tests.models import double
 
 
 @pytest.fixture
@@ -83,19 +86,32 @@ def test_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Every line of docs/operations.md about it, in its order, on one machine."""
     page = Path("docs/operations.md").read_text().split("### Keys that can be changed", 1)[1]
     page = page.split("\n## ", 1)[0]
+    lines = [line[2:] for line in page.splitlines() if line.startswith("$ ")]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    (tmp_path / "state").mkdir()
-    (tmp_path / "edged.yaml").write_text("trust: {root: site.trust}\n")
-    lines = [line[2:] for line in page.splitlines() if line.startswith("$ ")]
-    # The last three put a bundle that is signed anew into a daemon: tests/store and tests/e2e do.
-    assert [line.split()[-1] for line in lines[-2:]] == ["one", "site-2.trust"]
-    assert len(lines) == 13
-    for line in " && ".join(one.partition("#")[0] for one in lines[:10]).split("&&"):
+    for name in ("state", "bundles"):
+        (tmp_path / name).mkdir()
+    assert main(["keygen", "site"]) == 0
+    for release in (1, 2):
+        make_bundle(
+            Path(f"digits-{release}.edgb"), double(), name="digits", release=release, key="site.key"
+        )
+        copy(f"digits-{release}.edgb", "bundles")
+    configure("{keys: [site.pub]}")
+    for line in " && ".join(one.partition("#")[0] for one in lines).split("&&"):
         words = [word for word in line.split() if word != "--wait"]  # for a daemon: none is here
+        if "keygen release2" in line:
+            configure("{root: site.trust}")
+            assert edged(["check", "--config", "edged.yaml"]) == 0, "all is signed by its key"
         if words[0] == "edged-convert":
             assert main(words[1:]) == 0, line
         else:
             assert edged([*words[2:], "--config", "edged.yaml"]) == 0, line
     (kept,) = {(tmp_path / "state" / name).read_bytes() for name in ("trust.json", "trust-2.json")}
     assert b'\\"version\\":2' in kept
+    assert edged(["check", "--config", "edged.yaml"]) == 0, "nothing is signed by old keys alone"
+
+
+def configure(trust: str) -> None:
+    models = "models: {digits: {bundle: bundles/digits-*.edgb}}"
+    Path("edged.yaml").write_text(f"trust: {trust}\n{models}\n")

@@ -249,8 +249,8 @@ def test_names_are_in_base_units_and_labels_from_a_fixed_list():
 
 
 def test_the_documentation_lists_the_same(root: Path):
-    """docs/operations.md has one row for each figure: name, labels, meaning."""
-    page = (root / "docs/operations.md").read_text()
+    """docs/metrics.md has one row for each figure: name, labels, meaning."""
+    page = (root / "docs/metrics.md").read_text()
     rows = re.findall(r"^\| `([a-z_]+)(?:\{([a-z,]+)\})?` \| ([^|]+) \|$", page, re.MULTILINE)
     assert [(name, labels) for name, labels, _ in rows] == [
         (figure.shown, ",".join(figure.labels)) for figure in FIGURES
