@@ -6,7 +6,6 @@ asked by the signal that has always had it look, and says over its socket how th
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import signal
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.client import Client
+from edged.commands.dates import date_words
 from edged.commands.disk import refused
 from edged.commands.rendering import table
 from edged.errors import (
@@ -124,7 +124,7 @@ def render_history(document: list[dict[str, Any]], state_dir: Path) -> str:
     rows = [
         (
             one["generation"],
-            _date(one["at"]),
+            date_words(one["at"]),
             one["origin"],
             one["digest"][:12],
             one["state"] + (f": {one['reason']}" if one["reason"] else ""),
@@ -230,10 +230,3 @@ def _went_back(status: dict[str, Any], back: dict[str, Any] | None) -> str:
     if not status["config"]["applied"]:
         said += "; the files are set aside until they change, or until: edged apply --again"
     return said
-
-
-def _date(at: float) -> str:
-    try:
-        return f"{dt.datetime.fromtimestamp(at, tz=dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
-    except (OverflowError, ValueError, OSError):
-        return "an unknown date"

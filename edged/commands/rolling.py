@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from edged.client import Client
+from edged.commands.dates import date_words
 from edged.commands.words import ADMIN_SOCKET
 from edged.errors import DeniedError, DisconnectedError, NotFoundError
 
@@ -100,7 +101,11 @@ def _lines(one: dict[str, Any]) -> Iterator[str]:
         apart = f", {strange:.2f} % NaN or infinite" if strange else ""
         yield f"  {tensor}: {said}, psi {one['psi'].get(tensor) or 0:.2f}{apart}"
     for old in one["before"]:
-        yield f"  before: release {old['canary']} after {old['stable']}: {old['phase']}"
+        tried = (
+            f"{old['canary']} over {old['stable']}" if old["canary"] else f"{old['stable']} alone"
+        )
+        when = f" {date_words(old['ended'])}" if old["ended"] else ""
+        yield f"  before: release {tried}: {old['phase']}{when}"
         if old["reason"]:
             yield f"    {old['reason']}"
         yield from (f"  {line}" for line in _figures(old))

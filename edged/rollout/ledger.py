@@ -41,7 +41,7 @@ class Entry(Struct):
         phase: where it is.
         reason: why.
         began: wall-clock time, seconds since 1970.
-        ended: likewise; 0 while it goes on.
+        ended: likewise, or when another took its place; 0 while it goes on.
         tally: its figures.
     """
 
@@ -108,10 +108,16 @@ class Ledger:
         file = self._files.get(model)
         return list(file.before) if file is not None else []
 
-    def begin(self, model: str, entry: Entry) -> None:
+    def begin(self, model: str, entry: Entry, now: float) -> None:
         """Another rollout takes the place of the last one; it may be one that was there before.
 
         A configuration may come back, and a release that was rolled back is not tried again for it.
+        One that was under way goes on then.
+
+        Args:
+            model: its name.
+            entry: the rollout that is looked at from now on.
+            now: wall-clock time, seconds since 1970.
         """
         file = self._files.get(model)
         if file is None:
@@ -119,6 +125,10 @@ class Ledger:
             return
         if file.now is not entry:
             others = [one for one in (*file.before, file.now) if one is not entry]
+            if NEXT[file.now.phase]:
+                file.now.ended = now
+            if NEXT[entry.phase]:
+                entry.ended = 0.0
             file.before, file.now = others[-_KEPT:], entry
 
     def snapshot(self, model: str) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Protocol
 
 from edged.rollout.ledger import Entry, Ledger
@@ -56,12 +57,12 @@ class Keeping:
     def soon(self, model: str, entry: Entry) -> None:
         """Write what was decided, on a thread."""
         # Not looked at yet, it would be the one before that is saved.
-        self._ledger.begin(model, entry)
+        self._ledger.begin(model, entry, time.time())
         self._write_soon(model)
 
     def now(self, model: str, entry: Entry) -> None:
         """Write it before this returns."""
-        self._ledger.begin(model, entry)
+        self._ledger.begin(model, entry, time.time())
         try:
             self._write(model, self._ledger.snapshot(model), self._next(model))
         except OSError as exc:

@@ -21,7 +21,7 @@ from edged.config.rollout import RolloutConfig
 from edged.config.schema import Config
 from edged.errors import ApplyError, EdgedError, ModelNotFoundError, ModelNotReadyError
 from edged.rollout.drift import Reference, drift_of, psi_of, references, strange_of, told
-from edged.rollout.judge import Phase, Sides, Verdict, judge, missing
+from edged.rollout.judge import OVER, Phase, Sides, Verdict, judge, missing
 from edged.rollout.ledger import Entry, Ledger
 from edged.serving.release import ServedRelease
 from edged.serving.rollout import Rollout
@@ -137,7 +137,7 @@ class Rollouts:
 
     def _look(self, model: str, rollout: Rollout, now_ns: int, since_ns: int) -> None:
         if self._ledger is not None:
-            self._ledger.begin(model, rollout.entry)
+            self._ledger.begin(model, rollout.entry, time.time())
             self._made.pop((model, rollout.entry.identity), None)
         if not rollout.is_over:
             rollout.age(min(since_ns, int(10 * _LOOK_S * 1e9)))
@@ -175,7 +175,7 @@ class Rollouts:
 
     def document(self, rollout: Rollout) -> dict[str, Any]:
         """One rollout: where it is, why, and its figures."""
-        before = self._ledger.before(rollout.model) if self._ledger is not None else []
+        before = self._ledger.before(rollout.model)[::-1] if self._ledger is not None else []
         config, entry = rollout.config, rollout.entry
         waits = ""
         if entry.phase is Phase.RUNNING and entry.canary:
@@ -206,7 +206,7 @@ class Rollouts:
                 for name in rollout.references or {}
                 if name in entry.tally.moments
             },
-            "before": [_told(one) for one in before],
+            "before": [_told_of_before(one) for one in sorted(before, key=_last, reverse=True)],
         }
 
     def _under_way(self, model: str) -> Rollout:
@@ -353,6 +353,17 @@ def _told(entry: Entry) -> dict[str, Any]:
         "dropped": tally.dropped,
         "missed": tally.missed,
     }
+
+
+def _told_of_before(entry: Entry) -> dict[str, Any]:
+    """One that another took the place of: where it had come to then is not where it is."""
+    phase = entry.phase if entry.phase in OVER else None
+    return {**_told(entry), "phase": "replaced" if phase is None else phase.value}
+
+
+def _last(entry: Entry) -> float:
+    """When it was last heard of; an edged of before did not note when one was replaced."""
+    return entry.ended or entry.began
 
 
 def _finite(number: float) -> float | None:

@@ -10,6 +10,7 @@ SIDES = {
 }
 OLD = {
     "stable": 1, "canary": 2, "phase": "rolled back", "reason": "errors: 3 of 100", "sides": SIDES,
+    "ended": 1_000_000_000.0,
     "compared": 0, "differing": 0, "failed_again": 0, "dropped": 0,
 }  # fmt: skip
 ONE = {
@@ -35,11 +36,17 @@ def test_one_under_way_and_the_one_before():
         "  compared: 40, differing: 1, failed: 0, not asked again: 9",
         "  in.x: mean moved by 0.12 deviations, psi 0.50",
         "  out.y: no finite number, psi 0.00, 2.50 % NaN or infinite",
-        "  before: release 2 after 1: rolled back",
+        "  before: release 2 over 1: rolled back 2001-09-09 01:46:40 UTC",
         "    errors: 3 of 100",
         "    release 1: 900 answers, 0 errors, 99 % within 2.000 ms",
         "    release 2: 100 answers, 3 errors, 99 % within 2.500 ms",
     ]
+
+
+def test_one_before_without_a_canary_and_without_an_end():
+    """It was replaced under an edged that did not note when."""
+    old = {**OLD, "canary": 0, "phase": "replaced", "reason": "", "sides": {}, "ended": 0.0}
+    assert render([{**ONE, "before": [old]}]).endswith("\n  before: release 1 alone: replaced")
 
 
 def test_one_that_is_over_shares_nothing():

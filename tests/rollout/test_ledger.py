@@ -21,7 +21,7 @@ def ledger(path: Path) -> Ledger:
 def saved(path: Path, *entries: Entry) -> Ledger:
     made = ledger(path)
     for entry in entries:
-        made.begin("m", entry)
+        made.begin("m", entry, 50.0)
     made.save("m", made.snapshot("m"))
     return made
 
@@ -55,11 +55,23 @@ def test_one_that_comes_back_goes_on_where_it_was(tmp_path: Path):
     found = again.entry("m", "a")
     assert found == first
     assert again.before("m") == [first], "asked for only: a table may never come to serve"
-    again.begin("m", found)
+    again.begin("m", found, 60.0)
     other = again.before("m")[0]
     assert (other.identity, again.entry("m", "b")) == ("b", other)
-    again.begin("m", other)
+    again.begin("m", other, 70.0)
     assert again.before("m") == [first]
+
+
+def test_when_one_was_replaced_is_noted_until_it_comes_back(tmp_path: Path):
+    first, other = Entry("a", 1, 2), Entry("b", 1, 3)
+    kept = saved(tmp_path, first, other)
+    assert (first.ended, other.ended) == (50.0, 0.0)
+    kept.begin("m", first, 60.0)
+    assert (first.ended, other.ended) == (0.0, 60.0)
+    first.move(Phase.ABORTED, "by an operator", 70.0)
+    kept.begin("m", other, 80.0)
+    kept.begin("m", first, 90.0)
+    assert (first.ended, other.ended) == (70.0, 90.0), "an end is the end"
 
 
 def test_what_is_written_can_be_read(tmp_path: Path):
@@ -85,7 +97,7 @@ def test_a_damaged_file_counts_as_none(tmp_path: Path, data: bytes):
     (tmp_path / "rollouts" / "m.json").write_bytes(data)
     found = ledger(tmp_path)
     assert found.entry("m", "a") is None
-    found.begin("m", Entry("a", 1, 2))
+    found.begin("m", Entry("a", 1, 2), 60.0)
     found.save("m", found.snapshot("m"))
     assert ledger(tmp_path).entry("m", "a") is not None
 

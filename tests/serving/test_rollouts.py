@@ -195,6 +195,27 @@ async def test_the_record_has_its_figures_when_another_follows(box: House):
 
 
 @on_loop
+async def test_one_whose_place_another_took_is_replaced_and_the_latest_comes_first(box: House):
+    guards = [msgspec.structs.replace(SECTION.guard, minimum=n) for n in (7, 8, 9)]
+    parts = [msgspec.structs.replace(SECTION, guard=guard) for guard in guards]
+    for part in (SECTION, *parts):
+        box.serve(part)
+        box.pass_time(0, stable=1, canary=1)
+        if part is parts[0]:
+            box.rollouts.abort("m")
+    (document,) = box.rollouts.as_list()
+    before = document["before"]
+    assert [one["phase"] for one in before] == ["replaced", "aborted", "replaced"]
+    ended = [one["ended"] for one in before]
+    assert ended == sorted(ended, reverse=True)
+    assert all(ended)
+    box.serve(SECTION)
+    box.pass_time(0)
+    (document,) = box.rollouts.as_list()
+    assert (document["phase"], document["ended"]) == ("running", 0), "it goes on where it was"
+
+
+@on_loop
 async def test_what_is_asked_for_and_cannot_be(box: House):
     with pytest.raises(ModelNotFoundError, match='no rollout of "m" is configured'):
         box.rollouts.promote("m")
