@@ -60,6 +60,14 @@ class Size(int):
         return cls(_quantity(text, _UNITS_BYTES, "64MiB"))
 
 
+def size_words(size_bytes: int) -> str:
+    """A number of bytes for people, in the largest unit of which there is one: ``13 KiB``."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes / 1024:.0f} KiB" if size_bytes >= 1024 else f"{size_bytes} B"
+
+
 class ImageInput(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="image"):
     """An input that is a picture: how decoded pixels become the tensor.
 

@@ -20,6 +20,7 @@ from edged.specs import (
     InputProcessing,
     OutputSpec,
     Size,
+    size_words,
 )
 
 ModelName = Annotated[str, msgspec.Meta(pattern=MODEL_NAME)]
@@ -129,3 +130,18 @@ class TestProcessing:
         for text in ('{"top_k":-1}', '{"top_k":1001}', '{"activation":"relu"}', '{"topk":1}'):
             with pytest.raises(msgspec.ValidationError):
                 self.decode(text, OutputSpec)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (13_000, "13 KiB"),
+        ((1 << 20) - 1, "1024 KiB"),
+        (1 << 20, "1.0 MiB"),
+        (5 << 29, "2.5 GiB"),
+    ],
+)
+def test_sizes_for_people(size: int, words: str):
+    assert size_words(size) == words

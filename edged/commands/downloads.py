@@ -20,6 +20,7 @@ import msgspec
 from edged import decoding
 from edged.config.sources import Reference
 from edged.errors import ApplyError, BusyError, IncompatibleError
+from edged.specs import size_words
 from edged.system.atomic import write_atomically
 
 FOLDER = "downloads"
@@ -95,8 +96,8 @@ class Download:
         free, wanted = disk.f_bavail * disk.f_frsize, int(size * _RESERVE)
         if free < wanted:
             raise IncompatibleError(
-                f"{self._folder} has {free >> 20} MiB free; this download needs {wanted >> 20} "
-                "MiB; make room, then try again"
+                f"{self._folder} has {size_words(free)} free; this download needs "
+                f"{size_words(wanted)}; make room, then try again"
             )
 
     def clean(self) -> None:

@@ -18,6 +18,7 @@ from edged.device.jetson import read_jetson
 from edged.device.nvidia import read_nvidia
 from edged.runtimes.placed import placed_words
 from edged.runtimes.registry import all_offers
+from edged.specs import size_words
 
 _WIDTH = 110
 """Longer texts are wrapped."""
@@ -369,12 +370,7 @@ def _is_number(text: str) -> bool:
 
 
 def _size(size_bytes: int | None) -> str:
-    if size_bytes is None:
-        return "-"
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes / 1024:.0f} KiB"
+    return "-" if size_bytes is None else size_words(size_bytes)
 
 
 def _age(seconds: float | None) -> str:

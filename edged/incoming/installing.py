@@ -23,6 +23,7 @@ from edged.generation.record import find_state_dir, load_in_effect
 from edged.generation.trusted import check_not_expired, load_trust, load_trusted
 from edged.incoming.quota import check_quota
 from edged.manifest import Manifest
+from edged.specs import size_words
 from edged.store.bundle import Bundle, bundle_digest, check_model, open_bundle, read_manifest
 from edged.store.floors import Floors
 from edged.store.head import Head
@@ -263,10 +264,11 @@ def _copy(file: Path, folder: Path) -> Path:
     try:
         with _made(temporary) as copy, file.open("rb") as source:
             size, disk = os.fstat(source.fileno()).st_size, os.statvfs(folder)
-            if disk.f_bavail * disk.f_frsize < size * _RESERVE:
+            free = disk.f_bavail * disk.f_frsize
+            if free < size * _RESERVE:
                 raise NoPlaceError(
-                    f"{folder} has {disk.f_bavail * disk.f_frsize >> 20} MiB free; this bundle "
-                    f"needs {int(size * _RESERVE) >> 20} MiB; make room, then try again"
+                    f"{folder} has {size_words(free)} free; this bundle needs "
+                    f"{size_words(int(size * _RESERVE))}; make room, then try again"
                 )
             left = size  # a file that grows meanwhile is not read for ever
             while left and (chunk := source.read(min(left, _CHUNK_BYTES))):

@@ -9,6 +9,7 @@ from edged.errors import EdgedError, IncompatibleError
 from edged.generation.history import History
 from edged.generation.record import HISTORY
 from edged.manifest import Manifest
+from edged.specs import size_words
 from edged.store.stored import open_release
 
 
@@ -35,11 +36,8 @@ def check_quota(state_dir: Path, snapshot: Snapshot, manifest: Manifest) -> None
     size = sum(member.size for member in manifest.members)
     if needed + size > cap:
         raise IncompatibleError(
-            f"release {manifest.release} of {manifest.name} has {_mib(size)}, and what the store "
-            f"has to keep {_mib(needed)}: together more than store.max_bytes, {_mib(cap)}; raise "
-            "it, or keep fewer configurations to go back to (store.generations)"
+            f"release {manifest.release} of {manifest.name} has {size_words(size)}, and what the "
+            f"store has to keep {size_words(needed)}: together more than store.max_bytes, "
+            f"{size_words(cap)}; raise it, or keep fewer configurations to go back to "
+            "(store.generations)"
         )
-
-
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB"

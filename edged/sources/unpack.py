@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edged.errors import ApplyError, BundleError, IncompatibleError
+from edged.specs import size_words
 
 _BLOCK = tarfile.BLOCKSIZE
 _READ_BYTES = 256 << 10
@@ -55,10 +56,11 @@ def _unpack(data: _Unzipped, target: Path, most: int) -> None:
     if not 0 < entry.size <= most:
         raise BundleError(f"the bundle has {entry.size} bytes; max_bytes of the source is {most}")
     disk = os.statvfs(target.parent)
-    if disk.f_bavail * disk.f_frsize < entry.size * _RESERVE:
+    free = disk.f_bavail * disk.f_frsize
+    if free < entry.size * _RESERVE:
         raise IncompatibleError(
-            f"{target.parent} has {disk.f_bavail * disk.f_frsize >> 20} MiB free; the bundle needs "
-            f"{int(entry.size * _RESERVE) >> 20} MiB to be unpacked; make room, then try again"
+            f"{target.parent} has {size_words(free)} free; the bundle needs "
+            f"{size_words(int(entry.size * _RESERVE))} to be unpacked; make room, then try again"
         )
     with _written(target) as fd:
         left = entry.size

@@ -21,6 +21,7 @@ from pathlib import Path
 from edged.errors import BundleError, DigestMismatchError, IncompatibleError, ManifestError
 from edged.faults import fault
 from edged.manifest import MANIFEST_CAP_BYTES, Golden, Manifest, Member, parse_manifest
+from edged.specs import size_words
 from edged.store import archive
 from edged.store.onnx_check import check_onnx
 from edged.store.signing import SIGNATURES_CAP_BYTES
@@ -314,6 +315,6 @@ def _check_room(manifest: Manifest, directory_fd: int) -> None:
     free = disk.f_bavail * disk.f_frsize
     if free < needed:
         raise IncompatibleError(
-            f"the store's disk has {free >> 20} MiB free; this bundle needs {(needed >> 20) + 1} "
-            "MiB (its members and a fifth more); make room, then try again"
+            f"the store's disk has {size_words(free)} free; this bundle needs "
+            f"{size_words(needed)} (its members and a fifth more); make room, then try again"
         )

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 from edged.errors import EdgedError, IncompatibleError
 from edged.faults import fault
 from edged.manifest import Manifest
+from edged.specs import size_words
 from edged.store.slots import Slots
 from edged.store.stored import open_release
 from edged.store.unchanged import Stamp, Unchanged, stamp_of
@@ -220,9 +221,9 @@ class Collector:
                 return
             self._held, self._held_bytes = len(entries), sum(one.size for one in entries)
         raise IncompatibleError(
-            f"release {manifest.release} of {manifest.name} has {_mib(size)}, and the "
-            f"{len(entries) - len(going)} releases that are needed have {_mib(held)}: "
-            f"together more than store.max_bytes, {_mib(cap)}; raise it, or keep fewer "
+            f"release {manifest.release} of {manifest.name} has {size_words(size)}, and the "
+            f"{len(entries) - len(going)} releases that are needed have {size_words(held)}: "
+            f"together more than store.max_bytes, {size_words(cap)}; raise it, or keep fewer "
             "configurations to go back to (store.generations)"
         )
 
@@ -304,7 +305,3 @@ class Collector:
             fault("collect.removed")
         names = ", ".join(f"{one.model}@{one.release}" for one in list(going)[:8] if one.model)
         log.info("%d releases that nothing needs left the store: %s", len(going), names)
-
-
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB"

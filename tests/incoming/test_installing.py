@@ -202,7 +202,9 @@ class TestRefused:
             f_bavail, f_frsize, f_flag = 0, 4096, 0
 
         monkeypatch.setattr("edged.incoming.installing.os.statvfs", lambda _: Full)
-        with pytest.raises(IncompatibleError, match="0 MiB free"):
+        with pytest.raises(
+            IncompatibleError, match=r"has 0 B free; this bundle needs \d KiB; make room"
+        ):
             install(box, bundle(box, 3))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import msgspec
@@ -274,6 +275,11 @@ class TestFile:
         with pytest.raises(IncompatibleError, match="make room"):
             stage(path, keys.trust, staging)
         assert not list(staging.iterdir())
+        monkeypatch.setattr(bundles, "_RESERVE", 1.2)
+        full = SimpleNamespace(f_bavail=0, f_frsize=4096)
+        monkeypatch.setattr(bundles.os, "statvfs", lambda _: full)
+        with pytest.raises(IncompatibleError, match=r"has 0 B free; this bundle needs \d+ B "):
+            stage(path, keys.trust, staging)
 
     def test_staging_that_is_not_empty_is_not_overwritten(self, tmp_path, staging, keys):
         (staging / "model.onnx").symlink_to(tmp_path / "target")
