@@ -171,6 +171,11 @@ class Collector:
             self._claimed.clear()
             self.collect()
 
+    def came(self, manifest: Manifest) -> None:
+        """A release is in the store, which room was made for; the next look sums it up anew."""
+        self._held += 1
+        self._held_bytes += sum(member.size for member in manifest.members)
+
     def collect(self, *, dry_run: bool = False) -> Plan:
         """Remove what nothing needs.
 
@@ -203,8 +208,7 @@ class Collector:
         with self._mutex:
             entries, cap = self._entries(), self.rules.max_bytes
             held = sum(one.size for one in entries)
-            # With what comes; where it does not come after all, the next look mends it.
-            self._held, self._held_bytes = len(entries) + 1, held + size
+            self._held, self._held_bytes = len(entries), held
             if self._fits(held, size, cap):
                 return
             going = []
@@ -219,7 +223,6 @@ class Collector:
             if cap is None or held + size <= cap:
                 self._remove(going)
                 return
-            self._held, self._held_bytes = len(entries), sum(one.size for one in entries)
         raise IncompatibleError(
             f"release {manifest.release} of {manifest.name} has {size_words(size)}, and the "
             f"{len(entries) - len(going)} releases that are needed have {size_words(held)}: "

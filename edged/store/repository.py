@@ -355,6 +355,7 @@ class Repository:
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise
+        self.collector.came(bundle.manifest)
         fault("import.done")
 
     def _move_damaged_away(self, digest: str) -> None:

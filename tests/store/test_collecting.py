@@ -17,7 +17,7 @@ from edged.config.store import StoreConfig
 from edged.errors import IncompatibleError
 from edged.faults import ERROR_VARIABLE, EXIT_STATUS, VARIABLE
 from edged.specs import Size
-from edged.store import collecting
+from edged.store import bundle, collecting
 from edged.store.collecting import Entry, Needed, choose, yielding
 from edged.store.repository import Repository
 from edged.store.trust_store import TrustStore
@@ -203,6 +203,19 @@ class TestQuota:
         monkeypatch.setattr(collecting.Collector, "_is_disk_short", lambda *_: True)
         shop.digests += [shop.take(5)]
         assert shop.numbers() == [3, 4, 5], "the spare ones too"
+
+    def test_one_that_does_not_come_after_all_is_not_counted(
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    ):
+        shop.collector.settle()
+        before = shop.collector.as_dict()
+        monkeypatch.setattr(bundle, "_RESERVE", 1e18)
+        with pytest.raises(IncompatibleError, match="make room"):
+            shop.take(5)
+        assert shop.collector.as_dict() == before
+        monkeypatch.undo()
+        shop.take(5)
+        assert shop.collector.as_dict()["releases"] == before["releases"] + 1
 
     def test_a_disk_that_is_nearly_full(self, shop: Shop, monkeypatch: pytest.MonkeyPatch):
         """What leaves counts as free: no more of the spare ones go than have to."""
