@@ -202,8 +202,9 @@ class FloorsNow:
         if manifest.release < least:
             raise BelowFloorError(
                 f"release {manifest.release} of {manifest.name} is below the floor of this device: "
-                f"a later release said that none before {least} is to be used any more; to use it "
-                f"all the same: edged bundle floor {manifest.name}@{manifest.release}"
+                "a later release, the trust document or an operator said that none before "
+                f"{least} is to be used any more; to use it all the same: edged bundle floor "
+                f"{manifest.name}@{manifest.release}"
             )
 
     def _only_what_serves(self, manifest: Manifest, digest: str, exc: FloorsLostError) -> None:

@@ -86,7 +86,9 @@ def test_what_is_below_is_refused(tmp_path: Path):
     )
     floors.check(high, "")
     floors.check(other, "")
-    with pytest.raises(IncompatibleError, match=r"none before 3 .*edged bundle floor m@2"):
+    with pytest.raises(
+        IncompatibleError, match=r"or an operator said .*none before 3 .*edged bundle floor m@2"
+    ):
         floors.check(low, "")
 
 
