@@ -63,16 +63,17 @@ def _rollback(options: argparse.Namespace) -> int:
     return _ask(options, Order(generation=options.generation), "applied")
 
 
-def wait(options: argparse.Namespace) -> int:
+def wait(options: argparse.Namespace, but: str = "") -> int:
     """Wait until a daemon has taken what lies there now (0) or refused it (78); the rest goes on.
 
     Args:
         options: with ``socket``, ``timeout``, ``state_dir`` and ``config``.
+        but: what is so although it refused it; its reasons follow.
     """
-    return _ask(options, None, "applied")
+    return _ask(options, None, "applied", but)
 
 
-def _ask(options: argparse.Namespace, order: Any, until: str) -> int:
+def _ask(options: argparse.Namespace, order: Any, until: str, but: str = "") -> int:
     from edged.commands.generations import Refused, ask  # noqa: PLC0415
     from edged.generation.record import find_state_dir  # noqa: PLC0415
 
@@ -80,7 +81,7 @@ def _ask(options: argparse.Namespace, order: Any, until: str) -> int:
     try:
         print(ask(options.socket, state_dir, order, timeout_s=options.timeout, until=until))
     except Refused as exc:
-        for line in exc.problems:
+        for line in filter(None, (but, *exc.problems)):
             print(line, file=sys.stderr)
         return STATUS[Code.FAILED_PRECONDITION].exit
     return 0

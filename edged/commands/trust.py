@@ -30,6 +30,8 @@ from edged.errors import ApplyError, EdgedError
 if TYPE_CHECKING:
     from edged.config.load import Snapshot
 
+_KEPT = "the document is kept, and installs go by it; the daemon does not go by it yet, because:"
+
 
 def add_trust(commands: Any) -> None:
     """Give the command line its trust."""
@@ -91,6 +93,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
+    from edged.commands.rendering import counted  # noqa: PLC0415
+
     if document["version"] is None:
         yield "no trust document: the configuration lists its keys itself (trust.keys)"
     else:
@@ -104,7 +108,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     for model, release in sorted(document.get("floors", {}).items()):
         yield f"{model}: no release before {release} is accepted"
     if document.get("former"):
-        yield f"keys of {len(document['former'])} documents before it are remembered"
+        yield f"keys of {counted(len(document['former']), 'document')} before it are remembered"
     yield from (f"warning: {one}" for one in document["warnings"])
 
 
@@ -124,7 +128,7 @@ def _apply(options: argparse.Namespace) -> int:
     with contextlib.suppress(EdgedError, OSError):  # what is odd with them is said elsewhere
         _tell_serving(snapshot, state_dir)
     sys.stdout.flush()
-    return wait(options) if options.wait else 0
+    return wait(options, _KEPT) if options.wait else 0
 
 
 def _forget(options: argparse.Namespace) -> int:

@@ -154,9 +154,9 @@ def apply_trust(
     is_new = state.apply(new, first, anew=anew)
     version = new.document.version
     if not is_new:
-        return f"trust version {version} is in effect already"
-    log.info("trust version %d is in effect", version)
-    return f"trust version {version} is in effect"
+        return f"trust version {version} is kept already, and installs go by it"
+    log.info("trust version %d is kept, and installs go by it", version)
+    return f"trust version {version} is kept, and installs go by it"
 
 
 def about_serving(trust: TrustStore, state_dir: Path) -> list[str]:

@@ -154,6 +154,14 @@ class TrustStore:
         trusted = ", ".join(name[:16] for name in sorted(self.keys)) or "none"
         return (
             f"signed by {good} of {self.threshold} required trusted keys (signers: {found}; "
-            f"trusted here: {trusted}); sign it with a trusted key, or add the signer's .pub file "
-            "to the trusted keys"
+            f"trusted here: {trusted}); {self._remedy()}"
+        )
+
+    def _remedy(self) -> str:
+        if not self.version:
+            return "sign it with a trusted key, or add the signer's .pub file to the trusted keys"
+        return (
+            f"have it signed by a key of version {self.version} of the trust document "
+            "(edged-convert sign BUNDLE --key KEY), or bring a document that trusts its signer "
+            "(edged trust apply FILE)"
         )

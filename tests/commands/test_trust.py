@@ -38,7 +38,7 @@ def test_a_rotation(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert not (site.state / "trust.json").exists()
     new.write_bytes(ring.signed(document, "r1 r2 n1 n2"))
     assert edged(site, "apply", new) == 0
-    assert "trust version 2 is in effect" in capsys.readouterr().out
+    assert "trust version 2 is kept, and installs go by it" in capsys.readouterr().out
     assert Floors(site.state).all() == {"m": 3}
     assert edged(site, "show", "--json") == 0
     said = json.loads(capsys.readouterr().out)
@@ -47,7 +47,7 @@ def test_a_rotation(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert edged(site, "show") == 0
     text = capsys.readouterr().out
     assert "m: no release before 3 is accepted" in text
-    assert "keys of 1 documents before it are remembered" in text
+    assert "keys of 1 document before it are remembered" in text
     assert edged(site, "apply", site.directory / "site.trust") == 78
     assert "goes by version 2 already; versions only rise" in capsys.readouterr().err
     for said_ in ("forgotten", "none was kept"):
@@ -65,7 +65,7 @@ def test_what_was_lost(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert (edged(site, "show"), edged(site, "apply", new)) == (78, 78)
     assert capsys.readouterr().err.count("edged trust apply --anew FILE") == 2
     assert edged(site, "apply", "--anew", new) == 0
-    assert capsys.readouterr().out.endswith("trust version 3 is in effect\n")
+    assert capsys.readouterr().out.endswith("trust version 3 is kept, and installs go by it\n")
     assert edged(site, "show") == 0
 
 

@@ -154,7 +154,10 @@ def test_trust_by_hand_waits_until_it_counts_and_says_when_it_does_not(
     done = apply_trust(daemon, file)
     assert done.returncode == 78
     assert "inboxes" in done.stderr
-    assert "trust version 8 is in effect" in done.stdout  # a stolen key does not wait for an editor
+    # A stolen key does not wait for an editor.
+    assert "trust version 8 is kept, and installs go by it" in done.stdout
+    assert "in effect" not in done.stdout
+    assert done.stderr.startswith("the document is kept, and installs go by it; the daemon does ")
     daemon.config.write_text(good)
 
 

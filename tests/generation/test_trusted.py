@@ -66,8 +66,11 @@ class TestDocument:
         configured(site, ring)
         file = site.directory / "new"
         file.write_bytes(ring.signed(ring.document(2, release="b")))
-        assert apply_trust(site.load(), file) == "trust version 2 is in effect"
-        assert apply_trust(site.load(), file) == "trust version 2 is in effect already"
+        assert apply_trust(site.load(), file) == "trust version 2 is kept, and installs go by it"
+        assert (
+            apply_trust(site.load(), file)
+            == "trust version 2 is kept already, and installs go by it"
+        )
         assert set(load_trust(site.load()).keys) == {ring["b"].key_id}
         with pytest.raises(TrustError, match="goes by version 2 already"):
             apply_trust(site.load(), site.directory / "site.trust")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ class TestVerify:
         trust = TrustStore.from_files([three_keys[0][1]])
         with pytest.raises(SignatureError, match="0 of 1 required"):
             trust.verify(MANIFEST, sign_manifest(MANIFEST, [three_keys[1][0]]))
+
+    def test_what_to_do_where_a_document_says_who_is_trusted(self, three_keys):
+        trust = TrustStore.from_files([three_keys[0][1]])
+        with pytest.raises(SignatureError, match=r"add the signer's \.pub file"):
+            trust.verify(MANIFEST, None)
+        with pytest.raises(SignatureError, match=r"a key of version 3 .*edged trust apply") as said:
+            replace(trust, version=3).verify(MANIFEST, None)
+        assert ".pub" not in said.value.message
 
     def test_unsigned(self, three_keys):
         public = three_keys[0][1]
