@@ -282,6 +282,9 @@ def _store_lines(store: dict[str, Any]) -> Iterator[str]:
         gone = f", {store['collected']} collected since the start" if store["collected"] else ""
         releases = counted(store["releases"], "release")
         yield f"store: {releases}, {_size(store['bytes'])}{cap}{gone}"
+        if cap and store["needed_bytes"] > store["max_bytes"]:
+            needed = _size(store["needed_bytes"])
+            yield f"  {needed} must stay, more than store.max_bytes: nothing new is taken"
 
 
 def _inbox_lines(inbox: dict[str, Any]) -> Iterator[str]:

@@ -142,6 +142,7 @@ class Collector:
         self._sizes: Unchanged[int] = Unchanged()
         self._claimed: set[str] = set()
         self._held = self._held_bytes = self._gone = self._gone_bytes = 0
+        self._bound_bytes = 0
         self.rules: Rules = Usual()
         self.in_use: Callable[[], Needed] | None = None
         """Raises OSError when it cannot be known; None: nothing is ever removed."""
@@ -152,6 +153,7 @@ class Collector:
         return {
             "releases": self._held,
             "bytes": self._held_bytes,
+            "needed_bytes": self._bound_bytes,
             "max_bytes": None if cap is None else int(cap),
             "collected": self._gone,
             "collected_bytes": self._gone_bytes,
@@ -188,6 +190,9 @@ class Collector:
             if self.in_use is None:
                 return Plan((), tuple(entries))
             needed, forgotten = self._needed(self.in_use())
+            self._bound_bytes = sum(
+                one.size for one in entries if one.digest in needed or not one.is_sure
+            )
             breathe()
             going = choose(entries, needed, self.rules.keep)
             breathe()

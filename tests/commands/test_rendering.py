@@ -109,14 +109,26 @@ class TestStatus:
             "model": "gate", "pull": "factory/gate:stable", "state": "failed", "next_in_s": 30.0,
         }  # fmt: skip
         store = {"releases": 3, "bytes": 5 << 20, "max_bytes": None, "collected": 0}
+        store["needed_bytes"] = 3 << 20
         lines = render_status(status(store=store, pulls=[pull])).splitlines()
         assert lines[3] == "store: 3 releases, 5.0 MiB"
         assert "gate from factory/gate:stable: failed, never answered, asked again in 30 s" in lines
         store |= {"max_bytes": 1 << 30, "collected": 2}
         text = render_status(status(store=store, pulls=[{**pull, "good_ago_s": 7300.0}]))
         assert "store: 3 releases, 5.0 MiB of 1.0 GiB, 2 collected since the start" in text
+        assert "nothing new" not in text
         assert "failed, last answered 2.0 h ago, asked" in text
         assert "current, asked" in render_status(status(pulls=[{**pull, "state": "current"}]))
+
+    def test_a_store_that_has_to_keep_more_than_it_may(self) -> None:
+        """What is kept though nothing needs it makes room: then new ones are taken."""
+        store = {"releases": 4, "bytes": 50 << 10, "max_bytes": 20 << 10, "collected": 0}
+        lines = render_status(status(store={**store, "needed_bytes": 30 << 10})).splitlines()
+        assert lines[3:5] == [
+            "store: 4 releases, 50 KiB of 20 KiB",
+            "  30 KiB must stay, more than store.max_bytes: nothing new is taken",
+        ]
+        assert "nothing new" not in render_status(status(store={**store, "needed_bytes": 9}))
 
     def test_rollouts_in_short(self) -> None:
         assert "rollout of pumps: running; release 2 gets 10 %" in render_status(

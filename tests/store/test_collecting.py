@@ -184,6 +184,20 @@ class TestCollect:
 
 
 class TestQuota:
+    def test_whether_anything_new_is_taken_is_told_by_what_must_stay(self, shop: Shop):
+        """Of releases 1 to 4 the last two must; 1 and 2 are spare, and make room."""
+        shop.rules(keep=2)
+        shop.collector.settle()
+        told = shop.collector.as_dict()
+        assert (told["releases"], shop.numbers()) == (4, [1, 2, 3, 4])
+        shop.rules(max_bytes=told["needed_bytes"] - 1, keep=2)
+        with pytest.raises(IncompatibleError, match=r"more than store\.max_bytes"):
+            shop.take(5)
+        shop.rules(max_bytes=told["needed_bytes"] * 3 // 2, keep=2)
+        assert told["needed_bytes"] * 3 // 2 < told["bytes"]
+        shop.digests += [shop.take(5)]
+        assert shop.numbers() == [3, 4, 5]
+
     def test_what_is_not_needed_makes_room(self, shop: Shop):
         each = shop.collector.collect(dry_run=True).staying[0].size
         shop.collector.settle()
