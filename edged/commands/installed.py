@@ -36,7 +36,8 @@ def listed(config: Path) -> list[dict[str, Any]]:
     """Every bundle that the configuration takes, by model, the newest first.
 
     Manifests and signatures are read, members are not: ``problem`` says what that shows, and is
-    empty otherwise. ``serves`` and ``role`` are the configuration's word; the daemon's may differ.
+    empty otherwise. ``chosen`` and ``role`` are the configuration's word: what serves, the daemon
+    says, which may have refused it.
 
     Raises:
         EdgedError: the configuration or a key is bad.
@@ -61,7 +62,7 @@ def listed(config: Path) -> list[dict[str, Any]]:
                     "bytes": one.size,
                     "file": str(one.path),
                     "signed_by": signed,
-                    "serves": one.manifest.release == wanted,
+                    "chosen": one.manifest.release == wanted,
                     "role": _role(configured, one.manifest.release, wanted),
                     "problem": problem,
                 }
@@ -95,7 +96,7 @@ def _role(configured: ModelConfig, release: int, wanted: int | str) -> str:
     """What a release is for; which side of a rollout answers, its end decides."""
     rollout = configured.rollout
     if rollout is None:
-        return "serves" if release == wanted else ""
+        return "chosen" if release == wanted else ""
     sides = {"stable": rollout.stable}
     if rollout.canary is not None:
         sides["canary"] = rollout.canary.release

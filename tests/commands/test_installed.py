@@ -37,23 +37,24 @@ def there(box: Path) -> list[str]:
     return sorted(path.name for path in (box / "bundles").iterdir())
 
 
-def test_the_list_says_which_serves_and_who_signed(box: Path):
+def test_the_list_says_which_is_chosen_and_who_signed(box: Path):
     document = listed(box)
-    assert [(one["release"], one["serves"]) for one in document] == [
+    assert [(one["release"], one["chosen"]) for one in document] == [
         (3, True),
         (2, False),
         (1, False),
     ]
     assert all(len(one["signed_by"]) == 1 and not one["problem"] for one in document)
+    assert "serves" not in render_listed(document), "the daemon may have refused it"
     write(box, ", serve: 2")
-    assert [one["release"] for one in listed(box) if one["serves"]] == [2]
-    assert [one["role"] for one in listed(box)] == ["", "serves", ""]
+    assert [one["release"] for one in listed(box) if one["chosen"]] == [2]
+    assert [one["role"] for one in listed(box)] == ["", "chosen", ""]
     write(box, ", rollout: {stable: 1, canary: {release: 3, trafficPercent: 10}}")
-    assert [one["release"] for one in listed(box) if one["serves"]] == [1]
+    assert [one["release"] for one in listed(box) if one["chosen"]] == [1]
     # Which of the two answers is the rollout's end's to say, and not the files'.
     assert [one["role"] for one in listed(box)] == ["canary", "", "stable"]
     shown = render_listed(listed(box))
-    assert "serves" not in shown
+    assert "chosen" not in shown
     assert shown.splitlines()[1].endswith("canary")
     write(box, ", rollout: {stable: 1, shadow: {release: 3}, ab: {weights: {1: 50, 2: 50}}}")
     assert [one["role"] for one in listed(box)] == ["shadow", "ab", "stable"]
