@@ -28,6 +28,8 @@ from edged.config.problems import ConfigProblemsError
 from edged.errors import STATUS, ApplyError, Code, EdgedError, InvalidRequestError
 
 _LEAP = "also one whose number is further above the newest than trust.max_leap"
+_INSTALLED = "the file stays; the daemon has not taken the change, because:"
+_REMOVED = "the file is gone; the daemon has not taken the change, because:"
 
 
 def add_bundles(commands: Any) -> None:
@@ -96,7 +98,7 @@ def _install(options: argparse.Namespace) -> int:
             exc.message = f"{options.file}: {exc.message}"
         raise
     print(done, flush=True)
-    return wait(options) if options.wait else 0
+    return wait(options, _INSTALLED) if options.wait else 0
 
 
 def _pull(options: argparse.Namespace) -> int:
@@ -122,7 +124,7 @@ def _pull(options: argparse.Namespace) -> int:
         print(json.dumps(outcome | {"bytes": meter.bytes}))
     else:
         print(done.text, flush=True)
-    return wait(options) if options.wait else 0
+    return wait(options, _INSTALLED) if options.wait else 0
 
 
 def _remove(options: argparse.Namespace) -> int:
@@ -130,7 +132,7 @@ def _remove(options: argparse.Namespace) -> int:
 
     model, number = _named(options.release)
     print(remove(options.config, model, number, older=options.older), flush=True)
-    return wait(options) if options.wait else 0
+    return wait(options, _REMOVED) if options.wait else 0
 
 
 def _floor(options: argparse.Namespace) -> int:

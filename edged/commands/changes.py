@@ -15,6 +15,8 @@ from edged.commands.seconds import seconds
 from edged.commands.words import add_config, add_json, add_socket, add_state_dir, add_verb
 from edged.errors import STATUS, Code, InvalidRequestError
 
+_AGAIN = "the daemon tries again by itself, at least once a minute"
+
 
 def add_generations(commands: Any) -> None:
     """Add the commands; ``commands`` is what ``add_subparsers`` gave."""
@@ -76,12 +78,16 @@ def wait(options: argparse.Namespace, but: str = "") -> int:
 def _ask(options: argparse.Namespace, order: Any, until: str, but: str = "") -> int:
     from edged.commands.generations import Refused, ask  # noqa: PLC0415
     from edged.generation.record import find_state_dir  # noqa: PLC0415
+    from edged.generation.retry import is_passing  # noqa: PLC0415
 
     state_dir = options.state_dir or find_state_dir(options.config)
     try:
         print(ask(options.socket, state_dir, order, timeout_s=options.timeout, until=until))
     except Refused as exc:
-        for line in filter(None, (but, *exc.problems)):
+        # Where an operator ordered to go back, it does not: the order is done with.
+        is_order = order is not None and order.generation is not None
+        again = _AGAIN if not is_order and is_passing(exc.problems) else ""
+        for line in filter(None, (but, *exc.problems, again)):
             print(line, file=sys.stderr)
         return STATUS[Code.FAILED_PRECONDITION].exit
     return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 
 from edged.generation.reload_tally import Report
 
@@ -23,6 +24,11 @@ _FIRST_S, _MOST_S = 1.0, 60.0
 """Each try reads the bundles again; a disk that stays full must not keep the device busy."""
 
 
+def is_passing(problems: Iterable[str]) -> bool:
+    """Whether the daemon tries again by itself what these problems kept from it."""
+    return any(words in line for line in problems for words in _PASSING)
+
+
 class Retry:
     """Pauses that double while the cause stays."""
 
@@ -31,8 +37,7 @@ class Retry:
 
     def after(self, report: Report) -> float | None:
         """Seconds until the next try, or None when only a person can mend it."""
-        is_passing = any(words in line for line in report.problems for words in _PASSING)
-        if report.applied or not is_passing:
+        if report.applied or not is_passing(report.problems):
             self._next_s = _FIRST_S
             return None
         delay_s, self._next_s = self._next_s, min(self._next_s * 2, _MOST_S)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from edged.cli import main
+from edged.commands.generations import Refused
 from edged.store.keys import generate_key
 from tests.bundles import make_bundle
 from tests.models import double
@@ -54,6 +57,26 @@ def test_the_command_line(box: Path, capsys: pytest.CaptureFixture[str]):
     assert left == ["m-3.edgb"], "the file's going and the daemon's word are two things"
     (box / "bundles/m-4.edgb").write_bytes(b"no bundle")
     assert run("list", "--json") == 78
+
+
+def test_a_removal_that_the_daemon_has_no_room_for(
+    box: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """It writes before it takes anything; the file is gone all the same, and it tries again."""
+    why = f"the state directory cannot be written: {os.strerror(errno.ENOSPC)}"
+
+    def refuse(*_: object, **__: object) -> str:
+        raise Refused([why])
+
+    monkeypatch.setattr("edged.commands.generations.ask", refuse)
+    assert main(["bundle", "remove", "m@3", "--older", "--wait", "--config", str(box)]) == 78
+    said = capsys.readouterr()
+    assert said.out == f"{box}/bundles/m-3.edgb is removed\n"
+    assert said.err.splitlines() == [
+        "the file is gone; the daemon has not taken the change, because:",
+        why,
+        "the daemon tries again by itself, at least once a minute",
+    ]
 
 
 def test_floors(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
