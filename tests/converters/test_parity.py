@@ -30,6 +30,18 @@ def test_whole_numbers_must_be_equal():
         judge({"y": np.array([1, 2, 3])}, {"y": np.array([1, 2, 4])}, TOLERANCE)
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_one_that_is_constant_but_for_its_rounding_proves_nothing(dtype: str) -> None:
+    """A processor rounds rows beside one another in one way, and the last of them in another."""
+    third = np.full((20, 3), 1 / 3, dtype)
+    third[-3:] = np.nextafter(third[-3:], np.array(1, dtype))
+    with pytest.raises(ParityError, match="proves nothing"):
+        judge({"p": third}, {"p": third}, TOLERANCE)
+    third[-1] += 8 * np.finfo(dtype).eps
+    (result,) = judge({"p": third}, {"p": third}, TOLERANCE)
+    assert not result.is_constant
+
+
 def test_a_constant_reference_proves_nothing():
     constant = np.full((20, 3), 1 / 3, "f4")
     with pytest.raises(ParityError, match="proves nothing"):
