@@ -122,7 +122,7 @@ class Record:
             OSError: likewise.
         """
         repository = self._repository
-        # Of hundreds nearly all are as they were. Forgotten meanwhile: whatever fails is done anew.
+        # That one proved good is noted once. Forgotten meanwhile: whatever fails is done anew.
         before, self._activated = self._activated, {}
         activated: dict[str, str] = {}
         for route in table.routes.values():

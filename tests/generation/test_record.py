@@ -396,6 +396,14 @@ class TestActivate:
         assert noted(a="1", b="1") == ["a@1"]
         assert slots.current_of == {"a": "1", "b": "1"}
 
+    def test_a_slot_that_was_lost_is_written_again(
+        self, noted: Callable[..., list[str]], slots: Slots
+    ) -> None:
+        noted(a="1", b="1")
+        del slots.current_of["a"]
+        assert noted(a="1", b="1") == ["a@1"]
+        assert slots.current_of == {"a": "1", "b": "1"}
+
     def test_what_failed_is_done_anew(self, noted: Callable[..., list[str]], slots: Slots) -> None:
         noted(a="1", b="1")
         slots.broken = "b"
